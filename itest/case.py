@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The test case: collects the declarations of a class and drives them through unittest's life cycle.
+
+    class created   the declarations are checked
+    setUpClass      the services are started, or lent if they run already; then `setUpTestData`
+    run             before the test: each view is reset to the class's baseline; after it: what it handed out is closed
+    class cleanups  the class's data is given back; servers of scope "class" stop
+
+The reset is in `run()` and not in `setUp()`, so that forgetting `super().setUp()` cannot leak data into a test. For the
+same reason `run()` enters the class's services itself if no `setUpClass` of ours was called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import unittest
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from itest import session as sessions
+from itest.errors import DeclarationError, NotStarted, Unavailable
+from itest.service import Lease, Server, Service, View, declarations
+
+__unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    _Base = unittest.TestCase
+else:
+    _Base = object
+
+
+class ContainerMixin(_Base):
+    """The life cycle itself, for use with another TestCase: `class T(PostgresMixin, ContainerMixin, django.test.TestCase)`.
+
+    Most people subclass `ContainerTestCase` instead.
+    """
+
+    _itest_declarations: ClassVar[list[tuple[str, Service[Any]]]] = []
+    _itest_views: dict[int, View]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._itest_declarations = declarations(cls)
+        _check(cls, cls._itest_declarations)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        _enter(cls)
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        """Override to write the baseline data of the class: every test starts from it. Needs no `super()`."""
+
+    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        if result is None:
+            return super().run(result)  # It makes a result of its own and calls run() of this class again.
+        _close_with_run(result)
+        if _skipped(self):
+            return super().run(result)
+        try:
+            self._itest_before()
+        except unittest.SkipTest as skip:
+            result.startTest(self)
+            result.addSkip(self, str(skip))
+            result.stopTest(self)
+            return result
+        except Exception:
+            # Reported as this test's error: an exception that escapes run() would end the whole run.
+            result.startTest(self)
+            result.addError(self, sys.exc_info())  # type: ignore[arg-type]  # never (None, None, None) in an except
+            result.stopTest(self)
+            return result
+        try:
+            super().run(result)
+        finally:
+            self._itest_after()
+        return result
+
+    def debug(self) -> None:
+        self._itest_before()
+        try:
+            super().debug()
+        finally:
+            self._itest_after()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        """Runners with worker processes pickle test cases; an async case could not be pickled by its attributes."""
+        return (type(self), (self._testMethodName,))
+
+    def _itest_before(self) -> None:
+        loans = _enter(type(self))
+        self._itest_views = {id(loan.service): loan.reset(self.id()) for loan in loans}
+
+    def _itest_after(self) -> None:
+        for view in self.__dict__.pop("_itest_views", {}).values():
+            view.close()
+
+    def _itest_view(self, service: Service[Any]) -> View:
+        try:
+            return self._itest_views[id(service)]
+        except AttributeError:
+            raise NotStarted(f"{_label(type(self), service)}: its view exists only while the test runs") from None
+
+    @classmethod
+    def _itest_class_view(cls, service: Service[Any]) -> View:
+        loans: list[_Loan] = cls.__dict__.get("_itest_loans", [])
+        for loan in loans:
+            if loan.service is service:
+                return loan.class_view()
+        raise NotStarted(
+            f"{_label(cls, service)}: its view does not exist before the class's services are started; "
+            f"in setUpClass, call super().setUpClass() first"
+        )
+
+
+class _Loan:
+    """One service of one class: the server that was lent, the lease of its data, and when each is reset."""
+
+    def __init__(self, owner: type, name: str, service: Service[Any], session: sessions.Session) -> None:
+        self.owner = owner
+        self.name = name
+        self.service = service
+        self._session = session
+        self._server: Server[Any] | None = None
+        self._lease: Lease[Any] | None = None
+        self._sealed = False
+
+    @property
+    def scope_key(self) -> str:
+        return "" if self.service.scope == "session" else f"{self.owner.__module__}.{self.owner.__qualname__}.{self.name}"
+
+    def take(self, server: Server[Any]) -> None:
+        self._server = server
+        self._lease = server.lease(self.service, f"{self.owner.__module__}.{self.owner.__qualname__}")
+        self._sealed = False
+
+    def class_view(self) -> View:
+        if self._lease is None:
+            raise NotStarted(f"{_label(self.owner, self.service)}: scope='test' has no class-level view")
+        return self._lease.view  # type: ignore[no-any-return]
+
+    def reset(self, test: str) -> View:
+        """The view of the next test, on data that equals the baseline."""
+        if self.service.scope == "test":
+            self.give_back()
+            self.take(self._session.lend(self.service, self.scope_key))
+        assert self._lease is not None
+        with self._session.trace.span("reset", self.service.kind, test=test):
+            if not self._sealed:
+                self._lease.seal()
+                self._sealed = True
+            return self._lease.reset(test)  # type: ignore[no-any-return]
+
+    def give_back(self) -> None:
+        lease, self._lease = self._lease, None
+        server, self._server = self._server, None
+        if lease is not None:
+            lease.close()
+        if server is not None and self.service.scope != "session":
+            self._session.take_back(server)
+
+    @property
+    def usable(self) -> bool:
+        return not self._session.closed and self._session is sessions.opened()
+
+
+def _enter(cls: type[ContainerMixin]) -> list[_Loan]:
+    """The loans of a class; made at the first call, and anew after the session was closed or the class was left."""
+    if (entered := cls.__dict__.get("_itest_loans")) is not None and all(loan.usable for loan in entered):
+        return entered  # type: ignore[no-any-return]
+    if _all_skipped(cls):
+        raise unittest.SkipTest("every test of the class is skipped, so nothing was started for it")
+    session = sessions.current()
+    loans = [_Loan(cls, name, service, session) for name, service in cls._itest_declarations]
+    cls._itest_loans = loans  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
+    cls.addClassCleanup(_leave, cls, loans)
+    try:
+        wanted = [loan for loan in loans if loan.service.scope != "test"]
+        servers = session.lend_all([(loan.service, loan.scope_key) for loan in wanted])
+        for loan, server in zip(wanted, servers, strict=True):
+            loan.take(server)
+        cls.setUpTestData()
+    except BaseException as error:
+        _leave(cls, loans)
+        if isinstance(error, Unavailable) and not session.config.required:
+            raise unittest.SkipTest(str(error)) from error
+        raise
+    return loans
+
+
+def _leave(cls: type[ContainerMixin], loans: list[_Loan]) -> None:
+    """Give back what a class holds. A runner may enter the class again afterwards."""
+    if cls.__dict__.get("_itest_loans") is loans:
+        del cls._itest_loans  # type: ignore[attr-defined]
+    for loan in reversed(loans):
+        if loan.usable:
+            loan.give_back()
+
+
+def _close_with_run(result: unittest.TestResult) -> None:
+    """Have the session closed when the run ends, before the result is printed, also after Ctrl-C.
+
+    The result's `stopTestRun` is called in a `finally` by every runner that has one; it is patched on the instance,
+    once, because no other hook of plain unittest comes at the end of a run (docs/design.md, "The closing chain").
+    """
+    if hasattr(result, "_itest_closes") or not hasattr(result, "stopTestRun"):
+        return
+    stop: Callable[[], object] = result.stopTestRun
+
+    def stop_and_close() -> None:
+        try:
+            if (session := sessions.opened()) is not None:
+                session.close()
+        finally:
+            stop()
+
+    result.stopTestRun = stop_and_close  # type: ignore[method-assign]
+    result._itest_closes = True  # type: ignore[attr-defined]
+
+
+def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
+    """Raise DeclarationError for the mistakes that would otherwise pass in silence."""
+    owner = cls.__qualname__
+    if issubclass(cls, unittest.TestCase) and cls.__mro__.index(unittest.TestCase) < cls.__mro__.index(ContainerMixin):
+        raise DeclarationError(
+            f"{owner}: ContainerMixin comes after unittest.TestCase among its bases and would never be called: "
+            f"list the mixins first, class {cls.__name__}(PostgresMixin, ContainerMixin, ...)"
+        )
+    seen: dict[int, str] = {}
+    for name, service in found:
+        service.check(owner, name)
+        if (other := seen.setdefault(id(service), name)) != name:
+            raise DeclarationError(f"{owner}: {other} and {name} are one and the same declaration; declare it twice")
+    for name, value in vars(cls).items():
+        if name in ("setUpClass", "tearDownClass", "setUpTestData"):
+            if inspect.iscoroutinefunction(getattr(value, "__func__", value)):
+                raise DeclarationError(f"{owner}.{name} is async: nothing would ever await it; make it a plain method")
+        elif name.startswith("test") and inspect.iscoroutinefunction(value) and not _is_async(cls):
+            raise DeclarationError(
+                f"{owner}.{name} is async but the class is not: it would pass without running; "
+                f"make the class an AsyncContainerTestCase"
+            )
+
+
+def _is_async(cls: type) -> bool:
+    """Whether the class runs coroutines, without importing asyncio to find out."""
+    return hasattr(cls, "asyncSetUp")
+
+
+def _skipped(test: unittest.TestCase) -> bool:
+    method = getattr(test, test._testMethodName, None)
+    return getattr(type(test), "__unittest_skip__", False) or getattr(method, "__unittest_skip__", False)
+
+
+def _all_skipped(cls: type[ContainerMixin]) -> bool:
+    """unittest calls setUpClass even if each method is decorated with skip; nothing should start for that."""
+    names = unittest.defaultTestLoader.getTestCaseNames(cls)
+    return bool(names) and all(getattr(getattr(cls, name), "__unittest_skip__", False) for name in names)
+
+
+def _label(cls: type, service: Service[Any]) -> str:
+    names = [name for name, value in declarations(cls) if value is service]
+    return f"{cls.__qualname__}.{names[0] if names else service.kind}"
+
+
+# Last, because making a class runs its checks.
+
+
+class ContainerTestCase(ContainerMixin, unittest.TestCase):
+    """Base class of tests against real services. Declare what they need as class attributes, or take a mixin."""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time. The only module that reads a clock or sleeps, so that waiting can be tested without waiting."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What waiting needs of time. `itest.testing.ManualClock` is the one for tests."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Return after that many seconds."""
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+SYSTEM: Clock = SystemClock()
+
+
+def wall() -> float:
+    """Seconds since 1970, for stamps that people and other processes read. Never used to measure a length."""
+    return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment by which something must have happened. `Deadline.after(30)` is 30 seconds from now."""
+
+    started: float
+    seconds: float
+    clock: Clock
+
+    @classmethod
+    def after(cls, seconds: float, clock: Clock = SYSTEM) -> Deadline:
+        return cls(clock.monotonic(), seconds, clock)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the deadline was set."""
+        return self.clock.monotonic() - self.started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, 0 when it has passed."""
+        return max(0.0, self.seconds - self.elapsed)
+
+    @property
+    def passed(self) -> bool:
+        return self.elapsed >= self.seconds
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not past the deadline."""
+        self.clock.sleep(min(seconds, self.remaining))

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings: one frozen `Config`, from `[tool.itest]`, `[itest]` in setup.cfg and `ITEST_*`. The only environment reader.
+
+The environment wins over setup.cfg, setup.cfg over pyproject.toml. Files are looked for in the working directory and
+the directories above it, up to the first that has one.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import os
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from itest import naming
+from itest.errors import ConfigError
+
+PREFIX = "ITEST_"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of a session. Each is `ITEST_<NAME>` in the environment and `<name>` in a file."""
+
+    engine: str = "auto"
+    """`auto` (docker when one answers, else process), `docker` or `process`."""
+
+    require: str = ""
+    """`1`: a service that cannot run here is an error, not a skip; `docker` or `process`: and it must be that engine.
+    `0` skips again. Default: `1` where the variable CI is set, else `0`."""
+
+    startup_timeout: float = 60.0
+    """Seconds in which a service must be ready, its image's pull not counted. A declaration's own wins."""
+
+    pull_timeout: float = 600.0
+    """Seconds that pulling one image may take."""
+
+    timing: bool = False
+    """Print at the end of the run where its time went."""
+
+    quiet: bool = False
+    """Do not announce which server runs where."""
+
+    cache_dir: Path = field(default_factory=lambda: _default_cache())
+    """Where files are kept between runs. Default: `$XDG_CACHE_HOME/itest`, or what the platform has for that."""
+
+    postgres_url: str = ""
+    """An external PostgreSQL server, `postgresql://user:password@host:port/database`."""
+
+    redis_url: str = ""
+    """An external Redis server, `redis://:password@host:port`."""
+
+    kafka_bootstrap_servers: str = ""
+    """An external Kafka cluster, `host:port,...`."""
+
+    postgres_bin: str = ""
+    """Directory with `postgres` and `initdb`, for the process engine."""
+
+    redis_bin: str = ""
+    """A `redis-server` or `valkey-server` program, for the process engine."""
+
+    kafka_home: str = ""
+    """An unpacked Apache Kafka (its `libs` directory is used), for the process engine."""
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The environment as it was when the settings were read; see `variable`."""
+
+    def variable(self, name: str) -> str:
+        """An environment variable by name; empty when it is not set."""
+        return self.environment.get(name, "")
+
+    @property
+    def required(self) -> bool:
+        """Whether a service that cannot run here is an error instead of a skip."""
+        return self.require not in ("", "0")
+
+    def child_environment(self, **extra: str) -> dict[str, str]:
+        """The environment for a helper process that must find what this one finds."""
+        return {**self.environment, **extra}
+
+
+def load(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> Config:
+    """Read the settings. Raises ConfigError that names the setting, where it stands and what it could be."""
+    environment = dict(os.environ if environment is None else environment)
+    values: dict[str, Any] = {}
+    if environment.get("CI", "").lower() not in ("", "0", "false"):
+        values["require"] = "1"
+    for name, value, source in [*_from_files(directory or Path.cwd()), *_from_environment(environment)]:
+        values[name] = _convert(name, value, source)
+    for url in (values.get("postgres_url"), values.get("redis_url")):
+        naming.url_password(url or "")
+    return Config(environment=environment, **values)
+
+
+_SETTINGS = {item.name: item for item in fields(Config) if item.name != "environment"}
+_CHOICES = {"engine": ("auto", "docker", "process"), "require": ("", "0", "1", "docker", "process")}
+
+
+def _from_files(directory: Path) -> list[tuple[str, object, str]]:
+    """Settings in pyproject.toml and setup.cfg of the nearest directory that has one; an unknown name is an error."""
+    for place in (directory, *directory.parents):
+        toml, cfg = place / "pyproject.toml", place / "setup.cfg"
+        if toml.is_file() or cfg.is_file():
+            break
+    else:
+        return []
+    found: list[tuple[str, object, str]] = []
+    if toml.is_file():
+        try:
+            table = tomllib.loads(toml.read_text(encoding="utf-8")).get("tool", {}).get("itest", {})
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"the settings in {toml} cannot be read: {error}") from error
+        found += [(name, value, f"[tool.itest] in {toml}") for name, value in table.items()]
+    if cfg.is_file():
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(cfg, encoding="utf-8")
+        except (OSError, configparser.Error) as error:
+            raise ConfigError(f"the settings in {cfg} cannot be read: {error}") from error
+        if parser.has_section("itest"):
+            found += [(name, value, f"[itest] in {cfg}") for name, value in parser.items("itest")]
+    for name, _, source in found:
+        if name not in _SETTINGS:
+            raise ConfigError(f"unknown setting {name!r} in {source}{_hint(name)}")
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, object, str]]:
+    """`ITEST_*` settings. A name that is almost one is an error: a setting that is silently ignored costs hours."""
+    found: list[tuple[str, object, str]] = []
+    for variable, value in environment.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX):
+            continue
+        if name in _SETTINGS:
+            found.append((name, value, f"the variable {variable}"))
+        elif difflib.get_close_matches(name, _SETTINGS, cutoff=0.85):
+            raise ConfigError(f"unknown setting in the variable {variable}{_hint(name, PREFIX)}")
+    return found
+
+
+def _hint(name: str, prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, _SETTINGS, n=1)
+    spell = str.upper if prefix else str
+    if near:
+        return f"; did you mean {prefix}{spell(near[0])}?"
+    return f"; the settings are {', '.join(sorted(_SETTINGS))}"
+
+
+def _convert(name: str, value: object, source: str) -> object:
+    kind = _SETTINGS[name].type
+    try:
+        if kind == "bool":
+            return _boolean(value)
+        if kind == "float":
+            return float(str(value))
+        if kind == "Path":
+            return Path(str(value)).expanduser()
+    except ValueError as error:
+        raise ConfigError(f"{name} = {value!r} in {source}: {error}") from error
+    text = str(int(value)) if isinstance(value, bool) else str(value).strip()
+    if name == "require":
+        text = {"true": "1", "yes": "1", "on": "1", "false": "0", "no": "0", "off": "0"}.get(text.lower(), text)
+    if name in _CHOICES and text not in _CHOICES[name]:
+        choices = ", ".join(choice for choice in _CHOICES[name] if choice)
+        raise ConfigError(f"{name} = {text!r} in {source}: it must be one of {choices}")
+    return text
+
+
+def _boolean(value: object) -> bool:
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError("it must be true or false")
+
+
+def _default_cache() -> Path:
+    """The user's cache directory by the platform's rules; one under the temporary directory where there is no home."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "itest"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"itest-cache-{os.getuid()}"
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "itest"

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two protocols of an engine: `Engine` starts things, `Instance` is one thing it started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from itest.clock import Deadline
+from itest.spec import Spec
+from itest.trace import Recorder
+
+
+class Endpoint(NamedTuple):
+    """Where a port of an instance is reached from this process."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class ExecResult(NamedTuple):
+    """The result of a command run inside an instance; output decoded as UTF-8 with replacement."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What an instance is doing. `health` is Docker's own word (starting, healthy, unhealthy), empty without one.
+
+    `port_taken`: it ended because its log says that somebody else has its host port.
+    """
+
+    running: bool
+    status: str = "running"
+    exit_code: int | None = None
+    oom_killed: bool = False
+    health: str = ""
+    port_taken: bool = False
+
+    def __str__(self) -> str:
+        if self.running:
+            return self.status
+        code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
+        return f"{self.status}{code}{', killed for lack of memory' if self.oom_killed else ''}"
+
+
+class Instance(Protocol):
+    """A container or process that an engine started. `str()` of it fits into a sentence."""
+
+    owned: bool
+    """Whether it was started by us, and everything on it is ours; False for an external server."""
+
+    @property
+    def id(self) -> str: ...
+
+    def endpoint(self, name: str = "") -> Endpoint:
+        """Where the port of that name (the first port without one) is reached.
+
+        Waits for Docker to publish it; raises KeyError, naming the ports there are, where there is no such port.
+        """
+
+    def state(self) -> State:
+        """What it is doing now. Never raises for an instance that is gone: that is a state too."""
+
+    def logs(self, tail: int | None = None, since: float | None = None) -> str:
+        """Its standard output and error: the last `tail` lines, those since a moment (seconds since 1970), or all."""
+
+    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
+        """Run a command beside the server: inside its container, or in its directory for a process."""
+
+    def stop(self) -> None:
+        """End it and remove everything that was made for it. May be called twice."""
+
+
+class Engine(Protocol):
+    """What can run a spec. `find` and `remove` work by labels alone, from any process."""
+
+    name: str
+
+    def unavailable(self) -> str | None:
+        """Why this engine cannot be used here, in one sentence; None when it can."""
+
+    def start(
+        self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder
+    ) -> Instance:
+        """Start it; readiness is not waited for. Raises StartError, with nothing left behind."""
+
+    def find(self, labels: Mapping[str, str]) -> list[Instance]:
+        """What runs, or is left over, under these labels."""
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        """End and remove what `find` finds. Returns how many. At least one label must be given."""
+
+    def close(self) -> None:
+        """Give back the engine's own resources (sockets, threads), not what it started."""

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The external engine: something that runs already. It starts nothing, stops nothing, removes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from itest.clock import Deadline
+from itest.engines import Endpoint, ExecResult, Instance, State
+from itest.errors import ExternalError
+from itest.spec import ExternalSpec, Spec
+from itest.trace import Recorder
+
+
+class ExternalEngine:
+    """Attaches to servers that others started."""
+
+    name = "external"
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
+        assert isinstance(spec, ExternalSpec)
+        return ExternalInstance(spec)
+
+    def find(self, labels: Mapping[str, str]) -> list[Instance]:
+        return []
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+class ExternalInstance:
+    """A server that somebody else runs; all that is known of it is its address."""
+
+    owned = False
+
+    def __init__(self, spec: ExternalSpec) -> None:
+        self._spec = spec
+
+    @property
+    def id(self) -> str:
+        return str(self.endpoint())
+
+    def endpoint(self, name: str = "") -> Endpoint:
+        ports = self._spec.ports
+        if name and name not in ports:
+            raise KeyError(f"no port {name!r}; there are {', '.join(ports)}")
+        return Endpoint(*ports[name or next(iter(ports))])
+
+    def state(self) -> State:
+        return State(running=True, status="external")
+
+    def logs(self, tail: int | None = None, since: float | None = None) -> str:
+        return ""
+
+    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
+        raise ExternalError(f"no command can be run beside {self}: it is an external server")
+
+    def stop(self) -> None:
+        pass
+
+    def __str__(self) -> str:
+        return str(self.endpoint())

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error itest raises, in one tree.
+
+    ItestError
+    ├── ConfigError                 a setting is unknown, or its value cannot be used
+    ├── DeclarationError            a test class or a declaration is wrong (also a TypeError)
+    ├── NotStarted                  a view was asked for where there is none (also an AttributeError)
+    ├── Unavailable                 no engine here can run the service: its tests skip
+    ├── MissingPackage              a client package is not installed (also an ImportError)
+    ├── StartError                  a service could not be started
+    │   ├── ImageError              its image is missing and could not be pulled
+    │   ├── PortTaken               its host port was taken meanwhile; retried where a new port helps
+    │   ├── InstanceDied            its container or process ended before it was ready
+    │   └── StartTimeout            it never became ready (also a TimeoutError)
+    ├── ExternalError               an external server cannot be reached or used
+    ├── ResetError                  the data of a test could not be reset
+    └── ReceiveTimeout              fewer messages than expected arrived (also an AssertionError)
+
+A message says what was being done, to what, for how long, the last reason and what to try. The facts are
+attributes too, and log lines travel as a note (PEP 678). Passwords are masked by whoever builds the message.
+"""
+
+from __future__ import annotations
+
+
+class ItestError(Exception):
+    """Base of all errors of itest."""
+
+
+class ConfigError(ItestError):
+    """A setting is unknown, or its value cannot be used."""
+
+
+class DeclarationError(ItestError, TypeError):
+    """A test class or a declaration is wrong. Raised when the class is created, before anything starts."""
+
+
+class NotStarted(ItestError, AttributeError):
+    """A view was asked for before its service was started, or after it was stopped.
+
+    It is an AttributeError too, so that `inspect` and test runners can look at the class.
+    """
+
+
+class Unavailable(ItestError):
+    """No engine here can run the service. `reasons` maps each engine's name to why not."""
+
+    def __init__(self, message: str, reasons: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
+
+
+class MissingPackage(ItestError, ImportError):
+    """A client package is not installed. `extra` is the extra of itest-containers that brings it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed: "
+            f"pip install 'itest-containers[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra
+        self.purpose = purpose
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (MissingPackage, (self.package, self.extra, self.purpose))
+
+
+class StartError(ItestError):
+    """A service could not be started. `service` is its name, `seconds` how long was spent on it."""
+
+    def __init__(self, message: str, *, service: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.service = service
+        self.seconds = seconds
+
+
+class ImageError(StartError):
+    """The image is not on this machine and could not be pulled."""
+
+
+class PortTaken(StartError):
+    """The chosen host port was taken between choosing it and starting the service."""
+
+
+class InstanceDied(StartError):
+    """The container or process ended before it was ready. `exit_code` is None where it is not known."""
+
+    def __init__(self, message: str, *, service: str = "", seconds: float = 0.0, exit_code: int | None = None) -> None:
+        super().__init__(message, service=service, seconds=seconds)
+        self.exit_code = exit_code
+
+
+class StartTimeout(StartError, TimeoutError):
+    """The service did not become ready within its startup_timeout."""
+
+
+class ExternalError(ItestError):
+    """An external server, named by a URL, cannot be reached or cannot be used."""
+
+
+class ResetError(ItestError):
+    """The data of a test could not be brought back to the class's baseline."""
+
+
+class ReceiveTimeout(ItestError, AssertionError):
+    """Fewer messages than expected arrived in time. `received` holds those that did."""
+
+    def __init__(self, message: str, received: list[object] | None = None) -> None:
+        super().__init__(message)
+        self.received = list(received or [])

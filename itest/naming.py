@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names: session ids, labels, database names, fingerprints; and the passwords that no text may show.
+
+The only place that knows length limits and which characters a name may have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from urllib.parse import quote, urlsplit
+
+SESSION = "itest.session"
+"""Label: the session (one run) that made the thing."""
+SERVICE = "itest.service"
+"""Label: the name of the service it runs."""
+FINGERPRINT = "itest.fingerprint"
+"""Label: the fingerprint of the spec it was made from."""
+OWNER = "itest.owner"
+"""Label: `pid@host` of the process that made it; a sweep asks whether that process still lives."""
+
+IDENTIFIER_LIMIT = 63
+"""Bytes in a PostgreSQL identifier (NAMEDATALEN - 1)."""
+
+MASK = "***"
+
+_known_secrets: set[str] = set()
+
+
+def session_id() -> str:
+    """A name for one run, unique among runs: `20-hex-digits`. Random, because two runs must never meet."""
+    return secrets.token_hex(10)
+
+
+def secret() -> str:
+    """A random password that `mask` hides from now on. URL-safe, so that it can stand in a URL as it is."""
+    return remember_secret(secrets.token_hex(16))
+
+
+def remember_secret(text: str) -> str:
+    """Have `mask` hide this text (and its URL-quoted form) wherever it shows up. Returns it unchanged."""
+    if text:
+        _known_secrets.update({text, quote(text, safe="")})
+    return text
+
+
+def mask(text: str) -> str:
+    """The text without any password: those made here, and those in any URL that it quotes."""
+    for known in sorted(_known_secrets, key=len, reverse=True):
+        text = text.replace(known, MASK)
+    return _URL_PASSWORD.sub(rf"\1{MASK}@", text)
+
+
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+@", re.IGNORECASE)
+
+
+def url_password(url: str) -> str:
+    """The password in a URL, remembered as a secret; empty where there is none."""
+    return remember_secret(urlsplit(url).password or "")
+
+
+def fingerprint(*parts: object) -> str:
+    """16 hex digits that are equal for equal content, in any process and on any machine."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> object:
+    """What JSON cannot say by itself: declarations and specs by their fields, the rest by its text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, {field.name: getattr(value, field.name) for field in fields(value)}]
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, Iterable):
+        return sorted(str(item) for item in value)
+    return str(value)
+
+
+def identifier(*parts: str) -> str:
+    """A PostgreSQL name of these parts: lower case, `[a-z0-9_]`, at most 63 bytes, still unique when cut."""
+    name = re.sub(r"[^a-z0-9_]+", "_", "_".join(parts).lower())
+    if len(name) <= IDENTIFIER_LIMIT:
+        return name
+    return f"{name[: IDENTIFIER_LIMIT - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def application_name(test: str) -> str:
+    """What a connection calls itself, so that a leaked one can be traced to its test: the end of the test's id."""
+    return "itest:" + test[-(IDENTIFIER_LIMIT - len("itest:")) :]
+
+
+def shorten(text: str, limit: int = 160) -> str:
+    """One line of at most `limit` characters, for use inside a sentence."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def clean_log(text: str) -> str:
+    """Log text fit for a terminal and for XML: no colours, no control characters, no passwords."""
+    return mask(_CONTROL.sub("", text))

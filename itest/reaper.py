@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crash safety: a small detached process that ends a session's instances when the session's owner dies.
+
+It blocks on a pipe whose other end only the owner holds. The kernel closes that end however the owner dies; then the
+reaper removes everything labelled with the session, through the same `Engine.remove` that a sweep uses. No container,
+no mounted socket, no port. In the orderly case it is told "done" and only leaves.
+
+Its source runs twice: imported by the owner (class Reaper), and as a program (function main).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+
+from itest import naming
+from itest.clock import SYSTEM, Deadline
+from itest.engines import Engine
+
+BOOTSTRAP = (
+    # Nothing is imported until the owner is gone: a waiting reaper costs 9 MB and no time.
+    "import os, sys\n"
+    "data = b''\n"
+    "while chunk := os.read(0, 65536): data += chunk\n"
+    "if not data.endswith(b'done\\n'):\n"
+    "    import json\n"
+    "    orders = json.loads(data.split(b'\\n')[0])\n"
+    "    sys.path[:] = orders['path']\n"
+    "    from itest.reaper import main\n"
+    "    main(orders)\n"
+)
+
+EXIT_WAIT = 5.0
+"""Seconds the owner waits for its reaper to leave before it ends it."""
+
+
+class Reaper:
+    """The owner's end. Made before the first instance; told which engines are used; closed at the end."""
+
+    def __init__(self, session: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", BOOTSTRAP],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches the whole foreground group; the reaper must outlive it.
+            cwd="/",
+        )
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
+        self._tell(json.dumps({"path": sys.path, "session": session}))
+        # A forked child would hold the pipe open beyond the owner's death.
+        _live.add(self)
+
+    def close(self, *, done: bool) -> None:
+        """Let the reaper go. `done`: everything was stopped in order and nothing is left for it to do."""
+        with contextlib.suppress(OSError):
+            if done:
+                self._tell("done")
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        if not done:
+            self._process.returncode = 0  # It works on after us; its destructor must not warn about that.
+            return
+        try:
+            self._process.wait(EXIT_WAIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        self._pipe.write(line.encode() + b"\n")
+        self._pipe.flush()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the pipe without a word, and of the process, which is not our child."""
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        self._process.returncode = 0  # else its destructor warns about a process that still runs
+
+
+_live: weakref.WeakSet[Reaper] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for reaper in list(_live):
+        reaper.forget()
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def main(orders: Mapping[str, object]) -> None:
+    """The reaper's work: remove until nothing is found, since the daemon may still be creating what was asked for."""
+    labels = {naming.SESSION: str(orders["session"])}
+    deadline = Deadline.after(30.0)
+    quiet_rounds = 0
+    while quiet_rounds < 3 and not deadline.passed:
+        removed = sum(_remove(engine, labels) for engine in _engines())
+        quiet_rounds = 0 if removed else quiet_rounds + 1
+        SYSTEM.sleep(0.2)
+
+
+def _remove(make: Callable[[], Engine], labels: Mapping[str, str]) -> int:
+    try:
+        engine = make()
+        if engine.unavailable():
+            return 0
+        try:
+            return engine.remove(labels)
+        finally:
+            engine.close()
+    except Exception:
+        return 1  # Not known to be clean: try again until the deadline.
+
+
+def _engines() -> list[Callable[[], Engine]]:
+    from itest.config import load
+    from itest.engines.docker import DockerEngine
+    from itest.engines.process import ProcessEngine
+
+    config = load()
+    return [lambda: ProcessEngine(config), lambda: DockerEngine(config)]

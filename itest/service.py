@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three base types of a service, by lifetime: declaration (`Service`), running `Server`, a test's `View`.
+
+A class holds its data on a server through a `Lease`, which cuts the views. Nothing here knows the session that starts
+servers or the test case that asks for views: they meet in the user's class body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import unittest
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from itest import naming
+from itest.config import Config
+from itest.engines import ExecResult, Instance
+from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
+from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from itest.wait import Check
+
+SCOPES = ("session", "class", "test")
+
+V = TypeVar("V", bound="View")
+S = TypeVar("S", bound="Server[Any]")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Service(ABC, Generic[V]):
+    """A declaration: a frozen value in a class body that says which service the tests need.
+
+    Constructing one touches no network, file or environment. As a descriptor it gives the test its view:
+    `self.postgres` the view of this test, `cls.postgres` (after `super().setUpClass()`) the class-level view, whose
+    data is the baseline of every test of the class. Before that, NotStarted is raised.
+    """
+
+    kind: ClassVar[str]
+    """The service's name in labels, settings and sentences: `postgres`."""
+    title: ClassVar[str]
+    """Its name as its makers write it: `PostgreSQL`."""
+    isolations: ClassVar[tuple[str, ...]]
+    """The kinds of isolation it supports, the default first."""
+
+    isolation: str = ""
+    """How a test's data is undone; empty for the service's default."""
+    scope: str = "session"
+    """How long a server lives and who shares it: `session` (all classes of the run), `class` or `test`."""
+    startup_timeout: float | None = None
+    """Seconds in which it must be ready; None for the setting of the same name."""
+    external: str = ""
+    """Name of an environment variable with the URL of a server to use instead of starting one."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # A list is what people write; a declaration must not change after it is made.
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if not hasattr(self, "_module"):  # Assigned again elsewhere, it keeps its first place.
+            object.__setattr__(self, "_module", owner.__module__)
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the module in whose class the declaration was first assigned: its paths start there."""
+        file = getattr(sys.modules.get(getattr(self, "_module", "")), "__file__", None)
+        return Path(file).resolve().parent if file else Path.cwd()
+
+    # What an engine is asked to run. Pure, but for `process`, which looks for programs on this machine.
+
+    @abstractmethod
+    def container(self, secret: str) -> ContainerSpec:
+        """The container that runs it, with this password."""
+
+    @abstractmethod
+    def process(self, secret: str, config: Config) -> ProcessSpec:
+        """The local process that runs it. Raises Unavailable, saying what to install."""
+
+    @abstractmethod
+    def external_spec(self, url: str, source: str) -> ExternalSpec:
+        """The running server that a URL from the variable `source` names. Raises ConfigError for a wrong URL."""
+
+    @abstractmethod
+    def external_url(self, config: Config) -> str:
+        """The URL in the settings that stands for this service; empty when there is none."""
+
+    @abstractmethod
+    def address(self, instance: Instance, secret: str) -> str:
+        """The URL of an instance that was started with this password."""
+
+    @abstractmethod
+    def ready(self, address: str) -> Check:
+        """A real client's real round trip to this URL."""
+
+    @abstractmethod
+    def connect(self, instance: Instance, address: str) -> Server[V]:
+        """The server that this ready instance runs."""
+
+    # What a class body is checked for.
+
+    def check(self, owner: str, name: str) -> None:
+        """Raise DeclarationError for what can be seen to be wrong before anything starts."""
+        if self.isolation and self.isolation not in self.isolations:
+            raise DeclarationError(
+                f"{owner}.{name}: unknown isolation {self.isolation!r}; "
+                f"{self.title} supports {_quoted(self.isolations)}"
+            )
+        if self.scope not in SCOPES:
+            raise DeclarationError(f"{owner}.{name}: unknown scope {self.scope!r}; it must be one of {_quoted(SCOPES)}")
+
+    @property
+    def isolation_or_default(self) -> str:
+        return self.isolation or self.isolations[0]
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy of the declaration with some of its fields changed."""
+        return replace(self, **changes)
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> V:
+        """The view of this service for a test instance, or the class-level view for a class."""
+        if instance is not None and (find := getattr(instance, "_itest_view", None)):
+            return find(self)  # type: ignore[no-any-return]  # the hook is looked up by name: case.py is above us
+        if owner is not None and (find := getattr(owner, "_itest_class_view", None)):
+            return find(self)  # type: ignore[no-any-return]
+        raise NotStarted(
+            f"{self.title} is only declared on {getattr(owner, '__qualname__', owner)}; its view exists on a "
+            f"ContainerTestCase while its tests run"
+        )
+
+
+class Server(ABC, Generic[V]):
+    """A running service. It outlives classes and is lent to them as leases."""
+
+    def __init__(self, title: str, kind: str, instance: Instance) -> None:
+        self.title = title
+        self.kind = kind
+        self.instance = instance
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """What it really is, by its own word: `PostgreSQL 17.6`."""
+
+    @abstractmethod
+    def lease(self, service: Service[V], owner: str) -> Lease[V]:
+        """Data of one's own on this server, for the class named `owner`, as `service` declares it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the server's own clients. What it runs on is stopped by the session."""
+
+
+class Lease(ABC, Generic[V]):
+    """What a class holds of a server: data of its own, brought back to the baseline before each test.
+
+    The order of calls: `view` (class level) is used; `seal()` ends the baseline; then for each test `reset()` gives a
+    view, which the caller closes; `close()` gives everything back.
+    """
+
+    view: V
+
+    @abstractmethod
+    def seal(self) -> None:
+        """What is there now is the baseline. Called once, before the first test."""
+
+    @abstractmethod
+    def reset(self, test: str) -> V:
+        """Bring the data back to the baseline, whatever was done to it, and give the view of the test so named."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the data's place back. Never raises for a server that is gone."""
+
+
+class View(ABC):
+    """What one test gets. Everything a view hands out is closed with it."""
+
+    server: Server[Any]
+
+    def __init__(self, server: Server[Any]) -> None:
+        self.server = server
+        self._cleanups = contextlib.ExitStack()
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The full address, password included, in the form that clients take."""
+
+    @property
+    @abstractmethod
+    def env(self) -> dict[str, str]:
+        """The environment variables that an app would need to use this view."""
+
+    def url_for(self, driver: str) -> str:
+        """The URL for another driver: `url_for("asyncpg")` is `postgresql+asyncpg://...`."""
+        scheme, rest = self.url.split("://", 1)
+        return f"{scheme}+{driver}://{rest}"
+
+    @property
+    def host(self) -> str:
+        """The address to connect to, `127.0.0.1` for all but external servers."""
+        return self.server.instance.endpoint().host
+
+    @property
+    def port(self) -> int:
+        """The host port to connect to."""
+        return self.server.instance.endpoint().port
+
+    def logs(self, tail: int | None = None) -> str:
+        """The server's log, or the last `tail` lines of it, without passwords."""
+        return naming.clean_log(self.server.instance.logs(tail=tail))
+
+    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
+        """Run a command beside the server, for at most `timeout` seconds."""
+        return self.server.instance.exec(argv, timeout=timeout)
+
+    def close(self) -> None:
+        """Close all that this view handed out. May be called twice."""
+        self._cleanups.close()
+
+    def _closing(self, client: Any, close: Callable[[], object] | None = None) -> Any:
+        """Register a client for closing; returns it."""
+        self._cleanups.callback(_quietly, close or client.close)
+        return client
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {naming.mask(self.url)}>"
+
+
+class ServiceMixin:
+    """Base of the mixins. A mixin only declares: an attribute with a declaration, and typed shorthands for it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if issubclass(cls, unittest.TestCase) and not hasattr(cls, "_itest_view"):
+            names = [name for name, _ in declarations(cls)]
+            raise DeclarationError(
+                f"{cls.__qualname__} declares {', '.join(names)} but is not a ContainerTestCase, so nothing would "
+                f"start: write class {cls.__name__}({', '.join(_mixins(cls))}, ContainerTestCase)"
+            )
+
+
+def declarations(cls: type) -> list[tuple[str, Service[Any]]]:
+    """The declarations of a class by attribute, in order of first mention, bases first; `None` opts out."""
+    found: dict[str, object] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, Service) or name in found:
+                found[name] = value
+    return [(name, value) for name, value in found.items() if isinstance(value, Service)]
+
+
+def client_package(package: str, extra: str, purpose: str) -> Any:
+    """Import a client package at the last moment. Raises MissingPackage, naming the extra that brings it."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not (package + ".").startswith(error.name + "."):
+            raise  # The package is there, but something that it needs is not: its own message says so.
+        raise MissingPackage(package, extra, purpose) from error
+
+
+def no_program(title: str, tried: Sequence[str], cure: str) -> Unavailable:
+    """No program for the process engine: one sentence on what was looked for and what to install."""
+    return Unavailable(f"no {title} for local processes (looked for {', '.join(tried)}); {cure}")
+
+
+def _mixins(cls: type) -> list[str]:
+    return [base.__name__ for base in cls.__mro__ if ServiceMixin in base.__bases__]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join(repr(word) for word in words)
+
+
+def _quietly(close: Callable[[], object]) -> None:
+    """Closing a client must not fail a test: the server may be gone, or the test may have broken the connection."""
+    with contextlib.suppress(Exception):
+        close()
+
+
+__all__ = [
+    "SCOPES",
+    "ItestError",
+    "Lease",
+    "Server",
+    "Service",
+    "ServiceMixin",
+    "View",
+    "client_package",
+    "declarations",
+    "no_program",
+]

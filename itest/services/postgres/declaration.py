@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wanted of PostgreSQL, and how a container or a local process provides it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from itest.config import Config
+from itest.engines import Instance
+from itest.errors import ConfigError, DeclarationError, ExternalError
+from itest.migrations import migrator
+from itest.service import Service, ServiceMixin, client_package
+from itest.services.postgres.programs import find_programs
+from itest.services.postgres.server import BASE, USER, PostgresServer
+from itest.services.postgres.view import PostgresView
+from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
+from itest.wait import ANSWER_TIMEOUT, Check, answer
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+    from sqlalchemy.orm import Session
+
+IMAGE = "postgres:17"
+PORT = 5432
+
+SETTINGS = {
+    # Nothing of a test database is worth surviving a crash of its server.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "300",
+    # The data lies in memory, and so does the log that waits for a checkpoint.
+    "max_wal_size": "256MB",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Postgres(Service[PostgresView]):
+    """A PostgreSQL server, and for each class a database of its own on it.
+
+    `migrations` brings an empty database to the schema under test: `SqlFiles("migrations")`,
+    `MetaData(Base.metadata)`, or a function of the view. `fixtures` are .sql files loaded after it. Paths are
+    relative to the module of the class that the declaration is assigned in. `settings` are server settings,
+    `{"work_mem": "8MB"}`; `env` goes to the container.
+    """
+
+    kind: ClassVar[str] = "postgres"
+    title: ClassVar[str] = "PostgreSQL"
+    isolations: ClassVar[tuple[str, ...]] = ("database", "none")
+
+    image: str = IMAGE
+    migrations: Any = None
+    fixtures: tuple[str | Path, ...] | list[str | Path] | list[str] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, owner: str, name: str) -> None:
+        super().check(owner, name)
+        if self.migrations is not None:
+            try:
+                migrator(self.migrations)
+            except TypeError as error:
+                raise DeclarationError(f"{owner}.{name}: {error}") from None
+        for fixture in self.fixtures:
+            if Path(fixture).suffix != ".sql":
+                raise DeclarationError(f"{owner}.{name}: the fixture {str(fixture)!r} is no .sql file")
+
+    def container(self, secret: str) -> ContainerSpec:
+        return ContainerSpec(
+            image=self.image,
+            env={
+                "POSTGRES_PASSWORD": secret,
+                "POSTGRES_DB": BASE,
+                "POSTGRES_INITDB_ARGS": "--no-sync",
+                # A path of ours, because the image's own moved with PostgreSQL 18 (docker-library/postgres#1259).
+                "PGDATA": "/var/lib/itest/data",
+                **self.env,
+            },
+            command=("postgres", *self._options()),
+            ports={"postgres": Port(PORT)},
+            tmpfs={"/var/lib/itest": 0},
+            secrets=frozenset({"POSTGRES_PASSWORD"}),
+        )
+
+    def process(self, secret: str, config: Config) -> ProcessSpec:
+        programs = find_programs(config)
+        locale = "C" if sys.platform == "darwin" else "C.UTF-8"
+        data = "{directory}/data"
+        initdb = [programs.initdb, "--pgdata", data, "--username", USER, "--pwfile", "{directory}/password.secret"]
+        initdb += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale, "--no-sync"]
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            # In the data directory, so that removing the directory removes it (research: SIGKILL left it behind).
+            "dynamic_shared_memory_type": "mmap",
+        }
+        return ProcessSpec(
+            version=programs.version,
+            replaces=self.image,
+            argv=(programs.postgres, "-D", data, "-p", "{port:postgres}", *self._options(options)),
+            ports=("postgres",),
+            files={"password.secret": secret},
+            prepare=(tuple(initdb),),
+            stop_signal=signal.SIGQUIT,  # Immediate shutdown; unlike SIGKILL it leaves no shared memory behind.
+            runs_as_root=False,
+        )
+
+    def _options(self, extra: Mapping[str, str] | None = None) -> list[str]:
+        settings = {**SETTINGS, **(extra or {}), **self.settings}
+        return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+    def external_url(self, config: Config) -> str:
+        return config.postgres_url
+
+    def external_spec(self, url: str, source: str) -> ExternalSpec:
+        try:
+            parts = urlsplit(url)
+            port = parts.port or PORT
+        except ValueError as error:
+            raise ConfigError(f"{source} is no URL: {error}") from None
+        if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.hostname:
+            raise ConfigError(
+                f"{source} is no URL of a PostgreSQL server: it must look like "
+                f"postgresql://user:password@host:5432/database"
+            )
+        plain = parts._replace(scheme="postgresql").geturl()  # Drivers, as in postgresql+asyncpg, are SQLAlchemy's.
+        return ExternalSpec(plain, {"postgres": (parts.hostname, port)}, source)
+
+    def address(self, instance: Instance, secret: str) -> str:
+        return f"postgresql://{USER}:{secret}@{instance.endpoint('postgres')}/postgres"
+
+    def ready(self, address: str) -> Check:
+        driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
+
+        def select(instance: Instance) -> None:
+            try:
+                connection = driver.connect(address, connect_timeout=int(ANSWER_TIMEOUT))
+            except driver.OperationalError as error:
+                if "authentication failed" in str(error):  # Waiting will not cure it.
+                    raise ExternalError(f"the user or the password is wrong: {error}") from error
+                raise
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+            finally:
+                connection.close()
+
+        return answer("SELECT 1 to answer", select, (driver.OperationalError,))
+
+    def connect(self, instance: Instance, address: str) -> PostgresServer:
+        return PostgresServer(self, instance, address)
+
+
+class PostgresMixin(ServiceMixin):
+    """Declares `postgres`; `self.db` is a psycopg2 connection, `self.session` a SQLAlchemy session, both to the test's
+    own database."""
+
+    postgres = Postgres()
+
+    @property
+    def db(self) -> Connection:
+        return self.postgres.connection
+
+    @property
+    def session(self) -> Session:
+        return self.postgres.own_session

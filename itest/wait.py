@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readiness: checks that say whether an instance is ready, and the one loop that waits for them.
+
+A check is any callable that takes the instance and returns when it is ready or raises `NotReady(reason)`. Any other
+exception ends the wait at once, except those a check lists as `expected`. Checks combine: `port("http") & log("up")`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import textwrap
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from http import client as http_client
+from typing import TypeVar
+
+from itest import naming
+from itest.clock import Deadline
+from itest.engines import Instance, State
+from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
+
+FIRST_PAUSE = 0.010
+"""Seconds between the first two polls."""
+
+LONGEST_PAUSE = 0.100
+"""Seconds between two polls at most. Polling every second costs users a second per start (see docs/design.md)."""
+
+LOG_TAIL = 50
+"""Log lines that a startup error carries."""
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds one poll may wait for an answer, so that a server that accepts and says nothing cannot eat the deadline."""
+
+
+class NotReady(Exception):
+    """Not yet. The text is the reason, kept for the error if the deadline passes."""
+
+
+class Check:
+    """Base of the checks. A subclass implements `__call__` and `__str__`; the latter fits after "waited for"."""
+
+    def __call__(self, instance: Instance) -> None:
+        """Return when the instance is ready; raise NotReady when not yet."""
+        raise NotImplementedError
+
+    def __and__(self, other: Check) -> Check:
+        return _All(_flat(_All, self, other))
+
+    def __or__(self, other: Check) -> Check:
+        return _Any(_flat(_Any, self, other))
+
+
+def port(name: str = "") -> Check:
+    """The port of that name accepts a TCP connection (the first port when no name is given).
+
+    Weak behind Docker's proxy, which accepts before the server listens: prefer `http`, `log` or a client's answer.
+    """
+    return _Port(name)
+
+
+def log(pattern: str, times: int = 1) -> Check:
+    """The regular expression has matched this many times in the log."""
+    return _Log(re.compile(pattern, re.MULTILINE), times)
+
+
+def http(
+    path: str = "/",
+    *,
+    port: str = "",
+    status: int | range = range(200, 400),
+    body: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Check:
+    """A GET of the path answers with that status (any 2xx or 3xx by default) and, if given, a body that matches.
+
+    No redirect is followed. `port` names the port; the first one is taken without it.
+    """
+    return _Http(path, port, status, re.compile(body) if body else None, dict(headers or {}))
+
+
+def exec(*argv: str) -> Check:
+    """The command, run inside the container or beside the process, exits with 0."""
+    return _Exec(argv)
+
+
+def health() -> Check:
+    """The image's own HEALTHCHECK says healthy. Docker engine only."""
+    return _Health()
+
+
+def answer(description: str, function: Callable[[Instance], object], expected: tuple[type[Exception], ...]) -> Check:
+    """A real client's answer: the function returns. Exceptions of the `expected` types mean "not yet"."""
+    return _Answer(description, function, expected)
+
+
+def until_ready(check: Callable[[Instance], object], instance: Instance, deadline: Deadline, *, subject: str) -> None:
+    """Poll until the check passes. The only loop that waits for readiness.
+
+    Each poll asks first whether the instance still lives. Raises InstanceDied or StartTimeout, with the last log
+    lines as a note.
+    """
+    pause = FIRST_PAUSE
+    reason = "nothing was tried"
+    while True:
+        state = instance.state()
+        if not state.running:
+            raise _with_log(instance, _ended(state, check, deadline, subject))
+        try:
+            check(instance)
+            return
+        except NotReady as error:
+            reason = naming.shorten(naming.mask(str(error)), 300)
+        if deadline.passed:
+            raise _with_log(
+                instance,
+                StartTimeout(
+                    f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. "
+                    f"Last reason: {reason}. If it only needs longer, raise startup_timeout.",
+                    service=subject,
+                    seconds=deadline.elapsed,
+                ),
+            )
+        deadline.pause(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def _ended(state: State, check: object, deadline: Deadline, subject: str) -> StartError:
+    """The error for an instance that ended before it was ready."""
+    story = f"{subject} ended before it was ready: {state}, {deadline.elapsed:.1f} s after its start"
+    if state.port_taken:
+        return PortTaken(
+            f"{story}, because another program has its host port. Its last log lines are below; if this repeats, "
+            f"something here opens many ports at once.",
+            service=subject,
+            seconds=deadline.elapsed,
+        )
+    return InstanceDied(
+        f"{story}, while waiting for {check}. Its last log lines are below; a wrong setting or a missing environment "
+        f"variable is the usual cause.",
+        service=subject,
+        seconds=deadline.elapsed,
+        exit_code=state.exit_code,
+    )
+
+
+_E = TypeVar("_E", bound=Exception)
+
+
+def _with_log(instance: Instance, error: _E) -> _E:
+    """The error with the last log lines as a note; whatever goes wrong with the log must not hide the error."""
+    try:
+        lines = naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
+    except Exception as failure:
+        lines = f"(the log could not be read: {naming.mask(str(failure))})"
+    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
+    return error
+
+
+class _Port(Check):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, instance: Instance) -> None:
+        endpoint = instance.endpoint(self.name)
+        try:
+            socket.create_connection(endpoint, timeout=ANSWER_TIMEOUT).close()
+        except OSError as error:
+            raise NotReady(f"{endpoint}: {error}") from error
+
+    def __str__(self) -> str:
+        return f"port {self.name!r} to accept connections" if self.name else "its port to accept connections"
+
+
+class _Log(Check):
+    def __init__(self, pattern: re.Pattern[str], times: int) -> None:
+        self.pattern = pattern
+        self.times = times
+
+    def __call__(self, instance: Instance) -> None:
+        found = sum(1 for _ in self.pattern.finditer(instance.logs()))
+        if found < self.times:
+            raise NotReady(f"seen {found} of {self.times} times in the log")
+
+    def __str__(self) -> str:
+        return f"{self.pattern.pattern!r} in the log" + (f" {self.times} times" if self.times > 1 else "")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer, and where it leads may not exist from here."""
+
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
+        return None
+
+
+class _Http(Check):
+    def __init__(
+        self, path: str, port: str, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
+    ) -> None:
+        self.path = path
+        self.port = port
+        self.status = range(status, status + 1) if isinstance(status, int) else status
+        self.body = body
+        self.headers = headers
+
+    def __call__(self, instance: Instance) -> None:
+        url = f"http://{instance.endpoint(self.port)}{self.path}"
+        # No proxy of the environment may stand between a test and its own loopback address.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+        try:
+            with opener.open(urllib.request.Request(url, headers=self.headers), timeout=ANSWER_TIMEOUT) as response:
+                self._judge(url, response.status, response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                self._judge(url, error.code, error.read())
+        except (OSError, http_client.HTTPException) as error:
+            raise NotReady(f"GET {url}: {error!r}") from error
+
+    def _judge(self, url: str, status: int, body: bytes) -> None:
+        if status not in self.status:
+            raise NotReady(f"GET {url} answered {status}")
+        if self.body and not self.body.search(body.decode(errors="replace")):
+            raise NotReady(f"GET {url} answered {status} without {self.body.pattern!r} in its body")
+
+    def __str__(self) -> str:
+        return f"GET {self.path} to answer"
+
+
+class _Exec(Check):
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.argv = tuple(argv)
+
+    def __call__(self, instance: Instance) -> None:
+        result = instance.exec(self.argv)
+        if result.exit_code != 0:
+            said = (result.stderr or result.stdout).strip()
+            raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")
+
+    def __str__(self) -> str:
+        return f"`{shlex.join(self.argv)}` to succeed"
+
+
+class _Health(Check):
+    def __call__(self, instance: Instance) -> None:
+        health = instance.state().health
+        if health != "healthy":
+            raise NotReady(f"its health is {health or 'not reported: it has no HEALTHCHECK'}")
+
+    def __str__(self) -> str:
+        return "its HEALTHCHECK to say healthy"
+
+
+class _Answer(Check):
+    def __init__(
+        self, description: str, function: Callable[[Instance], object], expected: tuple[type[Exception], ...]
+    ) -> None:
+        self.description = description
+        self.function = function
+        self.expected = expected
+
+    def __call__(self, instance: Instance) -> None:
+        try:
+            self.function(instance)
+        except self.expected as error:
+            raise NotReady(f"{type(error).__name__}: {error}") from error
+
+    def __str__(self) -> str:
+        return self.description
+
+
+class _All(Check):
+    def __init__(self, checks: tuple[Check, ...]) -> None:
+        self.checks = checks
+
+    def __call__(self, instance: Instance) -> None:
+        for check in self.checks:
+            check(instance)
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.checks))
+
+
+class _Any(Check):
+    def __init__(self, checks: tuple[Check, ...]) -> None:
+        self.checks = checks
+
+    def __call__(self, instance: Instance) -> None:
+        reasons = []
+        for check in self.checks:
+            try:
+                return check(instance)
+            except NotReady as error:
+                reasons.append(str(error))
+        raise NotReady("; ".join(reasons))
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.checks))
+
+
+def _flat(kind: type[_All] | type[_Any], *checks: Check) -> tuple[Check, ...]:
+    """`a & b & c` as one check of three, so that its text reads well."""
+    return tuple(part for check in checks for part in (check.checks if isinstance(check, kind) else (check,)))
