@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import secrets
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,8 @@ from itest.clock import Deadline
 from itest.engines import Instance
 from itest.errors import ExternalError, ResetError
 from itest.service import Server, Service, client_package
+from itest.services.postgres import roles
+from itest.services.postgres.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -51,8 +54,11 @@ class PostgresServer(Server["PostgresView"]):
         self._numbers = itertools.count(1)
         self._templates: dict[str, str] = {}
         self._databases: set[str] = set()
+        self._snapshots: dict[str, Snapshot] = {}
+        self._walinspect: bool | None = None
+        self._shared: set[int] = set()
         self._lock = threading.RLock()
-        self._admin = self._connect_admin()
+        self._admin = self.connection(self.database, "itest")
         try:
             self.number = int(self._admin.server_version)
             self._base = BASE if instance.owned and self._exists(BASE) else "template1"
@@ -79,7 +85,73 @@ class PostgresServer(Server["PostgresView"]):
                     self.drop(name)
         self._admin.close()
 
+    # Recycling: what it needs of the server as a whole.
+
+    def can_recycle(self) -> bool:
+        """Whether changes can be read from the write-ahead log: our own server, 16 or later, with pg_walinspect."""
+        with self._lock:
+            if self._walinspect is None:
+                self._walinspect = self.instance.owned and self.number >= 160000 and self._prepare_walinspect()
+            return self._walinspect
+
+    def _prepare_walinspect(self) -> bool:
+        """Make the extension in the administrative database, where no test looks."""
+        try:
+            self.admin("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+        except self.driver.Error:  # An image without the contrib modules.
+            return False
+        rows = self.admin("SELECT relname, pg_relation_filenode(oid) FROM pg_class WHERE relisshared AND relkind = 'r'")
+        self._shared = {filenode for name, filenode in rows if name in roles.SHARED_CATALOGS}
+        return True
+
+    def log_changes(self, since: str, database: int) -> tuple[list[tuple[int, str]], bool] | None:
+        """What the log says was changed since that position: (file, record type) in a database, and whether roles were.
+
+        None when the log does not reach back that far.
+        """
+        try:
+            rows = self.admin(
+                # The function reads only what is flushed; a synchronous commit flushes everything before it.
+                "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'itest', ''); COMMIT; "
+                "SELECT DISTINCT reldatabase, relfilenode, record_type "
+                f"FROM pg_get_wal_block_info('{since}', pg_current_wal_flush_lsn(), false) "
+                f"WHERE reldatabase IN (0, {database}) AND relforknumber = 0"
+            )
+        except self.driver.Error:
+            return None
+        changes = [(filenode, record_type) for owner, filenode, record_type in rows if owner == database]
+        return changes, any(owner == 0 and filenode in self._shared for owner, filenode, _ in rows)
+
+    def snapshot(self, pristine: str, cursor: Any) -> Snapshot:
+        """The snapshot of a pristine database, taken at the first call through a cursor on a fresh clone of it."""
+        with self._lock:
+            if pristine not in self._snapshots:
+                self._snapshots[pristine] = Snapshot(self, pristine, cursor)
+            return self._snapshots[pristine]
+
+    @contextlib.contextmanager
+    def visit(self, name: str) -> Iterator[Any]:
+        """A cursor on a database that others want to clone: nobody does while it is visited."""
+        with self._lock:
+            connection = self.connection(name, "itest")
+            try:
+                with connection.cursor() as cursor:
+                    yield cursor
+            finally:
+                connection.close()
+
+    def connection(self, name: str, label: str) -> Any:
+        """A new connection of ours to a database, in autocommit; whoever asks closes it."""
+        connection = self.driver.connect(self.url_of(name), application_name=label, connect_timeout=10)
+        connection.autocommit = True
+        return connection
+
     # Databases.
+
+    @property
+    def templates(self) -> set[str]:
+        """The databases that leases clone and must leave alone."""
+        return {self._base, *self._templates.values()}
 
     def template(self, service: Postgres, base: Path) -> str:
         """The template database for a declaration's migrations and fixtures, built at the first call."""
@@ -99,6 +171,8 @@ class PostgresServer(Server["PostgresView"]):
         # On our own servers the data lies in memory and the two checkpoints of FILE_COPY cost nothing.
         strategy = " STRATEGY file_copy" if self.instance.owned and self.number >= 150000 else ""
         with self._lock:
+            if template != "template1":
+                self.end_sessions(template)  # With one that is just leaving, the server would wait 100 ms or more.
             self.admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{strategy}')
             self._databases.add(name)
         return name
@@ -116,6 +190,15 @@ class PostgresServer(Server["PostgresView"]):
                 self.end_sessions(name)
                 self.admin(f'DROP DATABASE IF EXISTS "{name}"')
             self._databases.discard(name)
+            self._snapshots.pop(name, None)
+
+    def end_session(self, pid: int) -> None:
+        """Terminate one session and wait until it is gone."""
+        deadline = Deadline.after(SESSIONS_TIMEOUT)
+        while self.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", pid):
+            if deadline.passed:
+                raise ResetError(f"session {pid} did not end within {deadline.seconds:g} s after it was terminated")
+            deadline.pause(0.001)
 
     def end_sessions(self, name: str) -> None:
         """Terminate every session of a database, whatever it is doing or holding, and wait until they are gone.
@@ -145,11 +228,6 @@ class PostgresServer(Server["PostgresView"]):
     def url_of(self, database: str) -> str:
         return urlsplit(self.address)._replace(path=f"/{database}").geturl()
 
-    def _connect_admin(self) -> Any:
-        connection = self.driver.connect(self.address, application_name="itest", connect_timeout=10)
-        connection.autocommit = True
-        return connection
-
     def _exists(self, name: str) -> bool:
         return bool(self.admin("SELECT 1 FROM pg_database WHERE datname = %s", name))
 
@@ -165,12 +243,7 @@ class PostgresServer(Server["PostgresView"]):
 
     def _roll_back_prepared(self, name: str) -> None:
         """A prepared transaction outlives its session; it can be ended only from inside its database."""
-        connection = self.driver.connect(self.url_of(name), connect_timeout=10)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
-                for (gid,) in cursor.fetchall():
-                    cursor.execute("ROLLBACK PREPARED %s", (gid,))
-        finally:
-            connection.close()
+        with self.visit(name) as cursor:
+            cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
+            for (gid,) in cursor.fetchall():
+                cursor.execute("ROLLBACK PREPARED %s", (gid,))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.migrations import migrator, run_sql_file
+from itest.services.postgres.kept import Kept
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def fingerprint(service: Postgres, base: Path) -> str:
 
 def build(server: PostgresServer, service: Postgres, base: Path, name: str) -> str:
     """Migrate and fill the database `name`. If that fails it is dropped again and the error goes on."""
-    view = PostgresView(server, name, "migrations")
+    kept = Kept(server, name, "itest migrations")
+    view = PostgresView(server, name, "migrations", kept, base)
     try:
         if service.migrations is not None:
             migrator(service.migrations).apply(view, base)
@@ -35,8 +37,10 @@ def build(server: PostgresServer, service: Postgres, base: Path, name: str) -> s
             run_sql_file(view, base / fixture)
     except BaseException:
         view.close()
+        kept.close()
         server.drop(name)
         raise
     view.close()
+    kept.close()
     server.end_sessions(name)  # A pool that the migrations left open would make every clone of it fail.
     return name

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from itest.services.postgres.kept import Kept
     from itest.services.postgres.server import PostgresServer
 
 
@@ -26,14 +27,13 @@ class PostgresView(View):
 
     server: PostgresServer
 
-    def __init__(self, server: PostgresServer, name: str, test: str, directory: Path | None = None) -> None:
+    def __init__(self, server: PostgresServer, name: str, test: str, kept: Kept, directory: Path) -> None:
         super().__init__(server)
         self.name = name
+        self._kept = kept
         self._label = naming.application_name(test)
-        self._directory = directory or Path.cwd()
-        self._connection: Connection | None = None
+        self._directory = directory
         self._statements: Connection | None = None
-        self._engine: Engine | None = None
         self._session: Session | None = None
 
     @property
@@ -70,10 +70,9 @@ class PostgresView(View):
 
     @property
     def connection(self) -> Connection:
-        """The view's own psycopg2 connection, made at the first use; `self.db` on a PostgresMixin."""
-        if self._connection is None or self._connection.closed:
-            self._connection = self.connect()
-        return self._connection
+        """The view's own psycopg2 connection; `self.db` on a PostgresMixin. It is kept open from test to test, and
+        rolled back and brought back to its first state in between."""
+        return self._kept.connection()
 
     def connect(self, **kwargs: Any) -> Connection:
         """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test."""
@@ -98,14 +97,8 @@ class PostgresView(View):
 
     @property
     def engine(self) -> Engine:
-        """A SQLAlchemy engine on the test database, made at the first use; disposed of after the test."""
-        if self._engine is None:
-            sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
-            engine: Engine = sqlalchemy.create_engine(
-                self.url_for("psycopg2"), connect_args={"application_name": self._label}
-            )
-            self._engine = self._closing(engine, engine.dispose)
-        return self._engine
+        """A SQLAlchemy engine on the test database. Its connections are kept like `connection`."""
+        return self._kept.engine()
 
     def session(self, **kwargs: Any) -> Session:
         """A new SQLAlchemy session on `engine`; keyword arguments as for `sqlalchemy.orm.Session`. Closed after the test."""

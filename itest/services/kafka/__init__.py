@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apache Kafka.
+
+    __init__.py  Kafka and KafkaMixin: what is wanted
+    recipes.py   as a container and as a process
+    jars.py      where a process's Java and jars come from
+    clients.py   kafka-python: how its clients are made, and the check that a broker answers
+    server.py    a running broker: its clients, its prefixes, its topics
+    lease.py     the topics of a class, brought back to their baseline before each test
+    view.py      what a test gets
+    queue.py     send and receive
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from itest.config import Config
+from itest.engines import Instance
+from itest.errors import ConfigError, DeclarationError
+from itest.service import Service, ServiceMixin
+from itest.services.kafka import clients, recipes
+from itest.services.kafka.queue import CODECS, Message, Queue
+from itest.services.kafka.server import KafkaServer
+from itest.services.kafka.view import KafkaView
+from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
+from itest.wait import Check
+
+__all__ = ["Kafka", "KafkaMixin", "KafkaServer", "KafkaView", "Message", "Queue"]
+
+
+@dataclass(frozen=True, eq=False)
+class Kafka(Service["KafkaView"]):
+    """An Apache Kafka broker: `apache/kafka`, `apache/kafka-native` or `confluentinc/cp-kafka` (7.4 or later).
+
+    Each class gets topics and groups of its own, under a prefix; `isolation="records"` deletes the records before each
+    test and puts those of the class's baseline back, `"prefix"` gives each test new topics with offsets from 0.
+    `codec` is what the queue takes and gives: `bytes`, `text` (str as UTF-8) or `json` (objects). New topics have
+    that many `partitions`. `env` are variables of the image, `{"KAFKA_MESSAGE_MAX_BYTES": "2000000"}`; a local
+    process is given the same settings.
+    """
+
+    kind: ClassVar[str] = "kafka"
+    title: ClassVar[str] = "Kafka"
+    isolations: ClassVar[tuple[str, ...]] = ("records", "prefix", "none")
+
+    image: str = recipes.IMAGE
+    codec: str = "bytes"
+    partitions: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
+    prefix: str | None = None
+    """What the names of topics and groups begin with; None for one of its own for each class. With `""` topics have
+    the very names that an app has them by, and a test sees what the app sees."""
+
+    def check(self, owner: str, name: str) -> None:
+        super().check(owner, name)
+        where = f"{owner}.{name}"
+        if self.codec not in CODECS:
+            raise DeclarationError(f"{where}: unknown codec {self.codec!r}; it must be one of {', '.join(CODECS)}")
+        if self.partitions < 1:
+            raise DeclarationError(f"{where}: partitions={self.partitions!r}; a topic has at least 1")
+        for variable in self.env:
+            if not variable.startswith("KAFKA_"):
+                raise DeclarationError(
+                    f"{where}: {variable!r} in env is no setting of Kafka; message.max.bytes is KAFKA_MESSAGE_MAX_BYTES"
+                )
+        if self.prefix and self.isolation_or_default == "prefix":
+            raise DeclarationError(f"{where}: isolation='prefix' makes a new prefix for each test; give no prefix")
+        recipes.check_image(self.image, where)
+
+    def container(self, secret: str) -> ContainerSpec:
+        return recipes.container(self.image, self.env)
+
+    def process(self, secret: str, config: Config) -> ProcessSpec:
+        return recipes.process(self.image, self.env, config)
+
+    def external_url(self, config: Config) -> str:
+        return config.kafka_bootstrap_servers
+
+    def external_spec(self, url: str, source: str) -> ExternalSpec:
+        servers = clients.split(url)
+        if not servers:
+            raise ConfigError(f"{source} is no list of Kafka servers: it must look like host1:9092,host2:9092")
+        return ExternalSpec(",".join(f"{host}:{port}" for host, port in servers), {"client": servers[0]}, source)
+
+    def address(self, instance: Instance, secret: str) -> str:
+        return str(instance.endpoint("client"))
+
+    def ready(self, address: str) -> Check:
+        return clients.answers(address)
+
+    def connect(self, instance: Instance, address: str) -> KafkaServer:
+        return KafkaServer(self.title, self.kind, instance, address)
+
+
+class KafkaMixin(ServiceMixin):
+    """Declares `kafka`; `self.queue` sends to and receives from the test's own topics."""
+
+    kafka = Kafka()
+
+    @property
+    def queue(self) -> Queue:
+        return self.kafka.queue

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kafka-python: how its clients are made, and the check that a broker answers one. Imported when first needed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import warnings
+from typing import Any
+from urllib.parse import urlsplit
+
+from itest.engines import Instance
+from itest.service import client_package
+from itest.wait import ANSWER_TIMEOUT, Check, answer
+
+PORT = 9092
+
+METADATA_PAUSE = 5
+"""Milliseconds between two requests of a client for metadata. kafka-python has 100 and no setting for it, so that the
+first use of each topic takes 100 ms."""
+
+REQUEST_TIMEOUT = 10_000
+"""Milliseconds that a request of our own clients may take. Nothing may hang."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that closing a client may take, for what it has not sent yet; a broker that is gone must not delay tests."""
+
+
+def split(servers: str) -> list[tuple[str, int]]:
+    """The hosts and ports of a list of bootstrap servers. Empty when it is none."""
+    found = []
+    for part in servers.split(","):
+        try:
+            parts = urlsplit(part.strip() if "://" in part else f"//{part.strip()}")
+            host, port = parts.hostname, parts.port or PORT
+        except ValueError:
+            return []
+        if not host or parts.path.strip("/") or parts.query:
+            return []
+        found.append((f"[{host}]" if ":" in host else host, port))
+    return found
+
+
+def package(name: str = "kafka") -> Any:
+    """kafka-python, or a module of it. Raises MissingPackage."""
+    if module := sys.modules.get(name):
+        return module
+    with warnings.catch_warnings():
+        # kafka-python 3.0 reads its schemas by a function that Python 3.11 and 3.12 call deprecated; under `-W error`
+        # it could not be imported at all.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        client_package("kafka", "kafka", "the service Kafka")
+        return client_package(name, "kafka", "the service Kafka")
+
+
+def errors() -> Any:
+    """Its exceptions."""
+    return package("kafka.errors")
+
+
+def make(kind: str, servers: str, *args: Any, **settings: Any) -> Any:
+    """A client by the name of its class. One that cannot be made leaves no thread and no socket behind."""
+    made = []
+
+    def client(**config: Any) -> Any:
+        made.append(package("kafka.net.compat").KafkaNetClient(**config))
+        with contextlib.suppress(AttributeError, KeyError):
+            made[0].cluster.config["retry_backoff_ms"] = METADATA_PAUSE
+        return made[0]
+
+    try:
+        return getattr(package(), kind)(
+            *args, **{"bootstrap_servers": servers.split(","), "kafka_client": client, **settings}
+        )
+    except BaseException:
+        # The constructor starts a thread before its first attempt to connect, and nobody else could end it.
+        for left in made:
+            left.close()
+        raise
+
+
+def admin(servers: str) -> Any:
+    """A KafkaAdminClient of ours."""
+    return make("KafkaAdminClient", servers, request_timeout_ms=REQUEST_TIMEOUT, bootstrap_timeout_ms=REQUEST_TIMEOUT)
+
+
+def producer(servers: str) -> Any:
+    """A KafkaProducer of ours: in order, without a wait for more to send."""
+    return make(
+        "KafkaProducer",
+        servers,
+        enable_idempotence=False,
+        max_in_flight_requests_per_connection=1,
+        request_timeout_ms=REQUEST_TIMEOUT,
+        delivery_timeout_ms=REQUEST_TIMEOUT + 100,
+        max_block_ms=REQUEST_TIMEOUT,
+        bootstrap_timeout_ms=REQUEST_TIMEOUT,
+        metrics_enabled=False,
+    )
+
+
+def consumer(servers: str) -> Any:
+    """A KafkaConsumer of ours, without a group."""
+    return make(
+        "KafkaConsumer",
+        servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        # The broker answers one request of a connection after the other: a fetch that waits for what never comes
+        # would hold up the next one, for another topic, by 500 ms.
+        fetch_max_wait_ms=20,
+        request_timeout_ms=REQUEST_TIMEOUT,
+        bootstrap_timeout_ms=REQUEST_TIMEOUT,
+        metrics_enabled=False,
+    )
+
+
+def answers(servers: str) -> Check:
+    """A broker among the servers describes its cluster to a real client, through the address it advertises."""
+    kafka_error = errors().KafkaError
+    hosts = split(servers)
+
+    def ask(instance: Instance) -> None:
+        # First a bare request for its versions, over the same address: the client goes on trying by itself, with
+        # pauses that grow, and would see neither the moment the broker comes up nor the end of its container.
+        _greet(hosts)
+        client = make(
+            "KafkaAdminClient",
+            servers,
+            bootstrap_timeout_ms=int(ANSWER_TIMEOUT * 1000),
+            request_timeout_ms=int(ANSWER_TIMEOUT * 1000),
+            reconnect_backoff_ms=20,
+            reconnect_backoff_max_ms=100,
+        )
+        try:
+            if not client.describe_cluster()["brokers"]:
+                raise ConnectionError("no broker is registered yet")
+        finally:
+            client.close()
+
+    return answer(f"a broker at {servers} to answer", ask, (kafka_error, OSError))
+
+
+def _greet(hosts: list[tuple[str, int]]) -> None:
+    """Raise OSError unless one of them answers an ApiVersions request, as any broker does since Kafka 0.10."""
+    reasons = []
+    for host, port in hosts:
+        try:
+            with socket.create_connection((host.strip("[]"), port), timeout=ANSWER_TIMEOUT) as connection:
+                connection.settimeout(ANSWER_TIMEOUT)
+                # Size, API key 18, version 0, correlation id 1, no client id.
+                connection.sendall(struct.pack(">ihhih", 10, 18, 0, 1, -1))
+                if connection.recv(8)[4:] == struct.pack(">i", 1):
+                    return
+            reasons.append(f"{host}:{port} does not answer as a Kafka broker")
+        except OSError as error:
+            reasons.append(f"{host}:{port}: {error}")
+    raise ConnectionError("; ".join(reasons))

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a local Apache Kafka comes from: a Java, and the jars of an installation or of Maven's repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from itest import naming, trace
+from itest.clock import Deadline
+from itest.config import Config
+from itest.errors import ConfigError, Unavailable
+from itest.lock import locked
+from itest.service import no_program
+
+JAVA = 17
+"""The oldest Java that runs a broker of Kafka 4 (https://kafka.apache.org/documentation/#java)."""
+
+OLDEST = (4, 0)
+"""The oldest Kafka used from an installation: the first that has no other mode than KRaft."""
+
+RESOLVE_TIMEOUT = 300.0
+"""Seconds that Maven may take: 43 MB, downloaded once."""
+
+SAY_AFTER = 2.0
+"""Seconds after which somebody who waits is told what for. With Maven's own cache it takes less."""
+
+POM = """\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>itest</groupId>
+  <artifactId>kafka</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>{version}</version>
+    </dependency>
+    <!-- A logger that writes to standard error: what the broker says is the evidence when something fails. -->
+    <dependency>
+      <groupId>org.slf4j</groupId>
+      <artifactId>slf4j-simple</artifactId>
+      <version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Jars:
+    """An Apache Kafka. `paths` are in a fixed order, because a class-data archive is valid for one class path only."""
+
+    paths: tuple[str, ...]
+    version: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"Apache Kafka {self.version} from {self.source}"
+
+
+def find_java(config: Config) -> str:
+    """The `java` program of JAVA_HOME, or the one on PATH. Raises Unavailable, saying what to install."""
+    found = []
+    if home := config.variable("JAVA_HOME"):
+        found.append((str(Path(home, "bin", "java")), "JAVA_HOME"))
+    if program := _which("java", config):
+        found.append((program, "PATH"))
+    wrong = []
+    for program, source in found:
+        version = _java_version(program)
+        if version is not None and version >= JAVA:
+            return program
+        wrong.append(f"{source}, where {program} " + ("does not run" if version is None else f"is Java {version}"))
+    raise no_program(
+        f"Java {JAVA} or later, which Apache Kafka needs,",
+        wrong or ["JAVA_HOME", "PATH"],
+        f"install one (openjdk-{JAVA}-jre-headless) or set JAVA_HOME",
+    )
+
+
+def find_jars(config: Config, version: str) -> Jars:
+    """An installed Kafka, or the jars of this version from the cache; resolved into it by Maven the first time.
+
+    Raises ConfigError for a wrong `kafka_home`, Unavailable (saying what to install) where there are no jars. Asked
+    for each class of a run, so that the answer, a failure too, is remembered.
+    """
+    key = (config.kafka_home, config.cache_dir, config.variable("PATH"), version)
+    with _lock:
+        if key not in _answers:
+            try:
+                _answers[key] = _find(config, version)
+            except Unavailable as error:
+                _answers[key] = error
+        answer = _answers[key]
+    if isinstance(answer, Unavailable):
+        raise answer.with_traceback(None)
+    return answer
+
+
+_answers: dict[tuple[object, ...], Jars | Unavailable] = {}
+_lock = threading.Lock()
+
+
+def _find(config: Config, version: str) -> Jars:
+    if config.kafka_home:
+        if jars := _jars(Path(config.kafka_home, "libs"), "the setting kafka_home"):
+            return jars
+        raise ConfigError(
+            f"the setting kafka_home names {config.kafka_home!r}, which has no libs/kafka_2.13-*.jar of version "
+            f"{OLDEST[0]}.{OLDEST[1]} or later"
+        )
+    for directory in _installations(config):
+        if jars := _jars(directory, str(directory)):
+            return jars
+    cached = config.cache_dir / f"kafka-{version}"
+    if jars := _jars(cached, "Maven"):
+        return jars
+    if maven := _which("mvn", config):
+        return _resolve(config, version, cached, maven)
+    raise no_program(
+        "Apache Kafka",
+        ["the setting kafka_home", "kafka-server-start.sh on PATH", str(cached), "mvn on PATH to fetch it"],
+        "unpack https://kafka.apache.org/downloads and set ITEST_KAFKA_HOME to it, or install Maven",
+    )
+
+
+def _installations(config: Config) -> Iterator[Path]:
+    """Directories of jars beside a start script: the archive of kafka.apache.org, and Homebrew's layout."""
+    for name in ("kafka-server-start.sh", "kafka-server-start"):
+        if program := _which(name, config):
+            root = Path(program).resolve().parent.parent
+            yield from (root / "libs", root / "libexec" / "libs")
+
+
+def _jars(directory: Path, source: str) -> Jars | None:
+    """The Kafka in a directory of jars, if there is one that can be used."""
+    paths = tuple(sorted(map(str, directory.glob("*.jar"))))
+    for path in paths:
+        found = re.fullmatch(r"kafka_2\.\d+-((\d+)\.(\d+)\S*)\.jar", os.path.basename(path))
+        if found and (int(found[2]), int(found[3])) >= OLDEST:
+            return Jars(paths, found[1], source)
+    return None
+
+
+def _resolve(config: Config, version: str, target: Path, maven: str) -> Jars:
+    """Have Maven put the jars into the cache. Under a lock, and renamed into place: never half there."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.with_name(f"{target.name}.lock"), RESOLVE_TIMEOUT, f"resolving Apache Kafka {version}"):
+            if jars := _jars(target, "Maven"):
+                return jars  # Another process was faster.
+            for old in [*target.parent.glob(f".{target.name}-*"), target]:
+                shutil.rmtree(old, ignore_errors=True)  # Whoever made it is dead: we have the lock.
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as place:
+                directory = Path(place, "libs")
+                _run_maven(maven, version, Path(place), directory, config)
+                jars = _jars(directory, "Maven")
+                if jars is None:
+                    raise Unavailable(f"`mvn` found no Apache Kafka {version}; is there such a version?")
+                directory.rename(target)
+    except OSError as error:
+        raise Unavailable(
+            f"Apache Kafka {version} could not be put into the cache directory {target.parent}: "
+            f"{error.strerror or error}; set ITEST_CACHE_DIR to a directory that can be written"
+        ) from error
+    return _jars(target, "Maven") or jars
+
+
+def _run_maven(maven: str, version: str, place: Path, directory: Path, config: Config) -> None:
+    pom = place / "pom.xml"
+    pom.write_text(POM.format(version=version), encoding="utf-8")
+    command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={directory}"]
+    deadline = Deadline.after(RESOLVE_TIMEOUT)
+    with subprocess.Popen(
+        command,
+        cwd=place,
+        env=config.child_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            output = _output(process, version, deadline, config)
+        except BaseException as error:
+            process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Unavailable(f"`mvn` did not fetch Apache Kafka {version} in {deadline.seconds:g} s") from error
+            raise
+    if process.returncode != 0:
+        lines = [line for line in output.splitlines() if "ERROR" in line] or output.splitlines() or ["it said nothing"]
+        raise Unavailable(
+            f"`mvn` could not fetch Apache Kafka {version}: {naming.shorten(naming.clean_log(lines[0]), 300)}; "
+            f"unpack https://kafka.apache.org/downloads and set ITEST_KAFKA_HOME to it"
+        )
+
+
+def _output(process: subprocess.Popen[str], version: str, deadline: Deadline, config: Config) -> str:
+    try:
+        return process.communicate(timeout=SAY_AFTER)[0]
+    except subprocess.TimeoutExpired:
+        if not config.quiet:
+            trace.say(f"fetching Apache Kafka {version} with mvn into {config.cache_dir}, once (43 MB)")
+        return process.communicate(timeout=deadline.remaining)[0]
+
+
+def _which(name: str, config: Config) -> str | None:
+    return shutil.which(name, path=config.variable("PATH") or os.defpath)
+
+
+@cache
+def _java_version(program: str) -> int | None:
+    """The major version, None where the program does not run."""
+    try:
+        said = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20, check=True).stderr
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', said)  # Java 8 says 1.8.
+    return int(found[1]) if found else None

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topics of a class. Between tests records are deleted and names stay, because fresh names cost a client time.
+
+What is dirty: a partition whose end offset is not the one that the last reset left. One request tells it for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from itest import naming, trace
+from itest.clock import Deadline
+from itest.errors import ItestError, ResetError
+from itest.service import Lease
+from itest.services.kafka import clients
+from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer, Mark, Partition, Topic
+from itest.services.kafka.view import KafkaView
+
+if TYPE_CHECKING:
+    from itest.services.kafka import Kafka
+
+BASELINE_WAIT = 30.0
+"""Seconds that reading the baseline's records may take."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NAME_LIMIT = 249
+"""What Kafka allows in the name of a topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of the baseline. `timestamp` is in milliseconds since 1970."""
+
+    partition: Partition
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp: int
+
+
+class KafkaLease(Lease["KafkaView"]):
+    """A prefix for a class and what lies under it."""
+
+    def __init__(self, server: KafkaServer, service: Kafka) -> None:
+        self._server = server
+        self._service = service
+        self._isolation = service.isolation_or_default
+        self._fixed = service.prefix is not None or self._isolation == "none"
+        self._created: set[str] = set()
+        self._groups: set[str] = set()
+        self._topics: dict[str, int] = {}
+        self._records: list[Record] = []
+        if self._isolation == "none":
+            self.prefix = service.prefix or ""
+        else:
+            self.prefix = server.take_prefix(service.partitions, service.prefix)
+        try:
+            if self._isolation == "records":
+                self._empty()  # What an earlier class left is not this one's baseline.
+        except BaseException:
+            server.give_prefix(self.prefix, service.partitions, again=False)
+            raise
+        self.view = KafkaView(server, self, service.codec, self.prefix, 0)
+
+    # Names.
+
+    def topic(self, prefix: str, name: str) -> str:
+        """The physical name of a topic, which exists from now on."""
+        physical = prefix + name
+        if not name or not _NAME.fullmatch(name) or len(physical) > _NAME_LIMIT:
+            raise ValueError(
+                f"{name!r} cannot be a topic: letters, digits, '.', '_' and '-' only, at most "
+                f"{_NAME_LIMIT - len(prefix)} characters here"
+            )
+        # Whoever may only read must not be asked to create what is there.
+        if not (self._isolation == "none" and self._server.exists(physical)):
+            self._created |= self._server.ensure([physical], self._service.partitions)
+        return physical
+
+    def group(self, prefix: str, number: int, name: str) -> str:
+        """The physical id of a group: another one for each test, so that no test goes on where one before it was."""
+        if self._isolation == "none":
+            return prefix + name
+        physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
+        self._groups.add(physical)
+        return physical
+
+    # The life of the data.
+
+    def seal(self) -> None:
+        self.view.close()
+        if self._isolation == "none":
+            return
+        with _resetting("reading the class's baseline"):
+            topics = self._mine()
+            ends = self._server.end_offsets(_partitions(topics))
+            marks = {partition: self._mark(partition, topics, end) for partition, end in ends.items()}
+            self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
+            self._records = self._read({partition: mark for partition, mark in marks.items() if mark.end > mark.start})
+            self._server.marks.update(marks)
+
+    def reset(self, test: str) -> KafkaView:
+        number = next(self._server.numbers)
+        prefix = self.prefix
+        with _resetting(f"bringing Kafka back to the class's baseline before {test}"):
+            if self._isolation == "records":
+                self._empty()
+            elif self._isolation == "prefix":
+                prefix = f"{self.prefix}{number}-"
+                self._renew(prefix)
+        return KafkaView(self._server, self, self._service.codec, prefix, number)
+
+    def close(self) -> None:
+        self.view.close()
+        again = False
+        try:
+            if not self._server.owned:
+                self._leave_nothing()
+            elif self._isolation == "records" and not self._fixed:
+                extra = [name for name in self._mine() if not self._server.created(name)]
+                self._server.delete_topics(name for name in extra if name.startswith(self.prefix))
+                again = True
+            elif self._isolation == "prefix":
+                self._server.delete_topics(name for name in self._server.topics() if name.startswith(self.prefix))
+        except ItestError as error:
+            if self._server.instance.state().running:
+                trace.say(f"could not tidy up after a class: {error}")
+        finally:
+            if self._isolation != "none":
+                self._server.give_prefix(self.prefix, self._service.partitions, again=again)
+
+    def _leave_nothing(self) -> None:
+        """Delete what this class brought to an external server, and nothing else."""
+        ours = None if self._fixed else self.prefix
+        names = set(self._created)
+        if ours:
+            names.update(name for name in self._server.topics() if name.startswith(ours))
+        self._server.delete_topics(names)
+        if self._groups or ours:
+            self._server.delete_groups(lambda name: name in self._groups or bool(ours and name.startswith(ours)))
+
+    def _mine(self) -> dict[str, Topic]:
+        """The topics that this class may empty."""
+        return {name: topic for name, topic in self._server.topics().items() if self._is_mine(name)}
+
+    def _is_mine(self, name: str) -> bool:
+        if not self._server.owned:
+            return name in self._created if self._fixed else name.startswith(self.prefix)
+        if name.startswith(OURS):
+            return name.startswith(self.prefix) and not self._fixed
+        # On our own server an app's topics, which have the names that the app gave them, are emptied as well.
+        return name.startswith(self.prefix) if self._fixed else self._server.alone
+
+    def _mark(self, partition: Partition, topics: dict[str, Topic], end: int) -> Mark:
+        known = self._server.marks.get(partition)
+        id = topics[partition.topic].id
+        return Mark(id, known.start if known and known.id == id else 0, end)
+
+    def _empty(self) -> None:
+        """Delete the records of dirty partitions, and put back those of the baseline."""
+        server = self._server
+        topics = self._mine()
+        if gone := self._topics.keys() - topics.keys():
+            for name in gone:
+                self._created |= server.ensure([name], self._topics[name])
+            topics = self._mine()
+        ends = server.end_offsets(_partitions(topics))
+        dirty = {}
+        for partition, end in ends.items():
+            topic = topics[partition.topic]
+            # By the topic's id too: one that was deleted and created again starts at 0 and may have come as far.
+            mark = server.marks.get(partition) or Mark(topic.id, 0, 0)
+            if (mark.id, mark.end) != (topic.id, end) or (end == 0 and self._has_baseline(partition)):
+                dirty[partition] = topic.leaders[partition.partition]
+        if dirty:
+            for partition, start in server.delete_records(dirty).items():
+                server.marks[partition] = Mark(topics[partition.topic].id, start, start)
+            self._write([record for record in self._records if record.partition in dirty])
+
+    def _has_baseline(self, partition: Partition) -> bool:
+        return any(record.partition == partition for record in self._records)
+
+    def _renew(self, prefix: str) -> None:
+        """The baseline under a new prefix."""
+        by_count: dict[int, list[str]] = {}
+        for name, count in self._topics.items():
+            by_count.setdefault(count, []).append(self._renamed(name, prefix))
+        for count, names in by_count.items():
+            self._created |= self._server.ensure(names, count)
+        self._write(
+            Record(
+                Partition(self._renamed(record.partition.topic, prefix), record.partition.partition),
+                record.key,
+                record.value,
+                record.headers,
+                record.timestamp,
+            )
+            for record in self._records
+        )
+
+    def _renamed(self, name: str, prefix: str) -> str:
+        return prefix + name.removeprefix(self.prefix)
+
+    def _write(self, records: Iterable[Record]) -> None:
+        sent: list[tuple[Record, Any]] = []
+        with self._server.doing("writing the baseline"):
+            for record in records:
+                future = self._server.producer.send(
+                    record.partition.topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=list(record.headers),
+                    partition=record.partition.partition,
+                    timestamp_ms=record.timestamp,
+                )
+                sent.append((record, future))
+            for record, future in sent:
+                end = future.get(timeout=ACK_WAIT).offset + 1
+                if mark := self._server.marks.get(record.partition):
+                    self._server.marks[record.partition] = Mark(mark.id, mark.start, end)
+
+    def _read(self, marks: dict[Partition, Mark]) -> list[Record]:
+        """The records of partitions, from each mark's start to its end."""
+        if not marks:
+            return []
+        server, found = self._server, []
+        make = clients.package().TopicPartition
+        deadline = Deadline.after(BASELINE_WAIT)
+        with server.consuming, server.doing("reading the baseline"):
+            consumer = server.consumer
+            consumer.assign([make(*partition) for partition in marks])
+            for partition, mark in marks.items():
+                consumer.seek(make(*partition), mark.start)
+            while any(consumer.position(make(*partition)) < mark.end for partition, mark in marks.items()):
+                if deadline.passed:
+                    raise ItestError(f"the baseline's records on {server} could not be read within {BASELINE_WAIT:g} s")
+                for batch in consumer.poll(timeout_ms=100).values():
+                    found += [
+                        Record(
+                            Partition(item.topic, item.partition),
+                            item.key,
+                            item.value,
+                            tuple(item.headers),
+                            item.timestamp,
+                        )
+                        for item in batch
+                    ]
+        return found
+
+
+def _partitions(topics: dict[str, Topic]) -> list[Partition]:
+    return [Partition(name, number) for name, topic in topics.items() for number in topic.leaders]
+
+
+@contextlib.contextmanager
+def _resetting(what: str) -> Any:
+    try:
+        yield
+    except ResetError:
+        raise
+    except ItestError as error:
+        hint = ""
+        if "PolicyViolation" in str(error):
+            hint = "; records of a compacted topic cannot be deleted: use isolation='prefix'"
+        raise ResetError(f"{what}: {naming.mask(str(error))}{hint}") from error

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Send and receive, as a test wants it: `send` waits until the record is there, `receive` until it has enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from itest import naming
+from itest.clock import Deadline
+from itest.errors import ItestError, ReceiveTimeout
+from itest.services.kafka import clients
+from itest.services.kafka.server import ACK_WAIT, KafkaServer, Partition
+
+CODECS = ("bytes", "text", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record that was received. `topic` is named as in the test, `timestamp` is in seconds since 1970.
+
+    `value` is what the codec makes of the record: bytes, str or an object; `key` is bytes, or str with the codecs text
+    and json. A record without a value (a tombstone) or key has None.
+    """
+
+    value: Any
+    key: Any = None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    timestamp: float = 0.0
+
+
+class Queue:
+    """The topics of one test. Topics are named as in the test and created at their first mention."""
+
+    def __init__(self, server: KafkaServer, codec: str, topic: Callable[[str], str]) -> None:
+        self._server = server
+        self._codec = codec
+        self._topic = topic
+        self._positions: dict[Partition, int] = {}
+
+    def topic(self, name: str) -> str:
+        """The physical name of a topic, which is created if need be."""
+        return self._topic(name)
+
+    def send(
+        self,
+        topic: str,
+        value: Any,
+        key: str | bytes | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> Any:
+        """Send a record and wait, for at most 10 s, until the broker has it.
+
+        Returns kafka-python's RecordMetadata with `partition` and `offset`. Raises TypeError for a value that the
+        codec does not take.
+        """
+        record = encode(self._codec, value)
+        pairs = [(name, _as_bytes(text)) for name, text in (headers or {}).items()]
+        physical = self.topic(topic)
+        with self._server.doing(f"sending to topic {topic!r} (waited up to {ACK_WAIT:g} s)"):
+            future = self._server.producer.send(physical, value=record, key=_as_bytes(key), headers=pairs)
+            return future.get(timeout=ACK_WAIT)
+
+    def receive(self, topic: str, count: int = 1, timeout: float = 5.0) -> list[Message]:
+        """The next `count` messages of a topic, from where the last `receive` of this test ended.
+
+        The first one starts at the beginning: the records of the class's baseline, then those of this test. No
+        consumer group is involved. Raises ReceiveTimeout, which is a failed assertion, when fewer arrive within
+        `timeout` seconds; those that did arrive can then be received again.
+        """
+        if count < 1:
+            raise ValueError(f"count={count}: at least 1 message can be waited for")
+        physical = self.topic(topic)
+        starts = {partition: self._start(partition) for partition in self._server.partitions(physical)}
+        messages: list[Message] = []
+        ends = dict(starts)
+        deadline = Deadline.after(timeout)
+        with self._server.consuming, self._server.doing(f"receiving from topic {topic!r}"):
+            consumer = self._assigned(starts)
+            while True:
+                batches = consumer.poll(int(deadline.remaining * 1000), max_records=count - len(messages))
+                for batch in batches.values():
+                    messages += [decode(self._codec, topic, record) for record in batch]
+                    ends[Partition(physical, batch[-1].partition)] = batch[-1].offset + 1
+                if len(messages) >= count or deadline.passed:
+                    break
+        if len(messages) < count:
+            raise self._too_few(topic, physical, count, timeout, messages, starts)
+        self._positions.update(ends)
+        return messages
+
+    def _start(self, partition: Partition) -> int:
+        mark = self._server.marks.get(partition)
+        return self._positions.get(partition, mark.start if mark else 0)
+
+    def _assigned(self, starts: Mapping[Partition, int]) -> Any:
+        consumer = self._server.consumer
+        make = clients.package().TopicPartition
+        consumer.assign([make(*partition) for partition in starts])
+        for partition, offset in starts.items():
+            consumer.seek(make(*partition), offset)
+        return consumer
+
+    def _too_few(
+        self,
+        topic: str,
+        physical: str,
+        count: int,
+        timeout: float,
+        messages: list[Message],
+        starts: Mapping[Partition, int],
+    ) -> ReceiveTimeout:
+        try:
+            ends = self._server.end_offsets(starts)
+            places = ", ".join(
+                f"partition {partition.partition} was read from offset {start} and ends at {ends[partition]}"
+                for partition, start in starts.items()
+            )
+        except ItestError as error:
+            places = str(error)
+        arrived = "; ".join(naming.shorten(naming.mask(repr(message.value)), 80) for message in messages[:5])
+        name = f"topic {topic!r}" if topic == physical else f"topic {topic!r} ({physical} on the broker)"
+        return ReceiveTimeout(
+            f"{len(messages)} of {count} message{'s' if count > 1 else ''} arrived on {name} within {timeout:g} s"
+            f"{': ' + arrived if arrived else ''}. {places[:1].upper()}{places[1:]}. "
+            f"Was the rest sent to another topic, or not flushed by its producer? "
+            f"If it only takes longer, raise timeout.",
+            list(messages),
+        )
+
+
+def encode(codec: str, value: Any) -> bytes | None:
+    """A value as a record's bytes; None stays None, a tombstone. Raises TypeError for what the codec does not take."""
+    if value is None:
+        return None
+    if codec == "json":
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    if codec == "text" and isinstance(value, str):
+        return value.encode()
+    if codec == "bytes" and isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    wanted = {"bytes": "bytes", "text": "str"}[codec]
+    raise TypeError(
+        f"the codec {codec!r} takes {wanted}, not {type(value).__name__} ({value!r:.80}); "
+        f"declare Kafka(codec='text') to send str, Kafka(codec='json') to send objects"
+    )
+
+
+def decode(codec: str, topic: str, record: Any) -> Message:
+    """A record of kafka-python as a message. Raises ItestError for one that the codec cannot read."""
+    value, key = record.value, record.key
+    try:
+        if codec != "bytes":
+            key = None if key is None else key.decode()
+            value = None if value is None else value.decode()
+        if codec == "json" and value is not None:
+            value = json.loads(value)
+    except ValueError as error:
+        raise ItestError(
+            f"the record at offset {record.offset} of topic {topic!r} (partition {record.partition}) is no {codec}: "
+            f"{error}; {naming.shorten(naming.mask(repr(record.value)), 120)}"
+        ) from error
+    return Message(
+        value, key, dict(record.headers), topic, record.partition, record.offset, record.timestamp / 1000
+    )
+
+
+def _as_bytes(text: str | bytes | None) -> bytes | None:
+    return text.encode() if isinstance(text, str) else text

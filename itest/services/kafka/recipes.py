@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine is asked to run for Kafka: one node, broker and controller in one, as a container or a process.
+
+Both have the same settings, and neither needs a script: the host port is chosen before the start, so the address that
+the broker advertises to its clients can be written down beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from itest.config import Config
+from itest.errors import DeclarationError
+from itest.services.kafka.jars import find_jars, find_java
+from itest.spec import ContainerSpec, Port, ProcessSpec
+
+IMAGE = "apache/kafka:4.1.1"
+VERSION = "4.1.1"
+"""The version a local process has where the image's tag does not say one."""
+
+CLIENT_PORT = 9092
+INTERNAL_PORT = 19092
+"""The container port for other containers; it is not published."""
+CONTROLLER_PORT = 19093
+CLUSTER_ID = "aXRlc3Qta2Fma2EtMDAwMQ"
+"""Any fixed one: 16 bytes as base64 (`itest-kafka-0001`)."""
+DATA = "/var/lib/itest"
+"""Mounted as memory. No directory of the images: a mount point that is new can be written by any user (mode 1777)."""
+
+SETTINGS: Mapping[str, str] = {
+    "node.id": "1",
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "CLIENT",
+    "auto.create.topics.enable": "true",  # As in the official image: what works here must work there.
+    # One node can hold one replica, and 50 partitions of bookkeeping would all be created at the first use.
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # By default a new group waits 3 s for more members.
+    "group.initial.rebalance.delay.ms": "0",
+    # The controller waits 25 ms for more to write at once: creating a topic takes 6 ms instead of 33 without that.
+    "controller.quorum.append.linger.ms": "0",
+    # 128 MB of heap by default, zeroed at the start, to compact logs far larger than those of tests.
+    "log.cleaner.dedupe.buffer.size": "2097152",
+}
+
+HEAP = "-Xms64m -Xmx512m"
+JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+"""For a JVM that lives for seconds: it starts in 1.7 s instead of 2.3 (2 cores)."""
+
+JVM_VARIABLES = ("KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_OPTS")
+"""Variables of the images that are no settings of the broker but options of its JVM, in order."""
+
+OLDEST_CONFLUENT = (7, 4)
+"""The first cp-kafka that runs without ZooKeeper by environment variables alone."""
+
+LOG4J = """\
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d] %p %m (%c)%n
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What an image's name says. `contract` is how it is configured: apache, native or confluent; empty for unknown."""
+
+    contract: str
+    version: str
+
+    @classmethod
+    def parse(cls, text: str) -> Image:
+        """Registry, port, directories and digest do not matter: `registry:5000/mirror/cp-kafka:7.6.0@sha256:...`."""
+        *directories, name = text.partition("@")[0].split("/")
+        name, _, tag = name.partition(":")
+        found = re.match(r"v?(\d+(\.\d+)*)", tag)
+        if name in _OTHERS or _OTHERS.intersection(directories):
+            return cls("", found[1] if found else "")
+        contract = _CONTRACTS.get(name, "apache")
+        return cls(contract, found[1] if found else "")
+
+
+_CONTRACTS = {"kafka-native": "native", "cp-kafka": "confluent", "cp-server": "confluent"}
+_OTHERS = {"bitnami", "bitnamilegacy", "wurstmeister", "strimzi", "redpanda", "redpandadata", "cp-zookeeper"}
+
+
+def check_image(text: str, where: str) -> None:
+    """Raise DeclarationError for an image that could not start with what it would be given."""
+    image = Image.parse(text)
+    if not image.contract:
+        raise DeclarationError(
+            f"{where}: image {text!r} is not configured like apache/kafka, apache/kafka-native or "
+            f"confluentinc/cp-kafka; use one of these, or declare it as a Container"
+        )
+    if image.contract == "confluent" and image.version and _numbers(image.version) < OLDEST_CONFLUENT:
+        raise DeclarationError(
+            f"{where}: image {text!r} is older than 7.4 and needs ZooKeeper; use confluentinc/cp-kafka:7.4.0 or later, "
+            f"or {IMAGE}"
+        )
+
+
+def container(image: str, settings: Mapping[str, str]) -> ContainerSpec:
+    """The container. `settings` are variables of the image (KAFKA_*), which win over ours."""
+    env = {
+        "CLUSTER_ID": CLUSTER_ID,
+        # Any KAFKA_* at all makes the official image forget its own file of settings, so all that matters is here.
+        **{_variable(name): value for name, value in SETTINGS.items()},
+        "KAFKA_LOG_DIRS": f"{DATA}/kafka",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": f"1@localhost:{CONTROLLER_PORT}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "KAFKA_LISTENERS": (
+            f"CLIENT://0.0.0.0:{CLIENT_PORT},INTERNAL://0.0.0.0:{INTERNAL_PORT},CONTROLLER://localhost:{CONTROLLER_PORT}"
+        ),
+        # Without a host the broker takes its own name, which in Docker is the container's and known to its networks.
+        "KAFKA_ADVERTISED_LISTENERS": f"CLIENT://{{endpoint:client}},INTERNAL://:{INTERNAL_PORT}",
+        # The broker talks to itself by its own name: the client's address exists outside of the container only.
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "INTERNAL",
+    }
+    if Image.parse(image).contract != "native":
+        env.update(KAFKA_HEAP_OPTS=HEAP, KAFKA_JVM_PERFORMANCE_OPTS=JVM_OPTIONS)
+    return ContainerSpec(
+        image=image,
+        env={**env, **settings},
+        ports={"client": Port(CLIENT_PORT, chosen=True)},
+        tmpfs={DATA: 0},
+    )
+
+
+def process(image: str, settings: Mapping[str, str], config: Config) -> ProcessSpec:
+    """The process. Raises Unavailable, saying what to install."""
+    java = find_java(config)
+    tag = Image.parse(image)
+    same = tag.contract in ("apache", "native") and re.fullmatch(r"[4-9]\.\d+\.\d+", tag.version)
+    jars = find_jars(config, tag.version if same else VERSION)
+    command = (java, *_jvm_options(settings), "-cp", os.pathsep.join(jars.paths))
+    properties = "{directory}/server.properties"
+    return ProcessSpec(
+        version=str(jars),
+        replaces=image,
+        argv=(*command, "kafka.Kafka", properties),
+        prepare=((*command, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", properties),),
+        ports=("client", "controller"),
+        files={"server.properties": _properties(settings), "log4j2.properties": LOG4J},
+        stop_signal=signal.SIGKILL,  # Nothing is worth saving, and an orderly end takes 0.3 s.
+    )
+
+
+def _properties(settings: Mapping[str, str]) -> str:
+    values = {
+        **SETTINGS,
+        "log.dirs": "{directory}/data",
+        # Static, so that what `format` writes does not hold the port.
+        "controller.quorum.voters": "1@{endpoint:controller}",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": "CLIENT://{endpoint:client},CONTROLLER://{endpoint:controller}",
+        "advertised.listeners": "CLIENT://{endpoint:client}",
+        **{_property(name): value for name, value in settings.items() if name not in JVM_VARIABLES},
+    }
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _jvm_options(settings: Mapping[str, str]) -> Iterator[str]:
+    """Options of both JVMs, those of the declaration last: the last one wins."""
+    yield from ("-Xmx256m", *JVM_OPTIONS.split(), "-Djava.awt.headless=true")
+    yield "-XX:-UsePerfData"  # Its file would stay in the temporary directory: the process ends by SIGKILL.
+    if _executable_memory():
+        yield "-Djava.io.tmpdir={directory}"  # The same for the native libraries that compression unpacks.
+    # One for Maven's slf4j-simple, one for the log4j of an installed Kafka.
+    yield "-Dorg.slf4j.simpleLogger.showDateTime=true"
+    yield "-Dlog4j2.configurationFile={directory}/log4j2.properties"
+    for name in JVM_VARIABLES:
+        yield from shlex.split(settings.get(name, ""))
+
+
+def _executable_memory() -> bool:
+    """Whether programs may run from /dev/shm, where a process's directory may lie. Containers mount it noexec."""
+    try:
+        return not os.statvfs("/dev/shm").f_flag & os.ST_NOEXEC
+    except (OSError, AttributeError):
+        return True
+
+
+def _variable(name: str) -> str:
+    """`log.dirs` as a variable of the images: `KAFKA_LOG_DIRS`."""
+    return "KAFKA_" + name.upper().replace("-", "___").replace("_", "__").replace(".", "_")
+
+
+def _property(variable: str) -> str:
+    """The reverse, by the images' own rule: `_` is a dot, `__` an underscore, `___` a dash."""
+    name = variable.removeprefix("KAFKA_").lower()
+    return re.sub(r"_{1,3}", lambda found: {1: ".", 2: "_", 3: "-"}[len(found[0])], name)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

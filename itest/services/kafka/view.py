@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test gets of Kafka: names of its own, clients that are closed after it, and the queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from itest.service import View
+from itest.services.kafka import clients
+from itest.services.kafka.queue import Queue
+from itest.services.kafka.server import KafkaServer
+
+if TYPE_CHECKING:
+    from itest.services.kafka.lease import KafkaLease
+
+
+class KafkaView(View):
+    """The topics and groups of one test. Topics and groups are named as in the test; `topic()` says what Kafka calls
+    them, for code that talks to Kafka by itself."""
+
+    server: KafkaServer
+
+    def __init__(self, server: KafkaServer, lease: KafkaLease, codec: str, prefix: str, number: int) -> None:
+        super().__init__(server)
+        self.prefix = prefix
+        """What the physical names of this test's topics begin with."""
+        self._lease = lease
+        self._number = number
+        self.queue = Queue(server, codec, self.topic)
+        """Sends and receives; `self.queue` on a KafkaMixin."""
+
+    @property
+    def url(self) -> str:
+        return self.bootstrap_servers
+
+    def url_for(self, driver: str) -> str:
+        """The servers as a URL: `url_for("confluentkafka")` is `confluentkafka://host:port`."""
+        return f"{driver}://{self.bootstrap_servers}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`host:port` for clients on this machine."""
+        return self.server.bootstrap_servers
+
+    @property
+    def internal_bootstrap_servers(self) -> str:
+        """`host:port` for clients in containers, on a network that they share with the broker's container."""
+        return self.server.internal_bootstrap_servers
+
+    @property
+    def admin(self) -> Any:
+        """A `kafka.KafkaAdminClient`, kept for the whole run: it must not be closed."""
+        return self.server.admin
+
+    def topic(self, name: str) -> str:
+        """The physical name of a topic, which is created if need be and has a leader for each partition.
+
+        Raises ValueError for a name that Kafka does not allow.
+        """
+        return self._lease.topic(self.prefix, name)
+
+    def group(self, name: str) -> str:
+        """The physical id of a consumer group, another one for each test."""
+        return self._lease.group(self.prefix, self._number, name)
+
+    def producer(self, **kwargs: Any) -> Any:
+        """A new `kafka.KafkaProducer`, with its keyword arguments. It takes physical names: `topic(name)`."""
+        client = clients.make("KafkaProducer", self.bootstrap_servers, **kwargs)
+        return self._closing(client, lambda: client.close(timeout=clients.CLOSE_TIMEOUT))
+
+    def consumer(self, *topics: str, **kwargs: Any) -> Any:
+        """A new `kafka.KafkaConsumer`, with its keyword arguments, on topics of this test.
+
+        Topics and `group_id` are named as in the test. It starts at the first record, unless `auto_offset_reset`
+        says otherwise.
+        """
+        if group := kwargs.get("group_id"):
+            kwargs["group_id"] = self.group(group)
+        physical = [self.topic(name) for name in topics]
+        settings = {"auto_offset_reset": "earliest", **kwargs}
+        client = clients.make("KafkaConsumer", self.bootstrap_servers, *physical, **settings)
+        # What it has read need not be committed: no other test has its group.
+        milliseconds = int(clients.CLOSE_TIMEOUT * 1000)
+        return self._closing(client, lambda: client.close(autocommit=False, timeout_ms=milliseconds))
