@@ -56,22 +56,29 @@ class ContainerMixin(_Base):
         """Override to write the baseline data of the class: every test starts from it. Needs no `super()`."""
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        if result is None:
-            return super().run(result)  # It makes a result of its own and calls run() of this class again.
+        if result is None:  # A run of its own, as unittest's own run() makes it.
+            result = self.defaultTestResult()
+            result.startTestRun()
+            try:
+                return self.run(result)
+            finally:
+                result.stopTestRun()
         _close_with_run(result)
         if _skipped(self):
             return super().run(result)
         try:
             self._itest_before()
         except unittest.SkipTest as skip:
+            self._itest_after()
             result.startTest(self)
             result.addSkip(self, str(skip))
             result.stopTest(self)
             return result
         except Exception:
             # Reported as this test's error: an exception that escapes run() would end the whole run.
+            self._itest_after()
             result.startTest(self)
-            result.addError(self, sys.exc_info())  # type: ignore[arg-type]  # never (None, None, None) in an except
+            result.addError(self, sys.exc_info())
             result.stopTest(self)
             return result
         try:
@@ -81,8 +88,10 @@ class ContainerMixin(_Base):
         return result
 
     def debug(self) -> None:
-        self._itest_before()
+        if _skipped(self):
+            return super().debug()
         try:
+            self._itest_before()
             super().debug()
         finally:
             self._itest_after()
@@ -93,7 +102,9 @@ class ContainerMixin(_Base):
 
     def _itest_before(self) -> None:
         loans = _enter(type(self))
-        self._itest_views = {id(loan.service): loan.reset(self.id()) for loan in loans}
+        self._itest_views = {}
+        for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
+            self._itest_views[id(loan.service)] = loan.reset(self.id())
 
     def _itest_after(self) -> None:
         for view in self.__dict__.pop("_itest_views", {}).values():
@@ -102,19 +113,33 @@ class ContainerMixin(_Base):
     def _itest_view(self, service: Service[Any]) -> View:
         try:
             return self._itest_views[id(service)]
-        except AttributeError:
+        except (AttributeError, KeyError):
             raise NotStarted(f"{_label(type(self), service)}: its view exists only while the test runs") from None
 
     @classmethod
-    def _itest_class_view(cls, service: Service[Any]) -> View:
+    def _itest_class_view(cls, service: Service[Any]) -> View | _NoView:
         loans: list[_Loan] = cls.__dict__.get("_itest_loans", [])
         for loan in loans:
-            if loan.service is service:
+            if loan.service is service and not loan.stopped:
                 return loan.class_view()
-        raise NotStarted(
+        reason = (
             f"{_label(cls, service)}: its view does not exist before the class's services are started; "
             f"in setUpClass, call super().setUpClass() first"
         )
+        if sys._getframe(2).f_globals.get("__name__") == "nose2.util":
+            return _NoView(reason)
+        raise NotStarted(reason)
+
+
+class _NoView:
+    """Given in place of a view to nose2, which reads every attribute of a class while it loads tests (`iter_attrs` in
+    its util.py) and ends the run on any error. Whatever is asked of it raises NotStarted."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotStarted(self._reason)
 
 
 class _Loan:
@@ -135,7 +160,8 @@ class _Loan:
 
     def take(self, server: Server[Any]) -> None:
         self._server = server
-        self._lease = server.lease(self.service, f"{self.owner.__module__}.{self.owner.__qualname__}")
+        with self._session.trace.span("lease", self.service.kind):
+            self._lease = server.lease(self.service, f"{self.owner.__module__}.{self.owner.__qualname__}")
         self._sealed = False
 
     def class_view(self) -> View:
@@ -164,8 +190,12 @@ class _Loan:
             self._session.take_back(server)
 
     @property
+    def stopped(self) -> bool:
+        return self._session.closed
+
+    @property
     def usable(self) -> bool:
-        return not self._session.closed and self._session is sessions.opened()
+        return not self.stopped and self._session is sessions.opened()
 
 
 def _enter(cls: type[ContainerMixin]) -> list[_Loan]:
@@ -235,7 +265,11 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
         service.check(owner, name)
         if (other := seen.setdefault(id(service), name)) != name:
             raise DeclarationError(f"{owner}: {other} and {name} are one and the same declaration; declare it twice")
-    for name, value in vars(cls).items():
+        if name.startswith(unittest.defaultTestLoader.testMethodPrefix):
+            raise DeclarationError(f"{owner}.{name}: unittest takes a name that starts with 'test' for a test; rename it")
+    if not issubclass(cls, unittest.TestCase):
+        return  # A mixin with tests: what they need of a test case is known when they meet one.
+    for name, value in {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}.items():
         if name in ("setUpClass", "tearDownClass", "setUpTestData"):
             if inspect.iscoroutinefunction(getattr(value, "__func__", value)):
                 raise DeclarationError(f"{owner}.{name} is async: nothing would ever await it; make it a plain method")

@@ -8,7 +8,9 @@ the directories above it, up to the first that has one.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import difflib
+import math
 import os
 import sys
 import tempfile
@@ -50,10 +52,10 @@ class Config:
     cache_dir: Path = field(default_factory=lambda: _default_cache())
     """Where files are kept between runs. Default: `$XDG_CACHE_HOME/itest`, or what the platform has for that."""
 
-    postgres_url: str = ""
+    postgres_url: str = field(default="", repr=False)
     """An external PostgreSQL server, `postgresql://user:password@host:port/database`."""
 
-    redis_url: str = ""
+    redis_url: str = field(default="", repr=False)
     """An external Redis server, `redis://:password@host:port`."""
 
     kafka_bootstrap_servers: str = ""
@@ -93,8 +95,6 @@ def load(environment: Mapping[str, str] | None = None, directory: Path | None = 
         values["require"] = "1"
     for name, value, source in [*_from_files(directory or Path.cwd()), *_from_environment(environment)]:
         values[name] = _convert(name, value, source)
-    for url in (values.get("postgres_url"), values.get("redis_url")):
-        naming.url_password(url or "")
     return Config(environment=environment, **values)
 
 
@@ -114,14 +114,16 @@ def _from_files(directory: Path) -> list[tuple[str, object, str]]:
     if toml.is_file():
         try:
             table = tomllib.loads(toml.read_text(encoding="utf-8")).get("tool", {}).get("itest", {})
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"the settings in {toml} cannot be read: {error}") from error
+        if not isinstance(table, dict):
+            raise ConfigError(f"the settings in {toml} cannot be read: [tool.itest] must be a table")
         found += [(name, value, f"[tool.itest] in {toml}") for name, value in table.items()]
     if cfg.is_file():
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read(cfg, encoding="utf-8")
-        except (OSError, configparser.Error) as error:
+        except (OSError, UnicodeDecodeError, configparser.Error) as error:
             raise ConfigError(f"the settings in {cfg} cannot be read: {error}") from error
         if parser.has_section("itest"):
             found += [(name, value, f"[itest] in {cfg}") for name, value in parser.items("itest")]
@@ -159,12 +161,17 @@ def _convert(name: str, value: object, source: str) -> object:
         if kind == "bool":
             return _boolean(value)
         if kind == "float":
-            return float(str(value))
+            return _seconds(value)
         if kind == "Path":
             return Path(str(value)).expanduser()
     except ValueError as error:
         raise ConfigError(f"{name} = {value!r} in {source}: {error}") from error
     text = str(int(value)) if isinstance(value, bool) else str(value).strip()
+    if name.endswith("_url"):
+        try:
+            naming.url_password(text)
+        except ValueError as error:
+            raise ConfigError(f"{name} in {source} is no URL: {error}") from None
     if name == "require":
         text = {"true": "1", "yes": "1", "on": "1", "false": "0", "no": "0", "off": "0"}.get(text.lower(), text)
     if name in _CHOICES and text not in _CHOICES[name]:
@@ -180,6 +187,14 @@ def _boolean(value: object) -> bool:
     if text in ("", "0", "false", "no", "off"):
         return False
     raise ValueError("it must be true or false")
+
+
+def _seconds(value: object) -> float:
+    """A length that a wait can end after; NaN and infinity would make it endless."""
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(str(value))) < math.inf:
+            return seconds
+    raise ValueError("it must be a number of seconds above 0")
 
 
 def _default_cache() -> Path:

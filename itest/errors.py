@@ -63,7 +63,7 @@ class MissingPackage(ItestError, ImportError):
         self.purpose = purpose
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (MissingPackage, (self.package, self.extra, self.purpose))
+        return (MissingPackage, (self.package, self.extra, self.purpose), self.__dict__)
 
 
 class StartError(ItestError):

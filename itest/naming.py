@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 SESSION = "itest.session"
 """Label: the session (one run) that made the thing."""
@@ -27,6 +27,9 @@ IDENTIFIER_LIMIT = 63
 """Bytes in a PostgreSQL identifier (NAMEDATALEN - 1)."""
 
 MASK = "***"
+
+DISTINCT = 12
+"""A secret of this many characters or more is no part of an ordinary word, so it is hidden inside words too."""
 
 _known_secrets: set[str] = set()
 
@@ -51,16 +54,20 @@ def remember_secret(text: str) -> str:
 def mask(text: str) -> str:
     """The text without any password: those made here, and those in any URL that it quotes."""
     for known in sorted(_known_secrets, key=len, reverse=True):
-        text = text.replace(known, MASK)
+        if known in text:
+            # A short one is hidden as a whole word only: a password "p" must not garble every other word.
+            word = re.escape(known)
+            text = re.sub(word if len(known) >= DISTINCT else rf"(?<!\w){word}(?!\w)", MASK, text)
     return _URL_PASSWORD.sub(rf"\1{MASK}@", text)
 
 
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]+@", re.IGNORECASE)
 
 
 def url_password(url: str) -> str:
-    """The password in a URL, remembered as a secret; empty where there is none."""
-    return remember_secret(urlsplit(url).password or "")
+    """The password in a URL, remembered as a secret; empty where there is none. Raises ValueError for no URL."""
+    quoted = remember_secret(urlsplit(url).password or "")
+    return remember_secret(unquote(quoted))
 
 
 def fingerprint(*parts: object) -> str:

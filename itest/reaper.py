@@ -53,7 +53,8 @@ class Reaper:
         )
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
-        self._tell(json.dumps({"path": sys.path, "session": session}))
+        # Absolute, because the reaper works elsewhere and `python -c` has an empty entry there.
+        self._tell(json.dumps({"path": [os.path.abspath(entry) for entry in sys.path], "session": session}))
         # A forked child would hold the pipe open beyond the owner's death.
         _live.add(self)
 

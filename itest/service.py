@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import sys
 import unittest
 from abc import ABC, abstractmethod
@@ -115,6 +116,9 @@ class Service(ABC, Generic[V]):
             )
         if self.scope not in SCOPES:
             raise DeclarationError(f"{owner}.{name}: unknown scope {self.scope!r}; it must be one of {_quoted(SCOPES)}")
+        seconds = self.startup_timeout
+        if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds < math.inf):
+            raise DeclarationError(f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0")
 
     @property
     def isolation_or_default(self) -> str:

@@ -150,6 +150,8 @@ class Session:
                 clean = all([self._stop(slot) for slot in servers])
         else:
             clean = True
+        if any(slot.lock.locked() for slot in list(self._slots.values())):
+            clean = False  # Ctrl-C or a signal broke into a start: what it has made so far is known to labels only.
         for engine in self._engines or []:
             engine.close()
         if self._reaper is not None:
@@ -166,7 +168,9 @@ class Session:
         """What to run for this declaration, and thereby on which engine."""
         if service.external:
             if url := self.config.variable(service.external):
-                return service.external_spec(url, service.external)
+                spec = service.external_spec(url, service.external)
+                naming.url_password(url)  # From here on masked; those of the settings are since they were read.
+                return spec
         elif url := service.external_url(self.config):
             return service.external_spec(url, f"ITEST_{service.kind.upper()}_*")
         engines = self._usable_engines()
@@ -178,25 +182,25 @@ class Session:
                 return service.process(self.secret, self.config)
             except Unavailable as error:
                 reasons[engine.name] = str(error)
-        raise Unavailable(
-            f"nothing here can run {service.title}: "
-            + "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
-            reasons,
-        )
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        if not why:
+            why = f"the settings engine = {self.config.engine!r} and require = {self.config.require!r} leave no engine"
+        raise Unavailable(f"nothing here can run {service.title}: {why}", reasons)
 
     def _usable_engines(self) -> list[Engine]:
         """The engines that can be used here, the preferred one first. Asked once per session."""
         with self._lock:
             if self._engines is None:
-                self._engines = []
+                usable: list[Engine] = []
                 for engine in self._given_engines if self._given_engines is not None else _engines(self.config):
                     if reason := engine.unavailable():
                         self._reasons[engine.name] = reason
                         engine.close()
                     else:
-                        self._engines.append(engine)
+                        usable.append(engine)
                         if self._given_engines is None:
                             break  # One engine runs all: services must reach one another.
+                self._engines = usable
             return self._engines
 
     def _engine_for(self, spec: Spec) -> Engine:
@@ -281,8 +285,10 @@ class Session:
             return True
         with self.trace.span("stop", server.kind) as span:
             try:
-                server.close()
-                server.instance.stop()
+                try:
+                    server.close()
+                finally:
+                    server.instance.stop()
             except Exception as error:
                 span.failed = True
                 trace.say(f"could not stop {server.title}: {naming.shorten(naming.mask(str(error)))}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from itest import naming
 
@@ -47,6 +47,10 @@ class ContainerSpec:
     def __str__(self) -> str:
         return f"image {self.image}"
 
+    def __repr__(self) -> str:
+        hidden = {name: naming.MASK if name in self.secrets else value for name, value in self.env.items()}
+        return _shown(self, env=hidden)
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
@@ -71,6 +75,9 @@ class ProcessSpec:
     def __str__(self) -> str:
         return self.version
 
+    def __repr__(self) -> str:
+        return _shown(self)
+
 
 @dataclass(frozen=True, slots=True)
 class ExternalSpec:
@@ -88,6 +95,14 @@ class ExternalSpec:
 
 
 Spec = ContainerSpec | ProcessSpec | ExternalSpec
+
+
+def _shown(spec: ContainerSpec | ProcessSpec, **instead: object) -> str:
+    """What a dataclass shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
+    values = {field.name: instead.get(field.name, getattr(spec, field.name)) for field in fields(spec)}
+    text = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return naming.mask(f"{type(spec).__name__}({text})")
+
 
 _PLACEHOLDER = re.compile(r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}")
 

@@ -35,6 +35,10 @@ ANSWER_TIMEOUT = 2.0
 """Seconds one poll may wait for an answer, so that a server that accepts and says nothing cannot eat the deadline."""
 
 
+ANY_SUCCESS = range(200, 400)
+"""The statuses that `http` takes for an answer if it is not told otherwise: any 2xx or 3xx."""
+
+
 class NotReady(Exception):
     """Not yet. The text is the reason, kept for the error if the deadline passes."""
 
@@ -70,7 +74,7 @@ def http(
     path: str = "/",
     *,
     port: str = "",
-    status: int | range = range(200, 400),
+    status: int | range = ANY_SUCCESS,
     body: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Check:
@@ -225,7 +229,11 @@ class _Http(Check):
             raise NotReady(f"GET {url} answered {status} without {self.body.pattern!r} in its body")
 
     def __str__(self) -> str:
-        return f"GET {self.path} to answer"
+        text = f"GET {self.path}{f' at port {self.port!r}' if self.port else ''} to answer"
+        if self.status != ANY_SUCCESS:
+            first, last = self.status[0], self.status[-1]
+            text += f" {first}" if first == last else f" {first} to {last}"
+        return f"{text} with {self.body.pattern!r} in its body" if self.body else text
 
 
 class _Exec(Check):
@@ -279,7 +287,7 @@ class _All(Check):
             check(instance)
 
     def __str__(self) -> str:
-        return " and ".join(map(str, self.checks))
+        return " and ".join(f"({check})" if isinstance(check, _Any) else str(check) for check in self.checks)
 
 
 class _Any(Check):

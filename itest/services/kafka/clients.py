@@ -60,14 +60,17 @@ def errors() -> Any:
     return package("kafka.errors")
 
 
-def make(kind: str, servers: str, *args: Any, **settings: Any) -> Any:
-    """A client by the name of its class. One that cannot be made leaves no thread and no socket behind."""
+def make(kind: str, servers: str, *args: Any, creates: bool = True, **settings: Any) -> Any:
+    """A client by the name of its class. One that cannot be made leaves no thread and no socket behind.
+
+    `creates`: asking for a topic's metadata may create it, as in other clients.
+    """
     made = []
 
     def client(**config: Any) -> Any:
         made.append(package("kafka.net.compat").KafkaNetClient(**config))
-        with contextlib.suppress(AttributeError, KeyError):
-            made[0].cluster.config["retry_backoff_ms"] = METADATA_PAUSE
+        with contextlib.suppress(AttributeError):  # No settings of its classes lead there.
+            made[0].cluster.config.update(retry_backoff_ms=METADATA_PAUSE, allow_auto_create_topics=creates)
         return made[0]
 
     try:
@@ -91,6 +94,7 @@ def producer(servers: str) -> Any:
     return make(
         "KafkaProducer",
         servers,
+        creates=False,  # A topic that a test deleted must not come back by itself.
         enable_idempotence=False,
         max_in_flight_requests_per_connection=1,
         request_timeout_ms=REQUEST_TIMEOUT,
@@ -106,11 +110,14 @@ def consumer(servers: str) -> Any:
     return make(
         "KafkaConsumer",
         servers,
+        creates=False,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         # The broker answers one request of a connection after the other: a fetch that waits for what never comes
         # would hold up the next one, for another topic, by 500 ms.
         fetch_max_wait_ms=20,
+        # So long it also sleeps when it has no offset or leader yet, which is so after each change of topic.
+        retry_backoff_ms=2,
         request_timeout_ms=REQUEST_TIMEOUT,
         bootstrap_timeout_ms=REQUEST_TIMEOUT,
         metrics_enabled=False,

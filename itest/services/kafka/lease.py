@@ -57,14 +57,19 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             self.prefix = service.prefix or ""
         else:
-            self.prefix = server.take_prefix(service.partitions, service.prefix)
+            self.prefix = server.take_prefix(service.prefix, self._kind)
         try:
             if self._isolation == "records":
                 self._empty()  # What an earlier class left is not this one's baseline.
         except BaseException:
-            server.give_prefix(self.prefix, service.partitions, again=False)
+            server.give_prefix(self.prefix)
             raise
         self.view = KafkaView(server, self, service.codec, self.prefix, 0)
+
+    @property
+    def _kind(self) -> object:
+        """Classes whose topics are alike can have one another's."""
+        return (self._isolation, self._service.partitions)
 
     # Names.
 
@@ -116,14 +121,14 @@ class KafkaLease(Lease["KafkaView"]):
 
     def close(self) -> None:
         self.view.close()
-        again = False
+        kind = None
         try:
             if not self._server.owned:
                 self._leave_nothing()
             elif self._isolation == "records" and not self._fixed:
                 extra = [name for name in self._mine() if not self._server.created(name)]
                 self._server.delete_topics(name for name in extra if name.startswith(self.prefix))
-                again = True
+                kind = self._kind
             elif self._isolation == "prefix":
                 self._server.delete_topics(name for name in self._server.topics() if name.startswith(self.prefix))
         except ItestError as error:
@@ -131,7 +136,7 @@ class KafkaLease(Lease["KafkaView"]):
                 trace.say(f"could not tidy up after a class: {error}")
         finally:
             if self._isolation != "none":
-                self._server.give_prefix(self.prefix, self._service.partitions, again=again)
+                self._server.give_prefix(self.prefix, kind)
 
     def _leave_nothing(self) -> None:
         """Delete what this class brought to an external server, and nothing else."""
@@ -231,10 +236,7 @@ class KafkaLease(Lease["KafkaView"]):
         make = clients.package().TopicPartition
         deadline = Deadline.after(BASELINE_WAIT)
         with server.consuming, server.doing("reading the baseline"):
-            consumer = server.consumer
-            consumer.assign([make(*partition) for partition in marks])
-            for partition, mark in marks.items():
-                consumer.seek(make(*partition), mark.start)
+            consumer = server.assigned({partition: mark.start for partition, mark in marks.items()})
             while any(consumer.position(make(*partition)) < mark.end for partition, mark in marks.items()):
                 if deadline.passed:
                     raise ItestError(f"the baseline's records on {server} could not be read within {BASELINE_WAIT:g} s")

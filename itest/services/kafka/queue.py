@@ -11,7 +11,6 @@ from typing import Any
 from itest import naming
 from itest.clock import Deadline
 from itest.errors import ItestError, ReceiveTimeout
-from itest.services.kafka import clients
 from itest.services.kafka.server import ACK_WAIT, KafkaServer, Partition
 
 CODECS = ("bytes", "text", "json")
@@ -81,7 +80,7 @@ class Queue:
         ends = dict(starts)
         deadline = Deadline.after(timeout)
         with self._server.consuming, self._server.doing(f"receiving from topic {topic!r}"):
-            consumer = self._assigned(starts)
+            consumer = self._server.assigned(starts)
             while True:
                 batches = consumer.poll(int(deadline.remaining * 1000), max_records=count - len(messages))
                 for batch in batches.values():
@@ -97,14 +96,6 @@ class Queue:
     def _start(self, partition: Partition) -> int:
         mark = self._server.marks.get(partition)
         return self._positions.get(partition, mark.start if mark else 0)
-
-    def _assigned(self, starts: Mapping[Partition, int]) -> Any:
-        consumer = self._server.consumer
-        make = clients.package().TopicPartition
-        consumer.assign([make(*partition) for partition in starts])
-        for partition, offset in starts.items():
-            consumer.seek(make(*partition), offset)
-        return consumer
 
     def _too_few(
         self,

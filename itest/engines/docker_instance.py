@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container, and the two things that it and the docker engine share: removing, and errors in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from itest import naming
+from itest.clock import Deadline
+from itest.engines import Endpoint, ExecResult, State
+from itest.engines.docker_address import LOOPBACK
+from itest.errors import ItestError, PortTaken, StartError
+from itest.wait import NotReady, answer, until_ready
+
+PORTS = "itest.ports"
+"""Label: the container's ports by name, as JSON, so that an instance that was found knows its endpoints too."""
+
+PUBLISH_TIMEOUT = 5.0
+"""Seconds in which a started container's ports must be published. Docker has them at once, others a little later."""
+
+REMOVE_TIMEOUT = 10.0
+"""Seconds to wait for a removal that somebody else has begun."""
+
+_PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
+
+
+class DockerInstance:
+    """A container."""
+
+    owned = True
+
+    def __init__(
+        self,
+        client: Any,
+        container: str,
+        image: str,
+        ports: Mapping[str, str],
+        host: str = LOOPBACK,
+        endpoints: Mapping[str, Endpoint] | None = None,
+    ) -> None:
+        self._client = client
+        self._id = container
+        self._image = image
+        self._ports = dict(ports)
+        self._host = host
+        self._endpoints = dict(endpoints or {})
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    def endpoint(self, name: str = "") -> Endpoint:
+        if not self._ports:
+            raise KeyError(f"{self} publishes no port")
+        name = name or next(iter(self._ports))
+        if name not in self._ports:
+            raise KeyError(f"{self} has no port {name!r}; it has {', '.join(map(repr, self._ports))}")
+        if name not in self._endpoints:
+            try:
+                self._look_up_endpoints()
+            except NotReady:
+                check = answer("Docker to publish its ports", lambda _: self._look_up_endpoints(), (NotReady,))
+                until_ready(check, self, Deadline.after(PUBLISH_TIMEOUT), subject=str(self))
+        return self._endpoints[name]
+
+    def state(self) -> State:
+        from requests.exceptions import ConnectionError, Timeout
+
+        try:
+            with translated(f"inspect {self}", passing=(not_found(), ConnectionError, Timeout)):
+                state = self._client.inspect_container(self._id)["State"]
+        except not_found():
+            return State(False, "removed")
+        except (ConnectionError, Timeout):
+            return State(False, "out of reach, because Docker does not answer")
+        running = bool(state["Running"])
+        health = str((state.get("Health") or {}).get("Status", ""))
+        return State(
+            running=running,
+            status=str(state["Status"]),
+            exit_code=None if running else int(state["ExitCode"]),
+            oom_killed=bool(state.get("OOMKilled")),
+            health="" if health == "none" else health,
+        )
+
+    def logs(self, tail: int | None = None, since: float | None = None) -> str:
+        try:
+            with translated(f"read the log of {self}", passing=(not_found(),)):
+                text: bytes = self._client.logs(self._id, tail="all" if tail is None else tail, since=since or None)
+        except not_found():
+            return ""
+        return text.decode("utf-8", "replace")
+
+    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
+        """As `Instance.exec`. What Docker refuses to run ends with 125, 126 or 127, as with the docker command.
+
+        Raises TimeoutError when the command has not ended in time; it then runs on, because Docker cannot end it.
+        """
+        from docker.errors import APIError
+
+        deadline = Deadline.after(timeout)
+        job = ""
+        try:
+            with translated(f"run `{shlex.join(argv)}` in {self}", passing=(APIError, TimeoutError)):
+                job = self._client.exec_create(self._id, list(argv))["Id"]
+                output = self._output(job, deadline)
+                code = self._exit_code(job, deadline)
+        except APIError as error:
+            # Newer daemons refuse a program that is not there; older ones write that into its output, see below.
+            return ExecResult(127 if job else 125, "", naming.mask(str(error.explanation or error)))
+        except TimeoutError:
+            raise TimeoutError(f"`{shlex.join(argv)}` in {self} had not ended after {timeout:g} s") from None
+        stdout, stderr = (output[stream].decode("utf-8", "replace") for stream in (1, 2))
+        if code in (126, 127) and stdout.startswith("OCI runtime exec failed"):
+            stdout, stderr = "", stdout
+            code = 127 if "not found" in stderr or "no such file" in stderr else code
+        return ExecResult(code, stdout, stderr)
+
+    def stop(self) -> None:
+        with translated(f"remove {self}"):
+            remove(self._client, self._id)
+
+    def __str__(self) -> str:
+        return f"container {self._id[:12]} ({self._image})"
+
+    def _look_up_endpoints(self) -> None:
+        """Remember every endpoint; all are published together. Raises NotReady while they are not."""
+        try:
+            with translated(f"look up the ports of {self}", passing=(not_found(),)):
+                published = self._client.inspect_container(self._id)["NetworkSettings"]["Ports"] or {}
+        except not_found():
+            published = {}
+        for name, port in self._ports.items():
+            if not (bindings := published.get(port)):
+                raise NotReady(f"port {port} is not published yet")
+            self._endpoints.setdefault(name, Endpoint(self._host, int(bindings[0]["HostPort"])))
+
+    def _output(self, job: str, deadline: Deadline) -> dict[int, bytes]:
+        """Standard output (1) and error (2) of a job, read to its end. Raises TimeoutError.
+
+        Through the SDK's HTTP session, because its `exec_start()` knows no time limit.
+        """
+        from docker.errors import create_api_error_from_http_exception
+        from requests.exceptions import ConnectionError, HTTPError, Timeout
+        from urllib3.exceptions import HTTPError as ReadError
+
+        client = self._client
+        output = {1: b"", 2: b""}
+        try:
+            with client.post(
+                f"{client.base_url}/v{client.api_version}/exec/{job}/start",
+                json={"Detach": False, "Tty": False},
+                stream=True,
+                timeout=max(deadline.remaining, 0.001),
+            ) as response:
+                try:
+                    response.raise_for_status()
+                except HTTPError as error:
+                    create_api_error_from_http_exception(error)  # Always raises, an APIError.
+                # Each frame: stream number, three zeros, length, and as many bytes (Engine API, ContainerAttach).
+                while len(header := response.raw.read(8)) == 8:
+                    stream, length = struct.unpack(">BxxxL", header)
+                    output[stream] += response.raw.read(length)
+                    if deadline.passed:
+                        raise TimeoutError
+        except (ConnectionError, Timeout, ReadError) as error:
+            if "timed out" in str(error).lower():
+                raise TimeoutError from None
+            raise
+        return output
+
+    def _exit_code(self, job: str, deadline: Deadline) -> int:
+        """The output ends a moment before Docker knows the exit code. Raises TimeoutError."""
+        while (found := self._client.exec_inspect(job))["Running"] or found["ExitCode"] is None:
+            if deadline.passed:
+                raise TimeoutError
+            deadline.pause(0.005)
+        return int(found["ExitCode"])
+
+
+def remove(client: Any, container: str) -> None:
+    """Kill and remove a container with its anonymous volumes, and return when it is gone. It may be gone already."""
+    from docker.errors import APIError
+
+    try:
+        client.remove_container(container, v=True, force=True)
+    except not_found():
+        return
+    except APIError as error:
+        if error.status_code != 409:
+            raise
+        deadline = Deadline.after(REMOVE_TIMEOUT)  # "removal ... is already in progress": somebody else's.
+        while not deadline.passed:
+            try:
+                client.inspect_container(container)
+            except not_found():
+                return
+            deadline.pause(0.02)
+        raise
+
+
+@contextlib.contextmanager
+def translated(
+    doing: str,
+    kind: type[ItestError] = ItestError,
+    deadline: Deadline | None = None,
+    passing: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turn what the SDK raises into an error of one sentence; its tracebacks are longer than any test's.
+
+    A port that was taken is a PortTaken if `kind` is StartError. What is `passing` is left as it is.
+    """
+    from docker.errors import APIError, DockerException
+    from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except passing:
+        raise
+    except APIError as error:
+        said = naming.shorten(naming.mask(str(error.explanation or error)), 500)
+        if kind is StartError and any(text in said.lower() for text in _PORT_TAKEN):
+            kind, said = PortTaken, f"{said}; another program took the port, or it is reserved on this machine"
+        failure = kind(f"could not {doing}, Docker says: {said}")
+    except (RequestException, DockerException, HTTPError) as error:
+        said = naming.shorten(naming.mask(str(error)), 500)
+        failure = kind(f"could not {doing}, Docker does not answer: {said}; see whether it still runs (`docker info`)")
+    else:
+        return
+    if isinstance(failure, StartError) and deadline is not None:
+        failure.seconds = deadline.elapsed
+    raise failure from None  # The original would still be its context: we are called from a `with` that handles it.
+
+
+def not_found() -> type[Exception]:
+    """The SDK's error for what does not exist (any more)."""
+    from docker.errors import NotFound
+
+    return NotFound

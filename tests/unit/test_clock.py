@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clocks and deadlines."""
+
+from __future__ import annotations
+
+import unittest
+from unittest import mock
+
+from itest import clock
+from itest.clock import SYSTEM, Deadline
+from itest.testing import ManualClock
+
+
+class DeadlineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.clock = ManualClock()
+        self.deadline = Deadline.after(30, self.clock)
+
+    def test_it_counts_from_the_moment_it_is_set(self) -> None:
+        self.clock.sleep(12)
+        self.assertEqual((self.deadline.elapsed, self.deadline.remaining, self.deadline.passed), (12, 18, False))
+
+    def test_it_has_passed_at_its_moment_and_never_has_less_than_nothing_left(self) -> None:
+        self.clock.sleep(30)
+        self.assertTrue(self.deadline.passed)
+        self.clock.sleep(5)
+        self.assertEqual((self.deadline.elapsed, self.deadline.remaining), (35, 0))
+
+    def test_a_pause_does_not_go_past_it(self) -> None:
+        self.deadline.pause(20)
+        self.deadline.pause(20)
+        self.deadline.pause(20)
+        self.assertEqual(self.clock.slept, [20, 10, 0])
+
+
+class SystemClockTest(unittest.TestCase):
+    def test_it_is_the_machines_own(self) -> None:
+        with mock.patch.object(clock, "time") as time:
+            SYSTEM.sleep(5)
+            time.sleep.assert_called_once_with(5)
+            self.assertIs(SYSTEM.monotonic(), time.monotonic.return_value)
+            self.assertIs(clock.wall(), time.time.return_value)
+
+    def test_it_is_what_a_deadline_uses_by_default(self) -> None:
+        self.assertIs(Deadline.after(1).clock, SYSTEM)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings: where they come from, which wins, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from itest import naming
+from itest.config import Config, load
+from itest.errors import ConfigError
+
+NAMES = ", ".join(sorted(name for name in Config.__dataclass_fields__ if name != "environment"))
+
+
+class ConfigTest(unittest.TestCase):
+    def setUp(self) -> None:
+        # Resolved, because messages name files as they were found.
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
+        # Nothing above the directory counts: the file below is the nearest one.
+        self.pyproject("")
+
+    def pyproject(self, text: str) -> None:
+        (self.directory / "pyproject.toml").write_text(text, encoding="utf-8")
+
+    def setup_cfg(self, text: str) -> None:
+        (self.directory / "setup.cfg").write_text(text, encoding="utf-8")
+
+    def load(self, **environment: str) -> Config:
+        return load(environment, self.directory)
+
+    def assertWrong(self, message: str, **environment: str) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            self.load(**environment)
+        self.assertEqual(str(caught.exception), message)
+
+
+class SourcesTest(ConfigTest):
+    def test_without_any_setting_the_defaults_hold(self) -> None:
+        config = self.load()
+        self.assertEqual((config.engine, config.require, config.required), ("auto", "", False))
+        self.assertEqual((config.startup_timeout, config.timing, config.quiet), (60.0, False, False))
+
+    def test_setup_cfg_wins_over_pyproject_and_the_environment_over_both(self) -> None:
+        self.pyproject("[tool.itest]\nengine = 'docker'\nstartup_timeout = 5\ntiming = true\n")
+        self.setup_cfg("[itest]\nengine = process\nstartup_timeout = 6\n")
+        config = self.load(ITEST_STARTUP_TIMEOUT="7.5")
+        self.assertEqual((config.engine, config.startup_timeout, config.timing), ("process", 7.5, True))
+
+    def test_a_file_of_a_directory_above_counts(self) -> None:
+        self.pyproject("[tool.itest]\nquiet = true\n")
+        below = self.directory / "a" / "b"
+        below.mkdir(parents=True)
+        self.assertTrue(load({}, below).quiet)
+
+    def test_a_file_without_our_section_is_fine(self) -> None:
+        self.pyproject("[tool.ruff]\nline-length = 120\n")
+        self.setup_cfg("[metadata]\nname = %(x)s\n")
+        self.assertEqual(self.load().engine, "auto")
+
+    def test_the_environment_is_the_real_one_by_default(self) -> None:
+        with mock.patch.dict(os.environ, {"ITEST_ENGINE": "process", "CI": ""}):
+            self.assertEqual(load(directory=self.directory).engine, "process")
+
+    def test_unrelated_variables_do_not_matter(self) -> None:
+        self.assertEqual(self.load(ITEST_SHOP_FLAVOUR="sweet", ENGINE="docker", itest_engine="docker").engine, "auto")
+
+    def test_other_variables_can_be_read_as_they_were(self) -> None:
+        config = self.load(TEST_DATABASE_URL="postgresql://db")
+        self.assertEqual((config.variable("TEST_DATABASE_URL"), config.variable("MISSING")), ("postgresql://db", ""))
+        self.assertEqual(config.child_environment(A="b"), {"TEST_DATABASE_URL": "postgresql://db", "A": "b"})
+
+    def test_the_environment_is_not_shown(self) -> None:
+        self.assertNotIn("geheim", repr(self.load(TEST_DATABASE_URL="geheim")))
+
+    def test_no_text_shows_the_password_of_an_external_server(self) -> None:
+        config = self.load(
+            ITEST_POSTGRES_URL="postgresql://u:first%2Fgeheim-long@db/x", ITEST_REDIS_URL="redis://:other-geheim-long@db"
+        )
+        self.assertNotIn("geheim", repr(config))
+        self.assertEqual(naming.mask("first/geheim-long, other-geheim-long"), "***, ***")
+
+
+class ValuesTest(ConfigTest):
+    def test_truth_has_the_usual_words(self) -> None:
+        for word in ("1", "true", "Yes", "ON"):
+            self.assertTrue(self.load(ITEST_TIMING=word).timing, word)
+        for word in ("0", "false", "No", "off", ""):
+            self.assertFalse(self.load(ITEST_TIMING=word).timing, word)
+
+    def test_require_understands_them_too(self) -> None:
+        for word, required in {"1": True, "true": True, "docker": True, "process": True, "0": False, "no": False}.items():
+            self.assertEqual(self.load(ITEST_REQUIRE=word).required, required, word)
+        self.pyproject("[tool.itest]\nrequire = true\n")
+        self.assertEqual(self.load().require, "1")
+
+    def test_ci_requires_services_unless_told_otherwise(self) -> None:
+        self.assertTrue(self.load(CI="true").required)
+        self.assertFalse(self.load(CI="false").required)
+        self.assertFalse(self.load(CI="true", ITEST_REQUIRE="0").required)
+
+    def test_a_home_directory_may_be_abbreviated(self) -> None:
+        self.assertEqual(self.load(ITEST_CACHE_DIR="~/x").cache_dir, Path.home() / "x")
+
+    def test_the_cache_is_where_the_platform_has_caches(self) -> None:
+        with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "/somewhere"}):
+            self.assertEqual(Config().cache_dir, Path("/somewhere/itest"))
+        with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "", "HOME": "/home/me"}):
+            self.assertIn(Config().cache_dir, (Path("/home/me/.cache/itest"), Path("/home/me/Library/Caches/itest")))
+
+
+class MistakesTest(ConfigTest):
+    def test_an_unknown_setting_in_pyproject(self) -> None:
+        self.pyproject("[tool.itest]\nengin = 'docker'\n")
+        file = self.directory / "pyproject.toml"
+        self.assertWrong(f"unknown setting 'engin' in [tool.itest] in {file}; did you mean engine?")
+
+    def test_an_unknown_setting_in_setup_cfg(self) -> None:
+        self.setup_cfg("[itest]\nstartup-timeout = 3\n")
+        file = self.directory / "setup.cfg"
+        self.assertWrong(f"unknown setting 'startup-timeout' in [itest] in {file}; did you mean startup_timeout?")
+
+    def test_an_unknown_setting_like_no_other_lists_them_all(self) -> None:
+        self.setup_cfg("[itest]\nxyzzy = 3\n")
+        self.assertWrong(f"unknown setting 'xyzzy' in [itest] in {self.directory / 'setup.cfg'}; the settings are {NAMES}")
+
+    def test_a_variable_that_is_almost_a_setting(self) -> None:
+        self.assertWrong(
+            "unknown setting in the variable ITEST_POSTGRESS_URL; did you mean ITEST_POSTGRES_URL?",
+            ITEST_POSTGRESS_URL="postgresql://db",
+        )
+
+    def test_a_word_that_is_no_choice(self) -> None:
+        self.assertWrong(
+            "engine = 'podman' in the variable ITEST_ENGINE: it must be one of auto, docker, process",
+            ITEST_ENGINE="podman",
+        )
+        self.assertWrong(
+            "require = 'maybe' in the variable ITEST_REQUIRE: it must be one of 0, 1, docker, process",
+            ITEST_REQUIRE="maybe",
+        )
+
+    def test_a_word_that_is_no_truth(self) -> None:
+        self.assertWrong("timing = 'perhaps' in the variable ITEST_TIMING: it must be true or false", ITEST_TIMING="perhaps")
+
+    def test_a_length_that_is_no_number_of_seconds(self) -> None:
+        for word in ("soon", "nan", "-1", "0", "inf"):
+            self.assertWrong(
+                f"startup_timeout = {word!r} in the variable ITEST_STARTUP_TIMEOUT: it must be a number of seconds above 0",
+                ITEST_STARTUP_TIMEOUT=word,
+            )
+
+    def test_a_file_that_cannot_be_read(self) -> None:
+        self.pyproject("[tool.itest\n")
+        with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/pyproject.toml cannot be read: .+"):
+            self.load()
+        self.pyproject("")
+        self.setup_cfg("engine = docker\n")
+        with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/setup.cfg cannot be read: .+"):
+            self.load()
+
+    def test_bytes_that_are_no_text(self) -> None:
+        (self.directory / "setup.cfg").write_bytes(b"[itest]\nengine = \xff\n")
+        with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/setup.cfg cannot be read: .+"):
+            self.load()
+
+    def test_a_section_that_is_no_table(self) -> None:
+        self.pyproject("tool.itest = 'docker'\n")
+        file = self.directory / "pyproject.toml"
+        self.assertWrong(f"the settings in {file} cannot be read: [tool.itest] must be a table")
+
+    def test_a_url_that_is_none(self) -> None:
+        self.assertWrong("postgres_url in the variable ITEST_POSTGRES_URL is no URL: Invalid IPv6 URL",
+                         ITEST_POSTGRES_URL="postgresql://u:geheim@[db/x")  # fmt: skip

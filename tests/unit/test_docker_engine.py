@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The docker engine against a server that answers as Docker does; the real one is in tests/integration."""
+
+from __future__ import annotations
+
+import gc
+import json
+import socket
+import struct
+import sys
+import threading
+import unittest
+import warnings
+from typing import Any
+from unittest import mock
+from urllib.parse import parse_qs
+
+from itest import naming
+from itest.clock import Deadline
+from itest.engines import Endpoint, State, docker
+from itest.engines.docker_address import Address
+from itest.engines.docker_instance import PORTS
+from itest.errors import InstanceDied, ItestError, PortTaken, StartError
+from itest.spec import ContainerSpec, Port
+from tests.unit.fake_docker import LABELS, FakeDockerTest, Handler
+
+
+class AvailableTest(FakeDockerTest):
+    def test_it_answers(self) -> None:
+        self.assertIsNone(self.engine.unavailable())
+        self.assertIsNone(self.engine.unavailable())
+        self.assertEqual(self.server.requests("GET"), ["GET /version"])
+
+    def test_it_is_something_else(self) -> None:
+        self.answers["GET /version"] = b"<html>welcome</html>"
+        reason = self.engine.unavailable() or ""
+        self.assertRegex(reason, "^something listens at .*, but it does not answer as Docker does: ")
+
+    def test_it_says_nothing(self) -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            mock.patch.object(docker, "ANSWER_TIMEOUT", 0.1),
+        ):
+            engine = self.make(environment={"DOCKER_HOST": f"tcp://127.0.0.1:{silent.getsockname()[1]}"})
+            self.assertRegex(engine.unavailable() or "", "does not answer as Docker does: .*timed out")
+
+    def test_the_sdk_is_not_installed(self) -> None:
+        with mock.patch.dict(sys.modules, {"docker.api": None}):
+            self.assertRegex(
+                self.engine.unavailable() or "",
+                r"Docker answers at .*, but the package 'docker' cannot be imported: pip install 'docker>=7\.1'$",
+            )
+
+
+class StartTest(FakeDockerTest):
+    def test_what_is_asked_for(self) -> None:
+        spec = ContainerSpec(
+            "web:1",
+            env={"ADDRESS": "http://{endpoint:admin}/{other}"},
+            command=("serve", "--port={port:admin}"),
+            ports={"http": Port(80), "admin": Port(81, chosen=True)},
+            tmpfs={"/data": 1000, "/tmp": 0},
+        )
+        instance = self.start(spec)
+        asked = self.server.body("POST /containers/create")
+        admin = instance.endpoint("admin").port
+        self.assertEqual(asked["Env"], [f"ADDRESS=http://127.0.0.1:{admin}/{{other}}"])
+        self.assertEqual(asked["Cmd"], ["serve", f"--port={admin}"])
+        self.assertNotIn("Entrypoint", {key for key, value in asked.items() if value is not None})
+        self.assertEqual({**asked["Labels"], **LABELS}, asked["Labels"])
+        host = asked["HostConfig"]
+        self.assertEqual(
+            host["PortBindings"],
+            {
+                "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+                "81/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(admin)}],
+            },
+        )
+        self.assertEqual(host["Tmpfs"], {"/data": "size=1000", "/tmp": ""})
+        self.assertNotIn("Privileged", host)
+        self.assertRegex(self.server.requests("POST /containers/create")[0], r"\?name=itest-web-[0-9a-f]{10}$")
+        self.assertEqual(self.server.requests("GET /containers"), [], "a chosen port needs no look-up")
+        self.assertEqual(str(instance), "container c0ffeec0ffee (web:1)")
+
+    def test_a_daemon_on_another_machine_publishes_for_the_network(self) -> None:
+        with mock.patch.object(Address, "host", "build.example"):
+            self.answers[f"GET /containers/{'c0ffee' * 10}/json"] = {
+                "State": {"Running": True, "Status": "running", "ExitCode": 0},
+                "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "4711"}]}},
+            }
+            self.assertEqual(self.start().endpoint(), Endpoint("build.example", 4711))
+        bindings = self.server.body("POST /containers/create")["HostConfig"]["PortBindings"]
+        self.assertEqual(bindings, {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": ""}]})
+
+    def test_a_placeholder_for_a_port_that_is_not_chosen(self) -> None:
+        text = self.fails(StartError, ContainerSpec("web:1", env={"A": "{port:http}"}, ports={"http": Port(80)}))
+        self.assertIn("declare that port with Port(..., chosen=True)", text)
+
+    def test_no_free_port(self) -> None:
+        with (
+            mock.patch.object(docker, "free_port", side_effect=OSError("no free port could be found on 127.0.0.1")),
+            self.assertRaisesRegex(StartError, "^could not start image web:1: no free port could be found on 127"),
+        ):
+            self.start(ContainerSpec("web:1", ports={"http": Port(80, chosen=True)}))
+        self.assertEqual(self.server.requests("POST"), [])
+
+    def test_docker_went_away(self) -> None:
+        self.assertIsNone(self.engine.unavailable())
+        self.server.shutdown()
+        self.server.server_close()
+        self.assertRegex(self.fails(StartError), "^could not look for image web:1, Docker does not answer: ")
+
+    def test_a_port_that_was_taken(self) -> None:
+        for said in (
+            "driver failed programming external connectivity: Bind for 127.0.0.1:1 failed: port is already allocated",
+            "Error starting userland proxy: listen tcp4 127.0.0.1:4711: bind: address already in use",
+        ):
+            with self.subTest(said):
+                self.answers[f"POST /containers/{'c0ffee' * 10}/start"] = (500, {"message": said})
+                text = self.fails(PortTaken)
+                self.assertEqual(
+                    text,
+                    f"could not start image web:1, Docker says: {said}; another program took the port, or it is "
+                    f"reserved on this machine",
+                )
+                [removal] = self.server.requests("DELETE")
+                self.assertRegex(removal, r"^DELETE /containers/itest-web-\w+\?v=True&link=False&force=True$")
+                self.server.asked.clear()
+
+    def test_a_refusal_is_one_sentence_without_passwords(self) -> None:
+        self.answers["POST /containers/create"] = (400, {"message": f"bad\nvalue {naming.secret()}"})
+        self.assertEqual(self.fails(StartError), "could not start image web:1, Docker says: bad value ***")
+        self.assertEqual(len(self.server.requests("DELETE")), 1)
+
+    def test_no_answer_to_create(self) -> None:
+        """The container may exist all the same: it is removed by its name."""
+        self.assertIsNone(self.engine.unavailable())
+        released = threading.Event()
+        self.addCleanup(released.set)
+        self.answers["POST /containers/create"] = lambda handler: released.wait(5) and None
+        assert self.engine._connection is not None
+        self.engine._connection[0].timeout = 0.1
+        text = self.fails(StartError)
+        self.assertIn("could not start image web:1, Docker does not answer: ", text)
+        self.assertIn("Read timed out", text)
+        self.assertRegex(self.server.requests("DELETE")[0], r"^DELETE /containers/itest-web-\w+\?")
+
+    def test_what_could_not_be_removed_is_said(self) -> None:
+        self.answers["POST /containers/create"] = (500, {"message": "no"})
+        self.enterContext(mock.patch.object(docker, "_name", return_value="itest-web-1"))
+        self.answers["DELETE /containers/itest-web-1"] = (500, {"message": "device is busy"})
+        with self.assertRaises(StartError) as caught:
+            self.start()
+        self.assertEqual(
+            caught.exception.__notes__,
+            ["and its container was left behind: could not remove itest-web-1, Docker says: device is busy"],
+        )
+
+
+class InstanceTest(FakeDockerTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.instance = self.start()
+        self.path = f"/containers/{self.instance.id}"
+        self.inspects()
+
+    def inspects(self, ports: dict[str, Any] | None = None, **state: Any) -> None:
+        state = {"Running": True, "Status": "running", "ExitCode": 0, "OOMKilled": False, **state}
+        self.answers[f"GET {self.path}/json"] = {
+            "State": state,
+            "Config": {"Tty": False},
+            "NetworkSettings": {"Ports": {"80/tcp": None} if ports is None else ports},
+        }
+
+    def test_state(self) -> None:
+        self.assertEqual(self.instance.state(), State(True))
+        self.inspects(Health={"Status": "starting"})
+        self.assertEqual(self.instance.state().health, "starting")
+        self.inspects(Running=False, Status="exited", ExitCode=137, OOMKilled=True, Health={"Status": "none"})
+        self.assertEqual(self.instance.state(), State(False, "exited", 137, True))
+        self.assertEqual(str(self.instance.state()), "exited with exit code 137, killed for lack of memory")
+        self.answers[f"GET {self.path}/json"] = (500, {"message": "disk is full"})
+        with self.assertRaisesRegex(ItestError, "^could not inspect container c0ffee.*, Docker says: disk is full$"):
+            self.instance.state()
+        del self.answers[f"GET {self.path}/json"]
+        self.assertEqual(self.instance.state(), State(False, "removed"))
+
+    def test_state_without_docker(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.assertEqual(str(self.instance.state()), "out of reach, because Docker does not answer")
+        with self.assertRaisesRegex(ItestError, "^could not remove container c0ffee.*, Docker does not answer: .*info"):
+            self.instance.stop()
+
+    def test_endpoint_waits_until_it_is_published(self) -> None:
+        published = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "4711"}]}
+        threading.Timer(0.05, self.inspects, [published]).start()
+        self.assertEqual(self.instance.endpoint("http"), Endpoint("127.0.0.1", 4711))
+        self.server.asked.clear()
+        self.assertEqual(self.instance.endpoint(), Endpoint("127.0.0.1", 4711))
+        self.assertEqual(self.server.asked, [])
+
+    def test_endpoint_of_a_dead_container(self) -> None:
+        self.inspects(ports={}, Running=False, Status="exited", ExitCode=3)
+        self.answers[f"GET {self.path}/logs"] = b"\x02\0\0\0\0\0\0\x05oops\n"
+        deadline = Deadline.after(1)
+        with self.assertRaises(InstanceDied) as caught:
+            self.instance.endpoint()
+        self.assertFalse(deadline.passed)
+        self.assertEqual(caught.exception.exit_code, 3)
+        self.assertIn("oops", caught.exception.__notes__[0])
+
+    def test_endpoint_of_a_port_that_is_not_there(self) -> None:
+        with self.assertRaisesRegex(KeyError, r"container c0ffeec0ffee \(web:1\) has no port 'smtp'; it has 'http'"):
+            self.instance.endpoint("smtp")
+        with self.assertRaisesRegex(KeyError, "publishes no port"):
+            self.start(ContainerSpec("web:1")).endpoint()
+
+    def test_logs(self) -> None:
+        frames = [(1, b"one\n"), (2, b"two \xff\n"), (1, b"three\n")]
+        self.answers[f"GET {self.path}/logs"] = b"".join(
+            struct.pack(">BxxxL", stream, len(data)) + data for stream, data in frames
+        )
+        self.assertEqual(self.instance.logs(tail=3, since=1234.5), "one\ntwo \ufffd\nthree\n")
+        self.assertIn("tail=3", self.server.requests(f"GET {self.path}/logs")[0])
+        self.assertIn("since=1234.5", self.server.requests(f"GET {self.path}/logs")[0])
+        del self.answers[f"GET {self.path}/json"], self.answers[f"GET {self.path}/logs"]
+        self.assertEqual(self.instance.logs(), "")
+
+    def executes(self, output: bytes, *states: dict[str, Any]) -> None:
+        self.answers[f"POST {self.path}/exec"] = (201, {"Id": "job"})
+        self.answers["POST /exec/job/start"] = lambda _: (200, output)
+        self.answers["GET /exec/job/json"] = [(lambda _, state=state: (200, state)) for state in states]
+
+    def test_exec(self) -> None:
+        output = b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x02\xffx"
+        self.executes(output, {"Running": True, "ExitCode": None}, {"Running": False, "ExitCode": 3})
+        self.assertEqual(self.instance.exec(["a", "b"]), (3, "out\n\ufffdx", "err\n"))
+        self.assertEqual(self.server.body(f"POST {self.path}/exec")["Cmd"], ["a", "b"])
+
+    def test_exec_that_docker_refuses(self) -> None:
+        self.executes(b"")
+        self.answers["POST /exec/job/start"] = (400, {"message": "OCI runtime exec failed: no such file"})
+        self.assertEqual(self.instance.exec(["a"]), (127, "", "OCI runtime exec failed: no such file"))
+        self.answers[f"POST {self.path}/exec"] = (409, {"message": "container is not running"})
+        self.assertEqual(self.instance.exec(["a"]), (125, "", "container is not running"))
+
+    def test_exec_that_an_older_docker_refuses(self) -> None:
+        said = b'OCI runtime exec failed: exec: "a": executable file not found in $PATH\r\n'
+        self.executes(struct.pack(">BxxxL", 1, len(said)) + said, {"Running": False, "ExitCode": 126})
+        self.assertEqual(self.instance.exec(["a"]), (127, "", said.decode()))
+
+    def test_exec_that_takes_too_long(self) -> None:
+        released = threading.Event()
+        self.addCleanup(released.set)
+
+        def hang(handler: Handler) -> None:
+            handler.send_response(200)
+            handler.end_headers()
+            released.wait(5)
+
+        self.executes(b"")
+        self.answers["POST /exec/job/start"] = hang
+        with self.assertRaisesRegex(
+            TimeoutError, r"^`sleep 'a b'` in container c0ffee\w+ \(web:1\) had not ended after 0.1 s$"
+        ):
+            self.instance.exec(["sleep", "a b"], timeout=0.1)
+        self.executes(b"", {"Running": True, "ExitCode": None})
+        with self.assertRaises(TimeoutError):
+            self.instance.exec(["a"], timeout=0.05)
+
+    def test_stop(self) -> None:
+        self.instance.stop()
+        self.assertEqual(self.server.requests("DELETE"), [f"DELETE {self.path}?v=True&link=False&force=True"])
+        self.answers[f"DELETE {self.path}"] = (404, {"message": "No such container"})
+        self.instance.stop()
+
+    def test_stop_while_somebody_else_removes_it(self) -> None:
+        self.answers[f"DELETE {self.path}"] = (409, {"message": "removal of container c0ffee is already in progress"})
+        threading.Timer(0.05, self.answers.pop, [f"GET {self.path}/json"]).start()
+        self.instance.stop()
+        self.assertNotIn(f"GET {self.path}/json", self.answers)
+
+    def test_stop_that_fails(self) -> None:
+        self.answers[f"DELETE {self.path}"] = (500, {"message": "device is busy"})
+        with self.assertRaises(ItestError) as caught:
+            self.instance.stop()
+        self.assertEqual(
+            str(caught.exception), "could not remove container c0ffeec0ffee (web:1), Docker says: device is busy"
+        )
+
+
+class FindTest(FakeDockerTest):
+    def setUp(self) -> None:
+        super().setUp()
+        ports = {PORTS: '{"http": "80/tcp"}'}
+        self.answers["GET /containers/json"] = [
+            {"Id": name * 32, "Image": "web:1", "Labels": {**LABELS, **labels}}
+            for name, labels in {"a1": ports, "b2": {PORTS: "?"}, "c3": {}}.items()
+        ]
+        self.answers["GET /networks"] = [{"Id": "n1"}, {"Id": "n2"}]
+
+    def test_find(self) -> None:
+        found = self.engine.find(LABELS)
+        self.assertEqual([instance.id[:2] for instance in found], ["a1", "b2", "c3"])
+        self.assertEqual(str(found[0]), "container a1a1a1a1a1a1 (web:1)")
+        asked = parse_qs(self.server.requests("GET /containers/json")[0].split("?")[1])
+        self.assertEqual(json.loads(asked["filters"][0]), {"label": ["itest.session=s1", "itest.service=web"]})
+        self.assertEqual(asked["all"], ["1"])
+
+    def test_remove(self) -> None:
+        self.answers["DELETE /networks/n2"] = (404, {"message": "network n2 not found"})
+        self.assertEqual(self.engine.remove(LABELS), 5)
+        self.assertEqual(len(self.server.requests("DELETE /containers")), 3)
+        self.assertEqual(self.server.requests("DELETE /networks"), ["DELETE /networks/n1", "DELETE /networks/n2"])
+
+    def test_remove_tries_all_of_them(self) -> None:
+        self.answers[f"DELETE /containers/{'a1' * 32}"] = (500, {"message": "device is busy"})
+        with self.assertRaisesRegex(ItestError, r"could not remove container a1a1.* Docker says: device is busy"):
+            self.engine.remove(LABELS)
+        self.assertEqual(len(self.server.requests("DELETE /containers")), 3)
+
+    def test_remove_while_the_interpreter_shuts_down(self) -> None:
+        with mock.patch.object(docker, "ThreadPoolExecutor", side_effect=RuntimeError("cannot schedule new futures")):
+            self.assertEqual(self.engine.remove(LABELS), 5)
+
+    def test_without_a_label(self) -> None:
+        for method in (self.engine.find, self.engine.remove):
+            with self.assertRaisesRegex(ValueError, "at least one label is needed"):
+                method({})
+
+    def test_nothing_stays_open_after_close(self) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.engine.find(LABELS)
+            self.engine.close()
+            self.engine.close()
+            gc.collect()
+        self.assertEqual([str(warning.message) for warning in caught], [])
+
+
+if __name__ == "__main__":
+    unittest.main()

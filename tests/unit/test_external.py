@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""External servers: which URL stands for which, and what is said when it does not work. No real server needed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from unittest import mock
+
+from itest import Postgres, Redis, naming, testing
+from itest.clock import Deadline
+from itest.config import Config
+from itest.engines.external import ExternalEngine
+from itest.errors import ConfigError, ExternalError, MissingPackage
+from itest.service import Service
+from itest.session import EXTERNAL_TIMEOUT, Session
+from itest.spec import ExternalSpec
+from itest.testing import ManualClock, MemoryEngine, MemoryService
+from itest.trace import Recorder
+from itest.wait import NotReady, answer
+from tests.unit.inner import InnerTest
+
+PASSWORD = "geheimes-wort"
+
+
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server whose every connection is handled by `talk`; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.02)
+        over = threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.settimeout(5)
+                        talk(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            thread.join(10)
+
+
+def refuse_redis(connection: socket.socket) -> None:
+    """Say to each command that the password is wrong, and which it was: servers have done worse."""
+    while connection.recv(4096):
+        connection.sendall(b"-WRONGPASS invalid username-password pair, not %s\r\n" % PASSWORD.encode())
+
+
+def refuse_postgres(connection: socket.socket) -> None:
+    """The start of the protocol, up to the refusal (PostgreSQL manual, 53.2.1 and 53.7)."""
+    while True:
+        [length, code] = struct.unpack("!ii", connection.recv(8))
+        if code in (80877103, 80877104):  # SSLRequest, GSSENCRequest
+            connection.sendall(b"N")
+            continue
+        connection.recv(length - 8)
+        break
+    text = f'SFATAL\0C28P01\0Mpassword authentication failed for user "ann", tried {PASSWORD}\0\0'.encode()
+    connection.sendall(b"E" + struct.pack("!i", len(text) + 4) + text)
+
+
+class UnusableTest(unittest.TestCase):
+    def lend(self, service: Service, **settings: str) -> ExternalError:
+        """The error of a server that cannot be used."""
+        self.clock = ManualClock()
+        with (
+            testing.session(MemoryEngine(), clock=self.clock, **settings) as session,
+            self.assertRaises(ExternalError) as caught,
+        ):
+            session.lend(service)
+        self.assertNotIn(PASSWORD, str(caught.exception))
+        self.assertIsNone(caught.exception.__cause__)
+        return caught.exception
+
+    def test_a_redis_where_nobody_listens_is_given_up_after_ten_seconds(self) -> None:
+        port = closed_port()
+        error = self.lend(Redis(), redis_url=f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
+        self.assertRegex(
+            str(error),
+            rf"^the external Redis at 127\.0\.0\.1:{port}, named by ITEST_REDIS_\*, cannot be used: .*"
+            r"Last reason: ConnectionError: Error \d+ connecting to .*Connection refused.*"
+            r"\(tried for 10\.0 s; is it running, and are host, port, user and password right\?\)$",
+        )
+        self.assertEqual((self.clock.now, EXTERNAL_TIMEOUT), (10, 10))
+
+    def test_a_postgres_where_nobody_listens_is_given_up_too(self) -> None:
+        port = closed_port()
+        error = self.lend(Postgres(startup_timeout=2.0), postgres_url=f"postgresql://ann:{PASSWORD}@127.0.0.1:{port}/x")
+        self.assertRegex(
+            str(error),
+            rf"^the external PostgreSQL at 127\.0\.0\.1:{port}, named by ITEST_POSTGRES_\*, cannot be used: .*"
+            r"Last reason: OperationalError: .*Connection refused.*\(tried for 2\.0 s; ",
+        )
+
+    def test_a_wrong_password_of_redis_ends_the_wait_at_once(self) -> None:
+        with server(refuse_redis) as port:
+            naming.remember_secret(PASSWORD)  # As reading the settings does.
+            error = self.lend(Redis(), redis_url=f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
+        self.assertEqual(
+            str(error),
+            f"the external Redis at 127.0.0.1:{port}, named by ITEST_REDIS_*, cannot be used: the password is wrong: "
+            "invalid username-password pair, not *** (tried for 0.0 s; "
+            "is it running, and are host, port, user and password right?)",
+        )
+        self.assertEqual(self.clock.slept, [])
+
+    def test_a_wrong_password_of_postgres_ends_the_wait_at_once(self) -> None:
+        environment = {"TEST_DB": f"postgresql://ann:{PASSWORD}@127.0.0.1"}
+        with server(refuse_postgres) as port, mock.patch.object(naming, "_known_secrets", set()):
+            environment["TEST_DB"] += f":{port}/x"
+            error = self.lend(Postgres(external="TEST_DB"), environment=environment)  # type: ignore[arg-type]  # no string
+            text = str(error)
+        self.assertRegex(
+            text,
+            rf'^the external PostgreSQL at 127\.0\.0\.1:{port}, named by TEST_DB, cannot be used: the user or the password '
+            r'is wrong: .*password authentication failed for user "ann", tried \*\*\* '
+            r"\(tried for 0\.0 s; is it running, and are host, port, user and password right\?\)$",
+        )
+        self.assertEqual(self.clock.slept, [])
+
+
+class WrongUrlTest(unittest.TestCase):
+    def assertWrong(self, service: Service, url: str, message: str) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            service.external_spec(url, "TEST_URL")
+        self.assertEqual(str(caught.exception), message)
+        self.assertNotIn(PASSWORD, str(caught.exception))
+
+    def test_of_redis(self) -> None:
+        for url in (f"http://:{PASSWORD}@db:6379", "localhost:6379", "redis://", "redis:///0", ""):
+            self.assertWrong(
+                Redis(), url, "TEST_URL is no URL of a Redis server: it must look like redis://:password@host:6379"
+            )
+
+    def test_of_postgres(self) -> None:
+        for url in (f"mysql://ann:{PASSWORD}@db/x", "localhost:5432", "postgresql:///x", "dbname=x"):
+            self.assertWrong(
+                Postgres(),
+                url,
+                "TEST_URL is no URL of a PostgreSQL server: it must look like "
+                "postgresql://user:password@host:5432/database",
+            )
+
+    def test_of_no_url_at_all(self) -> None:
+        for service, scheme in ((Redis(), "redis"), (Postgres(), "postgresql")):
+            self.assertWrong(service, f"{scheme}://:{PASSWORD}@[db", "TEST_URL is no URL: Invalid IPv6 URL")
+            self.assertWrong(
+                service, f"{scheme}://:{PASSWORD}@db:99999", "TEST_URL is no URL: Port out of range 0-65535"
+            )
+
+    def test_it_is_an_error_of_the_class_even_where_skipping_is_allowed(self) -> None:
+        with (
+            testing.session(MemoryEngine(), redis_url=f"http://:{PASSWORD}@db") as session,
+            self.assertRaisesRegex(ConfigError, r"^ITEST_REDIS_\* is no URL of a Redis server: "),
+        ):
+            session.lend(Redis())
+
+
+class ChosenTest(InnerTest):
+    """With a service in memory, whose external server always answers."""
+
+    def external(self, **fields: object) -> MemoryService:
+        return self.service(external="TEST_URL", **fields)
+
+    def in_session(self, service: MemoryService, url: str = f"memory://:{PASSWORD}@db") -> Session:
+        session = self.use(MemoryEngine(), environment={"TEST_URL": url} if url else {})
+        self.server = session.lend(service)
+        return session
+
+    def test_nothing_is_started_and_nothing_stopped(self) -> None:
+        session = self.in_session(self.external())
+        self.assertFalse(self.server.instance.owned)
+        self.assertEqual(str(self.server.instance), "127.0.0.1:1")
+        session.close()
+        self.assertEqual(self.events, ["close server"])
+
+    def test_a_variable_that_is_not_set_leaves_the_engine(self) -> None:
+        self.in_session(self.external(), url="")
+        self.assertEqual(self.events, ["start memory:1"])
+
+    def test_its_password_is_masked_from_then_on(self) -> None:
+        with mock.patch.object(naming, "_known_secrets", set()):
+            self.in_session(self.external())
+            self.assertEqual(naming.mask(f"AUTH {PASSWORD}"), "AUTH ***")
+
+    def test_equal_urls_share_a_server(self) -> None:
+        session = self.in_session(self.external())
+        self.assertIs(session.lend(self.external(image="memory:2")), self.server)
+
+    def test_an_error_of_ours_is_not_wrapped(self) -> None:
+        missing = MissingPackage("memory", "memory", "the service Memory")
+
+        def check(instance: object) -> None:
+            raise missing
+
+        with self.assertRaises(MissingPackage) as caught:
+            self.in_session(self.external(check_ready=answer("an answer", check, ())))
+        self.assertIs(caught.exception, missing)
+
+    def test_the_reason_is_one_line(self) -> None:
+        def check(instance: object) -> None:
+            raise NotReady("two\nlines " * 100)
+
+        self.use(MemoryEngine(), clock=ManualClock(), environment={"TEST_URL": f"memory://:{PASSWORD}@db"})
+        with self.assertRaises(ExternalError) as caught:
+            self.session.lend(self.external(check_ready=answer("an answer", check, ())))
+        self.assertNotIn("\n", str(caught.exception))
+        self.assertLess(len(str(caught.exception)), 700)
+
+
+class EngineTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.engine = ExternalEngine()
+        spec = ExternalSpec("redis://:geheim@db:6379", {"redis": ("db", 6379), "admin": ("db", 1)}, "TEST_URL")
+        self.instance = self.engine.start(spec, {}, Deadline.after(1), Recorder())
+
+    def test_it_is_always_there_and_never_ours(self) -> None:
+        self.assertIsNone(self.engine.unavailable())
+        self.assertEqual((self.engine.find({"a": "b"}), self.engine.remove({"a": "b"})), ([], 0))
+        self.engine.close()
+
+    def test_all_that_is_known_is_the_address(self) -> None:
+        self.assertEqual((self.instance.id, str(self.instance)), ("db:6379", "db:6379"))
+        self.assertEqual(self.instance.endpoint("admin"), ("db", 1))
+        self.assertTrue(self.instance.state().running)
+        self.assertEqual(self.instance.logs(tail=5), "")
+        self.instance.stop()
+        self.assertTrue(self.instance.state().running)
+
+    def test_a_port_it_does_not_have(self) -> None:
+        with self.assertRaisesRegex(KeyError, re.escape("no port 'http'; there are redis, admin")):
+            self.instance.endpoint("http")
+
+    def test_a_command(self) -> None:
+        with self.assertRaises(ExternalError) as caught:
+            self.instance.exec(["ls"])
+        self.assertEqual(str(caught.exception), "no command can be run beside db:6379: it is an external server")
+
+    def test_settings_have_the_url_of_each_service(self) -> None:
+        config = Config(redis_url="redis://a", postgres_url="postgresql://b")
+        self.assertEqual((Redis().external_url(config), Postgres().external_url(config)), ("redis://a", "postgresql://b"))

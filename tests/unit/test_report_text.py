@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The timing table, on made-up spans."""
+
+from __future__ import annotations
+
+import io
+import unittest
+from unittest import mock
+
+from itest.report import text
+from itest.trace import Span
+
+
+def span(name: str, subject: str, started: float, ended: float | None, failed: bool = False) -> Span:
+    return Span(name, subject, started, ended, failed=failed)
+
+
+RUN = [
+    # Two services side by side; PostgreSQL takes 3 s, 2 of them in parts.
+    span("start", "postgres", 10.0, 13.0),
+    span("pull", "postgres", 10.0, 11.0),
+    span("prepare", "postgres", 11.0, 11.5),
+    span("ready", "postgres", 12.5, 13.0),
+    span("start", "redis", 10.0, 10.25),
+    span("ready", "redis", 10.125, 10.25),
+    # One second of test between the resets.
+    span("reset", "postgres", 14.0, 14.001),
+    span("reset", "postgres", 14.5, 14.502),
+    span("reset", "postgres", 15.0, 15.006),
+    span("reset", "redis", 15.5, 15.5005),
+    span("stop", "postgres", 16.0, 16.5),
+    span("stop", "redis", 16.0, 16.125),
+]
+
+
+class Stream(io.StringIO):
+    def __init__(self, terminal: bool = False) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+def printed(spans: list[Span], terminal: bool = False) -> str:
+    stream = Stream(terminal)
+    with mock.patch("sys.__stderr__", stream):
+        text.print_timing(spans)
+    return stream.getvalue()
+
+
+class CostsTest(unittest.TestCase):
+    def test_total_counts_no_part_of_a_start_twice(self) -> None:
+        postgres, redis = text.costs(RUN)
+
+        self.assertAlmostEqual(postgres.total, 3.0 + 0.009 + 0.5)
+        self.assertAlmostEqual(redis.total, 0.25 + 0.0005 + 0.125)
+
+    def test_the_costliest_service_comes_first(self) -> None:
+        self.assertEqual([row.service for row in text.costs(RUN[::-1])], ["postgres", "redis"])
+
+    def test_each_server_of_a_service_is_counted(self) -> None:
+        [row] = text.costs([span("start", "redis", 0, 1), span("start", "redis", 5, 7)])
+
+        self.assertEqual((row.label, row.total), ("redis x 2", 3.0))
+
+    def test_failures_are_told(self) -> None:
+        [row] = text.costs([span("ready", "redis", 0, 1, failed=True), span("start", "redis", 0, 1, failed=True)])
+
+        self.assertEqual(row.label, "redis (1 failed)")
+
+    def test_a_step_still_going_on_costs_nothing_yet(self) -> None:
+        [row] = text.costs([span("start", "redis", 0, 1), span("stop", "redis", 5, None)])
+
+        self.assertEqual(row.total, 1.0)
+
+    def test_steps_of_other_names_make_no_row(self) -> None:
+        self.assertEqual(text.costs([span("discover", "tests", 0, 1)]), [])
+
+    def test_the_cheapest_are_put_together_where_there_are_too_many(self) -> None:
+        rows = text.costs([span("start", f"service{number}", 0, number) for number in range(1, 10)])
+
+        self.assertEqual(
+            [row.label for row in rows], ["service9", "service8", "service7", "service6", "service5", "4 others"]
+        )
+        self.assertEqual(rows[-1].total, 1 + 2 + 3 + 4)
+
+
+class ClosingLineTest(unittest.TestCase):
+    def test_time_spent_side_by_side_counts_once(self) -> None:
+        self.assertEqual(
+            text.closing_line(RUN), "side by side that took 3.51 s of a run of 6.50 s; the tests themselves 2.99 s"
+        )
+
+    def test_nothing_finished(self) -> None:
+        self.assertEqual(text.closing_line([span("start", "redis", 0, None)]), "nothing was finished")
+
+
+class PrintTimingTest(unittest.TestCase):
+    maxDiff = None
+
+    def test_table(self) -> None:
+        self.assertEqual(
+            printed(RUN).splitlines(),
+            [
+                "",
+                "itest: where the time went, in seconds (within start: pull, prepare, ready)",
+                "service   start  pull  prepare  ready  resets  median  reset  stop   sum",
+                "─" * 72,
+                "postgres   3.00  1.00     0.50   0.50       3  2.0 ms   0.01  0.50  3.51",
+                "redis      0.25     -        -   0.12       1  0.5 ms   0.00  0.12  0.38",
+                "─" * 72,
+                "sum        3.25  1.00     0.50   0.62       4  1.5 ms   0.01  0.62  3.88",
+                "side by side that took 3.51 s of a run of 6.50 s; the tests themselves 2.99 s",
+            ],
+        )
+
+    def test_columns_that_nobody_needs_are_left_out(self) -> None:
+        header = printed([span("start", "redis", 0, 1), span("stop", "redis", 2, 3)]).splitlines()[2]
+
+        self.assertEqual(header.split(), ["service", "start", "stop", "sum"])
+
+    def test_never_more_than_twelve_lines_that_fit(self) -> None:
+        lines = printed([span(name, f"service{n}", 0, n * 7) for n in range(40) for name in text.WHOLE + text.PARTS])
+
+        self.assertLessEqual(len(lines.strip().splitlines()), 12)
+        self.assertLessEqual(max(map(len, lines.splitlines())), text.WIDTH)
+
+    def test_colours_are_for_terminals_only(self) -> None:
+        with mock.patch.dict("os.environ", {"TERM": "xterm-256color", "FORCE_COLOR": "1"}):
+            self.assertIn("\x1b[", printed(RUN, terminal=True))
+            self.assertNotIn("\x1b[", printed(RUN))
+
+    def test_silent_when_nothing_was_started(self) -> None:
+        self.assertEqual(printed([]), "")
+
+    def test_silent_without_a_standard_error(self) -> None:
+        with mock.patch("sys.__stderr__", None):
+            text.print_timing(RUN)
+        closed = Stream()
+        closed.close()
+        with mock.patch("sys.__stderr__", closed):
+            text.print_timing(RUN)
+
+
+if __name__ == "__main__":
+    unittest.main()

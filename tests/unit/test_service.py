@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declarations, views, mixins: what a class body is checked for, and what is said about a mistake in it."""
+
+from __future__ import annotations
+
+import sys
+import unittest
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from unittest import mock
+
+from itest import (
+    AsyncContainerTestCase,
+    ContainerMixin,
+    ContainerTestCase,
+    Postgres,
+    PostgresMixin,
+    Redis,
+    RedisMixin,
+)
+from itest.errors import DeclarationError, MissingPackage, NotStarted, Unavailable
+from itest.service import ServiceMixin, client_package, declarations, no_program
+from itest.spec import ContainerSpec, Port
+from itest.testing import MemoryEngine, MemoryService, MemoryView
+from tests.unit.inner import InnerTest, MemoryMixin, run
+
+
+class DeclarationsTest(unittest.TestCase):
+    def test_they_are_collected_bases_first_in_order_of_first_mention(self) -> None:
+        one, two, three = MemoryService(), MemoryService(), MemoryService()
+
+        class Base:
+            a, b = one, two
+
+        class Sub(Base):
+            c = two
+            a = three
+
+        self.assertEqual(declarations(Sub), [("a", three), ("b", two), ("c", two)])
+
+    def test_None_opts_out_and_a_later_declaration_in_again(self) -> None:
+        class Out(MemoryMixin):
+            memory = None  # type: ignore[assignment]  # how one opts out
+
+        class In(Out):
+            memory = MemoryService()  # type: ignore[assignment]  # and in again
+
+        self.assertEqual(declarations(Out), [])
+        self.assertEqual([name for name, _ in declarations(In)], ["memory"])
+
+    def test_a_declaration_is_frozen(self) -> None:
+        with self.assertRaises(FrozenInstanceError):
+            Redis().image = "redis:7"  # type: ignore[misc]  # that it is refused is the point
+
+    def test_replace_makes_a_changed_copy(self) -> None:
+        one = Redis("redis:7", scope="class")
+        two = one.replace(image="redis:8")
+        self.assertEqual((two.image, two.scope, one.image), ("redis:8", "class", "redis:7"))
+
+    def test_a_list_is_kept_as_a_tuple(self) -> None:
+        fixtures = ["a.sql"]
+        declaration = Postgres(fixtures=fixtures)
+        fixtures.append("b.sql")
+        self.assertEqual(declaration.fixtures, ("a.sql",))
+
+    def test_paths_start_at_the_module_where_it_was_first_assigned(self) -> None:
+        declaration = MemoryService()
+        self.assertEqual(declaration.directory, Path.cwd())
+
+        class T(ContainerTestCase):
+            memory = declaration
+
+        self.assertEqual(declaration.directory, Path(__file__).resolve().parent)
+        elsewhere = type("Elsewhere", (), {"memory": declaration, "__module__": "unittest"})
+        self.assertEqual(elsewhere.__module__, "unittest")
+        self.assertEqual(declaration.directory, Path(__file__).resolve().parent)
+
+
+class MistakesTest(unittest.TestCase):
+    def assertRefused(self, message: str, make: Callable[[], object]) -> None:
+        with self.assertRaises(DeclarationError) as caught:
+            make()
+        self.assertEqual(str(caught.exception).replace(f"{self.id().rpartition('.')[2]}.<locals>.", "").replace(
+            f"{type(self).__qualname__}.", ""), message)  # fmt: skip
+        self.assertIsInstance(caught.exception, TypeError)
+
+    def test_an_unknown_isolation(self) -> None:
+        def make() -> None:
+            type("T", (ContainerTestCase,), {"cache": Redis(isolation="rollback")})
+
+        self.assertRefused("T.cache: unknown isolation 'rollback'; Redis supports 'database', 'none'", make)
+
+    def test_an_unknown_scope(self) -> None:
+        self.assertRefused(
+            "T.cache: unknown scope 'module'; it must be one of 'session', 'class', 'test'",
+            lambda: type("T", (ContainerTestCase,), {"cache": Redis(scope="module")}),
+        )
+
+    def test_a_startup_timeout_that_is_no_number(self) -> None:
+        for wrong in ("30", 0, -1, float("nan"), True):
+            self.assertRefused(
+                f"T.cache: startup_timeout={wrong!r} is no number of seconds above 0",
+                lambda wrong=wrong: type("T", (ContainerTestCase,), {"cache": Redis(startup_timeout=wrong)}),
+            )
+
+    def test_one_declaration_under_two_names(self) -> None:
+        cache = Redis()
+        self.assertRefused(
+            "T: first and second are one and the same declaration; declare it twice",
+            lambda: type("T", (ContainerTestCase,), {"first": cache, "second": cache}),
+        )
+
+    def test_a_name_that_unittest_takes_for_a_test(self) -> None:
+        self.assertRefused(
+            "T.test_cache: unittest takes a name that starts with 'test' for a test; rename it",
+            lambda: type("T", (ContainerTestCase,), {"test_cache": Redis()}),
+        )
+
+    def test_a_value_that_is_no_migrator(self) -> None:
+        self.assertRefused(
+            "T.postgres: 5 is no migrator: give SqlFiles(path), MetaData(Base.metadata) or a function of the view",
+            lambda: type("T", (ContainerTestCase,), {"postgres": Postgres(migrations=5)}),
+        )
+
+    def test_a_fixture_that_is_no_sql_file(self) -> None:
+        self.assertRefused(
+            "T.postgres: the fixture 'users.toml' is no .sql file",
+            lambda: type("T", (ContainerTestCase,), {"postgres": Postgres(fixtures=["users.toml"])}),
+        )
+
+    def test_mixins_after_TestCase(self) -> None:
+        self.assertRefused(
+            "T declares redis, postgres but is not a ContainerTestCase, so nothing would start: "
+            "write class T(PostgresMixin, RedisMixin, ContainerTestCase)",
+            lambda: type("T", (unittest.TestCase, PostgresMixin, RedisMixin), {}),
+        )
+
+    def test_mixins_before_a_plain_TestCase(self) -> None:
+        self.assertRefused(
+            "T declares postgres but is not a ContainerTestCase, so nothing would start: "
+            "write class T(PostgresMixin, ContainerTestCase)",
+            lambda: type("T", (PostgresMixin, unittest.TestCase), {}),
+        )
+
+    def test_ContainerMixin_after_TestCase(self) -> None:
+        self.assertRefused(
+            "T: ContainerMixin comes after unittest.TestCase among its bases and would never be called: "
+            "list the mixins first, class T(PostgresMixin, ContainerMixin, ...)",
+            lambda: type("T", (unittest.TestCase, ContainerMixin), {}),
+        )
+
+    def test_a_coroutine_in_a_class_without_a_loop(self) -> None:
+        async def test_order(self: object) -> None:
+            pass
+
+        message = (
+            "T.test_order is async but the class is not: it would pass without running; "
+            "make the class an AsyncContainerTestCase"
+        )
+        self.assertRefused(message, lambda: type("T", (ContainerTestCase,), {"test_order": test_order}))
+        with self.subTest("inherited from a mixin"):
+            tests = type("Tests", (ContainerMixin,), {"test_order": test_order})
+            self.assertRefused(message, lambda: type("T", (tests, ContainerTestCase), {}))
+            type("T", (tests, AsyncContainerTestCase), {})
+
+    def test_coroutines_that_nobody_awaits(self) -> None:
+        async def method(cls: type) -> None:
+            pass
+
+        for name in ("setUpClass", "tearDownClass", "setUpTestData"):
+            for base in (ContainerTestCase, AsyncContainerTestCase):
+                self.assertRefused(
+                    f"T.{name} is async: nothing would ever await it; make it a plain method",
+                    lambda base=base, name=name: type("T", (base,), {name: classmethod(method)}),
+                )
+
+    def test_what_is_right_passes(self) -> None:
+        for bases in (
+            (PostgresMixin, RedisMixin, ContainerTestCase),
+            (ContainerTestCase, RedisMixin, PostgresMixin),
+            (RedisMixin, ContainerMixin, unittest.TestCase),
+            (RedisMixin, AsyncContainerTestCase),
+            (RedisMixin, PostgresMixin),
+        ):
+            type("T", bases, {})
+
+
+class DescriptorTest(unittest.TestCase):
+    def test_without_a_test_case_there_is_no_view(self) -> None:
+        class Plain:
+            memory = MemoryService()
+
+        for owner in (Plain, Plain()):
+            with self.assertRaisesRegex(NotStarted, r"^Memory is only declared on .*Plain; its view exists on a "):
+                owner.memory  # noqa: B018  # that reading it raises is the point
+
+    def test_a_mixin_of_mixins_only_declares(self) -> None:
+        class Both(MemoryMixin, RedisMixin):
+            pass
+
+        self.assertTrue(issubclass(Both, ServiceMixin))
+        self.assertEqual([name for name, _ in declarations(Both)], ["redis", "memory"])
+
+
+class ClientPackageTest(unittest.TestCase):
+    def test_a_package_that_is_there(self) -> None:
+        self.assertIs(client_package("unittest.mock", "x", "this test"), mock)
+
+    def test_a_package_that_is_not_names_its_extra(self) -> None:
+        with (
+            mock.patch.dict(sys.modules, {"psycopg2": None}),
+            self.assertRaises(MissingPackage) as caught,
+        ):
+            client_package("psycopg2", "postgres", "the service PostgreSQL")
+        self.assertEqual(
+            str(caught.exception),
+            "the service PostgreSQL needs the package 'psycopg2', which is not installed: "
+            "pip install 'itest-containers[postgres]'",
+        )
+
+    def test_a_module_of_a_package_that_is_not_there(self) -> None:
+        with (
+            mock.patch.dict(sys.modules, {"redis": None, "redis.asyncio": None}),
+            self.assertRaisesRegex(MissingPackage, "'redis.asyncio'"),
+        ):
+            client_package("redis.asyncio", "redis", "aclient()")
+
+    def test_a_package_that_lacks_a_package_says_so_itself(self) -> None:
+        missing = ModuleNotFoundError("No module named 'zlib'", name="zlib")
+        with mock.patch("importlib.import_module", side_effect=missing), self.assertRaises(ModuleNotFoundError) as caught:
+            client_package("psycopg2", "postgres", "the service PostgreSQL")
+        self.assertIs(caught.exception, missing)
+
+    def test_no_program_says_what_was_looked_for_and_what_to_install(self) -> None:
+        error = no_program("Redis server", ["the package x", "PATH"], "install redis")
+        self.assertIsInstance(error, Unavailable)
+        self.assertEqual(
+            str(error), "no Redis server for local processes (looked for the package x, PATH); install redis"
+        )
+
+
+class ViewTest(InnerTest):
+    def view(self, prepare: Callable[..., object] | None = None) -> MemoryView:
+        self.use(MemoryEngine(prepare))
+        service = self.service()
+        views: list[MemoryView] = []
+
+        class T(ContainerTestCase):
+            memory = service
+
+            def test_a(self) -> None:
+                views.append(self.memory)
+
+        result = unittest.TestResult()
+        T("test_a").run(result)
+        self.check(result, ran=1)
+        return views[0]
+
+    def test_it_says_where_it_is(self) -> None:
+        view = self.view()
+        self.assertEqual((view.host, view.port), ("127.0.0.1", 40100))
+        self.assertEqual(view.url, f"memory://:{self.session.secret}@127.0.0.1:40100/test_a")
+        self.assertEqual(view.url_for("fast"), f"memory+fast://:{self.session.secret}@127.0.0.1:40100/test_a")
+        self.assertEqual(view.env, {"MEMORY_URL": view.url})
+
+    def test_its_repr_shows_no_password(self) -> None:
+        self.assertEqual(repr(self.view()), "<MemoryView memory://:***@127.0.0.1:40100/test_a>")
+
+    def test_its_log_shows_no_password_and_no_colours(self) -> None:
+        view = self.view()
+        self.engine.instances[0].log = f"one\n\x1b[1mtwo\x1b[0m\npassword {self.session.secret}\n"
+        self.assertEqual(view.logs(), "one\ntwo\npassword ***\n")
+        self.assertEqual(view.logs(tail=2), "two\npassword ***\n")
+
+    def test_a_command_runs_beside_the_server(self) -> None:
+        self.assertEqual(self.view().exec(["nonsense"]), (127, "", "nonsense: not found"))
+
+    def test_what_it_handed_out_is_closed_once_and_in_reverse_whatever_happens(self) -> None:
+        closed: list[str] = []
+
+        def broken() -> None:
+            closed.append("broken")
+            raise OSError("the connection is gone")
+
+        view = self.view()
+        for close in (lambda: closed.append("first"), broken, lambda: closed.append("last")):
+            client = mock.Mock(close=close)
+            self.assertIs(view._closing(client), client)
+        view.close()
+        view.close()
+        self.assertEqual(closed, ["last", "broken", "first"])
+
+
+class MissingClientTest(InnerTest):
+    def test_a_test_says_which_extra_brings_the_client(self) -> None:
+        self.use(MemoryEngine())
+
+        class T(RedisMixin, ContainerTestCase):
+            def test_a(self) -> None:
+                raise AssertionError("never reached")
+
+        with mock.patch.dict(sys.modules, {"redis": None}):
+            result = run(T)
+        self.check(result, ran=0, errors=1)
+        self.assertEqual(
+            self.last_line(result),
+            "MissingPackage: the service Redis needs the package 'redis', which is not installed: "
+            "pip install 'itest-containers[redis]'",
+        )
+        self.assertEqual(self.engine.instances, [])
+
+
+class ContainerSpecTest(unittest.TestCase):
+    def test_the_memory_service_is_a_service_like_any_other(self) -> None:
+        spec = MemoryService().container("geheim")
+        self.assertEqual(
+            spec,
+            ContainerSpec(
+                "memory:1", {"PASSWORD": "geheim"}, ports={"memory": Port(1)}, secrets=frozenset({"PASSWORD"})
+            ),
+        )

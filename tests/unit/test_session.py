@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The session: who shares a server, when it stops, and what becomes of a start that fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import unittest
+from typing import Any
+from unittest import mock
+
+from itest import ContainerTestCase, Redis, RedisMixin, naming, testing
+from itest import session as sessions
+from itest.config import Config
+from itest.engines import ExecResult
+from itest.errors import ImageError, ItestError, PortTaken, StartError, StartTimeout, Unavailable
+from itest.session import START_ATTEMPTS, Session
+from itest.testing import ManualClock, MemoryEngine, MemoryInstance, MemoryService
+from itest.wait import NotReady, answer, exec, log
+from tests.unit.inner import START, STOP, InnerTest, run
+
+
+def case(service: MemoryService, *names: str, **attributes: Any) -> type[ContainerTestCase]:
+    """A class of empty tests, `T` with test_a if nothing else is said, that declares the service as `memory`."""
+    methods: dict[str, Any] = {name: lambda self: None for name in names or ("test_a",)}
+    return type("T", (ContainerTestCase,), {"memory": service, **methods, **attributes})
+
+
+class ScopeTest(InnerTest):
+    def test_a_session_server_is_shared_by_all_classes_and_stops_with_the_run(self) -> None:
+        self.check(run(case(self.service()), case(self.service())), ran=2)
+        one = ["lease T", "seal", "reset test_a", "close test_a", "give back"]
+        self.assertEqual(self.events, [START, *one, *one, *STOP, "close"])
+
+    def test_a_class_server_is_the_classs_own_and_stops_with_it(self) -> None:
+        service = self.service(scope="class")
+        self.check(run(case(service, "test_a", "test_b"), type("Other", (case(service),), {})), ran=3)
+        self.assertEqual(
+            self.events,
+            [START, "lease T", "seal", "reset test_a", "close test_a", "reset test_b", "close test_b", "give back", *STOP]
+            + [START, "lease Other", "seal", "reset test_a", "close test_a", "give back", *STOP, "close"],
+        )
+
+    def test_a_test_server_is_the_tests_own_and_stays_to_be_looked_at_until_the_next(self) -> None:
+        self.check(run(case(self.service(scope="test"), "test_a", "test_b")), ran=2)
+        self.assertEqual(
+            self.events,
+            [START, "lease T", "seal", "reset test_a", "close test_a", "give back", *STOP]
+            + [START, "lease T", "seal", "reset test_b", "close test_b", "give back", *STOP, "close"],
+        )
+
+    def test_two_equal_declarations_of_a_class_share_a_server_and_each_has_data_of_its_own(self) -> None:
+        def test_a(test: Any) -> None:
+            test.memory.data["x"] = 1
+            test.assertEqual(test.other.data, {})
+            test.assertIs(test.memory.server, test.other.server)
+
+        self.check(run(case(self.service(), other=self.service(), test_a=test_a)), ran=1)
+        self.assertEqual(self.events.count(START), 1)
+
+    def test_isolation_is_not_part_of_what_must_be_equal_and_the_image_is(self) -> None:
+        server = self.session.lend(self.service())
+        self.assertIs(self.session.lend(self.service(isolation="none", startup_timeout=1.0)), server)
+        self.assertIsNot(self.session.lend(self.service("memory:2")), server)
+        self.assertIsNot(self.session.lend(self.service(), "a scope of its own"), server)
+
+    def test_a_server_that_died_is_replaced_for_the_next_class(self) -> None:
+        self.check(run(case(self.service(), test_a=lambda test: self.engine.instances[0].end()), case(self.service())), ran=2)
+        self.assertEqual(self.events.count(START), 2)
+        self.assertEqual(self.events.count("stop memory:1"), 2)
+
+
+class SideBySideTest(InnerTest):
+    def test_several_start_at_once_and_come_back_in_order(self) -> None:
+        wanted = [(self.service(f"memory:{number}"), "") for number in range(4)]
+        servers = self.session.lend_all(wanted)
+        images = [instance.spec.image for instance in map(self.instance_of, servers)]
+        self.assertEqual(images, ["memory:0", "memory:1", "memory:2", "memory:3"])
+
+    def test_equal_ones_start_once(self) -> None:
+        servers = self.session.lend_all([(self.service(), "")] * 4)
+        self.assertEqual((len(set(map(id, servers))), self.events), (1, [START]))
+
+    def test_the_first_failure_in_order_is_raised_and_the_others_run_on(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.spec.image != "memory:0":
+                raise StartError(f"no {instance.spec.image}")
+
+        session = self.use(MemoryEngine(prepare))
+        with self.assertRaisesRegex(StartError, "no memory:1"):
+            session.lend_all([(self.service(f"memory:{number}"), "") for number in range(3)])
+        self.assertEqual([instance.spec.image for instance in self.engine.instances], ["memory:0"])
+
+    def instance_of(self, server: Any) -> MemoryInstance:
+        instance: MemoryInstance = server.instance
+        return instance
+
+
+class StartTest(InnerTest):
+    def test_what_is_started_carries_the_labels_of_the_session(self) -> None:
+        self.session.lend(self.service())
+        [instance] = self.engine.instances
+        self.assertEqual(
+            {name: instance.labels[name] for name in (naming.SESSION, naming.SERVICE)},
+            {"itest.session": self.session.id, "itest.service": "memory"},
+        )
+        self.assertEqual(instance.labels[naming.OWNER], f"{os.getpid()}@{os.uname().nodename}")
+        self.assertRegex(instance.labels[naming.FINGERPRINT], r"\A[0-9a-f]{16}\Z")
+
+    def test_each_step_is_a_span(self) -> None:
+        run(case(self.service()))
+        spans = [f"{span.name} {span.subject}" for span in self.session.trace.spans]
+        self.assertEqual(spans, ["start memory", "ready memory", "reset memory", "stop memory"])
+        self.assertEqual(self.session.trace.spans[0].facts, {"engine": "memory", "version": "Memory 1"})
+        self.assertTrue(self.session.trace.spans[2].facts["test"].endswith("T.test_a"))
+
+    def test_what_runs_is_announced_once_unless_quiet(self) -> None:
+        session = self.use(MemoryEngine(), quiet=False, clock=ManualClock())
+        with mock.patch.object(sys, "__stderr__", io.StringIO()) as said:
+            run(case(self.service()), case(self.service()))
+        self.assertEqual(said.getvalue(), "itest: Memory 1 in container memory-1 (memory:1), ready in 0.00 s\n")
+        self.assertTrue(session.closed)
+
+    def test_a_declarations_own_timeout_wins_over_the_settings(self) -> None:
+        for own, seconds in ((None, "7"), (3.0, "3")):
+            session = self.use(MemoryEngine(), startup_timeout=7.0, clock=ManualClock())
+            with self.assertRaisesRegex(StartTimeout, f"within {seconds} s"):
+                session.lend(self.service(startup_timeout=own, check_ready=log("never")))
+
+
+class FailureTest(InnerTest):
+    def fail_with(self, error: Exception, **settings: Any) -> list[MemoryInstance]:
+        """Use an engine whose every start raises this; returns the list of attempts."""
+        attempts: list[MemoryInstance] = []
+
+        def prepare(instance: MemoryInstance) -> None:
+            attempts.append(instance)
+            raise error
+
+        self.use(MemoryEngine(prepare), **settings)
+        return attempts
+
+    def test_it_is_an_error_of_the_class(self) -> None:
+        self.fail_with(ImageError("no such image: memory:1"))
+        result = run(case(self.service(), "test_a", "test_b"))
+        self.check(result, ran=0, errors=1)
+        self.assertIn("setUpClass", str(result.errors[0][0]))
+        self.assertEqual(self.last_line(result), "ImageError: no such image: memory:1")
+
+    def test_it_is_remembered_so_that_the_next_class_does_not_wait_for_it_again(self) -> None:
+        attempts = self.fail_with(ImageError("no such image: memory:1"))
+        result = run(case(self.service()), case(self.service()))
+        self.check(result, ran=0, errors=2)
+        self.assertEqual(self.last_line(result, 1), "ImageError: no such image: memory:1")
+        self.assertEqual(len(attempts), 1)
+
+    def test_where_setUpClass_forgot_super_it_is_the_error_of_each_test(self) -> None:
+        attempts = self.fail_with(ImageError("no such image: memory:1"))
+        result = run(case(self.service(), "test_a", "test_b", setUpClass=classmethod(lambda cls: None)))
+        self.check(result, ran=2, errors=2)
+        self.assertEqual(len(attempts), 1)
+
+    def test_an_error_that_is_not_ours_is_not_remembered(self) -> None:
+        attempts = self.fail_with(OSError("the daemon is restarting"))
+        self.check(run(case(self.service()), case(self.service())), ran=0, errors=2)
+        self.assertEqual(len(attempts), 2)
+
+    def test_a_server_that_never_gets_ready_is_stopped_and_its_log_is_a_note(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            instance.log = "booting\nwaiting for a disk\n"
+
+        self.use(MemoryEngine(prepare), clock=ManualClock())
+        result = run(case(self.service(check_ready=log("ready"))))
+        self.check(result, ran=0, errors=1)
+        self.assertTrue(
+            result.errors[0][1].endswith(
+                "StartTimeout: Memory (image memory:1) did not become ready within 60 s, waiting for 'ready' in the log. "
+                "Last reason: seen 0 of 1 times in the log. If it only needs longer, raise startup_timeout.\n"
+                "last log lines of container memory-1 (memory:1):\n"
+                "  | booting\n"
+                "  | waiting for a disk\n"
+            ),
+            result.errors[0][1],
+        )
+        self.assertEqual(self.events, [START, "stop memory:1"])
+
+    def test_a_server_that_dies_says_how_and_its_log_is_a_note(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            instance.log = "FATAL: no configuration\n"
+            instance.end(exit_code=3)
+
+        self.use(MemoryEngine(prepare), clock=ManualClock())
+        result = run(case(self.service(check_ready=log("ready"))))
+        self.assertTrue(
+            result.errors[0][1].endswith(
+                "InstanceDied: Memory (image memory:1) ended before it was ready: exited with exit code 3, 0.0 s after its "
+                "start, while waiting for 'ready' in the log. Its last log lines are below; a wrong setting or a missing "
+                "environment variable is the usual cause.\n"
+                "last log lines of container memory-1 (memory:1):\n"
+                "  | FATAL: no configuration\n"
+            ),
+            result.errors[0][1],
+        )
+
+    def test_a_failure_to_remove_what_failed_to_start_is_a_note(self) -> None:
+        service = self.service(check_ready=exec("is-it-up"))
+        session = self.use(MemoryEngine(lambda instance: instance.end()))
+        with (
+            mock.patch.object(MemoryInstance, "stop", side_effect=OSError(f"no daemon; {session.secret}")),
+            self.assertRaises(StartError) as caught,
+        ):
+            session.lend(service)
+        self.assertEqual(caught.exception.__notes__[-1], "and it could not be removed: no daemon; ***")
+
+    def test_a_taken_port_is_retried_with_a_new_one(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.id != "memory-3":
+                raise PortTaken(f"{instance} lost its port")
+
+        session = self.use(MemoryEngine(prepare))
+        server = session.lend(self.service())
+        self.assertEqual((server.instance.id, self.events), ("memory-3", [START] * 3))
+        self.assertEqual([span.failed for span in session.trace.spans if span.name == "start"], [True, True, False])
+
+    def test_a_port_that_is_always_taken_is_given_up(self) -> None:
+        attempts = self.fail_with(PortTaken("Memory lost its port to another program"))
+        with self.assertRaisesRegex(PortTaken, "^Memory lost its port to another program$"):
+            self.session.lend(self.service())
+        self.assertEqual(len(attempts), START_ATTEMPTS)
+        self.assertEqual(START_ATTEMPTS, 5)
+
+    def test_a_port_lost_after_the_start_is_retried_too(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.id == "memory-1":
+                instance.end(exit_code=1, port_taken=True)
+
+        session = self.use(MemoryEngine(prepare))
+        self.assertEqual(session.lend(self.service()).instance.id, "memory-2")
+        self.assertEqual(self.events, [START, "stop memory:1", START])
+
+    def test_no_text_of_a_failure_shows_the_password(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            instance.log = f"starting with password {instance.spec.env['PASSWORD']}\n"
+
+        def refuse(instance: Any) -> None:
+            raise NotReady(f"cannot log in at memory://:{session.secret}@there with {session.secret}")
+
+        session = self.use(MemoryEngine(prepare), clock=ManualClock())
+        result = run(case(self.service(check_ready=answer("a login", refuse, ()))))
+        self.check(result, ran=0, errors=1)
+        self.assertNotIn(session.secret, result.errors[0][1])
+        self.assertIn("cannot log in at memory://:***@there with ***", result.errors[0][1])
+        self.assertIn("starting with password ***", result.errors[0][1])
+
+
+class UnavailableTest(InnerTest):
+    MESSAGE = "nothing here can run Memory: memory: it is switched off"
+
+    def test_its_tests_skip_with_the_reason(self) -> None:
+        self.use(MemoryEngine(unavailable="it is switched off"))
+        result = run(case(self.service(), "test_a", "test_b"))
+        self.assertEqual((result.errors, [reason for _, reason in result.skipped]), ([], [self.MESSAGE]))
+
+    def test_they_skip_one_by_one_where_setUpClass_forgot_super(self) -> None:
+        self.use(MemoryEngine(unavailable="it is switched off"))
+        result = run(case(self.service(), "test_a", "test_b", setUpClass=classmethod(lambda cls: None)))
+        self.check(result, ran=2, skipped=2)
+
+    def test_it_is_an_error_where_services_are_required(self) -> None:
+        for require in ("1", "docker", "process"):
+            self.use(MemoryEngine(unavailable="it is switched off"), require=require)
+            result = run(case(self.service()))
+            self.check(result, ran=0, errors=1)
+            self.assertEqual(self.last_line(result), f"Unavailable: {self.MESSAGE}")
+
+    def test_the_reasons_are_facts_too(self) -> None:
+        session = self.use(MemoryEngine(unavailable="it is switched off"))
+        with self.assertRaises(Unavailable) as caught:
+            session.lend(self.service())
+        self.assertEqual(caught.exception.reasons, {"memory": "it is switched off"})
+
+    def test_an_engine_that_cannot_be_used_is_asked_once_and_closed(self) -> None:
+        session = self.use(MemoryEngine(unavailable="it is switched off"))
+        for _ in range(2):
+            with self.assertRaises(Unavailable):
+                session.lend(self.service())
+        session.close()
+        self.assertEqual(self.events, ["close"])
+
+    def test_each_engine_says_why(self) -> None:
+        class Redisless(ContainerTestCase, RedisMixin):
+            def test_a(self) -> None:
+                raise AssertionError("never reached")
+
+        docker, process = MemoryEngine(unavailable="no daemon answers at unix:///x"), MemoryEngine()
+        docker.name, process.name = "docker", "process"
+        missing = Unavailable("no Redis or Valkey server for local processes")
+        with (
+            testing.session(docker, process),
+            mock.patch.object(Redis, "process", side_effect=missing),
+        ):
+            result = run(Redisless)
+        self.assertEqual(
+            [reason for _, reason in result.skipped],
+            [
+                "nothing here can run Redis: docker: no daemon answers at unix:///x; "
+                "process: no Redis or Valkey server for local processes"
+            ],
+        )
+
+
+class CloseTest(InnerTest):
+    def test_it_stops_every_server_once(self) -> None:
+        self.session.lend_all([(self.service("memory:1"), ""), (self.service("memory:2"), "")])
+        self.session.close()
+        self.session.close()
+        self.assertEqual(
+            sorted(self.events[2:-1]), ["close server", "close server", "stop memory:1", "stop memory:2"]
+        )
+        self.assertEqual((self.events[-1], self.engine.instances), ("close", []))
+
+    def test_it_never_raises_and_says_what_could_not_be_stopped(self) -> None:
+        self.session.lend(self.service())
+        with (
+            mock.patch.object(MemoryInstance, "stop", side_effect=OSError(f"no daemon; {self.session.secret}")),
+            mock.patch.object(sys, "__stderr__", io.StringIO()) as said,
+        ):
+            self.session.close()
+        self.assertEqual(said.getvalue(), "itest: could not stop Memory: no daemon; ***\n")
+
+    def test_a_server_whose_client_cannot_be_closed_is_stopped_all_the_same(self) -> None:
+        self.session.lend(self.service())
+        with (
+            mock.patch.object(testing.MemoryServer, "close", side_effect=OSError("broken pipe")),
+            mock.patch.object(sys, "__stderr__", io.StringIO()),
+        ):
+            self.session.close()
+        self.assertEqual(self.engine.instances, [])
+
+    def test_it_works_where_no_thread_can_be_started_any_more(self) -> None:
+        self.session.lend(self.service())
+        with mock.patch.object(sessions, "ThreadPoolExecutor", side_effect=RuntimeError("interpreter shutdown")):
+            self.session.close()
+        self.assertEqual(self.events, [START, *STOP, "close"])
+
+    def test_a_forked_child_stops_nothing(self) -> None:
+        self.session.lend(self.service())
+        with mock.patch.object(os, "getpid", return_value=0):
+            self.session.close()
+            self.assertIsNone(sessions.opened())
+        self.assertEqual(self.events, [START])
+        self.assertIs(sessions.opened(), self.session)
+
+
+class ProcessTest(unittest.TestCase):
+    """The session of the process, as it is without `itest.testing`; its engine is the one in memory all the same."""
+
+    def setUp(self) -> None:
+        self.engines: list[MemoryEngine] = []
+        self.addCleanup(sessions.install, sessions.install(None))
+        self.reaper = self.enterContext(mock.patch.object(sessions, "Reaper"))
+        self.enterContext(mock.patch.object(sessions, "load", lambda: Config(quiet=True)))
+        self.enterContext(mock.patch.object(sessions, "_engines", self.make))
+        self.addCleanup(lambda: (session := sessions.opened()) and session.close())
+
+    def make(self, config: Config) -> list[MemoryEngine]:
+        self.engines.append(MemoryEngine())
+        return [self.engines[-1]]
+
+    def test_it_is_opened_at_the_first_use_and_stays(self) -> None:
+        self.assertIsNone(sessions.opened())
+        self.assertIs(sessions.current(), sessions.current())
+        self.assertIs(sessions.opened(), sessions.current())
+
+    def test_it_is_closed_by_the_run_and_opened_anew_by_the_next(self) -> None:
+        T = case(MemoryService())
+        for result in (run(T), run(T)):
+            self.assertEqual((result.testsRun, result.errors), (1, []))
+            self.assertIsNone(sessions.opened())
+        self.assertEqual([engine.events for engine in self.engines], [[START, "stop memory:1", "close"]] * 2)
+
+    def test_a_class_that_was_never_left_is_entered_anew(self) -> None:
+        T, result = case(MemoryService()), unittest.TestResult()
+        T("test_a").run(result)
+        result.stopTestRun()
+        T("test_a").run(result)
+        self.assertEqual((result.testsRun, result.errors), (2, []))
+        self.assertEqual([engine.events for engine in self.engines], [[START, "stop memory:1", "close"], [START]])
+
+    def test_a_forked_child_opens_its_own(self) -> None:
+        ours = sessions.current()
+        with mock.patch.object(os, "getpid", return_value=0):
+            theirs = sessions.current()
+            self.assertIsNot(theirs, ours)
+            theirs.close()
+        ours.close()
+
+    def test_a_reaper_watches_before_anything_starts_and_is_told_when_all_is_done(self) -> None:
+        session = sessions.current()
+        self.assertEqual(self.reaper.mock_calls, [])
+        session.lend(MemoryService())
+        session.lend(MemoryService("memory:2"))
+        self.assertEqual(self.reaper.mock_calls, [mock.call(session.id)])
+        session.close()
+        self.assertEqual(self.reaper.mock_calls[1:], [mock.call().close(done=True)])
+
+    def test_a_reaper_takes_over_what_could_not_be_stopped(self) -> None:
+        session = sessions.current()
+        session.lend(MemoryService())
+        with (
+            mock.patch.object(MemoryInstance, "stop", side_effect=OSError("no daemon")),
+            mock.patch.object(sys, "__stderr__", io.StringIO()),
+        ):
+            session.close()
+        self.assertEqual(self.reaper.mock_calls[1:], [mock.call().close(done=False)])
+
+
+class EnginesTest(unittest.TestCase):
+    """Which engines the settings allow, in which order."""
+
+    def test_docker_is_preferred_and_a_setting_decides(self) -> None:
+        for settings, names in (
+            ({}, ["docker", "process"]),
+            ({"engine": "process"}, ["process"]),
+            ({"engine": "docker"}, ["docker"]),
+            ({"require": "docker"}, ["docker"]),
+            ({"require": "1"}, ["docker", "process"]),
+            ({"engine": "process", "require": "docker"}, []),
+        ):
+            with self.subTest(settings):
+                engines = sessions._engines(Config(**settings))  # type: ignore[arg-type]  # strings, every one
+                self.assertEqual([engine.name for engine in engines], names)
+                for engine in engines:
+                    engine.close()
+
+    def test_settings_that_contradict_each_other_say_so(self) -> None:
+        session = Session(Config(engine="process", require="docker", quiet=True))
+        self.addCleanup(session.close)
+        with self.assertRaises(ItestError) as caught:
+            session.lend(MemoryService())
+        self.assertEqual(
+            str(caught.exception),
+            "nothing here can run Memory: the settings engine = 'process' and require = 'docker' leave no engine",
+        )
+
+
+class MemoryEngineTest(unittest.TestCase):
+    def test_commands_have_the_answers_that_were_given(self) -> None:
+        engine = MemoryEngine()
+        with testing.session(engine) as session:
+            instance = session.lend(MemoryService()).instance
+            engine.instances[0].answers["date",] = ExecResult(0, "today", "")
+            self.assertEqual(instance.exec(["date"]), (0, "today", ""))

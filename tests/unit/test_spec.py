@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What engines are asked to run."""
+
+from __future__ import annotations
+
+import unittest
+from dataclasses import FrozenInstanceError, replace
+
+from itest import naming
+from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, fill
+
+
+class FillTest(unittest.TestCase):
+    ENDPOINTS = {"http": ("127.0.0.1", 8080), "db-1": ("127.0.0.1", 5432)}
+
+    def test_each_placeholder_is_filled(self) -> None:
+        text = "{port:http} {endpoint:db-1} {directory}/data"
+        self.assertEqual(fill(text, self.ENDPOINTS, "/tmp/x"), "8080 127.0.0.1:5432 /tmp/x/data")
+
+    def test_other_braces_stay_as_they_are(self) -> None:
+        for text in ('{"a": 1}', "{}", "{port}", "{http:port}", "awk '{print $1}'"):
+            self.assertEqual(fill(text, self.ENDPOINTS), text)
+
+    def test_an_unknown_port_is_a_key_error(self) -> None:
+        with self.assertRaisesRegex(KeyError, "https"):
+            fill("{port:https}", self.ENDPOINTS)
+
+
+class ContainerSpecTest(unittest.TestCase):
+    SPEC = ContainerSpec(
+        "redis:8",
+        env={"PASSWORD": "one", "MODE": "a"},
+        command=("--port", "{port:redis}"),
+        ports={"redis": Port(6379)},
+        secrets=frozenset({"PASSWORD"}),
+    )
+
+    def test_a_password_does_not_count_for_the_fingerprint(self) -> None:
+        other = replace(self.SPEC, env={"PASSWORD": "two", "MODE": "a"})
+        self.assertEqual(self.SPEC.fingerprint(), other.fingerprint())
+
+    def test_everything_else_does(self) -> None:
+        others = [
+            replace(self.SPEC, image="redis:7"),
+            replace(self.SPEC, env={"PASSWORD": "one", "MODE": "b"}),
+            replace(self.SPEC, command=()),
+            replace(self.SPEC, entrypoint=()),
+            replace(self.SPEC, ports={"redis": Port(6379, chosen=True)}),
+            replace(self.SPEC, tmpfs={"/data": 0}),
+        ]
+        self.assertEqual(len({spec.fingerprint() for spec in [self.SPEC, *others]}), 7)
+
+    def test_it_is_frozen(self) -> None:
+        with self.assertRaises(FrozenInstanceError):
+            self.SPEC.image = "redis:7"  # type: ignore[misc]  # that it is refused is the point
+
+    def test_its_text_fits_into_a_sentence(self) -> None:
+        self.assertEqual(str(self.SPEC), "image redis:8")
+
+    def test_its_repr_shows_no_password(self) -> None:
+        secret = naming.secret()
+        shown = repr(replace(self.SPEC, env={"PASSWORD": secret}, command=("--requirepass", secret)))
+        self.assertNotIn(secret, shown)
+        self.assertIn("ContainerSpec(image='redis:8', env={'PASSWORD': '***'}, command=('--requirepass', '***')", shown)
+
+    def test_its_repr_hides_what_it_calls_secret_even_if_nobody_else_knows(self) -> None:
+        self.assertNotIn("'one'", repr(self.SPEC))
+        self.assertIn("'MODE': 'a'", repr(self.SPEC))
+
+
+class ProcessSpecTest(unittest.TestCase):
+    SPEC = ProcessSpec("Valkey 9 from PATH", ("valkey-server",), ("redis",))
+
+    def test_its_text_is_what_it_really_is(self) -> None:
+        self.assertEqual(str(self.SPEC), "Valkey 9 from PATH")
+
+    def test_its_repr_shows_no_password(self) -> None:
+        secret = naming.secret()
+        shown = repr(replace(self.SPEC, files={"password.secret": secret}, argv=("x", secret)))
+        self.assertNotIn(secret, shown)
+        self.assertIn("version='Valkey 9 from PATH'", shown)
+
+
+class ExternalSpecTest(unittest.TestCase):
+    SPEC = ExternalSpec("redis://:geheim@db:6379/0", {"redis": ("db", 6379)}, "ITEST_REDIS_URL")
+
+    def test_no_text_of_it_shows_the_url(self) -> None:
+        self.assertEqual(str(self.SPEC), "external server from ITEST_REDIS_URL")
+        self.assertNotIn("geheim", repr(self.SPEC))
+
+    def test_servers_at_different_urls_are_different(self) -> None:
+        self.assertNotEqual(self.SPEC.fingerprint(), replace(self.SPEC, url="redis://db:6379/1").fingerprint())

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readiness: the checks, how they combine, and the loop that waits for them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import unittest
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
+
+from itest import naming, trace, wait
+from itest.clock import Deadline
+from itest.engines import Endpoint, ExecResult, State
+from itest.errors import InstanceDied, PortTaken, StartTimeout
+from itest.spec import ContainerSpec, Port
+from itest.testing import ManualClock, MemoryEngine, MemoryInstance
+from itest.wait import Check, NotReady, until_ready
+
+
+def instance_of(*ports: str) -> MemoryInstance:
+    """A running instance in memory, with these ports."""
+    engine = MemoryEngine()
+    spec = ContainerSpec("memory:1", ports={name: Port(1) for name in ports})
+    engine.start(spec, {}, Deadline.after(1), trace.Recorder())
+    return engine.instances[0]
+
+
+def at(endpoint: tuple[str, int]) -> MemoryInstance:
+    """An instance whose port `http` is that one."""
+    instance = instance_of("http")
+    instance._ports["http"] = Endpoint(*endpoint)
+    return instance
+
+
+class Counted(Check):
+    """Passes at the poll of that number; until then its reasons count the polls."""
+
+    def __init__(self, passes: int, each: Callable[[int], object] = lambda poll: None) -> None:
+        self.passes = passes
+        self.polls = 0
+        self.each = each
+
+    def __call__(self, instance: object) -> None:
+        self.polls += 1
+        self.each(self.polls)
+        if self.polls < self.passes:
+            raise NotReady(f"poll {self.polls}")
+
+    def __str__(self) -> str:
+        return f"poll {self.passes}"
+
+
+class CheckTest(unittest.TestCase):
+    def assertNotReady(self, reason: str, check: Check, instance: MemoryInstance) -> None:
+        with self.assertRaises(NotReady) as caught:
+            check(instance)
+        self.assertEqual(str(caught.exception), reason)
+
+
+class LoopTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.clock = ManualClock()
+        self.instance = instance_of("memory")
+
+    def wait(self, check: Callable[..., object], seconds: float = 1.0) -> None:
+        until_ready(check, self.instance, Deadline.after(seconds, self.clock), subject="Memory (image memory:1)")
+
+    def test_what_is_ready_at_once_takes_no_time(self) -> None:
+        self.wait(Counted(1))
+        self.assertEqual(self.clock.slept, [])
+
+    def test_pauses_grow_from_10_to_100_milliseconds(self) -> None:
+        self.wait(Counted(9))
+        self.assertEqual([round(1000 * pause) for pause in self.clock.slept], [10, 15, 22, 34, 51, 76, 100, 100])
+
+    def test_the_last_poll_is_at_the_deadline_and_the_last_reason_is_kept(self) -> None:
+        check = Counted(1000)
+        with self.assertRaises(StartTimeout) as caught:
+            self.wait(check, 0.5)
+        self.assertEqual(
+            str(caught.exception),
+            "Memory (image memory:1) did not become ready within 0.5 s, waiting for poll 1000. "
+            f"Last reason: poll {check.polls}. If it only needs longer, raise startup_timeout.",
+        )
+        self.assertAlmostEqual(self.clock.now, 0.5)
+        self.assertAlmostEqual(caught.exception.seconds, 0.5)
+        self.assertEqual(caught.exception.service, "Memory (image memory:1)")
+        self.assertIsInstance(caught.exception, TimeoutError)
+        self.assertEqual(
+            caught.exception.__notes__, ["last log lines of container memory-1 (memory:1):\n  | (the log is empty)"]
+        )
+
+    def test_death_ends_the_wait_at_once(self) -> None:
+        def dies(poll: int) -> None:
+            if poll == 3:
+                self.instance.log = "out of memory\n"
+                self.instance.end(exit_code=137, oom_killed=True)
+
+        check = Counted(1000, dies)
+        with self.assertRaises(InstanceDied) as caught:
+            self.wait(check, 60)
+        self.assertEqual((check.polls, len(self.clock.slept)), (3, 3))
+        self.assertEqual(
+            str(caught.exception),
+            "Memory (image memory:1) ended before it was ready: exited with exit code 137, killed for lack of memory, "
+            "0.0 s after its start, while waiting for poll 1000. Its last log lines are below; a wrong setting or a "
+            "missing environment variable is the usual cause.",
+        )
+        self.assertEqual(caught.exception.exit_code, 137)
+        self.assertEqual(
+            caught.exception.__notes__, ["last log lines of container memory-1 (memory:1):\n  | out of memory"]
+        )
+
+    def test_death_by_a_taken_port_is_an_error_of_its_own(self) -> None:
+        self.instance.end(exit_code=1, port_taken=True)
+        with self.assertRaises(PortTaken) as caught:
+            self.wait(Counted(1))
+        self.assertEqual(
+            str(caught.exception),
+            "Memory (image memory:1) ended before it was ready: exited with exit code 1, 0.0 s after its start, because "
+            "another program has its host port. Its last log lines are below; if this repeats, something here opens many "
+            "ports at once.",
+        )
+
+    def test_an_error_that_is_no_NotReady_ends_the_wait_as_it_is(self) -> None:
+        error = PermissionError("the password is wrong")
+        check = Counted(1000, mock.Mock(side_effect=error))
+        with self.assertRaises(PermissionError) as caught:
+            self.wait(check)
+        self.assertIs(caught.exception, error)
+        self.assertEqual(self.clock.slept, [])
+
+    def test_any_callable_can_be_waited_for(self) -> None:
+        def not_yet(instance: object) -> None:
+            raise NotReady(" two\n lines ")
+
+        with self.assertRaisesRegex(StartTimeout, r"waiting for <function .*not_yet.*>\. Last reason: two lines\. If"):
+            self.wait(not_yet)
+
+    def test_neither_reason_nor_log_shows_a_password(self) -> None:
+        secret = naming.secret()
+        self.instance.log = f"AUTH {secret}\n"
+
+        def not_yet(instance: object) -> None:
+            raise NotReady(f"redis://:{secret}@here")
+
+        with self.assertRaises(StartTimeout) as caught:
+            self.wait(not_yet)
+        text = str(caught.exception) + str(caught.exception.__notes__)
+        self.assertNotIn(secret, text)
+        self.assertIn("redis://:***@here", text)
+        self.assertIn("AUTH ***", text)
+
+    def test_a_log_that_cannot_be_read_does_not_hide_the_error(self) -> None:
+        with (
+            mock.patch.object(MemoryInstance, "logs", side_effect=OSError("no daemon")),
+            self.assertRaises(StartTimeout) as caught,
+        ):
+            self.wait(Counted(1000))
+        self.assertTrue(caught.exception.__notes__[0].endswith("  | (the log could not be read: no daemon)"))
+
+    def test_the_note_holds_the_last_50_lines(self) -> None:
+        self.instance.log = "".join(f"line {number}\n" for number in range(200))
+        with self.assertRaises(StartTimeout) as caught:
+            self.wait(Counted(1000))
+        lines = caught.exception.__notes__[0].splitlines()[1:]
+        self.assertEqual((len(lines), lines[0], lines[-1]), (wait.LOG_TAIL, "  | line 150", "  | line 199"))
+
+
+class CombinedTest(CheckTest):
+    def test_and_wants_all_in_order(self) -> None:
+        instance = instance_of("memory")
+        check = wait.log("one") & wait.log("two") & wait.log("three", times=2)
+        self.assertEqual(str(check), "'one' in the log and 'two' in the log and 'three' in the log 2 times")
+        instance.log = "one"
+        self.assertNotReady("seen 0 of 1 times in the log", check, instance)
+        instance.log = "one two three"
+        self.assertNotReady("seen 1 of 2 times in the log", check, instance)
+        instance.log = "one two three three"
+        check(instance)
+
+    def test_or_wants_one_and_has_the_reasons_of_all(self) -> None:
+        instance = instance_of("memory")
+        check = wait.log("one") | wait.log("two", times=2) | wait.health()
+        self.assertEqual(str(check), "'one' in the log or 'two' in the log 2 times or its HEALTHCHECK to say healthy")
+        self.assertNotReady(
+            "seen 0 of 1 times in the log; seen 0 of 2 times in the log; its health is not reported: it has no HEALTHCHECK",
+            check,
+            instance,
+        )
+        instance.log = "two two"
+        check(instance)
+
+    def test_they_nest(self) -> None:
+        instance = instance_of("memory")
+        check = (wait.log("a") | wait.log("b")) & wait.log("c")
+        self.assertEqual(str(check), "('a' in the log or 'b' in the log) and 'c' in the log")
+        instance.log = "b c"
+        check(instance)
+        instance.log = "a b"
+        self.assertNotReady("seen 0 of 1 times in the log", check, instance)
+
+
+class LogTest(CheckTest):
+    def test_lines_are_lines(self) -> None:
+        instance = instance_of("memory")
+        instance.log = "not ready\nready\n"
+        wait.log("^ready$")(instance)
+        self.assertNotReady("seen 1 of 2 times in the log", wait.log("^ready$", times=2), instance)
+
+    def test_its_text(self) -> None:
+        self.assertEqual(str(wait.log("ready")), "'ready' in the log")
+        self.assertEqual(str(wait.log("ready", times=2)), "'ready' in the log 2 times")
+
+
+class ExecTest(CheckTest):
+    def test_the_command_must_succeed(self) -> None:
+        instance = instance_of("memory")
+        check = wait.exec("pg_isready", "-d", "my db")
+        self.assertEqual(str(check), "`pg_isready -d 'my db'` to succeed")
+        self.assertNotReady("`pg_isready -d 'my db'` exited with 127: pg_isready: not found", check, instance)
+        instance.answers["pg_isready", "-d", "my db"] = ExecResult(2, "no response\n", "")
+        self.assertNotReady("`pg_isready -d 'my db'` exited with 2: no response", check, instance)
+        instance.answers["pg_isready", "-d", "my db"] = ExecResult(0, "", "a warning")
+        check(instance)
+
+
+class HealthTest(CheckTest):
+    def test_the_image_itself_must_say_healthy(self) -> None:
+        instance = instance_of("memory")
+        check = wait.health()
+        self.assertEqual(str(check), "its HEALTHCHECK to say healthy")
+        self.assertNotReady("its health is not reported: it has no HEALTHCHECK", check, instance)
+        instance.current = State(running=True, health="starting")
+        self.assertNotReady("its health is starting", check, instance)
+        instance.current = State(running=True, health="healthy")
+        check(instance)
+
+
+class AnswerTest(CheckTest):
+    def test_errors_that_are_expected_mean_not_yet(self) -> None:
+        refused = mock.Mock(side_effect=ConnectionRefusedError("nobody listens"))
+        check = wait.answer("PING to answer", refused, (OSError,))
+        self.assertEqual(str(check), "PING to answer")
+        self.assertNotReady("ConnectionRefusedError: nobody listens", check, instance_of("memory"))
+        refused.side_effect = ValueError("no URL")
+        with self.assertRaisesRegex(ValueError, "no URL"):
+            check(instance_of("memory"))
+        refused.side_effect = None
+        check(instance_of("memory"))
+
+
+class PortTest(CheckTest):
+    def test_something_must_listen(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+            wait.port()(at(address))
+            wait.port("http")(at(address))
+        with self.assertRaisesRegex(NotReady, rf"^127\.0\.0\.1:{address[1]}: \[Errno \d+\] Connection refused$"):
+            wait.port()(at(address))
+
+    def test_a_port_that_is_not_declared_is_no_matter_of_time(self) -> None:
+        with self.assertRaisesRegex(KeyError, "no port 'https'; there are http"):
+            wait.port("https")(instance_of("http"))
+
+    def test_its_text(self) -> None:
+        self.assertEqual(str(wait.port("http")), "port 'http' to accept connections")
+        self.assertEqual(str(wait.port()), "its port to accept connections")
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/broken":
+            self.wfile.write(b"nonsense\r\n\r\n")
+            return
+        status = int(self.path.strip("/") or 200)
+        body = f"status green, token {self.headers['X-Token']}".encode()
+        self.send_response(status)
+        self.send_header("Location", "http://elsewhere.invalid/")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class HttpTest(CheckTest):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=cls.server.serve_forever, args=(0.01,))
+        thread.start()
+        cls.addClassCleanup(thread.join, 5)
+        cls.addClassCleanup(cls.server.server_close)
+        cls.addClassCleanup(cls.server.shutdown)
+        cls.port = cls.server.server_address[1]
+
+    def setUp(self) -> None:
+        self.instance = at(("127.0.0.1", self.port))
+        self.root = f"http://127.0.0.1:{self.port}"
+
+    def test_any_2xx_or_3xx_will_do(self) -> None:
+        for path in ("/", "/204", "/301", "/302", "/308"):
+            with self.subTest(path):
+                wait.http(path)(self.instance)
+
+    def test_others_are_reasons(self) -> None:
+        for path, status in (("/404", 404), ("/500", 500), ("/503", 503)):
+            self.assertNotReady(f"GET {self.root}{path} answered {status}", wait.http(path), self.instance)
+
+    def test_a_status_can_be_asked_for(self) -> None:
+        wait.http("/404", status=404)(self.instance)
+        wait.http("/401", status=range(400, 402))(self.instance)
+        wait.http("/302", status=302)(self.instance)
+        self.assertNotReady(f"GET {self.root}/ answered 200", wait.http(status=204), self.instance)
+
+    def test_the_body_can_be_asked_for(self) -> None:
+        wait.http(body="green|yellow")(self.instance)
+        wait.http("/500", status=500, body="green")(self.instance)
+        self.assertNotReady(
+            f"GET {self.root}/ answered 200 without 'red' in its body", wait.http(body="red"), self.instance
+        )
+
+    def test_headers_are_sent(self) -> None:
+        wait.http(headers={"X-Token": "t1"}, body="token t1")(self.instance)
+
+    def test_a_proxy_of_the_environment_does_not_stand_in_between(self) -> None:
+        with mock.patch.dict("os.environ", {"http_proxy": "http://127.0.0.1:1"}):
+            wait.http()(self.instance)
+
+    def test_what_does_not_speak_http_is_a_reason(self) -> None:
+        with self.assertRaisesRegex(NotReady, rf"^GET {self.root}/broken: BadStatusLine\(.*nonsense"):
+            wait.http("/broken")(self.instance)
+
+    def test_nobody_there_is_a_reason(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        with self.assertRaisesRegex(NotReady, rf"^GET http://127.0.0.1:{port}/: .*Connection refused"):
+            wait.http()(at(("127.0.0.1", port)))
+
+    def test_a_server_that_accepts_and_says_nothing_costs_one_answers_time(self) -> None:
+        with (
+            mock.patch.object(wait, "ANSWER_TIMEOUT", 0.05),
+            socket.create_server(("127.0.0.1", 0)) as server,
+            self.assertRaisesRegex(NotReady, "timed out"),
+        ):
+            wait.http()(at(server.getsockname()))
+
+    def test_its_text(self) -> None:
+        self.assertEqual(str(wait.http("/health")), "GET /health to answer")
+        self.assertEqual(str(wait.http("/health", port="admin")), "GET /health at port 'admin' to answer")
+        self.assertEqual(
+            str(wait.http("/health", status=204, body="green")), "GET /health to answer 204 with 'green' in its body"
+        )
+        self.assertEqual(str(wait.http("/health", status=range(200, 500))), "GET /health to answer 200 to 499")
