@@ -167,7 +167,7 @@ class _Loan:
     def class_view(self) -> View:
         if self._lease is None:
             raise NotStarted(f"{_label(self.owner, self.service)}: scope='test' has no class-level view")
-        return self._lease.view  # type: ignore[no-any-return]
+        return self._lease.view  # type: ignore[no-any-return]  # a Lease[Any]: loans are of any service
 
     def reset(self, test: str) -> View:
         """The view of the next test, on data that equals the baseline."""
@@ -179,7 +179,7 @@ class _Loan:
             if not self._sealed:
                 self._lease.seal()
                 self._sealed = True
-            return self._lease.reset(test)  # type: ignore[no-any-return]
+            return self._lease.reset(test)  # type: ignore[no-any-return]  # as above
 
     def give_back(self) -> None:
         lease, self._lease = self._lease, None
@@ -201,7 +201,7 @@ class _Loan:
 def _enter(cls: type[ContainerMixin]) -> list[_Loan]:
     """The loans of a class; made at the first call, and anew after the session was closed or the class was left."""
     if (entered := cls.__dict__.get("_itest_loans")) is not None and all(loan.usable for loan in entered):
-        return entered  # type: ignore[no-any-return]
+        return entered  # type: ignore[no-any-return]  # found in a class's dict, whose values are Any
     if _all_skipped(cls):
         raise unittest.SkipTest("every test of the class is skipped, so nothing was started for it")
     session = sessions.current()
@@ -225,7 +225,7 @@ def _enter(cls: type[ContainerMixin]) -> list[_Loan]:
 def _leave(cls: type[ContainerMixin], loans: list[_Loan]) -> None:
     """Give back what a class holds. A runner may enter the class again afterwards."""
     if cls.__dict__.get("_itest_loans") is loans:
-        del cls._itest_loans  # type: ignore[attr-defined]
+        del cls._itest_loans  # type: ignore[attr-defined]  # as above
     for loan in reversed(loans):
         if loan.usable:
             loan.give_back()
@@ -248,8 +248,8 @@ def _close_with_run(result: unittest.TestResult) -> None:
         finally:
             stop()
 
-    result.stopTestRun = stop_and_close  # type: ignore[method-assign]
-    result._itest_closes = True  # type: ignore[attr-defined]
+    result.stopTestRun = stop_and_close  # type: ignore[method-assign]  # what this function is for
+    result._itest_closes = True  # type: ignore[attr-defined]  # a mark of ours on somebody else's object
 
 
 def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:

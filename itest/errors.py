@@ -13,6 +13,8 @@
     │   ├── InstanceDied            its container or process ended before it was ready
     │   └── StartTimeout            it never became ready (also a TimeoutError)
     ├── ExternalError               an external server cannot be reached or used
+    ├── MigrationError              a migration failed
+    ├── FixtureError                a fixture is missing, cannot be read or cannot be loaded
     ├── ResetError                  the data of a test could not be reset
     └── ReceiveTimeout              fewer messages than expected arrived (also an AssertionError)
 
@@ -21,6 +23,11 @@ attributes too, and log lines travel as a note (PEP 678). Passwords are masked b
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class ItestError(Exception):
@@ -97,6 +104,33 @@ class StartTimeout(StartError, TimeoutError):
 
 class ExternalError(ItestError):
     """An external server, named by a URL, cannot be reached or cannot be used."""
+
+
+class MigrationError(ItestError):
+    """A migration failed. `file` and `line` say where (None and 0 where that is not known), `statement` in what."""
+
+    def __init__(self, message: str, *, file: Path | None = None, line: int = 0, statement: str = "") -> None:
+        super().__init__(message)
+        self.file = file
+        self.line = line
+        self.statement = statement
+
+
+class FixtureError(ItestError):
+    """A fixture is missing, cannot be read or cannot be loaded.
+
+    `row` counts the rows of its table in `file` from 1, `line` the lines of a .sql or .csv file; 0 is not known.
+    """
+
+    def __init__(
+        self, message: str, *, file: Path | None = None, table: str = "", row: int = 0, line: int = 0, column: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.file = file
+        self.table = table
+        self.row = row
+        self.line = line
+        self.column = column
 
 
 class ResetError(ItestError):

@@ -14,7 +14,7 @@ from itest.errors import ItestError
 try:
     import fcntl
 except ImportError:  # Windows, where no local process is started and so nobody has anything to lock.
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # how a module that may be missing is spelled
 
 PAUSE = 0.02
 """Seconds between two tries."""

@@ -61,7 +61,7 @@ class MetaData:
         from sqlalchemy.dialects import postgresql
         from sqlalchemy.schema import CreateIndex, CreateTable
 
-        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no annotation there
         tables = self.metadata.sorted_tables
         statements = [str(CreateTable(table).compile(dialect=dialect)) for table in tables]
         statements += sorted(str(CreateIndex(index).compile(dialect=dialect)) for t in tables for index in t.indexes)

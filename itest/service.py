@@ -133,7 +133,7 @@ class Service(ABC, Generic[V]):
         if instance is not None and (find := getattr(instance, "_itest_view", None)):
             return find(self)  # type: ignore[no-any-return]  # the hook is looked up by name: case.py is above us
         if owner is not None and (find := getattr(owner, "_itest_class_view", None)):
-            return find(self)  # type: ignore[no-any-return]
+            return find(self)  # type: ignore[no-any-return]  # as above
         raise NotStarted(
             f"{self.title} is only declared on {getattr(owner, '__qualname__', owner)}; its view exists on a "
             f"ContainerTestCase while its tests run"

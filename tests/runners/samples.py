@@ -67,20 +67,22 @@ class SampleTestCase(unittest.TestCase):
         name: str,
         *command: str,
         timeout: float = TIMEOUT,
-        **environment: str,
+        environment: Mapping[str, str] | None = None,
+        **variables: str,
     ) -> Outcome:
         """Run a command in a copy of a sample's directory; by default `python -W error -m unittest -v`.
 
-        The command is arguments for this Python, or a whole command that starts with a path.
+        The command is arguments for this Python, or a whole command that starts with a Python's path. `variables` are
+        added to the environment.
         """
         arguments = list(command or ("-W", "error", "-m", "unittest", "-v"))
-        if not arguments[0].startswith("/"):
+        if not os.access(arguments[0], os.X_OK):
             arguments.insert(0, sys.executable)
         before = Leftovers.snapshot()
         with tempfile.TemporaryDirectory(prefix="sample-") as place:
             directory = Path(place, name)
             shutil.copytree(SAMPLES / name, directory, ignore=shutil.ignore_patterns("__pycache__"))
-            outcome = _run(arguments, directory, self.environment(**environment), timeout)
+            outcome = _run(arguments, directory, environment or self.environment(**variables), timeout)
         try:
             before.check()
         except AssertionError as error:

@@ -272,7 +272,7 @@ class KafkaServer(Server["KafkaView"]):
             self._meter.assign(list(wanted))
             return None
         with contextlib.suppress(KeyError):
-            return self._meter.end_offsets(list(wanted))  # type: ignore[no-any-return]
+            return self._meter.end_offsets(list(wanted))  # type: ignore[no-any-return]  # kafka-python is imported at the last moment
         return None
 
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:

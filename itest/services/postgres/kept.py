@@ -102,7 +102,9 @@ def _scrub(connection: Any, then: str) -> list[tuple[Any, ...]]:
     if connection.string_types or connection.binary_types or connection.async_:
         raise connection.InterfaceError("type casters were registered on it; there is no way to take them back")
     connection.rollback()  # Costs nothing outside a transaction.
-    connection.set_session(isolation_level="DEFAULT", readonly="DEFAULT", deferrable="DEFAULT", autocommit=True)
+    if (connection.isolation_level, connection.readonly, connection.deferrable) != (None, None, None):
+        connection.set_session(isolation_level="DEFAULT", readonly="DEFAULT", deferrable="DEFAULT")  # 3 round trips
+    connection.autocommit = True  # None.
     connection.cursor_factory = None
     with connection.cursor() as cursor:
         cursor.execute(f"{SCRUB}; {then}")

@@ -77,7 +77,7 @@ class PostgresView(View):
     def connect(self, **kwargs: Any) -> Connection:
         """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test."""
         connection = self.server.driver.connect(self.url, **{"application_name": self._label, **kwargs})
-        return self._closing(connection)  # type: ignore[no-any-return]
+        return self._closing(connection)  # type: ignore[no-any-return]  # _closing returns what it was given
 
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`."""
@@ -103,7 +103,7 @@ class PostgresView(View):
     def session(self, **kwargs: Any) -> Session:
         """A new SQLAlchemy session on `engine`; keyword arguments as for `sqlalchemy.orm.Session`. Closed after the test."""
         orm = client_package("sqlalchemy.orm", "sqlalchemy", "PostgresView.session()")
-        return self._closing(orm.Session(self.engine, **kwargs))  # type: ignore[no-any-return]
+        return self._closing(orm.Session(self.engine, **kwargs))  # type: ignore[no-any-return]  # _closing returns what it was given
 
     @property
     def own_session(self) -> Session:
@@ -115,4 +115,4 @@ class PostgresView(View):
     async def aconnect(self, **kwargs: Any) -> asyncpg.Connection:
         """A new asyncpg connection; it is for the test's own event loop, and for the test to close."""
         driver = client_package("asyncpg", "asyncpg", "PostgresView.aconnect()")
-        return await driver.connect(self.url, **kwargs)  # type: ignore[no-any-return]
+        return await driver.connect(self.url, **kwargs)

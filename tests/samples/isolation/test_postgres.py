@@ -4,6 +4,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import psycopg2
 from twice import LEAKED, twice
@@ -143,18 +144,6 @@ class DataTest(_Leaks):
         self.session.commit()
         self.session.execute(text("INSERT INTO orders (item) VALUES ('not committed')"))
 
-    def leak_writer_that_goes_on(self):
-        """It writes until its connection is ended, which is when the next test is prepared."""
-
-        def write(cursor):
-            try:
-                while True:
-                    cursor.execute("INSERT INTO orders (item) VALUES ('late'); COMMIT")
-            except psycopg2.Error:
-                pass
-
-        threading.Thread(target=write, args=(self.leaked(),), daemon=True).start()
-
 
 @twice
 class SchemaTest(_Leaks):
@@ -185,7 +174,7 @@ class SchemaTest(_Leaks):
         self.postgres.execute("CREATE PUBLICATION leaked FOR TABLE orders")
 
     def leak_database_setting(self):
-        self.postgres.execute(f'ALTER DATABASE "{self.postgres.name}" SET work_mem = \'8MB\'')
+        self.postgres.execute(f"ALTER DATABASE \"{self.postgres.name}\" SET work_mem = '8MB'")
 
     def leak_default(self):
         self.postgres.execute("ALTER TABLE orders ALTER item SET DEFAULT 'leaked'")
@@ -226,8 +215,9 @@ class SessionTest(_Leaks):
         cursor.execute("FETCH leaked")
 
     def leak_running_statement(self):
-        thread = threading.Thread(target=self.sleep, args=(self.leaked(),), daemon=True)
-        thread.start()
+        threading.Thread(target=self.sleep, args=(self.leaked(),), daemon=True).start()
+        while not self.postgres.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
+            time.sleep(0.01)
 
     def sleep(self, cursor):
         try:

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SQL scripts: run as they are, and when one fails, say which statement it was and on which line.
+
+A script takes one round trip. It is taken apart only where it must be: around `COPY ... FROM stdin` with its rows, as
+pg_dump writes it, and after a failure, to find the statement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from itest import naming
+
+SAVEPOINT = "itest_script"
+
+
+class ScriptError(Exception):
+    """A statement failed. `line` is where in the script (0: not known), `statement` its text, `code` the SQLSTATE."""
+
+    def __init__(self, reason: str, line: int = 0, statement: str = "", code: str = "") -> None:
+        super().__init__(reason)
+        self.line = line
+        self.statement = statement
+        self.code = code
+
+    def sentence(self, file: Path) -> str:
+        """Where it failed, why, and in which statement."""
+        place = f"{shown(file)}, line {self.line}" if self.line else shown(file)
+        statement = f"; in the statement: {naming.shorten(self.statement, 200)}" if self.statement else ""
+        return naming.mask(f"{place}: {self}{statement}")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement of a script: its text, the line that it begins in, and the rows that follow a `COPY FROM stdin`."""
+
+    text: str
+    line: int
+    rows: str | None = None
+
+    @property
+    def verb(self) -> str:
+        """Its first word in capitals, comments aside."""
+        found = _VERB.search(self.text)
+        return found[1].upper() if found else ""
+
+
+_VERB = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
+_TRANSACTION_VERBS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"}
+_INLINE = re.compile(r"\bfrom\s+stdin\b|^\\", re.IGNORECASE | re.MULTILINE)
+_COPY = re.compile(r"\bfrom\s+stdin\b", re.IGNORECASE)
+_OWN_TRANSACTION = re.compile(r"^\s*(?:begin|start\s+transaction|commit|rollback)\b[^;]*;", re.IGNORECASE | re.MULTILINE)
+_NO_TRANSACTION = "25001"
+"""`active_sql_transaction`: this statement, CREATE INDEX CONCURRENTLY or VACUUM, wants no transaction around it."""
+
+
+def read(file: Path) -> str:
+    """The text of a script. Raises ScriptError for one that is not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ScriptError(f"it is not UTF-8: {error}") from error
+
+
+def run_alone(connection: Any, sql: str, driver: Any) -> None:
+    """Run a script on a connection in autocommit, in one transaction. Raises ScriptError; then nothing was done.
+
+    A script that controls transactions itself, or holds a statement that must be outside of one, runs statement by
+    statement instead, as psql would run it.
+    """
+    with connection.cursor() as cursor:
+        if _OWN_TRANSACTION.search(sql) and any(one.verb in _TRANSACTION_VERBS for one in split(sql)):
+            _run_each(cursor, sql, driver)
+            return
+        cursor.execute("BEGIN")
+        try:
+            run_inside(cursor, sql, driver)
+            try:
+                cursor.execute("COMMIT")
+            except driver.Error as error:  # A deferred constraint: nobody knows which statement violated it.
+                raise ScriptError(reason_of(error), code=error.pgcode or "") from error
+        except ScriptError as error:
+            cursor.execute("ROLLBACK")
+            if error.code != _NO_TRANSACTION:
+                raise
+            _run_each(cursor, sql, driver)
+        except BaseException:
+            with contextlib.suppress(driver.Error):
+                cursor.execute("ROLLBACK")
+            raise
+
+
+def run_inside(cursor: Any, sql: str, driver: Any) -> None:
+    """Run a script within the open transaction. Raises ScriptError; then the transaction is of no more use."""
+    cursor.execute(f"SAVEPOINT {SAVEPOINT}")
+    if _INLINE.search(sql):
+        _run_each(cursor, sql, driver)
+    else:
+        try:
+            _execute(cursor, Statement(sql, 1), driver)
+        except ScriptError:
+            # The whole script is one query to the server, which names the statement for some errors only: find it.
+            cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+            _run_each(cursor, sql, driver)
+            raise
+    with contextlib.suppress(driver.Error):  # Gone if the script ended the transaction itself.
+        cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
+
+
+def reason_of(error: Any) -> str:
+    """What the server said: its message, detail and hint, in one sentence."""
+    found = getattr(error, "diag", None)
+    if found is None or not found.message_primary:
+        return str(error).strip()
+    detail = f" ({found.message_detail})" if found.message_detail else ""
+    hint = f"; hint: {found.message_hint}" if found.message_hint else ""
+    return f"{found.message_primary}{detail}{hint}"
+
+
+def shown(file: Path) -> str:
+    """A file as a message names it: from the working directory where it lies below, else whole."""
+    file = file.resolve()
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def _run_each(cursor: Any, sql: str, driver: Any) -> None:
+    for statement in split(sql):
+        _execute(cursor, statement, driver)
+
+
+def _execute(cursor: Any, statement: Statement, driver: Any) -> None:
+    try:
+        if statement.rows is None:
+            cursor.execute(statement.text)
+        else:
+            cursor.copy_expert(statement.text, io.StringIO(statement.rows))
+    except driver.Error as error:
+        if str(error).startswith("can't execute an empty query"):  # Comments only.
+            return
+        position = getattr(getattr(error, "diag", None), "statement_position", None)
+        line = statement.line + statement.text.count("\n", 0, int(position) - 1) if position else statement.line
+        raise ScriptError(reason_of(error), line, statement.text, error.pgcode or "") from error
+
+
+# Taking a script apart, by the rules of psql (psqlscan.l): strings, quoted names, comments, dollar quotes, parentheses
+# and the bodies of functions in SQL may all hold semicolons that end nothing.
+
+_TOKEN = re.compile(
+    r"""--[^\n]*
+      | (?P<comment>/\*)
+      | (?<![\w$])[eE]'(?:[^'\\]|\\.|'')*'
+      | '[^']*'
+      | "[^"]*"
+      | (?<![\w$])(?P<dollar>\$(?:[^\W\d]\w*)?\$)
+      | (?P<word>[^\W\d][\w$]*)
+      | (?P<mark>[;()])
+      | ^(?P<command>\\[^\n]*)
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+_IGNORED_COMMANDS = ("\\restrict", "\\unrestrict", "\\encoding")
+"""Commands to psql that dumps contain and that mean nothing here."""
+
+
+def split(sql: str) -> list[Statement]:
+    """The statements of a script, without those that are empty. Raises ScriptError for a command to psql."""
+    statements: list[Statement] = []
+    begin = at = parentheses = blocks = 0
+    words: list[str] = []
+    while found := _TOKEN.search(sql, at):
+        at = found.end()
+        if found["comment"]:
+            at = _end_of_comment(sql, at)
+        elif tag := found["dollar"]:
+            end = sql.find(tag, at)
+            at = len(sql) if end < 0 else end + len(tag)
+        elif word := found["word"]:
+            blocks = max(0, blocks + _block(words, word.lower(), blocks, parentheses))
+            if len(words) < 4:
+                words.append(word.lower())
+        elif command := found["command"]:
+            if not command.startswith(_IGNORED_COMMANDS):
+                line = sql.count("\n", 0, found.start()) + 1
+                raise ScriptError(f"{command.split()[0]} is a command to psql, not SQL", line, command)
+            sql = f"{sql[: found.start()]}{' ' * len(command)}{sql[at:]}"
+        elif (mark := found["mark"]) != ";":
+            parentheses = max(0, parentheses + (1 if mark == "(" else -1)) if mark else parentheses
+        elif not parentheses and not blocks:
+            text, rows = sql[begin:at], None
+            line = _first_line(sql, begin)
+            if words and words[0] == "copy" and _COPY.search(text):
+                rows, at = _rows(sql, at)
+            if words:
+                statements.append(Statement(text.strip(), line, rows))
+            begin, words = at, []
+    if words:
+        statements.append(Statement(sql[begin:].strip(), _first_line(sql, begin)))
+    return statements
+
+
+def _block(words: list[str], word: str, blocks: int, parentheses: int) -> int:
+    """Whether this word opens (1) or closes (-1) a block of a function's body in SQL: BEGIN ATOMIC ... END."""
+    of_function = words[:1] == ["create"] and {"function", "procedure"} & set(words[1:4])
+    if not of_function or parentheses:
+        return 0
+    return 1 if word == "begin" or (word == "case" and blocks) else -1 if word == "end" else 0
+
+
+def _end_of_comment(sql: str, at: int) -> int:
+    """Comments nest in PostgreSQL."""
+    depth = 1
+    for found in re.compile(r"/\*|\*/").finditer(sql, at):
+        depth += 1 if found[0] == "/*" else -1
+        if not depth:
+            return found.end()
+    return len(sql)
+
+
+def _rows(sql: str, at: int) -> tuple[str, int]:
+    """The rows after a `COPY ... FROM stdin;`, up to a line of `\\.`, and where the script goes on."""
+    start = sql.find("\n", at) + 1 or len(sql)
+    end = re.compile(r"^\\\.[ \t]*\r?$\n?", re.MULTILINE).search(sql, start)
+    return (sql[start:], len(sql)) if end is None else (sql[start : end.start()], end.end())
+
+
+_VISIBLE = re.compile(r"\S")
+
+
+def _first_line(sql: str, begin: int) -> int:
+    """The line of the first character that is no space."""
+    found = _VISIBLE.search(sql, begin)
+    return sql.count("\n", 0, found.start() if found else begin) + 1
+
+
+__all__ = ["ScriptError", "Statement", "read", "reason_of", "run_alone", "run_inside", "shown", "split"]

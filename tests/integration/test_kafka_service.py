@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kafka on a real broker, whichever engine the settings choose. One broker for all tests here, one more that dies."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import unittest
+from typing import Any
+
+from itest import ContainerTestCase, Kafka, KafkaMixin, testing
+from itest.clock import Deadline
+from itest.config import Config
+from itest.engines.external import ExternalEngine
+from itest.errors import ExternalError, ItestError, NotStarted, ReceiveTimeout, ResetError, Unavailable
+from itest.services.kafka import KafkaServer, KafkaView, clients
+from itest.services.kafka.lease import KafkaLease
+from itest.session import Session
+from itest.trace import Recorder
+
+session: Session
+_closing = contextlib.ExitStack()
+
+
+def setUpModule() -> None:
+    global session
+    session = _closing.enter_context(testing.session())
+    try:
+        session.lend(Kafka())
+    except Unavailable as error:
+        _closing.close()
+        if session.config.required:
+            raise
+        raise unittest.SkipTest(str(error)) from error
+
+
+def tearDownModule() -> None:
+    _closing.close()
+
+
+def everything(view: KafkaView, name: str) -> list[Any]:
+    """All records of a topic, as kafka-python has them, by a client that the queue has nothing to do with."""
+    consumer = view.consumer()
+    part = clients.package().TopicPartition
+    physical = view.topic(name)
+    parts = [part(physical, number) for number in consumer.partitions_for_topic(physical)]
+    consumer.assign(parts)
+    consumer.seek_to_beginning(*parts)
+    ends = consumer.end_offsets(parts)
+    found: list[Any] = []
+    deadline = Deadline.after(10)
+    while any(consumer.position(one) < ends[one] for one in parts) and not deadline.passed:
+        for batch in consumer.poll(100).values():
+            found += batch
+    return found
+
+
+def values(view: KafkaView, name: str) -> list[Any]:
+    return [record.value for record in everything(view, name)]
+
+
+class KafkaTest(unittest.TestCase):
+    def setUp(self) -> None:
+        server = session.lend(Kafka())
+        assert isinstance(server, KafkaServer)
+        self.server = server
+
+    def lease(self, server: KafkaServer | None = None, **settings: Any) -> KafkaLease:
+        lease = (server or self.server).lease(Kafka(**settings), "tests.OrderTest")
+        self.addCleanup(self.give_back, lease)
+        return lease
+
+    def give_back(self, lease: KafkaLease) -> None:
+        with contextlib.suppress(ValueError):  # Some tests do it themselves.
+            lease.close()
+
+    def next_test(self, lease: KafkaLease) -> KafkaView:
+        view = lease.reset("tests.OrderTest.test_order")
+        self.addCleanup(view.close)
+        return view
+
+    def sealed(self, **settings: Any) -> tuple[KafkaLease, KafkaView]:
+        lease = self.lease(**settings)
+        lease.seal()
+        return lease, self.next_test(lease)
+
+
+class Conformance(testing.ServiceConformance, ContainerTestCase):
+    service = Kafka(codec="text")
+
+    def write(self, view: Any, name: str) -> None:
+        view.queue.send("names", name)
+
+    def read(self, view: Any) -> set[str]:
+        return {value.decode() for value in values(view, "names")}
+
+
+class MixinTest(KafkaMixin, ContainerTestCase):
+    def test_the_example_of_the_readme(self) -> None:
+        self.queue.send("orders", b"book")
+        [message] = self.queue.receive("orders", count=1, timeout=5)
+        self.assertEqual(message.value, b"book")
+
+    def test_again_with_nothing_left_of_the_other_test(self) -> None:
+        self.test_the_example_of_the_readme()
+
+    def test_an_app_is_told_where_it_is(self) -> None:
+        self.assertEqual(self.kafka.env, {"KAFKA_BOOTSTRAP_SERVERS": f"{self.kafka.host}:{self.kafka.port}"})
+        self.assertEqual(self.kafka.url_for("confluentkafka"), f"confluentkafka://{self.kafka.url}")
+        self.assertRegex(self.kafka.server.version, r"^Apache Kafka \d+\.\d+")
+
+
+class QueueTest(KafkaTest):
+    def test_receive_goes_on_where_it_ended(self) -> None:
+        _, view = self.sealed()
+        for number in range(5):
+            sent = view.queue.send("orders", b"%d" % number)
+        self.assertEqual(sent.offset, 4)
+        first = view.queue.receive("orders", count=2)
+        rest = view.queue.receive("orders", count=3)
+        self.assertEqual([message.value for message in first + rest], [b"0", b"1", b"2", b"3", b"4"])
+
+    def test_a_message_has_key_headers_and_time(self) -> None:
+        _, view = self.sealed(codec="json")
+        view.queue.send("orders", {"item": "book"}, key="customer-1", headers={"trace": "abc", "raw": b"\xff"})
+        [message] = view.queue.receive("orders")
+        self.assertEqual((message.value, message.key), ({"item": "book"}, "customer-1"))
+        self.assertEqual(message.headers, {"trace": b"abc", "raw": b"\xff"})
+        self.assertEqual((message.topic, message.partition, message.offset), ("orders", 0, 0))
+        self.assertGreater(message.timestamp, 1.7e9)
+
+    def test_it_waits_for_what_comes_later(self) -> None:
+        _, view = self.sealed()
+        view.queue.topic("orders")
+        thread = threading.Timer(0.2, view.queue.send, ("orders", b"late"))
+        thread.start()
+        self.addCleanup(thread.join, 10)
+        self.assertEqual(view.queue.receive("orders")[0].value, b"late")
+
+    def test_too_few_can_be_received_again(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("orders", b"book")
+        with self.assertRaisesRegex(ReceiveTimeout, r"^1 of 2 messages .* read from offset \d+ and ends at \d+\."):
+            view.queue.receive("orders", count=2, timeout=0.2)
+        self.assertEqual(view.queue.receive("orders")[0].value, b"book")
+
+    def test_all_partitions_are_read(self) -> None:
+        _, view = self.sealed(partitions=3)
+        for number in range(12):
+            view.queue.send("orders", b"x", key=str(number))
+        messages = view.queue.receive("orders", count=12)
+        self.assertEqual({message.partition for message in messages}, {0, 1, 2})
+
+    def test_topics_are_read_in_any_order(self) -> None:
+        _, view = self.sealed()
+        for round in range(3):
+            for topic in ("a", "b", "c"):
+                view.queue.send(topic, b"%d" % round)
+            for topic in ("c", "a", "b"):
+                self.assertEqual(view.queue.receive(topic)[0].value, b"%d" % round)
+
+    def test_a_name_that_kafka_does_not_allow(self) -> None:
+        _, view = self.sealed()
+        for wrong in ("", "a b", "x" * 250):
+            with self.assertRaisesRegex(ValueError, "cannot be a topic: letters, digits"):
+                view.queue.send(wrong, b"")
+
+
+class RecordsTest(KafkaTest):
+    def test_what_a_test_sent_is_gone_and_the_name_stays(self) -> None:
+        lease, view = self.sealed()
+        for topic in ("a", "b", "c"):
+            view.queue.send(topic, b"mine")
+        before = view.topic("a")
+        view = self.next_test(lease)
+        self.assertEqual(view.topic("a"), before)
+        self.assertEqual([values(view, topic) for topic in ("a", "b", "c")], [[], [], []])
+        view.queue.send("a", b"new")
+        self.assertEqual(view.queue.receive("a")[0].value, b"new")
+
+    def test_the_baseline_comes_back_as_it_was(self) -> None:
+        lease = self.lease(partitions=2)
+        lease.view.queue.send("orders", b"one", key="k", headers={"a": "b"})
+        lease.view.queue.send("orders", None, key="k")
+        lease.view.queue.send("untouched", b"two")
+        lease.seal()
+        before = self.facts(self.next_test(lease))
+        self.next_test(lease).queue.send("orders", b"mine", key="k")
+        view = self.next_test(lease)
+        self.assertEqual(self.facts(view), before)
+        self.assertEqual([message.value for message in view.queue.receive("orders", count=2)], [b"one", None])
+        self.assertEqual(everything(view, "untouched")[0].offset, 0)
+
+    def facts(self, view: KafkaView) -> list[Any]:
+        return [
+            (record.partition, record.key, record.value, list(record.headers), record.timestamp)
+            for record in everything(view, "orders")
+        ]
+
+    def test_a_topic_that_a_test_deleted_comes_back(self) -> None:
+        lease = self.lease()
+        lease.view.queue.send("orders", b"one")
+        lease.seal()
+        view = self.next_test(lease)
+        view.admin.delete_topics([view.topic("orders")])
+        self.assertEqual(values(self.next_test(lease), "orders"), [b"one"])
+
+    def test_a_topic_that_a_test_made_again_is_emptied(self) -> None:
+        lease, view = self.sealed()
+        view.queue.send("orders", b"1")
+        view = self.next_test(lease)  # Its end offset is 1 now, and it is empty.
+        physical = view.topic("orders")
+        view.admin.delete_topics([physical])
+        view.admin.create_topics({physical: {"num_partitions": 1}}, wait_for_metadata=True)
+        view.producer().send(physical, b"2").get(10)
+        self.assertEqual(values(self.next_test(lease), "orders"), [])
+
+    def test_topics_that_the_app_made_are_emptied(self) -> None:
+        lease, view = self.sealed()
+        names = [f"{view.prefix}by-app", "orders-by-app"]
+        self.addCleanup(self.server.delete_topics, names)
+        for name in names:
+            view.producer().send(name, b"x").get(10)
+        view = self.next_test(lease)
+        ends = self.server.end_offsets(part for name in names for part in self.server.partitions(name))
+        self.assertEqual(list(ends.values()), [1, 1])
+        starts = view.consumer().beginning_offsets([clients.package().TopicPartition(*part) for part in ends])
+        self.assertEqual(list(starts.values()), [1, 1])
+
+    def test_the_next_class_has_the_same_topics_and_none_of_the_records(self) -> None:
+        lease, view = self.sealed()
+        view.queue.send("orders", b"x")
+        view.admin.create_topics({f"{view.prefix}own": {"num_partitions": 7}}, wait_for_metadata=True)
+        first = view.topic("orders")
+        view.close()
+        lease.close()
+        lease, view = self.sealed()
+        self.assertEqual(view.topic("orders"), first)
+        self.assertEqual(values(view, "orders"), [])
+        self.assertNotIn(f"{view.prefix}own", view.admin.list_topics())
+
+    def test_two_classes_at_a_time_do_not_meet(self) -> None:
+        (one, first), (_, second) = self.sealed(), self.sealed()
+        first.queue.send("orders", b"1")
+        second.queue.send("orders", b"2")
+        self.next_test(one)
+        self.assertEqual(values(second, "orders"), [b"2"])
+
+    def test_a_group_is_another_one_in_each_test(self) -> None:
+        lease = self.lease()
+        lease.view.queue.send("orders", b"one")
+        lease.seal()
+        groups = set()
+        for _ in range(2):
+            view = self.next_test(lease)
+            groups.add(view.group("billing"))
+            consumer = view.consumer("orders", group_id="billing")
+            self.assertEqual([record.value for batch in consumer.poll(10_000).values() for record in batch], [b"one"])
+            consumer.commit()
+            view.close()
+        self.assertEqual(len(groups), 2)
+
+    def test_what_a_view_handed_out_is_closed_with_it(self) -> None:
+        _, view = self.sealed()
+        before = {thread for thread in threading.enumerate() if "kafka" in thread.name}
+        producer, consumer = view.producer(), view.consumer("orders", group_id="billing")
+        producer.send(view.topic("orders"), b"x").get(10)
+        consumer.poll(100)
+        view.close()
+        deadline = Deadline.after(5)
+        while {thread for thread in threading.enumerate() if "kafka" in thread.name} - before and not deadline.passed:
+            deadline.pause(0.01)
+        self.assertEqual({thread for thread in threading.enumerate() if "kafka" in thread.name} - before, set())
+
+    def test_a_compacted_topic_cannot_be_emptied_and_the_error_says_what_to_do(self) -> None:
+        lease, view = self.sealed()
+        name = f"{view.prefix}compacted"
+        view.admin.create_topics({name: {"num_partitions": 1, "configs": {"cleanup.policy": "compact"}}})
+        view.queue.send("compacted", b"x", key="k")
+        with self.assertRaisesRegex(ResetError, "PolicyViolation.*; records of a compacted topic cannot be deleted"):
+            self.next_test(lease)
+        self.server.delete_topics([name])
+
+    def test_transactions_work(self) -> None:
+        _, view = self.sealed()
+        topic = view.topic("orders")
+        producer = view.producer(transactional_id=f"{view.prefix}transaction")
+        producer.init_transactions()
+        for value, end in ((b"no", producer.abort_transaction), (b"yes", producer.commit_transaction)):
+            producer.begin_transaction()
+            producer.send(topic, value)
+            end()
+        consumer = view.consumer("orders", isolation_level="read_committed")
+        self.assertEqual([record.value for batch in consumer.poll(10_000).values() for record in batch], [b"yes"])
+
+
+class PrefixTest(KafkaTest):
+    def test_each_test_has_topics_of_its_own_with_offsets_from_0(self) -> None:
+        lease = self.lease(isolation="prefix", partitions=2)
+        lease.view.queue.send("orders", b"one", key="k")
+        lease.view.topic("empty")
+        lease.seal()
+        names = set()
+        for _ in range(2):
+            view = self.next_test(lease)
+            self.assertIn(f"{view.prefix}empty", view.admin.list_topics())
+            self.assertEqual(view.queue.send("new", b"x").offset, 0)
+            self.assertEqual([(record.offset, record.value) for record in everything(view, "orders")], [(0, b"one")])
+            view.queue.send("orders", b"mine", key="k")
+            names.add(view.topic("orders"))
+        self.assertEqual(len(names), 2)
+        lease.close()
+        self.assertEqual([name for name in self.server.topics() if name.startswith(lease.prefix)], [])
+
+
+class NamesTest(KafkaTest):
+    def test_an_empty_prefix_leaves_the_names_as_an_app_has_them(self) -> None:
+        lease, view = self.sealed(prefix="")
+        self.addCleanup(self.server.delete_topics, ["plain"])
+        self.assertEqual(view.topic("plain"), "plain")
+        view.producer().send("plain", b"by the app").get(10)
+        self.assertEqual(view.queue.receive("plain")[0].value, b"by the app")
+        view = self.next_test(lease)
+        self.assertEqual(values(view, "plain"), [])
+        self.assertRegex(view.group("billing"), r"^billing-\d+$")
+
+    def test_none_undoes_nothing(self) -> None:
+        lease, view = self.sealed(isolation="none")
+        self.addCleanup(self.server.delete_topics, ["kept"])
+        view.queue.send("kept", b"x")
+        view = self.next_test(lease)
+        self.assertEqual(view.queue.receive("kept")[0].value, b"x")
+        self.assertEqual((view.topic("kept"), view.group("billing")), ("kept", "billing"))
+
+
+class ExternalTest(KafkaTest):
+    """The same broker, taken for somebody else's."""
+
+    def external(self) -> KafkaServer:
+        service = Kafka()
+        spec = service.external_spec(self.server.bootstrap_servers, "TEST_KAFKA")
+        instance = ExternalEngine().start(spec, {}, Deadline.after(5), Recorder())
+        server = service.connect(instance, spec.url)
+        self.addCleanup(server.close)
+        return server
+
+    def test_only_what_we_made_is_emptied_and_deleted(self) -> None:
+        _, other = self.sealed(isolation="none")
+        self.addCleanup(self.server.delete_topics, ["theirs"])
+        other.queue.send("theirs", b"theirs")
+        other.consumer("theirs", group_id="their-group").poll(10_000)
+        other.close()
+        before = set(self.server.topics())
+        for settings in ({}, {"isolation": "prefix"}, {"prefix": ""}, {"prefix": "shop-"}):
+            with self.subTest(**settings):
+                lease = self.lease(self.external(), **settings)
+                lease.view.queue.send("orders", b"one")
+                lease.seal()
+                for _ in range(2):
+                    view = self.next_test(lease)
+                    self.assertEqual(values(view, "orders"), [b"one"])
+                    view.queue.send("orders", b"mine")
+                    view.producer().send(f"{view.prefix}extra", b"x").get(10) if view.prefix == lease.prefix else None
+                    view.consumer("orders", group_id="billing").poll(10_000)
+                    view.close()
+                lease.close()
+                left = set(self.server.topics()) - before
+                self.server.delete_topics(left)
+                # What an app made under a prefix that is not ours alone may be anybody's.
+                self.assertEqual(left, {f"{settings['prefix']}extra"} if "prefix" in settings else set())
+                self.assertEqual(values(other, "theirs"), [b"theirs"])
+                other.close()
+                groups = [group["group_id"] for group in self.server.admin.list_groups()]
+                self.assertIn("their-group", groups)
+                self.assertEqual([name for name in groups if name.startswith((lease.prefix or "billing", "itest-x"))], [])
+
+    def test_its_version_is_what_it_speaks(self) -> None:
+        self.assertRegex(self.external().version, r"^Kafka \(speaks the protocol of \d+\.\d+")
+
+    def test_one_that_cannot_be_reached_is_named_soon(self) -> None:
+        config = Config(quiet=True, kafka_bootstrap_servers="127.0.0.1:9")
+        elsewhere = Session(config, [])
+        self.addCleanup(elsewhere.close)
+        deadline = Deadline.after(60)
+        with self.assertRaises(ExternalError) as caught:
+            elsewhere.lend(Kafka())
+        self.assertIn("127.0.0.1:9", str(caught.exception))
+        self.assertIn("ITEST_KAFKA_", str(caught.exception))
+        self.assertLess(deadline.elapsed, 20)
+
+
+class EndTest(KafkaTest):
+    def test_a_broker_that_dies_delays_nothing(self) -> None:
+        server = session.lend(Kafka(), "dying")
+        assert isinstance(server, KafkaServer)
+        lease = self.lease(server)
+        lease.view.queue.send("orders", b"x")
+        lease.seal()
+        view = self.next_test(lease)
+        producer, _ = view.producer(), view.consumer("orders", group_id="billing").poll(1000)
+        producer.send(view.topic("orders"), b"x").get(10)
+        server.instance.stop()
+        deadline = Deadline.after(60)
+        with self.assertRaisesRegex(ItestError, r"sending to topic 'orders' .* on Kafka at 127\.0\.0\.1:\d+ failed"):
+            view.queue.send("orders", b"x")
+        print("send", deadline.elapsed)
+        with self.assertRaises(ItestError):
+            view.queue.receive("orders", timeout=0.5)
+        print("receive", deadline.elapsed)
+        producer.send(view.topic("orders"), b"never")
+        view.close()
+        print("view close", deadline.elapsed)
+        with self.assertRaisesRegex(ResetError, "back to the class's baseline before tests.OrderTest.test_order: "):
+            self.next_test(lease)
+        print("reset", deadline.elapsed)
+        lease.close()
+        print("lease close", deadline.elapsed)
+        session.take_back(server)
+        print("server close", deadline.elapsed)
+        self.assertLess(deadline.elapsed, 60)
+
+    def test_there_is_no_view_outside_of_a_test_case(self) -> None:
+        class Plain:
+            kafka = Kafka()
+
+        with self.assertRaises(NotStarted):
+            Plain().kafka  # noqa: B018

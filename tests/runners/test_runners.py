@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The suites of tests/samples pass under each runner, on each Python and on both engines, and leave nothing behind."""
+
+from __future__ import annotations
+
+import sys
+import unittest
+from importlib.util import find_spec
+from pathlib import Path
+
+from itest import Kafka, Postgres, Redis
+from tests.runners.interpreters import interpreter
+from tests.runners.pairs import two_at_a_time
+from tests.runners.samples import SampleTestCase
+
+DJANGO = str(Path(__file__).with_name("django_runner.py"))
+
+
+class _Runners(SampleTestCase):
+    """The same suite by each runner. Subclasses say which suite, and on which engine."""
+
+    suite = "pair"
+    count = 10
+    services = (Postgres(), Redis())
+
+    def run_by(self, package: str, *command: str) -> None:
+        if not find_spec(package):
+            self.skipTest(f"the package {package!r} is not installed")
+        self.needs(*self.services)
+        self.assertPassed(self.sample(self.suite, *command), self.count)
+
+    def test_unittest(self) -> None:
+        self.run_by("unittest", "-W", "error", "-m", "unittest", "-v")
+
+    def test_unittest_by_names(self) -> None:
+        names = [path.stem for path in sorted((self.directory()).glob("test_*.py"))]
+        self.run_by("unittest", "-W", "error", "-m", "unittest", *names)
+
+    def test_pytest(self) -> None:
+        self.run_by("pytest", "-m", "pytest", "-W", "error")
+
+    def test_xdist(self) -> None:
+        self.run_by("xdist", "-m", "pytest", "-n", "2")
+
+    def test_unittest_parallel_by_module(self) -> None:
+        self.run_by("unittest_parallel", "-m", "unittest_parallel", "-j", "2", "--level", "module")
+
+    def test_unittest_parallel_by_class(self) -> None:
+        self.run_by("unittest_parallel", "-m", "unittest_parallel", "-j", "2", "--level", "class")
+
+    def test_unittest_parallel_by_test(self) -> None:
+        self.run_by("unittest_parallel", "-m", "unittest_parallel", "-j", "2", "--level", "test")
+
+    def test_nose2(self) -> None:
+        self.run_by("nose2", "-m", "nose2", "-v")
+
+    def test_django(self) -> None:
+        self.run_by("django", DJANGO, "1")
+
+    def test_django_parallel(self) -> None:
+        self.run_by("django", DJANGO, "2")
+
+
+@two_at_a_time
+class RunnersOnProcessesTest(_Runners):
+    """PostgreSQL and Redis as local processes, by every runner."""
+
+
+@two_at_a_time
+class RunnersOnDockerTest(_Runners):
+    """PostgreSQL and Redis in containers, by every runner."""
+
+    engine = "docker"
+
+
+@two_at_a_time
+class AllServicesTest(_Runners):
+    """PostgreSQL, Redis and Kafka as local processes, by every runner."""
+
+    suite = "orders"
+    count = 5
+    services = (Postgres(), Redis(), Kafka())
+
+
+class _Pythons(SampleTestCase):
+    """The first suite of the README with `python -W error -m unittest`."""
+
+    def run_on(self, version: str) -> None:
+        self.needs(Postgres(), Redis(), Kafka())
+        outcome = self.sample("orders", interpreter(version), "-W", "error", "-m", "unittest", "-v")
+        self.assertPassed(outcome, 5)
+        self.assertEqual(len(outcome.announced), 3, outcome.output)
+
+    def test_python_3_11(self) -> None:
+        self.run_on("3.11")
+
+    def test_python_3_12(self) -> None:
+        self.run_on("3.12")
+
+    def test_python_3_13(self) -> None:
+        self.run_on("3.13")
+
+
+@two_at_a_time
+class PythonsOnProcessesTest(_Pythons):
+    """All three services as local processes."""
+
+
+@two_at_a_time
+class PythonsOnDockerTest(_Pythons):
+    """All three services in containers."""
+
+    engine = "docker"
+
+
+@two_at_a_time
+class DjangoTestCaseTest(SampleTestCase):
+    """Services beside django.test.SimpleTestCase."""
+
+    def run_django(self, engine: str, processes: int) -> None:
+        if not find_spec("django"):
+            self.skipTest("the package 'django' is not installed")
+        self.engine = engine
+        self.needs(Postgres(), Redis())
+        self.assertPassed(self.sample("django_case", DJANGO, str(processes)), 5)
+
+    def test_on_processes(self) -> None:
+        self.run_django("process", 1)
+
+    def test_on_processes_in_parallel(self) -> None:
+        self.run_django("process", 2)
+
+    def test_on_docker(self) -> None:
+        self.run_django("docker", 1)
+
+    def test_on_docker_in_parallel(self) -> None:
+        self.run_django("docker", 2)
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main())
