@@ -99,7 +99,11 @@ class InstanceDied(StartError):
 
 
 class StartTimeout(StartError, TimeoutError):
-    """The service did not become ready within its startup_timeout."""
+    """The service did not become ready within its startup_timeout. `reason` is the last one it gave."""
+
+    def __init__(self, message: str, *, service: str = "", seconds: float = 0.0, reason: str = "") -> None:
+        super().__init__(message, service=service, seconds=seconds)
+        self.reason = reason
 
 
 class ExternalError(ItestError):

@@ -54,7 +54,7 @@ _VERB = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
 _TRANSACTION_VERBS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"}
 _INLINE = re.compile(r"\bfrom\s+stdin\b|^\\", re.IGNORECASE | re.MULTILINE)
 _COPY = re.compile(r"\bfrom\s+stdin\b", re.IGNORECASE)
-_OWN_TRANSACTION = re.compile(r"^\s*(?:begin|start\s+transaction|commit|rollback)\b[^;]*;", re.IGNORECASE | re.MULTILINE)
+_OWN_TRANSACTION = re.compile(r"^\s*(?:begin|start|commit|rollback)\b[^;]*;", re.IGNORECASE | re.MULTILINE)
 _NO_TRANSACTION = "25001"
 """`active_sql_transaction`: this statement, CREATE INDEX CONCURRENTLY or VACUUM, wants no transaction around it."""
 

@@ -50,6 +50,8 @@ class Service(ABC, Generic[V]):
     """Its name as its makers write it: `PostgreSQL`."""
     isolations: ClassVar[tuple[str, ...]]
     """The kinds of isolation it supports, the default first."""
+    external_setting: ClassVar[str] = ""
+    """The setting that holds the URL of an external server; empty for a service that has none."""
 
     isolation: str = ""
     """How a test's data is undone; empty for the service's default."""
@@ -88,10 +90,6 @@ class Service(ABC, Generic[V]):
     @abstractmethod
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         """The running server that a URL from the variable `source` names. Raises ConfigError for a wrong URL."""
-
-    @abstractmethod
-    def external_url(self, config: Config) -> str:
-        """The URL in the settings that stands for this service; empty when there is none."""
 
     @abstractmethod
     def address(self, instance: Instance, secret: str) -> str:

@@ -171,8 +171,8 @@ class Session:
                 spec = service.external_spec(url, service.external)
                 naming.url_password(url)  # From here on masked; those of the settings are since they were read.
                 return spec
-        elif url := service.external_url(self.config):
-            return service.external_spec(url, f"ITEST_{service.kind.upper()}_*")
+        elif service.external_setting and (url := getattr(self.config, service.external_setting)):
+            return service.external_spec(url, f"ITEST_{service.external_setting.upper()}")
         engines = self._usable_engines()
         reasons = dict(self._reasons)
         for engine in engines:
@@ -268,7 +268,7 @@ class Session:
         except Exception as error:
             raise ExternalError(
                 f"the external {service.title} at {instance}, named by {spec.source}, cannot be used: "
-                f"{naming.shorten(naming.mask(str(error)), 400)} (tried for {deadline.elapsed:.1f} s; "
+                f"{naming.shorten(naming.mask(getattr(error, 'reason', str(error))), 400)} (tried for {deadline.elapsed:.1f} s; "
                 f"is it running, and are host, port, user and password right?)"
             ) from None
 

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import unittest
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from itest import naming, trace, wait
@@ -136,8 +136,11 @@ class MemoryInstance:
 
 @contextlib.contextmanager
 def session(*engines: Engine, clock: Clock = SYSTEM, **settings: Any) -> Iterator[sessions.Session]:
-    """Within the `with`, tests of this process run on these engines and settings; the session is closed after it."""
-    config = Config(**{"quiet": True, **settings}) if engines else load()
+    """Within the `with`, tests of this process run on these engines and settings; the session is closed after it.
+
+    Without engines, the usual ones are used and the settings are added to those of files and environment.
+    """
+    config = Config(**{"quiet": True, **settings}) if engines else replace(load(), **settings)
     ours = sessions.Session(config, engines or None, clock)
     before = sessions.install(ours)
     try:
@@ -175,9 +178,6 @@ class MemoryService(Service["MemoryView"]):
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
         raise NotImplementedError
-
-    def external_url(self, config: Config) -> str:
-        return ""
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         return ExternalSpec(url, {"memory": ("127.0.0.1", 1)}, source)

@@ -125,6 +125,7 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
                     f"Last reason: {reason}. If it only needs longer, raise startup_timeout.",
                     service=subject,
                     seconds=deadline.elapsed,
+                    reason=reason,
                 ),
             )
         deadline.pause(pause)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from itest import ItestError, Unavailable
 from itest import config as settings
@@ -67,13 +68,12 @@ class SampleTestCase(unittest.TestCase):
         name: str,
         *command: str,
         timeout: float = TIMEOUT,
-        environment: Mapping[str, str] | None = None,
-        **variables: str,
+        environment: Mapping[str, str | None] | None = None,
     ) -> Outcome:
         """Run a command in a copy of a sample's directory; by default `python -W error -m unittest -v`.
 
-        The command is arguments for this Python, or a whole command that starts with a Python's path. `variables` are
-        added to the environment.
+        The command is arguments for this Python, or a whole command that starts with a Python's path. `environment`
+        adds variables, or takes them away (None).
         """
         arguments = list(command or ("-W", "error", "-m", "unittest", "-v"))
         if not os.access(arguments[0], os.X_OK):
@@ -82,7 +82,7 @@ class SampleTestCase(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix="sample-") as place:
             directory = Path(place, name)
             shutil.copytree(SAMPLES / name, directory, ignore=shutil.ignore_patterns("__pycache__"))
-            outcome = _run(arguments, directory, environment or self.environment(**variables), timeout)
+            outcome = _run(arguments, directory, self._environment(environment or {}), timeout)
         try:
             before.check()
         except AssertionError as error:
@@ -90,38 +90,44 @@ class SampleTestCase(unittest.TestCase):
             raise
         return outcome
 
-    def environment(self, **changes: str) -> dict[str, str]:
-        """The environment of a suite: few variables, this tree's itest, and skipping is an error."""
-        environment = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)}
-        environment.update(LC_ALL="C.UTF-8", PYTHONPATH=str(ROOT), ITEST_ENGINE=self.engine, ITEST_REQUIRE="1")
-        return {**environment, **changes}
-
     def assertPassed(self, outcome: Outcome, tests: int) -> None:
         """All of so many tests passed, and none was skipped."""
         self.assertEqual(outcome.code, 0, outcome.output)
         self.assertEqual(outcome.tests, tests, outcome.output)
         self.assertNotIn("skipped", outcome.output)
 
-    def needs(self, *services: Service) -> None:
+    def needs(self, *services: Service[Any]) -> None:
         """Skip if this engine cannot run these services here; fail instead where skipping is an error."""
-        if reason := self.engine_problem() or self.service_problem(services):
+        if reason := self._problem(services):
             if settings.load().required:
                 self.fail(reason)
             self.skipTest(reason)
 
-    def engine_problem(self) -> str:
-        return _docker_problem() if self.engine == "docker" else ""
+    def _environment(self, changes: Mapping[str, str | None]) -> dict[str, str]:
+        """The environment of a suite: few variables, this tree's itest, and skipping is an error."""
+        environment: dict[str, str | None] = {
+            name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)
+        }
+        environment.update(LC_ALL="C.UTF-8", PYTHONPATH=str(ROOT), ITEST_ENGINE=self.engine, ITEST_REQUIRE="1")
+        environment.update(changes)
+        return {name: value for name, value in environment.items() if value is not None}
 
-    def service_problem(self, services: Sequence[Service]) -> str:
-        """Why local processes cannot run one of them. Docker runs all, if it runs."""
+    def _problem(self, services: Sequence[Service[Any]]) -> str:
         if self.engine == "docker":
-            return ""
+            return _docker_problem()  # It runs all of them, if it runs.
         for service in services:
             try:
                 service.process("secret", settings.load())
             except Unavailable as error:
                 return str(error)
         return ""
+
+
+# Base of mixins that hold tests for several classes: of a TestCase unittest would run them in the mixin as well.
+if TYPE_CHECKING:
+    Base = SampleTestCase
+else:
+    Base = object
 
 
 @cache

@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import signal
-import sys
 
 from itest import Postgres, Redis
 from tests.runners.pairs import two_at_a_time
-from tests.runners.samples import Outcome, SampleTestCase
+from tests.runners.samples import Base, Outcome, SampleTestCase
 
 
-class _Endings(SampleTestCase):
+class _Endings(Base):
     def end(self, test: str, number: signal.Signals = signal.SIGINT, delay: float = 0.0) -> Outcome:
         self.needs(Postgres(), Redis())
         command = ("-W", "error", "-m", "unittest", "-v", f"test_endings.{test}")
-        return self.sample("endings", *command, timeout=30.0, SIGNAL=number.name, DELAY=str(delay))
+        return self.sample("endings", *command, timeout=30.0, environment={"SIGNAL": number.name, "DELAY": str(delay)})
 
     def assertInterrupted(self, outcome: Outcome) -> None:
         # Python forgets that it should end by the signal when a thread compiles code meanwhile: then it exits with 1.
@@ -71,15 +70,12 @@ class _Endings(SampleTestCase):
 
 
 @two_at_a_time
-class EndingsOnProcessesTest(_Endings):
+class EndingsOnProcessesTest(_Endings, SampleTestCase):
     """On local processes."""
 
 
 @two_at_a_time
-class EndingsOnDockerTest(_Endings):
+class EndingsOnDockerTest(_Endings, SampleTestCase):
     """In containers."""
 
     engine = "docker"
-
-
-assert sys.platform != "win32", "these tests send signals"

@@ -3,25 +3,25 @@
 
 from __future__ import annotations
 
-import sys
-import unittest
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from itest import Kafka, Postgres, Redis
+from itest.service import Service
 from tests.runners.interpreters import interpreter
 from tests.runners.pairs import two_at_a_time
-from tests.runners.samples import SampleTestCase
+from tests.runners.samples import SAMPLES, Base, SampleTestCase
 
 DJANGO = str(Path(__file__).with_name("django_runner.py"))
 
 
-class _Runners(SampleTestCase):
+class _Runners(Base):
     """The same suite by each runner. Subclasses say which suite, and on which engine."""
 
     suite = "pair"
     count = 10
-    services = (Postgres(), Redis())
+    services: tuple[Service[Any], ...] = (Postgres(), Redis())
 
     def run_by(self, package: str, *command: str) -> None:
         if not find_spec(package):
@@ -33,7 +33,7 @@ class _Runners(SampleTestCase):
         self.run_by("unittest", "-W", "error", "-m", "unittest", "-v")
 
     def test_unittest_by_names(self) -> None:
-        names = [path.stem for path in sorted((self.directory()).glob("test_*.py"))]
+        names = [path.stem for path in sorted((SAMPLES / self.suite).glob("test_*.py"))]
         self.run_by("unittest", "-W", "error", "-m", "unittest", *names)
 
     def test_pytest(self) -> None:
@@ -62,19 +62,19 @@ class _Runners(SampleTestCase):
 
 
 @two_at_a_time
-class RunnersOnProcessesTest(_Runners):
+class RunnersOnProcessesTest(_Runners, SampleTestCase):
     """PostgreSQL and Redis as local processes, by every runner."""
 
 
 @two_at_a_time
-class RunnersOnDockerTest(_Runners):
+class RunnersOnDockerTest(_Runners, SampleTestCase):
     """PostgreSQL and Redis in containers, by every runner."""
 
     engine = "docker"
 
 
 @two_at_a_time
-class AllServicesTest(_Runners):
+class AllServicesTest(_Runners, SampleTestCase):
     """PostgreSQL, Redis and Kafka as local processes, by every runner."""
 
     suite = "orders"
@@ -82,7 +82,7 @@ class AllServicesTest(_Runners):
     services = (Postgres(), Redis(), Kafka())
 
 
-class _Pythons(SampleTestCase):
+class _Pythons(Base):
     """The first suite of the README with `python -W error -m unittest`."""
 
     def run_on(self, version: str) -> None:
@@ -102,12 +102,12 @@ class _Pythons(SampleTestCase):
 
 
 @two_at_a_time
-class PythonsOnProcessesTest(_Pythons):
+class PythonsOnProcessesTest(_Pythons, SampleTestCase):
     """All three services as local processes."""
 
 
 @two_at_a_time
-class PythonsOnDockerTest(_Pythons):
+class PythonsOnDockerTest(_Pythons, SampleTestCase):
     """All three services in containers."""
 
     engine = "docker"
@@ -135,7 +135,3 @@ class DjangoTestCaseTest(SampleTestCase):
 
     def test_on_docker_in_parallel(self) -> None:
         self.run_django("docker", 2)
-
-
-if __name__ == "__main__":
-    sys.exit(unittest.main())

@@ -92,7 +92,7 @@ class PullTest(FakeDockerTest):
             self.server.requests("POST")[:2],
             ["POST /images/create?fromImage=ghcr.io%2Facme%2Fweb&tag=2", self.server.requests("POST /containers")[0]],
         )
-        self.assertEqual([(span.name, span.subject) for span in self.trace.spans], [("pull", "ghcr.io/acme/web:2")])
+        self.assertEqual([(span.name, span.subject) for span in self.trace.spans], [("pull", "web")])
         self.assertEqual(self.stderr.getvalue(), "")
 
     def test_no_tag_means_latest(self) -> None:

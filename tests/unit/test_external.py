@@ -96,8 +96,8 @@ class UnusableTest(unittest.TestCase):
         error = self.lend(Redis(), redis_url=f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
         self.assertRegex(
             str(error),
-            rf"^the external Redis at 127\.0\.0\.1:{port}, named by ITEST_REDIS_\*, cannot be used: .*"
-            r"Last reason: ConnectionError: Error \d+ connecting to .*Connection refused.*"
+            rf"^the external Redis at 127\.0\.0\.1:{port}, named by ITEST_REDIS_URL, cannot be used: "
+            r"ConnectionError: Error \d+ connecting to .*Connection refused.*"
             r"\(tried for 10\.0 s; is it running, and are host, port, user and password right\?\)$",
         )
         self.assertEqual((self.clock.now, EXTERNAL_TIMEOUT), (10, 10))
@@ -107,8 +107,8 @@ class UnusableTest(unittest.TestCase):
         error = self.lend(Postgres(startup_timeout=2.0), postgres_url=f"postgresql://ann:{PASSWORD}@127.0.0.1:{port}/x")
         self.assertRegex(
             str(error),
-            rf"^the external PostgreSQL at 127\.0\.0\.1:{port}, named by ITEST_POSTGRES_\*, cannot be used: .*"
-            r"Last reason: OperationalError: .*Connection refused.*\(tried for 2\.0 s; ",
+            rf"^the external PostgreSQL at 127\.0\.0\.1:{port}, named by ITEST_POSTGRES_URL, cannot be used: "
+            r"OperationalError: .*Connection refused.*\(tried for 2\.0 s; ",
         )
 
     def test_a_wrong_password_of_redis_ends_the_wait_at_once(self) -> None:
@@ -117,7 +117,7 @@ class UnusableTest(unittest.TestCase):
             error = self.lend(Redis(), redis_url=f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
         self.assertEqual(
             str(error),
-            f"the external Redis at 127.0.0.1:{port}, named by ITEST_REDIS_*, cannot be used: the password is wrong: "
+            f"the external Redis at 127.0.0.1:{port}, named by ITEST_REDIS_URL, cannot be used: the password is wrong: "
             "invalid username-password pair, not *** (tried for 0.0 s; "
             "is it running, and are host, port, user and password right?)",
         )
@@ -170,7 +170,7 @@ class WrongUrlTest(unittest.TestCase):
     def test_it_is_an_error_of_the_class_even_where_skipping_is_allowed(self) -> None:
         with (
             testing.session(MemoryEngine(), redis_url=f"http://:{PASSWORD}@db") as session,
-            self.assertRaisesRegex(ConfigError, r"^ITEST_REDIS_\* is no URL of a Redis server: "),
+            self.assertRaisesRegex(ConfigError, r"^ITEST_REDIS_URL is no URL of a Redis server: "),
         ):
             session.lend(Redis())
 
@@ -257,4 +257,4 @@ class EngineTest(unittest.TestCase):
 
     def test_settings_have_the_url_of_each_service(self) -> None:
         config = Config(redis_url="redis://a", postgres_url="postgresql://b")
-        self.assertEqual((Redis().external_url(config), Postgres().external_url(config)), ("redis://a", "postgresql://b"))
+        self.assertEqual((getattr(config, Redis.external_setting), getattr(config, Postgres.external_setting)), ("redis://a", "postgresql://b"))

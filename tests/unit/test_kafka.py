@@ -26,7 +26,7 @@ from itest.errors import ConfigError, DeclarationError, ItestError, MissingPacka
 from itest.lock import locked
 from itest.services.kafka import KafkaServer, Message, clients, jars, recipes
 from itest.services.kafka.queue import Queue, decode, encode
-from itest.services.kafka.server import Partition
+from itest.services.kafka.topics import Partition
 from itest.spec import ContainerSpec, fill
 from itest.testing import ManualClock, MemoryEngine
 from itest.trace import Recorder
@@ -422,12 +422,12 @@ class QueueTest(unittest.TestCase):
             for offset, value in enumerate(values)
         ]
         server = mock.Mock()
-        server.partitions = lambda name: [Partition(name, 0)]
-        server.marks = {}
+        server.topics.partitions = lambda name: [Partition(name, 0)]
+        server.topics.marks = {}
         server.consuming = threading.Lock()
         server.doing = lambda what: contextlib.nullcontext()
         server.assigned = lambda starts: FakeConsumer(*([records] if records else []))
-        server.end_offsets = lambda starts: dict.fromkeys(starts, len(values))
+        server.topics.end_offsets = lambda starts: dict.fromkeys(starts, len(values))
         return Queue(server, "bytes", lambda name: f"itest-1-{name}")
 
     def test_too_few_messages_fail_the_test_and_say_all_there_is_to_say(self) -> None:

@@ -89,7 +89,7 @@ class MistakesTest(unittest.TestCase):
         def make() -> None:
             type("T", (ContainerTestCase,), {"cache": Redis(isolation="rollback")})
 
-        self.assertRefused("T.cache: unknown isolation 'rollback'; Redis supports 'database', 'none'", make)
+        self.assertRefused("T.cache: unknown isolation 'rollback'; Redis supports 'database', 'prefix', 'none'", make)
 
     def test_an_unknown_scope(self) -> None:
         self.assertRefused(

@@ -5,7 +5,8 @@
     recipes.py   as a container and as a process
     jars.py      where a process's Java and jars come from
     clients.py   kafka-python: how its clients are made, and the check that a broker answers
-    server.py    a running broker: its clients, its prefixes, its topics
+    server.py    a running broker: its clients and its prefixes
+    topics.py    which topics there are, and what the last reset left in them
     lease.py     the topics of a class, brought back to their baseline before each test
     view.py      what a test gets
     queue.py     send and receive
@@ -45,6 +46,7 @@ class Kafka(Service["KafkaView"]):
     kind: ClassVar[str] = "kafka"
     title: ClassVar[str] = "Kafka"
     isolations: ClassVar[tuple[str, ...]] = ("records", "prefix", "none")
+    external_setting: ClassVar[str] = "kafka_bootstrap_servers"
 
     image: str = recipes.IMAGE
     codec: str = "bytes"
@@ -75,9 +77,6 @@ class Kafka(Service["KafkaView"]):
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
         return recipes.process(self.image, self.env, config)
-
-    def external_url(self, config: Config) -> str:
-        return config.kafka_bootstrap_servers
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         servers = clients.split(url)

@@ -17,7 +17,8 @@ from itest.clock import Deadline
 from itest.errors import ItestError, ResetError
 from itest.service import Lease
 from itest.services.kafka import clients
-from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer, Mark, Partition, Topic
+from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
+from itest.services.kafka.topics import Mark, Partition, Topic
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class KafkaLease(Lease["KafkaView"]):
         self._created: set[str] = set()
         self._groups: set[str] = set()
         self._topics: dict[str, int] = {}
-        self._records: list[Record] = []
+        self._baseline: dict[Partition, list[Record]] = {}
         if self._isolation == "none":
             self.prefix = service.prefix or ""
         else:
@@ -82,8 +83,8 @@ class KafkaLease(Lease["KafkaView"]):
                 f"{_NAME_LIMIT - len(prefix)} characters here"
             )
         # Whoever may only read must not be asked to create what is there.
-        if not (self._isolation == "none" and self._server.exists(physical)):
-            self._created |= self._server.ensure([physical], self._service.partitions)
+        if not (self._isolation == "none" and self._server.topics.exists(physical)):
+            self._created |= self._server.topics.ensure([physical], self._service.partitions)
         return physical
 
     def group(self, prefix: str, number: int, name: str) -> str:
@@ -102,11 +103,11 @@ class KafkaLease(Lease["KafkaView"]):
             return
         with _resetting("reading the class's baseline"):
             topics = self._mine()
-            ends = self._server.end_offsets(_partitions(topics))
+            ends = self._server.topics.end_offsets(_partitions(topics))
             marks = {partition: self._mark(partition, topics, end) for partition, end in ends.items()}
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
-            self._records = self._read({partition: mark for partition, mark in marks.items() if mark.end > mark.start})
-            self._server.marks.update(marks)
+            self._baseline = self._read({partition: mark for partition, mark in marks.items() if mark.end > mark.start})
+            self._server.topics.marks.update(marks)
 
     def reset(self, test: str) -> KafkaView:
         number = next(self._server.numbers)
@@ -126,11 +127,11 @@ class KafkaLease(Lease["KafkaView"]):
             if not self._server.owned:
                 self._leave_nothing()
             elif self._isolation == "records" and not self._fixed:
-                extra = [name for name in self._mine() if not self._server.created(name)]
-                self._server.delete_topics(name for name in extra if name.startswith(self.prefix))
+                extra = [name for name in self._mine() if not self._server.topics.created(name)]
+                self._server.topics.delete(name for name in extra if name.startswith(self.prefix))
                 kind = self._kind
             elif self._isolation == "prefix":
-                self._server.delete_topics(name for name in self._server.topics() if name.startswith(self.prefix))
+                self._server.topics.delete(name for name in self._server.topics.all() if name.startswith(self.prefix))
         except ItestError as error:
             if self._server.instance.state().running:
                 trace.say(f"could not tidy up after a class: {error}")
@@ -143,14 +144,14 @@ class KafkaLease(Lease["KafkaView"]):
         ours = None if self._fixed else self.prefix
         names = set(self._created)
         if ours:
-            names.update(name for name in self._server.topics() if name.startswith(ours))
-        self._server.delete_topics(names)
+            names.update(name for name in self._server.topics.all() if name.startswith(ours))
+        self._server.topics.delete(names)
         if self._groups or ours:
             self._server.delete_groups(lambda name: name in self._groups or bool(ours and name.startswith(ours)))
 
     def _mine(self) -> dict[str, Topic]:
         """The topics that this class may empty."""
-        return {name: topic for name, topic in self._server.topics().items() if self._is_mine(name)}
+        return {name: topic for name, topic in self._server.topics.all().items() if self._is_mine(name)}
 
     def _is_mine(self, name: str) -> bool:
         if not self._server.owned:
@@ -161,7 +162,7 @@ class KafkaLease(Lease["KafkaView"]):
         return name.startswith(self.prefix) if self._fixed else self._server.alone
 
     def _mark(self, partition: Partition, topics: dict[str, Topic], end: int) -> Mark:
-        known = self._server.marks.get(partition)
+        known = self._server.topics.marks.get(partition)
         id = topics[partition.topic].id
         return Mark(id, known.start if known and known.id == id else 0, end)
 
@@ -171,23 +172,22 @@ class KafkaLease(Lease["KafkaView"]):
         topics = self._mine()
         if gone := self._topics.keys() - topics.keys():
             for name in gone:
-                self._created |= server.ensure([name], self._topics[name])
+                self._created |= server.topics.ensure([name], self._topics[name])
             topics = self._mine()
-        ends = server.end_offsets(_partitions(topics))
+        ends = server.topics.end_offsets(_partitions(topics))
         dirty = {}
         for partition, end in ends.items():
             topic = topics[partition.topic]
-            # By the topic's id too: one that was deleted and created again starts at 0 and may have come as far.
-            mark = server.marks.get(partition) or Mark(topic.id, 0, 0)
-            if (mark.id, mark.end) != (topic.id, end) or (end == 0 and self._has_baseline(partition)):
+            mark = server.topics.marks.get(partition) or Mark(topic.id, 0, 0)
+            # By the topic's id too: one that was deleted and created again starts at 0 and may have come as far. And
+            # what is there must be this class's baseline, not that of one that had the topic before.
+            is_as_left = (mark.id, mark.end) == (topic.id, end)
+            if not is_as_left or (mark.end > mark.start) != (partition in self._baseline):
                 dirty[partition] = topic.leaders[partition.partition]
         if dirty:
-            for partition, start in server.delete_records(dirty).items():
-                server.marks[partition] = Mark(topics[partition.topic].id, start, start)
-            self._write([record for record in self._records if record.partition in dirty])
-
-    def _has_baseline(self, partition: Partition) -> bool:
-        return any(record.partition == partition for record in self._records)
+            for partition, start in server.topics.delete_records(dirty).items():
+                server.topics.marks[partition] = Mark(topics[partition.topic].id, start, start)
+            self._write(record for partition in dirty for record in self._baseline.get(partition, ()))
 
     def _renew(self, prefix: str) -> None:
         """The baseline under a new prefix."""
@@ -195,7 +195,7 @@ class KafkaLease(Lease["KafkaView"]):
         for name, count in self._topics.items():
             by_count.setdefault(count, []).append(self._renamed(name, prefix))
         for count, names in by_count.items():
-            self._created |= self._server.ensure(names, count)
+            self._created |= self._server.topics.ensure(names, count)
         self._write(
             Record(
                 Partition(self._renamed(record.partition.topic, prefix), record.partition.partition),
@@ -204,7 +204,8 @@ class KafkaLease(Lease["KafkaView"]):
                 record.headers,
                 record.timestamp,
             )
-            for record in self._records
+            for records in self._baseline.values()
+            for record in records
         )
 
     def _renamed(self, name: str, prefix: str) -> str:
@@ -225,14 +226,15 @@ class KafkaLease(Lease["KafkaView"]):
                 sent.append((record, future))
             for record, future in sent:
                 end = future.get(timeout=ACK_WAIT).offset + 1
-                if mark := self._server.marks.get(record.partition):
-                    self._server.marks[record.partition] = Mark(mark.id, mark.start, end)
+                if mark := self._server.topics.marks.get(record.partition):
+                    self._server.topics.marks[record.partition] = Mark(mark.id, mark.start, end)
 
-    def _read(self, marks: dict[Partition, Mark]) -> list[Record]:
+    def _read(self, marks: dict[Partition, Mark]) -> dict[Partition, list[Record]]:
         """The records of partitions, from each mark's start to its end."""
+        found: dict[Partition, list[Record]] = {}
         if not marks:
-            return []
-        server, found = self._server, []
+            return found
+        server = self._server
         make = clients.package().TopicPartition
         deadline = Deadline.after(BASELINE_WAIT)
         with server.consuming, server.doing("reading the baseline"):
@@ -240,17 +242,11 @@ class KafkaLease(Lease["KafkaView"]):
             while any(consumer.position(make(*partition)) < mark.end for partition, mark in marks.items()):
                 if deadline.passed:
                     raise ItestError(f"the baseline's records on {server} could not be read within {BASELINE_WAIT:g} s")
-                for batch in consumer.poll(timeout_ms=100).values():
-                    found += [
-                        Record(
-                            Partition(item.topic, item.partition),
-                            item.key,
-                            item.value,
-                            tuple(item.headers),
-                            item.timestamp,
-                        )
-                        for item in batch
-                    ]
+                for where, batch in consumer.poll(timeout_ms=100).items():
+                    partition = Partition(*where)
+                    found.setdefault(partition, []).extend(
+                        Record(partition, item.key, item.value, tuple(item.headers), item.timestamp) for item in batch
+                    )
         return found
 
 

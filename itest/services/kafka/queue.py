@@ -11,7 +11,8 @@ from typing import Any
 from itest import naming
 from itest.clock import Deadline
 from itest.errors import ItestError, ReceiveTimeout
-from itest.services.kafka.server import ACK_WAIT, KafkaServer, Partition
+from itest.services.kafka.server import ACK_WAIT, KafkaServer
+from itest.services.kafka.topics import Partition
 
 CODECS = ("bytes", "text", "json")
 
@@ -75,7 +76,7 @@ class Queue:
         if count < 1:
             raise ValueError(f"count={count}: at least 1 message can be waited for")
         physical = self.topic(topic)
-        starts = {partition: self._start(partition) for partition in self._server.partitions(physical)}
+        starts = {partition: self._start(partition) for partition in self._server.topics.partitions(physical)}
         messages: list[Message] = []
         ends = dict(starts)
         deadline = Deadline.after(timeout)
@@ -94,7 +95,7 @@ class Queue:
         return messages
 
     def _start(self, partition: Partition) -> int:
-        mark = self._server.marks.get(partition)
+        mark = self._server.topics.marks.get(partition)
         return self._positions.get(partition, mark.start if mark else 0)
 
     def _too_few(
@@ -107,7 +108,7 @@ class Queue:
         starts: Mapping[Partition, int],
     ) -> ReceiveTimeout:
         try:
-            ends = self._server.end_offsets(starts)
+            ends = self._server.topics.end_offsets(starts)
             places = ", ".join(
                 f"partition {partition.partition} was read from offset {start} and ends at {ends[partition]}"
                 for partition, start in starts.items()

@@ -70,7 +70,7 @@ class KafkaView(View):
     def producer(self, **kwargs: Any) -> Any:
         """A new `kafka.KafkaProducer`, with its keyword arguments. It takes physical names: `topic(name)`."""
         client = clients.make("KafkaProducer", self.bootstrap_servers, **kwargs)
-        return self._closing(client, lambda: client.close(timeout=clients.CLOSE_TIMEOUT))
+        return self._closing(client, lambda: clients.close_producer(client, clients.CLOSE_TIMEOUT))
 
     def consumer(self, *topics: str, **kwargs: Any) -> Any:
         """A new `kafka.KafkaConsumer`, with its keyword arguments, on topics of this test.

@@ -53,6 +53,7 @@ class Postgres(Service[PostgresView]):
     kind: ClassVar[str] = "postgres"
     title: ClassVar[str] = "PostgreSQL"
     isolations: ClassVar[tuple[str, ...]] = ("database", "none")
+    external_setting: ClassVar[str] = "postgres_url"
 
     image: str = IMAGE
     migrations: Any = None
@@ -114,9 +115,6 @@ class Postgres(Service[PostgresView]):
     def _options(self, extra: Mapping[str, str] | None = None) -> list[str]:
         settings = {**SETTINGS, **(extra or {}), **self.settings}
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-
-    def external_url(self, config: Config) -> str:
-        return config.postgres_url
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         try:

@@ -46,8 +46,11 @@ class Recycler:
         self._own = server.connection(name, "itest reset")
         with self._own.cursor() as cursor:
             cursor.execute(OWN_SETTINGS)
-            cursor.execute("SELECT oid FROM pg_database WHERE datname = current_database()")
-            [self._oid] = cursor.fetchone()
+            cursor.execute(
+                "SELECT oid, current_setting('max_prepared_transactions') <> '0' "
+                "FROM pg_database WHERE datname = current_database()"
+            )
+            self._oid, self._may_prepare = cursor.fetchone()
             self._snapshot = server.snapshot(pristine, cursor)
         self._look = (
             "SELECT pg_current_wal_insert_lsn()::text, "
@@ -73,6 +76,8 @@ class Recycler:
             [(position, _, _)] = self._ask(self._look)
         if position == self._position:
             return True
+        if self._may_prepare and self._ask(f"SELECT 1 FROM pg_prepared_xact() WHERE dbid = {self._oid}"):
+            return False  # It outlives its session; dropping the database rolls it back.
         changed = self._changed(position)
         if changed is None:
             return False

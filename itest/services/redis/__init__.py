@@ -52,6 +52,7 @@ class Redis(Service["RedisView"]):
     kind: ClassVar[str] = "redis"
     title: ClassVar[str] = "Redis"
     isolations: ClassVar[tuple[str, ...]] = ("database", "prefix", "none")
+    external_setting: ClassVar[str] = "redis_url"
 
     image: str = IMAGE
     decode_responses: bool = False
@@ -82,9 +83,6 @@ class Redis(Service["RedisView"]):
         for name, value in {**settings, **(self.settings or {})}.items():
             yield f"--{name}"
             yield value
-
-    def external_url(self, config: Config) -> str:
-        return config.redis_url
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything a test can leave in PostgreSQL. `setUp` asks for all of it before each test."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -220,10 +221,8 @@ class SessionTest(_Leaks):
             time.sleep(0.01)
 
     def sleep(self, cursor):
-        try:
+        with contextlib.suppress(psycopg2.Error):
             cursor.execute("SELECT pg_sleep(60)")
-        except psycopg2.Error:
-            pass
 
 
 @twice

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything a test can leave in Redis. `setUp` asks for all of it before each test."""
 
+import contextlib
 import threading
 import time
 
@@ -51,10 +52,8 @@ class RedisTest(_Leaks):
         threading.Thread(target=self.wait, args=(self.leaked(),), daemon=True).start()
 
     def wait(self, client):
-        try:
+        with contextlib.suppress(redis.RedisError):
             client.brpop(["list"], timeout=2)
-        except redis.RedisError:
-            pass
 
     def leak_watch(self):
         pipeline = self.leaked().pipeline()

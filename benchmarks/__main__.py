@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `python -m benchmarks isolation` and `python -m benchmarks suite`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks import isolation, suite
+from benchmarks.measure import BenchmarkError
+from benchmarks.report import Report, show
+from itest import ItestError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark. Returns 0 whether its targets are met or not: a noisy machine is no error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    try:
+        report: Report = options.run(options, given)
+    except (BenchmarkError, ItestError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(report.as_json())
+    else:
+        show(report)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="itest beside what people use today.")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print JSON with the facts about the machine")
+    common.add_argument("--no-peers", action="store_true", help="measure itest alone")
+    names = parser.add_subparsers(required=True, metavar="NAME")
+
+    data = names.add_parser("isolation", parents=[common], help="the time between two tests")
+    data.add_argument("--engine", choices=("auto", "docker", "process"), default="auto", help="what runs the servers")
+    data.add_argument("--services", type=_words, default=isolation.SERVICES, help="default: postgres,redis,kafka")
+    data.add_argument("--tables", type=_numbers, default=isolation.Plan.tables, help="default: 10,30,100,1000")
+    data.add_argument("--dirty", type=_numbers, default=isolation.Plan.dirty, help="dirty tables; default: 0,3,30")
+    data.add_argument("--keys", type=_numbers, default=isolation.REDIS_KEYS, help="default: 0,1000,100000")
+    data.add_argument("--rounds", type=int, default=isolation.Plan.rounds, help="turns of each strategy; default: 5")
+    data.add_argument("--tests", type=int, default=isolation.TESTS, help="tests of a turn; default: 60")
+    data.set_defaults(run=_isolation)
+
+    whole = names.add_parser("suite", parents=[common], help="the wall time of 20 classes by 25 tests")
+    whole.add_argument("--classes", type=int, default=suite.CLASSES, help="default: 20")
+    whole.add_argument("--tests", type=int, default=suite.TESTS, help="tests of a class; default: 25")
+    whole.add_argument("--rounds", type=int, default=suite.ROUNDS, help="runs of each suite; default: 3")
+    whole.set_defaults(run=_suite)
+    return parser
+
+
+def _isolation(options: argparse.Namespace, given: Sequence[str]) -> Report:
+    plan = isolation.Plan(
+        engine=options.engine,
+        services=options.services,
+        tables=options.tables,
+        dirty=options.dirty,
+        keys=options.keys,
+        rounds=options.rounds,
+        tests=options.tests,
+        peers=not options.no_peers,
+    )
+    return isolation.run(plan, given, _say)
+
+
+def _suite(options: argparse.Namespace, given: Sequence[str]) -> Report:
+    return suite.run(options.classes, options.tests, options.rounds, not options.no_peers, given, _say)
+
+
+def _say(line: str) -> None:
+    print(f"benchmarks: {line}", file=sys.stderr, flush=True)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if wrong := [word for word in words if word not in isolation.SERVICES]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(isolation.SERVICES)}")
+    return words
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(word) for word in text.split(","))
+    if any(number < 0 for number in numbers):
+        raise argparse.ArgumentTypeError("a number of tables or keys is 0 or more")
+    return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

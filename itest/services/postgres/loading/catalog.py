@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the catalogs say about tables that fixtures are loaded into: columns, foreign keys, sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column. `kind` is `json`, `array`, `json[]` or empty; `cast` the type to cast a text to, without its length."""
+
+    kind: str
+    cast: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A foreign key: the child's columns point at the parent's, both by quoted name in the same order."""
+
+    name: str
+    child: int
+    parent: int
+    parent_name: str
+    columns: tuple[str, ...]
+    quoted: tuple[str, ...]
+    targets: tuple[str, ...]
+    full: bool
+    """MATCH FULL: either all columns are null or none is."""
+    checkable: bool
+    """Whether rows can be checked against it by a query: it is enforced, was valid before, compares by equality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A sequence that fills a column when nobody else does."""
+
+    table: int
+    column: str
+    quoted: str
+    sequence: str
+    ascending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: `name` quoted and with its schema, `triggers` whether users' triggers fire for new rows."""
+
+    oid: int
+    plain: str
+    name: str
+    kind: str
+    triggers: bool
+    columns: dict[str, Column]
+
+    @property
+    def only(self) -> str:
+        """Itself without the tables that inherit from it, as constraints see it."""
+        return f"ONLY {self.name}" if self.kind == "r" else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The tables by the names that were asked for, their foreign keys and sequences."""
+
+    tables: dict[str, Table]
+    superuser: bool
+    role: str
+    keys: list[Key] = field(default_factory=list)
+    counters: list[Counter] = field(default_factory=list)
+
+
+_TABLES = """
+WITH wanted AS (
+  SELECT n, COALESCE(
+    to_regclass(quote_ident(n)),
+    CASE WHEN strpos(n, '.') > 0 THEN
+      to_regclass(quote_ident(split_part(n, '.', 1)) || '.' || quote_ident(substr(n, strpos(n, '.') + 1))) END,
+    to_regclass(quote_ident(lower(n))),
+    CASE WHEN strpos(n, '.') > 0 THEN
+      to_regclass(quote_ident(split_part(lower(n), '.', 1)) || '.' || quote_ident(substr(lower(n), strpos(n, '.') + 1)))
+    END) AS oid
+  FROM unnest(%s::text[]) AS n)
+SELECT n, c.oid, c.relname, quote_ident(s.nspname) || '.' || quote_ident(c.relname), c.relkind,
+  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')),
+  (SELECT json_agg(json_build_array(a.attname,
+     CASE WHEN b.typname IN ('json', 'jsonb') THEN 'json'
+          WHEN b.typcategory = 'A' AND b.typname IN ('_json', '_jsonb') THEN 'json[]'
+          WHEN b.typcategory = 'A' THEN 'array' ELSE '' END,
+     format_type(a.atttypid, -1)) ORDER BY a.attnum)
+   FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+   JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  current_setting('is_superuser') = 'on', current_setting('session_replication_role')
+FROM wanted LEFT JOIN pg_class c ON c.oid = wanted.oid AND c.relkind IN ('r', 'p', 'v', 'f')
+LEFT JOIN pg_namespace s ON s.oid = c.relnamespace
+"""
+
+_KEYS = """
+SELECT c.conname, c.conrelid, c.confrelid,
+  CASE WHEN p.relkind = 'r' THEN 'ONLY ' ELSE '' END || quote_ident(s.nspname) || '.' || quote_ident(p.relname),
+  array_agg(a.attname::text ORDER BY k.n), array_agg(quote_ident(a.attname) ORDER BY k.n),
+  array_agg(quote_ident(b.attname) ORDER BY k.n), c.confmatchtype = 'f',
+  c.convalidated AND coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true'
+    AND coalesce(to_jsonb(c) ->> 'conperiod', 'false') = 'false'
+FROM pg_constraint c JOIN pg_class p ON p.oid = c.confrelid JOIN pg_namespace s ON s.oid = p.relnamespace
+CROSS JOIN unnest(c.conkey, c.confkey) WITH ORDINALITY AS k(child, parent, n)
+JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.child
+JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.parent
+WHERE c.contype = 'f' AND c.conrelid = ANY(%s)
+  AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.oid = c.conparentid AND o.conrelid = c.conrelid)
+GROUP BY c.oid, c.*, p.relkind, s.nspname, p.relname
+ORDER BY c.conname
+"""
+# to_jsonb, because conenforced and conperiod came with PostgreSQL 18. A key to a partitioned table is there once more
+# for each partition; those have the first as their parent.
+
+_COUNTERS = """
+SELECT a.attrelid, a.attname, quote_ident(a.attname), quote_ident(n.nspname) || '.' || quote_ident(s.relname),
+       q.seqincrement > 0
+FROM (SELECT d.refobjid AS relation, d.refobjsubid AS number, d.objid AS sequence FROM pg_depend d
+      WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+        AND d.refobjid = ANY(%(oids)s)
+      UNION
+      SELECT f.adrelid, f.adnum, d.refobjid FROM pg_attrdef f
+      JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+      WHERE f.adrelid = ANY(%(oids)s)) AS found
+JOIN pg_class s ON s.oid = found.sequence AND s.relkind = 'S'
+JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_sequence q ON q.seqrelid = s.oid
+JOIN pg_attribute a ON a.attrelid = found.relation AND a.attnum = found.number
+WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+"""
+# Owned sequences (serial, identity) and those that a default merely uses (SQLAlchemy's Sequence).
+
+
+def read(cursor: Any, names: Iterable[str]) -> Catalog:
+    """What there is of the named tables. A name is taken as it is first, then in lower case; a dot parts a schema."""
+    cursor.execute(_TABLES, (list(names),))
+    tables: dict[str, Table] = {}
+    superuser, role = False, "origin"
+    for name, oid, plain, full_name, kind, triggers, columns, is_superuser, current_role in cursor.fetchall():
+        superuser, role = is_superuser, current_role
+        if oid is not None:
+            types = {column: Column(column_kind, cast) for column, column_kind, cast in columns or []}
+            tables[name] = Table(oid, plain, full_name, kind, triggers, types)
+    oids = sorted({table.oid for table in tables.values()})
+    cursor.execute(_KEYS, (oids,))
+    keys = [
+        Key(name, child, parent, parent_name, tuple(columns), tuple(quoted), tuple(targets), full, checkable)
+        for name, child, parent, parent_name, columns, quoted, targets, full, checkable in cursor.fetchall()
+    ]
+    cursor.execute(_COUNTERS, {"oids": oids})
+    return Catalog(tables, superuser, role, keys, [Counter(*row) for row in cursor.fetchall()])
+
+
+def quoted(name: str) -> str:
+    """A name as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def table_names(cursor: Any) -> list[str]:
+    """The tables that a name could have meant, for a message."""
+    cursor.execute(
+        "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN '' ELSE n.nspname || '.' END || c.relname FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' "
+        "AND n.nspname <> 'information_schema' ORDER BY 1"
+    )
+    return [name for (name,) in cursor.fetchall()]

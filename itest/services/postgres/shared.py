@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What belongs to the whole server, so that no database's reset undoes it: it is remembered and restored.
+
+Roles with their memberships and settings, the settings of ALTER SYSTEM, privileges on parameters, and databases that
+tests made themselves.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from itest.clock import Deadline
+
+if TYPE_CHECKING:
+    from itest.services.postgres.server import PostgresServer
+
+CATALOGS = frozenset({"pg_authid", "pg_auth_members", "pg_db_role_setting", "pg_parameter_acl", "pg_database"})
+"""The server-wide catalogs that hold it, but for ALTER SYSTEM, which is a file."""
+
+SYSTEM_FILE = "postgresql.auto.conf"
+
+RELOAD_TIMEOUT = 5.0
+"""Seconds that the server may take to read its configuration again."""
+
+_FLAGS = {
+    "rolsuper": "SUPERUSER",
+    "rolinherit": "INHERIT",
+    "rolcreaterole": "CREATEROLE",
+    "rolcreatedb": "CREATEDB",
+    "rolcanlogin": "LOGIN",
+    "rolreplication": "REPLICATION",
+    "rolbypassrls": "BYPASSRLS",
+}
+
+# Their values are lists of names; one literal for the whole list would be one strange name (pg_dump's
+# variable_is_guc_list_quote has the same list).
+_LISTS = frozenset({
+    "local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries",
+    "temp_tablespaces", "unix_socket_directories",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The shared state of a server. Names are quoted where SQL needs it.
+
+    `roles` are attributes by name; `members` (role, member, grantor, options); `settings` and `system` what ALTER ROLE
+    and ALTER SYSTEM set; `parameters` (name, grantee, privilege, grant option); `databases` those that itest did not
+    make; `own` the statements that give another database the properties of the one in question.
+    """
+
+    roles: dict[str, tuple[Any, ...]]
+    members: frozenset[tuple[str, str, str, str]]
+    settings: dict[str, tuple[str, ...]]
+    system: tuple[tuple[str, str], ...]
+    parameters: frozenset[tuple[str, str, str, bool]]
+    databases: frozenset[str]
+    own: tuple[str, ...]
+
+
+def read(server: PostgresServer, name: str) -> Shared:
+    """The shared state as it is now, for a database of that name."""
+    roles = server.admin(
+        "SELECT quote_ident(rolname), oid, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity')::text, "
+        f"{', '.join(_FLAGS)} FROM pg_authid WHERE rolname !~ '^pg_'"
+    )
+    members = server.admin(
+        "SELECT quote_ident(r.rolname), quote_ident(m.rolname), quote_ident(g.rolname), "
+        "       format('ADMIN %s, INHERIT %s, SET %s', a.admin_option, a.inherit_option, a.set_option) "
+        "FROM pg_auth_members a JOIN pg_authid r ON r.oid = a.roleid JOIN pg_authid m ON m.oid = a.member "
+        "JOIN pg_authid g ON g.oid = a.grantor WHERE m.rolname !~ '^pg_'"
+    )
+    settings = server.admin(
+        "SELECT coalesce(quote_ident(rolname), 'ALL'), setconfig "
+        "FROM pg_db_role_setting LEFT JOIN pg_authid r ON r.oid = setrole WHERE setdatabase = 0"
+    )
+    system = server.admin(
+        f"SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE '%%/{SYSTEM_FILE}' AND error IS NULL "
+        "ORDER BY seqno",
+        *(),
+    ) if False else server.admin(
+        f"SELECT name, setting FROM pg_file_settings WHERE right(sourcefile, {len(SYSTEM_FILE)}) = '{SYSTEM_FILE}' "
+        "AND error IS NULL ORDER BY seqno"
+    )
+    parameters = server.admin(
+        "SELECT parname, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(rolname) END, privilege_type, "
+        "       is_grantable "
+        "FROM pg_parameter_acl, aclexplode(paracl) a LEFT JOIN pg_authid r ON r.oid = a.grantee"
+    )
+    databases = server.admin("SELECT datname FROM pg_database")
+    return Shared(
+        {role: tuple(rest) for role, *rest in roles},
+        frozenset(members),
+        {role: tuple(values) for role, values in settings},
+        tuple(system),
+        frozenset(parameters),
+        frozenset(database for (database,) in databases if not server.made(database)),
+        properties(server, name),
+    )
+
+
+def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
+    """Statements, with `{name}` for its name, that give a clone what cloning does not copy: the owner, the privileges,
+    the limit of connections and the settings of a database."""
+    [(owner, limit, privileges)] = server.admin(
+        "SELECT quote_ident(pg_get_userbyid(datdba)), datconnlimit, "
+        "       (SELECT array_agg(format('GRANT %%s ON DATABASE {name} TO %%s%%s', privilege_type, "
+        "                                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(rolname) END, "
+        "                                CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) ORDER BY a) "
+        "        FROM aclexplode(datacl) a LEFT JOIN pg_authid r ON r.oid = a.grantee) "
+        "FROM pg_database WHERE datname = %s",
+        name,
+    )
+    statements = [f"ALTER DATABASE {{name}} OWNER TO {owner}", f"ALTER DATABASE {{name}} CONNECTION LIMIT {limit}"]
+    if privileges is not None:
+        statements += [f"REVOKE ALL ON DATABASE {{name}} FROM PUBLIC, {owner}", *privileges]
+    rows = server.admin(
+        "SELECT quote_ident(rolname), setconfig FROM pg_db_role_setting LEFT JOIN pg_authid r ON r.oid = setrole "
+        "WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = %s) ORDER BY 1",
+        name,
+    )
+    for role, values in rows:
+        whose = f"ROLE {role} IN DATABASE" if role else "DATABASE"
+        statements += [f"ALTER {whose} {{name}} SET {_assignment(*value.split('=', 1))}" for value in values]
+    return tuple(statements)
+
+
+def restore(server: PostgresServer, before: Shared) -> None:
+    """Make the shared state what it was. The database that the state was read for must have been dropped."""
+    now = read_roles = read(server, server.database)
+    for database in now.databases - before.databases:
+        server.drop_foreign(database)
+    if now.system != before.system:
+        _restore_system(server, before.system)
+    for name, other in _renamed(now, before):
+        server.admin(f"ALTER ROLE {name} RENAME TO {other}")
+    if read_roles.roles.keys() != before.roles.keys():
+        now = read(server, server.database)
+    for name in now.roles.keys() - before.roles.keys():
+        _drop_role(server, name)
+    for name, (_, limit, password, until, *flags) in before.roles.items():
+        if name not in now.roles or now.roles[name][1:] != before.roles[name][1:]:
+            verb = "ALTER" if name in now.roles else "CREATE"
+            words = [word if on else f"NO{word}" for word, on in zip(_FLAGS.values(), flags, strict=True)]
+            server.admin(
+                f"{verb} ROLE {name} WITH {' '.join(words)} CONNECTION LIMIT {limit} PASSWORD %s VALID UNTIL %s",
+                password,
+                until,
+            )
+    now = read(server, server.database)
+    for role, member, grantor, _ in now.members - before.members:
+        server.admin(f"REVOKE {role} FROM {member} GRANTED BY {grantor} CASCADE")
+    for role, member, grantor, options in sorted(before.members - now.members):
+        server.admin(f"GRANT {role} TO {member} WITH {options} GRANTED BY {grantor}")
+    for role in now.settings.keys() | before.settings.keys():
+        if now.settings.get(role) != before.settings.get(role):
+            server.admin(f"ALTER ROLE {role} RESET ALL")
+            for value in before.settings.get(role, ()):
+                server.admin(f"ALTER ROLE {role} SET {_assignment(*value.split('=', 1))}")
+    for parameter, grantee, privilege, _ in now.parameters - before.parameters:
+        server.admin(f"REVOKE {privilege} ON PARAMETER {parameter} FROM {grantee} CASCADE")
+    for parameter, grantee, privilege, option in before.parameters - now.parameters:
+        server.admin(
+            f"GRANT {privilege} ON PARAMETER {parameter} TO {grantee}{' WITH GRANT OPTION' if option else ''}"
+        )

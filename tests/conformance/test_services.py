@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every service does what the protocol says, on whatever engine the settings choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itest import ContainerTestCase, Kafka, Postgres, Redis, testing
+from itest.clock import Deadline
+
+
+class RedisTest(testing.ServiceConformance, ContainerTestCase):
+    service = Redis()
+
+    def write(self, view: Any, name: str) -> None:
+        view.client().set(name, "x")
+
+    def read(self, view: Any) -> set[str]:
+        return {key.decode() for key in view.client().keys()}
+
+
+class PostgresTest(testing.ServiceConformance, ContainerTestCase):
+    service = Postgres(migrations=lambda view: view.execute("CREATE TABLE item (name text PRIMARY KEY)"))
+
+    def write(self, view: Any, name: str) -> None:
+        view.execute("INSERT INTO item VALUES (%s)", [name])
+
+    def read(self, view: Any) -> set[str]:
+        return {name for (name,) in view.execute("SELECT name FROM item")}
+
+
+class KafkaTest(testing.ServiceConformance, ContainerTestCase):
+    service = Kafka()
+
+    def write(self, view: Any, name: str) -> None:
+        producer = view.producer()
+        producer.send(view.topic("items"), name.encode())
+        producer.flush(timeout=10)
+
+    def read(self, view: Any) -> set[str]:
+        consumer = view.consumer("items", group_id=None, consumer_timeout_ms=100)
+        partitions = wait_for_assignment(consumer)
+        ends = consumer.end_offsets(partitions)
+        found: set[str] = set()
+        deadline = Deadline.after(10)
+        while any(consumer.position(partition) < end for partition, end in ends.items()):
+            self.assertFalse(deadline.passed, f"not all of {ends} could be read; found {found}")
+            found.update(record.value.decode() for batch in consumer.poll(100).values() for record in batch)
+        return found
+
+
+def wait_for_assignment(consumer: Any) -> set[Any]:
+    """Without a group kafka-python assigns what was subscribed to at the first poll; nothing is consumed by it."""
+    deadline = Deadline.after(10)
+    while not (partitions := consumer.assignment()) and not deadline.passed:
+        consumer.poll(0)
+    consumer.seek_to_beginning(*partitions)
+    return set(partitions)
+
+
+class MemoryTest(testing.ServiceConformance, ContainerTestCase):
+    """The service in memory, on its own engine."""
+
+    service = testing.MemoryService()
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.enterClassContext(testing.session(testing.MemoryEngine()))
+        super().setUpClass()
+
+    def write(self, view: Any, name: str) -> None:
+        view.data[name] = "x"
+
+    def read(self, view: Any) -> set[str]:
+        return set(view.data)

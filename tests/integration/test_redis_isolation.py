@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Redis: whatever a test does, the next one starts from the baseline of its class."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from typing import Any
+
+import redis
+
+from itest import Redis
+from itest.clock import Deadline
+from itest.errors import ExternalError, Unavailable
+from itest.services.redis import DATABASES, LEASE_KEY, RedisLease, RedisServer
+from itest.testing import session
+from tests.integration.capture import said
+
+
+class RedisCase(unittest.TestCase):
+    """Base: one server for all its tests; each test takes a lease of its own, as a class would."""
+
+    server: RedisServer
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        try:
+            cls.server = cls.enterClassContext(session()).lend(Redis())  # type: ignore[assignment]  # a RedisServer
+        except Unavailable as reason:
+            raise unittest.SkipTest(str(reason)) from None
+
+    def lease(self, **changes: Any) -> RedisLease:
+        lease = self.server.lease(Redis(**changes), "tests.Inner")
+        self.addCleanup(lease.close)
+        return lease
+
+
+class RedisIsolationTest(RedisCase):
+    """What holds on any server."""
+
+    def test_keys_of_a_test_are_gone_and_the_baseline_is_back(self) -> None:
+        lease = self.lease()
+        lease.view.cache.set("name", "baseline")
+        lease.view.cache.rpush("list", 1, 2, 3)
+        lease.seal()
+        cache = lease.reset("one").cache
+        cache.set("name", "changed")
+        cache.delete("list")
+        cache.set("more", 1)
+        cache = lease.reset("two").cache
+        self.assertEqual(cache.get("name"), b"baseline")
+        self.assertEqual(cache.lrange("list", 0, -1), [b"1", b"2", b"3"])
+        self.assertEqual(sorted(cache.keys()), [b"list", b"name"])
+
+    def test_expiry_of_the_baseline_runs_on(self) -> None:
+        lease = self.lease()
+        lease.view.cache.set("short", 1, px=60_000)
+        lease.view.cache.set("for ever", 1)
+        lease.seal()
+        cache = lease.reset("one").cache
+        self.assertLessEqual(cache.pttl("short"), 60_000)
+        self.assertGreater(cache.pttl("short"), 0)
+        self.assertEqual(cache.pttl("for ever"), -1)
+
+    def test_two_leases_do_not_see_each_other(self) -> None:
+        one, other = self.lease(), self.lease()
+        self.assertNotEqual(one.database, other.database)
+        one.view.cache.set("a", 1)
+        self.assertEqual(other.view.cache.keys(), [])
+
+    def test_a_database_is_given_back(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        lease.view.cache.set("a", 1)
+        database = lease.database
+        lease.close()
+        again = self.lease()
+        self.assertEqual(again.database, database)
+        self.assertEqual(again.view.cache.keys(), [])
+
+    def test_clients_handed_out_are_closed_with_the_view(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        view = lease.reset("one")
+        client = view.client(client_name="handed-out")
+        client.ping()
+        view.close()
+        names = [each["name"] for each in lease.reset("two").cache.client_list()]
+        self.assertNotIn("handed-out", names)
+
+    def test_decode_responses_gives_text(self) -> None:
+        lease = self.lease(decode_responses=True)
+        lease.seal()
+        cache = lease.reset("one").cache
+        cache.set("a", "text")
+        self.assertEqual(cache.get("a"), "text")
+
+    def test_a_prefix_of_ones_own_in_a_shared_database(self) -> None:
+        lease, other = self.lease(isolation="prefix"), self.lease(isolation="prefix")
+        self.assertEqual(lease.database, 0)
+        lease.view.cache.set(lease.view.key("base"), 1)
+        lease.seal()
+        other.seal()
+        view = lease.reset("one")
+        view.cache.set(view.key("mine"), 1)
+        view.cache.delete(view.key("base"))
+        foreign = other.reset("one")
+        foreign.cache.set(foreign.key("theirs"), 1)
+        view = lease.reset("two")
+        self.assertEqual(view.cache.keys(view.key("*")), [view.key("base").encode()])
+        self.assertEqual(foreign.cache.get(foreign.key("theirs")), b"1")
+
+    def test_none_undoes_nothing(self) -> None:
+        lease = self.lease(isolation="none")
+        lease.seal()
+        lease.reset("one").cache.set("stays", 1)
+        cache = lease.reset("two").cache
+        self.assertEqual(cache.get("stays"), b"1")
+        cache.delete("stays")
+
+
+class OwnRedisTest(RedisCase):
+    """What belongs to the whole server is undone too, where the server is ours."""
+
+    def test_settings_functions_scripts_and_users_are_undone(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        cache = lease.reset("one").cache
+        before = cache.config_get("maxmemory-policy")
+        cache.config_set("maxmemory-policy", "allkeys-lru")
+        cache.function_load("#!lua name=lib\nredis.register_function('f', function() return 1 end)")
+        digest = cache.script_load("return 1")
+        cache.acl_setuser("guest", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
+        cache = lease.reset("two").cache
+        self.assertEqual(cache.config_get("maxmemory-policy"), before)
+        self.assertEqual(cache.function_list(), [])
+        self.assertEqual(cache.script_exists(digest), [False])
+        self.assertEqual(cache.acl_users(), ["default"])
+
+    def test_what_the_class_itself_set_stays_until_its_end(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        lease.view.cache.function_load("#!lua name=lib\nredis.register_function('f', function() return 1 end)")
+        lease.seal()
+        lease.reset("one").cache.function_flush()
+        self.assertEqual(len(lease.reset("two").cache.function_list()), 1)
+        lease.close()
+        self.assertEqual(self.lease().view.cache.function_list(), [])
+
+    def test_a_client_left_blocked_is_ended_and_reported(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        view = lease.reset("tests.Inner.test_leaks")
+        leaked = redis.Redis.from_url(view.url)
+        ended = threading.Event()
+
+        def wait() -> None:
+            try:
+                leaked.execute_command("BLPOP", "queue", 0)
+            except redis.ConnectionError:
+                ended.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        self.addCleanup(leaked.close)
+        self.addCleanup(thread.join, 10)
+        deadline = Deadline.after(10)
+        while not any("b" in client["flags"] for client in view.cache.client_list()):
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.002)
+        with said() as lines:
+            cache = lease.reset("next").cache
+        cache.rpush("queue", "mine")
+        self.assertEqual(cache.lrange("queue", 0, -1), [b"mine"])
+        self.assertEqual(
+            lines,
+            ["tests.Inner.test_leaks left a Redis client behind, which was ended: it was blocked, last command: blpop"],
+        )
+
+    def test_a_subscription_left_behind_is_ended(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        view = lease.reset("one")
+        leaked = redis.Redis.from_url(view.url)
+        self.addCleanup(leaked.close)
+        pubsub = leaked.pubsub()
+        self.addCleanup(pubsub.close)
+        pubsub.subscribe("news")
+        pubsub.get_message(timeout=5)
+        with said():
+            cache = lease.reset("two").cache
+        self.assertEqual(cache.publish("news", "hello"), 0)
+
+    def test_a_client_of_the_class_that_waits_is_left_alone(self) -> None:
+        lease = self.lease()
+        app = redis.Redis.from_url(lease.view.url)
+        self.addCleanup(app.close)
+        pubsub = app.pubsub()
+        self.addCleanup(pubsub.close)
+        pubsub.subscribe("news")
+        pubsub.get_message(timeout=5)
+        lease.seal()
+        lease.reset("one")
+        cache = lease.reset("two").cache
+        self.assertEqual(cache.publish("news", "hello"), 1)
+
+    def test_the_kept_client_is_as_new_after_a_test_that_spoilt_it(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        cache = lease.reset("one").cache
+        cache.execute_command("SELECT", 0)
+        cache = lease.reset("two").cache
+        cache.set("a", 1)
+        self.assertEqual(redis_keys(self, lease), [b"a"])
+
+
+class ExternalRedisTest(RedisIsolationTest):
+    """A server reached by a URL, as if somebody else ran it: only empty databases are taken, and given back."""
+
+    home: RedisServer
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.home = cls.server
+        cls.server = cls.enterClassContext(session(redis_url=cls.home.address)).lend(Redis())  # type: ignore[assignment]  # as above
+
+    def test_a_database_that_holds_keys_is_never_taken(self) -> None:
+        with redis.Redis.from_url(self.home.url_of(1)) as foreign:
+            foreign.set("foreign", 1)
+            self.addCleanup(redis.Redis.from_url(self.home.url_of(1)).flushdb)
+            lease = self.lease()
+            self.assertNotEqual(lease.database, 1)
+            lease.view.cache.set("a", 1)
+            lease.close()
+            self.assertEqual(foreign.keys(), [b"foreign"])
+
+    def test_a_database_claimed_by_another_run_is_not_taken(self) -> None:
+        with redis.Redis.from_url(self.home.url_of(0)) as ledger:
+            ledger.set(LEASE_KEY.format(1), "another run")
+            self.assertNotEqual(self.lease().database, 1)
+            ledger.delete(LEASE_KEY.format(1))
+
+    def test_the_claim_is_gone_when_the_lease_is(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        with redis.Redis.from_url(self.home.url_of(0)) as ledger:
+            self.assertTrue(ledger.exists(LEASE_KEY.format(lease.database)))
+            lease.close()
+            self.assertEqual(ledger.keys(), [])
+
+    def test_no_free_database_says_what_to_do(self) -> None:
+        with redis.Redis.from_url(self.home.url_of(0)) as ledger:
+            for number in range(1, DATABASES):
+                ledger.set(LEASE_KEY.format(number), "another run")
+            self.addCleanup(redis.Redis.from_url(self.home.url_of(0)).flushdb)
+            with self.assertRaisesRegex(ExternalError, r"no free database .* raise its setting `databases`"):
+                self.server.lease(Redis(), "tests.Inner")
+
+    def test_a_wrong_password_is_said_at_once_and_not_shown(self) -> None:
+        address = self.home.address.replace("redis://:", "redis://:not")
+        with session(redis_url=address) as ours, self.assertRaises(ExternalError) as caught:
+            ours.lend(Redis())
+        self.assertRegex(
+            str(caught.exception),
+            r"^the external Redis at 127\.0\.0\.1:\d+, named by ITEST_REDIS_URL, cannot be used: the password is wrong: .*"
+            r"\(tried for 0\.\d s; is it running, and are host, port, user and password right\?\)$",
+        )
+        self.assertNotIn(address.split(":")[2].split("@")[0], str(caught.exception))
+
+
+def redis_keys(test: RedisCase, lease: RedisLease) -> Any:
+    with redis.Redis.from_url(test.server.url_of(lease.database)) as client:
+        return client.keys()
