@@ -77,22 +77,24 @@ def run(plan: Plan, arguments: Sequence[str], say: Callable[[str], None]) -> Rep
 
 
 def rows(contenders: Sequence[Contender]) -> list[Row]:
-    """A row for each contender; ratios are to the first of ours in its cell."""
+    """A row for each contender, then one for each part of its bodies; ratios are to the first of ours in the cell."""
     found: list[Row] = []
     for cell in dict.fromkeys(contender.cell for contender in contenders):
         here = [contender for contender in contenders if contender.cell == cell]
-        base = next((summary(one.gaps).median for one in here if one.ours), None)
-        for one in here:
-            figures = summary(one.gaps)
-            ratio = figures.median / base if base else 0.0
-            found.append(_row(one, cell, one.strategy, figures, ratio))
-    for part in dict.fromkeys(name for contender in contenders for name in contender.parts):
-        here = [contender for contender in contenders if part in contender.parts]
-        base = next((summary(one.parts[part]).median for one in here if one.ours), None)
-        for one in here:
-            figures = summary(one.parts[part])
-            ratio = figures.median / base if base else 0.0
-            found.append(_row(one, replace(one.cell, dirty=1), f"{one.strategy}: {part}", figures, ratio))
+        found += _rows(cell, [(one, one.strategy, one.gaps) for one in here])
+        for part in dict.fromkeys(name for one in here for name in one.parts):
+            lengths = [(one, f"{one.strategy}: {part}", one.parts[part]) for one in here if part in one.parts]
+            found += _rows(replace(cell, dirty=1), lengths)
+    return found
+
+
+def _rows(cell: Cell, lengths: Sequence[tuple[Contender, str, Sequence[float]]]) -> list[Row]:
+    base = next((summary(values).median for one, _, values in lengths if one.ours), 0.0)
+    found = []
+    for one, name, values in lengths:
+        got = summary(values)
+        ratio = got.median / base if base else 0.0
+        found.append(Row(cell.service, cell.size, cell.dirty, name, one.ours, got.count, got.median, got.p90, ratio))
     return found
 
 

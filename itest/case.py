@@ -105,6 +105,8 @@ class ContainerMixin(_Base):
         self._itest_views = {}
         for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
             self._itest_views[id(loan.service)] = loan.reset(self.id())
+        for loan in loans:  # Cleanups run last in, first out: after all of the test's own, and counted as the test's.
+            self.addCleanup(loan.finish, self.id())
 
     def _itest_after(self) -> None:
         for view in self.__dict__.pop("_itest_views", {}).values():
@@ -180,6 +182,10 @@ class _Loan:
                 self._lease.seal()
                 self._sealed = True
             return self._lease.reset(test)  # type: ignore[no-any-return]  # as above
+
+    def finish(self, test: str) -> None:
+        if self._lease is not None:
+            self._lease.finish(test)
 
     def give_back(self) -> None:
         lease, self._lease = self._lease, None

@@ -16,6 +16,7 @@
     ├── MigrationError              a migration failed
     ├── FixtureError                a fixture is missing, cannot be read or cannot be loaded
     ├── ResetError                  the data of a test could not be reset
+    ├── IsolationError              a test did what its isolation cannot undo (also an AssertionError)
     └── ReceiveTimeout              fewer messages than expected arrived (also an AssertionError)
 
 A message says what was being done, to what, for how long, the last reason and what to try. The facts are
@@ -139,6 +140,10 @@ class FixtureError(ItestError):
 
 class ResetError(ItestError):
     """The data of a test could not be brought back to the class's baseline."""
+
+
+class IsolationError(ItestError, AssertionError):
+    """A test did what the isolation of its class cannot undo or must not touch. It fails the test that did it."""
 
 
 class ReceiveTimeout(ItestError, AssertionError):

@@ -164,7 +164,7 @@ class Lease(ABC, Generic[V]):
     """What a class holds of a server: data of its own, brought back to the baseline before each test.
 
     The order of calls: `view` (class level) is used; `seal()` ends the baseline; then for each test `reset()` gives a
-    view, which the caller closes; `close()` gives everything back.
+    view, `finish()` ends its use, and the caller closes it; `close()` gives everything back.
     """
 
     view: V
@@ -176,6 +176,9 @@ class Lease(ABC, Generic[V]):
     @abstractmethod
     def reset(self, test: str) -> V:
         """Bring the data back to the baseline, whatever was done to it, and give the view of the test so named."""
+
+    def finish(self, test: str) -> None:  # noqa: B027  # most leases have nothing to say here
+        """The last of the test's own cleanups: what is raised here fails the test that caused it."""
 
     @abstractmethod
     def close(self) -> None:

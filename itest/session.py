@@ -42,7 +42,7 @@ def current() -> Session:
     """The session of this process; opened at the first call, and anew after a close or in a forked child."""
     global _current
     with _current_lock:
-        if _current is None or _current.closed or _current.pid != os.getpid():
+        if _current is None or _current.closed:
             _current = Session(load())
         return _current
 
@@ -57,8 +57,16 @@ def install(session: Session | None) -> Session | None:
 
 def opened() -> Session | None:
     """The session if this process has opened one and not closed it yet."""
-    session = _current
-    return session if session is not None and not session.closed and session.pid == os.getpid() else None
+    return None if _current is None or _current.closed else _current
+
+
+def _forget() -> None:
+    """In a forked child: the parent's servers are not its own, and whoever held the lock does not exist there."""
+    global _current, _current_lock
+    _current, _current_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @dataclass(slots=True)

@@ -401,11 +401,11 @@ class EndTest(KafkaTest):
         view = self.next_test(lease)
         producer, _ = view.producer(), view.consumer("orders", group_id="billing").poll(1000)
         producer.send(view.topic("orders"), b"x").get(10)
-        server.instance.stop()
         # kafka-python 3.0 drops each socket that could not connect without closing it.
         self.enterContext(warnings.catch_warnings())
         warnings.simplefilter("ignore", ResourceWarning)
         self.addCleanup(gc.collect)
+        server.instance.stop()
         with self.within(12), self.assertRaisesRegex(
             ItestError, r"^sending to topic 'orders' .* on Kafka at \S+ failed: .*; the broker has ended \(removed"
         ):

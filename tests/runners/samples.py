@@ -16,6 +16,7 @@ import unittest
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,11 @@ class SampleTestCase(unittest.TestCase):
             if settings.load().required:
                 self.fail(reason)
             self.skipTest(reason)
+
+    def needs_package(self, package: str) -> None:
+        """Skip if this Python does not have a runner's package."""
+        if not find_spec(package):
+            self.skipTest(f"the package {package!r} is not installed")
 
     def _environment(self, changes: Mapping[str, str | None]) -> dict[str, str]:
         """The environment of a suite: few variables, this tree's itest, and skipping is an error."""

@@ -63,6 +63,20 @@ class _Endings(Base):
     def test_hard_exit(self) -> None:
         self.assertEqual(self.end("HardExitTest").code, 7)
 
+    def test_signal_to_every_process_of_a_parallel_run(self) -> None:
+        """What a terminal does on Ctrl-C, and what a job's time limit does."""
+        parallel = ("-m", "unittest_parallel", "-j", "2", "--level", "class", "-p", "test_group.py")
+        for package, command in {
+            "unittest_parallel": parallel,
+            "xdist": ("-m", "pytest", "-n", "2", "test_group.py"),
+        }.items():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+                with self.subTest(package, number=number.name):
+                    self.needs_package(package)
+                    self.needs(Postgres(), Redis())
+                    outcome = self.sample("endings", *command, timeout=30.0, environment={"SIGNAL": number.name})
+                    self.assertNotEqual(outcome.code, 0, outcome.output)
+
     def test_forked_children_end_nothing(self) -> None:
         outcome = self.end("ForkTest")
         self.assertPassed(outcome, 2)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ class _Runners(Base):
     services: tuple[Service[Any], ...] = (Postgres(), Redis())
 
     def run_by(self, package: str, *command: str) -> None:
-        if not find_spec(package):
-            self.skipTest(f"the package {package!r} is not installed")
+        self.needs_package(package)
         self.needs(*self.services)
         self.assertPassed(self.sample(self.suite, *command), self.count)
 
@@ -118,8 +116,7 @@ class DjangoTestCaseTest(SampleTestCase):
     """Services beside django.test.SimpleTestCase."""
 
     def run_django(self, engine: str, processes: int) -> None:
-        if not find_spec("django"):
-            self.skipTest("the package 'django' is not installed")
+        self.needs_package("django")
         self.engine = engine
         self.needs(Postgres(), Redis())
         self.assertPassed(self.sample("django_case", DJANGO, str(processes)), 5)

@@ -257,4 +257,5 @@ class EngineTest(unittest.TestCase):
 
     def test_settings_have_the_url_of_each_service(self) -> None:
         config = Config(redis_url="redis://a", postgres_url="postgresql://b")
-        self.assertEqual((getattr(config, Redis.external_setting), getattr(config, Postgres.external_setting)), ("redis://a", "postgresql://b"))
+        self.assertEqual(getattr(config, Redis.external_setting), "redis://a")
+        self.assertEqual(getattr(config, Postgres.external_setting), "postgresql://b")

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import unittest
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -346,11 +347,24 @@ class CloseTest(InnerTest):
 
     def test_a_forked_child_stops_nothing(self) -> None:
         self.session.lend(self.service())
-        with mock.patch.object(os, "getpid", return_value=0):
+
+        def child() -> bool:
             self.session.close()
-            self.assertIsNone(sessions.opened())
-        self.assertEqual(self.events, [START])
+            return sessions.opened() is None and self.events == [START]
+
+        self.assertTrue(in_fork(child))
         self.assertIs(sessions.opened(), self.session)
+
+
+def in_fork(question: Callable[[], bool]) -> bool:
+    """What the question's answer is in a forked child, which runs nothing but it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if question() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 class ProcessTest(unittest.TestCase):
@@ -390,11 +404,8 @@ class ProcessTest(unittest.TestCase):
 
     def test_a_forked_child_opens_its_own(self) -> None:
         ours = sessions.current()
-        with mock.patch.object(os, "getpid", return_value=0):
-            theirs = sessions.current()
-            self.assertIsNot(theirs, ours)
-            theirs.close()
-        ours.close()
+        self.assertTrue(in_fork(lambda: sessions.current() is not ours))
+        self.assertIs(sessions.current(), ours)
 
     def test_a_reaper_watches_before_anything_starts_and_is_told_when_all_is_done(self) -> None:
         session = sessions.current()

@@ -77,12 +77,8 @@ def read(server: PostgresServer, name: str) -> Shared:
         "FROM pg_db_role_setting LEFT JOIN pg_authid r ON r.oid = setrole WHERE setdatabase = 0"
     )
     system = server.admin(
-        f"SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE '%%/{SYSTEM_FILE}' AND error IS NULL "
-        "ORDER BY seqno",
-        *(),
-    ) if False else server.admin(
-        f"SELECT name, setting FROM pg_file_settings WHERE right(sourcefile, {len(SYSTEM_FILE)}) = '{SYSTEM_FILE}' "
-        "AND error IS NULL ORDER BY seqno"
+        "SELECT name, setting FROM pg_file_settings WHERE error IS NULL "
+        f"AND right(sourcefile, {len(SYSTEM_FILE)}) = '{SYSTEM_FILE}' ORDER BY seqno"
     )
     parameters = server.admin(
         "SELECT parname, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(rolname) END, privilege_type, "
@@ -129,27 +125,14 @@ def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
 
 def restore(server: PostgresServer, before: Shared) -> None:
     """Make the shared state what it was. The database that the state was read for must have been dropped."""
-    now = read_roles = read(server, server.database)
+    now = read(server, server.database)
     for database in now.databases - before.databases:
         server.drop_foreign(database)
     if now.system != before.system:
         _restore_system(server, before.system)
-    for name, other in _renamed(now, before):
-        server.admin(f"ALTER ROLE {name} RENAME TO {other}")
-    if read_roles.roles.keys() != before.roles.keys():
+    if now.roles != before.roles:
+        _restore_roles(server, now, before)
         now = read(server, server.database)
-    for name in now.roles.keys() - before.roles.keys():
-        _drop_role(server, name)
-    for name, (_, limit, password, until, *flags) in before.roles.items():
-        if name not in now.roles or now.roles[name][1:] != before.roles[name][1:]:
-            verb = "ALTER" if name in now.roles else "CREATE"
-            words = [word if on else f"NO{word}" for word, on in zip(_FLAGS.values(), flags, strict=True)]
-            server.admin(
-                f"{verb} ROLE {name} WITH {' '.join(words)} CONNECTION LIMIT {limit} PASSWORD %s VALID UNTIL %s",
-                password,
-                until,
-            )
-    now = read(server, server.database)
     for role, member, grantor, _ in now.members - before.members:
         server.admin(f"REVOKE {role} FROM {member} GRANTED BY {grantor} CASCADE")
     for role, member, grantor, options in sorted(before.members - now.members):
@@ -162,6 +145,63 @@ def restore(server: PostgresServer, before: Shared) -> None:
     for parameter, grantee, privilege, _ in now.parameters - before.parameters:
         server.admin(f"REVOKE {privilege} ON PARAMETER {parameter} FROM {grantee} CASCADE")
     for parameter, grantee, privilege, option in before.parameters - now.parameters:
-        server.admin(
-            f"GRANT {privilege} ON PARAMETER {parameter} TO {grantee}{' WITH GRANT OPTION' if option else ''}"
-        )
+        with_option = " WITH GRANT OPTION" if option else ""
+        server.admin(f"GRANT {privilege} ON PARAMETER {parameter} TO {grantee}{with_option}")
+
+
+def _restore_roles(server: PostgresServer, now: Shared, before: Shared) -> None:
+    names_before = {attributes[0]: name for name, attributes in before.roles.items()}
+    there = dict(now.roles)
+    for name in now.roles.keys() - before.roles.keys():
+        first = names_before.get(now.roles[name][0])
+        if first is not None and first not in there:
+            server.admin(f"ALTER ROLE {name} RENAME TO {first}")
+            there[first] = there.pop(name)
+        else:
+            _drop_role(server, name)
+    for name, (_, limit, password, until, *flags) in before.roles.items():
+        if name not in there or there[name][1:] != before.roles[name][1:]:
+            verb = "ALTER" if name in there else "CREATE"
+            words = [word if on else f"NO{word}" for word, on in zip(_FLAGS.values(), flags, strict=True)]
+            server.admin(
+                f"{verb} ROLE {name} WITH {' '.join(words)} CONNECTION LIMIT {limit} PASSWORD %s VALID UNTIL %s",
+                password,
+                until,
+            )
+
+
+def _drop_role(server: PostgresServer, name: str) -> None:
+    """Whatever depends on the role was made or given to it by the test, too: another lease's database that holds such
+    a thing will find its catalogs changed."""
+    disown = f"REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}"
+    holders = server.admin(
+        "SELECT DISTINCT datname FROM pg_shdepend JOIN pg_database d ON d.oid = dbid "
+        f"WHERE refclassid = 'pg_authid'::regclass AND refobjid = {_literal(name)}::regrole"
+    )
+    for (database,) in holders:
+        with server.visit(database) as cursor:
+            cursor.execute(disown)
+    server.admin(disown)
+    server.admin(f"DROP ROLE {name}")
+
+
+def _restore_system(server: PostgresServer, before: tuple[tuple[str, str], ...]) -> None:
+    server.admin("ALTER SYSTEM RESET ALL")
+    for name, value in before:
+        server.admin(f"ALTER SYSTEM SET {_assignment(name, value)}")
+    [(loaded,)] = server.admin("SELECT pg_conf_load_time()")
+    server.admin("SELECT pg_reload_conf()")
+    deadline = Deadline.after(RELOAD_TIMEOUT)  # A signal to each process: new sessions follow the first that got it.
+    while server.admin("SELECT pg_conf_load_time()") == [(loaded,)] and not deadline.passed:
+        deadline.pause(0.001)
+
+
+def _assignment(name: str, value: str) -> str:
+    """`work_mem TO '8MB'`; `search_path TO 'app', 'public'`."""
+    [values] = csv.reader([value], skipinitialspace=True) if name in _LISTS and value else [[value]]
+    return f"{name} TO {', '.join(map(_literal, values))}"
+
+
+def _literal(text: str) -> str:
+    escape = "E" if "\\" in text else ""
+    return f"{escape}'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import naming
-from itest.migrations import migrator, run_sql_file
+from itest import fixture_files
+from itest.migrations import migrator
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.view import PostgresView
 
@@ -15,15 +16,19 @@ if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.server import PostgresServer
 
-FORMAT = 1
+FORMAT = 2
 """Part of each template's key; raised when itest builds templates differently."""
 
 
-def fingerprint(service: Postgres, base: Path) -> str:
-    """Equal for declarations whose migrations and fixtures lead to the same database."""
+def fingerprint(service: Postgres, base: Path, server_version: int = 0) -> str:
+    """Equal for declarations whose migrations and fixtures lead to the same database on servers of this major version.
+
+    A fixture counts with its name, because it says which table a .csv file is for and how a file is read.
+    """
     migrations = "" if service.migrations is None else migrator(service.migrations).fingerprint(base)
-    fixtures = [(base / fixture).read_bytes() for fixture in service.fixtures]
-    return naming.fingerprint("template", FORMAT, migrations, fixtures)
+    files = [fixture_files.locate(fixture, [base]) for fixture in service.fixtures]
+    fixtures = [(file.name, file.read_bytes()) for file in files]
+    return naming.fingerprint("template", FORMAT, server_version, migrations, fixtures)
 
 
 def build(server: PostgresServer, service: Postgres, base: Path, name: str) -> str:
@@ -33,8 +38,8 @@ def build(server: PostgresServer, service: Postgres, base: Path, name: str) -> s
     try:
         if service.migrations is not None:
             migrator(service.migrations).apply(view, base)
-        for fixture in service.fixtures:
-            run_sql_file(view, base / fixture)
+        if service.fixtures:
+            view.load(*service.fixtures)
     except BaseException:
         view.close()
         kept.close()

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from itest import naming
-from itest.errors import ItestError
-from itest.migrations import run_sql_file
+from itest import fixture_files, naming
 from itest.service import View, client_package
 
 if TYPE_CHECKING:

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations: what brings an empty database to the schema under test. Run once per content, into a template database.
+
+    protocol.py  Migrator, and what a failure is reported as
+    sql.py       SqlFiles
+    models.py    MetaData: the tables of SQLAlchemy models
+    alembic.py   Alembic
+    django.py    Django
+    command.py   Command: any program
+    function.py  Function: any function of the view
+
+Anything with `fingerprint(base)` and `apply(view, base)` is a migrator; so is a plain function that takes the view.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from itest.migrations.alembic import Alembic
+from itest.migrations.command import Command
+from itest.migrations.django import Django
+from itest.migrations.function import Function
+from itest.migrations.models import MetaData
+from itest.migrations.protocol import Migrator
+from itest.migrations.sql import SqlFiles
+
+__all__ = ["Alembic", "Command", "Django", "Function", "MetaData", "Migrator", "SqlFiles", "migrator"]
+
+
+def migrator(value: object) -> Migrator:
+    """A declaration's `migrations` as a migrator; a plain path stands for `SqlFiles`. Raises TypeError for neither."""
+    if isinstance(value, str | Path):
+        return SqlFiles(value)
+    if isinstance(value, Migrator) and not isinstance(value, type):
+        return value
+    if callable(value) and not isinstance(value, type):
+        return Function(value)
+    raise TypeError(
+        f"{value!r} is no migrator: give SqlFiles(path), Alembic(ini), MetaData(Base.metadata), Django(settings), "
+        f"Command(argv) or a function of the view"
+    )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations by Alembic, in this process: a third of the time of its command."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from itest import naming
+from itest.errors import ConfigError
+from itest.migrations.protocol import bytes_of, reported
+from itest.service import client_package
+
+if TYPE_CHECKING:
+    from itest.services.postgres import PostgresView
+
+
+class Alembic:
+    """`alembic upgrade heads` with this `alembic.ini`, on the test database.
+
+    env.py may use `config.attributes["connection"]`, as Alembic's own recipe for sharing a connection does, or connect
+    by `sqlalchemy.url`; both lead to the test database. A driver that the ini's URL names (`+asyncpg`) is kept. Its
+    logging set-up is left out: it would silence the loggers that tests look at. `depends_on` are glob patterns of
+    further files that migrations read.
+    """
+
+    def __init__(
+        self, ini: str | Path = "alembic.ini", revision: str = "heads", depends_on: Iterable[str] = ()
+    ) -> None:
+        self.ini = ini
+        self.revision = revision
+        self.depends_on = tuple(depends_on)
+
+    def fingerprint(self, base: Path) -> str:
+        alembic = client_package("alembic", "alembic", "migrations by Alembic")
+        with _untouched():
+            config = self._config(base)
+            directories = self._directories(config)
+        ini = [Path(file) for file in (config.config_file_name, getattr(config, "toml_file_name", None)) if file]
+        files = [(file.name, file.read_bytes()) for file in ini]
+        files += [
+            (file.relative_to(place).as_posix(), file.read_bytes())
+            for place in directories
+            for file in sorted(place.rglob("*"))
+            if file.is_file() and file.suffix != ".pyc"
+        ]
+        more = bytes_of(base, self.depends_on)
+        return naming.fingerprint("Alembic", alembic.__version__, self.revision, files, more)
+
+    def apply(self, view: PostgresView, base: Path) -> None:
+        client_package("alembic", "alembic", "migrations by Alembic")
+        command = client_package("alembic.command", "alembic", "migrations by Alembic")
+        with _untouched():
+            config = self._config(base)
+            driver = urlsplit(config.get_main_option("sqlalchemy.url") or "").scheme.partition("+")[2]
+            url = view.url_for(driver or "psycopg2")
+            config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))  # configparser's own escape.
+            directories = self._directories(config)
+            title = f"Alembic({str(self.ini)!r}), upgrade to {self.revision}"
+            with (
+                reported(title, lambda file: any(file.is_relative_to(place) for place in directories)),
+                view.engine.connect() as connection,
+            ):
+                # Not in a transaction yet, so that Alembic makes one (or one per migration) as it does by itself.
+                config.attributes["connection"] = connection
+                command.upgrade(config, self.revision)
+                if not connection.closed:  # By an env.py that takes it for its own.
+                    connection.commit()
+
+    def _config(self, base: Path) -> Any:
+        ini = (base / self.ini).resolve()
+        if not ini.is_file():
+            raise ConfigError(f"Alembic({str(self.ini)!r}): there is no file {ini}")
+        make = client_package("alembic.config", "alembic", "migrations by Alembic").Config
+        project = ini.with_name("pyproject.toml")
+        if project.is_file() and "toml_file" in inspect.signature(make).parameters:  # Since Alembic 1.16.
+            config = make(str(ini), toml_file=str(project))
+        else:
+            config = make(str(ini))
+        # Alembic reads these from the working directory, which need not be the ini's when tests run.
+        for option in ("script_location", "prepend_sys_path"):
+            value = config.get_main_option(option)
+            if value and not Path(value).is_absolute() and (ini.parent / value).is_dir():
+                config.set_main_option(option, str((ini.parent / value).resolve()).replace("%", "%%"))
+        return config
+
+    def _directories(self, config: Any) -> list[Path]:
+        """Where env.py and the versions lie."""
+        scripts = client_package("alembic.script", "alembic", "migrations by Alembic").ScriptDirectory
+        with reported(f"Alembic({str(self.ini)!r})"):
+            found = scripts.from_config(config)
+            versions = [Path(place) for place in found._version_locations]
+        places = list(dict.fromkeys(place.resolve() for place in [Path(found.dir), *versions]))
+        return [place for place in places if not any(other in place.parents for other in places)]
+
+    def __repr__(self) -> str:
+        return f"Alembic({str(self.ini)!r}, {self.revision!r})"
+
+
+@contextlib.contextmanager
+def _untouched() -> Iterator[None]:
+    """Undo what env.py does to the whole process: sys.path and the logging set-up.
+
+    `fileConfig` closes every handler and disables every logger there is (logging/config.py), so that `assertLogs` of
+    later tests would see nothing.
+    """
+    logging_config: Any = importlib.import_module("logging.config")
+    path = list(sys.path)
+    originals = (logging_config.fileConfig, logging_config.dictConfig)
+    logging_config.fileConfig = logging_config.dictConfig = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        logging_config.fileConfig, logging_config.dictConfig = originals
+        sys.path[:] = path

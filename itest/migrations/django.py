@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations by Django, in this process: `migrate` on the test database in place of the project's own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itest import naming
+from itest.errors import ConfigError
+from itest.migrations.protocol import reported
+from itest.service import client_package
+
+if TYPE_CHECKING:
+    from itest.services.postgres import PostgresView
+
+ENGINE = "django.db.backends.postgresql"
+
+FOREIGN_OPTIONS = ("service", "passfile", "pool", "sslmode", "sslrootcert", "sslcert", "sslkey")
+"""Connection OPTIONS of the project's own database that would not fit the test database."""
+
+
+class Django:
+    """`migrate` with these settings, for all apps or those named by label.
+
+    Migrations that ignore their `schema_editor.connection` and use the default database reach the test database too:
+    for the time of the migration it is the connection named `database`. Apps without migrations get their tables as
+    by `migrate --run-syncdb`.
+    """
+
+    def __init__(self, settings: str, apps: Sequence[str] | None = None, database: str = "default") -> None:
+        if isinstance(apps, str):
+            apps = [apps]
+        self.settings = settings
+        self.apps = None if apps is None else tuple(apps)
+        self.database = database
+
+    def fingerprint(self, base: Path) -> str:
+        django = self._set_up()
+        return naming.fingerprint("Django", django.get_version(), self.settings, self.apps, self.database, _sources())
+
+    def apply(self, view: PostgresView, base: Path) -> None:
+        self._set_up()
+        call_command = importlib.import_module("django.core.management").call_command
+        options = {"database": self.database, "interactive": False, "verbosity": 0}
+        places = {file.parent for file in _migration_files()}
+        with (
+            reported(f"Django({self.settings!r}), migrate", lambda file: file.parent in places),
+            _connection_to(view, self.database),
+        ):
+            if self.apps is None:
+                call_command("migrate", run_syncdb=True, **options)
+            for label in self.apps or ():
+                call_command("migrate", label, **options)
+
+    def _set_up(self) -> Any:
+        """Configure Django with the settings, unless the test runner has done so already."""
+        django = client_package("django", "django", "migrations by Django")
+        conf = importlib.import_module("django.conf")
+        try:
+            if not conf.settings.configured:
+                # What DJANGO_SETTINGS_MODULE does, but for the environment, which is not ours to change.
+                holder = conf.Settings(self.settings)
+                conf.settings.configure(default_settings=holder, SETTINGS_MODULE=self.settings)
+            elif conf.settings.SETTINGS_MODULE not in (None, self.settings):
+                raise ConfigError(
+                    f"Django({self.settings!r}): this process runs with the settings "
+                    f"{conf.settings.SETTINGS_MODULE!r} already, and Django can have only one"
+                )
+            django.setup()
+        except ModuleNotFoundError as error:
+            if error.name is None or not (self.settings + ".").startswith(error.name + "."):
+                raise
+            raise ConfigError(
+                f"Django({self.settings!r}): there is no such module; run the tests from the directory that "
+                f"`manage.py` is in, or put it on PYTHONPATH"
+            ) from error
+        return django
+
+    def __repr__(self) -> str:
+        return f"Django({self.settings!r})"
+
+
+@contextlib.contextmanager
+def _connection_to(view: PostgresView, alias: str) -> Iterator[None]:
+    """Within the `with`, Django's connection of this name leads to the test database."""
+    connections = importlib.import_module("django.db").connections
+    if alias not in connections.settings:
+        known = ", ".join(connections.settings)
+        raise ConfigError(f"Django(database={alias!r}): the settings' DATABASES have no such entry, only {known}")
+    settings, connection = connections.settings[alias], connections[alias]
+    engine = settings["ENGINE"]
+    options = {name: value for name, value in settings["OPTIONS"].items() if name not in FOREIGN_OPTIONS}
+    is_postgres = not engine.startswith("django.db.backends.") or engine == ENGINE  # PostGIS and others build on it.
+    connections.settings[alias] = {
+        **settings,
+        "ENGINE": engine if is_postgres else ENGINE,
+        "OPTIONS": options if is_postgres else {},
+        "NAME": view.name,
+        "USER": view.user,
+        "PASSWORD": view.password,
+        "HOST": view.host,
+        "PORT": str(view.port),
+        "CONN_MAX_AGE": 0,
+    }
+    try:
+        connections[alias] = connections.create_connection(alias)
+        try:
+            yield
+        finally:
+            connections[alias].close()
+    finally:
+        connections.settings[alias], connections[alias] = settings, connection
+
+
+def _migration_files() -> list[Path]:
+    """The migrations of the installed apps."""
+    apps = importlib.import_module("django.apps").apps
+    loader = importlib.import_module("django.db.migrations.loader").MigrationLoader
+    found: list[Path] = []
+    for app in apps.get_app_configs():
+        module, _ = loader.migrations_module(app.label)
+        with contextlib.suppress(ModuleNotFoundError):
+            spec = importlib.util.find_spec(module) if module else None
+            for place in (spec.submodule_search_locations or ()) if spec else ():
+                found += sorted(Path(place).glob("*.py"))
+    return found
+
+
+def _sources() -> list[tuple[str, str, bytes]]:
+    """Migrations, and models: these make the tables of apps without migrations, and permissions after `migrate`."""
+    apps = importlib.import_module("django.apps").apps
+    files = _migration_files()
+    for app in apps.get_app_configs():
+        file = Path(getattr(app.models_module, "__file__", None) or "")
+        if file.name:
+            files += sorted(file.parent.glob("*.py")) if file.name == "__init__.py" else [file]
+    return [(file.parent.parent.name, file.name, file.read_bytes()) for file in files]

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations that are a function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itest import naming
+from itest.migrations.protocol import bytes_of, reported
+
+if TYPE_CHECKING:
+    from itest.services.postgres import PostgresView
+
+
+class Function:
+    """A function that takes the view and migrates its database.
+
+    Its source is its fingerprint. `depends_on` are glob patterns of further files that shape what it does.
+    """
+
+    def __init__(self, function: Callable[[PostgresView], object], depends_on: Iterable[str] = ()) -> None:
+        self.function = function
+        self.depends_on = tuple(depends_on)
+
+    def fingerprint(self, base: Path) -> str:
+        return naming.fingerprint("Function", _source(self.function), bytes_of(base, self.depends_on))
+
+    def apply(self, view: PostgresView, base: Path) -> None:
+        title = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        own = _file(self.function)
+        with reported(f"the migration {title}", lambda file: file == own):
+            self.function(view)
+
+    def __repr__(self) -> str:
+        return f"Function({self.function!r})"
+
+
+def _source(function: Any) -> object:
+    if isinstance(function, functools.partial):
+        return [_source(function.func), repr(function.args), repr(sorted(function.keywords.items()))]
+    if not inspect.isroutine(function):
+        function = type(function)  # An object that can be called: its class is its source.
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # Built-in, or typed into a console: only its name is known.
+        return str(getattr(function, "__qualname__", function))
+
+
+def _file(function: Any) -> Path | None:
+    while isinstance(function, functools.partial):
+        function = function.func
+    try:
+        return Path(inspect.getfile(function if inspect.isroutine(function) else type(function)))
+    except TypeError:
+        return None

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a migrator is, and how its failure is told: file, line, statement and the server's own words."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import traceback
+import unittest
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from itest import naming, script
+from itest.errors import ConfigError, ItestError, MigrationError
+
+if TYPE_CHECKING:
+    from itest.services.postgres import PostgresView
+
+
+@runtime_checkable
+class Migrator(Protocol):
+    """The two methods of a migrator. `base` is the directory of the test module, for relative paths."""
+
+    def fingerprint(self, base: Path) -> str:
+        """Equal as long as `apply` would do the same; it names the template database."""
+
+    def apply(self, view: PostgresView, base: Path) -> None:
+        """Migrate the empty database of this view. Raises MigrationError."""
+
+
+def bytes_of(base: Path, patterns: Iterable[str]) -> list[tuple[str, bytes]]:
+    """The names and bytes of the files that glob patterns mean, in order; a directory means all files below it.
+
+    Raises ConfigError for a pattern that means nothing: what it should have covered could change unnoticed.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        # pathlib globs relative patterns only; `..` and absolute ones are resolved by walking from their fixed part.
+        matches = sorted(_glob(base, pattern))
+        files = [file for match in matches for file in (sorted(match.rglob("*")) if match.is_dir() else [match])]
+        files = [file for file in files if file.is_file() and file.suffix != ".pyc"]
+        if not files:
+            raise ConfigError(f"depends_on: there is no file {pattern!r} in {base}")
+        found.update(dict.fromkeys(files))
+    return [(file.name, file.read_bytes()) for file in found]
+
+
+def _glob(base: Path, pattern: str) -> Iterator[Path]:
+    parts = Path(pattern).parts
+    fixed = next((index for index, part in enumerate(parts) if set("*?[") & set(part)), len(parts))
+    place = base.joinpath(*parts[:fixed])
+    if fixed == len(parts):
+        return iter([place] if place.exists() else [])
+    return place.glob(str(Path(*parts[fixed:])))
+
+
+@contextlib.contextmanager
+def reported(title: str, is_migration: Callable[[Path], bool] = lambda file: False) -> Iterator[None]:
+    """Turn what a migration raises into a MigrationError. `is_migration` knows its files among the traceback's."""
+    try:
+        yield
+    except (ItestError, unittest.SkipTest):
+        raise
+    except Exception as error:
+        file, line, source = _place(error, is_migration)
+        statement = _statement(error)
+        place = f" at {script.shown(file)}, line {line}" if file else ""
+        what = f"; in the statement: {naming.shorten(statement, 200)}" if statement else ""
+        if not statement and source:
+            what = f"; in the line: {naming.shorten(source)}"
+        message = naming.mask(f"{title} failed{place}: {_reason(error)}{what}")
+        raise MigrationError(message, file=file, line=line, statement=statement) from error
+
+
+def _place(error: BaseException, is_migration: Callable[[Path], bool]) -> tuple[Path | None, int, str]:
+    """The innermost frame that lies in a migration."""
+    place: tuple[Path | None, int, str] = (None, 0, "")
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if is_migration(file):
+            place = (file, line, linecache.getline(str(file), line).strip())
+    return place
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it wraps: SQLAlchemy's `orig`, otherwise its cause."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = getattr(current, "orig", None) or current.__cause__
+
+
+def _statement(error: BaseException) -> str:
+    """The SQL that failed: SQLAlchemy keeps it in `statement`, psycopg2 in the cursor."""
+    for link in _chain(error):
+        statement = getattr(link, "statement", None)
+        if isinstance(statement, str) and statement:
+            return statement.strip()
+        query = getattr(getattr(link, "cursor", None), "query", None)
+        if isinstance(query, bytes) and query:
+            return query.decode("utf-8", "replace").strip()
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    """The server's words where the server failed, else the error's own."""
+    for link in _chain(error):
+        diag: Any = getattr(link, "diag", None)
+        if getattr(diag, "message_primary", None):
+            return script.reason_of(link)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

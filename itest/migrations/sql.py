@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations that are plain .sql files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itest import naming, script
+from itest.errors import ConfigError, MigrationError
+
+if TYPE_CHECKING:
+    from itest.services.postgres import PostgresView
+
+
+@dataclass(frozen=True, slots=True)
+class SqlFiles:
+    """The `.sql` files of a directory in the order of their names (its subdirectories are left out), or one file.
+
+    Each runs in one transaction; one that says BEGIN and COMMIT itself, or needs to be outside of a transaction (CREATE
+    INDEX CONCURRENTLY), runs statement by statement. The rows of `COPY ... FROM stdin` are understood.
+    """
+
+    path: str | Path
+
+    def fingerprint(self, base: Path) -> str:
+        return naming.fingerprint("SqlFiles", [(file.name, file.read_bytes()) for file in self._files(base)])
+
+    def apply(self, view: PostgresView, base: Path) -> None:
+        for file in self._files(base):
+            # A connection for each, because a dump empties the search_path of its session.
+            connection = view.connect()
+            connection.autocommit = True
+            try:
+                script.run_alone(connection, script.read(file), view.server.driver)
+            except script.ScriptError as error:
+                message = f"migration {error.sentence(file)}"
+                raise MigrationError(message, file=file, line=error.line, statement=error.statement) from error
+            finally:
+                connection.close()
+
+    def _files(self, base: Path) -> list[Path]:
+        place = base / self.path
+        files = [place] if place.is_file() else sorted(place.glob("*.sql"))
+        if not files:
+            raise ConfigError(f"SqlFiles({str(self.path)!r}): there is no .sql file at {place.resolve()}")
+        return files

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation="rollback": all of a test runs in one transaction, which is undone after it.
+
+The class's database and its baseline are made as for "database". What got out of the sandbox nevertheless is found by
+asking which transaction ids were committed since the test before; it fails the test, and the database is then reset in
+full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from itest import naming, trace
+from itest.errors import IsolationError, ItestError, ResetError
+from itest.service import client_package
+from itest.services.postgres.lease import PostgresLease
+from itest.services.postgres.recycle import DATA_CHANGES
+from itest.services.postgres.sandbox import CURE, connection_class
+from itest.services.postgres.snapshot import STATISTICS
+from itest.services.postgres.view import PostgresView
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+    from sqlalchemy import Engine
+
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.server import PostgresServer
+
+# The ids of the sandbox itself, its savepoints included, count as aborted once it is rolled back. `xmin` is the oldest
+# id that may still commit, so the next look begins there and misses none.
+_LOOK = (
+    "SELECT pg_snapshot_xmin(s)::text, {position}, "
+    "  ARRAY(SELECT x FROM generate_series({since}, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
+    "        WHERE pg_xact_status(x::text::xid8) = 'committed'), "
+    "  ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
+    "        AND datid = {database} AND backend_type = 'client backend') "
+    "FROM pg_current_snapshot() AS s"
+)
+_OPEN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database WHERE datname = current_database()"
+
+
+class RollbackLease(PostgresLease):
+    """A database of a class's own, in which each test gets one sandboxed connection, kept from test to test."""
+
+    def __init__(self, server: PostgresServer, service: Postgres, owner: str) -> None:
+        super().__init__(server, service, owner)
+        self._sandbox: Any = None
+        self._engine: Engine | None = None
+        self._engine_types: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+        self._unfinished = ""
+        self._since = self._since_position = ""
+        self._database = 0
+        self._position_sql = "pg_current_wal_insert_lsn()::text" if server.can_recycle() else "''"
+
+    def reset(self, test: str) -> PostgresView:
+        if self._unfinished:  # A runner that does not run cleanups.
+            with contextlib.suppress(IsolationError):
+                self.finish(self._unfinished)
+        try:
+            self._ready(test)
+        except self._server.driver.Error as error:
+            raise ResetError(f"the sandbox of {test} could not be made: {str(error).strip()}") from error
+        self._sandbox.itest_begin(test)
+        self._unfinished = self._last_test = test
+        return SandboxView(self, self._server, self._name, test, self._kept, self._directory)
+
+    def finish(self, test: str) -> None:
+        """Undo what the test did. Raises IsolationError when it ended the sandbox's transaction, committed elsewhere,
+        or left a violated deferred constraint."""
+        self._unfinished = ""
+        driver = self._server.driver
+        try:
+            wrong, [row] = self._sandbox.itest_end(self._look())
+        except driver.Error:  # The connection is broken, so the server has undone what it did.
+            wrong = ""
+            self._forget()
+            try:
+                self._ready(test, keep_place=True)
+                _, [row] = self._sandbox.itest_end(self._look())
+            except driver.Error as error:
+                raise ResetError(f"what {test} left behind could not be looked at: {str(error).strip()}") from error
+        since, position, committed, busy = row
+        if busy:
+            self._end_leaked(test, busy)
+            since, position, committed, _ = self._sandbox.itest_end(self._look())[1][0]
+        changed = self._changed(committed) if committed else []
+        self._since, self._since_position = since, position
+        if wrong:  # What it did to its session may have been committed too.
+            self._forget()
+        if changed:
+            self._reset_fully(test)
+        if changed and not wrong:
+            wrong = (
+                f"it wrote to {naming.shorten(', '.join(changed))} through another connection than its sandbox's, so "
+                f"there was nothing to roll back and the database was reset in full: give code under test self.db, "
+                f"self.session or self.postgres.engine, or use {CURE}"
+            )
+        if wrong:
+            raise IsolationError(f"{test}: {wrong}")
+
+    def close(self) -> None:
+        self._forget()
+        super().close()
+
+    # What a view hands out.
+
+    def connection(self) -> Any:
+        """The sandbox; a new one where the test lost the old one."""
+        if self._sandbox.closed:
+            self._forget()
+            self._ready(self._last_test, keep_place=True)
+            self._sandbox.itest_begin(self._last_test)
+        return self._sandbox
+
+    def engine(self) -> Engine:
+        """The one SQLAlchemy engine, all of whose connections are the sandbox."""
+        sandbox = self.connection()
+        if self._engine is None:
+            sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
+            self._engine = sqlalchemy.create_engine(
+                "postgresql+psycopg2" + self._server.url_of(self._name).removeprefix("postgresql"),
+                creator=self.connection,
+                poolclass=sqlalchemy.pool.StaticPool,
+            )
+            sqlalchemy.event.listen(self._engine, "connect", self._connected)
+        for types, own in zip(self._engine_types, (sandbox.string_types, sandbox.binary_types), strict=True):
+            own.update(types)  # They were taken off after the test before, whose connection this was too.
+        return self._engine
+
+    def _connected(self, connection: Any, record: object) -> None:
+        """Remember the type casters that SQLAlchemy has just registered."""
+        self._engine_types = (dict(connection.string_types), dict(connection.binary_types))
+
+    # The sandbox's connection, and what is outside it.
+
+    def _ready(self, test: str, keep_place: bool = False) -> None:
+        """Have a sandbox. `keep_place`: what was committed since the last look is still to be looked at."""
+        if self._sandbox is not None and not self._sandbox.closed:
+            return
+        self._forget()
+        sandbox = self._server.driver.connect(
+            self._server.url_of(self._name),
+            connection_factory=connection_class(),
+            application_name=naming.application_name(test),
+        )
+        try:
+            sandbox.itest_open()
+            _, [(since, position, self._database)] = sandbox.itest_end(_OPEN.format(position=self._position_sql))
+        except BaseException:
+            sandbox.itest_close()
+            raise
+        self._sandbox = sandbox
+        if not keep_place:
+            self._since, self._since_position = since, position
+
+    def _forget(self) -> None:
+        sandbox, self._sandbox = self._sandbox, None
+        if sandbox is not None:
+            with contextlib.suppress(Exception):
+                sandbox.itest_close()
+        if self._engine is not None:
+            self._engine.dispose()  # The engine itself stays: an app may hold it.
+
+    def _look(self) -> str:
+        return _LOOK.format(position=self._position_sql, since=self._since, database=self._database)
+
+    def _end_leaked(self, test: str, pids: list[int]) -> None:
+        """End the sessions that are still in a transaction: what they hold would stop the next test."""
+        for pid in pids:
+            rows = self._server.admin("SELECT state, query FROM pg_stat_activity WHERE pid = %s", pid)
+            for state, query in rows:
+                trace.say(
+                    f"{test} left a database session behind, which was ended: {state}, "
+                    f"last statement: {naming.shorten(naming.mask(query))}"
+                )
+            self._server.end_session(pid)
+
+    def _changed(self, committed: list[int]) -> list[str]:
+        """What these transactions wrote to in this database. They may be another database's, or autovacuum's."""
+        server = self._server
+        if not server.can_recycle():
+            return ["the database"]  # PROBE
+        try:
+            rows = server.admin(
+                # The function reads only what is flushed; a synchronous commit flushes everything before it.
+                "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'itest', ''); COMMIT; "
+                f"SELECT DISTINCT split_part(record_type, '+', 1), (regexp_matches(block_ref, "
+                f"'rel [0-9]+/{self._database}/([0-9]+) fork main', 'g'))[1]::bigint "
+                f"FROM pg_get_wal_records_info('{self._since_position}', pg_current_wal_flush_lsn()) "
+                f"WHERE xid::text::bigint = ANY(ARRAY[{','.join(str(xid % 2**32) for xid in committed)}])"
+            )
+        except server.driver.Error:  # The log does not reach back that far.
+            return ["the database"]
+        snapshot = server.snapshot(self._pristine, None)
+        changed: dict[str, None] = {}
+        for record_type, filenode in rows:
+            if record_type not in DATA_CHANGES or snapshot.catalogs.get(filenode) in STATISTICS:
+                continue
+            if relation := snapshot.relations.get(filenode):
+                changed[relation.name.removeprefix("public.")] = None
+            elif filenode in snapshot.catalogs:
+                changed["the schema"] = None
+        return list(changed)
+
+    def _reset_fully(self, test: str) -> None:
+        self._forget()
+        try:
+            if self._recycler is None or not self._recycler.recycle(self._kept, test):
+                self._clone_again()
+        except self._server.driver.Error as error:
+            raise ResetError(f"the database of {test} could not be reset: {str(error).strip()}") from error
+
+
+class SandboxView(PostgresView):
+    """A test's view of its sandbox: all that it hands out is one connection."""
+
+    def __init__(self, lease: RollbackLease, *args: Any) -> None:
+        super().__init__(*args)
+        self._lease = lease
+
+    @property
+    def connection(self) -> Connection:
+        """The sandbox: a psycopg2 connection whose commits and rollbacks are savepoints."""
+        return self._lease.connection()  # type: ignore[no-any-return]  # made by a factory that returns Any
+
+    def connect(self, **kwargs: Any) -> Connection:
+        """The sandbox once more. Closing it undoes what was not committed, as ever, and leaves it open for others."""
+        if kwargs:
+            raise ItestError(
+                f"connect({', '.join(kwargs)}=...): with isolation='rollback' all connections of a test are one, which "
+                f"cannot be opened with options of its own; use {CURE}"
+            )
+        return self.connection
+
+    def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
+        """Run one statement, committed at once, and return its rows. What else was done in the sandbox is committed
+        with it."""
+        connection: Any = self.connection
+        pending = connection.itest_pending
+        with connection.cursor() as cursor:
+            if pending:  # A failing statement must not undo what was done before it.
+                cursor.execute("SAVEPOINT itest_statement")
+            try:
+                cursor.execute(sql, params)
+                rows = cursor.fetchall() if cursor.description else []
+            except self.server.driver.Error:
+                if pending:
+                    cursor.execute("ROLLBACK TO SAVEPOINT itest_statement")
+                else:
+                    connection.rollback()
+                raise
+        connection.commit()
+        return rows
+
+    @property
+    def engine(self) -> Engine:
+        """A SQLAlchemy engine whose every connection is the sandbox; the same from test to test."""
+        return self._lease.engine()
+
+    async def aconnect(self, **kwargs: Any) -> NoReturn:
+        raise IsolationError(
+            f"aconnect() opens a connection of its own, which would not see what this test has done: "
+            f"isolation='rollback' covers psycopg2 and SQLAlchemy on psycopg2. Use {CURE}"
+        )
+
+
+__all__ = ["RollbackLease", "SandboxView"]

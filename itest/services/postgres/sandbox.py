@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A psycopg2 connection whose commits and rollbacks stay inside one transaction, which is undone after the test.
+
+`commit()` becomes RELEASE and a new SAVEPOINT, `rollback()` becomes ROLLBACK TO SAVEPOINT. It is a real psycopg2
+connection, so cursors of all kinds, COPY, large objects, adapters and SQLAlchemy work on it as ever.
+
+psycopg2 itself must never learn that transactions are swapped beneath it: its own status says "in a transaction" from
+the first statement on, so it never sends a BEGIN of its own. All BEGINs, SAVEPOINTs and ROLLBACKs are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from itest import naming
+from itest.errors import IsolationError
+from itest.service import client_package
+
+SAVEPOINT = "itest_sandbox"
+KEEP = f"RELEASE SAVEPOINT {SAVEPOINT}; SAVEPOINT {SAVEPOINT}"
+UNDO = f"ROLLBACK TO SAVEPOINT {SAVEPOINT}"
+SCRUB = "SELECT pg_advisory_unlock_all(); DEALLOCATE ALL; DISCARD SEQUENCES"
+"""What outlives a ROLLBACK in a session; settings, temporary tables, cursors and LISTEN do not."""
+
+NO_SUCH_SAVEPOINT = "3B001"
+CURE = "isolation='database', where commits are real"
+LEVELS = {1: "read committed", 2: "repeatable read", 3: "serializable", 4: "read uncommitted"}
+"""psycopg2's numbers for SQL's transaction isolation levels; 0 is autocommit."""
+
+_CONSTRAINTS = (
+    "SELECT current_setting('default_transaction_isolation'), count(*), "
+    "  string_agg(quote_ident(nspname) || '.' || quote_ident(conname), ', ') FILTER (WHERE condeferred) "
+    "FROM pg_constraint JOIN pg_namespace n ON n.oid = connamespace WHERE condeferrable"
+)
+
+
+@functools.cache
+def connection_class() -> Any:
+    """The sandbox as a subclass of psycopg2's connection: `psycopg2.connect(url, connection_factory=...)`."""
+    psycopg2 = client_package("psycopg2", "postgres", "isolation='rollback'")
+    extensions = client_package("psycopg2.extensions", "postgres", "isolation='rollback'")
+    plain, idle, failed = extensions.cursor, extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
+
+    class SandboxConnection(extensions.connection):  # type: ignore[misc]  # psycopg2 is imported on first use
+        # For the lease. These names must not be psycopg2's.
+
+        def itest_open(self) -> None:
+            self.itest_begin("")
+            [(self._default_level, deferrable, deferred)] = self._send(_CONSTRAINTS)  # Here psycopg2 sends its BEGIN.
+            self._send("ROLLBACK")
+            self._commit = KEEP
+            if deferrable:  # A commit checks them, and the next transaction has them deferred again.
+                self._commit = f"SET CONSTRAINTS ALL IMMEDIATE; {KEEP}"
+                self._commit += f"; SET CONSTRAINTS {deferred} DEFERRED" if deferred else ""
+
+        def itest_begin(self, test: str) -> None:
+            """From here on it is this test's, and the thread's that calls. The transaction begins at the first use."""
+            self._test = test
+            self._thread = threading.get_ident()
+            self._escape = ""
+            self._begun = self._pending = self._block = self._autocommit = False
+            self._readonly = self._deferrable = None
+            self.cursor_factory = None
+            for leftovers in (self.notices, self.notifies, self.string_types, self.binary_types):
+                leftovers.clear()
+
+        def itest_end(self, look: str) -> tuple[str, list[tuple[Any, ...]]]:
+            """Undo all. Returns what was wrong (empty: nothing), and the rows of the query `look`, run afterwards."""
+            begun, self._begun = self._begun, False
+            if not begun:
+                return "", self._send(look)
+            wrong, clean = self._escape, f"ROLLBACK; {SCRUB}; {look}"
+            if wrong or self.get_transaction_status() in (idle, failed):
+                return wrong, self._send(clean)
+            try:
+                return "", self._send(f"SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT {SAVEPOINT}; {clean}")
+            except psycopg2.Error as error:
+                if self.closed:
+                    raise
+                wrong = _ended("a statement") if error.pgcode == NO_SUCH_SAVEPOINT else _violated(error)
+            return wrong, self._send(clean)
+
+        def itest_close(self) -> None:
+            super().close()
+
+        @property
+        def itest_pending(self) -> bool:
+            """Whether something was done since the last commit or rollback."""
+            return bool(self._pending)
+
+        def itest_run(self, call: Callable[..., Any], statement: object, *args: Any, **kwargs: Any) -> Any:
+            """Have a cursor run a statement, inside the sandbox."""
+            self._enter()
+            try:
+                result = call(statement, *args, **kwargs)
+            except BaseException:
+                status = self.get_transaction_status()
+                if status == idle and not self.closed:
+                    self._escaped(statement)
+                elif status == failed and self._releases:
+                    self._send(UNDO)
+                raise
+            if self.get_transaction_status() == idle:
+                self._escaped(statement)
+            if self._releases:
+                self.commit()
+            return result
+
+        # What psycopg2 has, staying inside.
+
+        def commit(self) -> None:
+            if not self._begun:
+                return
+            self._check()
+            if self.get_transaction_status() == failed:  # A server answers a COMMIT with a ROLLBACK then.
+                self.rollback()
+                return
+            try:
+                self._send(self._commit)
+            except psycopg2.Error as error:
+                if error.pgcode == NO_SUCH_SAVEPOINT:
+                    self._escaped("COMMIT")
+                if not self.closed:
+                    self.rollback()
+                raise
+            self._restart()
+
+        def rollback(self) -> None:
+            if not self._begun:
+                return
+            self._check()
+            try:
+                self._send(UNDO)
+            except psycopg2.Error as error:
+                if error.pgcode == NO_SUCH_SAVEPOINT:
+                    self._escaped("ROLLBACK")
+                raise
+            self._restart()
+
+        def close(self) -> None:
+            """Undo what was not committed, as closing does, and stay open: others hold this connection too."""
+            if self._begun and not self._escape and not self.closed and self._thread == threading.get_ident():
+                with contextlib.suppress(psycopg2.Error, IsolationError):
+                    self.rollback()
+
+        def reset(self) -> None:
+            self.rollback()
+            self._autocommit, self._readonly, self._deferrable = False, None, None
+            self._enter()
+            self._send("RESET ALL; SET SESSION AUTHORIZATION DEFAULT")
+            self.commit()
+
+        def __enter__(self) -> Any:
+            if self._block:
+                raise psycopg2.ProgrammingError("the connection cannot be re-entered recursively")
+            self._block = True
+            return self
+
+        def __exit__(self, kind: object, error: object, traceback: object) -> None:
+            self._block = False
+            self.rollback() if kind else self.commit()
+
+        def cursor(
+            self, name: str | None = None, cursor_factory: Any = None, withhold: bool = False, scrollable: Any = None
+        ) -> Any:
+            self._check()
+            factory = _cursor_class(cursor_factory or self.cursor_factory or plain)
+            return super().cursor(name, factory, withhold, scrollable)
+
+        def lobject(self, *args: Any, **kwargs: Any) -> Any:
+            self._enter()
+            return super().lobject(*args, **kwargs)
+
+        @property
+        def autocommit(self) -> bool:
+            return bool(self._autocommit)
+
+        @autocommit.setter
+        def autocommit(self, value: bool) -> None:
+            if bool(value) != self._autocommit:
+                self._outside("autocommit")
+                self._autocommit = bool(value)
+
+        @property
+        def isolation_level(self) -> None:
+            return None
+
+        @isolation_level.setter
+        def isolation_level(self, value: Any) -> None:
+            self._level(value)
+
+        def set_isolation_level(self, level: Any) -> None:
+            if level != 0:
+                self._level(level)
+            self.rollback()  # As psycopg2's does.
+            self._autocommit = level == 0
+
+        @property
+        def readonly(self) -> bool | None:
+            return self._readonly
+
+        @readonly.setter
+        def readonly(self, value: Any) -> None:
+            self._outside("readonly")
+            self._readonly = None if value in (None, "DEFAULT") else bool(value)
+            if self._begun:
+                self._send(KEEP)
+                self._restart()
+
+        @property
+        def deferrable(self) -> bool | None:
+            return self._deferrable
+
+        @deferrable.setter
+        def deferrable(self, value: Any) -> None:  # Means something to serializable transactions only.
+            self._deferrable = None if value in (None, "DEFAULT") else bool(value)
+
+        def set_session(
+            self, isolation_level: Any = None, readonly: Any = None, deferrable: Any = None, autocommit: Any = None
+        ) -> None:
+            self._outside("set_session")
+            self._level(isolation_level)
+            if readonly is not None:
+                self.readonly = readonly
+            if deferrable is not None:
+                self.deferrable = deferrable
+            if autocommit is not None:
+                self._autocommit = bool(autocommit)
+
+        def set_client_encoding(self, encoding: str) -> None:
+            if _plain_name(encoding) != _plain_name(self.encoding):  # psycopg2 would end the transaction for it.
+                raise IsolationError(f"the encoding of a connection cannot be changed inside a sandbox; use {CURE}")
+
+        def tpc_begin(self, *args: Any) -> NoReturn:
+            raise IsolationError(f"two-phase commits are real commits, and a sandbox has none; use {CURE}")
+
+        tpc_prepare = tpc_commit = tpc_rollback = tpc_recover = tpc_begin
+
+        # How it stays inside.
+
+        @property
+        def _releases(self) -> bool:
+            """Whether each statement is committed by itself."""
+            return bool(self._autocommit and not self._block)
+
+        def _check(self) -> None:
+            if self._thread != threading.get_ident():
+                raise IsolationError(
+                    f"the sandbox of {self._test} is one connection, for the thread that runs the test, and the thread "
+                    f"{threading.current_thread().name!r} used it: use {CURE}, and each thread has a connection of its own"
+                )
+            if self._escape:
+                raise IsolationError(self._escape)
+
+        def _enter(self) -> None:
+            self._check()
+            if not self._begun:  # Not before, so that now() is not older than it must be.
+                self._send(f"BEGIN; SAVEPOINT {SAVEPOINT}")
+                self._begun = True
+                self._restart()
+            self._pending = True
+
+        def _restart(self) -> None:
+            self._pending = False
+            if self._readonly:
+                self._send("SET TRANSACTION READ ONLY")  # It ends with the savepoint.
+
+        def _outside(self, what: str) -> None:
+            """psycopg2 refuses this inside a transaction."""
+            self._check()
+            if self._pending:
+                raise psycopg2.ProgrammingError(
+                    f"{what} cannot be used inside a transaction (with isolation='rollback', all connections of a test "
+                    f"are one: commit what was done on the others first)"
+                )
+
+        def _level(self, value: Any) -> None:
+            name = LEVELS.get(value, str(value).lower())
+            if value is not None and name not in ("default", self._default_level, "read uncommitted"):
+                raise IsolationError(
+                    f"isolation='rollback' runs all of a test in one transaction, which is {self._default_level} and "
+                    f"cannot become {name}: use {CURE}"
+                )
+
+        def _escaped(self, statement: object) -> NoReturn:
+            text = statement.decode(errors="replace") if isinstance(statement, bytes) else str(statement)
+            self._escape = _ended(f"`{naming.shorten(naming.mask(text), 80)}`")
+            raise IsolationError(self._escape)
+
+        def _send(self, sql: str) -> list[tuple[Any, ...]]:
+            with super().cursor(None, plain) as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if cursor.description else []
+
+    return SandboxConnection
+
+
+@functools.cache
+def _cursor_class(factory: Any) -> Any:
+    """A cursor class, its statements run inside the sandbox. What is no class is left as it is."""
+    if not isinstance(factory, type):
+        return factory
+
+    def inside(name: str) -> Callable[..., Any]:
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            call = getattr(super(cls, self), name)
+            if not args:  # The statement by its keyword.
+                first = next(iter(kwargs), "")
+                return self.connection.itest_run(lambda _: call(**kwargs), kwargs.get(first, ""))
+            return self.connection.itest_run(call, *args, **kwargs)
+
+        return method
+
+    names = ("execute", "executemany", "callproc", "copy_from", "copy_to", "copy_expert")
+    cls = type(f"Sandbox{factory.__name__}", (factory,), {name: inside(name) for name in names})
+    return cls
+
+
+def _ended(what: str) -> str:
+    return (
+        f"{what} ended the transaction of the sandbox: use the connection's commit() and rollback(), which stay inside "
+        f"it, or {CURE}"
+    )
+
+
+def _violated(error: Any) -> str:
+    return f"a deferred constraint is violated, which a real commit would have reported: {str(error).strip()}"
+
+
+def _plain_name(encoding: str) -> str:
+    return "".join(filter(str.isalnum, encoding.upper()))
