@@ -133,11 +133,14 @@ class _Result(unittest.TestResult):
     def __init__(self, watch: Stopwatch, seconds: float) -> None:
         super().__init__()
         self._watch = watch
-        self._until = perf_counter() + seconds
+        self._seconds = seconds
+        self._until: float | None = None
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
-        if perf_counter() > self._until and len(self._watch.gaps) >= FEWEST:
+        if self._until is None:  # What a class needs once is not part of the time between its tests.
+            self._until = perf_counter() + self._seconds
+        elif perf_counter() > self._until and len(self._watch.gaps) >= FEWEST:
             self.stop()
 
 

@@ -11,6 +11,7 @@ from benchmarks.schema import Work
 from itest import ContainerTestCase, KafkaMixin, Postgres, PostgresMixin, Redis, RedisMixin
 from itest.migrations import SqlFiles
 
+
 def isolations() -> list[str]:
     """The strategies for PostgreSQL that the declaration has, but for "none", which isolates nothing."""
     return [name for name in Postgres.isolations if name != "none"]

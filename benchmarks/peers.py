@@ -16,12 +16,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from benchmarks import schema
 from benchmarks.measure import SEND_RECEIVE, BenchmarkError, Stopwatch, Timed, run_tests
 from benchmarks.schema import Work
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 PYTEST_TIMEOUT = 300.0
 """Seconds that one pytest run may take."""
@@ -93,6 +96,8 @@ def create_all_drop_all(databases: Databases, tables: int, dirty: int) -> Callab
     url = databases.make(f"peer_create_all_{tables}").replace("postgresql://", "postgresql+psycopg2://", 1)
 
     class Case(_PeerCase):
+        engine: ClassVar[Engine]
+
         @classmethod
         def setUpClass(cls) -> None:
             cls.engine = create_engine(url)
@@ -198,6 +203,8 @@ def redis_flushdb(address: str, keys: int) -> Callable[[int, float], Stopwatch]:
     import redis
 
     class Case(Timed):
+        cache: ClassVar[redis.Redis]
+
         @classmethod
         def setUpClass(cls) -> None:
             cls.cache = redis.Redis.from_url(f"{address}/500")
@@ -225,6 +232,9 @@ def kafka_new_topics(servers: str, topics: int) -> Callable[[int, float], Stopwa
     numbers = itertools.count(1)
 
     class Case(Timed):
+        admin: ClassVar[Any]
+        producer: ClassVar[Any]
+
         @classmethod
         def setUpClass(cls) -> None:
             cls.admin = kafka.KafkaAdminClient(bootstrap_servers=servers)

@@ -112,6 +112,7 @@ def show(report: Report) -> None:
         f"\n{report.benchmark}: {facts['cores']} cores ({facts['cpu']}), {facts['memory_gb']} GB, Python "
         f"{facts['python']}, {facts['engine']} engine, {', '.join(facts['servers'])}",
         markup=False,
+        soft_wrap=True,
     )
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     for heading in (*report.headings, "strategy"):
@@ -122,21 +123,25 @@ def show(report: Report) -> None:
     for row in report.rows:
         cell = (row.service, row.size, row.dirty)
         if before not in (None, cell):
-            table.add_section()
+            table.add_row()
         place = ("", "", "") if cell == before else (row.service, str(row.size), str(row.dirty))
         style = "bold" if row.ours else ""
         name = f"itest {row.strategy}" if row.ours else row.strategy
-        table.add_row(*place, name, str(row.count), f"{row.median:.2f}", f"{row.p90:.2f}", f"{row.ratio:.1f}", style=style)
+        figures = (str(row.count), f"{row.median:.2f}", f"{row.p90:.2f}", f"{row.ratio:.1f}")
+        table.add_row(*place, name, *figures, style=style)
         before = cell
     console.print(table)
-    if report.targets:
-        console.print()
+    console.print()
     for target in report.targets:
-        measured = "" if target.measured is None else f": {target.measured:.2f} {target.unit}".rstrip()
+        measured = "" if target.measured is None else f"; measured {target.measured:.2f}"
         word = "at least" if target.at_least else "at most"
-        console.print(f"{target.verdict:12} {target.text} {word} {target.limit:g} {target.unit}".rstrip() + measured, markup=False)
+        console.print(
+            f"{target.verdict:12} {target.text} {word} {target.limit:g} {target.unit}{measured}",
+            markup=False,
+            soft_wrap=True,
+        )
     for note in report.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
 
 
 def _version(name: str) -> str:

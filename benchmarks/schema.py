@@ -62,7 +62,7 @@ class Work:
     _random: random.Random = field(default_factory=lambda: random.Random(SEED))
 
     def run(self, connection: Any) -> None:
-        """One body, on a connection of any DBAPI driver. Raises BenchmarkError when an earlier body's rows are there."""
+        """One body, on any DBAPI connection. Raises BenchmarkError when the rows of an earlier body are there."""
         picked = self.pick()
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM t{picked[0]:04}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of both suites: the shop's own code on real tables, with real commits. Each expects two products and no order."""
+"""The tests of both suites: the shop's own code, with real commits. Each expects two products and no order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import unittest
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from shop.models import Order, Product
-from shop.orders import SoldOut, UnknownProduct, place, ship
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+
+from shop.models import Order, Product
+from shop.orders import SoldOut, UnknownProduct, place, ship
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The suite as tutorials of testcontainers have it: a container for each class, create_all and drop_all for each test."""
+"""The suite as tutorials of testcontainers have it: a container per class, create_all and drop_all per test."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from shop.models import Base as Model
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from testcontainers.postgres import PostgresContainer
 
 from benchmarks import shop_bodies
+from shop.models import Base as Model
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from itest.errors import ItestError as ItestError
     from itest.errors import StartError as StartError
     from itest.errors import Unavailable as Unavailable
+    from itest.fixture_files import fixtures as fixtures
     from itest.services.kafka import Kafka as Kafka
     from itest.services.kafka import KafkaMixin as KafkaMixin
     from itest.services.postgres import Postgres as Postgres
@@ -40,6 +41,7 @@ _HOME = {
     "RedisMixin": "itest.services.redis",
     "StartError": "itest.errors",
     "Unavailable": "itest.errors",
+    "fixtures": "itest.fixture_files",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "RedisMixin",
     "StartError",
     "Unavailable",
+    "fixtures",
 ]
 
 

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from itest import session as sessions
+from itest.assertions import Assertions
 from itest.errors import DeclarationError, NotStarted, Unavailable
+from itest.fixture_files import directory_of, load_marked
 from itest.service import Lease, Server, Service, View, declarations
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
@@ -32,7 +34,7 @@ else:
     _Base = object
 
 
-class ContainerMixin(_Base):
+class ContainerMixin(Assertions, _Base):
     """The life cycle itself, for use with another TestCase: `class T(PostgresMixin, ContainerMixin, django.test.TestCase)`.
 
     Most people subclass `ContainerTestCase` instead.
@@ -107,6 +109,10 @@ class ContainerMixin(_Base):
             self._itest_views[id(loan.service)] = loan.reset(self.id())
         for loan in loans:  # Cleanups run last in, first out: after all of the test's own, and counted as the test's.
             self.addCleanup(loan.finish, self.id())
+        method = getattr(self, self._testMethodName)
+        if hasattr(method, "__itest_fixtures__"):
+            views = {loan.name: self._itest_views[id(loan.service)] for loan in loans}
+            load_marked(method, self.id(), {name: view for name, view in views.items() if hasattr(view, "load")})
 
     def _itest_after(self) -> None:
         for view in self.__dict__.pop("_itest_views", {}).values():
@@ -152,6 +158,7 @@ class _Loan:
         self.name = name
         self.service = service
         self._session = session
+        self._directory = directory_of(owner.__module__)
         self._server: Server[Any] | None = None
         self._lease: Lease[Any] | None = None
         self._sealed = False
@@ -164,6 +171,7 @@ class _Loan:
         self._server = server
         with self._session.trace.span("lease", self.service.kind):
             self._lease = server.lease(self.service, f"{self.owner.__module__}.{self.owner.__qualname__}")
+        self._lease.view.directory = self._directory
         self._sealed = False
 
     def class_view(self) -> View:
@@ -181,7 +189,9 @@ class _Loan:
             if not self._sealed:
                 self._lease.seal()
                 self._sealed = True
-            return self._lease.reset(test)  # type: ignore[no-any-return]  # as above
+            view: View = self._lease.reset(test)
+        view.directory = self._directory
+        return view
 
     def finish(self, test: str) -> None:
         if self._lease is not None:
@@ -272,7 +282,9 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
         if (other := seen.setdefault(id(service), name)) != name:
             raise DeclarationError(f"{owner}: {other} and {name} are one and the same declaration; declare it twice")
         if name.startswith(unittest.defaultTestLoader.testMethodPrefix):
-            raise DeclarationError(f"{owner}.{name}: unittest takes a name that starts with 'test' for a test; rename it")
+            raise DeclarationError(
+                f"{owner}.{name}: unittest takes a name that starts with 'test' for a test; rename it"
+            )
     if not issubclass(cls, unittest.TestCase):
         return  # A mixin with tests: what they need of a test case is known when they meet one.
     for name, value in {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}.items():

@@ -91,6 +91,7 @@ def fixtures(*names: str | Path, service: str = "") -> Callable[[F], F]:
 
 def load_marked(test: Callable[..., object], owner: str, loaders: dict[str, Any]) -> None:
     """Load what the decorator asked for into the views that have a `load`, by the names of their declarations."""
+    wanted: dict[str, list[Path]] = {}
     for service, directory, names in getattr(test, "__itest_fixtures__", ()):
         known = ", ".join(loaders) or "none"
         if service and service not in loaders:
@@ -100,7 +101,10 @@ def load_marked(test: Callable[..., object], owner: str, loaders: dict[str, Any]
                 f"{owner}: itest.fixtures does not know where to load {', '.join(map(str, names))}: the class has "
                 f"{len(loaders)} services that load fixtures ({known}); say which: itest.fixtures(..., service='...')"
             )
-        loaders[service or next(iter(loaders))].load(*(locate(name, [directory]) for name in names))
+        files = [locate(name, [directory]) for name in names]
+        wanted.setdefault(service or next(iter(loaders)), []).extend(files)
+    for service, files in wanted.items():  # In one load each, so that rows may refer to those of other files.
+        loaders[service].load(*files)
 
 
 def directory_of(module: str) -> Path:

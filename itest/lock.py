@@ -21,12 +21,14 @@ PAUSE = 0.02
 
 
 @contextlib.contextmanager
-def locked(path: Path, seconds: float, purpose: str, clock: Clock = SYSTEM) -> Iterator[None]:
+def locked(path: Path, seconds: float, purpose: str, clock: Clock = SYSTEM) -> Iterator[int]:
     """Within the `with`, no other process is in a `with` on the same path.
 
     Waits up to that many seconds for another holder, then raises ItestError; `purpose` says in it what the lock is
     for: "resolving Apache Kafka". The file is made if need be and stays: removing it would let two holders in, one on
     the removed file and one on a new one. Raises OSError where the file cannot be made.
+
+    Gives the file's descriptor: a child process that is handed it holds the lock too, should its parent be killed.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -38,9 +40,11 @@ def locked(path: Path, seconds: float, purpose: str, clock: Clock = SYSTEM) -> I
                     f"wait until it is done, or end it"
                 )
             deadline.pause(PAUSE)
-        yield
+        yield handle
     finally:
-        os.close(handle)  # Frees the lock too.
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # Also for a child that still has it.
+        os.close(handle)
 
 
 def _take(handle: int) -> bool:

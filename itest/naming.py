@@ -7,10 +7,12 @@ The only place that knows length limits and which characters a name may have.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -99,6 +101,26 @@ def identifier(*parts: str) -> str:
 def application_name(test: str) -> str:
     """What a connection calls itself, so that a leaked one can be traced to its test: the end of the test's id."""
     return "itest:" + test[-(IDENTIFIER_LIMIT - len("itest:")) :]
+
+
+UNIQUE_LIMIT = 40
+"""Characters in what `unique` returns: fits the columns and names that people usually have."""
+
+_unique: tuple[int, str, Iterator[int]] = (0, "", itertools.count())
+
+
+def unique(name: str = "") -> str:
+    """`name-<run>-<worker>-<number>`, like no other in any process of any run. A long name is cut.
+
+    The run is random per process, so that workers that know nothing of each other cannot meet; the worker is the
+    process id, for people who look for who made it.
+    """
+    global _unique
+    if _unique[0] != os.getpid():  # The first call, or a forked child: it must not go on with its parent's numbers.
+        _unique = (os.getpid(), secrets.token_hex(4), itertools.count(1))
+    pid, run, numbers = _unique
+    tail = f"{run}-{pid}-{next(numbers)}"
+    return f"{name[: UNIQUE_LIMIT - len(tail) - 1]}-{tail}" if name else tail
 
 
 def shorten(text: str, limit: int = 160) -> str:

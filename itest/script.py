@@ -37,7 +37,8 @@ class ScriptError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement of a script: its text, the line that it begins in, and the rows that follow a `COPY FROM stdin`."""
+    """A statement of a script: its text without comments before it, the line that it begins in, and the rows that
+    follow a `COPY ... FROM stdin`."""
 
     text: str
     line: int
@@ -45,12 +46,14 @@ class Statement:
 
     @property
     def verb(self) -> str:
-        """Its first word in capitals, comments aside."""
-        found = _VERB.search(self.text)
+        """Its first word in capitals."""
+        found = _VERB.match(self.text)
         return found[1].upper() if found else ""
 
 
-_VERB = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
+_VERB = re.compile(r"\W*([A-Za-z]+)")
+_NOTHING = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+"""Space and comments."""
 _TRANSACTION_VERBS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"}
 _INLINE = re.compile(r"\bfrom\s+stdin\b|^\\", re.IGNORECASE | re.MULTILINE)
 _COPY = re.compile(r"\bfrom\s+stdin\b", re.IGNORECASE)
@@ -103,10 +106,14 @@ def run_inside(cursor: Any, sql: str, driver: Any) -> None:
     else:
         try:
             _execute(cursor, Statement(sql, 1), driver)
-        except ScriptError:
+        except ScriptError as error:
             # The whole script is one query to the server, which names the statement for some errors only: find it.
             cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
-            _run_each(cursor, sql, driver)
+            try:
+                _run_each(cursor, sql, driver)
+            except ScriptError as found:  # Its reason may differ in numbers, because sequences have moved on.
+                reason = str(error) if error.code == found.code else str(found)
+                raise ScriptError(reason, found.line, found.statement, found.code) from found.__cause__
             raise
     with contextlib.suppress(driver.Error):  # Gone if the script ended the transaction itself.
         cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
@@ -191,15 +198,16 @@ def split(sql: str) -> list[Statement]:
         elif (mark := found["mark"]) != ";":
             parentheses = max(0, parentheses + (1 if mark == "(" else -1)) if mark else parentheses
         elif not parentheses and not blocks:
-            text, rows = sql[begin:at], None
-            line = _first_line(sql, begin)
+            begin = _start(sql, begin)
+            text, rows, line = sql[begin:at], None, sql.count("\n", 0, begin) + 1
             if words and words[0] == "copy" and _COPY.search(text):
                 rows, at = _rows(sql, at)
             if words:
-                statements.append(Statement(text.strip(), line, rows))
+                statements.append(Statement(text, line, rows))
             begin, words = at, []
     if words:
-        statements.append(Statement(sql[begin:].strip(), _first_line(sql, begin)))
+        begin = _start(sql, begin)
+        statements.append(Statement(sql[begin:].rstrip(), sql.count("\n", 0, begin) + 1))
     return statements
 
 
@@ -228,13 +236,10 @@ def _rows(sql: str, at: int) -> tuple[str, int]:
     return (sql[start:], len(sql)) if end is None else (sql[start : end.start()], end.end())
 
 
-_VISIBLE = re.compile(r"\S")
-
-
-def _first_line(sql: str, begin: int) -> int:
-    """The line of the first character that is no space."""
-    found = _VISIBLE.search(sql, begin)
-    return sql.count("\n", 0, found.start() if found else begin) + 1
+def _start(sql: str, begin: int) -> int:
+    """Where the statement begins, after space and comments."""
+    found = _NOTHING.match(sql, begin)
+    return found.end() if found else begin
 
 
 __all__ = ["ScriptError", "Statement", "read", "reason_of", "run_alone", "run_inside", "shown", "split"]

@@ -77,6 +77,9 @@ class Service(ABC, Generic[V]):
         file = getattr(sys.modules.get(getattr(self, "_module", "")), "__file__", None)
         return Path(file).resolve().parent if file else Path.cwd()
 
+    def check_client(self) -> None:
+        """Raise MissingPackage where the client package is not installed, before anything is started for it."""
+
     # What an engine is asked to run. Pure, but for `process`, which looks for programs on this machine.
 
     @abstractmethod
@@ -189,6 +192,8 @@ class View(ABC):
     """What one test gets. Everything a view hands out is closed with it."""
 
     server: Server[Any]
+    directory: Path | None = None
+    """Where the paths of a test start: the directory of its class's module. None outside of a test class."""
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server

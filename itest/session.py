@@ -22,7 +22,7 @@ from itest import naming, trace
 from itest.clock import SYSTEM, Clock, Deadline
 from itest.config import Config, load
 from itest.engines import Engine, Instance
-from itest.errors import DeclarationError, ExternalError, ItestError, MissingPackage, PortTaken, Unavailable
+from itest.errors import DeclarationError, ExternalError, ItestError, PortTaken, Unavailable
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.spec import ExternalSpec, ProcessSpec, Spec
@@ -130,7 +130,13 @@ class Session:
             return [self.lend(service, key) for service, key in wanted]
         with ThreadPoolExecutor(len(wanted), thread_name_prefix="itest-start") as pool:
             futures = [pool.submit(self.lend, service, key) for service, key in wanted]
-        return [future.result() for future in futures]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future, (_, key) in zip(futures, wanted, strict=True):
+                if key and future.exception() is None:  # Nobody else would ever stop a server of the class's own.
+                    self.take_back(future.result())
+            raise
 
     def take_back(self, server: Server[Any]) -> None:
         """Stop a server whose scope has ended."""
@@ -226,6 +232,7 @@ class Session:
         engine = self._engine_for(spec)
         timeout = self.config.startup_timeout if service.startup_timeout is None else service.startup_timeout
         subject = f"{service.title} ({spec})"
+        service.check_client()
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
                 with self.trace.span("start", service.kind, engine=engine.name) as span:
@@ -271,7 +278,7 @@ class Session:
         try:
             until_ready(service.ready(spec.url), instance, deadline, subject=f"{service.title} ({spec})")
             return service.connect(instance, spec.url)
-        except (MissingPackage, DeclarationError, KeyboardInterrupt, SystemExit):
+        except (ImportError, DeclarationError):  # Not the server's fault.
             raise
         except Exception as error:
             raise ExternalError(

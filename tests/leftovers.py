@@ -29,7 +29,8 @@ PATIENCE = 5.0
 ROOTS = tuple(dict.fromkeys([Path("/dev/shm"), Path(tempfile.gettempdir()).resolve()]))
 """Where the process engine makes its directories."""
 
-_DIRECTORY = re.compile(rf"(?:{'|'.join(re.escape(str(root)) for root in ROOTS)})/(itest-[0-9a-z]+-[^/\s=,:]+)")
+_NAME = r"itest-[0-9a-f]{20}-[^/\s=,:]+"
+_DIRECTORY = re.compile(rf"(?:{'|'.join(re.escape(str(root)) for root in ROOTS)})/{_NAME}")
 
 
 class Leftovers:
@@ -103,8 +104,10 @@ def _docker_objects(api: Any) -> Iterator[str]:
 
 def _directories() -> Iterator[str]:
     for root in ROOTS:
-        for entry in root.glob("itest-*-*"):
+        for entry in root.glob("itest-*"):
             with contextlib.suppress(OSError):
+                if not re.fullmatch(_NAME, entry.name):
+                    continue  # what other programs with that name have there
                 if entry.is_dir() and entry.lstat().st_uid == os.geteuid() and not _lives(_owner(entry)):
                     yield f"directory {entry} of process {_owner(entry)}"
 

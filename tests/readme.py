@@ -76,9 +76,10 @@ def suite(loader: unittest.TestLoader, file: Path) -> unittest.TestSuite:
             except Exception as failure:
                 error = failure  # Raised when the tests run: an error while loading would hide all other tests.
             for name, value in vars(module).items():
-                if isinstance(value, type) and issubclass(value, unittest.TestCase) and value is not before.get(name):
-                    if value.__module__ == module.__name__:
-                        tests.addTests(loader.loadTestsFromTestCase(value))
+                new = name not in before or value is not before[name]
+                if new and isinstance(value, type) and issubclass(value, unittest.TestCase):
+                    # Not the classes that the block only imported.
+                    tests.addTests(loader.loadTestsFromTestCase(value) if value.__module__ == module.__name__ else ())
             names.update({name: value for name, value in vars(module).items() if not name.startswith("__")})
         tests.addTest(ReadmeTest(file, block, error))
     return tests

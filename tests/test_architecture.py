@@ -35,8 +35,32 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "report": ("base", "facts"),
     "session": ("base", "facts", "protocols", "wait", "engines", "service", "data", "reaper", "report"),
     "case": ("base", "facts", "protocols", "wait", "service", "data", "session"),
-    "runner": ("base", "facts", "protocols", "wait", "engines", "service", "data", "reaper", "report", "session", "case"),
-    "testing": ("base", "facts", "protocols", "wait", "engines", "service", "data", "reaper", "report", "session", "case"),
+    "runner": (
+        "base",
+        "facts",
+        "protocols",
+        "wait",
+        "engines",
+        "service",
+        "data",
+        "reaper",
+        "report",
+        "session",
+        "case",
+    ),
+    "testing": (
+        "base",
+        "facts",
+        "protocols",
+        "wait",
+        "engines",
+        "service",
+        "data",
+        "reaper",
+        "report",
+        "session",
+        "case",
+    ),
     "door": ("base", "case", "service", "data", "services", "session", "testing", "wait"),
 }
 GROUPS = {
@@ -106,7 +130,9 @@ class ArchitectureTest(unittest.TestCase):
         cls.modules = []
         for file in FILES:
             source = file.read_text(encoding="utf-8")
-            cls.modules.append(Module(module_of(file), str(file.relative_to(PACKAGE.parent)), source, ast.parse(source)))
+            cls.modules.append(
+                Module(module_of(file), str(file.relative_to(PACKAGE.parent)), source, ast.parse(source))
+            )
 
     def setUp(self) -> None:
         self.wrong: list[str] = []
@@ -150,7 +176,11 @@ class ArchitectureTest(unittest.TestCase):
         for module in self.modules:
             lines = [found.line for found in imports_of(module.tree) if found.name in ("time", "sched")]
             for node in ast.walk(module.tree):
-                if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today") and "date" in ast.unparse(node):
+                if (
+                    isinstance(node, ast.Attribute)
+                    and node.attr in ("now", "utcnow", "today")
+                    and "date" in ast.unparse(node)
+                ):
                     lines.append(node.lineno)
             if module.name != "clock":
                 self.wrong += [f"{module.path}:{line}: time comes from itest.clock" for line in lines]

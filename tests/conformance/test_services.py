@@ -7,6 +7,7 @@ from typing import Any
 
 from itest import ContainerTestCase, Kafka, Postgres, Redis, testing
 from itest.clock import Deadline
+from itest.services.kafka import clients
 
 
 class RedisTest(testing.ServiceConformance, ContainerTestCase):
@@ -16,7 +17,7 @@ class RedisTest(testing.ServiceConformance, ContainerTestCase):
         view.client().set(name, "x")
 
     def read(self, view: Any) -> set[str]:
-        return {key.decode() for key in view.client().keys()}
+        return {key.decode() for key in view.client().scan_iter()}
 
 
 class PostgresTest(testing.ServiceConformance, ContainerTestCase):
@@ -38,8 +39,13 @@ class KafkaTest(testing.ServiceConformance, ContainerTestCase):
         producer.flush(timeout=10)
 
     def read(self, view: Any) -> set[str]:
-        consumer = view.consumer("items", group_id=None, consumer_timeout_ms=100)
-        partitions = wait_for_assignment(consumer)
+        consumer = view.consumer()
+        topic = view.topic("items")
+        partitions = [
+            clients.package().TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)
+        ]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
         ends = consumer.end_offsets(partitions)
         found: set[str] = set()
         deadline = Deadline.after(10)
@@ -47,15 +53,6 @@ class KafkaTest(testing.ServiceConformance, ContainerTestCase):
             self.assertFalse(deadline.passed, f"not all of {ends} could be read; found {found}")
             found.update(record.value.decode() for batch in consumer.poll(100).values() for record in batch)
         return found
-
-
-def wait_for_assignment(consumer: Any) -> set[Any]:
-    """Without a group kafka-python assigns what was subscribed to at the first poll; nothing is consumed by it."""
-    deadline = Deadline.after(10)
-    while not (partitions := consumer.assignment()) and not deadline.passed:
-        consumer.poll(0)
-    consumer.seek_to_beginning(*partitions)
-    return set(partitions)
 
 
 class MemoryTest(testing.ServiceConformance, ContainerTestCase):

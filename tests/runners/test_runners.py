@@ -30,10 +30,6 @@ class _Runners(Base):
     def test_unittest(self) -> None:
         self.run_by("unittest", "-W", "error", "-m", "unittest", "-v")
 
-    def test_unittest_by_names(self) -> None:
-        names = [path.stem for path in sorted((SAMPLES / self.suite).glob("test_*.py"))]
-        self.run_by("unittest", "-W", "error", "-m", "unittest", *names)
-
     def test_pytest(self) -> None:
         self.run_by("pytest", "-m", "pytest", "-W", "error")
 
@@ -62,6 +58,10 @@ class _Runners(Base):
 @two_at_a_time
 class RunnersOnProcessesTest(_Runners, SampleTestCase):
     """PostgreSQL and Redis as local processes, by every runner."""
+
+    def test_unittest_by_names(self) -> None:
+        names = [path.stem for path in sorted((SAMPLES / self.suite).glob("test_*.py"))]
+        self.run_by("unittest", "-W", "error", "-m", "unittest", *names)
 
 
 @two_at_a_time

@@ -60,7 +60,9 @@ class InnerTest(unittest.TestCase):
         """A declaration that reports to `self.events`."""
         return MemoryService(image, events=self.events, **fields)
 
-    def check(self, result: unittest.TestResult, *, ran: int, failures: int = 0, errors: int = 0, skipped: int = 0) -> None:
+    def check(
+        self, result: unittest.TestResult, *, ran: int, failures: int = 0, errors: int = 0, skipped: int = 0
+    ) -> None:
         """The result's counts; its texts are the message if they differ."""
         found = (result.testsRun, len(result.failures), len(result.errors), len(result.skipped))
         texts = [text for _, text in [*result.failures, *result.errors, *result.skipped]]

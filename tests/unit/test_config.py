@@ -78,7 +78,8 @@ class SourcesTest(ConfigTest):
 
     def test_no_text_shows_the_password_of_an_external_server(self) -> None:
         config = self.load(
-            ITEST_POSTGRES_URL="postgresql://u:first%2Fgeheim-long@db/x", ITEST_REDIS_URL="redis://:other-geheim-long@db"
+            ITEST_POSTGRES_URL="postgresql://u:first%2Fgeheim-long@db/x",
+            ITEST_REDIS_URL="redis://:other-geheim-long@db",
         )
         self.assertNotIn("geheim", repr(config))
         self.assertEqual(naming.mask("first/geheim-long, other-geheim-long"), "***, ***")
@@ -92,7 +93,14 @@ class ValuesTest(ConfigTest):
             self.assertFalse(self.load(ITEST_TIMING=word).timing, word)
 
     def test_require_understands_them_too(self) -> None:
-        for word, required in {"1": True, "true": True, "docker": True, "process": True, "0": False, "no": False}.items():
+        for word, required in {
+            "1": True,
+            "true": True,
+            "docker": True,
+            "process": True,
+            "0": False,
+            "no": False,
+        }.items():
             self.assertEqual(self.load(ITEST_REQUIRE=word).required, required, word)
         self.pyproject("[tool.itest]\nrequire = true\n")
         self.assertEqual(self.load().require, "1")
@@ -125,7 +133,9 @@ class MistakesTest(ConfigTest):
 
     def test_an_unknown_setting_like_no_other_lists_them_all(self) -> None:
         self.setup_cfg("[itest]\nxyzzy = 3\n")
-        self.assertWrong(f"unknown setting 'xyzzy' in [itest] in {self.directory / 'setup.cfg'}; the settings are {NAMES}")
+        self.assertWrong(
+            f"unknown setting 'xyzzy' in [itest] in {self.directory / 'setup.cfg'}; the settings are {NAMES}"
+        )
 
     def test_a_variable_that_is_almost_a_setting(self) -> None:
         self.assertWrong(
@@ -144,7 +154,9 @@ class MistakesTest(ConfigTest):
         )
 
     def test_a_word_that_is_no_truth(self) -> None:
-        self.assertWrong("timing = 'perhaps' in the variable ITEST_TIMING: it must be true or false", ITEST_TIMING="perhaps")
+        self.assertWrong(
+            "timing = 'perhaps' in the variable ITEST_TIMING: it must be true or false", ITEST_TIMING="perhaps"
+        )
 
     def test_a_length_that_is_no_number_of_seconds(self) -> None:
         for word in ("soon", "nan", "-1", "0", "inf"):
@@ -155,7 +167,9 @@ class MistakesTest(ConfigTest):
 
     def test_a_file_that_cannot_be_read(self) -> None:
         self.pyproject("[tool.itest\n")
-        with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/pyproject.toml cannot be read: .+"):
+        with self.assertRaisesRegex(
+            ConfigError, rf"the settings in {self.directory}/pyproject.toml cannot be read: .+"
+        ):
             self.load()
         self.pyproject("")
         self.setup_cfg("engine = docker\n")

@@ -22,13 +22,13 @@ class TreeTest(unittest.TestCase):
     def test_the_tree_in_the_docstring_is_the_real_one(self) -> None:
         drawn = {
             match[1]: match[0].rstrip()
-            for match in re.finditer(r"^.*?(\w+Error|\w+) {2,}\S.*$|^    ItestError$", errors.__doc__ or "", re.MULTILINE)
+            for match in re.finditer(
+                r"^.*?(\w+Error|\w+) {2,}\S.*$|^    ItestError$", errors.__doc__ or "", re.MULTILINE
+            )
             if match[1]
         }
         classes = {
-            name: value
-            for name, value in vars(errors).items()
-            if isinstance(value, type) and value is not ItestError
+            name: value for name, value in vars(errors).items() if isinstance(value, type) and value is not ItestError
         }
         self.assertEqual(set(drawn), set(classes))
         for name, line in drawn.items():
@@ -61,4 +61,6 @@ class TextTest(unittest.TestCase):
             "the service PostgreSQL needs the package 'psycopg2', which is not installed: "
             "pip install 'itest-containers[postgres]'",
         )
-        self.assertEqual((error.package, error.extra, error.purpose), ("psycopg2", "postgres", "the service PostgreSQL"))
+        self.assertEqual(
+            (error.package, error.extra, error.purpose), ("psycopg2", "postgres", "the service PostgreSQL")
+        )

@@ -131,7 +131,7 @@ class UnusableTest(unittest.TestCase):
             text = str(error)
         self.assertRegex(
             text,
-            rf'^the external PostgreSQL at 127\.0\.0\.1:{port}, named by TEST_DB, cannot be used: the user or the password '
+            rf"^the external PostgreSQL at 127\.0\.0\.1:{port}, named by TEST_DB, cannot be used: the user or the password "
             r'is wrong: .*password authentication failed for user "ann", tried \*\*\* '
             r"\(tried for 0\.0 s; is it running, and are host, port, user and password right\?\)$",
         )
@@ -215,6 +215,13 @@ class ChosenTest(InnerTest):
         with self.assertRaises(MissingPackage) as caught:
             self.in_session(self.external(check_ready=answer("an answer", check, ())))
         self.assertIs(caught.exception, missing)
+
+    def test_a_broken_client_package_is_not_the_servers_fault(self) -> None:
+        broken = ModuleNotFoundError("No module named 'memory._speedups'", name="memory._speedups")
+        check = answer("an answer", mock.Mock(side_effect=broken), ())
+        with self.assertRaises(ModuleNotFoundError) as caught:
+            self.in_session(self.external(check_ready=check))
+        self.assertIs(caught.exception, broken)
 
     def test_the_reason_is_one_line(self) -> None:
         def check(instance: object) -> None:

@@ -110,7 +110,9 @@ class ProgramsTest(unittest.TestCase):
     def test_the_setting_comes_first(self) -> None:
         place = self.install("mine")
         found = programs.find_programs(Config(postgres_bin=place))
-        self.assertEqual(found, Programs(f"{place}/postgres", f"{place}/initdb", "PostgreSQL 17.6 from the setting postgres_bin"))
+        self.assertEqual(
+            found, Programs(f"{place}/postgres", f"{place}/initdb", "PostgreSQL 17.6 from the setting postgres_bin")
+        )
 
     def test_a_setting_that_names_no_server_is_an_error_and_not_passed_over(self) -> None:
         self.which.return_value = self.install("other") + "/postgres"
@@ -151,7 +153,9 @@ class ProgramsTest(unittest.TestCase):
 class AddressTest(unittest.TestCase):
     def test_of_an_instance(self) -> None:
         instance: Any = SimpleNamespace(endpoint=lambda name: Endpoint("127.0.0.1", {"postgres": 40123}[name]))
-        self.assertEqual(Postgres().address(instance, "geheim"), "postgresql://postgres:geheim@127.0.0.1:40123/postgres")
+        self.assertEqual(
+            Postgres().address(instance, "geheim"), "postgresql://postgres:geheim@127.0.0.1:40123/postgres"
+        )
 
     def test_of_an_external_server_without_the_driver_of_sqlalchemy(self) -> None:
         for url in ("postgresql+asyncpg://ann@db:5433/x", "postgres://ann@db:5433/x", "postgresql://ann@db:5433/x"):

@@ -29,7 +29,9 @@ from tests.unit.inner import InnerTest
 class ContainerTest(unittest.TestCase):
     def test_what_it_runs(self) -> None:
         spec = Redis().container("geheim")
-        self.assertEqual((spec.image, dict(spec.ports), dict(spec.tmpfs)), ("redis:8", {"redis": Port(6379)}, {"/data": 0}))
+        self.assertEqual(
+            (spec.image, dict(spec.ports), dict(spec.tmpfs)), ("redis:8", {"redis": Port(6379)}, {"/data": 0})
+        )
         self.assertEqual(
             spec.command,
             ("--requirepass", "geheim", "--save", "", "--appendonly", "no", "--databases", str(module.DATABASES)),

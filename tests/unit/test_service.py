@@ -119,7 +119,8 @@ class MistakesTest(unittest.TestCase):
 
     def test_a_value_that_is_no_migrator(self) -> None:
         self.assertRefused(
-            "T.postgres: 5 is no migrator: give SqlFiles(path), MetaData(Base.metadata) or a function of the view",
+            "T.postgres: 5 is no migrator: give SqlFiles(path), Alembic(ini), MetaData(Base.metadata), Django(settings), "
+            "Command(argv) or a function of the view",
             lambda: type("T", (ContainerTestCase,), {"postgres": Postgres(migrations=5)}),
         )
 
@@ -226,7 +227,10 @@ class ClientPackageTest(unittest.TestCase):
 
     def test_a_package_that_lacks_a_package_says_so_itself(self) -> None:
         missing = ModuleNotFoundError("No module named 'zlib'", name="zlib")
-        with mock.patch("importlib.import_module", side_effect=missing), self.assertRaises(ModuleNotFoundError) as caught:
+        with (
+            mock.patch("importlib.import_module", side_effect=missing),
+            self.assertRaises(ModuleNotFoundError) as caught,
+        ):
             client_package("psycopg2", "postgres", "the service PostgreSQL")
         self.assertIs(caught.exception, missing)
 

@@ -39,7 +39,17 @@ class ScopeTest(InnerTest):
         self.check(run(case(service, "test_a", "test_b"), type("Other", (case(service),), {})), ran=3)
         self.assertEqual(
             self.events,
-            [START, "lease T", "seal", "reset test_a", "close test_a", "reset test_b", "close test_b", "give back", *STOP]
+            [
+                START,
+                "lease T",
+                "seal",
+                "reset test_a",
+                "close test_a",
+                "reset test_b",
+                "close test_b",
+                "give back",
+                *STOP,
+            ]
             + [START, "lease Other", "seal", "reset test_a", "close test_a", "give back", *STOP, "close"],
         )
 
@@ -67,7 +77,9 @@ class ScopeTest(InnerTest):
         self.assertIsNot(self.session.lend(self.service(), "a scope of its own"), server)
 
     def test_a_server_that_died_is_replaced_for_the_next_class(self) -> None:
-        self.check(run(case(self.service(), test_a=lambda test: self.engine.instances[0].end()), case(self.service())), ran=2)
+        self.check(
+            run(case(self.service(), test_a=lambda test: self.engine.instances[0].end()), case(self.service())), ran=2
+        )
         self.assertEqual(self.events.count(START), 2)
         self.assertEqual(self.events.count("stop memory:1"), 2)
 
@@ -316,9 +328,7 @@ class CloseTest(InnerTest):
         self.session.lend_all([(self.service("memory:1"), ""), (self.service("memory:2"), "")])
         self.session.close()
         self.session.close()
-        self.assertEqual(
-            sorted(self.events[2:-1]), ["close server", "close server", "stop memory:1", "stop memory:2"]
-        )
+        self.assertEqual(sorted(self.events[2:-1]), ["close server", "close server", "stop memory:1", "stop memory:2"])
         self.assertEqual((self.events[-1], self.engine.instances), ("close", []))
 
     def test_it_never_raises_and_says_what_could_not_be_stopped(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import unittest
 from dataclasses import FrozenInstanceError, replace
+from typing import ClassVar
 
 from itest import naming
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, fill
 
 
 class FillTest(unittest.TestCase):
-    ENDPOINTS = {"http": ("127.0.0.1", 8080), "db-1": ("127.0.0.1", 5432)}
+    ENDPOINTS: ClassVar = {"http": ("127.0.0.1", 8080), "db-1": ("127.0.0.1", 5432)}
 
     def test_each_placeholder_is_filled(self) -> None:
         text = "{port:http} {endpoint:db-1} {directory}/data"

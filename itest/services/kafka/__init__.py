@@ -72,6 +72,9 @@ class Kafka(Service["KafkaView"]):
             raise DeclarationError(f"{where}: isolation='prefix' makes a new prefix for each test; give no prefix")
         recipes.check_image(self.image, where)
 
+    def check_client(self) -> None:
+        clients.package()
+
     def container(self, secret: str) -> ContainerSpec:
         return recipes.container(self.image, self.env)
 

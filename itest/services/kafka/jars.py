@@ -157,14 +157,15 @@ def _resolve(config: Config, version: str, target: Path, maven: str) -> Jars:
     """Have Maven put the jars into the cache. Under a lock, and renamed into place: never half there."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target.with_name(f"{target.name}.lock"), RESOLVE_TIMEOUT, f"resolving Apache Kafka {version}"):
+        lock = target.with_name(f"{target.name}.lock")
+        with locked(lock, RESOLVE_TIMEOUT, f"resolving Apache Kafka {version}") as held:
             if jars := _jars(target, "Maven"):
                 return jars  # Another process was faster.
             for old in [*target.parent.glob(f".{target.name}-*"), target]:
                 shutil.rmtree(old, ignore_errors=True)  # Whoever made it is dead: we have the lock.
             with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as place:
                 directory = Path(place, "libs")
-                _run_maven(maven, version, Path(place), directory, config)
+                _run_maven(maven, version, Path(place), directory, config, held)
                 jars = _jars(directory, "Maven")
                 if jars is None:
                     raise Unavailable(f"`mvn` found no Apache Kafka {version}; is there such a version?")
@@ -177,7 +178,7 @@ def _resolve(config: Config, version: str, target: Path, maven: str) -> Jars:
     return _jars(target, "Maven") or jars
 
 
-def _run_maven(maven: str, version: str, place: Path, directory: Path, config: Config) -> None:
+def _run_maven(maven: str, version: str, place: Path, directory: Path, config: Config, lock: int) -> None:
     pom = place / "pom.xml"
     pom.write_text(POM.format(version=version), encoding="utf-8")
     command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
@@ -192,6 +193,7 @@ def _run_maven(maven: str, version: str, place: Path, directory: Path, config: C
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        pass_fds=(lock,),  # Should we be killed, it goes on writing: until it ends nobody may clear up after it.
     ) as process:
         try:
             output = _output(process, version, deadline, config)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from itest import naming, trace
 from itest.clock import Deadline
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 BASELINE_WAIT = 30.0
 """Seconds that reading the baseline's records may take."""
+
+VANISH_WAIT = 5.0
+"""Seconds in which a topic that was deleted must be gone from the listing too. It takes milliseconds."""
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _NAME_LIMIT = 249
@@ -53,6 +58,7 @@ class KafkaLease(Lease["KafkaView"]):
         self._fixed = service.prefix is not None or self._isolation == "none"
         self._created: set[str] = set()
         self._groups: set[str] = set()
+        self._test_groups: set[str] = set()
         self._topics: dict[str, int] = {}
         self._baseline: dict[Partition, list[Record]] = {}
         if self._isolation == "none":
@@ -61,7 +67,7 @@ class KafkaLease(Lease["KafkaView"]):
             self.prefix = server.take_prefix(service.prefix, self._kind)
         try:
             if self._isolation == "records":
-                self._empty()  # What an earlier class left is not this one's baseline.
+                self._steadily(self._empty)  # What an earlier class left is not this one's baseline.
         except BaseException:
             server.give_prefix(self.prefix)
             raise
@@ -92,7 +98,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             return prefix + name
         physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
-        self._groups.add(physical)
+        (self._test_groups if number else self._groups).add(physical)  # An app's group lives as long as its class.
         return physical
 
     # The life of the data.
@@ -102,8 +108,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             return
         with _resetting("reading the class's baseline"):
-            topics = self._mine()
-            ends = self._server.topics.end_offsets(_partitions(topics))
+            topics, ends = self._steadily(self._survey)
             marks = {partition: self._mark(partition, topics, end) for partition, end in ends.items()}
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
             self._baseline = self._read({partition: mark for partition, mark in marks.items() if mark.end > mark.start})
@@ -113,8 +118,9 @@ class KafkaLease(Lease["KafkaView"]):
         number = next(self._server.numbers)
         prefix = self.prefix
         with _resetting(f"bringing Kafka back to the class's baseline before {test}"):
+            self._delete_groups(self._test_groups)
             if self._isolation == "records":
-                self._empty()
+                self._steadily(self._empty)
             elif self._isolation == "prefix":
                 prefix = f"{self.prefix}{number}-"
                 self._renew(prefix)
@@ -124,6 +130,7 @@ class KafkaLease(Lease["KafkaView"]):
         self.view.close()
         kind = None
         try:
+            self._delete_groups(self._groups | self._test_groups)
             if not self._server.owned:
                 self._leave_nothing()
             elif self._isolation == "records" and not self._fixed:
@@ -146,8 +153,13 @@ class KafkaLease(Lease["KafkaView"]):
         if ours:
             names.update(name for name in self._server.topics.all() if name.startswith(ours))
         self._server.topics.delete(names)
-        if self._groups or ours:
-            self._server.delete_groups(lambda name: name in self._groups or bool(ours and name.startswith(ours)))
+        if ours:
+            self._server.delete_groups(lambda name: name.startswith(ours))
+
+    def _delete_groups(self, names: set[str]) -> None:
+        if names:
+            self._server.delete_groups(names.__contains__)
+            self._test_groups.clear()
 
     def _mine(self) -> dict[str, Topic]:
         """The topics that this class may empty."""
@@ -166,15 +178,29 @@ class KafkaLease(Lease["KafkaView"]):
         id = topics[partition.topic].id
         return Mark(id, known.start if known and known.id == id else 0, end)
 
-    def _empty(self) -> None:
-        """Delete the records of dirty partitions, and put back those of the baseline."""
-        server = self._server
+    def _survey(self) -> tuple[dict[str, Topic], dict[Partition, int]]:
         topics = self._mine()
+        return topics, self._server.topics.end_offsets(_partitions(topics))
+
+    def _steadily(self, function: Callable[[], T]) -> T:
+        """Call it, and again while a topic vanishes under it: one that was deleted is listed for a moment longer."""
+        deadline = Deadline.after(VANISH_WAIT)
+        while True:
+            try:
+                return function()
+            except ItestError as error:
+                if deadline.passed or not isinstance(error.__cause__, clients.errors().UnknownTopicOrPartitionError):
+                    raise
+            deadline.pause(0.005)
+
+    def _empty(self) -> None:
+        """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""
+        server = self._server
+        topics, ends = self._survey()
         if gone := self._topics.keys() - topics.keys():
             for name in gone:
                 self._created |= server.topics.ensure([name], self._topics[name])
-            topics = self._mine()
-        ends = server.topics.end_offsets(_partitions(topics))
+            topics, ends = self._survey()
         dirty = {}
         for partition, end in ends.items():
             topic = topics[partition.topic]

@@ -16,6 +16,9 @@ from itest.services.kafka.topics import Partition
 
 CODECS = ("bytes", "text", "json")
 
+EVIDENCE_WAIT = 2.0
+"""Seconds that finding out more for an error's text may take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -108,7 +111,7 @@ class Queue:
         starts: Mapping[Partition, int],
     ) -> ReceiveTimeout:
         try:
-            ends = self._server.topics.end_offsets(starts)
+            ends = self._server.topics.end_offsets(starts, EVIDENCE_WAIT)
             places = ", ".join(
                 f"partition {partition.partition} was read from offset {start} and ends at {ends[partition]}"
                 for partition, start in starts.items()

@@ -181,6 +181,7 @@ def _jvm_options(settings: Mapping[str, str]) -> Iterator[str]:
         yield "-Djava.io.tmpdir={directory}"  # The same for the native libraries that compression unpacks.
     # One for Maven's slf4j-simple, one for the log4j of an installed Kafka.
     yield "-Dorg.slf4j.simpleLogger.showDateTime=true"
+    yield "-Dorg.slf4j.simpleLogger.dateTimeFormat=[yyyy-MM-dd HH:mm:ss,SSS]"
     yield "-Dlog4j2.configurationFile={directory}/log4j2.properties"
     for name in JVM_VARIABLES:
         yield from shlex.split(settings.get(name, ""))

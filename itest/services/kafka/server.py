@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.engines import Instance
-from itest.errors import ItestError
+from itest.errors import ItestError, NotStarted
 from itest.service import Server, Service
 from itest.services.kafka import clients
 from itest.services.kafka.recipes import INTERNAL_PORT
@@ -48,6 +48,7 @@ class KafkaServer(Server["KafkaView"]):
         self._idle: dict[object, list[str]] = {}
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
+        self._closed = False
         self._version = ""
         self._internal = ""
 
@@ -78,6 +79,7 @@ class KafkaServer(Server["KafkaView"]):
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             made, self._clients = self._clients, {}
         for name, client in made.items():
             with contextlib.suppress(Exception):
@@ -107,6 +109,8 @@ class KafkaServer(Server["KafkaView"]):
 
     def _client(self, name: str, make: Callable[[str], Any]) -> Any:
         with self._lock:
+            if self._closed:
+                raise NotStarted(f"{self} was given back; a test that outlives its class cannot use it")
             if name not in self._clients:
                 self._clients[name] = make(self.bootstrap_servers)
             return self._clients[name]

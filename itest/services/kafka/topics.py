@@ -114,21 +114,24 @@ class Topics:
                     for name in names:
                         self._known.pop(name, None)
 
-    def end_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset that the next record of each partition will get."""
+    def end_offsets(self, partitions: Iterable[Partition], seconds: float = 10.0) -> dict[Partition, int]:
+        """The offset that the next record of each partition will get. Raises ItestError after that many seconds."""
         make = clients.package().TopicPartition
         wanted = frozenset(make(*partition) for partition in partitions)
         if not wanted:
             return {}
         with self._server.doing("asking for end offsets"):
-            found = self._metered(wanted)
+            milliseconds = int(seconds * 1000)
+            found = self._metered(wanted, milliseconds)
             if found is None:
                 latest = clients.package("kafka.admin").OffsetSpec.LATEST
-                offsets = self._server.admin.list_partition_offsets(dict.fromkeys(wanted, latest))
+                offsets = self._server.admin.list_partition_offsets(
+                    dict.fromkeys(wanted, latest), timeout_ms=milliseconds
+                )
                 found = {partition: answer.offset for partition, answer in offsets.items()}
         return {Partition(*partition): offset for partition, offset in found.items()}
 
-    def _metered(self, wanted: frozenset[Any]) -> dict[Any, int] | None:
+    def _metered(self, wanted: frozenset[Any], milliseconds: int) -> dict[Any, int] | None:
         """The end offsets by one request instead of two, by a client that remembers who leads which partition.
 
         None for partitions that it did not know before: it learns of them meanwhile. (Asked for those it does not
@@ -139,7 +142,7 @@ class Topics:
             self._server.meter.assign([*wanted])
             return None
         with contextlib.suppress(KeyError):
-            found: dict[Any, int] = self._server.meter.end_offsets([*wanted])
+            found: dict[Any, int] = self._server.meter.end_offsets([*wanted], timeout_ms=milliseconds)
             return found
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, ExternalError
+from itest.fixture_files import check_name
 from itest.migrations import migrator
 from itest.service import Service, ServiceMixin, client_package
 from itest.services.postgres.programs import find_programs
@@ -37,6 +38,8 @@ SETTINGS = {
     "max_connections": "300",
     # The data lies in memory, and so does the log that waits for a checkpoint.
     "max_wal_size": "256MB",
+    # Two-phase commit is off by default; a few slots cost nothing.
+    "max_prepared_transactions": "10",
 }
 
 
@@ -44,20 +47,20 @@ SETTINGS = {
 class Postgres(Service[PostgresView]):
     """A PostgreSQL server, and for each class a database of its own on it.
 
-    `migrations` brings an empty database to the schema under test: `SqlFiles("migrations")`,
-    `MetaData(Base.metadata)`, or a function of the view. `fixtures` are .sql files loaded after it. Paths are
-    relative to the module of the class that the declaration is assigned in. `settings` are server settings,
-    `{"work_mem": "8MB"}`; `env` goes to the container.
+    `migrations` brings an empty database to the schema under test: `SqlFiles("migrations")`, `Alembic("alembic.ini")`,
+    `MetaData(Base.metadata)`, `Django("shop.settings")`, `Command([...])`, or a function of the view. `fixtures` are
+    files loaded after it: .sql, .json, .yaml, .csv. Paths are relative to the module of the class that the declaration
+    is assigned in. `settings` are server settings, `{"work_mem": "8MB"}`; `env` goes to the container.
     """
 
     kind: ClassVar[str] = "postgres"
     title: ClassVar[str] = "PostgreSQL"
-    isolations: ClassVar[tuple[str, ...]] = ("database", "none")
+    isolations: ClassVar[tuple[str, ...]] = ("database", "rollback", "truncate", "schema", "none")
     external_setting: ClassVar[str] = "postgres_url"
 
     image: str = IMAGE
     migrations: Any = None
-    fixtures: tuple[str | Path, ...] | list[str | Path] | list[str] = ()
+    fixtures: Sequence[str | Path] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,9 +71,13 @@ class Postgres(Service[PostgresView]):
                 migrator(self.migrations)
             except TypeError as error:
                 raise DeclarationError(f"{owner}.{name}: {error}") from None
+        if isinstance(self.fixtures, str | Path):
+            raise DeclarationError(f"{owner}.{name}: fixtures must be a list: fixtures=[{str(self.fixtures)!r}]")
         for fixture in self.fixtures:
-            if Path(fixture).suffix != ".sql":
-                raise DeclarationError(f"{owner}.{name}: the fixture {str(fixture)!r} is no .sql file")
+            check_name(fixture, f"{owner}.{name}")
+
+    def check_client(self) -> None:
+        client_package("psycopg2", "postgres", "the service PostgreSQL")
 
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(

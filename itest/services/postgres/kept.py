@@ -7,8 +7,11 @@ What a test did to them is undone between tests; one that is broken, or whose ch
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from itest import trace
 from itest.service import client_package
 
 if TYPE_CHECKING:
@@ -23,6 +26,31 @@ SCRUB = (
     "SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
 
+ACTIVE = 1
+"""psycopg2's TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the connection."""
+
+
+@dataclass(slots=True)
+class _Link:
+    """A kept connection and what it was when it was new. `out` is SQLAlchemy's proxy while somebody has it."""
+
+    connection: Any
+    pid: int
+    encoding: str
+    strings: dict[int, Any]
+    binaries: dict[int, Any]
+    out: Any = None
+
+    @classmethod
+    def of(cls, connection: Any) -> _Link:
+        return cls(
+            connection,
+            connection.info.backend_pid,
+            connection.encoding,
+            dict(connection.string_types),
+            dict(connection.binary_types),
+        )
+
 
 class Kept:
     """The kept connections of one database: one psycopg2 connection, and those in the pool of one SQLAlchemy engine."""
@@ -31,81 +59,130 @@ class Kept:
         self._server = server
         self._url = server.url_of(name)
         self._label = label
-        self._connection: Connection | None = None
+        self._own: _Link | None = None
         self._engine: Engine | None = None
-        self._pooled: dict[int, Any] = {}
-        self._used: dict[int, Any] = {}
+        self._handed_out: Engine | None = None
+        self._pooled: dict[int, _Link] = {}
+        self._used: dict[int, _Link] = {}
 
     def connection(self) -> Connection:
         """The kept psycopg2 connection."""
-        if self._connection is None or self._connection.closed:
-            self._connection = self._server.driver.connect(self._url, application_name=self._label)
-        self._used[id(self._connection)] = self._connection
-        return self._connection
+        if self._own is None or self._own.connection.closed:
+            self._own = _Link.of(self._server.driver.connect(self._url, application_name=self._label))
+        self._used[self._own.pid] = self._own
+        return self._own.connection  # type: ignore[no-any-return]  # Any, because psycopg2 is imported on first use
 
     def engine(self) -> Engine:
-        """The kept SQLAlchemy engine."""
+        """The kept SQLAlchemy engine, the same until the next scrub. Listeners that a test adds to it go with it."""
         if self._engine is None:
             sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
-            self._engine = sqlalchemy.create_engine(
+            self._engine = engine = sqlalchemy.create_engine(
                 "postgresql+psycopg2" + self._url.removeprefix("postgresql"),
                 connect_args={"application_name": self._label},
             )
-            sqlalchemy.event.listen(self._engine, "checkout", self._checked_out)
-        return self._engine
+            for name in ("connect", "checkout", "checkin", "close", "invalidate"):
+                sqlalchemy.event.listen(engine, name, getattr(self, f"_on_{name}"))
+        if self._handed_out is None:
+            self._handed_out = self._engine.execution_options()
+        return self._handed_out
 
-    def _checked_out(self, connection: Any, record: Any, proxy: Any) -> None:
-        self._used[id(connection)] = connection
+    def _on_connect(self, connection: Any, record: Any) -> None:
+        self._pooled[id(connection)] = _Link.of(connection)
 
-    def scrub(self, then: str) -> list[tuple[Any, ...]] | None:
+    def _on_checkout(self, connection: Any, record: Any, proxy: Any) -> None:
+        if link := self._pooled.get(id(connection)):
+            link.out = proxy
+            self._used[link.pid] = link
+
+    def _on_checkin(self, connection: Any, record: Any) -> None:
+        if link := self._pooled.get(id(connection)):
+            link.out = None
+
+    def _on_close(self, connection: Any, record: Any) -> None:
+        self._pooled.pop(id(connection), None)
+
+    def _on_invalidate(self, connection: Any, record: Any, exception: Any) -> None:
+        self._pooled.pop(id(connection), None)
+
+    def foreign(self, pids: Collection[int]) -> set[int]:
+        """Those of a database's sessions that are not kept here. A kept connection whose session has ended, by
+        whomever, is given up."""
+        sessions = set(pids)
+        if self._own is not None and self._own.pid not in sessions:
+            self._give_up(self._own)
+        known = {link.pid for link in self._pooled.values()}
+        if not known <= sessions:
+            self._dispose()
+        return sessions - known - ({self._own.pid} if self._own is not None else set())
+
+    def scrub(self, then: str, test: str = "a test") -> list[tuple[Any, ...]] | None:
         """Undo what was done to the used connections. Returns the rows of the statement `then`, which rides along with
         the last one, or None when no connection was used or none was fit to be kept."""
         used, self._used = self._used, {}
-        if self._engine is not None and self._engine.pool.checkedout() > 0:  # type: ignore[attr-defined]  # QueuePool
-            self._dispose()  # A connection that is still in use cannot be cleaned, and its user must not go on with it.
+        self._handed_out = None
         rows = None
-        for connection in used.values():
-            if connection.closed:
+        for link in used.values():
+            if link.connection.closed:
                 continue
-            try:
-                rows = _scrub(connection, then)
-            except self._server.driver.Error:
-                rows = None
-                self._forget(connection)
+            if link.connection.get_transaction_status() == ACTIVE:
+                # Its thread holds the connection's lock, so that even close() would wait for it.
+                trace.say(f"{test} left a thread behind that is using a database connection of it; it was ended")
+                self._server.end_session(link.pid)
+                self._give_up(link)
+            elif link.out is not None:
+                trace.say(f"{test} did not return a connection to `postgres.engine`; it was closed")
+                self._give_up(link)
+            else:
+                try:
+                    rows = _scrub(link, then)
+                    continue
+                except self._server.driver.Error:
+                    self._give_up(link)
+            rows = None
         return rows
 
     def close(self) -> None:
         """Close all of them; the next use opens new ones."""
         self._used.clear()
         self._dispose()
-        if self._connection is not None:
-            with contextlib.suppress(Exception):
-                self._connection.close()
-            self._connection = None
+        if self._own is not None:
+            self._give_up(self._own)
 
-    def _forget(self, connection: Any) -> None:
+    def _give_up(self, link: _Link) -> None:
+        self._pooled.pop(id(link.connection), None)
         with contextlib.suppress(Exception):
-            connection.close()
-        if connection is self._connection:
-            self._connection = None
-        else:
-            self._dispose()
+            if link.out is not None:
+                link.out.invalidate()
+            else:
+                link.connection.close()
+        if link is self._own:
+            self._own = None
 
     def _dispose(self) -> None:
+        for link in [link for link in self._pooled.values() if link.out is not None]:
+            self._give_up(link)
+        self._pooled.clear()
+        self._handed_out = None
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
 
 
-def _scrub(connection: Any, then: str) -> list[tuple[Any, ...]]:
-    """One round trip. Raises where the connection cannot be brought back to what it was when it was new."""
-    if connection.string_types or connection.binary_types or connection.async_:
-        raise connection.InterfaceError("type casters were registered on it; there is no way to take them back")
+def _scrub(link: _Link, then: str) -> list[tuple[Any, ...]]:
+    """One round trip, two for a transaction that was left open. Raises where the connection cannot be brought back to
+    what it was when it was new."""
+    connection = link.connection
     connection.rollback()  # Costs nothing outside a transaction.
     if (connection.isolation_level, connection.readonly, connection.deferrable) != (None, None, None):
         connection.set_session(isolation_level="DEFAULT", readonly="DEFAULT", deferrable="DEFAULT")  # 3 round trips
     connection.autocommit = True  # None.
     connection.cursor_factory = None
+    if connection.encoding != link.encoding:
+        connection.set_client_encoding(link.encoding)
+    for casters, first in ((connection.string_types, link.strings), (connection.binary_types, link.binaries)):
+        if casters != first:
+            casters.clear()
+            casters.update(first)
     with connection.cursor() as cursor:
         cursor.execute(f"{SCRUB}; {then}")
         rows: list[tuple[Any, ...]] = cursor.fetchall()

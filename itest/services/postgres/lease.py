@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from itest import naming
 from itest.errors import ResetError
 from itest.service import Lease
-from itest.services.postgres import roles
+from itest.services.postgres import shared
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.recycle import Recycler
+from itest.services.postgres.probe_recycle import ProbeRecycler
+from itest.services.postgres.recycle import NeedsClone, Recycler
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -20,21 +21,28 @@ if TYPE_CHECKING:
 
 
 class PostgresLease(Lease[PostgresView]):
-    """A database of a class's own, under one name for all its tests, so that addresses stay the same."""
+    """A database of a class's own, under one name for all its tests, so that addresses stay the same.
+
+    `way` is how the last reset was done: `clean` (there was nothing to undo), `undone` or `cloned`; `reason` is why it
+    had to be cloned.
+    """
 
     def __init__(self, server: PostgresServer, service: Postgres, owner: str) -> None:
+        self.way = self.reason = ""
         self._server = server
         self._directory = service.directory
-        self._isolated = service.isolation_or_default == "database"
+        self._isolated = service.isolation_or_default != "none"
         self._own = self._isolated or server.instance.owned
-        self._recycler: Recycler | None = None
+        self._recycler: Recycler | ProbeRecycler | None = None
+        self._state: shared.Shared | None = None
         self._last_test = owner
         if self._own:
             self._pristine = server.template(service, service.directory)
             self._name = server.create(self._pristine)
         else:  # isolation="none" on an external server: its database as it is, nothing made and nothing dropped
             self._pristine = self._name = server.database
-        self._roles_before = self._roles = roles.read(server) if self._isolated and server.can_recycle() else None
+        if self._isolated:
+            server.remember_shared(self)
         self._position = self._log_position()
         self._kept = Kept(server, self._name, naming.application_name(owner))
         self.view = PostgresView(server, self._name, owner, self._kept, self._directory)
@@ -45,21 +53,18 @@ class PostgresLease(Lease[PostgresView]):
         if not self._isolated:
             return
         server = self._server
-        server.end_sessions(self._name)
         if self._log_position() != self._position:  # Somebody wrote: what there is now may differ from the template.
             self._pristine = server.create(self._name)
-            self._roles = roles.read(server) if self._roles else None
-        if server.can_recycle():
-            self._recycler = Recycler(server, self._name, self._pristine)
+        self._recycler = self._new_recycler()
 
     def reset(self, test: str) -> PostgresView:
         """Undo what the test before did, or clone the database anew under its old name where undoing will not do."""
         if self._isolated:
             try:
-                if self._recycler is None or not self._recycler.recycle(self._kept, self._last_test):
-                    self._clone_again()
+                self._reset(self._last_test)
             except self._server.driver.Error as error:
-                raise ResetError(f"the database of {test} could not be reset: {str(error).strip()}") from error
+                reason = naming.mask(str(error).strip())
+                raise ResetError(f"the database {self._name} could not be reset for {test}: {reason}") from error
         self._last_test = test
         return PostgresView(self._server, self._name, test, self._kept, self._directory)
 
@@ -73,24 +78,38 @@ class PostgresLease(Lease[PostgresView]):
         for name in {self._name, self._pristine} - self._server.templates:
             with contextlib.suppress(self._server.driver.Error, ResetError):
                 self._server.drop(name)
-        if self._roles_before is not None:
-            with contextlib.suppress(self._server.driver.Error):
-                roles.restore(self._server, self._roles_before)
+        if self._isolated:
+            with contextlib.suppress(self._server.driver.Error, ResetError):
+                self._server.restore_shared(self)
+
+    def _reset(self, left_by: str) -> None:
+        self.reason = ""
+        try:
+            if self._recycler is None:
+                raise NeedsClone("the last clone could not be looked at")
+            self.way = "undone" if self._recycler.recycle(self._kept, left_by) else "clean"
+        except (NeedsClone, self._server.driver.Error) as error:  # Of an unknown trouble, too, a new clone is the cure.
+            self.way, self.reason = "cloned", naming.shorten(naming.mask(str(error)))
+            self._clone_again()
 
     def _clone_again(self) -> None:
         server = self._server
-        roles_changed = False
         if self._recycler is not None:
-            roles_changed = self._recycler.roles_changed
             self._recycler.close()
             self._recycler = None
         self._kept.close()
         server.drop(self._name)
-        if roles_changed and self._roles is not None:
-            roles.restore(server, self._roles)
+        if self._state is not None:
+            shared.restore(server, self._state)
         server.create(self._pristine, self._name)
-        if server.can_recycle():
-            self._recycler = Recycler(server, self._name, self._pristine)
+        self._recycler = self._new_recycler()
+
+    def _new_recycler(self) -> Recycler | ProbeRecycler:
+        server = self._server
+        if not server.can_recycle():
+            return ProbeRecycler(server, self._name)
+        self._state = shared.read(server, self._name)
+        return Recycler(server, self._name, self._pristine, self._state)
 
     def _log_position(self) -> object:
         """Where the write-ahead log ends. It moves when anybody writes, so the same position means the same data.

@@ -3,159 +3,171 @@
 
 What changed is read from the write-ahead log (pg_walinspect, PostgreSQL 16 and later): it names each relation whose
 blocks were written, so the cost follows what a test did and not how large the schema is, and nothing is installed that
-code under test could see. Changed tables are emptied and refilled, changed sequences set back. Anything else that
-changed (tables made or altered, large objects, ...) means a new clone, and `recycle` says so.
+code under test could see. Changed tables are emptied and refilled, changed sequences set back. Where anything else
+changed (tables made or altered, large objects, ...) NeedsClone is raised, and says what.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from itest import naming, trace
-from itest.clock import Deadline
-from itest.services.postgres.snapshot import LARGEST_COPY, STATISTICS, Relation, Snapshot
+from itest.services.postgres import leaks, shared
+from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation
 
 if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept
     from itest.services.postgres.server import PostgresServer
 
-GRACE = 0.05
-"""Seconds that a transaction of somebody else may take to end by itself: a live app may be in the middle of one."""
-
 LONGEST_LOG = 32 * 1024 * 1024
 """Bytes of write-ahead log past which reading it costs more than a new clone."""
 
-DATA_CHANGES = ("INSERT", "DELETE", "UPDATE", "HOT_UPDATE", "CONFIRM", "MULTI_INSERT", "LOG")
-"""Record types (first word) that change rows or sequences. Others lock, prune, freeze, set hints or serve indexes."""
+LARGEST_COPY = 8 * 1024 * 1024
+"""Bytes of a table up to which its baseline rows are kept in memory; beyond that a new clone is cheaper."""
 
-OWN_SETTINGS = (
-    "SET session_replication_role = replica; "  # No trigger fires and no foreign key is checked.
-    "SET lock_timeout = '2s'; SET statement_timeout = '30s'; SET synchronous_commit = on; "
-    "SET row_security = off"
+HARMLESS = frozenset(
+    "LOCK LOCK_UPDATED INPLACE PRUNE PRUNE_ON_ACCESS PRUNE_VACUUM_SCAN PRUNE_VACUUM_CLEANUP VACUUM FREEZE_PAGE VISIBLE "
+    "FPI_FOR_HINT NEW_CID".split()
 )
+"""Types of log records that change no row: row locks, statistics and flags in pg_class, vacuuming, hint bits."""
+
+
+class NeedsClone(Exception):
+    """Only a new clone will do; the message says why."""
 
 
 class Recycler:
-    """The reset of one database of ours on a server of ours."""
+    """The reset of one database of ours on a server of ours. `state` is the shared state that belongs to it."""
 
-    def __init__(self, server: PostgresServer, name: str, pristine: str) -> None:
+    def __init__(self, server: PostgresServer, name: str, pristine: str, state: shared.Shared) -> None:
         self._server = server
         self._name = name
-        self._own = server.connection(name, "itest reset")
+        self._state = state
+        self._own = server.connection(name, "itest reset", options=OURS)
+        [(self._oid, pid)] = self._ask("SELECT oid, pg_backend_pid() FROM pg_database WHERE datname = current_database()")
         with self._own.cursor() as cursor:
-            cursor.execute(OWN_SETTINGS)
-            cursor.execute(
-                "SELECT oid, current_setting('max_prepared_transactions') <> '0' "
-                "FROM pg_database WHERE datname = current_database()"
-            )
-            self._oid, self._may_prepare = cursor.fetchone()
             self._snapshot = server.snapshot(pristine, cursor)
+        self._files = self._snapshot.files
+        # No position means the same state where a sequence writes no log.
+        self._silent = [relation for relation in self._snapshot.unlogged if relation.kind == "S"]
+        self._scripts: dict[frozenset[Relation], tuple[str, list[tuple[str, bytes]]]] = {}
+        # What can be said without reading the log, in one cheap statement: where it ends, ALTER SYSTEM's file, and
+        # which other sessions there are.
         self._look = (
-            "SELECT pg_current_wal_insert_lsn()::text, "
-            "ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
-            f"AND datid = {self._oid} AND backend_type = 'client backend'), "
-            f"ARRAY(SELECT pid FROM pg_lock_status() WHERE locktype = 'advisory' AND database = {self._oid} "
-            "AND pid <> pg_backend_pid())"
+            f"SELECT pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
+            "ARRAY(SELECT pg_stat_get_backend_pid(id) FROM pg_stat_get_backend_idset() id "
+            f"WHERE pg_stat_get_backend_dbid(id) = {self._oid} AND pg_stat_get_backend_pid(id) <> {pid})"
         )
-        self._position: str = self._ask(self._look)[0][0]
-        self.roles_changed = False
+        [(self._position, self._system, _)] = self._ask(self._look)
+        self._scanned, self._undoing = self._position, "0"
 
     def close(self) -> None:
         self._own.close()
 
     def recycle(self, kept: Kept, test: str) -> bool:
-        """Undo what was done since the last call. False when only a new clone will do; then nothing is promised.
+        """Undo what was done since the last call; whether anything was. Raises NeedsClone where that will not do.
 
         `test` is the name of the test that used the database, for reports of what it left behind.
         """
-        [(position, busy, lockers)] = kept.scrub(self._look) or self._ask(self._look)
-        if busy or lockers:
-            self._end_leaked(test)
-            [(position, _, _)] = self._ask(self._look)
-        if position == self._position:
-            return True
-        if self._may_prepare and self._ask(f"SELECT 1 FROM pg_prepared_xact() WHERE dbid = {self._oid}"):
-            return False  # It outlives its session; dropping the database rolls it back.
-        changed = self._changed(position)
-        if changed is None:
+        [(position, system, sessions)] = kept.scrub(self._look, test) or self._ask(self._look)
+        foreign = kept.foreign(sessions)
+        if foreign and leaks.end_sessions(self._server, foreign, test):
+            [(position, system, _)] = self._ask(self._look)
+        if position == self._position and system == self._system and not self._silent:
             return False
-        return self._undo(changed)
+        changed, catalogs, shared_too = self._changes(position, test)
+        if shared_too or system != self._system:
+            if shared.read(self._server, self._name) != self._state:
+                raise NeedsClone("roles, settings or databases of the server changed")
+            self._system = system
+        if catalogs:
+            changed |= self._look_into(catalogs)
+        if changed:
+            self._undo(position, changed)
+        else:
+            self._position = position
+        return bool(changed)
 
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
         with self._own.cursor() as cursor:
             cursor.execute(sql)
-            return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2 is not a typed package
+            return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2's rows are Any
 
-    def _changed(self, position: str) -> list[Relation] | None:
-        """The tables and sequences written to since the last reset; None when something else changed too."""
-        if _bytes(position) - _bytes(self._position) > LONGEST_LOG:
-            return None
-        if (log := self._server.log_changes(self._position, self._oid)) is None:
-            return None
-        touched, self.roles_changed = log
-        if self.roles_changed:
-            return None
-        changed: list[Relation] = list(self._snapshot.unlogged)  # They are not in the log.
-        catalogs = False
-        for filenode, record_type in touched:
-            if record_type.split("+")[0] not in DATA_CHANGES:
+    def _changes(self, position: str, test: str) -> tuple[set[Relation], set[str], bool]:
+        """The tables and sequences written to since the last reset, the catalogs, and whether shared ones were."""
+        if _bytes(position) - _bytes(self._scanned) > LONGEST_LOG:
+            raise NeedsClone(f"more than {LONGEST_LOG >> 20} MB were written")
+        log, prepared = self._server.log_changes(self._scanned, self._oid, self._undoing)
+        if prepared:
+            leaks.roll_back_prepared(self._server, self._name, test)
+        changed: set[Relation] = set(self._snapshot.unlogged)  # They are not in the log.
+        catalogs: set[str] = set()
+        shared_too = False
+        for database, file, record in log:
+            if record.partition("+")[0] in HARMLESS:
                 continue
-            if relation := self._snapshot.relations.get(filenode):
-                if relation.kind == "m" or (relation.rows and relation.size > LARGEST_COPY):
-                    return None
-                changed.append(relation)
-            elif self._snapshot.catalogs.get(filenode) not in STATISTICS and filenode in self._snapshot.catalogs:
-                catalogs = True
-        return None if catalogs else list(dict.fromkeys(changed))
+            if database != self._oid:
+                shared_too = True
+            elif relation := self._files.relations.get(file):
+                changed.add(relation)
+            elif (catalog := self._files.catalogs.get(file)) and catalog not in STATISTICS:
+                catalogs.add(catalog)
+        return changed, catalogs, shared_too
 
-    def _undo(self, changed: Sequence[Relation]) -> bool:
-        """Empty and refill the changed tables, set back the changed sequences."""
-        driver = self._server.driver
-        contents = self._snapshot.contents(changed)
-        tables = [relation.name for relation in changed if relation.kind == "r"]
-        positions = {name: content.position for name, content in contents.items() if content.position}
-        setvals = [f"setval('{name.replace(chr(39), chr(39) * 2)}', {at}, {called})" for name, (at, called) in positions.items()]
-        statements = ["BEGIN", *(f"DELETE FROM ONLY {name}" for name in tables)]
-        statements += [f"SELECT {', '.join(setvals)}"] if setvals else []
-        end = "COMMIT; SELECT pg_current_wal_insert_lsn()::text"
-        refill = [name for name in tables if contents[name].rows]
-        try:
-            with self._own.cursor() as cursor:
-                if refill:
-                    cursor.execute("; ".join(statements))
-                    for name in refill:
-                        content = contents[name]
-                        cursor.copy_expert(f"COPY {name} ({content.columns}) FROM STDIN", io.BytesIO(content.rows))
-                    cursor.execute(end)
-                else:
-                    cursor.execute("; ".join([*statements, end]))
-                [self._position] = cursor.fetchone()
-        except driver.Error:
-            return False  # A lock that is still held, or something else we do not know: a new clone undoes it.
-        return True
+    def _look_into(self, catalogs: Collection[str]) -> set[Relation]:
+        """The relations that lie in other files than before, after TRUNCATE and the like. Raises NeedsClone if there is
+        more to it: temporary tables that are gone, and what was rolled back, have left the catalogs as they were."""
+        with self._own.cursor() as cursor:
+            differing = self._snapshot.changed_catalogs(catalogs, cursor)
+            if not differing:
+                return set()
+            if differing != {"pg_class"} or not self._snapshot.same_shapes(cursor):
+                raise NeedsClone(f"the schema changed ({', '.join(sorted(differing))})")
+            before, self._files = self._files, Files.read(cursor)
+        if before.catalogs != self._files.catalogs:
+            raise NeedsClone("system catalogs were rewritten")
+        return {relation for file, relation in self._files.relations.items() if file not in before.relations}
 
-    def _end_leaked(self, test: str) -> None:
-        """End the sessions that hold a transaction or an advisory lock, and say which test left them."""
-        grace = Deadline.after(GRACE)
-        while True:
-            [(_, busy, lockers)] = self._ask(self._look)
-            if not busy and not lockers:
-                return
-            if grace.passed:
-                break
-            grace.pause(0.002)
-        leaked = self._ask(
-            "SELECT pid, state, query FROM pg_stat_activity WHERE pid = ANY(ARRAY[%s]::int[])"
-            % ",".join(map(str, {*busy, *lockers}))
-        )
-        for pid, state, query in leaked:
-            trace.say(
-                f"{test} left a database session behind, which was ended: {state}, "
-                f"last statement: {naming.shorten(naming.mask(query))}"
-            )
-            self._server.end_session(pid)
+    def _undo(self, position: str, changed: Collection[Relation]) -> None:
+        """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
+        key = frozenset(changed)
+        if key not in self._scripts:
+            self._scripts[key] = self._script(changed)
+        start, refill = self._scripts[key]
+        end = "COMMIT; SELECT pg_current_wal_insert_lsn()::text, current_setting('itest.xid')"
+        with self._own.cursor() as cursor:
+            if refill:
+                cursor.execute(start)
+                for copy, rows in refill:
+                    cursor.copy_expert(copy, io.BytesIO(rows))
+                cursor.execute(end)
+            else:
+                cursor.execute(f"{start}; {end}")
+            self._position, self._undoing = cursor.fetchone()
+        # Not from the end of our own transaction: what an app wrote meanwhile must be seen the next time.
+        self._scanned = position
+
+    def _script(self, changed: Iterable[Relation]) -> tuple[str, list[tuple[str, bytes]]]:
+        """The statements that undo changes of these relations, and the COPY statements with their rows after them."""
+        relations = sorted(changed, key=lambda relation: relation.name)
+        for relation in relations:
+            if relation.kind == "m":
+                raise NeedsClone(f"the materialized view {relation.name} was refreshed")
+            if relation.guarded:
+                raise NeedsClone(f"{relation.name} has triggers or rules that always fire")
+            if relation.size > LARGEST_COPY:
+                raise NeedsClone(f"{relation.name} has more than {LARGEST_COPY >> 20} MB of baseline rows")
+        contents = list(zip(relations, self._snapshot.contents(relations), strict=True))
+        steps = ["set_config('itest.xid', pg_current_xact_id()::xid::text, false)"]
+        for relation, content in contents:
+            if content.position:
+                last, called = content.position
+                name = relation.name.replace("'", "''")
+                steps.append(f"setval('{name}', {last}, {called})")
+        start = ["BEGIN", *(f"DELETE FROM ONLY {relation.name}" for relation in relations if relation.kind == "r")]
+        refill = [(f"COPY {relation.name}{content.columns} FROM STDIN", content.rows) for relation, content in contents]
+        return "; ".join([*start, f"SELECT {', '.join(steps)}"]), [(copy, rows) for copy, rows in refill if rows]
 
 
 def _bytes(position: str) -> int:

@@ -11,11 +11,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from itest import naming, trace
+from itest import naming
 from itest.errors import IsolationError, ItestError, ResetError
 from itest.service import client_package
+from itest.services.postgres import leaks
 from itest.services.postgres.lease import PostgresLease
-from itest.services.postgres.recycle import DATA_CHANGES
+from itest.services.postgres.probe import BUSY
+from itest.services.postgres.probe_recycle import ProbeRecycler
+from itest.services.postgres.recycle import HARMLESS
 from itest.services.postgres.sandbox import CURE, connection_class
 from itest.services.postgres.snapshot import STATISTICS
 from itest.services.postgres.view import PostgresView
@@ -32,10 +35,7 @@ if TYPE_CHECKING:
 _LOOK = (
     "SELECT pg_snapshot_xmin(s)::text, {position}, "
     "  ARRAY(SELECT x FROM generate_series({since}, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
-    "        WHERE pg_xact_status(x::text::xid8) = 'committed'), "
-    "  ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
-    "        AND datid = {database} AND backend_type = 'client backend') "
-    "FROM pg_current_snapshot() AS s"
+    "        WHERE pg_xact_status(x::text::xid8) = 'committed'), " + BUSY + " FROM pg_current_snapshot() AS s"
 )
 _OPEN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database WHERE datname = current_database()"
 
@@ -82,7 +82,7 @@ class RollbackLease(PostgresLease):
                 raise ResetError(f"what {test} left behind could not be looked at: {str(error).strip()}") from error
         since, position, committed, busy = row
         if busy:
-            self._end_leaked(test, busy)
+            leaks.end_sessions(self._server, busy, test)
             since, position, committed, _ = self._sandbox.itest_end(self._look())[1][0]
         changed = self._changed(committed) if committed else []
         self._since, self._since_position = since, position
@@ -165,22 +165,11 @@ class RollbackLease(PostgresLease):
     def _look(self) -> str:
         return _LOOK.format(position=self._position_sql, since=self._since, database=self._database)
 
-    def _end_leaked(self, test: str, pids: list[int]) -> None:
-        """End the sessions that are still in a transaction: what they hold would stop the next test."""
-        for pid in pids:
-            rows = self._server.admin("SELECT state, query FROM pg_stat_activity WHERE pid = %s", pid)
-            for state, query in rows:
-                trace.say(
-                    f"{test} left a database session behind, which was ended: {state}, "
-                    f"last statement: {naming.shorten(naming.mask(query))}"
-                )
-            self._server.end_session(pid)
-
     def _changed(self, committed: list[int]) -> list[str]:
         """What these transactions wrote to in this database. They may be another database's, or autovacuum's."""
         server = self._server
-        if not server.can_recycle():
-            return ["the database"]  # PROBE
+        if isinstance(self._recycler, ProbeRecycler):
+            return self._recycler.changed()
         try:
             rows = server.admin(
                 # The function reads only what is flushed; a synchronous commit flushes everything before it.
@@ -192,22 +181,22 @@ class RollbackLease(PostgresLease):
             )
         except server.driver.Error:  # The log does not reach back that far.
             return ["the database"]
-        snapshot = server.snapshot(self._pristine, None)
-        changed: dict[str, None] = {}
-        for record_type, filenode in rows:
-            if record_type not in DATA_CHANGES or snapshot.catalogs.get(filenode) in STATISTICS:
-                continue
-            if relation := snapshot.relations.get(filenode):
-                changed[relation.name.removeprefix("public.")] = None
-            elif filenode in snapshot.catalogs:
-                changed["the schema"] = None
-        return list(changed)
+        files = {file for record_type, file in rows if record_type not in HARMLESS}
+        if not files:
+            return []
+        _, relations = self._sandbox.itest_end(
+            "SELECT oid < 16384, relname FROM pg_class WHERE relkind IN ('r', 'S', 'm') "
+            f"AND pg_relation_filenode(oid) = ANY(ARRAY[{','.join(map(str, files))}]) ORDER BY relname"
+        )
+        changed = [name for catalog, name in relations if not catalog]
+        if any(catalog and name not in STATISTICS for catalog, name in relations):
+            changed.append("the schema")
+        return changed
 
     def _reset_fully(self, test: str) -> None:
         self._forget()
         try:
-            if self._recycler is None or not self._recycler.recycle(self._kept, test):
-                self._clone_again()
+            self._reset(test)
         except self._server.driver.Error as error:
             raise ResetError(f"the database of {test} could not be reset: {str(error).strip()}") from error
 

@@ -43,9 +43,10 @@ def connection_class() -> Any:
     """The sandbox as a subclass of psycopg2's connection: `psycopg2.connect(url, connection_factory=...)`."""
     psycopg2 = client_package("psycopg2", "postgres", "isolation='rollback'")
     extensions = client_package("psycopg2.extensions", "postgres", "isolation='rollback'")
+    base: Any = extensions.connection
     plain, idle, failed = extensions.cursor, extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INERROR
 
-    class SandboxConnection(extensions.connection):  # type: ignore[misc]  # psycopg2 is imported on first use
+    class SandboxConnection(base):  # type: ignore[misc]  # psycopg2 is imported on first use, so it is Any
         # For the lease. These names must not be psycopg2's.
 
         def itest_open(self) -> None:
@@ -61,9 +62,10 @@ def connection_class() -> Any:
             """From here on it is this test's, and the thread's that calls. The transaction begins at the first use."""
             self._test = test
             self._thread = threading.get_ident()
-            self._escape = ""
+            self._escape = self._stray = ""
             self._begun = self._pending = self._block = self._autocommit = False
-            self._readonly = self._deferrable = None
+            self._readonly: bool | None = None
+            self._deferrable: bool | None = None
             self.cursor_factory = None
             for leftovers in (self.notices, self.notifies, self.string_types, self.binary_types):
                 leftovers.clear()
@@ -72,8 +74,8 @@ def connection_class() -> Any:
             """Undo all. Returns what was wrong (empty: nothing), and the rows of the query `look`, run afterwards."""
             begun, self._begun = self._begun, False
             if not begun:
-                return "", self._send(look)
-            wrong, clean = self._escape, f"ROLLBACK; {SCRUB}; {look}"
+                return self._stray, self._send(look)
+            wrong, clean = self._escape or self._stray, f"ROLLBACK; {SCRUB}; {look}"
             if wrong or self.get_transaction_status() in (idle, failed):
                 return wrong, self._send(clean)
             try:
@@ -249,10 +251,11 @@ def connection_class() -> Any:
 
         def _check(self) -> None:
             if self._thread != threading.get_ident():
-                raise IsolationError(
-                    f"the sandbox of {self._test} is one connection, for the thread that runs the test, and the thread "
+                self._stray = (  # Kept too, because what is raised in a thread seldom reaches its test.
+                    f"the sandbox is one connection, for the thread that runs the test, and the thread "
                     f"{threading.current_thread().name!r} used it: use {CURE}, and each thread has a connection of its own"
                 )
+                raise IsolationError(f"{self._test}: {self._stray}")
             if self._escape:
                 raise IsolationError(self._escape)
 

@@ -11,22 +11,21 @@ import contextlib
 import itertools
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from itest import naming
 from itest.clock import Deadline
 from itest.engines import Instance
-from itest.errors import ExternalError, ResetError
-from itest.service import Server, Service, client_package
-from itest.services.postgres import roles
-from itest.services.postgres.snapshot import Snapshot
+from itest.errors import ItestError, ResetError
+from itest.service import Lease, Server, Service, client_package
+from itest.services.postgres import leaks, shared
+from itest.services.postgres.snapshot import OURS, Snapshot
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
-    from itest.services.postgres.lease import PostgresLease
     from itest.services.postgres.view import PostgresView
 
 USER = "postgres"
@@ -34,6 +33,8 @@ USER = "postgres"
 
 BASE = "itest"
 """The database that a container is made with: init scripts of the image fill it, so clones start from it."""
+
+Part = TypeVar("Part")
 
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
@@ -56,14 +57,15 @@ class PostgresServer(Server["PostgresView"]):
         self._databases: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
         self._walinspect: bool | None = None
-        self._shared: set[int] = set()
+        self._log_query = ""
+        self._shared: shared.Shared | None = None
+        self._leases: set[int] = set()
         self._lock = threading.RLock()
+        self._parts: dict[object, Any] = {}
         self._admin = self.connection(self.database, "itest")
         try:
             self.number = int(self._admin.server_version)
             self._base = BASE if instance.owned and self._exists(BASE) else "template1"
-            if not instance.owned:
-                self._check_rights(service)
         except BaseException:
             self._admin.close()
             raise
@@ -73,12 +75,22 @@ class PostgresServer(Server["PostgresView"]):
         major, minor = divmod(self.number, 10000)
         return f"PostgreSQL {major}.{minor}"
 
-    def lease(self, service: Service[PostgresView], owner: str) -> PostgresLease:
-        from itest.services.postgres.lease import PostgresLease
+    def lease(self, service: Service[PostgresView], owner: str) -> Lease[PostgresView]:
+        from itest.services.postgres.leases import lease
 
-        return PostgresLease(self, service, owner)  # type: ignore[arg-type]  # only a Postgres leads to this server
+        return lease(self, service, owner)  # type: ignore[arg-type]  # only a Postgres leads to this server
+
+    def part(self, kind: Callable[[PostgresServer], Part]) -> Part:
+        """The one `kind(server)` of this server: made at the first call, closed with the server."""
+        with self._lock:
+            if kind not in self._parts:
+                self._parts[kind] = kind(self)
+            return self._parts[kind]  # type: ignore[no-any-return]  # what kind(self) gave
 
     def close(self) -> None:
+        for part in self._parts.values():
+            with contextlib.suppress(self.driver.Error, ItestError):
+                part.close()
         if not self.instance.owned:
             for name in [*self._databases, *self._templates.values()]:
                 with contextlib.suppress(self.driver.Error, ResetError):
@@ -100,27 +112,47 @@ class PostgresServer(Server["PostgresView"]):
             self.admin("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
         except self.driver.Error:  # An image without the contrib modules.
             return False
-        rows = self.admin("SELECT relname, pg_relation_filenode(oid) FROM pg_class WHERE relisshared AND relkind = 'r'")
-        self._shared = {filenode for name, filenode in rows if name in roles.SHARED_CATALOGS}
+        rows = self.admin(
+            "SELECT pg_relation_filenode(oid) FROM pg_class WHERE relisshared AND relname = ANY(%s)",
+            list(shared.CATALOGS),
+        )
+        files = ", ".join(str(file) for (file,) in rows)
+        # The functions read only what is flushed. From 17 on a message can do that, before that a commit.
+        flush = "SELECT pg_logical_emit_message(false, 'itest', '', true); "
+        if self.number < 170000:
+            flush = "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'itest', ''); COMMIT; "
+        self._log_query = (
+            f"{flush}SELECT DISTINCT reldatabase, relfilenode, record_type "
+            "FROM pg_get_wal_block_info('{since}', pg_current_wal_flush_lsn(), false) WHERE relforknumber = 0 "
+            "AND (reldatabase = {database} OR reldatabase = 0 AND relfilenode IN (" + files + ")) AND xid <> '{without}' "
+            "UNION ALL SELECT dbid, NULL, NULL FROM pg_prepared_xact() WHERE dbid = {database}"
+        )
         return True
 
-    def log_changes(self, since: str, database: int) -> tuple[list[tuple[int, str]], bool] | None:
-        """What the log says was changed since that position: (file, record type) in a database, and whether roles were.
+    def log_changes(self, since: str, database: int, without: str) -> tuple[list[tuple[int, int, str]], bool]:
+        """What was changed since that position, but for one transaction: (database, file, record type), of a database
+        and of the shared catalogs (whose database is 0); and whether the database has prepared transactions.
 
-        None when the log does not reach back that far.
+        Raises the driver's error when the log does not reach back that far.
         """
-        try:
-            rows = self.admin(
-                # The function reads only what is flushed; a synchronous commit flushes everything before it.
-                "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'itest', ''); COMMIT; "
-                "SELECT DISTINCT reldatabase, relfilenode, record_type "
-                f"FROM pg_get_wal_block_info('{since}', pg_current_wal_flush_lsn(), false) "
-                f"WHERE reldatabase IN (0, {database}) AND relforknumber = 0"
-            )
-        except self.driver.Error:
-            return None
-        changes = [(filenode, record_type) for owner, filenode, record_type in rows if owner == database]
-        return changes, any(owner == 0 and filenode in self._shared for owner, filenode, _ in rows)
+        rows = self.admin(self._log_query.format(since=since, database=database, without=without))
+        log = [row for row in rows if row[1] is not None]
+        return log, len(log) < len(rows)
+
+    def remember_shared(self, lease: object) -> None:
+        """Called for each lease: the shared state before the first of them is restored after the last."""
+        with self._lock:
+            if not self._leases and self.can_recycle():
+                self._shared = shared.read(self, self.database)
+            self._leases.add(id(lease))
+
+    def restore_shared(self, lease: object) -> None:
+        with self._lock:
+            self._leases.discard(id(lease))
+            if not self._leases and self._shared is not None:
+                if shared.read(self, self.database) != self._shared:
+                    shared.restore(self, self._shared)
+                self._shared = None
 
     def snapshot(self, pristine: str, cursor: Any) -> Snapshot:
         """The snapshot of a pristine database, taken at the first call through a cursor on a fresh clone of it."""
@@ -133,16 +165,16 @@ class PostgresServer(Server["PostgresView"]):
     def visit(self, name: str) -> Iterator[Any]:
         """A cursor on a database that others want to clone: nobody does while it is visited."""
         with self._lock:
-            connection = self.connection(name, "itest")
+            connection = self.connection(name, "itest", options=OURS if self.instance.owned else None)
             try:
                 with connection.cursor() as cursor:
                     yield cursor
             finally:
                 connection.close()
 
-    def connection(self, name: str, label: str) -> Any:
+    def connection(self, name: str, label: str, **kwargs: Any) -> Any:
         """A new connection of ours to a database, in autocommit; whoever asks closes it."""
-        connection = self.driver.connect(self.url_of(name), application_name=label, connect_timeout=10)
+        connection = self.driver.connect(self.url_of(name), application_name=label, connect_timeout=10, **kwargs)
         connection.autocommit = True
         return connection
 
@@ -163,6 +195,8 @@ class PostgresServer(Server["PostgresView"]):
         with self._lock:
             if key not in self._templates:
                 self._templates[key] = build(self, service, base, self.create(self._base))
+                if self._shared is not None:  # Roles that migrations made belong to the template and stay.
+                    self._shared = shared.read(self, self.database)
             return self._templates[key]
 
     def create(self, template: str, name: str = "") -> str:
@@ -175,22 +209,38 @@ class PostgresServer(Server["PostgresView"]):
                 self.end_sessions(template)  # With one that is just leaving, the server would wait 100 ms or more.
             self.admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{strategy}')
             self._databases.add(name)
+            if self.instance.owned:
+                for statement in shared.properties(self, template):
+                    self.admin(statement.replace("{name}", f'"{name}"'))
         return name
 
     def drop(self, name: str) -> None:
         """End every session of a database of ours and drop it. Raises ResetError when sessions do not go away."""
-        assert name.startswith(f"{self._prefix}_"), f"{name} was not made here"
+        assert self.made(name), f"{name} was not made here"
         with self._lock:
             self.end_sessions(name)
             # Not WITH (FORCE): with a session that is still leaving it waits 100 ms before it looks again.
             try:
                 self.admin(f'DROP DATABASE IF EXISTS "{name}"')
             except self.driver.errors.ObjectInUse:
-                self._roll_back_prepared(name)
+                leaks.roll_back_prepared(self, name, "somebody")
+                self.admin("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", name)
                 self.end_sessions(name)
                 self.admin(f'DROP DATABASE IF EXISTS "{name}"')
             self._databases.discard(name)
             self._snapshots.pop(name, None)
+
+    def made(self, name: str) -> bool:
+        """Whether a database has a name of ours."""
+        return name.startswith(f"{self._prefix}_")
+
+    def drop_foreign(self, name: str) -> None:
+        """Drop a database that a test made on a server of ours."""
+        assert self.instance.owned, f"{name} was not made here"
+        quoted = name.replace('"', '""')
+        self.admin(f'ALTER DATABASE "{quoted}" IS_TEMPLATE false')
+        self.end_sessions(name)
+        self.admin(f'DROP DATABASE "{quoted}" WITH (FORCE)')
 
     def end_session(self, pid: int) -> None:
         """Terminate one session and wait until it is gone."""
@@ -221,7 +271,18 @@ class PostgresServer(Server["PostgresView"]):
 
     def admin(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         """Run a statement on the administrative connection, in a transaction of its own."""
-        with self._lock, self._admin.cursor() as cursor:
+        with self._lock:
+            try:
+                return self._execute(sql, params)
+            except (self.driver.OperationalError, self.driver.InterfaceError):
+                if not self._admin.closed:
+                    raise
+            # A test ended every session there was, or restarted the server.
+            self._admin = self.connection(self.database, "itest")
+            return self._execute(sql, params)
+
+    def _execute(self, sql: str, params: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._admin.cursor() as cursor:
             cursor.execute(sql, params or None)
             return cursor.fetchall() if cursor.description else []
 
@@ -230,20 +291,3 @@ class PostgresServer(Server["PostgresView"]):
 
     def _exists(self, name: str) -> bool:
         return bool(self.admin("SELECT 1 FROM pg_database WHERE datname = %s", name))
-
-    def _check_rights(self, service: Postgres) -> None:
-        if service.isolation_or_default == "none":
-            return
-        [(may_create,)] = self.admin("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
-        if not may_create:
-            raise ExternalError(
-                f"the user {self.user!r} may not create databases, and each class gets one of its own: "
-                f"ALTER ROLE {self.user} CREATEDB, or declare Postgres(isolation='none')"
-            )
-
-    def _roll_back_prepared(self, name: str) -> None:
-        """A prepared transaction outlives its session; it can be ended only from inside its database."""
-        with self.visit(name) as cursor:
-            cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
-            for (gid,) in cursor.fetchall():
-                cursor.execute("ROLLBACK PREPARED %s", (gid,))

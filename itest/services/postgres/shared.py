@@ -164,7 +164,7 @@ def _restore_roles(server: PostgresServer, now: Shared, before: Shared) -> None:
             verb = "ALTER" if name in there else "CREATE"
             words = [word if on else f"NO{word}" for word, on in zip(_FLAGS.values(), flags, strict=True)]
             server.admin(
-                f"{verb} ROLE {name} WITH {' '.join(words)} CONNECTION LIMIT {limit} PASSWORD %s VALID UNTIL %s",
+                f"{verb} ROLE {name.replace('%', '%%')} WITH {' '.join(words)} CONNECTION LIMIT {limit} PASSWORD %s VALID UNTIL %s",
                 password,
                 until,
             )

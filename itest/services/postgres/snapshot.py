@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pristine database holds: which relation lies in which file, and, when asked for, its rows.
 
-A clone has the same files (relfilenode) as its template, so one snapshot serves every clone of it.
+A clone has the same files (relfilenode) and the same rows (xmin) as its template, so one snapshot serves every clone.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +20,49 @@ FIRST_USER_OID = 16384
 STATISTICS = frozenset({"pg_statistic", "pg_statistic_ext_data"})
 """Catalogs that ANALYZE and autovacuum write; they change no data."""
 
-LARGEST_COPY = 8 * 1024 * 1024
-"""Bytes of a table up to which its baseline rows are kept in memory; beyond that a new clone is cheaper."""
+OURS = "-c session_replication_role=replica -c row_security=off -c datestyle=ISO -c intervalstyle=postgres " + (
+    "-c default_transaction_read_only=off -c statement_timeout=60s -c lock_timeout=2s -c client_encoding=UTF8"
+)
+"""Options of the connections that read and write baseline rows: no trigger fires, no foreign key is checked, and a
+row's text means the same to both, whatever the database or the role has been set to."""
+
+_RELATIONS = (
+    "SELECT pg_relation_filenode(c.oid), c.oid, c.relname, "
+    "       quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind, c.relpersistence = 'u', "
+    f"      CASE WHEN c.relkind = 'r' AND c.oid >= {FIRST_USER_OID} AND pg_relation_size(c.oid) > 0 "
+    "            THEN pg_table_size(c.oid) ELSE 0 END, "
+    # Triggers and rules that fire in spite of session_replication_role.
+    "       c.oid IN (SELECT tgrelid FROM pg_trigger WHERE tgenabled IN ('A', 'R') "
+    "                 UNION SELECT ev_class FROM pg_rewrite WHERE ev_enabled IN ('A', 'R') AND ev_type > '1') "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relkind IN ('r', 'S', 'm') AND c.relpersistence <> 't'"
+)
+
+# Each change of a catalog's row makes a new version with a later xmin, so equal count and equal sum mean equal rows.
+# The schemas of temporary tables stay when those are gone. Rewriting a mapped catalog changes its file and no row.
+_ROWS = "SELECT '{0}', count(*), coalesce(sum(xmin::text::bigint), 0), 0 FROM pg_catalog.{0}"
+_CATALOG_ROWS = {
+    "pg_namespace": f"{_ROWS} WHERE nspname !~ '^pg_(toast_)?temp_'",
+    "pg_class": _ROWS.replace(", 0 FROM", ", sum(pg_relation_filenode(oid)) FILTER (WHERE relfilenode = 0) FROM"),
+}
+
+# pg_class but for what says where and how large a relation's file is.
+_SHAPES = (
+    "SELECT count(*), sum(hashtextextended((to_jsonb(c) - ARRAY['relfilenode', 'relpages', 'reltuples', "
+    "'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid'])::text, 0)::numeric) FROM pg_class c"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table or sequence. `rows` is whether the pristine one may hold any; `size` is in bytes."""
+    """A table, sequence or materialized view. `size` in bytes is that of the pristine one, 0 when it has no rows.
+    `guarded` ones have triggers or rules that nothing switches off."""
 
     name: str
     kind: str
-    rows: bool
+    unlogged: bool
     size: int
+    guarded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +74,25 @@ class Content:
     position: tuple[int, bool] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Which relation and which catalog lies in which file of a database."""
+
+    relations: dict[int, Relation]
+    catalogs: dict[int, str]
+
+    @classmethod
+    def read(cls, cursor: Any) -> Files:
+        files = cls({}, {})
+        cursor.execute(_RELATIONS)
+        for file, oid, name, *rest in cursor.fetchall():
+            if oid < FIRST_USER_OID:
+                files.catalogs[file] = name
+            else:
+                files.relations[file] = Relation(*rest)
+        return files
+
+
 class Snapshot:
     """A pristine database as it was when the snapshot was taken, from a connection to it or to a fresh clone of it."""
 
@@ -50,43 +100,46 @@ class Snapshot:
         self._server = server
         self._pristine = pristine
         self._contents: dict[str, Content] = {}
-        self.relations: dict[int, Relation] = {}
-        self.catalogs: dict[int, str] = {}
-        self.unlogged: list[Relation] = []
-        cursor.execute(
-            "SELECT pg_relation_filenode(c.oid), c.oid, c.relname, "
-            "       quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind, c.relpersistence, "
-            f"      CASE WHEN c.relkind = 'r' AND c.oid >= {FIRST_USER_OID} THEN pg_relation_size(c.oid) ELSE 0 END "
-            "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relkind IN ('r', 'S', 'm') AND c.relpersistence <> 't'"
-        )
-        for filenode, oid, name, full_name, kind, persistence, size in cursor.fetchall():
-            if oid < FIRST_USER_OID:
-                self.catalogs[filenode] = name
-                continue
-            relation = Relation(full_name, kind, rows=size > 0, size=size)
-            self.relations[filenode] = relation
-            if persistence == "u" and kind == "r":
-                self.unlogged.append(relation)
+        self._catalogs: dict[str, tuple[Any, ...]] = {}
+        self._shapes: object = None
+        self.files = Files.read(cursor)
+        self.unlogged = [relation for relation in self.files.relations.values() if relation.unlogged]
 
-    def contents(self, relations: Iterable[Relation]) -> dict[str, Content]:
-        """The pristine content of these relations, by name. Read from the pristine database once, then from memory."""
+    def contents(self, relations: Iterable[Relation]) -> list[Content]:
+        """The pristine content of each. Read from the pristine database once, then from memory."""
         relations = list(relations)
-        if missing := [relation for relation in relations if relation.name not in self._contents]:
-            self._read(missing)
-        return {relation.name: self._contents[relation.name] for relation in relations}
-
-    def _read(self, relations: Sequence[Relation]) -> None:
-        for relation in relations:
-            if relation.kind == "r" and not relation.rows:
-                self._contents[relation.name] = Content()
         missing = [relation for relation in relations if relation.name not in self._contents]
-        if not missing:
-            return
-        with self._server.visit(self._pristine) as cursor:
-            for relation in missing:
-                read = _position if relation.kind == "S" else _rows
-                self._contents[relation.name] = read(cursor, relation.name)
+        for relation in missing:
+            if relation.kind == "r" and not relation.size:
+                self._contents[relation.name] = Content()
+        if missing := [relation for relation in missing if relation.name not in self._contents]:
+            with self._server.visit(self._pristine) as cursor:
+                for relation in missing:
+                    read = _position if relation.kind == "S" else _rows
+                    self._contents[relation.name] = read(cursor, relation.name)
+        return [self._contents[relation.name] for relation in relations]
+
+    def changed_catalogs(self, names: Collection[str], cursor: Any) -> set[str]:
+        """Those of the catalogs whose rows differ from the pristine ones in the database of this cursor."""
+        if missing := [name for name in names if name not in self._catalogs]:
+            with self._server.visit(self._pristine) as pristine:
+                self._catalogs.update(_catalog_rows(pristine, missing))
+        found = _catalog_rows(cursor, names)
+        return {name for name in names if found[name] != self._catalogs[name]}
+
+    def same_shapes(self, cursor: Any) -> bool:
+        """Whether pg_class differs from the pristine one, if at all, only in where relations lie."""
+        if self._shapes is None:
+            with self._server.visit(self._pristine) as pristine:
+                pristine.execute(_SHAPES)
+                self._shapes = pristine.fetchone()
+        cursor.execute(_SHAPES)
+        return bool(cursor.fetchone() == self._shapes)
+
+
+def _catalog_rows(cursor: Any, names: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    cursor.execute(" UNION ALL ".join(_CATALOG_ROWS.get(name, _ROWS).format(name) for name in names))
+    return {name: tuple(rest) for name, *rest in cursor.fetchall()}
 
 
 def _position(cursor: Any, name: str) -> Content:
@@ -102,6 +155,6 @@ def _rows(cursor: Any, name: str) -> Content:
     )
     [columns] = cursor.fetchone()
     data = io.BytesIO()
-    # A query, because `COPY table` also gives the rows of inheriting tables' parents only by ONLY.
+    # A query: `COPY table` cannot say ONLY, nor can it read a partition's parent.
     cursor.copy_expert(f"COPY (SELECT {columns or ''} FROM ONLY {name}) TO STDOUT", data)
-    return Content(columns=columns or "", rows=data.getvalue())
+    return Content(columns=f" ({columns})" if columns else "", rows=data.getvalue())

@@ -6,8 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itest import naming
-from itest import fixture_files
+from itest import fixture_files, naming
 from itest.migrations import migrator
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.view import PostgresView

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from itest import fixture_files, naming
 from itest.service import View, client_package
+from itest.services.postgres.factories import bind
+from itest.services.postgres.loading import load
 
 if TYPE_CHECKING:
     import asyncpg
@@ -79,19 +81,36 @@ class PostgresView(View):
 
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`."""
-        if self._statements is None or self._statements.closed:
-            self._statements = self.connect()
-            self._statements.autocommit = True
-        with self._statements.cursor() as cursor:
+        connection = self._statement_connection()
+        connection.autocommit = True
+        with connection.cursor() as cursor:
             cursor.execute(sql, params)
             return cursor.fetchall() if cursor.description else []
 
+    def _statement_connection(self) -> Connection:
+        if self._statements is None or self._statements.closed:
+            self._statements = self.connect()
+        return self._statements
+
     def load(self, *fixtures: str | Path) -> None:
-        """Load .sql files, paths relative to the test module. Raises SqlError with file, line and reason."""
-        for fixture in fixtures:
-            if Path(fixture).suffix != ".sql":
-                raise ItestError(f"the fixture {str(fixture)!r} is no .sql file")
-            run_sql_file(self, self._directory / fixture)
+        """Load files (.sql, .json, .yaml, .csv) in one transaction, committed; see docs/fixtures.md for what they hold.
+
+        Paths are relative to the test's module, or to the directory `fixtures` beside it; the ending may be left out.
+        Raises FixtureError that names the file and the row; then nothing was loaded.
+        """
+        places = [self._directory] if self.directory is None else [self.directory, self._directory]
+        files = [fixture_files.locate(fixture, places) for fixture in fixtures]
+        connection = self._statement_connection()
+        load(connection, self.server.driver, files)
+        if any(file.suffix == ".sql" for file in files):
+            connection.close()  # A script may have changed its session: dumps empty the search_path.
+
+    def bind(self, *factories: Any, persistence: str | None = "commit") -> None:
+        """Bind classes of factory_boy's SQLAlchemyModelFactory to this test's session, and start their sequences over.
+
+        Undone after the test. `persistence` is what `create()` ends with: "commit", "flush" or None.
+        """
+        self._cleanups.callback(bind(factories, self.own_session, persistence))
 
     @property
     def engine(self) -> Engine:

@@ -58,6 +58,9 @@ class Redis(Service["RedisView"]):
     decode_responses: bool = False
     settings: dict[str, str] | None = None
 
+    def check_client(self) -> None:
+        package()
+
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(
             image=self.image,

@@ -49,6 +49,7 @@ def load(connection: Any, driver: Any, files: Sequence[Path]) -> None:
                 waiting = []
                 loading.run_script(fixture.file, fixture.sql)
             loading.load_tables(waiting)
+            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")  # The commit may be only a savepoint's.
         try:
             connection.commit()
         except driver.Error as error:  # Deferred constraints are checked here.
@@ -71,10 +72,14 @@ class _Loading:
         self.groups: list[Group] = []
 
     def run_script(self, file: Path, sql: str) -> None:
+        self._cursor.execute("SHOW search_path")
+        [path] = self._cursor.fetchone()
         try:
             script.run_inside(self._cursor, sql, self._driver)
         except script.ScriptError as error:
             raise FixtureError(error.sentence(file), file=file, line=error.line) from error
+        # Dumps empty it, and what comes after could not find its tables.
+        self._cursor.execute("SELECT set_config('search_path', %s, false)", (path,))
 
     def load_tables(self, sources: Sequence[TableRows]) -> None:
         if not sources:

@@ -24,7 +24,7 @@ from itest.engines.process_instance import ProcessInstance
 from itest.errors import PortTaken, StartTimeout
 from itest.spec import ProcessSpec
 from tests.unit import test_process_engine as base
-from tests.unit.test_process_engine import ROOT, alive, eventually
+from tests.integration.test_process_engine import ROOT, alive, eventually
 
 OWNER = """
 import os, signal, sys, threading
@@ -34,7 +34,7 @@ from itest.config import load
 from itest.engines.process import ProcessEngine
 from itest.reaper import Reaper
 from itest.trace import Recorder
-from tests.unit.test_process_servers import {recipe}, {helper}
+from tests.integration.test_process_servers import {recipe}, {helper}
 session = sys.argv[1]
 reaper = Reaper(session)
 print(reaper._process.pid, flush=True)
@@ -150,7 +150,7 @@ class OwnerTest(base.EngineTestCase):
 
     def test_owner_killed_while_preparing(self) -> None:
         owner, _, server = self.owner(
-            "from tests.unit.test_process_engine import shell\n"
+            "from tests.integration.test_process_engine import shell\n"
             "slow = shell('', prepare=(('/bin/sh', '-c', 'setsid sleep 60 & sleep 60'),))\n"
             "engine.start(slow, {naming.SESSION: session}, Deadline.after(50), Recorder())"
         )
@@ -282,11 +282,11 @@ class RealServerTest(base.EngineTestCase):
             import os, sys
             from unittest import main
             assert os.geteuid() == 65534
-            servers, engine = "tests.unit.test_process_servers.", "tests.unit.test_process_engine."
+            servers, engine = "tests.integration.test_process_servers.", "tests.integration.test_process_engine."
             names = [servers + "RealServerTest.test_postgres", servers + "OwnerTest.test_killed_owner"]
             names += [engine + "ProcessEngineTest.test_exec", engine + "FindTest.test_remove"]
             names += [engine + "StopTest.test_grandchildren_in_their_own_session"]
-            names += ["tests.unit.test_process_privileges.IdentityTest"]
+            names += ["tests.integration.test_process_privileges.IdentityTest"]
             main(module=None, argv=["x", *names])
         """
         result = subprocess.run(

@@ -15,7 +15,7 @@ from itest.engines import directory, privileges
 from itest.errors import StartError
 from itest.spec import ProcessSpec
 from tests.unit import test_process_engine as base
-from tests.unit.test_process_engine import eventually, shell, temporary_directory
+from tests.integration.test_process_engine import eventually, shell, temporary_directory
 
 
 class IdentityTest(base.EngineTestCase):

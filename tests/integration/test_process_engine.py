@@ -334,8 +334,8 @@ class StopTest(EngineTestCase):
             instance.exec(["true"])
             instance.stop()
         self.assertEqual(descriptors(), before)
-        with self.assertRaises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
+        with contextlib.suppress(ChildProcessError):  # No child at all.
+            self.assertEqual(os.waitpid(-1, os.WNOHANG), (0, 0))  # Children that live: those of other tests.
 
     def test_directory_that_cannot_be_deleted(self) -> None:
         instance = self.start(shell("sleep 60"))

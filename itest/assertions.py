@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Assertions about services, in unittest's manner: camelCase, `msg=`, and messages that show what was there instead."""
+
+from __future__ import annotations
+
+import inspect
+import unittest
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+
+from itest import naming
+from itest.clock import SYSTEM, Clock, Deadline
+from itest.errors import ReceiveTimeout
+
+__unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
+
+if TYPE_CHECKING:
+    _Base = unittest.TestCase
+else:
+    _Base = object
+
+T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.010, 0.100, 1.5
+"""Seconds between two attempts of `assertEventually`: the first, the longest, and how they grow."""
+
+SHOWN = 5
+"""How many rows, messages or keys a message shows."""
+
+
+class _Any:
+    """Equal to everything; `unittest.mock.ANY` would cost the import of asyncio."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]  # as of everything with an __eq__ of its own
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY: Any = _Any()
+"""Any value at all."""
+
+
+class Assertions(_Base):
+    """Mixin of ContainerTestCase. `service` is always the name of the declaration that is meant."""
+
+    _itest_clock: ClassVar[Clock] = SYSTEM
+
+    def unique(self, name: str = "") -> str:
+        """`name` with a tail that no other test, worker or run has: `user-3f9c21ab-4711-1`. At most 40 characters."""
+        return naming.unique(name)
+
+    def assertEventually(self, call: Callable[[], T], timeout: float = 5.0, msg: object = None) -> T:
+        """Fail unless `call()` returns something true within `timeout` seconds; returns that.
+
+        It is called again and again, after 10 ms first, later every 100 ms, and at least once. An AssertionError that
+        it raises means "not yet", and the last one is in the message; any other exception escapes at once.
+        """
+        deadline = Deadline.after(timeout, self._itest_clock)
+        pause, calls = FIRST_PAUSE, 0
+        while True:
+            last = deadline.passed
+            cause: AssertionError | None = None
+            calls += 1
+            try:
+                value = call()
+            except AssertionError as error:
+                cause, reason = error, f"it raised {type(error).__name__}: {naming.mask(str(error))}"
+            else:
+                if inspect.isawaitable(value):
+                    if inspect.iscoroutine(value):
+                        value.close()  # Or Python warns that nobody awaited it.
+                    raise TypeError("assertEventually calls a plain function; this one is async and was never awaited")
+                if value:
+                    return value
+                reason = f"it returned {value!r}"
+                if value is None:
+                    reason += "; a check made of assertions must end with `return True`"
+            if last:
+                break
+            deadline.pause(pause)
+            pause = min(pause * GROWTH, LONGEST_PAUSE)
+        times = "once" if calls == 1 else f"{calls} times"
+        self._itest_fail(msg, f"not true within {timeout:g} s, tried {times}; at last {reason}", cause)
+
+    def assertRowCount(
+        self,
+        table: str,
+        count: int,
+        where: str = "",
+        params: Any = None,
+        service: str = "postgres",
+        msg: object = None,
+    ) -> None:
+        """Fail unless the table has so many committed rows (`where` an SQL condition, `params` its parameters)."""
+        view = self._itest_named(service, "execute")
+        condition = f" WHERE {where}" if where else ""
+        [(found,)] = view.execute(f"SELECT count(*) FROM {table}{condition}", params)
+        if found == count:
+            return
+        rows = view.execute(f"SELECT * FROM {table}{condition} LIMIT {SHOWN}", params)
+        shown = "".join(f"\n  {naming.shorten(repr(row))}" for row in rows)
+        more = f"\n  and {found - SHOWN} more" if found > SHOWN else ""
+        fewer = "; rows that are not committed are not counted" if found < count else ""
+        what = f"{table} where {where}" if where else table
+        text = f"{found} row{'' if found == 1 else 's'} in {what}, not {count}{fewer}{shown}{more}"
+        self._itest_fail(msg, naming.mask(text))
+
+    def assertProduced(
+        self,
+        topic: str,
+        value: Any = ANY,
+        count: int = 1,
+        timeout: float = 5.0,
+        service: str = "kafka",
+        msg: object = None,
+    ) -> list[Any]:
+        """Fail unless `count` messages (equal to `value`) arrive on the topic within `timeout` seconds; returns them.
+
+        It goes on where the last `receive` or `assertProduced` of this test ended. Messages with another value are
+        passed over, and count as received.
+        """
+        queue = self._itest_named(service, "queue").queue
+        deadline = Deadline.after(timeout, self._itest_clock)
+        found: list[Any] = []
+        others: list[Any] = []
+        while len(found) < count:
+            try:
+                # One at a time, so that what comes after the last one wanted is left for the next call.
+                [message] = queue.receive(topic, count=1, timeout=deadline.remaining)
+            except ReceiveTimeout as error:
+                wanted = f"messages on topic {topic!r}"
+                wanted += "" if value is ANY else f" equal to {naming.shorten(repr(value))}"
+                shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[:SHOWN])
+                rest = f"; {len(others)} with other values: {shown}" if others else ""
+                text = f"{len(found)} of {count} {wanted} arrived within {timeout:g} s{rest}. {error}"
+                self._itest_fail(msg, naming.mask(text), error)
+            (found if value == message.value else others).append(message)
+        return found
+
+    def assertCached(self, key: str, value: Any = ANY, service: str = "redis", msg: object = None) -> Any:
+        """Fail unless the key exists (and holds `value`); returns what it holds.
+
+        A hash is compared as a dict, a list as a list, a set as a set, a sorted set as a dict of scores. Text is equal
+        to its UTF-8 bytes and a number to its text, because Redis keeps nothing but bytes.
+        """
+        cache = self._itest_named(service, "cache").cache
+        kind = _text(cache.type(key))
+        if kind == "none":
+            keys = [_text(name) for name in cache.scan_iter(count=1000)]
+            there = ", ".join(sorted(keys)[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+            self._itest_fail(msg, naming.mask(f"no key {key!r} in {service}; there are {there or 'none'}"))
+        found = _READ[kind](cache, key) if kind in _READ else None
+        if value is not ANY and _text(found) != _text(value):
+            text = f"{key!r} in {service} is {naming.shorten(repr(found), 300)}, not {naming.shorten(repr(value), 300)}"
+            self._itest_fail(msg, naming.mask(text))
+        return found
+
+    def _itest_named(self, service: str, member: str) -> Any:
+        """The view of the declaration so named."""
+        view = getattr(self, service, None)
+        if view is None or not (hasattr(type(view), member) or hasattr(view, member)):
+            raise TypeError(
+                f"{type(self).__qualname__} has no service {service!r} for this; name the declaration: service='...'"
+            )
+        return view
+
+    def _itest_fail(self, msg: Any, text: str, cause: BaseException | None = None) -> NoReturn:
+        raise self.failureException(self._formatMessage(msg, text)) from cause
+
+
+_READ: Mapping[str, Callable[[Any, str], Any]] = {
+    "string": lambda cache, key: cache.get(key),
+    "hash": lambda cache, key: cache.hgetall(key),
+    "list": lambda cache, key: cache.lrange(key, 0, -1),
+    "set": lambda cache, key: cache.smembers(key),
+    "zset": lambda cache, key: dict(cache.zrange(key, 0, -1, withscores=True)),
+}
+
+
+def _text(value: Any) -> Any:
+    """A value in the one form in which two are compared: bytes and numbers as text, inside collections too."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_text(key): _text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_text(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return {_text(item) for item in value}
+    return value

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kind of lease stands for which isolation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from itest.errors import ExternalError
+from itest.services.postgres.lease import PostgresLease
+from itest.services.postgres.rollback import RollbackLease
+from itest.services.postgres.schema import SchemaLease
+from itest.services.postgres.truncate import TruncateLease
+
+if TYPE_CHECKING:
+    from itest.service import Lease
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.server import PostgresServer
+    from itest.services.postgres.view import PostgresView
+
+
+def lease(server: PostgresServer, service: Postgres, owner: str) -> Lease[PostgresView]:
+    """The lease of a class, as its declaration's isolation wants it. Raises ExternalError where it cannot be had."""
+    isolation = service.isolation_or_default
+    owned = server.instance.owned
+    if not owned and isolation in ("database", "rollback"):
+        _check_may_create(server, isolation)
+    if isolation == "rollback":
+        return RollbackLease(server, service, owner)
+    if isolation == "schema":
+        return SchemaLease(server, service, owner)
+    if isolation == "truncate" and not owned:  # A server of ours has no database but those that itest makes.
+        return TruncateLease(server, service, owner)
+    return PostgresLease(server, service, owner)
+
+
+def _check_may_create(server: PostgresServer, isolation: str) -> None:
+    [(may_create,)] = server.admin("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+    if not may_create:
+        raise ExternalError(
+            f"the user {server.user!r} of the external {server.version} at {server.instance} may not create databases, "
+            f"and with isolation={isolation!r} each class gets one of its own: ALTER ROLE {server.user} CREATEDB, or "
+            f"declare isolation='schema' (a schema of its own in {server.database!r}) or isolation='truncate' (the "
+            f"tables of {server.database!r} that are empty)"
+        )

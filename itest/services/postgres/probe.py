@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reset that needs no special right: one statement finds the tables that differ from the baseline, a second undoes it.
+
+For servers whose write-ahead log cannot be read: external ones, and those before PostgreSQL 16. A table that was empty
+is dirty when it has a row; one with baseline rows when their number or the newest transaction that wrote to them
+differs. Rows are kept in memory. Sequences are set back unasked, because that costs less than to ask.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from itest import naming
+from itest.errors import ResetError
+
+if TYPE_CHECKING:
+    from itest.services.postgres.server import PostgresServer
+
+ROUNDS = 3
+"""How often the dirty tables are emptied before triggers that fill them again are given up on."""
+
+LARGEST_STOCK = 20
+"""Prepared statements that are kept; each state of the baseline rows has its own."""
+
+LOCK_TIMEOUT = "2s"
+LOCKED = "55P03"
+NO_PRIVILEGE = "42501"
+
+_TABLES = """
+SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+  coalesce((SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+            WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''), ''),
+  ARRAY(SELECT 'ENABLE ' || CASE tgenabled WHEN 'A' THEN 'ALWAYS ' WHEN 'R' THEN 'REPLICA ' ELSE '' END
+               || 'TRIGGER ' || quote_ident(tgname)
+        FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgenabled <> 'D'),
+  ARRAY(SELECT DISTINCT confrelid::bigint FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f'),
+  pg_has_role(c.relowner, 'USAGE')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {where} AND NOT EXISTS (
+  SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 2
+"""
+
+_SEQUENCES = """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+  (SELECT d.refobjid::bigint FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+     AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i'))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {where}
+"""
+
+BUSY = (
+    "ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
+    "AND datid = {database} AND backend_type = 'client backend')"
+)
+"""An expression: the sessions of a database that are in a transaction, `{database}` its oid."""
+
+USERS = r"n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"
+"""Where users have their tables."""
+
+_USER = 16384  # FirstNormalObjectId in PostgreSQL's transam.h; lower ones are the system's own.
+_CATALOGS = {
+    "pg_class": f"oid >= {_USER} AND relpersistence <> 't'",
+    "pg_attribute": f"attrelid >= {_USER}",
+    **dict.fromkeys(("pg_type", "pg_proc", "pg_constraint", "pg_attrdef", "pg_trigger", "pg_rewrite"), f"oid >= {_USER}"),
+    "pg_index": f"indexrelid >= {_USER}",
+    "pg_description": f"objoid >= {_USER}",
+    **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_publication", "pg_inherits"), "true"),
+    **dict.fromkeys(("pg_largeobject_metadata", "pg_default_acl", "pg_db_role_setting", "pg_event_trigger"), "true"),
+    **dict.fromkeys(("pg_statistic_ext", "pg_cast", "pg_sequence"), "true"),
+}
+
+
+def state_of(catalogs: Mapping[str, str]) -> str:
+    """An expression that changes with every change of these catalogs' rows, each given with a condition."""
+    parts = (
+        f"(SELECT count(*) || ':' || coalesce(max(xmin::text::bigint), 0) FROM {catalog} WHERE {condition})"
+        for catalog, condition in catalogs.items()
+    )
+    return f"concat_ws(' ', {', '.join(parts)})"
+
+
+DATABASE_STATE = state_of(_CATALOGS)
+"""An expression that changes with every DDL statement in the database."""
+
+SCHEMA = -1
+"""Stands among the dirty tables for the schema."""
+
+
+@dataclass(slots=True)
+class Table:
+    """A table: what it had at baseline, and what is needed to bring that back."""
+
+    name: str
+    columns: str
+    triggers: tuple[str, ...]
+    """What enables each trigger of the user's that is enabled: `ENABLE TRIGGER name`."""
+    references: frozenset[int]
+    owned: bool
+    protected: bool = False
+    state: tuple[int, int] = (0, 0)
+    """Rows and the newest transaction among them."""
+    rows: bytes = b""
+
+    @property
+    def shown(self) -> str:
+        return self.name.removeprefix("public.")
+
+
+class Probe:
+    """The reset of the tables that `where` selects (a condition on pg_namespace n and pg_class c).
+
+    `connect` opens a connection in autocommit. `schema_state` is an expression that changes with the schema; empty, the
+    schema is not watched.
+    """
+
+    def __init__(self, server: PostgresServer, connect: Callable[[], Any], where: str, schema_state: str = "") -> None:
+        self._server = server
+        self._connect = connect
+        self._where = where
+        self._schema_state = schema_state
+        self._own: Any = None
+        self._replica = False
+        self._prepared: dict[str, str] = {}
+        self._sequences: dict[str, tuple[int, bool]] = {}
+        self._schema = ""
+        self.tables: dict[int, Table] = {}
+
+    def learn(self, protected: Callable[[int, str], bool] = lambda oid, name: False) -> None:
+        """What there is now is the baseline. Tables for which `protected` holds are watched and never written to."""
+        self.tables = {
+            oid: Table(name, columns, tuple(triggers), frozenset(references), owned, protected(oid, name))
+            for oid, name, columns, triggers, references, owned in self.ask(_TABLES.format(where=self._where))
+        }
+        self._measure(self.tables)
+        for table in self.tables.values():
+            if table.state[0] and not table.protected:
+                data = io.BytesIO()
+                with self._cursor() as cursor:
+                    cursor.copy_expert(f"COPY (SELECT {table.columns} FROM ONLY {table.name}) TO STDOUT", data)
+                table.rows = data.getvalue()
+        ours = {oid for oid, table in self.tables.items() if not table.protected}
+        names = [name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner is None or owner in ours]
+        if any(table.protected for table in self.tables.values()):  # One that no table owns may be somebody else's.
+            names = [name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner in ours]
+        self._sequences = {}
+        for name in names:
+            [self._sequences[name]] = self.ask(f"SELECT last_value, is_called FROM {name}")
+        self._look_at_schema()
+
+    def adopt(self, other: Probe) -> None:
+        """Have the baseline of another probe, whose schema was made once more: bring its rows here, by table names.
+
+        Raises ResetError when there is no such table.
+        """
+        self.learn()
+        by_name = {table.name: table for table in self.tables.values()}
+        for table in other.tables.values():
+            if table.name not in by_name:
+                raise ResetError(f"{table.shown} was made by the test class and not by its migrations")
+            by_name[table.name].rows = table.rows
+        for table in self.tables.values():
+            table.state = (-1, 0) if table.rows else (0, 0)  # Not what it has: it is to be refilled.
+        self._sequences = other._sequences
+        self.undo()
+
+    def dirty(self, only: Callable[[Table], bool] = lambda table: True) -> list[int]:
+        """The tables that differ from the baseline, and SCHEMA if that does."""
+        parts = []
+        for oid, table in self.tables.items():
+            if only(table):
+                count, newest = table.state
+                parts.append(
+                    f"SELECT {oid} FROM ONLY {table.name} HAVING count(*) <> {count} OR max(xmin::text::bigint) <> {newest}"
+                    if count
+                    else f"SELECT {oid} WHERE EXISTS (SELECT FROM ONLY {table.name})"
+                )
+        if self._schema_state:
+            parts.append(f"SELECT {SCHEMA} WHERE {self._schema_state} <> '{self._schema}'")
+        return [oid for (oid,) in self._ask_again(" UNION ALL ".join(parts))] if parts else []
+
+    def undo(self) -> bool:
+        """Bring everything back to the baseline. False when the schema differs: that is not undone here.
+
+        Raises ResetError when it cannot be done: a session holds a lock, a trigger always adds rows, a right is missing.
+        """
+        try:
+            for number in range(ROUNDS + 1):
+                dirty = self.dirty(lambda table: not table.protected)
+                if SCHEMA in dirty:
+                    return False
+                if number and not dirty:
+                    return True
+                if number < ROUNDS and self._restore(dirty):
+                    return True
+        except self._server.driver.Error as error:
+            raise ResetError(self._reason(error)) from error
+        names = ", ".join(self.tables[oid].shown for oid in dirty)
+        raise ResetError(
+            f"emptying {names} {ROUNDS} times did not empty it: a trigger on a table that {self._server.user!r} does "
+            f"not own, or a rule, fills it again"
+        )
+
+    def changed(self) -> list[str]:
+        """The names of what is dirty."""
+        return ["the schema" if oid == SCHEMA else self.tables[oid].shown for oid in self.dirty()]
+
+    def accept(self, oids: Iterable[int]) -> None:
+        """Take what these tables hold now for their baseline: they are protected, and it was said once."""
+        self._measure(oids)
+
+    def ask(self, sql: str, params: object = None) -> list[tuple[Any, ...]]:
+        with self._cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+
+    # How.
+
+    def _ask_again(self, sql: str) -> list[tuple[Any, ...]]:
+        """`ask`, for statements that come again and again: planning one costs more than running it."""
+        with self._cursor() as cursor:
+            if sql not in self._prepared:
+                if len(self._prepared) == LARGEST_STOCK:
+                    cursor.execute("DEALLOCATE ALL")
+                    self._prepared.clear()
+                name = f"itest_{len(self._prepared)}"
+                cursor.execute(f"PREPARE {name} AS {sql}")
+                self._prepared[sql] = name
+            cursor.execute(f"EXECUTE {self._prepared[sql]}")
+            return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2 is not a typed package here
+
+    def _cursor(self) -> Any:
+        if self._own is None or self._own.closed:
+            self._own = self._connect()
+            self._prepared.clear()
+            with self._own.cursor() as cursor:
+                cursor.execute(
+                    # With row security off, a policy that hides rows from us is an error instead of a leak.
+                    f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off"
+                )
+                try:  # No trigger fires then, no foreign key is checked. Superusers may, and whom they let.
+                    cursor.execute("SET session_replication_role = replica")
+                    self._replica = True
+                except self._server.driver.Error as error:
+                    if error.pgcode != NO_PRIVILEGE:
+                        raise
+        return self._own.cursor()
+
+    def _look_at_schema(self) -> None:
+        if self._schema_state:
+            [(self._schema,)] = self.ask(f"SELECT {self._schema_state}")
+
+    def _measure(self, oids: Iterable[int]) -> None:
+        parts = [
+            f"SELECT {oid}, count(*), coalesce(max(xmin::text::bigint), 0) FROM ONLY {self.tables[oid].name}" for oid in oids
+        ]
+        if parts:
+            for oid, count, newest in self._ask_again(" UNION ALL ".join(parts)):
+                self.tables[oid].state = (count, newest)
+
+    def _restore(self, dirty: Sequence[int]) -> bool:
+        """Empty and refill these tables, and set all sequences back, in one transaction. False when a trigger may have
+        written to tables meanwhile."""
+        chosen = [self.tables[oid] for oid in (dirty if self._replica else self._referencing(dirty))]
+        refill = [table for table in chosen if table.rows]
+        setvals = [
+            f"setval('{name.replace(chr(39), chr(39) * 2)}', {at}, {str(called).lower()})"
+            for name, (at, called) in self._sequences.items()
+        ]
+        if not chosen:
+            if setvals:
+                self.ask(f"SELECT {', '.join(setvals)}")
+            return True
+        triggered = [] if self._replica else [table for table in chosen if table.triggers]
+        ours = [table for table in triggered if table.owned]
+        deletes = ", ".join(f"d{number} AS (DELETE FROM ONLY {table.name})" for number, table in enumerate(chosen))
+        statements = ["BEGIN", *(f"ALTER TABLE {table.name} DISABLE TRIGGER USER" for table in ours)]
+        # One statement, so that foreign keys are checked when all of it is done.
+        statements.append(f"WITH {deletes} SELECT {', '.join(setvals) or 1}")
+        # By name, so that those which were disabled stay so.
+        end = [*(f"ALTER TABLE {table.name} {enable}" for table in ours for enable in table.triggers), "COMMIT"]
+        try:
+            with self._cursor() as cursor:
+                cursor.execute("; ".join(statements if refill else [*statements, *end]))
+                if refill:
+                    self._refill(cursor, refill)
+                    cursor.execute("; ".join(end))
+        except self._server.driver.Error:
+            if not self._own.closed:
+                self.ask("ROLLBACK")
+            raise
+        self._measure([oid for oid, table in self.tables.items() if table in refill])
+        if ours:  # The triggers' own change of it.
+            self._look_at_schema()
+        return len(ours) == len(triggered)
+
+    def _refill(self, cursor: Any, tables: Sequence[Table]) -> None:
+        if self._replica or len(tables) == 1:
+            for table in tables:
+                cursor.copy_expert(f"COPY {table.name} ({table.columns}) FROM STDIN", io.BytesIO(table.rows))
+            return
+        parts = []
+        for number, table in enumerate(tables):
+            stage = f"pg_temp.itest_{number}"
+            cursor.execute(
+                f"CREATE TEMP TABLE itest_{number} ON COMMIT DROP AS SELECT {table.columns} FROM {table.name} WITH NO DATA"
+            )
+            cursor.copy_expert(f"COPY {stage} FROM STDIN", io.BytesIO(table.rows))
+            parts.append(
+                f"i{number} AS (INSERT INTO {table.name} ({table.columns}) OVERRIDING SYSTEM VALUE "
+                f"SELECT {table.columns} FROM {stage})"
+            )
+        cursor.execute(f"WITH {', '.join(parts)} SELECT 1")
+
+    def _referencing(self, dirty: Sequence[int]) -> list[int]:
+        """These tables and all whose baseline rows refer to them, however indirectly: they must go and come together."""
+        found = list(dirty)
+        for parent in found:
+            found += [
+                oid
+                for oid, table in self.tables.items()
+                if parent in table.references and table.rows and oid not in found and not table.protected
+            ]
+        return found
+
+    def _reason(self, error: Any) -> str:
+        reason = f"the tables could not be emptied: {str(error).strip()}"
+        if error.pgcode == LOCKED:
+            open_ones = self.ask(
+                "SELECT format('session %s (%s), %s, last statement: %s', pid, application_name, state, query) "
+                "FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL "
+                "AND pid <> pg_backend_pid()"
+            )
+            sessions = "; ".join(naming.shorten(naming.mask(text)) for (text,) in open_ones)
+            reason += f". In a transaction: {sessions or 'nobody any more'}"
+        return reason

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recycler of a database of ours on a server whose write-ahead log cannot be read: by the probe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from itest.errors import ResetError
+from itest.services.postgres import leaks
+from itest.services.postgres.probe import BUSY, DATABASE_STATE, USERS, Probe
+from itest.services.postgres.recycle import NeedsClone
+
+if TYPE_CHECKING:
+    from itest.services.postgres.kept import Kept
+    from itest.services.postgres.server import PostgresServer
+
+
+class ProbeRecycler:
+    """The same verbs as Recycler's. Everything that is no row means a new clone; roles and other things of the whole
+    server are left alone, because the server is not ours."""
+
+    def __init__(self, server: PostgresServer, name: str) -> None:
+        self._server = server
+        self._name = name
+        self._probe = Probe(server, lambda: server.connection(name, "itest reset"), USERS, DATABASE_STATE)
+        self._probe.learn()
+        [(oid,)] = self._probe.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
+        self._busy = f"SELECT {BUSY.format(database=oid)}"
+
+    def close(self) -> None:
+        self._probe.close()
+
+    def recycle(self, kept: Kept, test: str) -> bool:
+        """Undo what was done since the last call; whether anything was. Raises NeedsClone where that will not do."""
+        [(busy,)] = kept.scrub(self._busy, test) or self._probe.ask(self._busy)
+        if busy:
+            leaks.end_sessions(self._server, busy, test)
+        try:
+            if not self._probe.undo():
+                raise NeedsClone("the schema changed")
+        except ResetError as error:
+            raise NeedsClone(str(error)) from error
+        return True
+
+    def changed(self) -> list[str]:
+        """The names of the tables that differ from the baseline."""
+        return self._probe.changed()

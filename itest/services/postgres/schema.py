@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation="schema": a schema of its own for each class, in the database of the server's URL, by its search_path.
+
+The schema's name carries a token of the run, its comment says so, and a session holds an advisory lock on that token as
+long as the run lives: what a killed run left is known by its free lock, and dropped by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from itest import naming, trace
+from itest.errors import ExternalError, ResetError
+from itest.migrations import migrator
+from itest.service import Lease, client_package
+from itest.services.postgres.kept import Kept
+from itest.services.postgres.probe import Probe, state_of
+from itest.services.postgres.view import PostgresView
+
+if TYPE_CHECKING:
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.server import PostgresServer
+
+NAME = re.compile(r"itest_([0-9a-f]{8})_[0-9]+")
+COMMENT = "itest: a test class's schema, of the run {}"
+LOCK = int.from_bytes(b"itst", "big") & 0x7FFFFFFF
+"""The first key of the advisory locks; the second is the run's token."""
+
+
+class Schemas:
+    """The schemas that a run makes in a database. Raises ExternalError where the user may not make any."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._token = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+        self._made: set[str] = set()
+        self._own = server.connection(server.database, f"itest schemas {self._token}")
+        try:
+            self._ask("SELECT pg_advisory_lock(%s, %s)", LOCK, _key(self._token))
+            self._sweep()
+        except BaseException:
+            self._own.close()
+            raise
+
+    def create(self, name: str = "") -> str:
+        """Make an empty schema; under a new name unless one is given. Returns the name."""
+        name = name or f"itest_{self._token}_{next(self._numbers)}"
+        try:
+            self._ask(f"BEGIN; CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS '{_comment(self._token)}'; COMMIT")
+        except self._server.driver.errors.InsufficientPrivilege as error:
+            self._ask("ROLLBACK")
+            server = self._server
+            raise ExternalError(
+                f"the user {server.user!r} may not create a schema in the database {server.database!r}, and with "
+                f"isolation='schema' each class gets one: GRANT CREATE ON DATABASE {server.database} TO {server.user}"
+            ) from error
+        self._made.add(name)
+        return name
+
+    def drop(self, name: str) -> None:
+        assert name in self._made, f"{name} was not made here"
+        self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+        self._made.discard(name)
+
+    def close(self) -> None:
+        try:
+            for name in list(self._made):
+                with contextlib.suppress(self._server.driver.Error):
+                    self.drop(name)
+        finally:
+            self._own.close()
+
+    def _sweep(self) -> None:
+        """Drop what killed runs left: schemas of our kind of name, with our comment, whose run holds no lock."""
+        rows = self._ask(
+            "SELECT nspname, obj_description(oid, 'pg_namespace') FROM pg_namespace "
+            "WHERE nspname LIKE 'itest\\_%%' AND pg_has_role(nspowner, 'USAGE')"
+        )
+        for name, comment in rows:
+            found = NAME.fullmatch(name)
+            if not found or comment != COMMENT.format(found[1]):
+                continue
+            key = _key(found[1])
+            if self._ask("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", LOCK, key):
+                try:
+                    with contextlib.suppress(self._server.driver.Error):
+                        self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+                        trace.say(f"dropped the schema {name}, which a killed run had left in {self._server.database}")
+                finally:
+                    self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
+
+    def _ask(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        with self._own.cursor() as cursor:
+            cursor.execute(sql, params or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+class SchemaLease(Lease[PostgresView]):
+    """A schema of a class's own, migrated for it, and brought back to its baseline before each test."""
+
+    def __init__(self, server: PostgresServer, service: Postgres, owner: str) -> None:
+        self._server = server
+        self._service = service
+        self._directory = service.directory
+        self._schemas = server.part(Schemas)
+        self._schema = self._schemas.create()
+        self._kept = SchemaKept(server, self._schema, naming.application_name(owner))
+        self.view = self._view(owner)
+        self._probe = self._new_probe()
+        try:
+            self._migrate()
+            if service.fixtures:
+                self.view.load(*service.fixtures)
+        except BaseException:
+            self.close()
+            raise
+
+    def seal(self) -> None:
+        self.view.close()
+        self._kept.close()
+        self._probe.learn()
+
+    def reset(self, test: str) -> SchemaView:
+        self._kept.scrub("SELECT 1")
+        try:
+            if not self._probe.undo():
+                self._make_again(test)
+        except (ResetError, self._server.driver.Error) as error:
+            raise ResetError(f"the schema {self._schema} could not be reset for {test}: {str(error).strip()}") from error
+        return self._view(test)
+
+    def close(self) -> None:
+        self.view.close()
+        self._kept.close()
+        with contextlib.suppress(self._server.driver.Error):
+            self._probe.close()
+            self._schemas.drop(self._schema)
+
+    def _view(self, test: str) -> SchemaView:
+        return SchemaView(self._schema, self._server, self._server.database, test, self._kept, self._directory)
+
+    def _new_probe(self) -> Probe:
+        return Probe(
+            self._server,
+            lambda: self._server.connection(self._server.database, "itest reset"),
+            f"n.nspname = '{self._schema}'",
+            _state(self._schema),
+        )
+
+    def _migrate(self) -> None:
+        if self._service.migrations is not None:
+            migrator(self._service.migrations).apply(self.view, self._directory)
+
+    def _make_again(self, test: str) -> None:
+        """The schema was changed: make it anew, and bring the baseline's rows into it."""
+        before = self._probe
+        self._kept.close()
+        self._schemas.drop(self._schema)
+        self._schemas.create(self._schema)
+        self.view = self._view(test)
+        self._migrate()
+        self.view.close()
+        self._kept.close()
+        self._probe = self._new_probe()
+        self._probe.adopt(before)
+        before.close()
+
+
+class SchemaKept(Kept):
+    """The kept connections of a schema."""
+
+    def __init__(self, server: PostgresServer, schema: str, label: str) -> None:
+        super().__init__(server, server.database, label)
+        self._url = with_search_path(self._url, schema)
+
+
+class SchemaView(PostgresView):
+    """A test's schema: every address that it gives carries the search_path."""
+
+    def __init__(self, schema: str, *args: Any) -> None:
+        super().__init__(*args)
+        self.schema = schema
+
+    @property
+    def url(self) -> str:
+        return with_search_path(super().url, self.schema)
+
+    @property
+    def dsn(self) -> str:
+        make_dsn = client_package("psycopg2.extensions", "postgres", "PostgresView.dsn").make_dsn
+        return str(make_dsn(super().dsn, options=_options(self.url)))
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**super().env, "PGOPTIONS": _options(self.url)}
+
+
+def with_search_path(url: str, schema: str) -> str:
+    """The URL with `options=-csearch_path=...` added to what it has."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query["options"] = f"{query.get('options', '')} -csearch_path={schema}".strip()
+    return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
+
+
+def _options(url: str) -> str:
+    return dict(parse_qsl(urlsplit(url).query)).get("options", "")
+
+
+def _state(schema: str) -> str:
+    """An expression that changes with every DDL statement in a schema, and with none in others."""
+    own = f"'{schema}'::regnamespace"
+    relations = f"IN (SELECT oid FROM pg_class WHERE relnamespace = {own})"
+    return state_of({
+        "pg_class": f"relnamespace = {own}",
+        "pg_proc": f"pronamespace = {own}",
+        "pg_type": f"typnamespace = {own}",
+        "pg_constraint": f"connamespace = {own}",
+        "pg_attribute": f"attrelid {relations}",
+        "pg_attrdef": f"adrelid {relations}",
+        "pg_trigger": f"tgrelid {relations}",
+        "pg_rewrite": f"ev_class {relations}",
+        "pg_policy": f"polrelid {relations}",
+        "pg_description": f"objoid {relations}",
+    })
+
+
+def _key(token: str) -> int:
+    return int(token, 16) & 0x7FFFFFFF
+
+
+def _comment(token: str) -> str:
+    return COMMENT.format(token).replace("'", "''")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation="truncate": the tests work in the database that the URL of an external server names.
+
+Nothing is created but what migrations make, and that only where there is no table yet. Rows that were there are never
+touched; a test that touches them fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from itest import naming, trace
+from itest.errors import IsolationError, ResetError
+from itest.service import Lease
+from itest.services.postgres.kept import Kept
+from itest.services.postgres.ledger import Ledger
+from itest.services.postgres.probe import USERS, Probe
+from itest.services.postgres.view import PostgresView
+
+if TYPE_CHECKING:
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.server import PostgresServer
+
+
+class TruncateLease(Lease[PostgresView]):
+    """The database that is there already, its own tables brought back to the baseline before each test."""
+
+    def __init__(self, server: PostgresServer, service: Postgres, owner: str) -> None:
+        self._server = server
+        self._directory = service.directory
+        self._ledger = server.part(Ledger)
+        self._ledger.prepare(service, self._directory)
+        self._probe = Probe(server, lambda: server.connection(server.database, "itest reset"), USERS)
+        self._kept = Kept(server, server.database, naming.application_name(owner))
+        self._owner = owner
+        self.view = PostgresView(server, server.database, owner, self._kept, self._directory)
+        if service.fixtures:
+            self.view.load(*service.fixtures)
+
+    def seal(self) -> None:
+        self.view.close()
+        self._kept.close()
+        self._check(self._ledger.origin, f"{self._owner}, when it wrote its baseline,")
+        self._probe.learn(lambda oid, name: self._ledger.protected(oid))
+
+    def reset(self, test: str) -> PostgresView:
+        self._kept.scrub("SELECT 1")
+        try:
+            self._probe.undo()
+        except ResetError as error:
+            raise ResetError(f"the database {self._server.database} could not be reset for {test}: {error}") from error
+        return PostgresView(self._server, self._server.database, test, self._kept, self._directory)
+
+    def finish(self, test: str) -> None:
+        """Raises IsolationError when the test wrote to a table that is not to be emptied."""
+        self._check(self._probe, test)
+
+    def close(self) -> None:
+        self.view.close()
+        self._kept.close()
+        with contextlib.suppress(self._server.driver.Error):
+            self._probe.close()
+        try:
+            self._ledger.origin.undo()
+        except (ResetError, self._server.driver.Error) as error:
+            trace.say(f"what {self._owner} left in {self._server.database} could not be undone: {naming.mask(str(error))}")
+
+    def _check(self, probe: Probe, who: str) -> None:
+        written = probe.dirty(lambda table: table.protected)
+        if written:
+            names = ", ".join(probe.tables[oid].shown for oid in written)
+            probe.accept(written)  # Said once: it must not fail the tests after it too.
+            raise IsolationError(
+                f"{who} wrote to {names}, which had rows before itest came: such tables are never emptied, and what was "
+                f"written stays. Use a database whose tables are empty, or isolation='schema' or 'database'"
+            )

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documentation pages as tests: each example names its file, and all of them together are a project whose tests pass."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<source>.*?)^```$", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"^(?:#|--|//) (?P<file>[\w/.-]+\.\w+)\n")
+NAMED_IN_TEXT = re.compile(r"`(?P<file>[\w/.-]+\.\w+)`:\n\n\Z")
+"""For formats without comments (JSON, CSV): the text before the block ends with the file's name."""
+
+
+def files_in(text: str) -> dict[str, str]:
+    """The examples by file name. Raises AssertionError for one that names none: it would never be run."""
+    found: dict[str, str] = {}
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start()) + 1
+        if block["language"] == "console":
+            continue
+        name = NAME.match(block["source"]) or NAMED_IN_TEXT.search(text[: block.start()])
+        assert name is not None, f"line {line}: the example names no file"
+        found[name["file"]] = block["source"]
+    return found
+
+
+def check_document(test: unittest.TestCase, page: str) -> None:
+    """Write the examples of a page into an empty project and run its tests; none may fail, and each file must count."""
+    files = files_in((ROOT / page).read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as directory:
+        for name, source in files.items():
+            file = Path(directory, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source, encoding="utf-8")
+        for place in {Path(directory, name).parent for name in files if name.endswith(".py")}:
+            place.joinpath("__init__.py").touch()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        argv = [sys.executable, "-W", "error", "-m", "unittest", "discover", "-v", "-s", "tests", "-t", "."]
+        run = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
+    test.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+    ran = re.search(r"Ran (\d+) tests?", run.stderr)
+    test.assertTrue(ran and int(ran[1]), run.stderr)

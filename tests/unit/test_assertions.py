@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The assertions' texts and timing, on views that are made up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import unittest
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from itest import naming
+from itest.assertions import ANY, Assertions
+from itest.errors import ReceiveTimeout
+from itest.testing import ManualClock
+
+
+class Message:
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+class FakeQueue:
+    def __init__(self, *values: object) -> None:
+        self.messages = [Message(value) for value in values]
+
+    def receive(self, topic: str, count: int, timeout: float) -> list[Message]:
+        if not self.messages:
+            raise ReceiveTimeout("the topic ends at offset 2.")
+        return [self.messages.pop(0)]
+
+
+class FakeView:
+    def __init__(self, **members: Any) -> None:
+        vars(self).update(members)
+
+
+class AssertionTest(unittest.TestCase):
+    def setUp(self) -> None:
+        class Inner(Assertions, unittest.TestCase):
+            _itest_clock = ManualClock()
+
+        self.inner: Any = Inner()
+
+    def assertFails(self, text: str, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        with self.assertRaises(AssertionError) as caught:
+            call(*args, **kwargs)
+        self.assertEqual(str(caught.exception), text)
+        with self.assertRaises(AssertionError) as caught:
+            call(*args, **kwargs, msg="mine")
+        self.assertEqual(str(caught.exception), f"{text} : mine")
+
+
+class EventuallyTest(AssertionTest):
+    def test_what_it_returns(self) -> None:
+        self.assertEqual(self.inner.assertEventually(lambda: "value"), "value")
+
+    def test_it_waits_until_it_is_true(self) -> None:
+        answers = iter([None, 0, [], "done"])
+        self.assertEqual(self.inner.assertEventually(lambda: next(answers)), "done")
+
+    def test_an_assertion_means_not_yet(self) -> None:
+        answers = iter([1, 2, 3])
+
+        def check() -> bool:
+            self.inner.assertEqual(next(answers), 3)
+            return True
+
+        self.inner.assertEventually(check)
+
+    def test_another_exception_escapes_at_once(self) -> None:
+        call = mock.Mock(side_effect=ZeroDivisionError)
+        with self.assertRaises(ZeroDivisionError):
+            self.inner.assertEventually(call)
+        self.assertEqual(call.call_count, 1)
+
+    def test_pauses_grow_to_a_tenth_of_a_second_and_end_at_the_deadline(self) -> None:
+        clock = self.inner._itest_clock
+        start, moments = clock.monotonic(), []
+
+        def check() -> None:
+            moments.append(clock.monotonic() - start)
+
+        with self.assertRaises(AssertionError):
+            self.inner.assertEventually(check, timeout=1)
+        pauses = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+        self.assertAlmostEqual(pauses[0], 0.010)
+        self.assertAlmostEqual(max(pauses), 0.100)
+        self.assertAlmostEqual(moments[-1], 1.0)
+
+    def test_the_last_reason_is_told(self) -> None:
+        self.assertFails(
+            "not true within 0 s, tried once; at last it returned 0", self.inner.assertEventually, lambda: 0, timeout=0
+        )
+        self.assertFails(
+            "not true within 0 s, tried once; at last it raised AssertionError: 1 != 2",
+            self.inner.assertEventually,
+            lambda: self.inner.assertEqual(1, 2),
+            timeout=0,
+        )
+        self.assertFails(
+            "not true within 0.02 s, tried 3 times; at last it returned None; a check made of assertions must end with "
+            "`return True`",
+            self.inner.assertEventually,
+            lambda: None,
+            timeout=0.02,
+        )
+
+    def test_a_coroutine_is_refused(self) -> None:
+        async def check() -> bool:
+            return True
+
+        with self.assertRaisesRegex(TypeError, "this one is async"):
+            self.inner.assertEventually(check)
+
+
+class RowCountTest(AssertionTest):
+    def rows(self, *rows: tuple[object, ...]) -> mock.Mock:
+        execute = mock.Mock(side_effect=lambda sql, params: [(len(rows),)] if "count(*)" in sql else list(rows[:5]))
+        self.inner.postgres = FakeView(execute=execute)
+        return execute
+
+    def test_the_right_count(self) -> None:
+        execute = self.rows((1,))
+        self.inner.assertRowCount("users", 1)
+        execute.assert_called_once_with("SELECT count(*) FROM users", None)
+
+    def test_too_many(self) -> None:
+        self.rows(*[(number, "ann") for number in range(7)])
+        self.assertFails(
+            "7 rows in users where name = %s, not 1\n  (0, 'ann')\n  (1, 'ann')\n  (2, 'ann')\n  (3, 'ann')\n  (4, 'ann')\n"
+            "  and 2 more",
+            self.inner.assertRowCount,
+            "users",
+            1,
+            where="name = %s",
+            params=["ann"],
+        )
+
+    def test_too_few(self) -> None:
+        self.rows((1, "ann"))
+        self.assertFails(
+            "1 row in users, not 2; rows that are not committed are not counted\n  (1, 'ann')",
+            self.inner.assertRowCount,
+            "users",
+            2,
+        )
+
+    def test_a_service_that_is_not_there(self) -> None:
+        self.inner.postgres = None
+        with self.assertRaisesRegex(TypeError, r"Inner has no service 'postgres' for this; name the declaration"):
+            self.inner.assertRowCount("users", 1)
+
+
+class ProducedTest(AssertionTest):
+    def produce(self, *values: object) -> None:
+        self.inner.kafka = FakeView(queue=FakeQueue(*values))
+
+    def test_the_messages_are_returned(self) -> None:
+        self.produce(b"a", b"b", b"a")
+        self.assertEqual([message.value for message in self.inner.assertProduced("t", b"a", count=2)], [b"a", b"a"])
+        self.produce(b"a", b"b")
+        self.assertEqual([message.value for message in self.inner.assertProduced("t")], [b"a"])
+
+    def test_too_few(self) -> None:
+        self.produce()
+        self.assertFails(
+            "0 of 1 messages on topic 't' arrived within 5 s. the topic ends at offset 2.", self.inner.assertProduced, "t"
+        )
+
+    def test_other_values(self) -> None:
+        self.produce(b"a", b"b")
+        with self.assertRaises(AssertionError) as caught:
+            self.inner.assertProduced("t", b"a", count=2, timeout=1)
+        self.assertEqual(
+            str(caught.exception),
+            "1 of 2 messages on topic 't' equal to b'a' arrived within 1 s; 1 with other values: b'b'. "
+            "the topic ends at offset 2.",
+        )
+
+
+class FakeCache:
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def type(self, key: str) -> bytes:
+        kinds = {bytes: b"string", dict: b"hash", list: b"list", set: b"set"}
+        return kinds[type(self.values[key])] if key in self.values else b"none"
+
+    def get(self, key: str) -> Any:
+        return self.values[key]
+
+    hgetall = smembers = get
+
+    def lrange(self, key: str, start: int, end: int) -> Any:
+        return self.values[key]
+
+    def scan_iter(self, count: int) -> list[bytes]:
+        return [key.encode() for key in self.values]
+
+
+class CachedTest(AssertionTest):
+    def cache(self, **values: Any) -> None:
+        self.inner.redis = FakeView(cache=FakeCache(**values))
+
+    def test_values_of_all_kinds(self) -> None:
+        self.cache(a=b"text", b=b"5", c={b"x": b"1"}, d=[b"a", b"b"], e={b"a"})
+        self.assertEqual(self.inner.assertCached("a"), b"text")
+        self.inner.assertCached("a", "text")
+        self.inner.assertCached("a", b"text")
+        self.inner.assertCached("b", 5)
+        self.inner.assertCached("c", {"x": 1})
+        self.inner.assertCached("d", ["a", "b"])
+        self.inner.assertCached("e", {"a"})
+        self.inner.assertCached("a", ANY)
+
+    def test_another_value(self) -> None:
+        self.cache(a=b"text")
+        self.assertFails("'a' in redis is b'text', not 'other'", self.inner.assertCached, "a", "other")
+
+    def test_no_such_key(self) -> None:
+        self.cache()
+        self.assertFails("no key 'x' in redis; there are none", self.inner.assertCached, "x")
+        self.cache(**{f"k{number}": b"" for number in range(7)})
+        self.assertFails(
+            "no key 'x' in redis; there are k0, k1, k2, k3, k4 and 2 more", self.inner.assertCached, "x"
+        )
+
+
+def _unique(_: int) -> str:
+    return naming.unique("user")
+
+
+class UniqueTest(AssertionTest):
+    def test_its_form(self) -> None:
+        self.assertRegex(self.inner.unique("user"), r"^user-[0-9a-f]{8}-\d+-\d+$")
+        self.assertRegex(self.inner.unique(), r"^[0-9a-f]{8}-\d+-\d+$")
+
+    def test_it_is_never_the_same_nor_too_long(self) -> None:
+        names = [self.inner.unique("a name that is longer than a column") for _ in range(1000)]
+        self.assertEqual(len(set(names)), 1000)
+        self.assertLessEqual(max(map(len, names)), 40)
+
+    def test_it_differs_between_processes(self) -> None:
+        naming.unique()
+        for method in ("fork", "spawn"):
+            with multiprocessing.get_context(method).Pool(2) as pool:
+                names = pool.map(_unique, range(20), chunksize=1)
+            self.assertEqual(len({naming.unique("user"), *names}), 21, method)

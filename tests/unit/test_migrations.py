@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrators without a database: fingerprints, wrong declarations, commands; and scripts taken apart."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import sqlalchemy
+
+from itest import naming, script
+from itest.clock import SYSTEM
+from itest.errors import ConfigError, MigrationError, MissingPackage
+from itest.migrations import Alembic, Command, Django, Function, MetaData, Migrator, SqlFiles, migrator
+
+
+class DirectoryTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.base = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
+
+    def write(self, name: str, text: str = "") -> Path:
+        file = self.base / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text), encoding="utf-8")
+        return file
+
+    def assertChanges(self, migrator: Migrator, name: str, text: str) -> None:
+        """A change of this file changes the fingerprint; the same content has the same one."""
+        before = migrator.fingerprint(self.base)
+        self.assertEqual(migrator.fingerprint(self.base), before)
+        self.write(name, text)
+        self.assertNotEqual(migrator.fingerprint(self.base), before, name)
+
+
+class MigratorTest(unittest.TestCase):
+    def test_what_stands_for_a_migrator(self) -> None:
+        self.assertEqual(migrator("migrations"), SqlFiles("migrations"))
+        self.assertEqual(migrator(Path("migrations")), SqlFiles(Path("migrations")))
+        self.assertIsInstance(migrator(print), Function)
+        alembic = Alembic()
+        self.assertIs(migrator(alembic), alembic)
+
+    def test_what_does_not(self) -> None:
+        for wrong in (5, SqlFiles, dict):
+            with self.assertRaisesRegex(TypeError, "is no migrator: give SqlFiles"):
+                migrator(wrong)
+
+
+class SqlFilesTest(DirectoryTest):
+    def test_its_fingerprint(self) -> None:
+        self.write("m/1.sql", "a")
+        files = SqlFiles("m")
+        self.assertChanges(files, "m/1.sql", "b")
+        self.assertChanges(files, "m/2.sql", "")
+        before = files.fingerprint(self.base)
+        self.write("m/below/3.sql", "c")
+        self.write("m/README", "c")
+        self.assertEqual(files.fingerprint(self.base), before)
+        (self.base / "m/2.sql").rename(self.base / "m/0.sql")
+        self.assertNotEqual(files.fingerprint(self.base), before)
+
+    def test_no_file(self) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            SqlFiles("m").fingerprint(self.base)
+        self.assertEqual(str(caught.exception), f"SqlFiles('m'): there is no .sql file at {self.base}/m")
+
+
+class MetaDataTest(DirectoryTest):
+    def fingerprint(self, *columns: Any, **table: Any) -> str:
+        metadata = sqlalchemy.MetaData()
+        sqlalchemy.Table("t", metadata, *columns, **table)
+        return MetaData(metadata).fingerprint(self.base)
+
+    def test_it_follows_what_is_made(self) -> None:
+        column, text = sqlalchemy.Column, sqlalchemy.Text
+        made = [
+            self.fingerprint(column("a", text)),
+            self.fingerprint(column("a", sqlalchemy.Integer)),
+            self.fingerprint(column("a", text, index=True)),
+            self.fingerprint(column("a", text), schema="s"),
+            self.fingerprint(column("a", sqlalchemy.Enum("x", "y", name="e"))),
+            self.fingerprint(column("a", sqlalchemy.Enum("x", "z", name="e"))),
+            self.fingerprint(column("a", sqlalchemy.Integer, sqlalchemy.Sequence("s", start=1))),
+            self.fingerprint(column("a", sqlalchemy.Integer, sqlalchemy.Sequence("s", start=2))),
+            self.fingerprint(column("a", text, comment="c")),
+        ]
+        self.assertEqual(len(set(made)), len(made))
+        self.assertEqual(made[0], self.fingerprint(column("a", text)))
+
+    def test_the_order_of_indexes_does_not_matter(self) -> None:
+        def table() -> str:
+            columns = [sqlalchemy.Column(f"c{n}", sqlalchemy.Text, index=True) for n in range(9)]
+            return self.fingerprint(*columns)
+
+        self.assertEqual(len({table() for _ in range(5)}), 1)
+
+    def test_a_listener_that_wants_a_real_connection(self) -> None:
+        metadata = sqlalchemy.MetaData()
+        sqlalchemy.Table("t", metadata, sqlalchemy.Column("a", sqlalchemy.Text))
+        sqlalchemy.event.listen(metadata, "after_create", lambda target, connection, **kw: connection.execute("x").scalar())
+        before = MetaData(metadata).fingerprint(self.base)
+        sqlalchemy.Table("u", metadata, sqlalchemy.Column("a", sqlalchemy.Text))
+        self.assertNotEqual(MetaData(metadata).fingerprint(self.base), before)
+
+
+def first(view: object) -> None:
+    """A migration."""
+
+
+def second(view: object, table: str = "") -> None:
+    """Another migration."""
+
+
+class Callable_:
+    def __call__(self, view: object) -> None: ...
+
+
+class FunctionTest(DirectoryTest):
+    def test_its_source_is_its_fingerprint(self) -> None:
+        made = [
+            Function(function).fingerprint(self.base)
+            for function in (first, second, functools.partial(second, table="a"), functools.partial(second, table="b"), Callable_())
+        ]
+        self.assertEqual(len(set(made)), len(made))
+        self.assertEqual(made[0], Function(first).fingerprint(self.base))
+        self.assertEqual(made[4], Function(Callable_()).fingerprint(self.base))
+
+    def test_files_it_depends_on(self) -> None:
+        self.write("data/a/b.csv", "1")
+        self.write("x.sql")
+        for pattern in ("data", "data/**/*.csv", "../*/data/a/b.csv", f"{self.base}/data/*/*"):
+            self.write("data/a/b.csv", "1")
+            self.assertChanges(Function(first, depends_on=["x.sql", pattern]), "data/a/b.csv", pattern)
+
+    def test_a_pattern_that_means_nothing(self) -> None:
+        for pattern in ("nothing/*.sql", "nothing"):
+            with self.assertRaisesRegex(ConfigError, f"^depends_on: there is no file '{pattern.replace('*', '[*]')}' in {self.base}"):
+                Function(first, depends_on=[pattern]).fingerprint(self.base)
+
+    def test_what_fails_is_named_with_its_line(self) -> None:
+        def broken(view: object) -> None:
+            raise ValueError("no such thing")
+
+        with self.assertRaises(MigrationError) as caught:
+            Function(broken).apply(mock.Mock(), self.base)
+        error = caught.exception
+        self.assertRegex(
+            str(error),
+            r"^the migration FunctionTest\.test_.*\.broken failed at .*test_migrations\.py, line \d+: "
+            r'ValueError: no such thing; in the line: raise ValueError\("no such thing"\)$',
+        )
+        self.assertEqual(error.file and error.file.name, "test_migrations.py")
+
+    def test_a_skip_is_a_skip(self) -> None:
+        with self.assertRaises(unittest.SkipTest):
+            Function(mock.Mock(side_effect=unittest.SkipTest)).apply(mock.Mock(), self.base)
+
+
+class FakeView:
+    url = f"postgresql://u:{naming.remember_secret('a-secret-password')}@h:1/d"
+    dsn, host, port, name, user, password = "host=h", "h", 1, "d", "u", "a-secret-password"
+    env: dict[str, str] = {"PGDATABASE": "d"}  # noqa: RUF012  # nobody changes it
+
+
+class CommandTest(DirectoryTest):
+    def run_python(self, code: str, *words: str, **options: Any) -> None:
+        view: Any = FakeView()
+        Command([sys.executable, "-c", code, *words], **options).apply(view, self.base)
+
+    def test_what_it_is_given(self) -> None:
+        code = "import os, sys; open('out', 'w').write(' '.join([*sys.argv[1:], os.environ['PGDATABASE'], os.environ['X']]))"
+        self.write("sub/x")
+        self.run_python(code, "{url}", "{port}", "{other} ${X}", env={"X": "{name}!"}, cwd="sub")
+        self.assertEqual((self.base / "sub/out").read_text(), f"{FakeView.url} 1 {{other}} ${{X}} d d!")
+
+    def test_its_fingerprint(self) -> None:
+        made = {
+            Command(["a"]).fingerprint(self.base),
+            Command(["a", "b"]).fingerprint(self.base),
+            Command(["a"], env={"b": "c"}).fingerprint(self.base),
+            Command(["a"], cwd="d").fingerprint(self.base),
+        }
+        self.assertEqual(len(made), 4)
+        self.write("m/1.sql")
+        self.assertChanges(Command(["a"], depends_on=["m"]), "m/1.sql", "b")
+
+    def test_a_failure_shows_the_end_of_the_output_without_passwords(self) -> None:
+        code = "import sys; [print('line', n) for n in range(30)]; print('cannot reach', sys.argv[1], flush=True); sys.exit(3)"
+        with self.assertRaises(MigrationError) as caught:
+            self.run_python(code, "{url}")
+        text = str(caught.exception)
+        self.assertRegex(text, r"^the migration command `.*postgresql://u:\*\*\*@h:1/d'?` failed with exit code 3 after 0\.\d s; ")
+        self.assertTrue(text.endswith("line 28\nline 29\ncannot reach postgresql://u:***@h:1/d"), text)
+        self.assertNotIn("line 10\n", text)
+
+    def test_one_that_takes_too_long_is_ended_with_its_children(self) -> None:
+        code = (
+            "import os, subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+            "open('pid', 'w').write(str(p.pid)); time.sleep(60)"
+        )
+        start = SYSTEM.monotonic()
+        with self.assertRaisesRegex(MigrationError, "was ended, because it took too long, after .* s; it printed nothing$"):
+            self.run_python(code, timeout=1)
+        self.assertLess(SYSTEM.monotonic() - start, 10)
+        child = int((self.base / "pid").read_text())
+        with self.assertRaises(ProcessLookupError):
+            for _ in range(100):  # It is init's to reap, or ours where there is no init.
+                os.kill(child, 0)
+                if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+                    raise ProcessLookupError
+                SYSTEM.sleep(0.01)
+            os.kill(child, signal.SIGKILL)
+
+    def test_a_program_that_is_not_there(self) -> None:
+        view: Any = FakeView()
+        with self.assertRaisesRegex(ConfigError, r"^the migration command `no-such-program` cannot be run in .*: .*No such file"):
+            Command(["no-such-program"]).apply(view, self.base)
+
+    def test_a_line_instead_of_words(self) -> None:
+        with self.assertRaisesRegex(TypeError, "a list of words, not 'make migrate'"):
+            Command("make migrate")
+
+
+class AlembicTest(DirectoryTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.write("db/alembic.ini", "[alembic]\nscript_location = scripts\npath_separator = os\n")
+        self.write("db/scripts/env.py", "raise AssertionError('a fingerprint runs nothing')")
+        self.write("db/scripts/versions/1.py", "one")
+
+    def test_its_fingerprint(self) -> None:
+        alembic = Alembic("db/alembic.ini")
+        self.assertChanges(alembic, "db/scripts/versions/1.py", "two")
+        self.assertChanges(alembic, "db/scripts/versions/2.py", "")
+        self.assertChanges(alembic, "db/scripts/env.py", "")
+        self.assertChanges(alembic, "db/alembic.ini", "[alembic]\nscript_location = %(here)s/scripts\npath_separator = os\n")
+        self.assertChanges(alembic, "db/pyproject.toml", "")
+        before = alembic.fingerprint(self.base)
+        self.assertNotEqual(Alembic("db/alembic.ini", "abc").fingerprint(self.base), before)
+
+    def test_no_ini(self) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            Alembic().fingerprint(self.base)
+        self.assertEqual(str(caught.exception), f"Alembic('alembic.ini'): there is no file {self.base}/alembic.ini")
+
+    def test_without_alembic(self) -> None:
+        with mock.patch.dict(sys.modules, {"alembic": None}), self.assertRaises(MissingPackage) as caught:
+            Alembic("db/alembic.ini").fingerprint(self.base)
+        self.assertEqual(
+            str(caught.exception),
+            "migrations by Alembic needs the package 'alembic', which is not installed: "
+            "pip install 'itest-containers[alembic]'",
+        )
+
+
+class DjangoTest(DirectoryTest):
+    def test_settings_that_are_not_there(self) -> None:
+        with self.assertRaises(ConfigError) as caught:
+            Django("no_such_project.settings").fingerprint(self.base)
+        self.assertEqual(
+            str(caught.exception),
+            "Django('no_such_project.settings'): there is no such module; run the tests from the directory that "
+            "`manage.py` is in, or put it on PYTHONPATH",
+        )
+
+
+class SplitTest(unittest.TestCase):
+    def split(self, sql: str) -> list[str]:
+        return [statement.text for statement in script.split(sql)]
+
+    def test_statements_and_their_lines(self) -> None:
+        found = script.split("\n-- a; b\nSELECT 1; /* c; /* d; */ */\n\nSELECT\n 2;;\n;SELECT 3")
+        self.assertEqual([(one.text, one.line, one.verb) for one in found], [
+            ("SELECT 1;", 3, "SELECT"), ("SELECT\n 2;", 5, "SELECT"), ("SELECT 3", 7, "SELECT"),
+        ])  # fmt: skip
+
+    def test_semicolons_that_end_nothing(self) -> None:
+        for sql in (
+            "SELECT ';', ''';', E'\\';', e';';",
+            "SELECT '\\';",
+            'SELECT ";" "a"";";',
+            "SELECT $$;$$, $a$ ; $$ ; $a$, $1, a$b$c;",
+            "SELECT 1 -- ;\n+ 2;",
+            "CREATE RULE r AS ON INSERT TO t DO ALSO (DELETE FROM a; DELETE FROM b);",
+            "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END;",
+            "CREATE PROCEDURE p() LANGUAGE sql BEGIN ATOMIC DELETE FROM t; END;",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $$;",
+        ):
+            self.assertEqual(self.split(sql + " SELECT 9;"), [sql, "SELECT 9;"])
+
+    def test_transactions_are_no_blocks(self) -> None:
+        self.assertEqual(self.split("BEGIN; SELECT 1; END;"), ["BEGIN;", "SELECT 1;", "END;"])
+
+    def test_nothing(self) -> None:
+        for sql in ("", " \n", "-- only this", "/* and /* this */", ";;"):
+            self.assertEqual(self.split(sql), [])
+
+    def test_rows_of_copy(self) -> None:
+        found = script.split("COPY t (a) FROM stdin;\n1\n;x'\n\\.\n\nSELECT 1;\ncopy u from STDIN WITH (FORMAT csv);\n\\.\n")
+        self.assertEqual(
+            [(one.text, one.line, one.rows) for one in found],
+            [
+                ("COPY t (a) FROM stdin;", 1, "1\n;x'\n"),
+                ("SELECT 1;", 6, None),
+                ("copy u from STDIN WITH (FORMAT csv);", 7, ""),
+            ],
+        )
+
+    def test_commands_to_psql(self) -> None:
+        self.assertEqual(self.split("\\restrict abc\nSELECT 1;\n\\unrestrict abc\n"), ["SELECT 1;"])
+        with self.assertRaises(script.ScriptError) as caught:
+            script.split("SELECT 1;\n\\connect other\n")
+        self.assertEqual((str(caught.exception), caught.exception.line), ("\\connect is a command to psql, not SQL", 2))
