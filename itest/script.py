@@ -52,8 +52,7 @@ class Statement:
 
 
 _VERB = re.compile(r"\W*([A-Za-z]+)")
-_NOTHING = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
-"""Space and comments."""
+_NOTHING = re.compile(r"\s+|--[^\n]*|/\*")
 _TRANSACTION_VERBS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"}
 _INLINE = re.compile(r"\bfrom\s+stdin\b|^\\", re.IGNORECASE | re.MULTILINE)
 _COPY = re.compile(r"\bfrom\s+stdin\b", re.IGNORECASE)
@@ -238,8 +237,9 @@ def _rows(sql: str, at: int) -> tuple[str, int]:
 
 def _start(sql: str, begin: int) -> int:
     """Where the statement begins, after space and comments."""
-    found = _NOTHING.match(sql, begin)
-    return found.end() if found else begin
+    while found := _NOTHING.match(sql, begin):
+        begin = _end_of_comment(sql, found.end()) if found[0] == "/*" else found.end()
+    return begin
 
 
 __all__ = ["ScriptError", "Statement", "read", "reason_of", "run_alone", "run_inside", "shown", "split"]

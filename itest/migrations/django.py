@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,16 +48,29 @@ class Django:
     def apply(self, view: PostgresView, base: Path) -> None:
         self._set_up()
         call_command = importlib.import_module("django.core.management").call_command
-        options = {"database": self.database, "interactive": False, "verbosity": 0}
+        output = io.StringIO()
+        options = {"database": self.database, "interactive": False, "no_color": True, "stdout": output}
         places = {file.parent for file in _migration_files()}
         with (
-            reported(f"Django({self.settings!r}), migrate", lambda file: file.parent in places),
-            _connection_to(view, self.database),
+            reported(f"Django({self.settings!r}), migrate", lambda file: file.parent in places) as progress,
+            _connection_to(view, self.database) as connection,
         ):
-            if self.apps is None:
-                call_command("migrate", run_syncdb=True, **options)
-            for label in self.apps or ():
-                call_command("migrate", label, **options)
+
+            def note(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+                progress.statement = str(sql)
+                return execute(sql, params, many, context)
+
+            try:
+                with connection.execute_wrapper(note):
+                    if self.apps is None:
+                        call_command("migrate", run_syncdb=True, **options)
+                    for label in self.apps or ():
+                        call_command("migrate", label, **options)
+            except Exception as error:
+                progress.file = _last_applied(output.getvalue())
+                if not _is_of_database(error):
+                    progress.statement = ""
+                raise
 
     def _set_up(self) -> Any:
         """Configure Django with the settings, unless the test runner has done so already."""
@@ -86,8 +101,8 @@ class Django:
 
 
 @contextlib.contextmanager
-def _connection_to(view: PostgresView, alias: str) -> Iterator[None]:
-    """Within the `with`, Django's connection of this name leads to the test database."""
+def _connection_to(view: PostgresView, alias: str) -> Iterator[Any]:
+    """Within the `with`, Django's connection of this name leads to the test database. Gives the connection."""
     connections = importlib.import_module("django.db").connections
     if alias not in connections.settings:
         known = ", ".join(connections.settings)
@@ -110,11 +125,27 @@ def _connection_to(view: PostgresView, alias: str) -> Iterator[None]:
     try:
         connections[alias] = connections.create_connection(alias)
         try:
-            yield
+            yield connections[alias]
         finally:
             connections[alias].close()
     finally:
         connections.settings[alias], connections[alias] = settings, connection
+
+
+def _last_applied(output: str) -> Path | None:
+    """The migration that the command was about to apply when it failed, by what it printed."""
+    names = re.findall(r"Applying (\w+)\.(\w+)\.\.\.", output)
+    if not names:
+        return None
+    label, name = names[-1]
+    loader = importlib.import_module("django.db.migrations.loader").MigrationLoader
+    module, _ = loader.migrations_module(label)
+    file = getattr(importlib.import_module(f"{module}.{name}"), "__file__", None)
+    return Path(file) if file else None
+
+
+def _is_of_database(error: BaseException) -> bool:
+    return isinstance(error, importlib.import_module("django.db").Error)
 
 
 def _migration_files() -> list[Path]:

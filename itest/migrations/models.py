@@ -17,42 +17,46 @@ if TYPE_CHECKING:
 class MetaData:
     """The tables of a SQLAlchemy `MetaData`, made by `create_all`: `MetaData(Base.metadata)`.
 
-    Schemas that its tables are in are made first, unless the MetaData sees to it itself by a `before_create` listener.
+    Schemas that its tables are in are made first, unless a listener of its own makes some.
     """
 
     def __init__(self, metadata: Any) -> None:
         self.metadata = metadata
 
     def fingerprint(self, base: Path) -> str:
-        sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "MetaData")
-        statements: list[str] = []
-
-        def note(statement: Any, *args: object, **kwargs: object) -> None:
-            statements.append(str(statement.compile(dialect=engine.dialect)))
-
-        # An engine that only writes down: tables, indexes, enums, sequences, comments and what listeners execute.
-        engine = sqlalchemy.create_mock_engine("postgresql+psycopg2://", note)
-        try:
-            self.metadata.create_all(engine, checkfirst=False)
-        except Exception:  # A listener of the user's wants a real connection; the tables themselves are what is left.
-            statements = [self._described(sqlalchemy, table, engine.dialect) for table in self.metadata.sorted_tables]
         # Sorted, because the indexes of a table are a set.
-        return naming.fingerprint("MetaData", *sorted(statements))
+        return naming.fingerprint("MetaData", *sorted(self._statements()))
 
     def apply(self, view: PostgresView, base: Path) -> None:
-        sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "MetaData")
-        schemas = sorted({table.schema for table in self.metadata.tables.values() if table.schema})
+        schema = client_package("sqlalchemy.schema", "sqlalchemy", "MetaData")
+        names = sorted({table.schema for table in self.metadata.tables.values() if table.schema})
+        if any("CREATE SCHEMA" in statement.upper() for statement in self._statements()):
+            names = []
         with reported("MetaData.create_all"), view.engine.begin() as connection:
-            if not self.metadata.dispatch.before_create:
-                for schema in schemas:
-                    connection.execute(sqlalchemy.schema.CreateSchema(schema, if_not_exists=True))
+            for name in names:
+                connection.execute(schema.CreateSchema(name, if_not_exists=True))
             self.metadata.create_all(connection)
 
-    @staticmethod
-    def _described(sqlalchemy: Any, table: Any, dialect: Any) -> str:
-        schema = sqlalchemy.schema
-        made = [schema.CreateTable(table), *(schema.CreateIndex(index) for index in table.indexes)]
-        return "; ".join(sorted(str(one.compile(dialect=dialect)) for one in made))
+    def _statements(self) -> list[str]:
+        """All that `create_all` executes: tables, indexes, enums, sequences, comments, and what listeners add."""
+        sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "MetaData")
+        schema = client_package("sqlalchemy.schema", "sqlalchemy", "MetaData")
+        statements: list[str] = []
+
+        def text(statement: Any) -> str:
+            return str(statement.compile(dialect=engine.dialect))
+
+        # An engine that executes nothing.
+        engine = sqlalchemy.create_mock_engine(
+            "postgresql+psycopg2://", lambda statement, *args, **kwargs: statements.append(text(statement))
+        )
+        try:
+            self.metadata.create_all(engine, checkfirst=False)
+        except Exception:  # A listener wants a real connection; the tables themselves are what is left.
+            tables = self.metadata.sorted_tables
+            statements = [text(schema.CreateTable(table)) for table in tables]
+            statements += [text(schema.CreateIndex(index)) for table in tables for index in table.indexes]
+        return statements
 
     def __repr__(self) -> str:
         return f"MetaData({len(self.metadata.tables)} tables)"

@@ -8,6 +8,7 @@ import linecache
 import traceback
 import unittest
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -55,17 +56,28 @@ def _glob(base: Path, pattern: str) -> Iterator[Path]:
     return place.glob(str(Path(*parts[fixed:])))
 
 
+@dataclass(slots=True)
+class Progress:
+    """What a migrator itself knows of where it was when it failed."""
+
+    file: Path | None = None
+    statement: str = ""
+
+
 @contextlib.contextmanager
-def reported(title: str, is_migration: Callable[[Path], bool] = lambda file: False) -> Iterator[None]:
+def reported(title: str, is_migration: Callable[[Path], bool] = lambda file: False) -> Iterator[Progress]:
     """Turn what a migration raises into a MigrationError. `is_migration` knows its files among the traceback's."""
+    progress = Progress()
     try:
-        yield
+        yield progress
     except (ItestError, unittest.SkipTest):
         raise
     except Exception as error:
         file, line, source = _place(error, is_migration)
-        statement = _statement(error)
-        place = f" at {script.shown(file)}, line {line}" if file else ""
+        statement = _statement(error) or progress.statement
+        file = file or progress.file
+        place = f" at {script.shown(file)}" if file else ""
+        place += f", line {line}" if line else ""
         what = f"; in the statement: {naming.shorten(statement, 200)}" if statement else ""
         if not statement and source:
             what = f"; in the line: {naming.shorten(source)}"

@@ -14,7 +14,7 @@ from itest import naming
 from itest.engines import directory, privileges
 from itest.errors import StartError
 from itest.spec import ProcessSpec
-from tests.unit import test_process_engine as base
+from tests.integration import test_process_engine as base
 from tests.integration.test_process_engine import eventually, shell, temporary_directory
 
 

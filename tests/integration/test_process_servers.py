@@ -23,7 +23,7 @@ from itest.engines import launcher, privileges
 from itest.engines.process_instance import ProcessInstance
 from itest.errors import PortTaken, StartTimeout
 from itest.spec import ProcessSpec
-from tests.unit import test_process_engine as base
+from tests.integration import test_process_engine as base
 from tests.integration.test_process_engine import ROOT, alive, eventually
 
 OWNER = """

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The assertions against real services."""
+
+from __future__ import annotations
+
+import threading
+
+from itest import ContainerTestCase, KafkaMixin, Postgres, PostgresMixin, Redis, RedisMixin
+
+
+class PostgresTest(PostgresMixin, ContainerTestCase):
+    postgres = Postgres(migrations=lambda view: view.execute("CREATE TABLE users (name text)"))
+
+    def test_committed_rows(self) -> None:
+        self.assertRowCount("users", 0)
+        with self.db.cursor() as cursor:
+            cursor.execute("INSERT INTO users VALUES ('ann'), ('bob')")
+        with self.assertRaisesRegex(AssertionError, "^0 rows in users, not 2; rows that are not committed are not counted$"):
+            self.assertRowCount("users", 2)
+        self.db.commit()
+        self.assertRowCount("users", 2)
+        self.assertRowCount("users", 1, where="name = %s", params=["ann"])
+        with self.assertRaisesRegex(AssertionError, r"^2 rows in users, not 1\n  \('ann',\)\n  \('bob',\) : mine$"):
+            self.assertRowCount("users", 1, msg="mine")
+
+    def test_eventually(self) -> None:
+        timer = threading.Timer(0.05, self.postgres.execute, ["INSERT INTO users VALUES ('ann')"])
+        timer.start()
+        self.addCleanup(timer.join, 10)
+        rows = self.assertEventually(lambda: self.postgres.connection.closed or self.count())
+        self.assertEqual(rows, 1)
+
+    def count(self) -> int:
+        with self.db, self.db.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM users")
+            [count] = cursor.fetchone() or (0,)
+        return count  # type: ignore[no-any-return]  # from the database
+
+
+class RedisTest(RedisMixin, ContainerTestCase):
+    texts = Redis(decode_responses=True)
+
+    def test_keys_of_all_kinds(self) -> None:
+        self.cache.set("text", "ä")
+        self.cache.set("number", 5)
+        self.cache.hset("hash", mapping={"a": 1})
+        self.cache.rpush("list", "a", "b")
+        self.cache.sadd("set", "a", "b")
+        self.cache.zadd("scores", {"a": 1.5, "b": 2})
+        self.cache.xadd("stream", {"a": 1})
+        self.assertEqual(self.assertCached("text", "ä"), "ä".encode())
+        self.assertCached("number", 5)
+        self.assertCached("hash", {"a": 1})
+        self.assertCached("list", ["a", "b"])
+        self.assertCached("set", {"a", "b"})
+        self.assertCached("scores", {"a": 1.5, "b": 2})
+        self.assertCached("stream")
+        with self.assertRaisesRegex(AssertionError, r"^'list' in redis is \[b'a', b'b'\], not \['a'\]$"):
+            self.assertCached("list", ["a"])
+        with self.assertRaisesRegex(AssertionError, "^no key 'nothing' in redis; there are hash, list, number, scores, set and 2 more$"):
+            self.assertCached("nothing")
+
+    def test_another_declaration(self) -> None:
+        self.texts.cache.set("a", "b")
+        self.assertEqual(self.assertCached("a", b"b", service="texts"), "b")
+        with self.assertRaisesRegex(AssertionError, "no key 'a' in redis; there are none"):
+            self.assertCached("a")
+
+
+class KafkaTest(KafkaMixin, ContainerTestCase):
+    def test_messages(self) -> None:
+        for value in (b"a", b"b", b"a", b"c"):
+            self.queue.send("orders", value)
+        [message] = self.assertProduced("orders")
+        self.assertEqual((message.value, message.offset), (b"a", 0))
+        [message] = self.assertProduced("orders", b"a")
+        self.assertEqual(message.offset, 2)
+        [message] = self.queue.receive("orders")
+        self.assertEqual(message.value, b"c")
+        with self.assertRaisesRegex(
+            AssertionError, r"^0 of 1 messages on topic 'orders' equal to b'x' arrived within 0\.2 s\. 0 of 1 message arrived"
+        ):
+            self.assertProduced("orders", b"x", timeout=0.2)

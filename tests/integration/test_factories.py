@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""factory_boy's factories on a test's session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import factory
+import sqlalchemy
+from factory.alchemy import SQLAlchemyModelFactory
+from sqlalchemy import orm
+
+from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.migrations import MetaData
+
+
+class Base(orm.DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    name: orm.Mapped[str]
+
+
+class Address(Base):
+    __tablename__ = "addresses"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    user_id: orm.Mapped[int] = orm.mapped_column(sqlalchemy.ForeignKey("users.id"))
+    user: orm.Mapped[User] = orm.relationship()
+
+
+def project_session() -> Any:
+    raise AssertionError("the factory used the project's own session")
+
+
+class UserFactory(SQLAlchemyModelFactory):  # type: ignore[misc]  # factory_boy is not typed
+    class Meta:
+        model = User
+        sqlalchemy_session_factory = project_session
+
+    name = factory.Sequence("user{}".format)
+
+
+class AdminFactory(UserFactory):
+    name = factory.Sequence("admin{}".format)
+
+
+class AddressFactory(SQLAlchemyModelFactory):  # type: ignore[misc]  # as above
+    class Meta:
+        model = Address
+        sqlalchemy_session_persistence = "flush"
+
+    user = factory.SubFactory(UserFactory)
+
+
+class FactoryTest(PostgresMixin, ContainerTestCase):
+    postgres = Postgres(migrations=MetaData(Base.metadata))
+
+    def test_what_it_creates_is_committed_and_of_this_test_alone(self) -> None:
+        self.postgres.bind(UserFactory, AdminFactory, AddressFactory)
+        address = AddressFactory()
+        self.assertEqual((address.id, address.user.name), (1, "user0"))
+        self.assertIs(orm.object_session(address), self.session)
+        self.assertRowCount("addresses", 1)
+        self.assertEqual(AdminFactory().name, "admin1")
+
+    test_the_same_in_another_test = test_what_it_creates_is_committed_and_of_this_test_alone
+
+    def test_flush_only(self) -> None:
+        self.postgres.bind(UserFactory, persistence="flush")
+        self.assertEqual(UserFactory().id, 1)
+        self.assertRowCount("users", 0)
+
+    def test_it_is_undone(self) -> None:
+        view = self.postgres
+        view.bind(UserFactory, AddressFactory)
+        view.bind(AddressFactory, persistence=None)
+        view.close()
+        self.assertIs(UserFactory._meta.sqlalchemy_session_factory, project_session)
+        self.assertIsNone(UserFactory._meta.sqlalchemy_session)
+        self.assertIsNone(AddressFactory._meta.sqlalchemy_session)
+        self.assertEqual(AddressFactory._meta.sqlalchemy_session_persistence, "flush")
+
+    def test_what_cannot_be_bound(self) -> None:
+        class Plain(factory.DictFactory):  # type: ignore[misc]  # as above
+            pass
+
+        for wrong in (Plain, User, 5):
+            with self.assertRaisesRegex(TypeError, r"^bind\(\) takes classes of factory.alchemy.SQLAlchemyModelFactory, not "):
+                self.postgres.bind(UserFactory, wrong)
+        with self.assertRaisesRegex(ValueError, "persistence='save': it must be 'commit', 'flush' or None"):
+            self.postgres.bind(UserFactory, persistence="save")
+        self.assertIs(UserFactory._meta.sqlalchemy_session_factory, project_session)
+
+
+class RollbackTest(FactoryTest):
+    postgres = Postgres(migrations=MetaData(Base.metadata), isolation="rollback")
+
+    def test_flush_only(self) -> None:
+        """Here one connection sees all."""
+
+    def test_what_it_creates_is_committed_and_of_this_test_alone(self) -> None:
+        self.postgres.bind(UserFactory, AdminFactory, AddressFactory)
+        AddressFactory()
+        self.session.rollback()
+        self.assertRowCount("addresses", 1)
+        self.assertEqual(AdminFactory().name, "admin1")
+
+    test_the_same_in_another_test = test_what_it_creates_is_committed_and_of_this_test_alone

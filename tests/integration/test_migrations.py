@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations by every migrator into a real PostgreSQL, and what a failing one is reported as."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+
+from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.errors import MigrationError
+from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles
+from itest.services.postgres.template import fingerprint
+from tests.documents import check_document
+
+ENV = """
+    from logging.config import fileConfig
+    from alembic import context
+    from sqlalchemy import engine_from_config, pool
+
+    config = context.config
+    fileConfig(config.config_file_name)
+
+
+    def run(connection):
+        context.configure(connection=connection, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+    given = config.attributes.get("connection") if SHARING else None
+    if given is not None:
+        run(given)
+    else:
+        engine = engine_from_config(config.get_section(config.config_ini_section), poolclass=pool.NullPool)
+        with engine.connect() as connection:
+            run(connection)
+"""
+INI = """
+    [alembic]
+    script_location = scripts
+    path_separator = os
+    sqlalchemy.url = postgresql://nobody@nowhere/nothing
+    [loggers]
+    keys = root
+    [handlers]
+    keys =
+    [formatters]
+    keys =
+    [logger_root]
+    level = ERROR
+    handlers =
+"""
+VERSION = """
+    from alembic import op
+    import sqlalchemy as sa
+    revision, down_revision, branch_labels, depends_on = {revision!r}, {down!r}, None, None
+    def upgrade():
+        {body}
+"""
+
+
+class MigrationTest(PostgresMixin, ContainerTestCase):
+    """Each test migrates its own, empty database."""
+
+    def setUp(self) -> None:
+        self.base = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
+
+    def write(self, name: str, text: str) -> Path:
+        file = self.base / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text), encoding="utf-8")
+        return file
+
+    def apply(self, migrator: Any) -> None:
+        migrator.apply(self.postgres, self.base)
+
+    def assertFails(self, migrator: Any, text: str) -> MigrationError:
+        with self.assertRaises(MigrationError) as caught:
+            self.apply(migrator)
+        self.assertEqual(str(caught.exception).replace(f"{self.base}/", ""), text)
+        return caught.exception
+
+    def tables(self, schema: str = "public") -> list[str]:
+        sql = "SELECT tablename FROM pg_tables WHERE schemaname = %s ORDER BY 1"
+        return [name for (name,) in self.postgres.execute(sql, [schema])]
+
+
+class SqlFilesTest(MigrationTest):
+    def test_files_in_order(self) -> None:
+        self.write("m/10.sql", "-- nothing but a comment")
+        self.write("m/1.sql", "CREATE TABLE a (id int); CREATE TABLE b (id int);")
+        self.write("m/2.sql", "\ufeffALTER TABLE a ADD name text DEFAULT '100%'; SET search_path = '';")
+        self.write("m/3.sql", "INSERT INTO a VALUES (1);")
+        self.apply(SqlFiles("m"))
+        self.assertEqual(self.postgres.execute("SELECT * FROM a"), [(1, "100%")])
+
+    def test_a_syntax_error(self) -> None:
+        self.write("m/1.sql", "CREATE TABLE a (id int);\n\nCREATE TABLE b (\n  id imt\n);\n")
+        error = self.assertFails(
+            SqlFiles("m"),
+            'migration m/1.sql, line 4: type "imt" does not exist; in the statement: CREATE TABLE b ( id imt );',
+        )
+        self.assertEqual((error.file, error.line), (self.base / "m/1.sql", 4))
+        self.assertEqual(error.statement, "CREATE TABLE b (\n  id imt\n);")
+        self.assertEqual(self.tables(), [])
+
+    def test_an_error_without_a_position(self) -> None:
+        self.write("m/1.sql", "CREATE TABLE a (id int UNIQUE);\n-- two\nINSERT INTO a VALUES (1);\n\nINSERT INTO a\nVALUES (1);\n")
+        self.assertFails(
+            SqlFiles("m"),
+            'migration m/1.sql, line 5: duplicate key value violates unique constraint "a_id_key" (Key (id)=(1) already '
+            "exists.); in the statement: INSERT INTO a VALUES (1);",
+        )
+
+    def test_an_error_in_a_function(self) -> None:
+        self.write("1.sql", "SELECT 1;\nDO $$\nBEGIN\n  PERFORM nothing();\nEND $$;\n")
+        said = r"1\.sql, line 2: function nothing\(\) does not exist.*; in the statement: DO"
+        with self.assertRaisesRegex(MigrationError, said):
+            self.apply(SqlFiles("1.sql"))
+
+    def test_a_deferred_constraint(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int PRIMARY KEY, b int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO a VALUES (1, 2);")
+        with self.assertRaisesRegex(MigrationError, r'1\.sql: insert or update on table "a" violates foreign key'):
+            self.apply(SqlFiles("1.sql"))
+
+    def test_statements_outside_of_a_transaction(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int);\nCREATE INDEX CONCURRENTLY i ON a (id);\nVACUUM a;\n")
+        self.apply(SqlFiles("1.sql"))
+        self.assertEqual(self.tables(), ["a"])
+
+    def test_a_script_with_transactions_of_its_own(self) -> None:
+        self.write("1.sql", "BEGIN;\nCREATE TABLE a (id int);\nCOMMIT;\nBEGIN;\nCREATE TABLE b (id int);\nROLLBACK;\n")
+        self.apply(SqlFiles("1.sql"))
+        self.assertEqual(self.tables(), ["a"])
+
+    def test_a_dump(self) -> None:
+        self.write(
+            "1.sql",
+            """\
+            \\restrict abc
+            SELECT pg_catalog.set_config('search_path', '', false);
+            CREATE TABLE public.a (id int, name text);
+            COPY public.a (id, name) FROM stdin;
+            1\tann; it's
+            2\t\\N
+            \\.
+
+            CREATE INDEX i ON public.a (id);
+            \\unrestrict abc
+            """,
+        )
+        self.apply(SqlFiles("1.sql"))
+        self.assertEqual(self.postgres.execute("SELECT * FROM a ORDER BY 1"), [(1, "ann; it's"), (2, None)])
+
+    def test_a_bad_row_of_a_dump(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int);\nCOPY a FROM stdin;\nx\n\\.\n")
+        self.assertFails(
+            SqlFiles("1.sql"),
+            'migration 1.sql, line 2: invalid input syntax for type integer: "x"; in the statement: COPY a FROM stdin;',
+        )
+
+
+class MetaDataTest(MigrationTest):
+    def test_tables_schemas_enums_and_sequences(self) -> None:
+        metadata = sqlalchemy.MetaData()
+        numbers = sqlalchemy.Sequence("numbers", start=7)
+        kind = sqlalchemy.Enum("x", "y", name="kind")
+        columns = [sqlalchemy.Column("id", sqlalchemy.Integer, numbers, server_default=numbers.next_value()), sqlalchemy.Column("kind", kind)]
+        sqlalchemy.Table("t", metadata, *columns, schema="inner")
+        self.apply(MetaData(metadata))
+        self.assertEqual(self.postgres.execute("INSERT INTO \"inner\".t (kind) VALUES ('x') RETURNING id"), [(7,)])
+
+    def test_a_failure(self) -> None:
+        metadata = sqlalchemy.MetaData()
+        sqlalchemy.Table("t", metadata, sqlalchemy.Column("a", sqlalchemy.Text, sqlalchemy.CheckConstraint("nonsense > 1")))
+        self.assertFails(
+            MetaData(metadata),
+            'MetaData.create_all failed: column "nonsense" does not exist; in the statement: CREATE TABLE t ( a TEXT CHECK '
+            "(nonsense > 1) )",
+        )
+
+
+class FunctionTest(MigrationTest):
+    def test_a_failure_names_line_and_statement(self) -> None:
+        def broken(view: Any) -> None:
+            view.execute("SELECT 1")
+            view.execute("CREATE TABLE a (id imt)")
+
+        with self.assertRaises(MigrationError) as caught:
+            self.apply(Function(broken))
+        self.assertRegex(
+            str(caught.exception),
+            r"^the migration FunctionTest\..*\.broken failed at .*test_migrations\.py, line \d+: "
+            r'type "imt" does not exist; in the statement: CREATE TABLE a \(id imt\)$',
+        )
+
+
+class CommandTest(MigrationTest):
+    def test_a_program_with_the_variables_of_libpq(self) -> None:
+        code = "import psycopg2; c = psycopg2.connect(''); c.cursor().execute('CREATE TABLE a (id int)'); c.commit(); c.close()"
+        self.apply(Command([sys.executable, "-c", code]))
+        self.assertEqual(self.tables(), ["a"])
+
+
+class AlembicTest(MigrationTest):
+    SHARING = True
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write("db/alembic.ini", INI)
+        self.write("db/scripts/env.py", f"SHARING = {self.SHARING}\n" + textwrap.dedent(ENV))
+        self.version("1", None, "op.create_table('a', sa.Column('id', sa.Integer))")
+
+    def version(self, revision: str, down: str | None, body: str) -> None:
+        self.write(f"db/scripts/versions/{revision}_it.py", VERSION.format(revision=revision, down=down, body=body))
+
+    def test_upgrade(self) -> None:
+        self.version("2", "1", "op.get_context().autocommit_block().__enter__(); op.execute('VACUUM a')")
+        path, logger = list(sys.path), logging.getLogger("tests.of.mine")
+        handlers, level = list(logging.root.handlers), logging.root.level
+        self.apply(Alembic("db/alembic.ini", "1"))
+        self.assertEqual(self.tables(), ["a", "alembic_version"])
+        self.assertFalse(logger.disabled)
+        self.assertEqual((sys.path, logging.root.handlers, logging.root.level), (path, handlers, level))
+
+    def test_all_heads(self) -> None:
+        self.version("2", "1", "op.create_table('b', sa.Column('id', sa.Integer))")
+        self.version("3", "1", "op.create_table('c', sa.Column('id', sa.Integer))")
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version", "b", "c"])
+
+    def test_a_failure_names_file_line_and_statement(self) -> None:
+        self.version("2", "1", "op.execute('ALTER TABLE nothing ADD a int')")
+        error = self.assertFails(
+            Alembic("db/alembic.ini"),
+            "Alembic('db/alembic.ini'), upgrade to heads failed at db/scripts/versions/2_it.py, line 6: "
+            'relation "nothing" does not exist; in the statement: ALTER TABLE nothing ADD a int',
+        )
+        self.assertEqual((error.file, error.line), (self.base / "db/scripts/versions/2_it.py", 6))
+
+
+class AlembicByUrlTest(AlembicTest):
+    """An env.py as `alembic init` makes it, which knows the URL only."""
+
+    SHARING = False
+
+
+class DjangoTest(unittest.TestCase):
+    """In a process of its own, because a process has one Django configuration for good."""
+
+    FILES = {  # noqa: RUF012  # nobody changes it
+        "project/__init__.py": "",
+        "project/settings.py": """
+            SECRET_KEY = "x"
+            USE_TZ = True
+            INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "shop", "plain"]
+            DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+            DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+        """,
+        "shop/__init__.py": "",
+        "shop/models.py": """
+            from django.db import models
+            class Item(models.Model):
+                name = models.CharField(max_length=20)
+        """,
+        "shop/migrations/__init__.py": "",
+        "shop/migrations/0001_initial.py": """
+            from django.db import migrations, models
+            def fill(apps, schema_editor):
+                apps.get_model("shop", "Item").objects.create(name="from the migration")
+            class Migration(migrations.Migration):
+                initial = True
+                dependencies = []
+                operations = [
+                    migrations.CreateModel("Item", [("id", models.BigAutoField(primary_key=True)), ("name", models.CharField(max_length=20))]),
+                    migrations.RunPython(fill),
+                ]
+        """,
+        "plain/__init__.py": "",
+        "plain/models.py": """
+            from django.db import models
+            class Thing(models.Model):
+                name = models.CharField(max_length=20)
+        """,
+        "tests/__init__.py": "",
+        "tests/test_items.py": """
+            from pathlib import Path
+            from itest import ContainerTestCase, Postgres, PostgresMixin
+            from itest.errors import ConfigError, MigrationError
+            from itest.migrations import Django, Function
+
+            class ItemTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=Django("project.settings"))
+
+                def test_items(self):
+                    self.assertEqual(self.postgres.execute("SELECT name FROM shop_item"), [("from the migration",)])
+                    self.assertEqual(self.postgres.execute("SELECT count(*) FROM plain_thing"), [(0,)])
+                    [(permissions,)] = self.postgres.execute("SELECT count(*) FROM auth_permission")
+                    self.assertGreater(permissions, 0)
+                    from django.db import connection
+                    self.assertEqual(connection.vendor, "sqlite")
+
+                def test_its_fingerprint(self):
+                    django = Django("project.settings")
+                    before = django.fingerprint(Path())
+                    self.assertEqual(django.fingerprint(Path()), before)
+                    for name in ("shop/migrations/0001_initial.py", "plain/models.py"):
+                        with Path(name).open("a") as file:
+                            file.write("# changed")
+                        self.assertNotEqual(django.fingerprint(Path()), before)
+                        before = django.fingerprint(Path())
+
+                def test_other_settings(self):
+                    with self.assertRaisesRegex(ConfigError, "runs with the settings 'project.settings' already"):
+                        Django("other.settings").fingerprint(Path())
+
+            class SomeAppsTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=Django("project.settings", apps=["contenttypes"]))
+
+                def test_only_these(self):
+                    tables = self.postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+                    self.assertEqual(tables, [("django_content_type",), ("django_migrations",)])
+
+            class FailingTest(PostgresMixin, ContainerTestCase):
+                def test_file_line_and_statement(self):
+                    self.postgres.execute("CREATE TABLE shop_item ()")
+                    with self.assertRaisesRegex(
+                        MigrationError,
+                        r"^Django\\('project.settings'\\), migrate failed at shop/migrations/0001_initial.py: relation \\"shop_item\\" already exists; "
+                        r"in the statement: CREATE TABLE \\"shop_item\\"",
+                    ):
+                        Django("project.settings", apps="shop").apply(self.postgres, Path())
+        """,
+    }
+
+    def test_migrate(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            for name, text in self.FILES.items():
+                file = Path(directory, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(textwrap.dedent(text), encoding="utf-8")
+            argv = [sys.executable, "-W", "error", "-m", "unittest", "-v", "tests.test_items"]
+            root = str(Path(__file__).resolve().parent.parent.parent)
+            environment = {**os.environ, "PYTHONPATH": root}
+            run = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("Ran 5 tests", run.stderr)
+
+
+built: list[str] = []
+
+
+def count_builds(view: Any) -> None:
+    view.execute("CREATE TABLE a (id int)")
+    built.append(view.name)
+
+
+class OnceTest(PostgresMixin, ContainerTestCase):
+    postgres = Postgres(migrations=count_builds)
+
+    def test_migrated(self) -> None:
+        self.assertEqual(self.postgres.execute("SELECT * FROM a"), [])
+        self.assertEqual(len(built), 1)
+
+
+class OnceAgainTest(OnceTest):
+    postgres = Postgres(migrations=Function(count_builds))
+
+
+class KeyTest(unittest.TestCase):
+    def test_what_a_template_is_keyed_by(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            base = Path(directory)
+            base.joinpath("users.csv").write_text("id\n1\n")
+            base.joinpath("orders.csv").write_text("id\n1\n")
+            users = Postgres(migrations=count_builds, fixtures=["users.csv"])
+            keys = [
+                fingerprint(users, base, 17),
+                fingerprint(users, base, 18),
+                fingerprint(users.replace(fixtures=["orders.csv"]), base, 17),
+                fingerprint(users.replace(fixtures=["users.csv", "orders.csv"]), base, 17),
+                fingerprint(users.replace(migrations=print), base, 17),
+            ]
+            base.joinpath("users.csv").write_text("id\n2\n")
+            keys.append(fingerprint(users, base, 17))
+        self.assertEqual(len(set(keys)), len(keys))
+
+
+class DocumentTest(unittest.TestCase):
+    def test_the_examples_in_the_documentation(self) -> None:
+        check_document(self, "docs/migrations.md")
