@@ -132,7 +132,7 @@ class Assertions(_Base):
                 # One at a time, so that what comes after the last one wanted is left for the next call.
                 [message] = queue.receive(topic, count=1, timeout=deadline.remaining)
             except ReceiveTimeout as error:
-                wanted = f"messages on topic {topic!r}"
+                wanted = f"message{'s' if count > 1 else ''} on topic {topic!r}"
                 wanted += "" if value is ANY else f" equal to {naming.shorten(repr(value))}"
                 shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[:SHOWN])
                 rest = f"; {len(others)} with other values: {shown}" if others else ""

@@ -16,6 +16,7 @@ import inspect
 import sys
 import unittest
 from collections.abc import Callable
+from multiprocessing.process import parent_process
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from itest import session as sessions
@@ -252,7 +253,10 @@ def _close_with_run(result: unittest.TestResult) -> None:
 
     The result's `stopTestRun` is called in a `finally` by every runner that has one; it is patched on the instance,
     once, because no other hook of plain unittest comes at the end of a run (docs/design.md, "The closing chain").
+    A worker process is left out: unittest-parallel makes a run of each shard, and each would start its servers anew.
     """
+    if parent_process() is not None:
+        return
     if hasattr(result, "_itest_closes") or not hasattr(result, "stopTestRun"):
         return
     stop: Callable[[], object] = result.stopTestRun

@@ -39,8 +39,7 @@ def check_document(test: unittest.TestCase, page: str) -> None:
             file = Path(directory, name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(source, encoding="utf-8")
-        for place in {Path(directory, name).parent for name in files if name.endswith(".py")}:
-            place.joinpath("__init__.py").touch()
+        Path(directory, "tests", "__init__.py").touch()
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         argv = [sys.executable, "-W", "error", "-m", "unittest", "discover", "-v", "-s", "tests", "-t", "."]
         run = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)

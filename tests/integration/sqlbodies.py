@@ -266,6 +266,9 @@ SERVER = [
     "AND backend_type = 'client backend'",
 ]  # fmt: skip
 
+PATIENCE = "SET lock_timeout = '20ms'"
+"""The connections of a body lock each other out, and wait in one thread."""
+
 CONNECTIONS = ("kept", "kept", "kept", "own", "app", "engine")
 ENDINGS = ("commit", "commit", "commit", "rollback", "leave", "close", "kill")
 
@@ -348,13 +351,13 @@ class Runner:
         if hasattr(connection, "exec_driver_sql"):
             if autocommit and not connection.in_transaction():
                 connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql(PATIENCE)
             connection.exec_driver_sql(statement.replace("%", "%%"))
             return
-        idle = connection.get_transaction_status() == 0
-        if autocommit and idle:
+        if autocommit and connection.get_transaction_status() == 0:
             connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '20ms'" if idle else "SELECT 1")
+            cursor.execute(PATIENCE)
             cursor.execute(statement)
             if statement.startswith("SET client_encoding"):
                 connection.set_client_encoding("LATIN1")

@@ -78,6 +78,6 @@ class KafkaTest(KafkaMixin, ContainerTestCase):
         [message] = self.queue.receive("orders")
         self.assertEqual(message.value, b"c")
         with self.assertRaisesRegex(
-            AssertionError, r"^0 of 1 messages on topic 'orders' equal to b'x' arrived within 0\.2 s\. 0 of 1 message arrived"
+            AssertionError, r"^0 of 1 message on topic 'orders' equal to b'x' arrived within 0\.2 s\. 0 of 1 message arrived"
         ):
             self.assertProduced("orders", b"x", timeout=0.2)

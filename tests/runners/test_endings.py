@@ -70,7 +70,7 @@ class _Endings(Base):
             "unittest_parallel": parallel,
             "xdist": ("-m", "pytest", "-n", "2", "test_group.py"),
         }.items():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            for number in (signal.SIGINT, signal.SIGKILL):
                 with self.subTest(package, number=number.name):
                     self.needs_package(package)
                     self.needs(Postgres(), Redis())

@@ -165,7 +165,7 @@ class ProducedTest(AssertionTest):
     def test_too_few(self) -> None:
         self.produce()
         self.assertFails(
-            "0 of 1 messages on topic 't' arrived within 5 s. the topic ends at offset 2.", self.inner.assertProduced, "t"
+            "0 of 1 message on topic 't' arrived within 5 s. the topic ends at offset 2.", self.inner.assertProduced, "t"
         )
 
     def test_other_values(self) -> None:

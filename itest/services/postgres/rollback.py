@@ -47,6 +47,7 @@ class RollbackLease(PostgresLease):
         super().__init__(server, service, owner)
         self._sandbox: Any = None
         self._engine: Engine | None = None
+        self._handed_out: Engine | None = None
         self._engine_types: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
         self._unfinished = ""
         self._since = self._since_position = ""
@@ -62,6 +63,7 @@ class RollbackLease(PostgresLease):
         except self._server.driver.Error as error:
             raise ResetError(f"the sandbox of {test} could not be made: {str(error).strip()}") from error
         self._sandbox.itest_begin(test)
+        self._handed_out = None
         self._unfinished = self._last_test = test
         return SandboxView(self, self._server, self._name, test, self._kept, self._directory)
 
@@ -126,7 +128,9 @@ class RollbackLease(PostgresLease):
             sqlalchemy.event.listen(self._engine, "connect", self._connected)
         for types, own in zip(self._engine_types, (sandbox.string_types, sandbox.binary_types), strict=True):
             own.update(types)  # They were taken off after the test before, whose connection this was too.
-        return self._engine
+        if self._handed_out is None:  # Listeners that a test adds to it go with it.
+            self._handed_out = self._engine.execution_options()
+        return self._handed_out
 
     def _connected(self, connection: Any, record: object) -> None:
         """Remember the type casters that SQLAlchemy has just registered."""

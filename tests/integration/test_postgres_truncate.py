@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation="truncate": in the database of an external server, where nothing that was there is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg2
+
+from itest import ContainerTestCase, Postgres, PostgresMixin
+from tests.integration.capture import said
+from tests.integration.foreign import VARIABLE, ForeignTest
+
+SCHEMA = """
+CREATE SCHEMA "Other";
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE FUNCTION now_and_then() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.changed := clock_timestamp(); RETURN NEW; END $$;
+CREATE FUNCTION log_it() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN INSERT INTO audit (what) VALUES (TG_OP); RETURN NULL; END $$;
+CREATE TABLE users (
+  id int GENERATED ALWAYS AS IDENTITY (START WITH 100) PRIMARY KEY, name text UNIQUE, feels mood, changed timestamptz,
+  upper text GENERATED ALWAYS AS (upper(name)) STORED, boss int REFERENCES users);
+CREATE TABLE "Other"."Mixed Case" (id serial PRIMARY KEY, "User" int REFERENCES users ON DELETE CASCADE);
+CREATE TABLE a (id int PRIMARY KEY, b int);
+CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON DELETE RESTRICT);
+ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b DEFERRABLE INITIALLY DEFERRED;
+CREATE TABLE events (at date, what text) PARTITION BY RANGE (at);
+CREATE TABLE events_old PARTITION OF events FOR VALUES FROM (MINVALUE) TO ('2020-01-01');
+CREATE TABLE events_new PARTITION OF events DEFAULT;
+CREATE TABLE parent (n int);
+CREATE TABLE child (m int) INHERITS (parent);
+CREATE UNLOGGED TABLE counters (n int);
+CREATE TABLE audit (what text);
+CREATE SEQUENCE numbers START WITH 7;
+CREATE VIEW names AS SELECT name FROM users;
+CREATE TRIGGER changed BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUNCTION now_and_then();
+CREATE TRIGGER log AFTER INSERT OR DELETE ON users FOR EACH STATEMENT EXECUTE FUNCTION log_it();
+CREATE TRIGGER never BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION log_it();
+ALTER TABLE users DISABLE TRIGGER never;
+INSERT INTO counters VALUES (1);
+"""
+
+BASELINE = """
+INSERT INTO users (name, feels) VALUES ('ann', 'good'), ('bob', NULL);
+UPDATE users SET boss = (SELECT min(id) FROM users);
+INSERT INTO "Other"."Mixed Case" ("User") SELECT id FROM users;
+WITH new AS (INSERT INTO a VALUES (1, 1)) INSERT INTO b VALUES (1, 1);
+INSERT INTO events VALUES ('2019-05-05', 'old'), ('2021-01-01', 'new');
+INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 2);
+TRUNCATE audit;
+"""
+
+STATE = """
+SELECT 'users', jsonb_agg(t ORDER BY t)::text FROM users t UNION ALL
+SELECT 'mixed', jsonb_agg(t ORDER BY t)::text FROM "Other"."Mixed Case" t UNION ALL
+SELECT 'a', jsonb_agg(t ORDER BY t)::text FROM a t UNION ALL
+SELECT 'b', jsonb_agg(t ORDER BY t)::text FROM b t UNION ALL
+SELECT 'events', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORDER BY t)::text FROM events t UNION ALL
+SELECT 'parent', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORDER BY t)::text FROM parent t UNION ALL
+SELECT 'counters', jsonb_agg(t)::text FROM counters t UNION ALL
+SELECT 'audit', jsonb_agg(t)::text FROM audit t UNION ALL
+SELECT 'sequences', jsonb_agg(t ORDER BY t)::text FROM pg_sequences t WHERE schemaname <> 'itest_ledger' UNION ALL
+SELECT 'triggers', jsonb_agg(tgname::text || tgenabled ORDER BY tgname)::text FROM pg_trigger WHERE NOT tgisinternal
+"""
+
+CHANGES = {
+    "insert": "INSERT INTO users (name) VALUES ('cid'); INSERT INTO a VALUES (2, NULL)",
+    "insert_and_refer_to_the_baseline": "INSERT INTO \"Other\".\"Mixed Case\" (\"User\") SELECT id FROM users",
+    "update_of_the_baseline": "UPDATE users SET name = name || '!', feels = 'bad'",
+    "delete_of_the_baseline": 'DELETE FROM "Other"."Mixed Case"; UPDATE users SET boss = NULL; DELETE FROM users',
+    "delete_of_a_parent_with_its_children": "UPDATE users SET boss = NULL; DELETE FROM users WHERE name = 'ann'",
+    "delete_of_a_circle": "WITH gone AS (DELETE FROM b) DELETE FROM a",
+    "truncate": "TRUNCATE users, a, events RESTART IDENTITY CASCADE",
+    "partitions": "UPDATE events SET at = at + 1000; INSERT INTO events VALUES ('2025-01-01', 'x')",
+    "inheritance": "UPDATE parent SET n = n + 1; INSERT INTO child VALUES (3, 3)",
+    "unlogged": "DELETE FROM counters",
+    "sequences": "SELECT nextval('numbers'); SELECT setval('users_id_seq', 5000, false)",
+    "audit": "INSERT INTO audit VALUES ('mine')",
+}
+
+
+def migrate(view: Any) -> None:
+    view.execute(SCHEMA)
+
+
+class Inner(PostgresMixin):
+    """The tests that are run inside: each changes something, and each finds the baseline."""
+
+    postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+    first: ClassVar[Any] = None
+    db: Any
+    assertEqual: Any
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls.postgres.execute(BASELINE)
+        cls.first = None
+
+    def state(self) -> dict[str, str]:
+        with self.db, self.db.cursor() as cursor:
+            cursor.execute(STATE)
+            return dict(cursor.fetchall())
+
+    def setUp(self) -> None:
+        found = self.state()
+        type(self).first = self.first or found
+        self.assertEqual(found, self.first)
+
+    def change(self, sql: str) -> None:
+        self.postgres.execute(sql)
+
+
+for _name, _sql in CHANGES.items():
+    for _again in ("", "_again"):
+        setattr(Inner, f"test_{_name}{_again}", lambda self, sql=_sql: self.change(sql))
+
+
+def inner(**fields: Any) -> type[unittest.TestCase]:
+    """The inner tests as a class."""
+    declaration = Inner.__dict__["postgres"].replace(**fields)
+    return type("InnerTest", (Inner, ContainerTestCase), {"postgres": declaration})
+
+
+class MigratedTest(ForeignTest):
+    """A database without tables: it is migrated, and in the end as empty as it was."""
+
+    def test_as_a_superuser(self) -> None:
+        self.foreign.database("fresh")
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for("fresh"), inner(), inner())
+        self.assertEqual(self.foreign.dump(), before)
+
+    def test_as_the_owner_of_the_database(self) -> None:
+        self.foreign.user("owner")
+        self.foreign.database("owned", owner="owner")
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for("owned", "owner"), inner(), inner())
+        self.assertEqual(self.foreign.dump(), before)
+
+    def test_other_migrations_of_another_class(self) -> None:
+        class Other(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(
+                migrations=lambda view: view.execute("CREATE TABLE users (other int)"),
+                isolation="truncate",
+                external=VARIABLE,
+            )
+
+            def test(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT other FROM users"), [])
+
+        self.foreign.database("twice")
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for("twice"), inner(), Other, inner())
+        self.assertEqual(self.foreign.dump(), before)
+
+    def test_what_somebody_else_made_to_depend_on_it_is_left(self) -> None:
+        class Other(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(
+                migrations=lambda view: view.execute("CREATE TABLE one (n int); CREATE TABLE two (n int)"),
+                isolation="truncate",
+                external=VARIABLE,
+            )
+
+            def test(self) -> None:
+                foreign.ask("CREATE VIEW theirs AS SELECT * FROM one", "depended")
+
+        foreign = self.foreign
+        foreign.database("depended")
+        with said() as lines:
+            self.passes(foreign.url_for("depended"), Other)
+        self.assertEqual(lines, ["left in depended, because something else depends on it: table public.one"])
+        self.assertEqual(foreign.ask("SELECT to_regclass('theirs')::text, to_regclass('two')", "depended"), [("theirs", None)])
+
+    def test_a_failing_migration_leaves_nothing(self) -> None:
+        def broken(view: Any) -> None:
+            view.execute("CREATE TABLE half ()")
+            view.execute("SELECT nonsense")
+
+        class Broken(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=broken, isolation="truncate", external=VARIABLE)
+
+            def test(self) -> None:
+                """Never reached."""
+
+        self.foreign.database("failing")
+        before = self.foreign.dump()
+        result = self.run_classes(self.foreign.url_for("failing"), Broken)
+        self.assertIn('column "nonsense" does not exist', result.errors[0][1])
+        self.assertEqual(self.foreign.dump(), before)
+
+
+class ForeignRowsTest(ForeignTest):
+    """A database with a schema and rows."""
+
+    ROWS = "CREATE TABLE customers (name text); INSERT INTO customers VALUES ('real'); CREATE TABLE baskets (id serial, n int);"
+
+    def used(self, body: Any) -> type[unittest.TestCase]:
+        class Used(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test_1(self) -> None:
+                body(self)
+
+            def test_2(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT * FROM baskets"), [])
+                self.assertEqual(self.postgres.execute("INSERT INTO baskets (n) VALUES (1) RETURNING id"), [(1,)])
+
+        return Used
+
+    def setUp(self) -> None:
+        self.name = self.id().rpartition(".")[2][:40]
+        self.foreign.database(self.name, sql=self.ROWS)
+        self.url = self.foreign.url_for(self.name)
+
+    def test_the_schema_is_taken_as_it_is_and_empty_tables_are_used(self) -> None:
+        before = self.foreign.dump()
+        uses = self.used(lambda test: test.postgres.execute("INSERT INTO baskets (n) VALUES (1)"))
+        with said() as lines:
+            self.passes(self.url, uses, uses)
+        message = f"the database {self.name} has tables already (baskets, customers), so its schema is taken as it is and no"
+        self.assertEqual(lines, [f"{message} migration is applied"])
+        self.assertEqual(self.foreign.dump(), before)
+
+    def test_a_test_that_writes_to_foreign_rows_fails_and_no_other_does(self) -> None:
+        for sql in ("INSERT INTO customers VALUES ('made up')", "UPDATE customers SET name = name"):
+            with self.subTest(sql), said():
+                [error] = self.errors(self.url, self.used(lambda test, sql=sql: test.postgres.execute(sql)))
+                self.assertRegex(
+                    error,
+                    r"^IsolationError: .*test_1 wrote to customers, which had rows before itest came: such tables are "
+                    r"never emptied, and what was written stays\. Use a database whose tables are empty, or "
+                    r"isolation='schema' or 'database'$",
+                )
+        self.assertEqual(
+            self.foreign.ask("SELECT name FROM customers ORDER BY 1", self.name), [("made up",), ("real",)]
+        )
+
+    def test_a_baseline_in_foreign_rows_fails_too(self) -> None:
+        class Base(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(isolation="truncate", external=VARIABLE)
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute("INSERT INTO customers VALUES ('made up')")
+
+            def test(self) -> None:
+                """Not reached."""
+
+        [error] = self.errors(self.url, Base)
+        self.assertRegex(error, r"^IsolationError: .*Base, when it wrote its baseline, wrote to customers, which had rows")
+
+    def test_a_second_run_at_the_same_time(self) -> None:
+        def body(test: Any) -> None:
+            found.extend(self.errors(self.url, self.used(lambda test: None)))
+
+        found: list[str] = []
+        with said():
+            self.passes(self.url, self.used(body))
+        [error] = found
+        self.assertRegex(
+            error,
+            rf"^ExternalError: another run of itest is using the database '{self.name}' with isolation='truncate' \(session "
+            r"[0-9]+, since [0-9:]+ \S+, from [0-9.]+\), and both would empty the same tables: wait for it, or give each "
+            r"run, and each worker, a database of its own$",
+        )
+
+    def test_a_lock_that_somebody_holds(self) -> None:
+        with contextlib.closing(psycopg2.connect(self.url)) as other, said():
+
+            def body(test: Any) -> None:
+                test.postgres.execute("INSERT INTO baskets (n) VALUES (1)")
+                other.cursor().execute("SELECT 'hold'; LOCK TABLE baskets IN SHARE MODE")
+
+            [error] = self.errors(self.url, self.used(body))
+        self.assertRegex(
+            error.replace("\n", " "),
+            rf"^ResetError: the database {self.name} could not be reset for \S+test_2: the tables could not be emptied: "
+            r"canceling statement due to lock timeout.*\. In a transaction: session [0-9]+ \(\), idle in transaction, "
+            r"last statement: SELECT 'hold'; LOCK TABLE baskets IN SHARE MODE$",
+        )
+
+    def test_a_trigger_that_always_adds_rows(self) -> None:
+        self.foreign.user("tester")
+        self.foreign.ask(
+            "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "INSERT INTO baskets (n) VALUES (0); RETURN NULL; END $$;"
+            "CREATE TRIGGER again AFTER DELETE ON baskets FOR EACH STATEMENT EXECUTE FUNCTION again();"
+            "GRANT ALL ON baskets, customers, baskets_id_seq TO tester; "
+            f"GRANT CREATE ON DATABASE {self.name} TO tester",
+            self.name,
+        )
+        uses = self.used(lambda test: test.postgres.execute("INSERT INTO baskets (n) VALUES (1)"))
+        with said():
+            [error] = self.errors(self.foreign.url_for(self.name, "tester"), uses)
+        self.assertRegex(
+            error,
+            r"emptying baskets 3 times did not empty it: a trigger on a table that 'tester' does not own, or a rule, fills "
+            r"it again$",
+        )
+
+    def test_rows_that_a_policy_hides(self) -> None:
+        self.foreign.user("hidden")
+        self.foreign.ask(
+            "ALTER TABLE baskets ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON baskets USING (n > 5) WITH CHECK (true);"
+            "GRANT ALL ON baskets, customers, baskets_id_seq TO hidden; "
+            f"GRANT CREATE ON DATABASE {self.name} TO hidden",
+            self.name,
+        )
+        result = self.run_classes(self.foreign.url_for(self.name, "hidden"), self.used(lambda test: None))
+        self.assertIn('query would be affected by row-level security policy for table "baskets"', result.errors[0][1])
+
+    def test_a_user_who_may_not_keep_a_ledger(self) -> None:
+        self.foreign.user("guest")
+        [error] = self.errors(self.foreign.url_for(self.name, "guest"), self.used(lambda test: None))
+        self.assertEqual(
+            error,
+            f"ExternalError: the user 'guest' may not create a schema in the database '{self.name}', and "
+            f"isolation='truncate' keeps its ledger in one, so that a killed run's leftovers can be told from your data: "
+            f"GRANT CREATE ON DATABASE {self.name} TO guest",
+        )
+
+    def test_a_schema_of_that_name_that_is_not_ours(self) -> None:
+        self.foreign.ask("CREATE SCHEMA itest_ledger CREATE TABLE claims (n int)", self.name)
+        before = self.foreign.dump()
+        [error] = self.errors(self.url, self.used(lambda test: None))
+        self.assertEqual(
+            error,
+            f"ExternalError: the database '{self.name}' has a schema itest_ledger that itest did not make; rename it, or "
+            f"declare isolation='schema'",
+        )
+        self.assertEqual(self.foreign.dump(), before)
+
+
+class KilledTest(ForeignTest):
+    """The run after one that was killed."""
+
+    DECLARATION = 'isolation="truncate", migrations=SqlFiles("schema.sql")'
+
+    def setUp(self) -> None:
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def test_during_a_test_in_a_migrated_database(self) -> None:
+        (self.directory / "schema.sql").write_text(SCHEMA)
+        self.foreign.database("killed")
+        url = self.foreign.url_for("killed")
+        before = self.foreign.dump()
+        body = "self.postgres.execute(\"INSERT INTO users (name) VALUES ('left')\")\nready()"
+        self.kill_during(url, self.directory, self.DECLARATION, body)
+        self.assertEqual(self.foreign.ask("SELECT name FROM users", "killed"), [("left",)])
+        self.passes(url, inner())
+        self.assertEqual(self.foreign.dump(), before)
+
+    def test_during_a_test_among_foreign_rows(self) -> None:
+        (self.directory / "schema.sql").write_text(SCHEMA)
+        self.foreign.database("among", sql=ForeignRowsTest.ROWS)
+        url = self.foreign.url_for("among")
+        before = self.foreign.dump()
+        self.kill_during(
+            url, self.directory, self.DECLARATION, 'self.postgres.execute("INSERT INTO baskets (n) VALUES (1)")\nready()'
+        )
+        self.assertEqual(self.foreign.ask("SELECT n FROM baskets", "among"), [(1,)])
+
+        class Empty(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(isolation="truncate", external=VARIABLE)
+
+            def test(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT * FROM baskets"), [])
+                self.assertEqual(self.postgres.execute("SELECT * FROM customers"), [("real",)])
+
+        with said() as lines:
+            self.passes(url, Empty)
+        self.assertEqual(lines, ["emptied what a killed run had left in among: baskets"])
+        after = self.foreign.dump()
+        sequence = re.compile("baskets_id_seq|sequence")  # It went on: nobody but the killed run knew where it was.
+        self.assertEqual(*({name: state for name, state in d.items() if not sequence.search(name)} for d in (before, after)))
+
+    def test_during_a_migration(self) -> None:
+        (self.directory / "test_killed.py").touch()
+        self.foreign.database("half", sql="CREATE TYPE theirs AS ENUM ()")
+        url = self.foreign.url_for("half")
+        declaration = 'isolation="truncate", migrations=lambda view: (view.execute("CREATE TABLE left_over ()"), ready())'
+        self.kill_during(url, self.directory, declaration, "pass")
+        for _ in range(2):
+            [error] = self.errors(url, inner())
+            self.assertEqual(
+                error,
+                "ExternalError: a run of itest was killed while it migrated the database 'half', so it cannot be told for "
+                "sure what it made; it looks like public.left_over. Drop that, then DROP SCHEMA itest_ledger CASCADE",
+            )
+        self.foreign.ask("DROP TABLE left_over; DROP SCHEMA itest_ledger CASCADE", "half")
+        self.passes(url, inner())
+
+
+if __name__ == "__main__":
+    unittest.main()
