@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import unittest
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from itest import naming
 from itest.clock import SYSTEM, Clock, Deadline
@@ -84,7 +84,7 @@ class Assertions(_Base):
             deadline.pause(pause)
             pause = min(pause * GROWTH, LONGEST_PAUSE)
         times = "once" if calls == 1 else f"{calls} times"
-        self._itest_fail(msg, f"not true within {timeout:g} s, tried {times}; at last {reason}", cause)
+        raise self._itest_failure(msg, f"not true within {timeout:g} s, tried {times}; at last {reason}") from cause
 
     def assertRowCount(
         self,
@@ -107,7 +107,7 @@ class Assertions(_Base):
         fewer = "; rows that are not committed are not counted" if found < count else ""
         what = f"{table} where {where}" if where else table
         text = f"{found} row{'' if found == 1 else 's'} in {what}, not {count}{fewer}{shown}{more}"
-        self._itest_fail(msg, naming.mask(text))
+        raise self._itest_failure(msg, text)
 
     def assertProduced(
         self,
@@ -137,7 +137,7 @@ class Assertions(_Base):
                 shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[:SHOWN])
                 rest = f"; {len(others)} with other values: {shown}" if others else ""
                 text = f"{len(found)} of {count} {wanted} arrived within {timeout:g} s{rest}. {error}"
-                self._itest_fail(msg, naming.mask(text), error)
+                raise self._itest_failure(msg, text) from error
             (found if value == message.value else others).append(message)
         return found
 
@@ -152,11 +152,11 @@ class Assertions(_Base):
         if kind == "none":
             keys = [_text(name) for name in cache.scan_iter(count=1000)]
             there = ", ".join(sorted(keys)[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
-            self._itest_fail(msg, naming.mask(f"no key {key!r} in {service}; there are {there or 'none'}"))
+            raise self._itest_failure(msg, f"no key {key!r} in {service}; there are {there or 'none'}")
         found = _READ[kind](cache, key) if kind in _READ else None
         if value is not ANY and _text(found) != _text(value):
             text = f"{key!r} in {service} is {naming.shorten(repr(found), 300)}, not {naming.shorten(repr(value), 300)}"
-            self._itest_fail(msg, naming.mask(text))
+            raise self._itest_failure(msg, text)
         return found
 
     def _itest_named(self, service: str, member: str) -> Any:
@@ -168,8 +168,8 @@ class Assertions(_Base):
             )
         return view
 
-    def _itest_fail(self, msg: Any, text: str, cause: BaseException | None = None) -> NoReturn:
-        raise self.failureException(self._formatMessage(msg, text)) from cause
+    def _itest_failure(self, msg: Any, text: str) -> BaseException:
+        return self.failureException(self._formatMessage(msg, naming.mask(text)))
 
 
 _READ: Mapping[str, Callable[[Any, str], Any]] = {

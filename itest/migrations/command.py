@@ -85,9 +85,7 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
 
 
-def _run(
-    argv: Sequence[str], cwd: Path, environment: Mapping[str, str], deadline: Deadline
-) -> tuple[int | None, str]:
+def _run(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], deadline: Deadline) -> tuple[int | None, str]:
     """The exit code, None when it was ended at the deadline, and all output."""
     # Into a file and not a pipe: a child that it leaves behind would keep a pipe open, and reading it would never end.
     with tempfile.TemporaryFile() as output:

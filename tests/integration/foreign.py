@@ -23,7 +23,7 @@ from itest.engines.process import ProcessEngine
 from itest.errors import Unavailable
 from itest.trace import Recorder
 from itest.wait import until_ready
-from tests.integration.sqldump import dump
+from tests.integration.sqldump import difference, dump
 
 VARIABLE = "TEST_DATABASE_URL"
 """The variable that the declarations of the tests name."""
@@ -122,6 +122,10 @@ class ForeignTest(unittest.TestCase):
         result = self.run_classes(url, *classes)
         self.assertEqual([trace for _, trace in [*result.failures, *result.errors, *result.skipped]], [])
         self.assertGreater(result.testsRun, 0)
+
+    def untouched(self, before: dict[str, Any]) -> None:
+        """Assert that everything is as in this dump."""
+        self.assertEqual(difference(before, self.foreign.dump()), [])
 
     def errors(self, url: str, *classes: type[unittest.TestCase]) -> list[str]:
         """What failed, each by its error's text."""

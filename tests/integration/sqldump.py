@@ -25,7 +25,6 @@ SHARED = {
     "settings of roles": "SELECT datname, rolname, setconfig FROM pg_db_role_setting "
     "LEFT JOIN pg_database d ON d.oid = setdatabase LEFT JOIN pg_authid r ON r.oid = setrole",
     "settings of the server": "SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf'",
-    "settings of a session": "SELECT name, setting FROM pg_settings WHERE name NOT LIKE 'transaction\\_%'",
     "privileges on parameters": "SELECT parname, paracl FROM pg_parameter_acl WHERE array_length(paracl, 1) > 1",
     "databases": "SELECT datname FROM pg_database",
     "this database": "SELECT pg_get_userbyid(datdba), datconnlimit, datallowconn, "
@@ -63,6 +62,8 @@ def _dump(cursor: Any, version: int) -> dict[str, Any]:
     for name, query in SHARED.items():
         cursor.execute(query)
         found[name] = sorted(map(repr, cursor.fetchall()))
+    cursor.execute("SELECT name, setting FROM pg_settings WHERE name NOT LIKE 'transaction\\_%'")
+    found.update({f"setting {name}": value for name, value in cursor.fetchall()})
     if version not in _catalog_queries:
         _catalog_queries[version] = _catalog_query(cursor)
     cursor.execute(_catalog_queries[version])

@@ -15,7 +15,9 @@ class PostgresTest(PostgresMixin, ContainerTestCase):
         self.assertRowCount("users", 0)
         with self.db.cursor() as cursor:
             cursor.execute("INSERT INTO users VALUES ('ann'), ('bob')")
-        with self.assertRaisesRegex(AssertionError, "^0 rows in users, not 2; rows that are not committed are not counted$"):
+        with self.assertRaisesRegex(
+            AssertionError, "^0 rows in users, not 2; rows that are not committed are not counted$"
+        ):
             self.assertRowCount("users", 2)
         self.db.commit()
         self.assertRowCount("users", 2)
@@ -57,7 +59,9 @@ class RedisTest(RedisMixin, ContainerTestCase):
         self.assertCached("stream")
         with self.assertRaisesRegex(AssertionError, r"^'list' in redis is \[b'a', b'b'\], not \['a'\]$"):
             self.assertCached("list", ["a"])
-        with self.assertRaisesRegex(AssertionError, "^no key 'nothing' in redis; there are hash, list, number, scores, set and 2 more$"):
+        with self.assertRaisesRegex(
+            AssertionError, "^no key 'nothing' in redis; there are hash, list, number, scores, set and 2 more$"
+        ):
             self.assertCached("nothing")
 
     def test_another_declaration(self) -> None:
@@ -78,6 +82,7 @@ class KafkaTest(KafkaMixin, ContainerTestCase):
         [message] = self.queue.receive("orders")
         self.assertEqual(message.value, b"c")
         with self.assertRaisesRegex(
-            AssertionError, r"^0 of 1 message on topic 'orders' equal to b'x' arrived within 0\.2 s\. 0 of 1 message arrived"
+            AssertionError,
+            r"^0 of 1 message on topic 'orders' equal to b'x' arrived within 0\.2 s\. 0 of 1 message arrived",
         ):
             self.assertProduced("orders", b"x", timeout=0.2)

@@ -88,7 +88,9 @@ class FactoryTest(PostgresMixin, ContainerTestCase):
             pass
 
         for wrong in (Plain, User, 5):
-            with self.assertRaisesRegex(TypeError, r"^bind\(\) takes classes of factory.alchemy.SQLAlchemyModelFactory, not "):
+            with self.assertRaisesRegex(
+                TypeError, r"^bind\(\) takes classes of factory.alchemy.SQLAlchemyModelFactory, not "
+            ):
                 self.postgres.bind(UserFactory, wrong)
         with self.assertRaisesRegex(ValueError, "persistence='save': it must be 'commit', 'flush' or None"):
             self.postgres.bind(UserFactory, persistence="save")

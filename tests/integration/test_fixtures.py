@@ -103,9 +103,13 @@ class LoadingTests:
                  "users": [{"id": 1, "name": "ann"}, {"id": 2, "name": "bob", "age": 30}]}
             """
         )
-        self.assertEqual(self.rows("SELECT id, user_id, parent FROM orders ORDER BY id"), [(1, 2, 3), (2, 1, 3), (3, 1, None)])
+        self.assertEqual(
+            self.rows("SELECT id, user_id, parent FROM orders ORDER BY id"), [(1, 2, 3), (2, 1, 3), (3, 1, None)]
+        )
         joined = datetime.date(2020, 1, 1)
-        self.assertEqual(self.rows("SELECT * FROM users ORDER BY id"), [(1, "ann", None, joined), (2, "bob", 30, joined)])
+        self.assertEqual(
+            self.rows("SELECT * FROM users ORDER BY id"), [(1, "ann", None, joined), (2, "bob", 30, joined)]
+        )
 
     def test_tables_that_refer_to_each_other(self: Any) -> None:
         self.load(
@@ -133,7 +137,9 @@ class LoadingTests:
             users_csv="id,name\n1,ann\n",
             orders_json='{"orders": [{"user_id": 1}, {"user_id": 99}]}',
         )
-        self.assertEqual((error.file.name, error.table, error.row, error.column), ("orders.json", "orders", 2, "user_id"))
+        self.assertEqual(
+            (error.file.name, error.table, error.row, error.column), ("orders.json", "orders", 2, "user_id")
+        )
 
     def test_a_row_of_a_circle_that_refers_to_none(self: Any) -> None:
         self.assertRefused(
@@ -212,14 +218,17 @@ class SuperuserTest(LoadingTests, FixtureTest):
             """
         )
         self.assertEqual(
-            self.rows("SELECT name, joined::text FROM users ORDER BY id"), [("ann", "2024-02-03"), ("bob", "2020-01-01")]
+            self.rows("SELECT name, joined::text FROM users ORDER BY id"),
+            [("ann", "2024-02-03"), ("bob", "2020-01-01")],
         )
         [(raw, at, flag)] = self.rows("SELECT encode(raw, 'hex'), at AT TIME ZONE 'UTC', flag FROM things")
         self.assertEqual((raw, at, flag), ("0001ff", datetime.datetime(2024, 5, 6, 7, 8, 9), True))
 
     def test_csv_values(self) -> None:
         self.load(users_csv='\ufeffid,"name",age\r\n1,"a ""b"", c\nd",\r\n2,"",5\r\n\r\n')
-        self.assertEqual(self.rows("SELECT id, name, age FROM users ORDER BY id"), [(1, 'a "b", c\nd', None), (2, "", 5)])
+        self.assertEqual(
+            self.rows("SELECT id, name, age FROM users ORDER BY id"), [(1, 'a "b", c\nd', None), (2, "", 5)]
+        )
 
     def test_a_csv_file_without_rows(self) -> None:
         self.load(users_csv="id,name\n")
@@ -272,7 +281,7 @@ class SuperuserTest(LoadingTests, FixtureTest):
 
     def test_a_missing_value(self) -> None:
         self.assertRefused(
-            "a.json: row 2 of users: column 'name': null value in column \"name\" of relation \"users\" violates "
+            'a.json: row 2 of users: column \'name\': null value in column "name" of relation "users" violates '
             "not-null constraint (Failing row contains (2, null, null, 2020-01-01).)",
             a_json='{"users": [{"name": "ann"}, {"name": null}]}',
         )

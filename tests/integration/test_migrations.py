@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -19,7 +17,7 @@ from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.errors import MigrationError
 from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles
 from itest.services.postgres.template import fingerprint
-from tests.documents import check_document
+from tests.documents import check_document, check_project
 
 ENV = """
     from logging.config import fileConfig
@@ -114,7 +112,10 @@ class SqlFilesTest(MigrationTest):
         self.assertEqual(self.tables(), [])
 
     def test_an_error_without_a_position(self) -> None:
-        self.write("m/1.sql", "CREATE TABLE a (id int UNIQUE);\n-- two\nINSERT INTO a VALUES (1);\n\nINSERT INTO a\nVALUES (1);\n")
+        self.write(
+            "m/1.sql",
+            "CREATE TABLE a (id int UNIQUE);\n-- two\nINSERT INTO a VALUES (1);\n\nINSERT INTO a\nVALUES (1);\n",
+        )
         self.assertFails(
             SqlFiles("m"),
             'migration m/1.sql, line 5: duplicate key value violates unique constraint "a_id_key" (Key (id)=(1) already '
@@ -128,7 +129,10 @@ class SqlFilesTest(MigrationTest):
             self.apply(SqlFiles("1.sql"))
 
     def test_a_deferred_constraint(self) -> None:
-        self.write("1.sql", "CREATE TABLE a (id int PRIMARY KEY, b int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO a VALUES (1, 2);")
+        self.write(
+            "1.sql",
+            "CREATE TABLE a (id int PRIMARY KEY, b int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO a VALUES (1, 2);",
+        )
         with self.assertRaisesRegex(MigrationError, r'1\.sql: insert or update on table "a" violates foreign key'):
             self.apply(SqlFiles("1.sql"))
 
@@ -174,14 +178,19 @@ class MetaDataTest(MigrationTest):
         metadata = sqlalchemy.MetaData()
         numbers = sqlalchemy.Sequence("numbers", start=7)
         kind = sqlalchemy.Enum("x", "y", name="kind")
-        columns = [sqlalchemy.Column("id", sqlalchemy.Integer, numbers, server_default=numbers.next_value()), sqlalchemy.Column("kind", kind)]
+        columns = [
+            sqlalchemy.Column("id", sqlalchemy.Integer, numbers, server_default=numbers.next_value()),
+            sqlalchemy.Column("kind", kind),
+        ]
         sqlalchemy.Table("t", metadata, *columns, schema="inner")
         self.apply(MetaData(metadata))
         self.assertEqual(self.postgres.execute("INSERT INTO \"inner\".t (kind) VALUES ('x') RETURNING id"), [(7,)])
 
     def test_a_failure(self) -> None:
         metadata = sqlalchemy.MetaData()
-        sqlalchemy.Table("t", metadata, sqlalchemy.Column("a", sqlalchemy.Text, sqlalchemy.CheckConstraint("nonsense > 1")))
+        sqlalchemy.Table(
+            "t", metadata, sqlalchemy.Column("a", sqlalchemy.Text, sqlalchemy.CheckConstraint("nonsense > 1"))
+        )
         self.assertFails(
             MetaData(metadata),
             'MetaData.create_all failed: column "nonsense" does not exist; in the statement: CREATE TABLE t ( a TEXT CHECK '
@@ -291,7 +300,6 @@ class DjangoTest(unittest.TestCase):
             class Thing(models.Model):
                 name = models.CharField(max_length=20)
         """,
-        "tests/__init__.py": "",
         "tests/test_items.py": """
             from pathlib import Path
             from itest import ContainerTestCase, Postgres, PostgresMixin
@@ -343,17 +351,7 @@ class DjangoTest(unittest.TestCase):
     }
 
     def test_migrate(self) -> None:
-        with tempfile.TemporaryDirectory() as directory:
-            for name, text in self.FILES.items():
-                file = Path(directory, name)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(textwrap.dedent(text), encoding="utf-8")
-            argv = [sys.executable, "-W", "error", "-m", "unittest", "-v", "tests.test_items"]
-            root = str(Path(__file__).resolve().parent.parent.parent)
-            environment = {**os.environ, "PYTHONPATH": root}
-            run = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
-        self.assertEqual(run.returncode, 0, run.stderr)
-        self.assertIn("Ran 5 tests", run.stderr)
+        check_project(self, self.FILES)
 
 
 built: list[str] = []

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
 import unittest
 from pathlib import Path
@@ -65,7 +64,7 @@ SELECT 'parent', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORD
 SELECT 'counters', jsonb_agg(t)::text FROM counters t UNION ALL
 SELECT 'audit', jsonb_agg(t)::text FROM audit t UNION ALL
 SELECT 'sequences', jsonb_agg(t ORDER BY t)::text FROM pg_sequences t WHERE schemaname <> 'itest_ledger' UNION ALL
-SELECT 'triggers', jsonb_agg(tgname::text || tgenabled ORDER BY tgname)::text FROM pg_trigger WHERE NOT tgisinternal
+SELECT 'triggers', jsonb_agg(tgname::text || tgenabled::text ORDER BY tgname)::text FROM pg_trigger WHERE NOT tgisinternal
 """
 
 CHANGES = {
@@ -133,14 +132,14 @@ class MigratedTest(ForeignTest):
         self.foreign.database("fresh")
         before = self.foreign.dump()
         self.passes(self.foreign.url_for("fresh"), inner(), inner())
-        self.assertEqual(self.foreign.dump(), before)
+        self.untouched(before)
 
     def test_as_the_owner_of_the_database(self) -> None:
         self.foreign.user("owner")
         self.foreign.database("owned", owner="owner")
         before = self.foreign.dump()
         self.passes(self.foreign.url_for("owned", "owner"), inner(), inner())
-        self.assertEqual(self.foreign.dump(), before)
+        self.untouched(before)
 
     def test_other_migrations_of_another_class(self) -> None:
         class Other(PostgresMixin, ContainerTestCase):
@@ -156,7 +155,7 @@ class MigratedTest(ForeignTest):
         self.foreign.database("twice")
         before = self.foreign.dump()
         self.passes(self.foreign.url_for("twice"), inner(), Other, inner())
-        self.assertEqual(self.foreign.dump(), before)
+        self.untouched(before)
 
     def test_what_somebody_else_made_to_depend_on_it_is_left(self) -> None:
         class Other(PostgresMixin, ContainerTestCase):
@@ -191,7 +190,7 @@ class MigratedTest(ForeignTest):
         before = self.foreign.dump()
         result = self.run_classes(self.foreign.url_for("failing"), Broken)
         self.assertIn('column "nonsense" does not exist', result.errors[0][1])
-        self.assertEqual(self.foreign.dump(), before)
+        self.untouched(before)
 
 
 class ForeignRowsTest(ForeignTest):
@@ -224,7 +223,7 @@ class ForeignRowsTest(ForeignTest):
             self.passes(self.url, uses, uses)
         message = f"the database {self.name} has tables already (baskets, customers), so its schema is taken as it is and no"
         self.assertEqual(lines, [f"{message} migration is applied"])
-        self.assertEqual(self.foreign.dump(), before)
+        self.untouched(before)
 
     def test_a_test_that_writes_to_foreign_rows_fails_and_no_other_does(self) -> None:
         for sql in ("INSERT INTO customers VALUES ('made up')", "UPDATE customers SET name = name"):
@@ -311,7 +310,8 @@ class ForeignRowsTest(ForeignTest):
             f"GRANT CREATE ON DATABASE {self.name} TO hidden",
             self.name,
         )
-        result = self.run_classes(self.foreign.url_for(self.name, "hidden"), self.used(lambda test: None))
+        with said():
+            result = self.run_classes(self.foreign.url_for(self.name, "hidden"), self.used(lambda test: None))
         self.assertIn('query would be affected by row-level security policy for table "baskets"', result.errors[0][1])
 
     def test_a_user_who_may_not_keep_a_ledger(self) -> None:
@@ -333,7 +333,7 @@ class ForeignRowsTest(ForeignTest):
             f"ExternalError: the database '{self.name}' has a schema itest_ledger that itest did not make; rename it, or "
             f"declare isolation='schema'",
         )
-        self.assertEqual(self.foreign.dump(), before)
+        self.untouched(before)
 
 
 class KilledTest(ForeignTest):
@@ -353,7 +353,7 @@ class KilledTest(ForeignTest):
         self.kill_during(url, self.directory, self.DECLARATION, body)
         self.assertEqual(self.foreign.ask("SELECT name FROM users", "killed"), [("left",)])
         self.passes(url, inner())
-        self.assertEqual(self.foreign.dump(), before)
+        self.untouched(before)
 
     def test_during_a_test_among_foreign_rows(self) -> None:
         (self.directory / "schema.sql").write_text(SCHEMA)
@@ -375,9 +375,7 @@ class KilledTest(ForeignTest):
         with said() as lines:
             self.passes(url, Empty)
         self.assertEqual(lines, ["emptied what a killed run had left in among: baskets"])
-        after = self.foreign.dump()
-        sequence = re.compile("baskets_id_seq|sequence")  # It went on: nobody but the killed run knew where it was.
-        self.assertEqual(*({name: state for name, state in d.items() if not sequence.search(name)} for d in (before, after)))
+        self.untouched(before)
 
     def test_during_a_migration(self) -> None:
         (self.directory / "test_killed.py").touch()

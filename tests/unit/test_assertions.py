@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import unittest
 from collections.abc import Callable
@@ -83,7 +84,7 @@ class EventuallyTest(AssertionTest):
 
         with self.assertRaises(AssertionError):
             self.inner.assertEventually(check, timeout=1)
-        pauses = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
         self.assertAlmostEqual(pauses[0], 0.010)
         self.assertAlmostEqual(max(pauses), 0.100)
         self.assertAlmostEqual(moments[-1], 1.0)
@@ -165,7 +166,9 @@ class ProducedTest(AssertionTest):
     def test_too_few(self) -> None:
         self.produce()
         self.assertFails(
-            "0 of 1 message on topic 't' arrived within 5 s. the topic ends at offset 2.", self.inner.assertProduced, "t"
+            "0 of 1 message on topic 't' arrived within 5 s. the topic ends at offset 2.",
+            self.inner.assertProduced,
+            "t",
         )
 
     def test_other_values(self) -> None:
@@ -222,9 +225,7 @@ class CachedTest(AssertionTest):
         self.cache()
         self.assertFails("no key 'x' in redis; there are none", self.inner.assertCached, "x")
         self.cache(**{f"k{number}": b"" for number in range(7)})
-        self.assertFails(
-            "no key 'x' in redis; there are k0, k1, k2, k3, k4 and 2 more", self.inner.assertCached, "x"
-        )
+        self.assertFails("no key 'x' in redis; there are k0, k1, k2, k3, k4 and 2 more", self.inner.assertCached, "x")
 
 
 def _unique(_: int) -> str:

@@ -9,7 +9,6 @@ import json
 import os
 import unittest
 from collections.abc import Callable
-from dataclasses import replace
 from unittest import mock
 
 from benchmarks import __main__ as command
@@ -28,7 +27,7 @@ from benchmarks.measure import (
     summary,
     take_turns,
 )
-from benchmarks.report import Report, Row, Target, show
+from benchmarks.report import Report, Target, show
 from itest.services.postgres import Postgres
 
 
@@ -258,36 +257,6 @@ class StrategyTest(unittest.TestCase):
             list(peers.POSTGRES),
             ["create_all + drop_all", "TRUNCATE of all tables", "clone + drop", "pytest-postgresql"],
         )
-
-    def test_a_small_run(self) -> None:
-        plan = isolation.Plan(
-            engine="process", tables=(3,), dirty=(0, 2, 30), keys=(5,), rounds=1, tests=4, seconds=0.1
-        )
-        with mock.patch.dict(os.environ, {"ITEST_QUIET": "1"}):
-            for service in ("redis", "postgres"):
-                with self.subTest(service=service), contextlib.ExitStack() as stack:
-                    # The plugin's batch is a pytest of its own, which takes too long for a test of plumbing.
-                    stack.enter_context(mock.patch.dict(peers.POSTGRES))
-                    del peers.POSTGRES["pytest-postgresql"]
-                    try:
-                        report = isolation.run(replace(plan, services=(service,)), [], silent)
-                    except BenchmarkError as error:
-                        self.assertIn("nothing can be measured here", str(error))
-                        self.skipTest(str(error))
-                    self.check(report, service)
-
-    def check(self, report: Report, service: str) -> None:
-        self.assertEqual(report.machine["engine"], "process")
-        cells = {(row.size, row.dirty) for row in report.rows}
-        self.assertEqual(cells, {(5, 5)} if service == "redis" else {(3, 0), (3, 2)})
-        for row in report.rows:
-            self.assertIsInstance(row, Row)
-            self.assertGreater(row.count, 0)
-            self.assertGreater(row.median, 0)
-            self.assertLessEqual(row.median, row.p90)
-        strategies = [row.strategy for row in report.rows if row.ours and (row.size, row.dirty) == (3, 2)]
-        if service == "postgres":
-            self.assertEqual(strategies, ours.isolations())
 
 
 if __name__ == "__main__":

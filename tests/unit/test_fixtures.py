@@ -60,7 +60,9 @@ class LocateTest(FilesTest):
         self.write("tests/users.sql")
         self.write("tests/users.csv")
         self.write("users.json")
-        with self.assertRaisesRegex(FixtureError, "^the fixture 'users' could be users.sql and users.csv in .*tests: add"):
+        with self.assertRaisesRegex(
+            FixtureError, "^the fixture 'users' could be users.sql and users.csv in .*tests: add"
+        ):
             self.locate("users")
 
     def test_a_missing_one_says_where_it_was_looked_for(self) -> None:
@@ -81,7 +83,9 @@ class LocateTest(FilesTest):
 class ReadTest(FilesTest):
     def test_json(self) -> None:
         [users, orders] = self.read("a.json", '{"users": [{"id": 1}], "orders": []}').tables
-        self.assertEqual((users.table, list(users.rows), orders.table, list(orders.rows)), ("users", [{"id": 1}], "orders", []))
+        self.assertEqual(
+            (users.table, list(users.rows), orders.table, list(orders.rows)), ("users", [{"id": 1}], "orders", [])
+        )
 
     def test_yaml(self) -> None:
         [users] = self.read("a.yml", "users:\n- {id: 1, born: 2020-01-02}").tables
@@ -121,7 +125,9 @@ class ReadTest(FilesTest):
         )
 
     def test_a_name_twice_in_json(self) -> None:
-        self.assertRefused("a.json: the name 'users' occurs twice in one object", "a.json", '{"users": [], "users": []}')
+        self.assertRefused(
+            "a.json: the name 'users' occurs twice in one object", "a.json", '{"users": [], "users": []}'
+        )
 
     def test_an_empty_csv(self) -> None:
         self.assertRefused("a.csv is empty: its first line must name the columns", "a.csv", "")
@@ -150,7 +156,12 @@ class EncodingTest(unittest.TestCase):
             self.assertEqual(text_of(value, ""), text)
 
     def test_json_values(self) -> None:
-        for value, text in (("x", '"x"'), (True, "true"), ([1], "[1]"), ({"ä": datetime.date(2024, 5, 6)}, '{"ä": "2024-05-06"}')):
+        for value, text in (
+            ("x", '"x"'),
+            (True, "true"),
+            ([1], "[1]"),
+            ({"ä": datetime.date(2024, 5, 6)}, '{"ä": "2024-05-06"}'),
+        ):
             self.assertEqual(text_of(value, "json"), text)
         self.assertIsNone(text_of(None, "json"))
 
@@ -214,6 +225,7 @@ class DeclarationTest(unittest.TestCase):
 class DecoratorTest(InnerTest):
     def setUp(self) -> None:
         super().setUp()
+
         def load(view: MemoryView, *files: Path) -> None:
             self.events.append(f"load {' '.join(file.name for file in files)}")
 
@@ -256,7 +268,9 @@ class DecoratorTest(InnerTest):
 
     def test_an_unknown_service(self) -> None:
         result = run(self.inner(itest.fixtures("fixtures/one.sql", service="other")))
-        self.assertIn("test_a: itest.fixtures names the service 'other'; those that load are: memory", self.last_line(result))
+        self.assertIn(
+            "test_a: itest.fixtures names the service 'other'; those that load are: memory", self.last_line(result)
+        )
 
     def test_no_service_that_loads(self) -> None:
         self.patch.stop()

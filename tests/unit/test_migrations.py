@@ -105,7 +105,9 @@ class MetaDataTest(DirectoryTest):
     def test_a_listener_that_wants_a_real_connection(self) -> None:
         metadata = sqlalchemy.MetaData()
         sqlalchemy.Table("t", metadata, sqlalchemy.Column("a", sqlalchemy.Text))
-        sqlalchemy.event.listen(metadata, "after_create", lambda target, connection, **kw: connection.execute("x").scalar())
+        sqlalchemy.event.listen(
+            metadata, "after_create", lambda target, connection, **kw: connection.execute("x").scalar()
+        )
         before = MetaData(metadata).fingerprint(self.base)
         sqlalchemy.Table("u", metadata, sqlalchemy.Column("a", sqlalchemy.Text))
         self.assertNotEqual(MetaData(metadata).fingerprint(self.base), before)
@@ -127,7 +129,13 @@ class FunctionTest(DirectoryTest):
     def test_its_source_is_its_fingerprint(self) -> None:
         made = [
             Function(function).fingerprint(self.base)
-            for function in (first, second, functools.partial(second, table="a"), functools.partial(second, table="b"), Callable_())
+            for function in (
+                first,
+                second,
+                functools.partial(second, table="a"),
+                functools.partial(second, table="b"),
+                Callable_(),
+            )
         ]
         self.assertEqual(len(set(made)), len(made))
         self.assertEqual(made[0], Function(first).fingerprint(self.base))
@@ -142,7 +150,9 @@ class FunctionTest(DirectoryTest):
 
     def test_a_pattern_that_means_nothing(self) -> None:
         for pattern in ("nothing/*.sql", "nothing"):
-            with self.assertRaisesRegex(ConfigError, f"^depends_on: there is no file '{pattern.replace('*', '[*]')}' in {self.base}"):
+            with self.assertRaisesRegex(
+                ConfigError, f"^depends_on: there is no file '{pattern.replace('*', '[*]')}' in {self.base}"
+            ):
                 Function(first, depends_on=[pattern]).fingerprint(self.base)
 
     def test_what_fails_is_named_with_its_line(self) -> None:
@@ -197,7 +207,9 @@ class CommandTest(DirectoryTest):
         with self.assertRaises(MigrationError) as caught:
             self.run_python(code, "{url}")
         text = str(caught.exception)
-        self.assertRegex(text, r"^the migration command `.*postgresql://u:\*\*\*@h:1/d'?` failed with exit code 3 after 0\.\d s; ")
+        self.assertRegex(
+            text, r"^the migration command `.*postgresql://u:\*\*\*@h:1/d'?` failed with exit code 3 after 0\.\d s; "
+        )
         self.assertTrue(text.endswith("line 28\nline 29\ncannot reach postgresql://u:***@h:1/d"), text)
         self.assertNotIn("line 10\n", text)
 
@@ -207,7 +219,9 @@ class CommandTest(DirectoryTest):
             "open('pid', 'w').write(str(p.pid)); time.sleep(60)"
         )
         start = SYSTEM.monotonic()
-        with self.assertRaisesRegex(MigrationError, "was ended, because it took too long, after .* s; it printed nothing$"):
+        with self.assertRaisesRegex(
+            MigrationError, "was ended, because it took too long, after .* s; it printed nothing$"
+        ):
             self.run_python(code, timeout=1)
         self.assertLess(SYSTEM.monotonic() - start, 10)
         child = int((self.base / "pid").read_text())
@@ -221,7 +235,9 @@ class CommandTest(DirectoryTest):
 
     def test_a_program_that_is_not_there(self) -> None:
         view: Any = FakeView()
-        with self.assertRaisesRegex(ConfigError, r"^the migration command `no-such-program` cannot be run in .*: .*No such file"):
+        with self.assertRaisesRegex(
+            ConfigError, r"^the migration command `no-such-program` cannot be run in .*: .*No such file"
+        ):
             Command(["no-such-program"]).apply(view, self.base)
 
     def test_a_line_instead_of_words(self) -> None:
@@ -241,7 +257,9 @@ class AlembicTest(DirectoryTest):
         self.assertChanges(alembic, "db/scripts/versions/1.py", "two")
         self.assertChanges(alembic, "db/scripts/versions/2.py", "")
         self.assertChanges(alembic, "db/scripts/env.py", "")
-        self.assertChanges(alembic, "db/alembic.ini", "[alembic]\nscript_location = %(here)s/scripts\npath_separator = os\n")
+        self.assertChanges(
+            alembic, "db/alembic.ini", "[alembic]\nscript_location = %(here)s/scripts\npath_separator = os\n"
+        )
         self.assertChanges(alembic, "db/pyproject.toml", "")
         before = alembic.fingerprint(self.base)
         self.assertNotEqual(Alembic("db/alembic.ini", "abc").fingerprint(self.base), before)
@@ -304,7 +322,9 @@ class SplitTest(unittest.TestCase):
             self.assertEqual(self.split(sql), [])
 
     def test_rows_of_copy(self) -> None:
-        found = script.split("COPY t (a) FROM stdin;\n1\n;x'\n\\.\n\nSELECT 1;\ncopy u from STDIN WITH (FORMAT csv);\n\\.\n")
+        found = script.split(
+            "COPY t (a) FROM stdin;\n1\n;x'\n\\.\n\nSELECT 1;\ncopy u from STDIN WITH (FORMAT csv);\n\\.\n"
+        )
         self.assertEqual(
             [(one.text, one.line, one.rows) for one in found],
             [

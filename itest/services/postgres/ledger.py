@@ -47,7 +47,7 @@ SELECT o.class::bigint, o.oid::bigint, i.type, i.identity FROM (
   UNION ALL SELECT 'pg_extension'::regclass, oid, extnamespace FROM pg_extension) AS o
 JOIN pg_namespace n ON n.oid = o.schema CROSS JOIN pg_identify_object(o.class, o.oid, 0) AS i
 WHERE {USERS} AND NOT EXISTS (
-  SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))
+  SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.objsubid = 0 AND d.deptype IN ('e', 'i'))
 """
 
 
@@ -149,7 +149,7 @@ class Ledger:
                     f"your data: GRANT CREATE ON DATABASE {self._server.database} TO {self._server.user}"
                 ) from error
             return
-        facts: dict[str, list[Any]] = {"table": [], "made": [], "migrating": []}
+        facts: dict[str, list[Any]] = {"table": [], "sequence": [], "made": [], "migrating": []}
         for kind, fact in self._ask(f"SELECT kind, fact FROM {SCHEMA}.claims"):
             facts[kind].append(fact)
         if facts["migrating"]:
@@ -163,16 +163,17 @@ class Ledger:
         self._made = [Made(*fact) for fact in facts["made"]]
         dead = {oid: name for oid, name in facts["table"]}
         if dead:
-            self._empty(dead)
+            self._empty(dead, {name: (last, called) for name, last, called in facts["sequence"]})
         self._drop_made()
         self._ask(f"DELETE FROM {SCHEMA}.claims")
 
-    def _empty(self, dead: dict[int, str]) -> None:
-        """Empty the tables that a dead run had claimed. Theirs are the rows in them: they were empty when it came."""
+    def _empty(self, dead: dict[int, str], sequences: dict[str, tuple[int, bool]]) -> None:
+        """Empty the tables that a dead run had claimed. Its are the rows in them: they were empty when it came."""
         self.origin.learn(lambda oid, name: dead.get(oid) != name)
         for table in self.origin.tables.values():
             if not table.protected:
                 table.state, table.rows = (0, 0), b""
+        self.origin.sequences = {name: at for name, at in sequences.items() if name in self.origin.sequences}
         dirty = self.origin.changed()
         self.origin.undo()
         self.origin.tables.clear()
@@ -222,33 +223,35 @@ class Ledger:
             self._write("table", [[oid, table.name] for oid, table in empty])
             self._claimed.update(oid for oid, _ in empty)
             self.origin.learn(lambda oid, name: self.protected(oid))
+            self._write("sequence", [[name, *at] for name, at in self.origin.sequences.items()], instead_of="sequence")
 
     def _drop_made(self) -> None:
         """Drop what migrations of ours made, and nothing that depends on it: that would be somebody else's."""
         driver = self._server.driver
-        left = self._made
-        while left:
-            now = set(self._objects())
-            left = [made for made in left if made in now]
+        left, count = self._made, -1
+        while left and len(left) != count:
             count = len(left)
             for kind in TYPES:
+                left = self._still_there(left)
                 if names := ", ".join(made.identity for made in left if made.type == kind):
                     with contextlib.suppress(driver.errors.DependentObjectsStillExist):
                         self._ask(f"DROP {kind} {names}")
-            now = set(self._objects())
-            left = [made for made in left if made in now]
-            if len(left) == count:
-                for made in left:  # Not all at once, then: one by one.
-                    with contextlib.suppress(driver.Error):
-                        self._ask(f"DROP {made.type} {made.identity}")
-                left = [made for made in left if made in set(self._objects())]
-                if len(left) == count:
-                    break
+            left = self._still_there(left)
+        for made in left:  # Not together with the others of its kind, then: by itself.
+            with contextlib.suppress(driver.Error):
+                self._ask(f"DROP {made.type} {made.identity}")
+        left = self._still_there(left)
         if left:
             names = ", ".join(f"{made.type} {made.identity}" for made in left)
             trace.say(f"left in {self._server.database}, because something else depends on it: {naming.shorten(names)}")
         self._made, self._fingerprint = [], ""
         self._ask(f"DELETE FROM {SCHEMA}.claims WHERE kind = 'made'")
+
+    def _still_there(self, made: list[Made]) -> list[Made]:
+        if not made:
+            return []
+        now = set(self._objects())
+        return [one for one in made if one in now]
 
     def _objects(self) -> list[Made]:
         return [Made(*row) for row in self._ask(_OBJECTS) if row[2] in TYPES]

@@ -28,6 +28,8 @@ LARGEST_STOCK = 20
 LOCK_TIMEOUT = "2s"
 LOCKED = "55P03"
 NO_PRIVILEGE = "42501"
+MISSING = ("42P01", "3F000")
+"""No such table, no such schema."""
 
 _TABLES = """
 SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
@@ -125,7 +127,8 @@ class Probe:
         self._own: Any = None
         self._replica = False
         self._prepared: dict[str, str] = {}
-        self._sequences: dict[str, tuple[int, bool]] = {}
+        self.sequences: dict[str, tuple[int, bool]] = {}
+        """Their `last_value` and `is_called` at baseline."""
         self._schema = ""
         self.tables: dict[int, Table] = {}
 
@@ -146,9 +149,9 @@ class Probe:
         names = [name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner is None or owner in ours]
         if any(table.protected for table in self.tables.values()):  # One that no table owns may be somebody else's.
             names = [name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner in ours]
-        self._sequences = {}
+        self.sequences = {}
         for name in names:
-            [self._sequences[name]] = self.ask(f"SELECT last_value, is_called FROM {name}")
+            [self.sequences[name]] = self.ask(f"SELECT last_value, is_called FROM {name}")
         self._look_at_schema()
 
     def adopt(self, other: Probe) -> None:
@@ -160,11 +163,14 @@ class Probe:
         by_name = {table.name: table for table in self.tables.values()}
         for table in other.tables.values():
             if table.name not in by_name:
-                raise ResetError(f"{table.shown} was made by the test class and not by its migrations")
+                raise ResetError(
+                    f"the test before changed the schema, and {table.shown} was made by the test class and not by its "
+                    f"migrations, so it cannot be made again"
+                )
             by_name[table.name].rows = table.rows
         for table in self.tables.values():
             table.state = (-1, 0) if table.rows else (0, 0)  # Not what it has: it is to be refilled.
-        self._sequences = other._sequences
+        self.sequences = other.sequences
         self.undo()
 
     def dirty(self, only: Callable[[Table], bool] = lambda table: True) -> list[int]:
@@ -180,7 +186,12 @@ class Probe:
                 )
         if self._schema_state:
             parts.append(f"SELECT {SCHEMA} WHERE {self._schema_state} <> '{self._schema}'")
-        return [oid for (oid,) in self._ask_again(" UNION ALL ".join(parts))] if parts else []
+        try:
+            return [oid for (oid,) in self._ask_again(" UNION ALL ".join(parts))] if parts else []
+        except self._server.driver.Error as error:
+            if not self._schema_state or error.pgcode not in MISSING:
+                raise
+            return [SCHEMA]
 
     def undo(self) -> bool:
         """Bring everything back to the baseline. False when the schema differs: that is not undone here.
@@ -273,7 +284,7 @@ class Probe:
         refill = [table for table in chosen if table.rows]
         setvals = [
             f"setval('{name.replace(chr(39), chr(39) * 2)}', {at}, {str(called).lower()})"
-            for name, (at, called) in self._sequences.items()
+            for name, (at, called) in self.sequences.items()
         ]
         if not chosen:
             if setvals:

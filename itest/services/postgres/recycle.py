@@ -124,7 +124,7 @@ class Recycler:
                 return set()
             if differing != {"pg_class"} or not self._snapshot.same_shapes(cursor):
                 raise NeedsClone(f"the schema changed ({', '.join(sorted(differing))})")
-            before, self._files = self._files, Files.read(cursor)
+            before, self._files = self._files, Files.read(cursor, self._files.known)
         if before.catalogs != self._files.catalogs:
             raise NeedsClone("system catalogs were rewritten")
         return {relation for file, relation in self._files.relations.items() if file not in before.relations}

@@ -23,6 +23,7 @@ from itest.errors import ItestError, ResetError
 from itest.service import Lease, Server, Service, client_package
 from itest.services.postgres import leaks, shared
 from itest.services.postgres.snapshot import OURS, Snapshot
+from itest.services.postgres.strays import Strays
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -51,7 +52,8 @@ class PostgresServer(Server["PostgresView"]):
         self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
         self.database = unquote(parts.path.lstrip("/")) or self.user
         naming.remember_secret(self.password)
-        self._prefix = naming.identifier(BASE, secrets.token_hex(4))
+        self.token = secrets.token_hex(4)
+        self._prefix = naming.identifier(BASE, self.token)
         self._numbers = itertools.count(1)
         self._templates: dict[str, str] = {}
         self._databases: set[str] = set()
@@ -88,13 +90,13 @@ class PostgresServer(Server["PostgresView"]):
             return self._parts[kind]  # type: ignore[no-any-return]  # what kind(self) gave
 
     def close(self) -> None:
-        for part in self._parts.values():
-            with contextlib.suppress(self.driver.Error, ItestError):
-                part.close()
         if not self.instance.owned:
             for name in [*self._databases, *self._templates.values()]:
                 with contextlib.suppress(self.driver.Error, ResetError):
                     self.drop(name)
+        for part in self._parts.values():
+            with contextlib.suppress(self.driver.Error, ItestError):
+                part.close()
         self._admin.close()
 
     # Recycling: what it needs of the server as a whole.
@@ -112,11 +114,6 @@ class PostgresServer(Server["PostgresView"]):
             self.admin("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
         except self.driver.Error:  # An image without the contrib modules.
             return False
-        rows = self.admin(
-            "SELECT pg_relation_filenode(oid) FROM pg_class WHERE relisshared AND relname = ANY(%s)",
-            list(shared.CATALOGS),
-        )
-        files = ", ".join(str(file) for (file,) in rows)
         # The functions read only what is flushed. From 17 on a message can do that, before that a commit.
         flush = "SELECT pg_logical_emit_message(false, 'itest', '', true); "
         if self.number < 170000:
@@ -124,7 +121,7 @@ class PostgresServer(Server["PostgresView"]):
         self._log_query = (
             f"{flush}SELECT DISTINCT reldatabase, relfilenode, record_type "
             "FROM pg_get_wal_block_info('{since}', pg_current_wal_flush_lsn(), false) WHERE relforknumber = 0 "
-            "AND (reldatabase = {database} OR reldatabase = 0 AND relfilenode IN (" + files + ")) AND xid <> '{without}' "
+            "AND reldatabase IN (0, {database}) AND xid <> '{without}' "
             "UNION ALL SELECT dbid, NULL, NULL FROM pg_prepared_xact() WHERE dbid = {database}"
         )
         return True
@@ -191,7 +188,7 @@ class PostgresServer(Server["PostgresView"]):
             return self._base
         from itest.services.postgres.template import build, fingerprint
 
-        key = fingerprint(service, base)
+        key = fingerprint(service, base, self.number // 10000)
         with self._lock:
             if key not in self._templates:
                 self._templates[key] = build(self, service, base, self.create(self._base))
@@ -212,6 +209,8 @@ class PostgresServer(Server["PostgresView"]):
             if self.instance.owned:
                 for statement in shared.properties(self, template):
                     self.admin(statement.replace("{name}", f'"{name}"'))
+            else:
+                self.part(Strays).mark(name)
         return name
 
     def drop(self, name: str) -> None:

@@ -16,9 +16,6 @@ from itest.clock import Deadline
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
 
-CATALOGS = frozenset({"pg_authid", "pg_auth_members", "pg_db_role_setting", "pg_parameter_acl", "pg_database"})
-"""The server-wide catalogs that hold it, but for ALTER SYSTEM, which is a file."""
-
 SYSTEM_FILE = "postgresql.auto.conf"
 
 RELOAD_TIMEOUT = 5.0
@@ -68,7 +65,8 @@ def read(server: PostgresServer, name: str) -> Shared:
     )
     members = server.admin(
         "SELECT quote_ident(r.rolname), quote_ident(m.rolname), quote_ident(g.rolname), "
-        "       format('ADMIN %s, INHERIT %s, SET %s', a.admin_option, a.inherit_option, a.set_option) "
+        "       format('ADMIN %s, INHERIT %s, SET %s', "
+        "              a.admin_option::text, a.inherit_option::text, a.set_option::text) "
         "FROM pg_auth_members a JOIN pg_authid r ON r.oid = a.roleid JOIN pg_authid m ON m.oid = a.member "
         "JOIN pg_authid g ON g.oid = a.grantor WHERE m.rolname !~ '^pg_'"
     )

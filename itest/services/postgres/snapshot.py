@@ -35,7 +35,7 @@ _RELATIONS = (
     "       c.oid IN (SELECT tgrelid FROM pg_trigger WHERE tgenabled IN ('A', 'R') "
     "                 UNION SELECT ev_class FROM pg_rewrite WHERE ev_enabled IN ('A', 'R') AND ev_type > '1') "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-    "WHERE c.relkind IN ('r', 'S', 'm') AND c.relpersistence <> 't'"
+    "WHERE c.relkind IN ('r', 'S', 'm') AND c.relpersistence <> 't' AND NOT c.relisshared"
 )
 
 # Each change of a catalog's row makes a new version with a later xmin, so equal count and equal sum mean equal rows.
@@ -43,7 +43,9 @@ _RELATIONS = (
 _ROWS = "SELECT '{0}', count(*), coalesce(sum(xmin::text::bigint), 0), 0 FROM pg_catalog.{0}"
 _CATALOG_ROWS = {
     "pg_namespace": f"{_ROWS} WHERE nspname !~ '^pg_(toast_)?temp_'",
-    "pg_class": _ROWS.replace(", 0 FROM", ", sum(pg_relation_filenode(oid)) FILTER (WHERE relfilenode = 0) FROM"),
+    "pg_class": _ROWS.replace(
+        ", 0 FROM", ", sum(pg_relation_filenode(oid)::bigint) FILTER (WHERE relfilenode = 0 AND NOT relisshared) FROM"
+    ),
 }
 
 # pg_class but for what says where and how large a relation's file is.
@@ -76,20 +78,22 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Which relation and which catalog lies in which file of a database."""
+    """Which relation and which catalog lies in which file of a database, and the relations by object id."""
 
     relations: dict[int, Relation]
     catalogs: dict[int, str]
+    known: dict[int, Relation]
 
     @classmethod
-    def read(cls, cursor: Any) -> Files:
-        files = cls({}, {})
+    def read(cls, cursor: Any, known: dict[int, Relation] | None = None) -> Files:
+        """Of the cursor's database; `known` relations are taken as they are and not as they have become."""
+        files = cls({}, {}, {} if known is None else known)
         cursor.execute(_RELATIONS)
         for file, oid, name, *rest in cursor.fetchall():
             if oid < FIRST_USER_OID:
                 files.catalogs[file] = name
             else:
-                files.relations[file] = Relation(*rest)
+                files.relations[file] = files.known.setdefault(oid, Relation(*rest))
         return files
 
 

@@ -101,17 +101,18 @@ LEFT JOIN pg_namespace s ON s.oid = c.relnamespace
 _KEYS = """
 SELECT c.conname, c.conrelid, c.confrelid,
   CASE WHEN p.relkind = 'r' THEN 'ONLY ' ELSE '' END || quote_ident(s.nspname) || '.' || quote_ident(p.relname),
-  array_agg(a.attname::text ORDER BY k.n), array_agg(quote_ident(a.attname) ORDER BY k.n),
-  array_agg(quote_ident(b.attname) ORDER BY k.n), c.confmatchtype = 'f',
+  k.columns, k.quoted, k.targets, c.confmatchtype = 'f',
   c.convalidated AND coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true'
     AND coalesce(to_jsonb(c) ->> 'conperiod', 'false') = 'false'
 FROM pg_constraint c JOIN pg_class p ON p.oid = c.confrelid JOIN pg_namespace s ON s.oid = p.relnamespace
-CROSS JOIN unnest(c.conkey, c.confkey) WITH ORDINALITY AS k(child, parent, n)
-JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.child
-JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.parent
+CROSS JOIN LATERAL (
+  SELECT array_agg(a.attname::text ORDER BY n) AS columns, array_agg(quote_ident(a.attname) ORDER BY n) AS quoted,
+    array_agg(quote_ident(b.attname) ORDER BY n) AS targets
+  FROM generate_subscripts(c.conkey, 1) AS n
+  JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[n]
+  JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = c.confkey[n]) AS k
 WHERE c.contype = 'f' AND c.conrelid = ANY(%s)
   AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.oid = c.conparentid AND o.conrelid = c.conrelid)
-GROUP BY c.oid, c.*, p.relkind, s.nspname, p.relname
 ORDER BY c.conname
 """
 # to_jsonb, because conenforced and conperiod came with PostgreSQL 18. A key to a partitioned table is there once more

@@ -92,9 +92,7 @@ def orphan(
     ) from cause
 
 
-def _row_with(
-    groups: Sequence[Group], columns: Sequence[str], values: Sequence[str | None]
-) -> tuple[TableRows, int]:
+def _row_with(groups: Sequence[Group], columns: Sequence[str], values: Sequence[str | None]) -> tuple[TableRows, int]:
     """The file and the number of the row that holds these values; 0 where the row was there before."""
     for group in groups:
         if set(columns) <= set(group.columns):

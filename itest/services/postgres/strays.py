@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Databases on an external server that a killed run left behind: told for sure, and dropped by the next run.
+
+Each database that itest makes there has a comment that names its run, and a session of the run holds an advisory lock
+for as long as the run lives. Such locks belong to one database, so the comment names that one too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from itest import trace
+from itest.errors import ResetError
+
+if TYPE_CHECKING:
+    from itest.services.postgres.server import PostgresServer
+
+COMMENT = "itest: a test database of the run {token}, whose lock is in the database {oid}"
+NAME = re.compile(r"itest_([0-9a-f]{8})_[0-9]+")
+LOCK = int.from_bytes(b"itdb", "big") & 0x7FFFFFFF
+"""The first key of the advisory locks; the second is the run's token."""
+
+
+class Strays:
+    """The marks of a run on the databases that it makes."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._own = server.connection(server.database, f"itest run {server.token}")
+        try:
+            [(self._oid,)] = self._ask("SELECT oid FROM pg_database WHERE datname = current_database()")
+            self._ask("SELECT pg_advisory_lock(%s, %s)", LOCK, _key(server.token))
+            self._sweep()
+        except BaseException:
+            self._own.close()
+            raise
+
+    def mark(self, name: str) -> None:
+        """Say of a database whose it is."""
+        self._ask(f'COMMENT ON DATABASE "{name}" IS %s', COMMENT.format(token=self._server.token, oid=self._oid))
+
+    def close(self) -> None:
+        self._own.close()
+
+    def _sweep(self) -> None:
+        rows = self._ask(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database "
+            "WHERE datname LIKE 'itest\\_%%' AND pg_has_role(datdba, 'USAGE')"
+        )
+        for name, comment in rows:
+            found = NAME.fullmatch(name)
+            if not found or comment != COMMENT.format(token=found[1], oid=self._oid):
+                continue
+            key = _key(found[1])
+            if self._ask("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", LOCK, key):
+                try:
+                    with contextlib.suppress(self._server.driver.Error, ResetError):
+                        self._server.end_sessions(name)
+                        self._ask(f'DROP DATABASE IF EXISTS "{name}"')
+                        trace.say(f"dropped the database {name}, which a killed run had left on {self._server.instance}")
+                finally:
+                    self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
+
+    def _ask(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        with self._own.cursor() as cursor:
+            cursor.execute(sql, params or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+def _key(token: str) -> int:
+    return int(token, 16) & 0x7FFFFFFF

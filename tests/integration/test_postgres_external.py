@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An external PostgreSQL server: databases of our own beside those of others, which stay as they are."""
+
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any, ClassVar
+
+from itest import ContainerTestCase, Postgres, PostgresMixin
+from tests.integration.capture import said
+from tests.integration.foreign import VARIABLE, ForeignTest
+from tests.integration.test_postgres_truncate import BASELINE, CHANGES, SCHEMA, STATE
+from tests.unit.test_external import closed_port
+
+MORE = {
+    "table": "CREATE TABLE made (n int); DROP TABLE counters",
+    "column": "ALTER TABLE users ADD COLUMN made int",
+    "trigger": "ALTER TABLE users ENABLE TRIGGER never",
+    "setting": "SELECT set_config('work_mem', '8MB', false)",
+    "large_object": "SELECT lo_from_bytea(0, 'left')",
+    "prepared_transaction": "BEGIN; INSERT INTO counters VALUES (5); PREPARE TRANSACTION 'left'",
+}
+
+
+def migrate(view: Any) -> None:
+    view.execute(SCHEMA)
+
+
+class Inner(PostgresMixin):
+    """Each test changes something, and each finds the baseline."""
+
+    postgres = Postgres(migrations=migrate, external=VARIABLE)
+    first: ClassVar[Any] = None
+    assertEqual: Any
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls.postgres.execute(BASELINE)
+        cls.first = None
+
+    def setUp(self) -> None:
+        found = self.postgres.execute(STATE)
+        found += self.postgres.execute("SELECT relname::text, 'there' FROM pg_class WHERE relname IN ('made', 'counters')")
+        found += self.postgres.execute("SELECT 'objects', count(*)::text FROM pg_largeobject_metadata")
+        found += self.postgres.execute("SELECT 'work_mem', current_setting('work_mem')")
+        type(self).first = self.first or found
+        self.assertEqual(found, self.first)
+
+    def change(self, sql: str) -> None:
+        self.postgres.execute(sql)
+
+
+for _name, _sql in {**CHANGES, **MORE}.items():
+    for _again in ("", "_again"):
+        setattr(Inner, f"test_{_name}{_again}", lambda self, sql=_sql: self.change(sql))
+
+
+def inner(**fields: Any) -> type[unittest.TestCase]:
+    return type("InnerTest", (Inner, ContainerTestCase), {"postgres": Inner.__dict__["postgres"].replace(**fields)})
+
+
+class DatabaseTest(ForeignTest):
+    """With the right to create databases."""
+
+    def setUp(self) -> None:
+        self.name = self.id().rpartition(".")[2][:40]
+        self.foreign.database(self.name, sql="CREATE TABLE theirs (n int); INSERT INTO theirs VALUES (1)")
+        self.addCleanup(self.foreign.ask, f"DROP DATABASE {self.name}")
+
+    def databases(self) -> list[str]:
+        return [name for (name,) in self.foreign.ask("SELECT datname FROM pg_database WHERE datname ~ '^itest_'")]
+
+    def test_as_a_superuser(self) -> None:
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for(self.name), inner(), inner())
+        self.untouched(before)
+
+    def test_as_a_user_who_may_create_databases(self) -> None:
+        self.foreign.user("maker", "CREATEDB")
+        before = self.foreign.dump()
+        with said():
+            self.passes(self.foreign.url_for(self.name, "maker"), inner(), inner())
+        self.untouched(before)
+
+    def test_rollback(self) -> None:
+        class Rolled(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="rollback", external=VARIABLE)
+
+            def test_1(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT count(*) FROM a"), [(0,)])
+                self.postgres.execute("INSERT INTO a (id) VALUES (1)")
+
+            test_2 = test_1
+
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for(self.name), Rolled)
+        self.untouched(before)
+
+    def test_what_a_killed_run_left(self) -> None:
+        before = self.foreign.dump()
+        url = self.foreign.url_for(self.name)
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.kill_during(url, directory, "", "ready()")
+        left = self.databases()
+        self.assertTrue(left)
+        self.foreign.ask("CREATE DATABASE itest_0badcafe_1")  # It only looks like ours: it has no comment.
+        self.addCleanup(self.foreign.ask, "DROP DATABASE IF EXISTS itest_0badcafe_1")
+        with said() as lines:
+            self.passes(url, inner())
+        place = f"which a killed run had left on {url.rpartition('@')[2].partition('/')[0]}"
+        self.assertEqual(sorted(lines), sorted(f"dropped the database {name}, {place}" for name in left))
+        self.assertEqual(self.databases(), ["itest_0badcafe_1"])
+        self.foreign.ask("DROP DATABASE itest_0badcafe_1")
+        self.untouched(before)
+
+    def test_what_a_living_run_has_is_not_taken_for_left(self) -> None:
+        class Outer(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, external=VARIABLE)
+
+            def test(self) -> None:
+                outer.passes(url, inner())
+                self.assertEqual(self.postgres.execute("SELECT count(*) FROM users"), [(0,)])
+
+        outer = self
+        url = self.foreign.url_for(self.name)
+        before = self.foreign.dump()
+        self.passes(url, Outer)
+        self.untouched(before)
+
+
+class RefusalTest(ForeignTest):
+    """What is said when it cannot be used."""
+
+    def setUp(self) -> None:
+        self.port = self.foreign.url.rpartition(":")[2].partition("/")[0]
+
+    def error(self, url: str, **fields: Any) -> str:
+        [error] = self.errors(url, inner(**fields))
+        return error
+
+    def test_no_right_to_create_databases(self) -> None:
+        self.foreign.user("plain")
+        before = self.foreign.dump()
+        for isolation in ("database", "rollback"):
+            error = self.error(self.foreign.url_for("postgres", "plain"), isolation=isolation)
+            self.assertRegex(
+                error,
+                rf"^ExternalError: the user 'plain' of the external PostgreSQL [0-9.]+ at 127\.0\.0\.1:{self.port} may not "
+                rf"create databases, and with isolation='{isolation}' each class gets one of its own: ALTER ROLE plain "
+                r"CREATEDB, or declare isolation='schema' \(a schema of its own in 'postgres'\) or isolation='truncate' "
+                r"\(the tables of 'postgres' that are empty\)$",
+            )
+        self.untouched(before)
+
+    def test_a_wrong_password(self) -> None:
+        for isolation in ("database", "rollback", "truncate", "schema"):
+            url = f"postgresql://postgres:falsches-wort@127.0.0.1:{self.port}/postgres"
+            error = self.error(url, isolation=isolation)
+            self.assertIn(f"the external PostgreSQL at 127.0.0.1:{self.port}, named by {VARIABLE}, cannot be used", error)
+            self.assertIn("password authentication failed", error)
+            self.assertNotIn("falsches-wort", error)
+
+    def test_nobody_listens(self) -> None:
+        port = closed_port()
+        error = self.error(f"postgresql://postgres:x@127.0.0.1:{port}/postgres", startup_timeout=0.5)
+        self.assertIn(f"the external PostgreSQL at 127.0.0.1:{port}, named by {VARIABLE}, cannot be used", error)
+        self.assertIn("Connection refused", error)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation="database": whatever a test does to its database, the next one finds the baseline, and without a new clone
+where only rows and sequences changed. What sessions leave is in test_postgres_leaks.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itest import ContainerTestCase, PostgresMixin
+from itest.services.postgres import Postgres
+from tests.integration.baseline import DECLARATION, BaselineTest, schema
+from tests.integration.sqlbodies import TABLE
+
+
+class RowsTest(BaselineTest):
+    def test_nothing_at_all(self) -> None:
+        self.reset()
+
+    def test_rows_inserted_updated_deleted(self) -> None:
+        self.undone(
+            "INSERT INTO parent (name) VALUES ('new')",
+            "UPDATE parent SET name = name || '!' WHERE id = 3",
+            "DELETE FROM child WHERE id = 7",
+            "DELETE FROM child; DELETE FROM parent",
+            "INSERT INTO numbers VALUES (1) ON CONFLICT (n) DO UPDATE SET square = 0",
+            "MERGE INTO numbers USING (VALUES (1)) v (n) ON numbers.n = v.n WHEN MATCHED THEN DELETE",
+        )
+
+    def test_foreign_keys_cycles_and_restrict(self) -> None:
+        self.undone(
+            "INSERT INTO a VALUES (2, 2); INSERT INTO b VALUES (2, 2)",
+            "INSERT INTO child (parent_id) VALUES (1); INSERT INTO grandchild (child_id) SELECT max(id) FROM child",
+        )
+
+    def test_sequences_and_identity(self) -> None:
+        self.undone(
+            "SELECT nextval('lonely')",
+            "SELECT nextval('lonely') FROM generate_series(1, 200)",
+            "SELECT setval('lonely', 7)",
+            "SELECT setval('child_id_seq', 99, false)",
+            "SELECT nextval('app.\"Seq\"')",
+            "SELECT nextval('unlogged_seq')",
+            "INSERT INTO child (id, parent_id) OVERRIDING SYSTEM VALUE VALUES (10000, 3)",
+            "INSERT INTO grandchild DEFAULT VALUES",
+        )
+
+    def test_a_sequence_that_no_rolled_back_transaction_gives_back(self) -> None:
+        with self.view.connection.cursor() as cursor:
+            cursor.execute("SELECT nextval('lonely')")
+        self.view.connection.rollback()
+        self.reset("undone")
+        self.assertEqual(self.view.execute("SELECT nextval('lonely')"), [(2,)])
+
+    def test_triggers_that_write_or_forbid(self) -> None:
+        self.undone(
+            "INSERT INTO app.audited (v) VALUES (3)",
+            "DELETE FROM app.audited",
+            "INSERT INTO app.undeletable VALUES (9)",
+            "INSERT INTO app.ruled VALUES (9)",
+        )
+        self.cloned("INSERT INTO app.guarded VALUES (1)")  # Its trigger fires whatever we do.
+        self.assertIn("always fire", self.lease.reason)
+
+    def test_partitions_and_inheritance(self) -> None:
+        self.undone(
+            "UPDATE parts SET kind = CASE kind WHEN 'a' THEN 'b' ELSE 'a' END",
+            "INSERT INTO parts VALUES (5000, 'b')",
+            "DELETE FROM parts",
+            "UPDATE elder SET name = 'both'",
+            "DELETE FROM ONLY elder",
+            "DELETE FROM heir",
+        )
+
+    def test_tables_of_every_other_kind(self) -> None:
+        self.undone(
+            "INSERT INTO unlogged_empty (v) VALUES ('x')",
+            "UPDATE unlogged_rows SET v = 'x'",
+            "DELETE FROM unlogged_rows",
+            "UPDATE generated SET n = 7",
+            "DELETE FROM nothing",
+            "DELETE FROM secured",
+            "UPDATE toasted SET big = repeat(big, 2)",
+            "DELETE FROM odd",
+            f"DELETE FROM {TABLE}",
+            f'UPDATE {TABLE} SET "Größe" = 7',
+        )
+
+    def test_reading_and_locking_rows_changes_nothing(self) -> None:
+        for statement in ("SELECT * FROM parts", "SELECT * FROM numbers FOR UPDATE", "LOCK TABLE parent", "NOTIFY x"):
+            with self.subTest(statement), self.view.connection.cursor() as cursor:
+                cursor.execute(statement)
+                self.view.connection.commit()
+                self.reset()
+
+    def test_what_was_rolled_back_leaves_no_trace(self) -> None:
+        self.undone(
+            "BEGIN; CREATE TABLE x (id serial); INSERT INTO x DEFAULT VALUES; ROLLBACK",
+            "BEGIN; DROP TABLE numbers; ROLLBACK",
+            "CREATE TABLE x (id int); DROP TABLE x",
+            "BEGIN; TRUNCATE numbers; ROLLBACK",
+        )
+
+    def test_temporary_tables(self) -> None:
+        self.undone("CREATE TEMP TABLE t (id serial PRIMARY KEY); DROP TABLE t")
+        with self.view.connection.cursor() as cursor:
+            cursor.execute("CREATE TEMP TABLE parent (id serial PRIMARY KEY, v text); INSERT INTO parent VALUES (1, 'x')")
+        self.view.connection.commit()
+        self.reset("undone")
+
+    def test_truncate_and_what_else_moves_a_table(self) -> None:
+        self.undone(
+            "TRUNCATE numbers",
+            "TRUNCATE parent RESTART IDENTITY CASCADE",
+            "TRUNCATE parts",
+            "REINDEX TABLE numbers",
+            "TRUNCATE unlogged_rows",
+        )
+        self.view.execute("INSERT INTO numbers VALUES (10000)")  # It is found in its new file, too.
+        self.reset("undone")
+
+    def test_maintenance(self) -> None:
+        for statement in ("ANALYZE", "VACUUM", "VACUUM FREEZE parent", "VACUUM FULL toasted", "VACUUM FULL pg_class",
+                          "VACUUM FULL", "CHECKPOINT"):  # fmt: skip
+            with self.subTest(statement):
+                self.view.execute(statement)
+                self.reset()
+                self.view.execute("UPDATE numbers SET square = 0; CREATE TABLE seen (id int)")
+                self.reset("cloned")
+
+    def test_much_was_written(self) -> None:
+        self.cloned(
+            "INSERT INTO app.audit (what) SELECT repeat('x', 1000) FROM generate_series(1, 40000)",
+        )
+        self.assertEqual(self.lease.reason, "more than 32 MB were written")
+
+
+class DefinitionsTest(BaselineTest):
+    def test_a_change_of_the_schema_needs_a_new_clone(self) -> None:
+        self.cloned(
+            "CREATE TABLE x (id int)",
+            "CREATE TABLE x AS SELECT * FROM numbers",
+            "ALTER TABLE numbers ADD COLUMN x int",
+            "DROP TABLE heir",
+            "CREATE INDEX ON numbers (square)",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE OR REPLACE FUNCTION app.forbid() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$",
+            "COMMENT ON TABLE parent IS 'other'",
+            "GRANT INSERT ON parent TO base_role",
+            "ALTER SEQUENCE lonely INCREMENT BY 2",
+            "CREATE EXTENSION pg_trgm",
+            "DROP EXTENSION plpgsql CASCADE",
+            "REFRESH MATERIALIZED VIEW totals",
+            "SELECT lo_create(0)",
+            "SELECT lo_put(4711, 0, 'other')",
+            "ALTER TABLE app.undeletable DISABLE TRIGGER ALL",
+            "DROP SCHEMA app CASCADE",
+        )
+
+    def test_the_reason_is_told(self) -> None:
+        self.cloned("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        self.assertIn("the schema changed (", self.lease.reason)
+        self.assertIn("pg_proc", self.lease.reason)
+
+    def test_roles(self) -> None:
+        self.cloned(
+            "CREATE ROLE x LOGIN; GRANT SELECT ON parent TO x",
+            "CREATE ROLE x; CREATE TABLE owned (id int); ALTER TABLE owned OWNER TO x",
+            "ALTER ROLE base_role SUPERUSER PASSWORD 'x' CONNECTION LIMIT 3 VALID UNTIL '2030-01-01'",
+            "ALTER ROLE base_role RENAME TO renamed",
+            "DROP OWNED BY base_role; DROP ROLE base_group",
+            "REVOKE base_group FROM base_role",
+            "GRANT base_group TO base_role WITH ADMIN OPTION",
+            "GRANT pg_read_all_data TO base_role",
+            "ALTER ROLE base_role SET work_mem = '7MB'",
+            "ALTER ROLE base_role RESET search_path",
+            "ALTER ROLE ALL SET search_path = app, \"Mixed Case\"",
+            "GRANT SET ON PARAMETER log_min_messages TO base_role",
+        )
+
+    def test_settings(self) -> None:
+        name = self.view.name
+        self.cloned(
+            f"ALTER DATABASE {name} SET search_path = app",
+            f"ALTER ROLE base_role IN DATABASE {name} SET work_mem = '7MB'",
+            f"ALTER DATABASE {name} CONNECTION LIMIT 7",
+            f"GRANT CREATE ON DATABASE {name} TO base_role",
+            f"ALTER DATABASE {name} OWNER TO base_role",
+            "ALTER SYSTEM SET work_mem = '7MB'",
+            "ALTER SYSTEM SET search_path = 'app', 'Mixed Case'",
+        )
+        self.view.execute("ALTER SYSTEM SET work_mem = '7MB'")
+        self.view.execute("SELECT pg_reload_conf()")
+        self.reset("cloned")
+
+    def test_other_databases_that_a_test_made(self) -> None:
+        self.cloned("CREATE DATABASE made_by_a_test")
+
+    def test_a_database_that_was_dropped_under_us(self) -> None:
+        self.server.drop(self.view.name)
+        self.reset("cloned")
+
+
+class SettingsOfTheBaselineTest(BaselineTest):
+    """What cloning does not copy."""
+
+    @classmethod
+    def prepare(cls, view: Any) -> None:
+        view.execute(f"ALTER DATABASE {view.name} SET search_path = app, \"Mixed Case\", public")
+        view.execute(f"ALTER DATABASE {view.name} SET datestyle = 'German'")
+        view.execute(f"ALTER ROLE base_role IN DATABASE {view.name} SET work_mem = '9MB'")
+        view.execute(f"REVOKE CONNECT ON DATABASE {view.name} FROM PUBLIC")
+        view.execute(f"GRANT CONNECT ON DATABASE {view.name} TO base_role")
+        view.execute("ALTER SYSTEM SET log_min_messages = 'error'")
+        view.execute("SELECT pg_reload_conf()")
+        view.execute("CREATE ROLE of_the_class")
+
+    def test_they_are_there_after_a_reset(self) -> None:
+        self.undone("INSERT INTO public.odd (d) VALUES ('01.02.2024')", "DELETE FROM public.odd")
+
+    def test_they_are_there_in_a_new_clone(self) -> None:
+        self.cloned("CREATE TABLE x (id int)", "DROP ROLE of_the_class", "ALTER SYSTEM RESET ALL")
+
+
+class LeasesTest(BaselineTest):
+    """More than one lease on one server."""
+
+    def test_a_role_made_by_a_class_is_gone_with_it_and_one_of_another_lease_stays(self) -> None:
+        first = self.server.lease(DECLARATION, "tests.First")
+        self.addCleanup(first.close)
+        second = self.server.lease(DECLARATION, "tests.Second")
+        self.addCleanup(second.close)
+        first.view.execute("CREATE ROLE of_first")
+        first.seal()
+        second.seal()
+        views = [first.reset("tests.Both.test"), second.reset("tests.Both.test")]
+        views[0].execute("CREATE ROLE guest; CREATE TABLE t (id int); ALTER TABLE t OWNER TO guest")
+        views[1].execute("CREATE TABLE t (id int); ALTER TABLE t OWNER TO guest")
+        for view in views:
+            view.close()
+        for lease in (first, second):
+            view = lease.reset("tests.test_next")
+            self.assertEqual(view.execute("SELECT rolname FROM pg_roles WHERE rolname = 'guest'"), [])
+            self.assertEqual(view.execute("SELECT rolname FROM pg_roles WHERE rolname = 'of_first'"), [("of_first",)])
+            view.close()
+        view = second.reset("tests.Second.test_last")
+        self.assertEqual(view.execute("SELECT to_regclass('t')"), [(None,)])
+        view.close()
+
+
+class LargeBaselineTest(BaselineTest):
+    @classmethod
+    def prepare(cls, view: Any) -> None:
+        view.execute("INSERT INTO numbers SELECT n, n FROM generate_series(1000, 101000) n")
+
+    def test_a_hundred_thousand_rows(self) -> None:
+        self.undone("INSERT INTO numbers VALUES (0)", "UPDATE numbers SET square = 0 WHERE n < 10")
+
+
+class InsideTest(PostgresMixin, ContainerTestCase):
+    """The same as users see it."""
+
+    postgres = Postgres(migrations=schema)
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls.postgres.execute("INSERT INTO parent (name) VALUES ('of the class')")
+
+    def test_1(self) -> None:
+        self.check()
+
+    def test_2(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        with self.db.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM parent WHERE name LIKE 'of the%'")
+            self.assertEqual(cursor.fetchone(), (1,))
+            cursor.execute("DELETE FROM child; UPDATE parent SET name = name || '!'; DROP TABLE heir")
+        self.db.commit()

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation="database": connections that a test changed, broke, or left behind in whatever state."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from unittest import mock
+
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+
+from itest.clock import Deadline
+from itest.services.postgres import leaks
+from tests.integration.baseline import BaselineTest
+from tests.integration.capture import said
+
+TEST = "tests.Baseline.test_before"
+
+
+class ForeignTest(BaselineTest):
+    """Sessions that an app, or another process, has in the test's database."""
+
+    def foreign(self) -> Any:
+        connection = psycopg2.connect(self.view.url, application_name="shop")
+        self.addCleanup(connection.close)
+        return connection
+
+    def left(self, *statements: str, autocommit: bool = False) -> tuple[Any, list[str]]:
+        """A foreign session that ran these and is still there at the reset; and what was said about it."""
+        connection = self.foreign()
+        connection.autocommit = autocommit
+        for statement in statements:
+            connection.cursor().execute(statement)
+        with said() as lines:
+            self.reset()
+        return connection, lines
+
+    def test_an_idle_one_is_left_alone_and_goes_on_working(self) -> None:
+        connection = self.foreign()
+        connection.autocommit = True
+        cursor = connection.cursor()
+        pid = connection.info.backend_pid
+        for _ in range(3):
+            cursor.execute("INSERT INTO parent (name) VALUES ('of the app')")
+            with said() as lines:
+                self.reset("undone")
+            self.assertEqual(lines, [])
+        cursor.execute("SELECT pg_backend_pid()")
+        self.assertEqual(cursor.fetchone(), (pid,))
+
+    def test_one_in_a_transaction_is_ended_and_reported(self) -> None:
+        for statement in ("SELECT 1", "INSERT INTO parent (name) VALUES ('x')", "LOCK TABLE parent", "LOCK TABLE pg_class",
+                          "SELECT * FROM parent FOR UPDATE", "SELECT pg_advisory_xact_lock(5)"):  # fmt: skip
+            with self.subTest(statement):
+                connection, [line] = self.left(statement)
+                self.assertIn(f"{TEST.removesuffix('before')}", line)
+                self.assertIn(f"of 'shop', idle in transaction, in a transaction for 0.1 s, last statement: {statement}", line)
+                with self.assertRaises(psycopg2.OperationalError):
+                    connection.cursor().execute("SELECT 1")
+
+    def test_an_advisory_lock_of_an_idle_one(self) -> None:
+        _, [line] = self.left("SELECT pg_advisory_lock(7)", autocommit=True)
+        self.assertIn("of 'shop', idle, holding an advisory lock, last statement: SELECT pg_advisory_lock(7)", line)
+        self.assertEqual(self.view.execute("SELECT pg_try_advisory_lock(7)"), [(True,)])
+
+    def test_a_statement_that_runs_for_long(self) -> None:
+        connection = self.foreign()
+        running = threading.Thread(target=self.quietly, args=(connection, "SELECT pg_sleep(60)"))
+        running.start()
+        self.wait_for("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
+        with said() as [*lines]:
+            self.reset()
+        running.join(10)
+        self.assertFalse(running.is_alive())
+        self.assertEqual(lines, [])
+
+    def test_a_transaction_that_ends_by_itself_is_waited_for(self) -> None:
+        connection = self.foreign()
+        connection.cursor().execute("INSERT INTO parent (name) VALUES ('late')")
+        commit = threading.Timer(0.02, connection.commit)
+        commit.start()
+        with said() as lines:
+            self.reset("undone")
+        commit.join()
+        self.assertEqual((lines, connection.closed), ([], 0))
+
+    def test_a_prepared_transaction(self) -> None:
+        connection = self.foreign()
+        connection.cursor().execute("INSERT INTO parent (name) VALUES ('prepared'); PREPARE TRANSACTION 'two phases'")
+        with said() as lines:
+            self.reset("undone")
+        self.assertIn("left a prepared transaction behind, and it was rolled back: 'two phases'", lines[-1])
+
+    def test_every_session_was_ended(self) -> None:
+        everybody = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        for where in (" AND datname = current_database()", ""):
+            for _ in range(2):
+                connection = self.foreign()
+                connection.autocommit = True
+                connection.cursor().execute("DELETE FROM child")
+                with connection.cursor() as cursor:
+                    cursor.execute(f"{everybody}{where} AND pid <> pg_backend_pid()")
+                connection.close()
+                self.reset()
+
+    def test_the_sentence(self) -> None:
+        self.assertEqual(
+            leaks.report("tests.T.test_x", 17, "shop", "idle in transaction", "SELECT 1", 0.25),
+            "tests.T.test_x left a database session behind, and it was ended: session 17 of 'shop', idle in "
+            "transaction, in a transaction for 0.2 s, last statement: SELECT 1",
+        )
+        self.assertEqual(
+            leaks.report("tests.T.test_x", 17, "itest:tests.T.test_x", None, "", None),
+            "tests.T.test_x left a database session behind, and it was ended: session 17, state unknown, holding an "
+            "advisory lock, last statement: none",
+        )
+
+    def quietly(self, connection: Any, sql: str) -> None:
+        try:
+            connection.cursor().execute(sql)
+        except psycopg2.Error:
+            pass
+
+    def wait_for(self, sql: str) -> None:
+        deadline = Deadline.after(10)
+        while not self.view.execute(sql):
+            self.assertFalse(deadline.passed, sql)
+            deadline.pause(0.01)
+
+
+class KeptTest(BaselineTest):
+    """`self.db`: the same connection from test to test, as new as at first."""
+
+    STATE = (
+        "SELECT current_user, session_user, current_setting('search_path'), current_setting('client_encoding'), "
+        "current_setting('default_transaction_read_only'), current_setting('transaction_isolation'), "
+        "(SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_cursors), "
+        "(SELECT count(*) FROM pg_listening_channels()), 'Größe', to_regclass('pg_temp.t')::text, "
+        "pg_try_advisory_lock(9)"
+    )
+    NEW = ("postgres", "postgres", '"$user", public', "UTF8", "off", "read committed", 0, 0, 0, "Größe", None, True)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pid = self.view.connection.info.backend_pid
+
+    def check(self, kept: bool = True) -> None:
+        """Reset; the connection must be as new, and the same if `kept`."""
+        self.reset()
+        connection = self.view.connection
+        with connection.cursor() as cursor:
+            cursor.execute(self.STATE)
+            self.assertEqual(cursor.fetchone(), self.NEW)
+        self.assertEqual(connection.info.transaction_status, psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
+        self.assertIs(type(cursor), psycopg2.extensions.cursor)
+        connection.rollback()
+        self.assertEqual(connection.info.backend_pid == self.pid, kept)
+        self.pid = connection.info.backend_pid
+
+    def test_what_sql_changed(self) -> None:
+        for statement in (
+            "SET search_path = app", "SET ROLE base_role", "SET SESSION AUTHORIZATION base_role",
+            "SET client_encoding = 'LATIN1'", "SET default_transaction_read_only = on", "PREPARE p AS SELECT 1",
+            "SET default_transaction_isolation = 'serializable'", "LISTEN x", "CREATE TEMP TABLE t (id int)",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "SELECT pg_advisory_lock(9)", "SET statement_timeout = '1s'",
+        ):  # fmt: skip
+            with self.subTest(statement):
+                self.view.connection.cursor().execute(statement)
+                self.view.connection.commit()
+                self.check()
+
+    def test_what_psycopg2_changed(self) -> None:
+        for change in (
+            lambda c: c.set_session(isolation_level="SERIALIZABLE", readonly=True, deferrable=True, autocommit=True),
+            lambda c: setattr(c, "autocommit", True),
+            lambda c: c.set_client_encoding("LATIN1"),
+            lambda c: setattr(c, "cursor_factory", psycopg2.extras.DictCursor),
+            lambda c: psycopg2.extensions.register_type(psycopg2.extensions.UNICODEARRAY, c),
+            lambda c: c.cursor("named").execute("SELECT * FROM parent"),
+        ):
+            change(self.view.connection)
+            self.check()
+            self.assertEqual(self.view.connection.string_types, {})
+
+    def test_a_transaction_left_open_or_aborted(self) -> None:
+        self.view.connection.cursor().execute("DELETE FROM child")
+        self.check()
+        with self.assertRaises(psycopg2.Error):
+            self.view.connection.cursor().execute("SELECT 1/0")
+        self.check()
+
+    def test_a_broken_one_is_replaced(self) -> None:
+        connection = self.view.connection
+        self.view.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        self.check(kept=False)
+        self.view.connection.close()
+        self.check(kept=False)
+        self.view.connection.tpc_begin("x")
+        self.view.connection.cursor().execute("DELETE FROM child")
+        self.view.connection.tpc_prepare()
+        with said():
+            self.check(kept=False)
+
+    def test_one_that_was_ended_while_nobody_used_it(self) -> None:
+        pid = self.view.connection.info.backend_pid
+        self.reset()
+        self.view.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        self.check(kept=False)
+
+    def test_one_that_a_thread_still_uses(self) -> None:
+        connection = self.view.connection
+        running = threading.Thread(target=ForeignTest.quietly, args=(self, connection, "SELECT pg_sleep(60)"))
+        running.start()
+        ForeignTest.wait_for(self, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")  # type: ignore[arg-type]
+        with said() as lines:
+            self.reset()
+        running.join(10)
+        self.assertFalse(running.is_alive())
+        self.assertEqual(
+            lines, ["tests.Baseline.test_before left a thread behind that is using a database connection of it; it was ended"]
+        )
+
+
+class EngineTest(BaselineTest):
+    """`self.postgres.engine` and `self.session`."""
+
+    def test_a_session_left_open_or_in_error(self) -> None:
+        from sqlalchemy import text
+
+        pids = set()
+        for statement in ("DELETE FROM child", "SELECT 1/0", "SELECT 1"):
+            try:
+                pids.add(self.view.own_session.scalar(text("SELECT pg_backend_pid()")))
+                self.view.own_session.execute(text(statement))
+            except Exception as error:
+                self.assertIn("division by zero", str(error))
+            with said() as lines:
+                self.reset()
+            self.assertEqual(lines, [])
+        self.assertEqual(len(pids), 1)
+
+    def test_a_connection_that_was_never_returned(self) -> None:
+        for options in ({}, {"isolation_level": "AUTOCOMMIT"}):
+            leaked = self.view.engine.connect().execution_options(**options)
+            leaked.exec_driver_sql("DELETE FROM child")
+            with said() as lines:
+                self.reset("undone" if options else "")
+            self.assertEqual(len(lines), 1)
+            self.assertIn("did not return a connection to `postgres.engine`; it was closed", lines[0])
+            with self.assertRaises(Exception):  # noqa: B017  # SQLAlchemy has several names for it
+                leaked.exec_driver_sql("SELECT 1")
+            leaked.close()
+
+    def test_an_engine_in_autocommit_is_not_so_for_the_next_test(self) -> None:
+        with self.view.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.exec_driver_sql("DELETE FROM child")
+        self.reset("undone")
+        with self.view.engine.connect() as connection:
+            connection.exec_driver_sql("DELETE FROM child")
+        self.reset("clean" if not self.lease._recycler._silent else "undone")  # type: ignore[union-attr]
+
+    def test_listeners_of_a_test_are_gone(self) -> None:
+        from sqlalchemy import event
+
+        listener = mock.Mock()
+        event.listen(self.view.engine, "before_cursor_execute", listener)
+        with self.view.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+        self.assertEqual(listener.call_count, 1)
+        self.reset()
+        with self.view.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+        self.assertEqual(listener.call_count, 1)

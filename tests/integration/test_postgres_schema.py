@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation="schema": a schema for each class in a database that is not ours, and nothing outside it is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg2
+
+from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.services.postgres.schema import with_search_path
+from tests.integration.capture import said
+from tests.integration.foreign import VARIABLE, ForeignTest
+
+SCHEMA = """
+CREATE TABLE users (id serial PRIMARY KEY, name text UNIQUE);
+CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users, item text);
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := upper(NEW.name); RETURN NEW; END $$;
+CREATE TRIGGER shout BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION shout();
+INSERT INTO users (name) VALUES ('root');
+"""
+
+STATE = """
+SELECT (SELECT array_agg(u::text ORDER BY u) FROM users u), (SELECT array_agg(o::text ORDER BY o) FROM orders o),
+       (SELECT array_agg(last_value::text) FROM users_id_seq),
+       (SELECT array_agg(relname::text ORDER BY relname) FROM pg_class WHERE relnamespace = current_schema()::regnamespace),
+       (SELECT array_agg(proname::text) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace)
+"""
+
+CHANGES = {
+    "insert": "INSERT INTO users (name) VALUES ('cid')",
+    "baseline": "UPDATE users SET name = name || '!'; DELETE FROM orders",
+    "truncate": "TRUNCATE users, orders RESTART IDENTITY",
+    "table": "CREATE TABLE made (n int); ALTER TABLE users ADD COLUMN made int; UPDATE users SET made = 1",
+    "function": "DROP TRIGGER shout ON users; DROP FUNCTION shout",
+    "dropped": "DROP TABLE orders",
+    "trigger": "ALTER TABLE users DISABLE TRIGGER shout",
+}
+
+
+def migrate(view: Any) -> None:
+    view.execute(SCHEMA)
+
+
+class Inner(PostgresMixin):
+    """Each test changes something, and each finds the baseline."""
+
+    postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
+    first: ClassVar[Any] = None
+    assertEqual: Any
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls.postgres.execute("INSERT INTO users (name) VALUES ('ann')")
+        cls.postgres.execute("INSERT INTO orders VALUES (1, 1, 'book'), (2, 2, NULL)")
+        cls.first = None
+
+    def setUp(self) -> None:
+        found = self.postgres.execute(STATE)
+        type(self).first = self.first or found
+        self.assertEqual(found, self.first)
+        self.assertEqual(found[0][0][0], "(1,root)")
+
+    def change(self, sql: str) -> None:
+        self.postgres.execute(sql)
+
+
+for _name, _sql in CHANGES.items():
+    for _again in ("", "_again"):
+        setattr(Inner, f"test_{_name}{_again}", lambda self, sql=_sql: self.change(sql))
+
+
+def inner(**fields: Any) -> type[unittest.TestCase]:
+    return type("InnerTest", (Inner, ContainerTestCase), {"postgres": Inner.__dict__["postgres"].replace(**fields)})
+
+
+class OwnServerTest(Inner, ContainerTestCase):
+    """On a server of itest's own."""
+
+    postgres = Postgres(migrations=migrate, isolation="schema")
+
+
+class AddressTest(PostgresMixin, ContainerTestCase):
+    """Every address leads into the schema."""
+
+    postgres = Postgres(migrations=migrate, isolation="schema")
+
+    ASK = "SELECT current_schema()"
+
+    def test_all_of_them(self) -> None:
+        from sqlalchemy import text
+
+        view: Any = self.postgres
+        self.assertRegex(view.schema, r"^itest_[0-9a-f]{8}_[0-9]+$")
+        self.assertEqual(parse_qs(urlsplit(view.url).query), {"options": [f"-csearch_path={view.schema}"]})
+        answers = [view.execute(self.ASK), self.session.execute(text(self.ASK)).all()]
+        for address in (view.url, view.dsn):
+            connection = psycopg2.connect(address)
+            with connection.cursor() as cursor:
+                cursor.execute(self.ASK)
+                answers.append(cursor.fetchall())
+            connection.close()
+        with view.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("RESET ALL; " + self.ASK)
+            answers.append(cursor.fetchall())
+        code = "import psycopg2; c = psycopg2.connect(''); k = c.cursor(); k.execute('SELECT current_schema()'); "
+        code += "print(k.fetchone()[0]); c.close()"
+        process = subprocess.run([sys.executable, "-c", code], env=view.env, capture_output=True, text=True, timeout=30)
+        answers.append([(process.stdout.strip(),)])
+        self.assertEqual(answers, [[(view.schema,)]] * len(answers), process.stderr)
+
+    def test_asyncpg(self) -> None:
+        async def ask() -> object:
+            connection = await self.postgres.aconnect()
+            try:
+                return await connection.fetchval(self.ASK)
+            finally:
+                await connection.close()
+
+        try:
+            import asyncpg  # noqa: F401  # whether it is there is the question
+        except ImportError:
+            self.skipTest("asyncpg is not installed")
+        self.assertEqual(asyncio.run(ask()), self.postgres.schema)  # type: ignore[attr-defined]
+
+
+class UrlTest(unittest.TestCase):
+    def test_what_the_url_has_stays(self) -> None:
+        self.assertEqual(
+            with_search_path("postgresql://ann:p%40ss@db/x?sslmode=require&options=-c%20work_mem%3D8MB", "itest_1"),
+            "postgresql://ann:p%40ss@db/x?sslmode=require&options=-c%20work_mem%3D8MB%20-csearch_path%3Ditest_1",
+        )
+
+
+class SchemaTest(ForeignTest):
+    """In a foreign database with tables of the same names."""
+
+    THEIRS = "CREATE TABLE users (name text); INSERT INTO users VALUES ('real'); CREATE SCHEMA itest_0badcafe_1"
+
+    def setUp(self) -> None:
+        self.name = self.id().rpartition(".")[2][:40]
+        self.foreign.database(self.name, sql=self.THEIRS)
+        self.url = self.foreign.url_for(self.name)
+
+    def schemas(self) -> list[str]:
+        return [name for (name,) in self.foreign.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ '^itest'", self.name)]
+
+    def test_as_a_superuser(self) -> None:
+        before = self.foreign.dump()
+        self.passes(self.url, inner(), inner())
+        self.untouched(before)
+
+    def test_as_a_user_who_may_only_make_schemas(self) -> None:
+        self.foreign.user("modest")
+        self.foreign.ask(f"GRANT CREATE ON DATABASE {self.name} TO modest")
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for(self.name, "modest"), inner(), inner())
+        self.untouched(before)
+
+    def test_a_user_who_may_not(self) -> None:
+        self.foreign.user("stranger")
+        [error] = self.errors(self.foreign.url_for(self.name, "stranger"), inner())
+        self.assertEqual(
+            error,
+            f"ExternalError: the user 'stranger' may not create a schema in the database '{self.name}', and with "
+            f"isolation='schema' each class gets one: GRANT CREATE ON DATABASE {self.name} TO stranger",
+        )
+
+    def test_two_runs_at_once(self) -> None:
+        class Outer(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
+
+            def test(self) -> None:
+                outer.passes(outer.url, inner())
+                self.assertEqual(self.postgres.execute("SELECT name FROM users"), [("root",)])
+
+        outer = self
+        before = self.foreign.dump()
+        self.passes(self.url, Outer)
+        self.untouched(before)
+
+    def test_after_a_run_that_was_killed(self) -> None:
+        before = self.foreign.dump()
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (directory / "schema.sql").write_text(SCHEMA)
+        self.kill_during(self.url, directory, 'isolation="schema", migrations=SqlFiles("schema.sql")', "ready()")
+        left = self.schemas()
+        self.assertEqual(len(left), 2, left)
+        with said() as lines:
+            self.passes(self.url, inner())
+        [dead] = set(left) - {"itest_0badcafe_1"}  # This one only looks like ours: it has no comment.
+        self.assertEqual(lines, [f"dropped the schema {dead}, which a killed run had left in {self.name}"])
+        self.untouched(before)
+
+    def test_a_table_of_the_class_itself_cannot_come_again(self) -> None:
+        class Made(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(isolation="schema", external=VARIABLE)
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute("CREATE TABLE mine (n int)")
+
+            def test_1(self) -> None:
+                self.postgres.execute("INSERT INTO mine VALUES (1)")
+
+            def test_2(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT * FROM mine"), [])
+                self.postgres.execute("CREATE TABLE other ()")
+
+            def test_3(self) -> None:
+                """Not reached."""
+
+        [error] = self.errors(self.url, Made)
+        self.assertRegex(
+            error,
+            r"^ResetError: the schema itest_\w+ could not be reset for \S+test_3: the test before changed the schema, and "
+            r"itest_\w+\.mine was made by the test class and not by its migrations, so it cannot be made again$",
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()
