@@ -142,7 +142,7 @@ class ForeignTest(unittest.TestCase):
                 print("ready", flush=True)
                 time.sleep({TIMEOUT})
             class KilledTest(PostgresMixin, ContainerTestCase):
-                postgres = Postgres({declaration}, external="{VARIABLE}")
+                postgres = Postgres(external="{VARIABLE}", {declaration})
                 def test(self):
                     {textwrap.indent(textwrap.dedent(body), " " * 20).strip()}
         """

@@ -7,6 +7,7 @@ What a test did to them is undone between tests; one that is broken, or whose ch
 from __future__ import annotations
 
 import contextlib
+import select
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,16 +105,17 @@ class Kept:
     def _on_invalidate(self, connection: Any, record: Any, exception: Any) -> None:
         self._pooled.pop(id(connection), None)
 
+    def count(self) -> int:
+        """How many there are. One whose session has ended, by whomever, is given up."""
+        for link in [*self._pooled.values(), *([self._own] if self._own is not None else [])]:
+            if link.connection.closed or _has_ended(link.connection):
+                self._give_up(link)
+        return len(self._pooled) + (self._own is not None)
+
     def foreign(self, pids: Collection[int]) -> set[int]:
-        """Those of a database's sessions that are not kept here. A kept connection whose session has ended, by
-        whomever, is given up."""
-        sessions = set(pids)
-        if self._own is not None and self._own.pid not in sessions:
-            self._give_up(self._own)
+        """Those of a database's sessions that are not kept here."""
         known = {link.pid for link in self._pooled.values()}
-        if not known <= sessions:
-            self._dispose()
-        return sessions - known - ({self._own.pid} if self._own is not None else set())
+        return set(pids) - known - ({self._own.pid} if self._own is not None else set())
 
     def scrub(self, then: str, test: str = "a test") -> list[tuple[Any, ...]] | None:
         """Undo what was done to the used connections. Returns the rows of the statement `then`, which rides along with
@@ -125,9 +127,7 @@ class Kept:
             if link.connection.closed:
                 continue
             if link.connection.get_transaction_status() == ACTIVE:
-                # Its thread holds the connection's lock, so that even close() would wait for it.
-                trace.say(f"{test} left a thread behind that is using a database connection of it; it was ended")
-                self._server.end_session(link.pid)
+                trace.say(f"{test} left a thread behind that is using its database connection; the session was ended")
                 self._give_up(link)
             elif link.out is not None:
                 trace.say(f"{test} did not return a connection to `postgres.engine`; it was closed")
@@ -149,14 +149,17 @@ class Kept:
             self._give_up(self._own)
 
     def _give_up(self, link: _Link) -> None:
-        self._pooled.pop(id(link.connection), None)
+        pooled = self._pooled.pop(id(link.connection), None)
         with contextlib.suppress(Exception):
+            end_statement(self._server, link.connection)
             if link.out is not None:
                 link.out.invalidate()
             else:
                 link.connection.close()
         if link is self._own:
             self._own = None
+        elif pooled is not None and link.out is None and self._engine is not None:
+            self._engine.dispose()  # Else its pool would hand out the closed one. The engine goes on with a new pool.
 
     def _dispose(self) -> None:
         for link in [link for link in self._pooled.values() if link.out is not None]:
@@ -166,6 +169,21 @@ class Kept:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+
+def end_statement(server: PostgresServer, connection: Any) -> None:
+    """End the session of a connection that another thread is using: the thread holds the connection's lock until its
+    statement is done, so that even close() would wait for it."""
+    if not connection.closed and connection.get_transaction_status() == ACTIVE:
+        server.end_session(connection.info.backend_pid)
+
+
+def _has_ended(connection: Any) -> bool:
+    """Whether the server said something without having been asked: seen without a round trip, and almost always its
+    farewell. Else a connection is given up needlessly."""
+    socket = select.poll()
+    socket.register(connection, select.POLLIN)
+    return bool(socket.poll(0))
 
 
 def _scrub(link: _Link, then: str) -> list[tuple[Any, ...]]:

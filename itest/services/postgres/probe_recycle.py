@@ -25,16 +25,22 @@ class ProbeRecycler:
         self._probe = Probe(server, lambda: server.connection(name, "itest reset"), USERS, DATABASE_STATE)
         self._probe.learn()
         [(oid,)] = self._probe.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
-        self._busy = f"SELECT {BUSY.format(database=oid)}"
+        self._look = (
+            f"SELECT {BUSY.format(database=oid)}, EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {oid})"
+        )
 
     def close(self) -> None:
         self._probe.close()
 
     def recycle(self, kept: Kept, test: str) -> bool:
         """Undo what was done since the last call; whether anything was. Raises NeedsClone where that will not do."""
-        [(busy,)] = kept.scrub(self._busy, test) or self._probe.ask(self._busy)
+        [(busy, prepared)] = kept.scrub(self._look, test) or self._probe.ask(self._look)
         if busy:
             leaks.end_sessions(self._server, busy, test)
+        if prepared:
+            leaks.roll_back_prepared(self._server, self._name, test)
+        if self._probe.ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+            leaks.roll_back_prepared(self._server, self._name, test)
         try:
             if not self._probe.undo():
                 raise NeedsClone("the schema changed")

@@ -26,10 +26,10 @@ LONGEST_LOG = 32 * 1024 * 1024
 LARGEST_COPY = 8 * 1024 * 1024
 """Bytes of a table up to which its baseline rows are kept in memory; beyond that a new clone is cheaper."""
 
-HARMLESS = frozenset(
-    "LOCK LOCK_UPDATED INPLACE PRUNE PRUNE_ON_ACCESS PRUNE_VACUUM_SCAN PRUNE_VACUUM_CLEANUP VACUUM FREEZE_PAGE VISIBLE "
-    "FPI_FOR_HINT NEW_CID".split()
-)
+HARMLESS = frozenset({
+    "LOCK", "LOCK_UPDATED", "INPLACE", "PRUNE", "PRUNE_ON_ACCESS", "PRUNE_VACUUM_SCAN", "PRUNE_VACUUM_CLEANUP",
+    "VACUUM", "FREEZE_PAGE", "VISIBLE", "FPI_FOR_HINT", "NEW_CID",
+})  # fmt: skip
 """Types of log records that change no row: row locks, statistics and flags in pg_class, vacuuming, hint bits."""
 
 
@@ -45,19 +45,24 @@ class Recycler:
         self._name = name
         self._state = state
         self._own = server.connection(name, "itest reset", options=OURS)
-        [(self._oid, pid)] = self._ask("SELECT oid, pg_backend_pid() FROM pg_database WHERE datname = current_database()")
+        [(self._oid,)] = self._ask("SELECT oid FROM pg_database WHERE datname = current_database()")
         with self._own.cursor() as cursor:
             self._snapshot = server.snapshot(pristine, cursor)
         self._files = self._snapshot.files
-        # No position means the same state where a sequence writes no log.
+        # Their nextval writes no log, so that an unmoved position says nothing of them.
         self._silent = [relation for relation in self._snapshot.unlogged if relation.kind == "S"]
-        self._scripts: dict[frozenset[Relation], tuple[str, list[tuple[str, bytes]]]] = {}
-        # What can be said without reading the log, in one cheap statement: where it ends, ALTER SYSTEM's file, and
-        # which other sessions there are.
+        self._scripts: dict[frozenset[Relation], Any] = {}
+        self._deletes: dict[Relation, int] = {}
+        # What can be said without reading the log, in one cheap statement: where it ends, ALTER SYSTEM's file, and how
+        # many sessions there are. Who they are is asked only if there are others than ours.
         self._look = (
             f"SELECT pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
-            "ARRAY(SELECT pg_stat_get_backend_pid(id) FROM pg_stat_get_backend_idset() id "
-            f"WHERE pg_stat_get_backend_dbid(id) = {self._oid} AND pg_stat_get_backend_pid(id) <> {pid})"
+            f"pg_stat_get_db_numbackends({self._oid})"
+        )
+        self._ask(
+            "PREPARE sessions AS SELECT pid, xact_start IS NOT NULL "
+            "OR pid IN (SELECT pid FROM pg_lock_status() WHERE locktype = 'advisory') FROM pg_stat_get_activity(NULL) "
+            f"WHERE datid = {self._oid} AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
         [(self._position, self._system, _)] = self._ask(self._look)
         self._scanned, self._undoing = self._position, "0"
@@ -70,35 +75,41 @@ class Recycler:
 
         `test` is the name of the test that used the database, for reports of what it left behind.
         """
-        [(position, system, sessions)] = kept.scrub(self._look, test) or self._ask(self._look)
-        foreign = kept.foreign(sessions)
-        if foreign and leaks.end_sessions(self._server, foreign, test):
+        [(position, system, count)] = kept.scrub(self._look, test) or self._ask(self._look)
+        if count != 1 + kept.count() and self._end_leaked(kept, test):
             [(position, system, _)] = self._ask(self._look)
         if position == self._position and system == self._system and not self._silent:
             return False
-        changed, catalogs, shared_too = self._changes(position, test)
+        changed, catalogs, shared_too, position = self._changes(position, test)
         if shared_too or system != self._system:
             if shared.read(self._server, self._name) != self._state:
                 raise NeedsClone("roles, settings or databases of the server changed")
             self._system = system
         if catalogs:
             changed |= self._look_into(catalogs)
+        # Not from the end of our own transaction: what an app writes meanwhile must be seen the next time.
+        self._scanned = self._position = position
         if changed:
-            self._undo(position, changed)
-        else:
-            self._position = position
+            self._undo(changed)
         return bool(changed)
 
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
         with self._own.cursor() as cursor:
             cursor.execute(sql)
-            return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2's rows are Any
+            return cursor.fetchall() if cursor.description else []
 
-    def _changes(self, position: str, test: str) -> tuple[set[Relation], set[str], bool]:
-        """The tables and sequences written to since the last reset, the catalogs, and whether shared ones were."""
+    def _end_leaked(self, kept: Kept, test: str) -> bool:
+        """End what sessions of others are doing; whether they were doing anything."""
+        sessions = dict(self._ask("EXECUTE sessions"))
+        busy = [pid for pid in kept.foreign(sessions.keys()) if sessions[pid]]
+        return bool(busy) and leaks.end_sessions(self._server, busy, test)
+
+    def _changes(self, position: str, test: str) -> tuple[set[Relation], set[str], bool, str]:
+        """The tables and sequences written to since the last reset, the catalogs, whether shared ones were, and up to
+        where the log was read."""
         if _bytes(position) - _bytes(self._scanned) > LONGEST_LOG:
             raise NeedsClone(f"more than {LONGEST_LOG >> 20} MB were written")
-        log, prepared = self._server.log_changes(self._scanned, self._oid, self._undoing)
+        log, prepared, position = self._server.log_changes(self._scanned, self._oid, self._undoing)
         if prepared:
             leaks.roll_back_prepared(self._server, self._name, test)
         changed: set[Relation] = set(self._snapshot.unlogged)  # They are not in the log.
@@ -113,7 +124,7 @@ class Recycler:
                 changed.add(relation)
             elif (catalog := self._files.catalogs.get(file)) and catalog not in STATISTICS:
                 catalogs.add(catalog)
-        return changed, catalogs, shared_too
+        return changed, catalogs, shared_too, position
 
     def _look_into(self, catalogs: Collection[str]) -> set[Relation]:
         """The relations that lie in other files than before, after TRUNCATE and the like. Raises NeedsClone if there is
@@ -129,27 +140,28 @@ class Recycler:
             raise NeedsClone("system catalogs were rewritten")
         return {relation for file, relation in self._files.relations.items() if file not in before.relations}
 
-    def _undo(self, position: str, changed: Collection[Relation]) -> None:
+    def _undo(self, changed: Collection[Relation]) -> None:
         """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
         key = frozenset(changed)
-        if key not in self._scripts:
-            self._scripts[key] = self._script(changed)
+        if key in self._scripts:
+            prepare = ""
+        else:
+            prepare, *self._scripts[key] = self._script(changed)
         start, refill = self._scripts[key]
         end = "COMMIT; SELECT pg_current_wal_insert_lsn()::text, current_setting('itest.xid')"
         with self._own.cursor() as cursor:
             if refill:
-                cursor.execute(start)
+                cursor.execute(f"{prepare}{start}")
                 for copy, rows in refill:
                     cursor.copy_expert(copy, io.BytesIO(rows))
                 cursor.execute(end)
             else:
-                cursor.execute(f"{start}; {end}")
+                cursor.execute(f"{prepare}{start}; {end}")
             self._position, self._undoing = cursor.fetchone()
-        # Not from the end of our own transaction: what an app wrote meanwhile must be seen the next time.
-        self._scanned = position
 
-    def _script(self, changed: Iterable[Relation]) -> tuple[str, list[tuple[str, bytes]]]:
-        """The statements that undo changes of these relations, and the COPY statements with their rows after them."""
+    def _script(self, changed: Iterable[Relation]) -> tuple[str, str, list[tuple[str, bytes]]]:
+        """The statements that undo changes of these relations: what to prepare for them, themselves, and the COPY
+        statements with their rows after them."""
         relations = sorted(changed, key=lambda relation: relation.name)
         for relation in relations:
             if relation.kind == "m":
@@ -165,9 +177,18 @@ class Recycler:
                 last, called = content.position
                 name = relation.name.replace("'", "''")
                 steps.append(f"setval('{name}', {last}, {called})")
-        start = ["BEGIN", *(f"DELETE FROM ONLY {relation.name}" for relation in relations if relation.kind == "r")]
+        number = len(self._scripts)
+        prepare = f"PREPARE steps_{number} AS SELECT {', '.join(steps)}; "
+        start = ["BEGIN"]
+        for relation in relations:
+            if relation.kind == "r":
+                if relation not in self._deletes:
+                    self._deletes[relation] = len(self._deletes)
+                    prepare += f"PREPARE delete_{self._deletes[relation]} AS DELETE FROM ONLY {relation.name}; "
+                start.append(f"EXECUTE delete_{self._deletes[relation]}")
+        start.append(f"EXECUTE steps_{number}")
         refill = [(f"COPY {relation.name}{content.columns} FROM STDIN", content.rows) for relation, content in contents]
-        return "; ".join([*start, f"SELECT {', '.join(steps)}"]), [(copy, rows) for copy, rows in refill if rows]
+        return prepare, "; ".join(start), [(copy, rows) for copy, rows in refill if rows]
 
 
 def _bytes(position: str) -> int:

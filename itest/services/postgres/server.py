@@ -41,6 +41,16 @@ SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
 
 
+LOG_CHANGES = (
+    "WITH e AS MATERIALIZED (SELECT {end} AS position) "
+    "SELECT DISTINCT reldatabase::bigint, relfilenode::bigint, record_type "
+    "FROM e, pg_get_wal_block_info($1, position, false) "
+    "WHERE relforknumber = 0 AND reldatabase IN (0, $2) AND xid <> $3 "
+    "UNION ALL SELECT dbid, NULL, NULL FROM pg_prepared_xact() WHERE dbid = $2 "
+    "UNION ALL SELECT NULL, NULL, position::text FROM e"
+)
+
+
 class PostgresServer(Server["PostgresView"]):
     """A running PostgreSQL: one administrative connection, used by one thread at a time."""
 
@@ -59,7 +69,7 @@ class PostgresServer(Server["PostgresView"]):
         self._databases: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
         self._walinspect: bool | None = None
-        self._log_query = ""
+        self._prepared: object = None
         self._shared: shared.Shared | None = None
         self._leases: set[int] = set()
         self._lock = threading.RLock()
@@ -114,27 +124,27 @@ class PostgresServer(Server["PostgresView"]):
             self.admin("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
         except self.driver.Error:  # An image without the contrib modules.
             return False
-        # The functions read only what is flushed. From 17 on a message can do that, before that a commit.
-        flush = "SELECT pg_logical_emit_message(false, 'itest', '', true); "
-        if self.number < 170000:
-            flush = "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'itest', ''); COMMIT; "
-        self._log_query = (
-            f"{flush}SELECT DISTINCT reldatabase, relfilenode, record_type "
-            "FROM pg_get_wal_block_info('{since}', pg_current_wal_flush_lsn(), false) WHERE relforknumber = 0 "
-            "AND reldatabase IN (0, {database}) AND xid <> '{without}' "
-            "UNION ALL SELECT dbid, NULL, NULL FROM pg_prepared_xact() WHERE dbid = {database}"
-        )
         return True
 
-    def log_changes(self, since: str, database: int, without: str) -> tuple[list[tuple[int, int, str]], bool]:
+    def log_changes(self, since: str, database: int, without: str) -> tuple[list[tuple[int, int, str]], bool, str]:
         """What was changed since that position, but for one transaction: (database, file, record type), of a database
-        and of the shared catalogs (whose database is 0); and whether the database has prepared transactions.
+        and of the shared catalogs (whose database is 0); whether the database has prepared transactions; and up to
+        where the log was read.
 
         Raises the driver's error when the log does not reach back that far.
         """
-        rows = self.admin(self._log_query.format(since=since, database=database, without=without))
+        # The functions read only what is flushed. From 17 on a message can do that, before that a commit.
+        flush, end = "", "pg_logical_emit_message(false, 'itest', '', true)"
+        if self.number < 170000:
+            flush = "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, '', ''); COMMIT; "
+            end = "pg_current_wal_flush_lsn()"
+        with self._lock:
+            if self._prepared is not self._admin:
+                self.admin(f"PREPARE itest_log (pg_lsn, oid, xid) AS {LOG_CHANGES.format(end=end)}")
+                self._prepared = self._admin
+            *rows, (_, _, position) = self.admin(f"{flush}EXECUTE itest_log ('{since}', {database}, '{without}')")
         log = [row for row in rows if row[1] is not None]
-        return log, len(log) < len(rows)
+        return log, len(log) < len(rows), position
 
     def remember_shared(self, lease: object) -> None:
         """Called for each lease: the shared state before the first of them is restored after the last."""
@@ -223,7 +233,8 @@ class PostgresServer(Server["PostgresView"]):
                 self.admin(f'DROP DATABASE IF EXISTS "{name}"')
             except self.driver.errors.ObjectInUse:
                 leaks.roll_back_prepared(self, name, "somebody")
-                self.admin("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", name)
+                slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s"
+                self.admin(slots, name)
                 self.end_sessions(name)
                 self.admin(f'DROP DATABASE IF EXISTS "{name}"')
             self._databases.discard(name)

@@ -161,11 +161,8 @@ def _restore_roles(server: PostgresServer, now: Shared, before: Shared) -> None:
         if name not in there or there[name][1:] != before.roles[name][1:]:
             verb = "ALTER" if name in there else "CREATE"
             words = [word if on else f"NO{word}" for word, on in zip(_FLAGS.values(), flags, strict=True)]
-            server.admin(
-                f"{verb} ROLE {name.replace('%', '%%')} WITH {' '.join(words)} CONNECTION LIMIT {limit} PASSWORD %s VALID UNTIL %s",
-                password,
-                until,
-            )
+            role = f"{verb} ROLE {name} WITH {' '.join(words)} CONNECTION LIMIT {limit}".replace("%", "%%")
+            server.admin(f"{role} PASSWORD %s VALID UNTIL %s", password, until)
 
 
 def _drop_role(server: PostgresServer, name: str) -> None:

@@ -7,7 +7,7 @@ A clone has the same files (relfilenode) and the same rows (xmin) as its templat
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from itest import fixture_files, naming
 from itest.service import View, client_package
+from itest.services.postgres.kept import end_statement
 from itest.services.postgres.factories import bind
 from itest.services.postgres.loading import load
 
@@ -77,7 +78,12 @@ class PostgresView(View):
     def connect(self, **kwargs: Any) -> Connection:
         """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test."""
         connection = self.server.driver.connect(self.url, **{"application_name": self._label, **kwargs})
-        return self._closing(connection)  # type: ignore[no-any-return]  # _closing returns what it was given
+
+        def close() -> None:
+            end_statement(self.server, connection)
+            connection.close()
+
+        return self._closing(connection, close)  # type: ignore[no-any-return]  # _closing returns what it was given
 
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`."""
