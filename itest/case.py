@@ -36,7 +36,8 @@ else:
 
 
 class ContainerMixin(Assertions, _Base):
-    """The life cycle itself, for use with another TestCase: `class T(PostgresMixin, ContainerMixin, django.test.TestCase)`.
+    """The life cycle itself, for use with another TestCase: `class T(PostgresMixin, ContainerMixin,
+    django.test.TestCase)`.
 
     Most people subclass `ContainerTestCase` instead.
     """
@@ -166,7 +167,9 @@ class _Loan:
 
     @property
     def scope_key(self) -> str:
-        return "" if self.service.scope == "session" else f"{self.owner.__module__}.{self.owner.__qualname__}.{self.name}"
+        return (
+            "" if self.service.scope == "session" else f"{self.owner.__module__}.{self.owner.__qualname__}.{self.name}"
+        )
 
     def take(self, server: Server[Any]) -> None:
         self._server = server

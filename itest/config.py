@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings: one frozen `Config`, from `[tool.itest]`, `[itest]` in setup.cfg and `ITEST_*`. The only environment reader.
+"""Settings: one frozen `Config`, from `[tool.itest]`, `[itest]` in setup.cfg and `ITEST_*`. The only environment
+reader.
 
 The environment wins over setup.cfg, setup.cfg over pyproject.toml. Files are looked for in the working directory and
 the directories above it, up to the first that has one.

@@ -63,8 +63,7 @@ class MissingPackage(ItestError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed: "
-            f"pip install 'itest-containers[{extra}]'"
+            f"{purpose} needs the package {package!r}, which is not installed: pip install 'itest-containers[{extra}]'"
         )
         self.package = package
         self.extra = extra

@@ -180,7 +180,7 @@ class Lease(ABC, Generic[V]):
     def reset(self, test: str) -> V:
         """Bring the data back to the baseline, whatever was done to it, and give the view of the test so named."""
 
-    def finish(self, test: str) -> None:  # noqa: B027  # most leases have nothing to say here
+    def finish(self, test: str) -> None:  # most leases have nothing to say here
         """The last of the test's own cleanups: what is raised here fails the test that caused it."""
 
     @abstractmethod

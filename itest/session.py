@@ -161,7 +161,7 @@ class Session:
                 with ThreadPoolExecutor(len(servers), thread_name_prefix="itest-stop") as pool:
                     clean = all(list(pool.map(self._stop, servers)))
             except RuntimeError:
-                clean = all([self._stop(slot) for slot in servers])
+                clean = all(list(map(self._stop, servers)))
         else:
             clean = True
         if any(slot.lock.locked() for slot in list(self._slots.values())):
@@ -246,9 +246,7 @@ class Session:
             trace.say(f"{_announcement(server, spec)}, ready in {span.seconds:.2f} s")
         return server
 
-    def _attempt(
-        self, service: Service[Any], spec: Spec, engine: Engine, timeout: float, subject: str
-    ) -> Server[Any]:
+    def _attempt(self, service: Service[Any], spec: Spec, engine: Engine, timeout: float, subject: str) -> Server[Any]:
         self._watch(spec)
         labels = {
             naming.SESSION: self.id,

@@ -87,9 +87,7 @@ class Engine(Protocol):
     def unavailable(self) -> str | None:
         """Why this engine cannot be used here, in one sentence; None when it can."""
 
-    def start(
-        self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder
-    ) -> Instance:
+    def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
         """Start it; readiness is not waited for. Raises StartError, with nothing left behind."""
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:

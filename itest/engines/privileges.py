@@ -147,7 +147,8 @@ def _copy_file(source: Path, target: Path) -> None:
         # A hard link shares its mode with the original, which is not ours to change.
         if mode & wanted & 0o005 == wanted & 0o005:
             try:
-                return os.link(source, target)
+                os.link(source, target)
+                return
             except OSError:
                 pass  # another file system
         shutil.copyfile(source, target)

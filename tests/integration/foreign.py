@@ -56,11 +56,6 @@ class Foreign:
     def user(self, name: str, rights: str = "") -> None:
         self.ask(f"CREATE ROLE {name} LOGIN PASSWORD 'geheim' {rights}")
 
-    def database(self, name: str, owner: str = "postgres", sql: str = "") -> None:
-        self.ask(f"CREATE DATABASE {name} OWNER {owner}")
-        if sql:
-            self.ask(sql, name)
-
     def dump(self) -> dict[str, Any]:
         """Everything in all of its databases."""
         names = [name for (name,) in self.ask("SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1")]
@@ -103,6 +98,13 @@ class ForeignTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls.foreign = cls.enterClassContext(running())
+
+    def database(self, name: str, owner: str = "postgres", sql: str = "") -> None:
+        """Make a database for this test."""
+        self.foreign.ask(f"CREATE DATABASE {name} OWNER {owner}")
+        self.addCleanup(self.foreign.ask, f"DROP DATABASE {name} WITH (FORCE)")
+        if sql:
+            self.foreign.ask(sql, name)
 
     @contextlib.contextmanager
     def session(self, url: str) -> Iterator[None]:
@@ -169,5 +171,8 @@ class ForeignTest(unittest.TestCase):
                 process.kill()
         # Its sessions end when the server notices.
         deadline = Deadline.after(10)
-        while self.foreign.ask("SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'itest%'") and not deadline.passed:
+        while (
+            self.foreign.ask("SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'itest%'")
+            and not deadline.passed
+        ):
             deadline.pause(0.02)

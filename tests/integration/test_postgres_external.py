@@ -42,7 +42,9 @@ class Inner(PostgresMixin):
 
     def setUp(self) -> None:
         found = self.postgres.execute(STATE)
-        found += self.postgres.execute("SELECT relname::text, 'there' FROM pg_class WHERE relname IN ('made', 'counters')")
+        found += self.postgres.execute(
+            "SELECT relname::text, 'there' FROM pg_class WHERE relname IN ('made', 'counters')"
+        )
         found += self.postgres.execute("SELECT 'objects', count(*)::text FROM pg_largeobject_metadata")
         found += self.postgres.execute("SELECT 'work_mem', current_setting('work_mem')")
         type(self).first = self.first or found
@@ -66,8 +68,7 @@ class DatabaseTest(ForeignTest):
 
     def setUp(self) -> None:
         self.name = self.id().rpartition(".")[2][:40]
-        self.foreign.database(self.name, sql="CREATE TABLE theirs (n int); INSERT INTO theirs VALUES (1)")
-        self.addCleanup(self.foreign.ask, f"DROP DATABASE {self.name}")
+        self.database(self.name, sql="CREATE TABLE theirs (n int); INSERT INTO theirs VALUES (1)")
 
     def databases(self) -> list[str]:
         return [name for (name,) in self.foreign.ask("SELECT datname FROM pg_database WHERE datname ~ '^itest_'")]
@@ -110,7 +111,10 @@ class DatabaseTest(ForeignTest):
         with said() as lines:
             self.passes(url, inner())
         place = f"which a killed run had left on {url.rpartition('@')[2].partition('/')[0]}"
-        self.assertEqual(sorted(line for line in lines if "dropped" in line), sorted(f"dropped the database {name}, {place}" for name in left))
+        self.assertEqual(
+            sorted(line for line in lines if "dropped" in line),
+            sorted(f"dropped the database {name}, {place}" for name in left),
+        )
         self.assertEqual(self.databases(), ["itest_0badcafe_1"])
         self.foreign.ask("DROP DATABASE itest_0badcafe_1")
         self.untouched(before)
@@ -147,9 +151,11 @@ class RefusalTest(ForeignTest):
             error = self.error(self.foreign.url_for("postgres", "plain"), isolation=isolation)
             self.assertRegex(
                 error,
-                rf"^ExternalError: the user 'plain' of the external PostgreSQL [0-9.]+ at 127\.0\.0\.1:{self.port} may not "
+                rf"^ExternalError: the user 'plain' of the external PostgreSQL [0-9.]+ at 127\.0\.0\.1:{self.port} "
+                rf"may not "
                 rf"create databases, and with isolation='{isolation}' each class gets one of its own: ALTER ROLE plain "
-                r"CREATEDB, or declare isolation='schema' \(a schema of its own in 'postgres'\) or isolation='truncate' "
+                r"CREATEDB, or declare isolation='schema' \(a schema of its own in 'postgres'\) or "
+                r"isolation='truncate' "
                 r"\(the tables of 'postgres' that are empty\)$",
             )
         self.untouched(before)
@@ -158,7 +164,9 @@ class RefusalTest(ForeignTest):
         for isolation in ("database", "rollback", "truncate", "schema"):
             url = f"postgresql://postgres:falsches-wort@127.0.0.1:{self.port}/postgres"
             error = self.error(url, isolation=isolation)
-            self.assertIn(f"the external PostgreSQL at 127.0.0.1:{self.port}, named by {VARIABLE}, cannot be used", error)
+            self.assertIn(
+                f"the external PostgreSQL at 127.0.0.1:{self.port}, named by {VARIABLE}, cannot be used", error
+            )
             self.assertIn("password authentication failed", error)
             self.assertNotIn("falsches-wort", error)
 

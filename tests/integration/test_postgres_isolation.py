@@ -4,6 +4,7 @@ where only rows and sequences changed. What sessions leave is in test_postgres_l
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from itest import ContainerTestCase, PostgresMixin
@@ -103,7 +104,9 @@ class RowsTest(BaselineTest):
     def test_temporary_tables(self) -> None:
         self.undone("CREATE TEMP TABLE t (id serial PRIMARY KEY); DROP TABLE t")
         with self.view.connection.cursor() as cursor:
-            cursor.execute("CREATE TEMP TABLE parent (id serial PRIMARY KEY, v text); INSERT INTO parent VALUES (1, 'x')")
+            cursor.execute(
+                "CREATE TEMP TABLE parent (id serial PRIMARY KEY, v text); INSERT INTO parent VALUES (1, 'x')"
+            )
         self.view.connection.commit()
         self.reset("undone")
 
@@ -173,7 +176,7 @@ class DefinitionsTest(BaselineTest):
             "GRANT pg_read_all_data TO base_role",
             "ALTER ROLE base_role SET work_mem = '7MB'",
             "ALTER ROLE base_role RESET search_path",
-            "ALTER ROLE ALL SET search_path = app, \"Mixed Case\"",
+            'ALTER ROLE ALL SET search_path = app, "Mixed Case"',
             "GRANT SET ON PARAMETER log_min_messages TO base_role",
         )
 
@@ -205,7 +208,7 @@ class SettingsOfTheBaselineTest(BaselineTest):
 
     @classmethod
     def prepare(cls, view: Any) -> None:
-        view.execute(f"ALTER DATABASE {view.name} SET search_path = app, \"Mixed Case\", public")
+        view.execute(f'ALTER DATABASE {view.name} SET search_path = app, "Mixed Case", public')
         view.execute(f"ALTER DATABASE {view.name} SET datestyle = 'German'")
         view.execute(f"ALTER ROLE base_role IN DATABASE {view.name} SET work_mem = '9MB'")
         view.execute(f"REVOKE CONNECT ON DATABASE {view.name} FROM PUBLIC")
@@ -245,6 +248,31 @@ class LeasesTest(BaselineTest):
         view = second.reset("tests.Second.test_last")
         self.assertEqual(view.execute("SELECT to_regclass('t')"), [(None,)])
         view.close()
+
+    def test_threads_lease_and_reset_at_once(self) -> None:
+        def use(number: int) -> list[int]:
+            lease = self.server.lease(DECLARATION, f"tests.Thread{number}")
+            try:
+                lease.view.execute("INSERT INTO a VALUES (%s)", (100 + number,))
+                lease.seal()
+                counts = []
+                for _ in range(8):
+                    view = lease.reset("tests.Thread.test")
+                    counts += [
+                        view.execute("SELECT count(*) FROM a")[0][0],
+                        view.execute("SELECT max(id) FROM a")[0][0],
+                    ]
+                    view.execute("DELETE FROM child; INSERT INTO a VALUES (2)")
+                    if number == 1:
+                        view.execute("CREATE TABLE t (id int)")
+                    view.close()
+                return counts
+            finally:
+                lease.close()
+
+        with ThreadPoolExecutor(4) as pool:
+            for number, counts in enumerate(pool.map(use, range(4))):
+                self.assertEqual(counts, [2, 100 + number] * 8)
 
 
 class LargeBaselineTest(BaselineTest):

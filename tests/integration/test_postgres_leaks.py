@@ -57,7 +57,7 @@ class ForeignTest(BaselineTest):
             with self.subTest(statement):
                 connection, [line] = self.left(statement)
                 self.assertIn(f"{TEST.removesuffix('before')}", line)
-                self.assertIn(f"of 'shop', idle in transaction, in a transaction for ", line)
+                self.assertIn("of 'shop', idle in transaction, in a transaction for ", line)
                 self.assertIn(f"last statement: {statement}", line)
                 with self.assertRaises(psycopg2.OperationalError):
                     connection.cursor().execute("SELECT 1")

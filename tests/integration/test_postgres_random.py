@@ -17,7 +17,7 @@ from itest.services.postgres import Postgres
 from tests.integration import sqlbodies
 from tests.integration.sqldump import difference, dump
 
-BODIES = int(os.environ.get("ITEST_RANDOM_BODIES", "400"))
+BODIES = int(os.environ.get("ITEST_RANDOM_BODIES", "200"))
 SEED = int(os.environ.get("ITEST_RANDOM_SEED") or random.randrange(10**9))
 
 
@@ -51,9 +51,7 @@ class RandomTest(unittest.TestCase):
             ways[lease.way] += 1
             found = difference(baseline, dump(view.url)) + self.connection_difference(view)
             if found:
-                self.fail(
-                    f"seed {SEED}, body {number}, {lease.way} ({lease.reason}):\n{body}\n" + "\n".join(found)
-                )
+                self.fail(f"seed {SEED}, body {number}, {lease.way} ({lease.reason}):\n{body}\n" + "\n".join(found))
         view.close()
         print(f"{BODIES} random bodies, seed {SEED}: {dict(ways)}, {said.call_count} leaks reported", flush=True)
         if BODIES >= 100:

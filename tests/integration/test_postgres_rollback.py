@@ -144,7 +144,10 @@ class Psycopg2Test(_Sandboxed):
         cure = "isolation='database', where commits are real"
         one = "isolation='rollback' runs all of a test in one transaction, which is read committed and cannot become"
         refused: list[tuple[Callable[[], object], str]] = [
-            (lambda: self.db.set_isolation_level(extensions.ISOLATION_LEVEL_SERIALIZABLE), f"{one} serializable: use {cure}"),
+            (
+                lambda: self.db.set_isolation_level(extensions.ISOLATION_LEVEL_SERIALIZABLE),
+                f"{one} serializable: use {cure}",
+            ),
             (lambda: self.db.set_session("REPEATABLE READ"), f"{one} repeatable read: use {cure}"),
             (lambda: setattr(self.db, "isolation_level", 2), f"{one} repeatable read: use {cure}"),
             (
@@ -461,7 +464,8 @@ class EscapeTest(unittest.TestCase):
         self.assertEqual(second, [])
         self.assertRegex(
             message,
-            r"test_1: it wrote to .*users.* through another connection than its sandbox's, so there was nothing to roll "
+            r"test_1: it wrote to .*users.* through another connection than its sandbox's, so there was nothing to "
+            r"roll "
             r"back and the database was reset in full: give code under test self\.db, self\.session or "
             r"self\.postgres\.engine, or use isolation='database', where commits are real",
         )
@@ -507,7 +511,8 @@ class EscapeTest(unittest.TestCase):
 
         self.check(
             body,
-            "test_1: the sandbox is one connection, for the thread that runs the test, and the thread 'worker' used it: "
+            "test_1: the sandbox is one connection, for the thread that runs the test, and the thread 'worker' used "
+            "it: "
             f"use {CURE}, and each thread has a connection of its own",
         )
 

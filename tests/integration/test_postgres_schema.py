@@ -146,11 +146,13 @@ class SchemaTest(ForeignTest):
 
     def setUp(self) -> None:
         self.name = self.id().rpartition(".")[2][:40]
-        self.foreign.database(self.name, sql=self.THEIRS)
+        self.database(self.name, sql=self.THEIRS)
         self.url = self.foreign.url_for(self.name)
 
     def schemas(self) -> list[str]:
-        return [name for (name,) in self.foreign.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ '^itest'", self.name)]
+        return [
+            name for (name,) in self.foreign.ask("SELECT nspname FROM pg_namespace WHERE nspname ~ '^itest'", self.name)
+        ]
 
     def test_as_a_superuser(self) -> None:
         before = self.foreign.dump()
@@ -220,7 +222,8 @@ class SchemaTest(ForeignTest):
         [error] = self.errors(self.url, Made)
         self.assertRegex(
             error,
-            r"^ResetError: the schema itest_\w+ could not be reset for \S+test_3: the test before changed the schema, and "
+            r"^ResetError: the schema itest_\w+ could not be reset for \S+test_3: the test before changed the "
+            r"schema, and "
             r"itest_\w+\.mine was made by the test class and not by its migrations, so it cannot be made again$",
         )
 

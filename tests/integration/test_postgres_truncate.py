@@ -69,7 +69,7 @@ SELECT 'triggers', jsonb_agg(tgname::text || tgenabled::text ORDER BY tgname)::t
 
 CHANGES = {
     "insert": "INSERT INTO users (name) VALUES ('cid'); INSERT INTO a VALUES (2, NULL)",
-    "insert_and_refer_to_the_baseline": "INSERT INTO \"Other\".\"Mixed Case\" (\"User\") SELECT id FROM users",
+    "insert_and_refer_to_the_baseline": 'INSERT INTO "Other"."Mixed Case" ("User") SELECT id FROM users',
     "update_of_the_baseline": "UPDATE users SET name = name || '!', feels = 'bad'",
     "delete_of_the_baseline": 'DELETE FROM "Other"."Mixed Case"; UPDATE users SET boss = NULL; DELETE FROM users',
     "delete_of_a_parent_with_its_children": "UPDATE users SET boss = NULL; DELETE FROM users WHERE name = 'ann'",
@@ -129,14 +129,14 @@ class MigratedTest(ForeignTest):
     """A database without tables: it is migrated, and in the end as empty as it was."""
 
     def test_as_a_superuser(self) -> None:
-        self.foreign.database("fresh")
+        self.database("fresh")
         before = self.foreign.dump()
         self.passes(self.foreign.url_for("fresh"), inner(), inner())
         self.untouched(before)
 
     def test_as_the_owner_of_the_database(self) -> None:
         self.foreign.user("owner")
-        self.foreign.database("owned", owner="owner")
+        self.database("owned", owner="owner")
         before = self.foreign.dump()
         self.passes(self.foreign.url_for("owned", "owner"), inner(), inner())
         self.untouched(before)
@@ -152,7 +152,7 @@ class MigratedTest(ForeignTest):
             def test(self) -> None:
                 self.assertEqual(self.postgres.execute("SELECT other FROM users"), [])
 
-        self.foreign.database("twice")
+        self.database("twice")
         before = self.foreign.dump()
         self.passes(self.foreign.url_for("twice"), inner(), Other, inner())
         self.untouched(before)
@@ -169,11 +169,13 @@ class MigratedTest(ForeignTest):
                 foreign.ask("CREATE VIEW theirs AS SELECT * FROM one", "depended")
 
         foreign = self.foreign
-        foreign.database("depended")
+        self.database("depended")
         with said() as lines:
             self.passes(foreign.url_for("depended"), Other)
         self.assertEqual(lines, ["left in depended, because something else depends on it: table public.one"])
-        self.assertEqual(foreign.ask("SELECT to_regclass('theirs')::text, to_regclass('two')", "depended"), [("theirs", None)])
+        self.assertEqual(
+            foreign.ask("SELECT to_regclass('theirs')::text, to_regclass('two')", "depended"), [("theirs", None)]
+        )
 
     def test_a_failing_migration_leaves_nothing(self) -> None:
         def broken(view: Any) -> None:
@@ -186,7 +188,7 @@ class MigratedTest(ForeignTest):
             def test(self) -> None:
                 """Never reached."""
 
-        self.foreign.database("failing")
+        self.database("failing")
         before = self.foreign.dump()
         result = self.run_classes(self.foreign.url_for("failing"), Broken)
         self.assertIn('column "nonsense" does not exist', result.errors[0][1])
@@ -213,7 +215,7 @@ class ForeignRowsTest(ForeignTest):
 
     def setUp(self) -> None:
         self.name = self.id().rpartition(".")[2][:40]
-        self.foreign.database(self.name, sql=self.ROWS)
+        self.database(self.name, sql=self.ROWS)
         self.url = self.foreign.url_for(self.name)
 
     def test_the_schema_is_taken_as_it_is_and_empty_tables_are_used(self) -> None:
@@ -221,7 +223,9 @@ class ForeignRowsTest(ForeignTest):
         uses = self.used(lambda test: test.postgres.execute("INSERT INTO baskets (n) VALUES (1)"))
         with said() as lines:
             self.passes(self.url, uses, uses)
-        message = f"the database {self.name} has tables already (baskets, customers), so its schema is taken as it is and no"
+        message = (
+            f"the database {self.name} has tables already (baskets, customers), so its schema is taken as it is and no"
+        )
         self.assertEqual(lines, [f"{message} migration is applied"])
         self.untouched(before)
 
@@ -251,7 +255,9 @@ class ForeignRowsTest(ForeignTest):
                 """Not reached."""
 
         [error] = self.errors(self.url, Base)
-        self.assertRegex(error, r"^IsolationError: .*Base, when it wrote its baseline, wrote to customers, which had rows")
+        self.assertRegex(
+            error, r"^IsolationError: .*Base, when it wrote its baseline, wrote to customers, which had rows"
+        )
 
     def test_a_second_run_at_the_same_time(self) -> None:
         def body(test: Any) -> None:
@@ -263,8 +269,10 @@ class ForeignRowsTest(ForeignTest):
         [error] = found
         self.assertRegex(
             error,
-            rf"^ExternalError: another run of itest is using the database '{self.name}' with isolation='truncate' \(session "
-            r"[0-9]+, since [0-9:]+ \S+, from [0-9.]+\), and both would empty the same tables: wait for it, or give each "
+            rf"^ExternalError: another run of itest is using the database '{self.name}' with isolation='truncate' "
+            rf"\(session "
+            r"[0-9]+, since [0-9:]+ \S+, from [0-9.]+\), and both would empty the same tables: wait for it, or give "
+            r"each "
             r"run, and each worker, a database of its own$",
         )
 
@@ -278,7 +286,8 @@ class ForeignRowsTest(ForeignTest):
             [error] = self.errors(self.url, self.used(body))
         self.assertRegex(
             error.replace("\n", " "),
-            rf"^ResetError: the database {self.name} could not be reset for \S+test_2: the tables could not be emptied: "
+            rf"^ResetError: the database {self.name} could not be reset for \S+test_2: the tables could not be "
+            rf"emptied: "
             r"canceling statement due to lock timeout.*\. In a transaction: session [0-9]+ \(\), idle in transaction, "
             r"last statement: SELECT 'hold'; LOCK TABLE baskets IN SHARE MODE$",
         )
@@ -298,14 +307,16 @@ class ForeignRowsTest(ForeignTest):
             [error] = self.errors(self.foreign.url_for(self.name, "tester"), uses)
         self.assertRegex(
             error,
-            r"emptying baskets 3 times did not empty it: a trigger on a table that 'tester' does not own, or a rule, fills "
+            r"emptying baskets 3 times did not empty it: a trigger on a table that 'tester' does not own, or a rule, "
+            r"fills "
             r"it again$",
         )
 
     def test_rows_that_a_policy_hides(self) -> None:
         self.foreign.user("hidden")
         self.foreign.ask(
-            "ALTER TABLE baskets ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON baskets USING (n > 5) WITH CHECK (true);"
+            "ALTER TABLE baskets ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON baskets USING (n > 5) WITH CHECK "
+            "(true);"
             "GRANT ALL ON baskets, customers, baskets_id_seq TO hidden; "
             f"GRANT CREATE ON DATABASE {self.name} TO hidden",
             self.name,
@@ -320,7 +331,8 @@ class ForeignRowsTest(ForeignTest):
         self.assertEqual(
             error,
             f"ExternalError: the user 'guest' may not create a schema in the database '{self.name}', and "
-            f"isolation='truncate' keeps its ledger in one, so that a killed run's leftovers can be told from your data: "
+            f"isolation='truncate' keeps its ledger in one, so that a killed run's leftovers can be told from your "
+            f"data: "
             f"GRANT CREATE ON DATABASE {self.name} TO guest",
         )
 
@@ -330,7 +342,8 @@ class ForeignRowsTest(ForeignTest):
         [error] = self.errors(self.url, self.used(lambda test: None))
         self.assertEqual(
             error,
-            f"ExternalError: the database '{self.name}' has a schema itest_ledger that itest did not make; rename it, or "
+            f"ExternalError: the database '{self.name}' has a schema itest_ledger that itest did not make; rename "
+            f"it, or "
             f"declare isolation='schema'",
         )
         self.untouched(before)
@@ -346,7 +359,7 @@ class KilledTest(ForeignTest):
 
     def test_during_a_test_in_a_migrated_database(self) -> None:
         (self.directory / "schema.sql").write_text(SCHEMA)
-        self.foreign.database("killed")
+        self.database("killed")
         url = self.foreign.url_for("killed")
         before = self.foreign.dump()
         body = "self.postgres.execute(\"INSERT INTO users (name) VALUES ('left')\")\nready()"
@@ -357,11 +370,14 @@ class KilledTest(ForeignTest):
 
     def test_during_a_test_among_foreign_rows(self) -> None:
         (self.directory / "schema.sql").write_text(SCHEMA)
-        self.foreign.database("among", sql=ForeignRowsTest.ROWS)
+        self.database("among", sql=ForeignRowsTest.ROWS)
         url = self.foreign.url_for("among")
         before = self.foreign.dump()
         self.kill_during(
-            url, self.directory, self.DECLARATION, 'self.postgres.execute("INSERT INTO baskets (n) VALUES (1)")\nready()'
+            url,
+            self.directory,
+            self.DECLARATION,
+            'self.postgres.execute("INSERT INTO baskets (n) VALUES (1)")\nready()',
         )
         self.assertEqual(self.foreign.ask("SELECT n FROM baskets", "among"), [(1,)])
 
@@ -379,15 +395,18 @@ class KilledTest(ForeignTest):
 
     def test_during_a_migration(self) -> None:
         (self.directory / "test_killed.py").touch()
-        self.foreign.database("half", sql="CREATE TYPE theirs AS ENUM ()")
+        self.database("half", sql="CREATE TYPE theirs AS ENUM ()")
         url = self.foreign.url_for("half")
-        declaration = 'isolation="truncate", migrations=lambda view: (view.execute("CREATE TABLE left_over ()"), ready())'
+        declaration = (
+            'isolation="truncate", migrations=lambda view: (view.execute("CREATE TABLE left_over ()"), ready())'
+        )
         self.kill_during(url, self.directory, declaration, "pass")
         for _ in range(2):
             [error] = self.errors(url, inner())
             self.assertEqual(
                 error,
-                "ExternalError: a run of itest was killed while it migrated the database 'half', so it cannot be told for "
+                "ExternalError: a run of itest was killed while it migrated the database 'half', so it cannot be "
+                "told for "
                 "sure what it made; it looks like public.left_over. Drop that, then DROP SCHEMA itest_ledger CASCADE",
             )
         self.foreign.ask("DROP TABLE left_over; DROP SCHEMA itest_ledger CASCADE", "half")

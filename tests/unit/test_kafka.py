@@ -224,7 +224,6 @@ class MachineTest(unittest.TestCase):
         return program
 
 
-
 class JarsTest(MachineTest):
     def jar(self, directory: str, version: str = "4.1.1") -> None:
         (self.root / directory).mkdir(parents=True, exist_ok=True)
@@ -234,7 +233,7 @@ class JarsTest(MachineTest):
     def maven(self, script: str = "") -> Path:
         """A program that does with its options what mvn does, and counts how often it is called."""
         make = 'mkdir -p "$d"; : > "$d/kafka_2.13-4.1.1.jar"; : > "$d/a.jar"'
-        find = 'for o; do case $o in -DoutputDirectory=*) d=${o#*=};; esac; done'
+        find = "for o; do case $o in -DoutputDirectory=*) d=${o#*=};; esac; done"
         return self.program("bin/mvn", f'PATH=/usr/bin:/bin; echo x >> "{self.root}/calls"; {find}; {script or make}')
 
     def calls(self) -> int:
@@ -367,9 +366,7 @@ class JavaTest(MachineTest):
 
 class CodecTest(unittest.TestCase):
     def record(self, value: bytes | None, key: bytes | None = None) -> Any:
-        return SimpleNamespace(
-            value=value, key=key, headers=[("a", b"1")], partition=2, offset=7, timestamp=1500
-        )
+        return SimpleNamespace(value=value, key=key, headers=[("a", b"1")], partition=2, offset=7, timestamp=1500)
 
     def test_there_and_back(self) -> None:
         for codec, value in (("bytes", b"\xff"), ("text", "Übung"), ("json", {"a": [1, None, "ü"]}), ("bytes", None)):

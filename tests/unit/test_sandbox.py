@@ -29,7 +29,8 @@ class DeclarationTest(unittest.TestCase):
 
         self.assertEqual(
             str(caught.exception),
-            "DeclarationTest.test_an_unknown_one_names_those_there_are.<locals>.Wrong.postgres: unknown isolation 'transaction'; PostgreSQL supports 'database', 'rollback', "
+            "DeclarationTest.test_an_unknown_one_names_those_there_are.<locals>.Wrong.postgres: unknown isolation "
+            "'transaction'; PostgreSQL supports 'database', 'rollback', "
             "'truncate', 'schema', 'none'",
         )
 
@@ -58,7 +59,8 @@ class DeclarationTest(unittest.TestCase):
         self.assertEqual(
             str(caught.exception),
             "the user 'ann' of the external PostgreSQL 17.6 at db:5432 may not create databases, and with "
-            "isolation='database' each class gets one of its own: ALTER ROLE ann CREATEDB, or declare isolation='schema' (a "
+            "isolation='database' each class gets one of its own: ALTER ROLE ann CREATEDB, or declare "
+            "isolation='schema' (a "
             "schema of its own in 'shop') or isolation='truncate' (the tables of 'shop' that are empty)",
         )
 
@@ -111,7 +113,13 @@ class NamesTest(unittest.TestCase):
     def test_names(self) -> None:
         for name in (schema.NAME, strays.NAME):
             self.assertTrue(name.fullmatch("itest_0badcafe_12"))
-            for other in ("itest_0badcafe", "itest_0badcafe_", "itest_0badcafe_1x", "my_itest_0badcafe_1", "itest_shop_1"):
+            for other in (
+                "itest_0badcafe",
+                "itest_0badcafe_",
+                "itest_0badcafe_1x",
+                "my_itest_0badcafe_1",
+                "itest_shop_1",
+            ):
                 self.assertIsNone(name.fullmatch(other))
 
 
@@ -158,7 +166,10 @@ class FinishTest(InnerTest):
         result = run(self.make(fail="test_1"))
         self.check(result, ran=2, failures=1)
         [(test, trace)] = result.failures
-        self.assertEqual((test._testMethodName, trace.strip().splitlines()[-1]), ("test_1", "itest.errors.IsolationError: of the lease"))
+        self.assertEqual(
+            (test._testMethodName, trace.strip().splitlines()[-1]),
+            ("test_1", "itest.errors.IsolationError: of the lease"),
+        )
 
     def test_after_a_failure_and_a_skip_too(self) -> None:
         for body, counts in (("fail", {"failures": 1}), ("skip", {"skipped": 1})):

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Apache Kafka.
 
-    __init__.py  Kafka and KafkaMixin: what is wanted
-    recipes.py   as a container and as a process
-    jars.py      where a process's Java and jars come from
-    clients.py   kafka-python: how its clients are made, and the check that a broker answers
-    server.py    a running broker: its clients and its prefixes
-    topics.py    which topics there are, and what the last reset left in them
-    lease.py     the topics of a class, brought back to their baseline before each test
-    view.py      what a test gets
-    queue.py     send and receive
+__init__.py  Kafka and KafkaMixin: what is wanted
+recipes.py   as a container and as a process
+jars.py      where a process's Java and jars come from
+clients.py   kafka-python: how its clients are made, and the check that a broker answers
+server.py    a running broker: its clients and its prefixes
+topics.py    which topics there are, and what the last reset left in them
+lease.py     the topics of a class, brought back to their baseline before each test
+view.py      what a test gets
+queue.py     send and receive
 """
 
 from __future__ import annotations

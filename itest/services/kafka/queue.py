@@ -160,9 +160,7 @@ def decode(codec: str, topic: str, record: Any) -> Message:
             f"the record at offset {record.offset} of topic {topic!r} (partition {record.partition}) is no {codec}: "
             f"{error}; {naming.shorten(naming.mask(repr(record.value)), 120)}"
         ) from error
-    return Message(
-        value, key, dict(record.headers), topic, record.partition, record.offset, record.timestamp / 1000
-    )
+    return Message(value, key, dict(record.headers), topic, record.partition, record.offset, record.timestamp / 1000)
 
 
 def _as_bytes(text: str | bytes | None) -> bytes | None:

@@ -161,7 +161,7 @@ class Ledger:
                 f"then DROP SCHEMA {SCHEMA} CASCADE"
             )
         self._made = [Made(*fact) for fact in facts["made"]]
-        dead = {oid: name for oid, name in facts["table"]}
+        dead = dict(facts["table"])
         if dead:
             self._empty(dead, {name: (last, called) for name, last, called in facts["sequence"]})
         self._drop_made()
@@ -178,7 +178,9 @@ class Ledger:
         self.origin.undo()
         self.origin.tables.clear()
         if dirty:
-            trace.say(f"emptied what a killed run had left in {self._server.database}: {naming.shorten(', '.join(dirty))}")
+            trace.say(
+                f"emptied what a killed run had left in {self._server.database}: {naming.shorten(', '.join(dirty))}"
+            )
 
     # What is ours.
 

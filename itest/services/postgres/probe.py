@@ -67,7 +67,9 @@ _USER = 16384  # FirstNormalObjectId in PostgreSQL's transam.h; lower ones are t
 _CATALOGS = {
     "pg_class": f"oid >= {_USER} AND relpersistence <> 't'",
     "pg_attribute": f"attrelid >= {_USER}",
-    **dict.fromkeys(("pg_type", "pg_proc", "pg_constraint", "pg_attrdef", "pg_trigger", "pg_rewrite"), f"oid >= {_USER}"),
+    **dict.fromkeys(
+        ("pg_type", "pg_proc", "pg_constraint", "pg_attrdef", "pg_trigger", "pg_rewrite"), f"oid >= {_USER}"
+    ),
     "pg_index": f"indexrelid >= {_USER}",
     "pg_description": f"objoid >= {_USER}",
     **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_publication", "pg_inherits"), "true"),
@@ -146,7 +148,9 @@ class Probe:
                     cursor.copy_expert(f"COPY (SELECT {table.columns} FROM ONLY {table.name}) TO STDOUT", data)
                 table.rows = data.getvalue()
         ours = {oid for oid, table in self.tables.items() if not table.protected}
-        names = [name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner is None or owner in ours]
+        names = [
+            name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner is None or owner in ours
+        ]
         if any(table.protected for table in self.tables.values()):  # One that no table owns may be somebody else's.
             names = [name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner in ours]
         self.sequences = {}
@@ -271,7 +275,8 @@ class Probe:
 
     def _measure(self, oids: Iterable[int]) -> None:
         parts = [
-            f"SELECT {oid}, count(*), coalesce(max(xmin::text::bigint), 0) FROM ONLY {self.tables[oid].name}" for oid in oids
+            f"SELECT {oid}, count(*), coalesce(max(xmin::text::bigint), 0) FROM ONLY {self.tables[oid].name}"
+            for oid in oids
         ]
         if parts:
             for oid, count, newest in self._ask_again(" UNION ALL ".join(parts)):

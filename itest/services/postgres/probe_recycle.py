@@ -25,9 +25,7 @@ class ProbeRecycler:
         self._probe = Probe(server, lambda: server.connection(name, "itest reset"), USERS, DATABASE_STATE)
         self._probe.learn()
         [(oid,)] = self._probe.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
-        self._look = (
-            f"SELECT {BUSY.format(database=oid)}, EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {oid})"
-        )
+        self._look = f"SELECT {BUSY.format(database=oid)}, EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {oid})"
 
     def close(self) -> None:
         self._probe.close()

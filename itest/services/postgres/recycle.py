@@ -109,7 +109,7 @@ class Recycler:
         where the log was read."""
         if _bytes(position) - _bytes(self._scanned) > LONGEST_LOG:
             raise NeedsClone(f"more than {LONGEST_LOG >> 20} MB were written")
-        log, prepared, position = self._server.log_changes(self._scanned, self._oid, self._undoing)
+        log, prepared, position = self._server.log.changes(self._scanned, self._oid, self._undoing)
         if prepared:
             leaks.roll_back_prepared(self._server, self._name, test)
         changed: set[Relation] = set(self._snapshot.unlogged)  # They are not in the log.

@@ -37,7 +37,10 @@ _LOOK = (
     "  ARRAY(SELECT x FROM generate_series({since}, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
     "        WHERE pg_xact_status(x::text::xid8) = 'committed'), " + BUSY + " FROM pg_current_snapshot() AS s"
 )
-_OPEN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database WHERE datname = current_database()"
+_OPEN = (
+    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database "
+    "WHERE datname = current_database()"
+)
 
 
 class RollbackLease(PostgresLease):

@@ -132,7 +132,9 @@ class SchemaLease(Lease[PostgresView]):
             if not self._probe.undo():
                 self._make_again(test)
         except (ResetError, self._server.driver.Error) as error:
-            raise ResetError(f"the schema {self._schema} could not be reset for {test}: {str(error).strip()}") from error
+            raise ResetError(
+                f"the schema {self._schema} could not be reset for {test}: {str(error).strip()}"
+            ) from error
         return self._view(test)
 
     def close(self) -> None:
@@ -217,18 +219,20 @@ def _state(schema: str) -> str:
     """An expression that changes with every DDL statement in a schema, and with none in others."""
     own = f"'{schema}'::regnamespace"
     relations = f"IN (SELECT oid FROM pg_class WHERE relnamespace = {own})"
-    return state_of({
-        "pg_class": f"relnamespace = {own}",
-        "pg_proc": f"pronamespace = {own}",
-        "pg_type": f"typnamespace = {own}",
-        "pg_constraint": f"connamespace = {own}",
-        "pg_attribute": f"attrelid {relations}",
-        "pg_attrdef": f"adrelid {relations}",
-        "pg_trigger": f"tgrelid {relations}",
-        "pg_rewrite": f"ev_class {relations}",
-        "pg_policy": f"polrelid {relations}",
-        "pg_description": f"objoid {relations}",
-    })
+    return state_of(
+        {
+            "pg_class": f"relnamespace = {own}",
+            "pg_proc": f"pronamespace = {own}",
+            "pg_type": f"typnamespace = {own}",
+            "pg_constraint": f"connamespace = {own}",
+            "pg_attribute": f"attrelid {relations}",
+            "pg_attrdef": f"adrelid {relations}",
+            "pg_trigger": f"tgrelid {relations}",
+            "pg_rewrite": f"ev_class {relations}",
+            "pg_policy": f"polrelid {relations}",
+            "pg_description": f"objoid {relations}",
+        }
+    )
 
 
 def _key(token: str) -> int:

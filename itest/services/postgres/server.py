@@ -22,6 +22,7 @@ from itest.engines import Instance
 from itest.errors import ItestError, ResetError
 from itest.service import Lease, Server, Service, client_package
 from itest.services.postgres import leaks, shared
+from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.strays import Strays
 
@@ -41,16 +42,6 @@ SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
 
 
-LOG_CHANGES = (
-    "WITH e AS MATERIALIZED (SELECT {end} AS position) "
-    "SELECT DISTINCT reldatabase::bigint, relfilenode::bigint, record_type "
-    "FROM e, pg_get_wal_block_info($1, position, false) "
-    "WHERE relforknumber = 0 AND reldatabase IN (0, $2) AND xid <> $3 "
-    "UNION ALL SELECT dbid, NULL, NULL FROM pg_prepared_xact() WHERE dbid = $2 "
-    "UNION ALL SELECT NULL, NULL, position::text FROM e"
-)
-
-
 class PostgresServer(Server["PostgresView"]):
     """A running PostgreSQL: one administrative connection, used by one thread at a time."""
 
@@ -68,11 +59,10 @@ class PostgresServer(Server["PostgresView"]):
         self._templates: dict[str, str] = {}
         self._databases: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
-        self._walinspect: bool | None = None
-        self._prepared: object = None
         self._shared: shared.Shared | None = None
         self._leases: set[int] = set()
         self._lock = threading.RLock()
+        self.log = Log(self)
         self._parts: dict[object, Any] = {}
         self._admin = self.connection(self.database, "itest")
         try:
@@ -112,39 +102,9 @@ class PostgresServer(Server["PostgresView"]):
     # Recycling: what it needs of the server as a whole.
 
     def can_recycle(self) -> bool:
-        """Whether changes can be read from the write-ahead log: our own server, 16 or later, with pg_walinspect."""
+        """Whether changes can be read from the write-ahead log."""
         with self._lock:
-            if self._walinspect is None:
-                self._walinspect = self.instance.owned and self.number >= 160000 and self._prepare_walinspect()
-            return self._walinspect
-
-    def _prepare_walinspect(self) -> bool:
-        """Make the extension in the administrative database, where no test looks."""
-        try:
-            self.admin("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
-        except self.driver.Error:  # An image without the contrib modules.
-            return False
-        return True
-
-    def log_changes(self, since: str, database: int, without: str) -> tuple[list[tuple[int, int, str]], bool, str]:
-        """What was changed since that position, but for one transaction: (database, file, record type), of a database
-        and of the shared catalogs (whose database is 0); whether the database has prepared transactions; and up to
-        where the log was read.
-
-        Raises the driver's error when the log does not reach back that far.
-        """
-        # The functions read only what is flushed. From 17 on a message can do that, before that a commit.
-        flush, end = "", "pg_logical_emit_message(false, 'itest', '', true)"
-        if self.number < 170000:
-            flush = "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, '', ''); COMMIT; "
-            end = "pg_current_wal_flush_lsn()"
-        with self._lock:
-            if self._prepared is not self._admin:
-                self.admin(f"PREPARE itest_log (pg_lsn, oid, xid) AS {LOG_CHANGES.format(end=end)}")
-                self._prepared = self._admin
-            *rows, (_, _, position) = self.admin(f"{flush}EXECUTE itest_log ('{since}', {database}, '{without}')")
-        log = [row for row in rows if row[1] is not None]
-        return log, len(log) < len(rows), position
+            return self.log.readable
 
     def remember_shared(self, lease: object) -> None:
         """Called for each lease: the shared state before the first of them is restored after the last."""
@@ -290,6 +250,12 @@ class PostgresServer(Server["PostgresView"]):
             # A test ended every session there was, or restarted the server.
             self._admin = self.connection(self.database, "itest")
             return self._execute(sql, params)
+
+    @contextlib.contextmanager
+    def administration(self) -> Iterator[object]:
+        """The administrative session for as long as the `with` lasts: what is prepared in it stays prepared."""
+        with self._lock:
+            yield self._admin
 
     def _execute(self, sql: str, params: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._admin.cursor() as cursor:

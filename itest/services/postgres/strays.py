@@ -59,7 +59,9 @@ class Strays:
                     with contextlib.suppress(self._server.driver.Error, ResetError):
                         self._server.end_sessions(name)
                         self._ask(f'DROP DATABASE IF EXISTS "{name}"')
-                        trace.say(f"dropped the database {name}, which a killed run had left on {self._server.instance}")
+                        trace.say(
+                            f"dropped the database {name}, which a killed run had left on {self._server.instance}"
+                        )
                 finally:
                     self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
 

@@ -64,7 +64,9 @@ class TruncateLease(Lease[PostgresView]):
         try:
             self._ledger.origin.undo()
         except (ResetError, self._server.driver.Error) as error:
-            trace.say(f"what {self._owner} left in {self._server.database} could not be undone: {naming.mask(str(error))}")
+            trace.say(
+                f"what {self._owner} left in {self._server.database} could not be undone: {naming.mask(str(error))}"
+            )
 
     def _check(self, probe: Probe, who: str) -> None:
         written = probe.dirty(lambda table: table.protected)

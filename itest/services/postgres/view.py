@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from itest import fixture_files, naming
 from itest.service import View, client_package
-from itest.services.postgres.kept import end_statement
 from itest.services.postgres.factories import bind
+from itest.services.postgres.kept import end_statement
 from itest.services.postgres.loading import load
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ class PostgresView(View):
         return self._kept.engine()
 
     def session(self, **kwargs: Any) -> Session:
-        """A new SQLAlchemy session on `engine`; keyword arguments as for `sqlalchemy.orm.Session`. Closed after the test."""
+        """A new SQLAlchemy session on `engine`; keyword arguments as for `sqlalchemy.orm.Session`. Closed after the
+        test."""
         orm = client_package("sqlalchemy.orm", "sqlalchemy", "PostgresView.session()")
         return self._closing(orm.Session(self.engine, **kwargs))  # type: ignore[no-any-return]  # _closing returns what it was given
 

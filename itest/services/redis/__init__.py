@@ -128,7 +128,9 @@ class RedisServer(Server["RedisView"]):
         self._lock = threading.Lock()
         self._leased: set[int] = set()
         info: Any = self._admin.info("server")
-        name, number = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
+        name, number = (
+            ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
+        )
         self._version = f"{name} {number}"
 
     @property

@@ -59,7 +59,9 @@ class ServerState:
         *_, clients, stats = answers
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)
-        touched = frozenset(name for name in counts.keys() | self._counts.keys() if counts.get(name) != self._counts.get(name))
+        touched = frozenset(
+            name for name in counts.keys() | self._counts.keys() if counts.get(name) != self._counts.get(name)
+        )
         if touched:
             self._undo(touched)
             clients, stats = self._ask()
@@ -106,7 +108,9 @@ class ServerState:
                 continue
             with contextlib.suppress(package().ResponseError):  # Gone by itself.
                 self._admin.client_kill_filter(_id=client["id"])
-            trace.say(f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}")
+            trace.say(
+                f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}"
+            )
 
 
 def _counts(stats: dict[str, Any]) -> dict[str, int]:
