@@ -189,11 +189,12 @@ class _Loan:
             self.give_back()
             self.take(self._session.lend(self.service, self.scope_key))
         assert self._lease is not None
-        with self._session.trace.span("reset", self.service.kind, test=test):
+        with self._session.trace.span("reset", self.service.kind, test=test) as span:
             if not self._sealed:
                 self._lease.seal()
                 self._sealed = True
             view: View = self._lease.reset(test)
+            span.facts["way"] = self._lease.way
         view.directory = self._directory
         return view
 

@@ -167,8 +167,11 @@ class Lease(ABC, Generic[V]):
     """What a class holds of a server: data of its own, brought back to the baseline before each test.
 
     The order of calls: `view` (class level) is used; `seal()` ends the baseline; then for each test `reset()` gives a
-    view, `finish()` ends its use, and the caller closes it; `close()` gives everything back.
+    view, `finish()` ends its use, and the caller closes it; `close()` gives everything back. `way` says how the last
+    reset was done, in a service that has several ways; it is a fact of the reset's span.
     """
+
+    way = ""
 
     view: V
 

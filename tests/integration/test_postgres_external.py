@@ -75,7 +75,9 @@ class DatabaseTest(ForeignTest):
 
     def test_as_a_superuser(self) -> None:
         before = self.foreign.dump()
-        self.passes(self.foreign.url_for(self.name), inner(), inner())
+        with said() as lines:
+            self.passes(self.foreign.url_for(self.name), inner(), inner())
+        self.assertEqual(len([line for line in lines if "left a prepared transaction behind" in line]), 4, lines)
         self.untouched(before)
 
     def test_as_a_user_who_may_create_databases(self) -> None:
@@ -130,7 +132,8 @@ class DatabaseTest(ForeignTest):
         outer = self
         url = self.foreign.url_for(self.name)
         before = self.foreign.dump()
-        self.passes(url, Outer)
+        with said():
+            self.passes(url, Outer)
         self.untouched(before)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import orm, text
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.errors import IsolationError, ItestError
+from tests.integration.capture import said
 
 SCHEMA = """
 CREATE TABLE users (id serial PRIMARY KEY, name text UNIQUE, data jsonb, key uuid);
@@ -216,8 +217,10 @@ class Psycopg2Test(_Sandboxed):
 
     def test_what_a_session_holds_is_gone_for_the_next_test(self) -> None:
         found = [
-            self.ask("SELECT current_setting('work_mem'), (SELECT count(*) FROM pg_prepared_statements)"),
-            self.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+            self.ask(
+                "SELECT current_setting('work_mem'), (SELECT count(*) FROM pg_prepared_statements WHERE name !~ '^itest')"
+            ),
+            self.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"),
             self.ask("SELECT count(*) FROM pg_class WHERE relname = 'temporary'"),
             self.ask("SELECT * FROM pg_listening_channels()"),
             self.ask("SELECT '{}'::jsonb, '00000000-0000-0000-0000-000000000000'::uuid"),
@@ -231,6 +234,10 @@ class Psycopg2Test(_Sandboxed):
         self.db.commit()
 
     test_what_a_session_holds_is_gone_for_the_next_test_again = test_what_a_session_holds_is_gone_for_the_next_test
+
+    def test_prepared_statements_may_be_deallocated(self) -> None:
+        self.add("bob")
+        self.ask("DEALLOCATE ALL")
 
     def test_schema_changes_are_undone(self) -> None:
         self.assertEqual(self.ask("SELECT to_regclass('made'), to_regclass('numbers') IS NULL"), [(None, False)])
@@ -483,7 +490,9 @@ class EscapeTest(unittest.TestCase):
             leaked.append(psycopg2.connect(test.postgres.url))
             leaked[0].cursor().execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
 
-        self.check(body)
+        with said() as lines:
+            self.check(body)
+        self.assertRegex(lines[0], "test_1 left a database session behind, and it was ended: .*LOCK TABLE users")
         with self.assertRaises(psycopg2.OperationalError):
             leaked[0].cursor().execute("SELECT 1")
         leaked[0].close()

@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
 
 # The ids of the sandbox itself, its savepoints included, count as aborted once it is rolled back. `xmin` is the oldest
-# id that may still commit, so the next look begins there and misses none.
-_LOOK = (
-    "SELECT pg_snapshot_xmin(s)::text, {position}, "
-    "  ARRAY(SELECT x FROM generate_series({since}, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
-    "        WHERE pg_xact_status(x::text::xid8) = 'committed'), " + BUSY + " FROM pg_current_snapshot() AS s"
+# id that may still commit, so the next look begins there and misses none. Prepared, because planning it costs more than
+# running it.
+_PREPARE = (
+    "PREPARE itest_look (bigint) AS SELECT pg_snapshot_xmin(s)::text, {position}, "
+    "  ARRAY(SELECT x FROM generate_series($1, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
+    "        WHERE pg_xact_status(x::text::xid8) = 'committed'), " + BUSY + ", "
+    "  (SELECT count(*) > 1 FROM pg_prepared_statements) FROM pg_current_snapshot() AS s"
 )
 _OPEN = (
     "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database "
@@ -77,18 +79,22 @@ class RollbackLease(PostgresLease):
         driver = self._server.driver
         try:
             wrong, [row] = self._sandbox.itest_end(self._look())
-        except driver.Error:  # The connection is broken, so the server has undone what it did.
-            wrong = ""
+        except (
+            driver.Error
+        ):  # The connection is broken, so the server has undone what it did; or our statement is gone.
+            wrong = self._sandbox.itest_wrong
             self._forget()
             try:
                 self._ready(test, keep_place=True)
                 _, [row] = self._sandbox.itest_end(self._look())
             except driver.Error as error:
                 raise ResetError(f"what {test} left behind could not be looked at: {str(error).strip()}") from error
-        since, position, committed, busy = row
+        since, position, committed, busy, prepared = row
         if busy:
             leaks.end_sessions(self._server, busy, test)
-            since, position, committed, _ = self._sandbox.itest_end(self._look())[1][0]
+            since, position, committed, *_ = self._sandbox.itest_end(self._look())[1][0]
+        if prepared:
+            self._sandbox.itest_end(f"DEALLOCATE ALL; {self._prepare()}")
         changed = self._changed(committed) if committed else []
         self._since, self._since_position = since, position
         if wrong:  # What it did to its session may have been committed too.
@@ -154,6 +160,7 @@ class RollbackLease(PostgresLease):
         try:
             sandbox.itest_open()
             _, [(since, position, self._database)] = sandbox.itest_end(_OPEN.format(position=self._position_sql))
+            sandbox.itest_end(self._prepare())
         except BaseException:
             sandbox.itest_close()
             raise
@@ -170,7 +177,10 @@ class RollbackLease(PostgresLease):
             self._engine.dispose()  # The engine itself stays: an app may hold it.
 
     def _look(self) -> str:
-        return _LOOK.format(position=self._position_sql, since=self._since, database=self._database)
+        return f"EXECUTE itest_look ({self._since})"
+
+    def _prepare(self) -> str:
+        return _PREPARE.format(position=self._position_sql, database=self._database)
 
     def _changed(self, committed: list[int]) -> list[str]:
         """What these transactions wrote to in this database. They may be another database's, or autovacuum's."""

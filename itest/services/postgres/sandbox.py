@@ -23,10 +23,12 @@ from itest.service import client_package
 SAVEPOINT = "itest_sandbox"
 KEEP = f"RELEASE SAVEPOINT {SAVEPOINT}; SAVEPOINT {SAVEPOINT}"
 UNDO = f"ROLLBACK TO SAVEPOINT {SAVEPOINT}"
-SCRUB = "SELECT pg_advisory_unlock_all(); DEALLOCATE ALL; DISCARD SEQUENCES"
-"""What outlives a ROLLBACK in a session; settings, temporary tables, cursors and LISTEN do not."""
+SCRUB = "SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES"
+"""What outlives a ROLLBACK in a session, but for prepared statements, which the lease has its own of. Settings, temporary
+tables, cursors and LISTEN do not."""
 
 NO_SUCH_SAVEPOINT = "3B001"
+NO_SUCH_STATEMENT = "26000"
 CURE = "isolation='database', where commits are real"
 LEVELS = {1: "read committed", 2: "repeatable read", 3: "serializable", 4: "read uncommitted"}
 """psycopg2's numbers for SQL's transaction isolation levels; 0 is autocommit."""
@@ -73,21 +75,27 @@ def connection_class() -> Any:
         def itest_end(self, look: str) -> tuple[str, list[tuple[Any, ...]]]:
             """Undo all. Returns what was wrong (empty: nothing), and the rows of the query `look`, run afterwards."""
             begun, self._begun = self._begun, False
+            wrong = self.itest_wrong
             if not begun:
-                return self._stray, self._send(look)
-            wrong, clean = self._escape or self._stray, f"ROLLBACK; {SCRUB}; {look}"
+                return wrong, self._send(look)
+            clean = f"ROLLBACK; {SCRUB}; {look}"
             if wrong or self.get_transaction_status() in (idle, failed):
                 return wrong, self._send(clean)
             try:
                 return "", self._send(f"SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT {SAVEPOINT}; {clean}")
             except psycopg2.Error as error:
-                if self.closed:
+                if self.closed or error.pgcode == NO_SUCH_STATEMENT:
                     raise
                 wrong = _ended("a statement") if error.pgcode == NO_SUCH_SAVEPOINT else _violated(error)
             return wrong, self._send(clean)
 
         def itest_close(self) -> None:
             super().close()
+
+        @property
+        def itest_wrong(self) -> str:
+            """What was wrong so far."""
+            return str(self._escape or self._stray)
 
         @property
         def itest_pending(self) -> bool:
