@@ -4,7 +4,16 @@
 declaration.py  Postgres and PostgresMixin: what is wanted, as a container and as a process
 programs.py     where a process's programs come from
 server.py       a running server: its template databases and the databases cloned from them
-lease.py        the database of a class, brought back to its baseline before each test
+template.py     a template database, built once per content
+leases.py       which lease stands for which isolation
+lease.py        "database": a database of a class's own, recycled before each test
+recycle.py      undoing only what was done, as the write-ahead log says (log.py); snapshot.py: the pristine state
+shared.py       what belongs to the server as a whole: roles, settings
+leaks.py        what a test left running; kept.py: the connections that stay open
+rollback.py     "rollback": sandbox.py is its connection
+truncate.py     "truncate", with its ledger; schema.py: "schema"; both by probe.py
+strays.py       databases that a killed run left on an external server
+loading/        fixtures; factories.py: factory_boy
 view.py         what a test gets
 """
 
