@@ -45,8 +45,10 @@ def _source(function: Any) -> object:
     if not inspect.isroutine(function):
         function = type(function)  # An object that can be called: its class is its source.
     try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # Built-in, or typed into a console: only its name is known.
+        # What it closes over and its defaults are part of it: one factory may make many functions of the same source.
+        closed_over = [repr(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
+        return [inspect.getsource(function), closed_over, repr(getattr(function, "__defaults__", None))]
+    except (OSError, TypeError, ValueError):  # Built-in, or typed into a console: only its name is known.
         return str(getattr(function, "__qualname__", function))
 
 

@@ -126,6 +126,15 @@ class Callable_:
 
 
 class FunctionTest(DirectoryTest):
+    def test_functions_of_one_source_differ_by_what_they_close_over(self) -> None:
+        def make(table: str, rows: int = 1) -> Any:
+            return lambda view, rows=rows: view.execute(f"CREATE TABLE {table}", rows)
+
+        functions = make("a"), make("b"), make("a", 2), make("a")
+        prints = [Function(function).fingerprint(self.base) for function in functions]
+        self.assertEqual(len(set(prints)), 3)
+        self.assertEqual(prints[0], prints[3])
+
     def test_its_source_is_its_fingerprint(self) -> None:
         made = [
             Function(function).fingerprint(self.base)

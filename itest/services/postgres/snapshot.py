@@ -7,7 +7,7 @@ A clone has the same files (relfilenode) and the same rows (xmin) as its templat
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 FIRST_USER_OID = 16384
 """Lower object ids are the system's (FirstNormalObjectId in PostgreSQL's transam.h)."""
+
+POSITIONS = 100
+"""Sequences whose positions are read at once, so that a test that uses another one finds it known."""
 
 STATISTICS = frozenset({"pg_statistic", "pg_statistic_ext_data"})
 """Catalogs that ANALYZE and autovacuum write; they change no data."""
@@ -119,8 +122,12 @@ class Snapshot:
         if missing := [relation for relation in missing if relation.name not in self._contents]:
             with self._server.visit(self._pristine) as cursor:
                 for relation in missing:
-                    read = _position if relation.kind == "S" else _rows
-                    self._contents[relation.name] = read(cursor, relation.name)
+                    if relation.kind != "S":
+                        self._contents[relation.name] = _rows(cursor, relation.name)
+                # Others soon: a visit costs a connection, so it brings back many positions.
+                sequences = [each for each in [*missing, *self.files.relations.values()] if each.kind == "S"]
+                names = dict.fromkeys(each.name for each in sequences if each.name not in self._contents)
+                self._contents.update(_positions(cursor, list(names)[: max(POSITIONS, len(missing))]))
         return [self._contents[relation.name] for relation in relations]
 
     def changed_catalogs(self, names: Collection[str], cursor: Any) -> set[str]:
@@ -146,9 +153,13 @@ def _catalog_rows(cursor: Any, names: Collection[str]) -> dict[str, tuple[Any, .
     return {name: tuple(rest) for name, *rest in cursor.fetchall()}
 
 
-def _position(cursor: Any, name: str) -> Content:
-    cursor.execute(f"SELECT last_value, is_called FROM {name}")
-    return Content(position=cursor.fetchone())
+def _positions(cursor: Any, names: Sequence[str]) -> dict[str, Content]:
+    if not names:
+        return {}
+    cursor.execute(
+        " UNION ALL ".join(f"SELECT {at}, last_value, is_called FROM {name}" for at, name in enumerate(names))
+    )
+    return {names[at]: Content(position=(last, called)) for at, last, called in cursor.fetchall()}
 
 
 def _rows(cursor: Any, name: str) -> Content:
