@@ -48,7 +48,7 @@ def secret() -> str:
 
 def remember_secret(text: str) -> str:
     """Have `mask` hide this text (and its URL-quoted form) wherever it shows up. Returns it unchanged."""
-    if text:
+    if len(text) > 1:  # One character is no secret, and every text has it.
         _known_secrets.update({text, quote(text, safe="")})
     return text
 

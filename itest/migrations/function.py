@@ -47,7 +47,9 @@ def _source(function: Any) -> object:
     try:
         # What it closes over and its defaults are part of it: one factory may make many functions of the same source.
         closed_over = [repr(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
-        return [inspect.getsource(function), closed_over, repr(getattr(function, "__defaults__", None))]
+        # So does its module: `view.execute(SCHEMA)` is the same source in each, and another schema.
+        name = (function.__module__, function.__qualname__)
+        return [name, inspect.getsource(function), closed_over, repr(getattr(function, "__defaults__", None))]
     except (OSError, TypeError, ValueError):  # Built-in, or typed into a console: only its name is known.
         return str(getattr(function, "__qualname__", function))
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from typing import Any
 from unittest import mock
@@ -213,9 +214,10 @@ class KeptTest(BaselineTest):
             self.check(kept=False)
 
     def test_one_that_was_ended_while_nobody_used_it(self) -> None:
-        pid = self.view.connection.info.backend_pid
+        connection = self.view.connection
         self.reset()
-        self.view.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        self.view.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        select.select([connection], [], [], 10)  # Until its end has come through Docker's proxy.
         self.check(kept=False)
 
     def test_one_that_a_thread_still_uses(self) -> None:
@@ -266,7 +268,7 @@ class EngineTest(BaselineTest):
         with self.view.engine.connect() as connection:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
         self.reset()
-        self.view.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        self.view.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
         self.reset()
         with self.view.engine.connect() as connection:
             self.assertNotEqual(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar(), pid)

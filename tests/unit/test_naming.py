@@ -52,10 +52,11 @@ class MaskTest(unittest.TestCase):
         naming.remember_secret("im")
         self.assertEqual(naming.mask("the image is im, time"), "the image is ***, time")
 
-    def test_nothing_is_remembered_of_an_empty_password(self) -> None:
+    def test_nothing_is_remembered_of_no_password_or_one_character(self) -> None:
         self.assertEqual(naming.url_password("redis://db"), "")
         self.assertEqual(naming.remember_secret(""), "")
-        self.assertEqual(naming.mask("as it was"), "as it was")
+        self.assertEqual(naming.remember_secret("w"), "w")
+        self.assertEqual(naming.mask("as it was, w and all"), "as it was, w and all")
 
 
 class FingerprintTest(unittest.TestCase):
