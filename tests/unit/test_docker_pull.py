@@ -44,7 +44,7 @@ class ExplainTest(unittest.TestCase):
                 'Get "http://localhost:5000/v2/": dial tcp 127.0.0.1:5000: connect: connection refused',
                 "the Docker host cannot reach the registry localhost:5000: check its network, proxy or mirror",
             ),
-            ("x", "dial tcp: lookup registry-1.docker.io: no such host", "cannot reach the registry docker.io"),
+            ("x", "dial tcp: lookup registry.example: no such host", "cannot reach the registry docker.io"),
             ("x", "net/http: request canceled while waiting for connection (Client.Timeout exceeded)", "cannot reach"),
             ("x", "dial tcp 1.2.3.4:443: i/o timeout", "cannot reach the registry docker.io"),
             (
