@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import platform
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,6 +40,11 @@ _known_secrets: set[str] = set()
 def session_id() -> str:
     """A name for one run, unique among runs: `20-hex-digits`. Random, because two runs must never meet."""
     return secrets.token_hex(10)
+
+
+def owner() -> str:
+    """The value of the label OWNER for what this process makes."""
+    return f"{os.getpid()}@{platform.node()}"
 
 
 def secret() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import platform
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -252,7 +251,7 @@ class Session:
             naming.SESSION: self.id,
             naming.SERVICE: service.kind,
             naming.FINGERPRINT: _fingerprint(service, spec),
-            naming.OWNER: f"{self.pid}@{platform.node()}",
+            naming.OWNER: naming.owner(),
         }
         instance = engine.start(spec, labels, Deadline.after(timeout, self._clock), self.trace)
         try:

@@ -270,7 +270,7 @@ class EngineConformance(unittest.TestCase):
         self.addCleanup(self.subject.close)
         if reason := self.subject.unavailable():
             self.skipTest(reason)
-        self.labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "conformance"}
+        self.labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "conformance", naming.OWNER: naming.owner()}
         self.addCleanup(self.subject.remove, self.labels)
 
     def start(self) -> Instance:

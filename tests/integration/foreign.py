@@ -78,7 +78,7 @@ def running() -> Iterator[Foreign]:
             if config.required:
                 raise
             raise unittest.SkipTest(str(error)) from error
-        labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "foreign"}
+        labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "foreign", naming.OWNER: naming.owner()}
         instance = engine.start(spec, labels, Deadline.after(TIMEOUT), Recorder())
         try:
             url = service.address(instance, secret)

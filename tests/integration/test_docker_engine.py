@@ -48,7 +48,7 @@ class DockerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.engine = DockerEngine(load())
         self.addCleanup(self.engine.close)
-        self.labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "test"}
+        self.labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "test", naming.OWNER: naming.owner()}
         self.addCleanup(self.check_nothing_is_left)
         self.trace = Recorder()
 

@@ -327,15 +327,23 @@ class StopTest(EngineTestCase):
         def descriptors() -> int:
             return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
+        def children() -> set[str]:
+            found = set()
+            for stat_file in Path("/proc").glob("[0-9]*/stat"):
+                with contextlib.suppress(OSError):
+                    pid, _, rest = stat_file.read_text().partition(" ")
+                    if rest.rpartition(")")[2].split()[1] == str(os.getpid()):
+                        found.add(pid)
+            return found
+
         self.start(shell("sleep 60", prepare=(("/bin/true",),))).stop()
-        before = descriptors()
+        before, family = descriptors(), children()
         for _ in range(3):
             instance = self.start(shell("sleep 60", prepare=(("/bin/true",),)))
             instance.exec(["true"])
             instance.stop()
         self.assertEqual(descriptors(), before)
-        with contextlib.suppress(ChildProcessError):  # No child at all.
-            self.assertEqual(os.waitpid(-1, os.WNOHANG), (0, 0))  # Children that live: those of other tests.
+        self.assertEqual(children() - family, set())
 
     def test_directory_that_cannot_be_deleted(self) -> None:
         instance = self.start(shell("sleep 60"))
