@@ -17,7 +17,7 @@ from itest.services.postgres import Postgres
 from tests.integration import sqlbodies
 from tests.integration.sqldump import difference, dump
 
-BODIES = int(os.environ.get("ITEST_RANDOM_BODIES", "60"))
+BODIES = int(os.environ.get("ITEST_RANDOM_BODIES", "200"))
 SEED = int(os.environ.get("ITEST_RANDOM_SEED") or random.randrange(10**9))
 
 
