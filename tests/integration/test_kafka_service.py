@@ -392,6 +392,28 @@ class ExternalTest(KafkaTest):
                 self.assertIn("their-group", groups)
                 self.assertEqual([name for name in groups if "billing" in name], [])
 
+    def test_a_topic_that_may_not_be_deleted_is_an_error(self) -> None:
+        server = self.external()
+        refused = {"topics": [{"name": "orders", "error_code": 73, "error_message": None}]}
+        with (
+            mock.patch.object(server.admin, "delete_topics", return_value=refused),
+            self.assertRaisesRegex(ItestError, r"^deleting topic orders on Kafka at \S+ failed: TopicDeletionDisabled"),
+        ):
+            server.topics.delete(["orders"])
+
+    def test_a_topic_that_comes_back_is_an_error(self) -> None:
+        server = self.external()
+        server.topics.ensure(["undying"], 1)
+        self.addCleanup(server.topics.delete, ["undying"])
+        with (
+            mock.patch.object(server.admin, "delete_topics", return_value={"topics": []}),
+            mock.patch("itest.services.kafka.topics.VANISH_WAIT", 0.05),
+            self.assertRaisesRegex(
+                ItestError, r"^topic undying on Kafka at \S+ is listed still 0.05 s after being deleted; a client"
+            ),
+        ):
+            server.topics.delete(["undying"])
+
     def test_its_version_is_what_it_speaks(self) -> None:
         self.assertRegex(self.external().version, r"^Kafka \(speaks the protocol of \d+\.\d+")
 

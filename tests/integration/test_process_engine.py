@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,10 @@ def python_server(**fields: Any) -> ProcessSpec:
 def shell(script: str, **fields: Any) -> ProcessSpec:
     """A shell script as a server."""
     return ProcessSpec("a shell script", **{"argv": ("/bin/sh", "-c", script), "ports": (), **fields})
+
+
+def kernel_tick() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def eventually(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
@@ -410,6 +415,9 @@ class FindTest(EngineTestCase):
         """A pid file that names a process which is not the one that wrote it."""
         instance = self.start(shell("exit 0"))
         eventually(lambda: not instance.state().running, "its end")
+        # The kernel tells when a process started in ticks of 10 ms; nobody has another's id again within the same one.
+        ended = kernel_tick()
+        eventually(lambda: kernel_tick() > ended, "the next tick")
         bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
         self.addCleanup(bystander.wait)
         self.addCleanup(bystander.kill)

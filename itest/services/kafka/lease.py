@@ -18,7 +18,7 @@ from itest.errors import ItestError, ResetError
 from itest.service import Lease
 from itest.services.kafka import clients
 from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
-from itest.services.kafka.topics import Mark, Partition, Topic
+from itest.services.kafka.topics import VANISH_WAIT, Mark, Partition, Topic
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 BASELINE_WAIT = 30.0
 """Seconds that reading the baseline's records may take."""
-
-VANISH_WAIT = 5.0
-"""Seconds in which a topic that was deleted must be gone from the listing too. It takes milliseconds."""
 
 T = TypeVar("T")
 

@@ -20,6 +20,10 @@ LEADER_WAIT = 10.0
 """Seconds in which a new topic must have a leader for each partition. It takes milliseconds, seconds on a busy machine
 (https://github.com/twmb/franz-go/issues/1430)."""
 
+VANISH_WAIT = 5.0
+"""Seconds in which a topic that was deleted must be gone from the listing too. It takes milliseconds: the broker that is
+asked hears of it from the controller after the deletion was answered."""
+
 
 class Partition(NamedTuple):
     """A partition of a topic; equal to kafka-python's TopicPartition, which is the same tuple."""
@@ -105,14 +109,22 @@ class Topics:
         return [Partition(name, number) for number in self._known[name]]
 
     def delete(self, names: Iterable[str]) -> None:
-        """Delete topics in one call; those that are gone already do not matter."""
+        """Delete topics in one call, and return when they are listed no more. Those that are gone already do not matter.
+
+        Raises ItestError for one that may not be deleted.
+        """
         names = [*names]
         if names:
             with self._server.doing(f"deleting {_listed(names)}"):
-                self._server.admin.delete_topics(names, raise_errors=False)
+                answer = self._server.admin.delete_topics(names, raise_errors=False)
                 with self._lock:
                     for name in names:
                         self._known.pop(name, None)
+                for topic in answer["topics"]:
+                    error = clients.errors().for_code(topic["error_code"])
+                    if error not in (clients.errors().NoError, clients.errors().UnknownTopicOrPartitionError):
+                        raise error(topic.get("error_message") or topic["name"])
+                self._await_end(names)
 
     def end_offsets(self, partitions: Iterable[Partition], seconds: float = 10.0) -> dict[Partition, int]:
         """The offset that the next record of each partition will get. Raises ItestError after that many seconds."""
@@ -183,6 +195,17 @@ class Topics:
                 )
             deadline.pause(pause)
             pause = min(pause * 2, 0.1)
+
+
+    def _await_end(self, names: list[str]) -> None:
+        deadline = Deadline.after(VANISH_WAIT)
+        while left := [entry["name"] for entry in self._server.admin.describe_topics(names) if not entry["error_code"]]:
+            if deadline.passed:
+                raise ItestError(
+                    f"{_listed(left)} on {self._server} is listed still {VANISH_WAIT:g} s after being deleted; a client "
+                    f"that is still connected may have made it anew"
+                )
+            deadline.pause(0.002)
 
 
 def _has_leaders(entry: Mapping[str, Any] | None, id: object) -> bool:
