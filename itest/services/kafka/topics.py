@@ -196,7 +196,6 @@ class Topics:
             deadline.pause(pause)
             pause = min(pause * 2, 0.1)
 
-
     def _await_end(self, names: list[str]) -> None:
         deadline = Deadline.after(VANISH_WAIT)
         while left := [entry["name"] for entry in self._server.admin.describe_topics(names) if not entry["error_code"]]:
