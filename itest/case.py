@@ -19,6 +19,7 @@ from collections.abc import Callable
 from multiprocessing.process import parent_process
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from itest import run_suite
 from itest import session as sessions
 from itest.assertions import Assertions
 from itest.errors import DeclarationError, NotStarted, Unavailable
@@ -49,6 +50,8 @@ class ContainerMixin(Assertions, _Base):
         super().__init_subclass__(**kwargs)
         cls._itest_declarations = declarations(cls)
         _check(cls, cls._itest_declarations)
+        if cls._itest_declarations:
+            run_suite.install(_begin_run, _end_run)
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -250,6 +253,20 @@ def _leave(cls: type[ContainerMixin], loans: list[_Loan]) -> None:
     for loan in reversed(loans):
         if loan.usable:
             loan.give_back()
+
+
+def _begin_run(tests: list[unittest.TestCase]) -> None:
+    """Start what the selected tests need, all at once and beside the tests: each class waits for its own only."""
+    classes = dict.fromkeys(type(test) for test in tests if isinstance(test, ContainerMixin) and not _skipped(test))
+    services = [service for cls in classes for _, service in cls._itest_declarations if service.scope == "session"]
+    if services and parent_process() is None:
+        sessions.current().start_ahead(services)
+
+
+def _end_run() -> None:
+    """Close the session, also when no test has come to run because each class failed to start."""
+    if parent_process() is None and (session := sessions.opened()) is not None:
+        session.close()
 
 
 def _close_with_run(result: unittest.TestResult) -> None:

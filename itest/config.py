@@ -44,6 +44,9 @@ class Config:
     pull_timeout: float = 600.0
     """Seconds that pulling one image may take."""
 
+    parallel_start: bool = True
+    """Start all services of the selected tests at once before the first test, where plain unittest runs them."""
+
     timing: bool = False
     """Print at the end of the run where its time went."""
 

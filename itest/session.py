@@ -9,6 +9,7 @@ the run ends, by whichever comes first: the result's `stopTestRun`, `multiproces
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from itest import naming, trace
 from itest.clock import SYSTEM, Clock, Deadline
 from itest.config import Config, load
 from itest.engines import Engine, Instance
-from itest.errors import DeclarationError, ExternalError, ItestError, PortTaken, Unavailable
+from itest.errors import DeclarationError, ExternalError, ItestError, NotStarted, PortTaken, Unavailable
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.spec import ExternalSpec, ProcessSpec, Spec
@@ -107,10 +108,12 @@ class Session:
         the next class gets the same error at once instead of waiting for it again.
         """
         spec = self._spec(service)
-        key = (service.kind, _fingerprint(service, spec), scope_key)
+        key = self._key(service, spec, scope_key)
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
         with slot.lock:
+            if self.closed:  # Under the lock: whoever closes looks at the locks after that, and leaves the rest to us.
+                raise NotStarted(f"the run has ended; {service.title} is not started any more")
             if slot.error is not None:
                 raise slot.error.with_traceback(None)
             if slot.server is not None and not slot.server.instance.state().running:
@@ -121,6 +124,9 @@ class Session:
                 except ItestError as error:
                     slot.error = error
                     raise
+                if self._was_closed():
+                    self._stop(slot)
+                    raise NotStarted(f"the run ended while {service.title} was starting")
             return slot.server
 
     def lend_all(self, wanted: Sequence[tuple[Service[Any], str]]) -> list[Server[Any]]:
@@ -136,6 +142,31 @@ class Session:
                 if key and future.exception() is None:  # Nobody else would ever stop a server of the class's own.
                     self.take_back(future.result())
             raise
+
+    def start_ahead(self, services: Sequence[Service[Any]]) -> None:
+        """Start the servers of these declarations side by side, and return at once. `lend` waits for its own.
+
+        What fails here is raised by the `lend` of the class that wants it.
+        """
+        if not self.config.parallel_start:
+            return
+        wanted: dict[tuple[str, ...], Service[Any]] = {}
+        for service in services:
+            with contextlib.suppress(Exception):
+                wanted.setdefault(self._key(service, self._spec(service)), service)
+        if len(wanted) < 2:
+            return  # Nothing to win: the first class starts it right now.
+        for service in wanted.values():
+            # Daemons: a run that ends early does not wait for them, and the reaper ends what they were starting.
+            threading.Thread(target=self._start_quietly, args=(service,), name="itest-start-ahead", daemon=True).start()
+
+    def _was_closed(self) -> bool:
+        """Whether somebody else has closed the session by now."""
+        return self.closed
+
+    def _start_quietly(self, service: Service[Any]) -> None:
+        with contextlib.suppress(Exception):
+            self.lend(service)
 
     def take_back(self, server: Server[Any]) -> None:
         """Stop a server whose scope has ended."""
@@ -174,6 +205,10 @@ class Session:
             from itest.report.text import print_timing
 
             print_timing(self.trace.spans)
+
+    @staticmethod
+    def _key(service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
+        return (service.kind, _fingerprint(service, spec), scope_key)
 
     # Choosing what runs a service.
 

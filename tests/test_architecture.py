@@ -69,7 +69,7 @@ GROUPS = {
     "engines": "protocols", "wait": "wait",
     "service": "service", "isolation": "data", "migrations": "data", "script": "facts", "fixture_files": "data",
     "reaper": "reaper", "reuse": "reaper", "session": "session",
-    "case": "case", "async_case": "case", "diagnose": "case", "assertions": "case",
+    "case": "case", "run_suite": "base", "async_case": "case", "diagnose": "case", "assertions": "case",
     "testing": "testing", "": "door", "__main__": "runner", "cli": "runner", "runner": "runner", "report": "report",
 }  # fmt: skip
 

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The suite that plain unittest makes of the selected tests: it sees the whole run first, and its end last.
+
+unittest's one loader makes every suite through its attribute `suiteClass`, after it has imported the test modules. So
+the outermost suite of a run is one of ours, and knows before the first test which services the run needs: they start
+side by side, while the tests of those that are ready run already. Other runners make suites of their own; there,
+services start at the first class that needs them.
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
+
+Begin = Callable[[list[unittest.TestCase]], object]
+End = Callable[[], object]
+
+_begin: Begin | None = None
+_end: End | None = None
+_running = False
+
+
+def install(begin: Begin, end: End) -> None:
+    """Have plain unittest make suites of this kind, unless somebody else has chosen one.
+
+    `begin` is called with the selected tests before the first of them runs, `end` after the last.
+    """
+    global _begin, _end
+    _begin, _end = begin, end
+    if unittest.defaultTestLoader.suiteClass is unittest.TestSuite:
+        unittest.defaultTestLoader.suiteClass = RunSuite
+
+
+class RunSuite(unittest.TestSuite):
+    """A TestSuite; as the outermost of a run it also begins and ends it."""
+
+    def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
+        global _running
+        # Also within a test, people run suites: tests of test tools do. Their end is not that of the run.
+        if _running or _begin is None or _end is None:
+            return super().run(result, debug)
+        _running = True
+        try:
+            _begin([*_tests(self)])
+            return super().run(result, debug)
+        finally:
+            _running = False
+            _end()
+
+
+def _tests(suite: Any) -> Iterator[unittest.TestCase]:
+    for test in suite:
+        if isinstance(test, unittest.TestCase):
+            yield test
+        elif hasattr(test, "__iter__"):
+            yield from _tests(test)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The suite that sees the whole run: what starts before the first test, and what ends after the last."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import unittest
+from unittest import mock
+
+from itest import ContainerTestCase, run_suite
+from itest import session as sessions
+from itest.clock import Deadline
+from itest.testing import MemoryEngine, MemoryInstance
+from tests.unit.inner import InnerTest
+
+WAIT = 10.0
+
+
+class RunSuiteTest(InnerTest):
+    def setUp(self) -> None:
+        super().setUp()
+        # The suite that runs this test may be one itself.
+        self.enterContext(mock.patch.object(run_suite, "_running", False))
+
+    def suite(self, *classes: type[unittest.TestCase]) -> unittest.TestResult:
+        """The result of a run as plain unittest makes it, by its own loader."""
+        load = unittest.defaultTestLoader.loadTestsFromTestCase
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.suiteClass(map(load, classes)).run(result)
+        return result
+
+    def test_services_start_side_by_side_before_the_first_test(self) -> None:
+        go_on, started = threading.Event(), threading.Event()
+
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.spec.image == "slow:1":
+                started.set()
+                go_on.wait(WAIT)
+
+        self.use(MemoryEngine(prepare))
+        events = self.events
+
+        class A(ContainerTestCase):
+            fast = self.service("fast:1")
+
+            def test(self) -> None:
+                # The other class's server is starting, and nobody has waited for it.
+                assert started.wait(WAIT)
+                events.append("test A")
+                go_on.set()
+
+        class B(ContainerTestCase):
+            slow = self.service("slow:1")
+
+            def test(self) -> None:
+                events.append("test B")
+
+        self.check(self.suite(A, B), ran=2)
+        self.assertEqual(sorted(self.events[:2]), ["start fast:1", "start slow:1"])
+        self.assertEqual(self.events.count("start slow:1"), 1)
+        self.assertLess(self.events.index("test A"), self.events.index("test B"))
+        self.assertEqual(self.engine.instances, [])
+
+    def test_only_what_the_selected_tests_need_is_started(self) -> None:
+        class Wanted(ContainerTestCase):
+            one, two = self.service("one:1"), self.service("two:1")
+            own = self.service("own:1", scope="test")
+
+            def test(self) -> None: ...
+
+        class Skipped(ContainerTestCase):
+            three = self.service("three:1")
+
+            @unittest.skip("not today")
+            def test(self) -> None: ...
+
+        class Unselected(ContainerTestCase):
+            four = self.service("four:1")
+
+            def other(self) -> None: ...
+
+        self.check(self.suite(Wanted, Skipped, Unselected), ran=1, skipped=1)
+        self.assertEqual(
+            sorted(event for event in self.events if event.startswith("start")),
+            ["start one:1", "start own:1", "start two:1"],
+        )
+
+    def test_it_can_be_switched_off(self) -> None:
+        self.use(MemoryEngine(), parallel_start=False)
+        events = self.events
+
+        class A(ContainerTestCase):
+            one = self.service("one:1")
+
+            def test(self) -> None:
+                events.append("test A")
+
+        class B(ContainerTestCase):
+            two = self.service("two:1")
+
+            def test(self) -> None: ...
+
+        self.check(self.suite(A, B), ran=2)
+        self.assertLess(self.events.index("test A"), self.events.index("start two:1"))
+
+    def test_what_fails_to_start_fails_its_own_class(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.spec.image == "broken:1":
+                instance.log = "no such luck"
+                instance.end(1)
+
+        self.use(MemoryEngine(prepare))
+
+        class A(ContainerTestCase):
+            fine = self.service("fine:1")
+
+            def test(self) -> None: ...
+
+        class B(ContainerTestCase):
+            broken = self.service("broken:1")
+
+            def test(self) -> None: ...
+
+        result = self.suite(A, B)
+        self.check(result, ran=1, errors=1)
+        self.assertIn("no such luck", result.errors[0][1])
+        self.assertEqual(self.events.count("start broken:1"), 1)
+
+    def test_the_session_is_closed_when_no_class_could_start(self) -> None:
+        class A(ContainerTestCase):
+            one = self.service("one:1")
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                raise ValueError("after the start")
+
+            def test(self) -> None: ...
+
+        self.check(self.suite(A), ran=0, errors=1)
+        self.assertIn("stop one:1", self.events)
+        self.assertTrue(self.session.closed)
+
+    def test_a_suite_that_a_test_runs_does_not_end_the_run(self) -> None:
+        outer = self
+
+        class Inner(unittest.TestCase):
+            def test(self) -> None: ...
+
+        class A(ContainerTestCase):
+            one = self.service("one:1")
+
+            def test(self) -> None:
+                outer.check(outer.suite(Inner), ran=1)
+                outer.assertFalse(outer.session.closed)
+
+        self.check(self.suite(A), ran=1)
+        self.assertTrue(self.session.closed)
+
+    def test_a_run_that_ends_during_a_start_leaves_nothing(self) -> None:
+        starting, go_on = threading.Event(), threading.Event()
+
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.spec.image == "slow:1":
+                starting.set()
+                go_on.wait(WAIT)
+
+        self.use(MemoryEngine(prepare))
+        self.session.start_ahead([self.service("slow:1"), self.service("fast:1")])
+        self.assertTrue(starting.wait(WAIT))
+        self.session.close()
+        go_on.set()
+        deadline = Deadline.after(WAIT)
+        while self.engine.instances and not deadline.passed:
+            deadline.pause(0.005)
+        self.assertEqual(self.engine.instances, [])
+
+    def test_a_closed_session_starts_nothing(self) -> None:
+        self.session.close()
+        with self.assertRaisesRegex(sessions.NotStarted, "^the run has ended; .* is not started any more$"):
+            self.session.lend(self.service())
+        self.assertNotIn("start memory:1", self.events)
+
+
+class InstallTest(unittest.TestCase):
+    def test_a_suite_that_somebody_else_chose_is_left_alone(self) -> None:
+        class Theirs(unittest.TestSuite): ...
+
+        before = (run_suite._begin, run_suite._end)
+        with (
+            mock.patch.multiple(run_suite, _begin=None, _end=None),
+            mock.patch.object(unittest.defaultTestLoader, "suiteClass", Theirs),
+        ):
+            run_suite.install(lambda tests: None, lambda: None)
+            self.assertIs(unittest.defaultTestLoader.suiteClass, Theirs)
+        self.assertEqual((run_suite._begin, run_suite._end), before)
+
+    def test_importing_changes_nothing_and_a_declaration_does(self) -> None:
+        program = (
+            "import unittest, itest\n"
+            "itest.ContainerTestCase\n"
+            "assert unittest.defaultTestLoader.suiteClass is unittest.TestSuite\n"
+            "class T(itest.PostgresMixin, itest.ContainerTestCase): pass\n"
+            "assert unittest.defaultTestLoader.suiteClass is not unittest.TestSuite\n"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
