@@ -110,6 +110,9 @@ class MemoryInstance:
             raise KeyError(f"no port {name!r}; there are {', '.join(self._ports)}")
         return self._ports[name or next(iter(self._ports))]
 
+    def direct_endpoint(self, name: str = "") -> Endpoint | None:
+        return None
+
     def state(self) -> State:
         return self.current
 

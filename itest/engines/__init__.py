@@ -66,6 +66,13 @@ class Instance(Protocol):
         Waits for Docker to publish it; raises KeyError, naming the ports there are, where there is no such port.
         """
 
+    def direct_endpoint(self, name: str = "") -> Endpoint | None:
+        """Where this process may reach that port without the proxy in front of a published one; None for nowhere.
+
+        A guess that costs no round trip to the server: whoever connects there must make sure that it is the same one.
+        Only for itest's own connections; what a user is given is the `endpoint`.
+        """
+
     def state(self) -> State:
         """What it is doing now. Never raises for an instance that is gone: that is a state too."""
 

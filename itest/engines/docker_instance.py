@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -48,6 +49,7 @@ class DockerInstance:
         self._ports = dict(ports)
         self._host = host
         self._endpoints = dict(endpoints or {})
+        self._networks: dict[str, Any] = {}
 
     @property
     def id(self) -> str:
@@ -66,6 +68,24 @@ class DockerInstance:
                 check = answer("Docker to publish its ports", lambda _: self._look_up_endpoints(), (NotReady,))
                 until_ready(check, self, Deadline.after(PUBLISH_TIMEOUT), subject=str(self))
         return self._endpoints[name]
+
+    def direct_endpoint(self, name: str = "") -> Endpoint | None:
+        """The container's own address, if its network's gateway is an address of this machine.
+
+        A published port on the loopback is served by a process of Docker's (docker-proxy), which takes about 0.1 ms of
+        each round trip (measured with PostgreSQL and Docker 20.10). Docker Desktop's and rootless Docker's networks
+        lie elsewhere, and so does everything seen from within a container.
+        """
+        if self._host != LOOPBACK or not self._ports:
+            return None
+        port, _, protocol = self._ports[name or next(iter(self._ports))].partition("/")
+        if not self._networks:
+            with contextlib.suppress(ItestError), translated(f"look up the networks of {self}"):
+                self._networks = self._client.inspect_container(self._id)["NetworkSettings"]["Networks"] or {}
+        for network in self._networks.values():
+            if protocol == "tcp" and network.get("IPAddress") and _is_own_address(network.get("Gateway")):
+                return Endpoint(network["IPAddress"], int(port))
+        return None
 
     def state(self) -> State:
         from requests.exceptions import ConnectionError, Timeout
@@ -131,9 +151,11 @@ class DockerInstance:
         """Remember every endpoint; all are published together. Raises NotReady while they are not."""
         try:
             with translated(f"look up the ports of {self}", passing=(not_found(),)):
-                published = self._client.inspect_container(self._id)["NetworkSettings"]["Ports"] or {}
+                settings = self._client.inspect_container(self._id)["NetworkSettings"]
         except not_found():
-            published = {}
+            settings = {}
+        published = settings.get("Ports") or {}
+        self._networks = settings.get("Networks") or {}
         for name, port in self._ports.items():
             if not (bindings := published.get(port)):
                 raise NotReady(f"port {port} is not published yet")
@@ -180,6 +202,18 @@ class DockerInstance:
                 raise TimeoutError
             deadline.pause(0.005)
         return int(found["ExitCode"])
+
+
+def _is_own_address(address: str | None) -> bool:
+    """Whether an address is one of this machine's: only to those a socket can be bound."""
+    if not address:
+        return False
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def remove(client: Any, container: str) -> None:

@@ -52,6 +52,9 @@ class ExternalInstance:
             raise KeyError(f"no port {name!r}; there are {', '.join(ports)}")
         return Endpoint(*ports[name or next(iter(ports))])
 
+    def direct_endpoint(self, name: str = "") -> Endpoint | None:
+        return None
+
     def state(self) -> State:
         return State(running=True, status="external")
 

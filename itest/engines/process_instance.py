@@ -82,6 +82,10 @@ class ProcessInstance:
             raise KeyError(f"{self} has no port {name!r}; its ports are {', '.join(ports) or '(none)'}")
         return Endpoint(HOST, ports[chosen])
 
+    def direct_endpoint(self, name: str = "") -> Endpoint | None:
+        """None: there is nothing between it and its endpoints."""
+        return None
+
     def state(self) -> State:
         """What it is doing now. The exit code is known to its owner only."""
         self._mark()

@@ -59,6 +59,7 @@ class Kept:
     def __init__(self, server: PostgresServer, name: str, label: str) -> None:
         self._server = server
         self._url = server.url_of(name)
+        self._nearest_url = server.nearest_url_of(name)
         self._label = label
         self._own: _Link | None = None
         self._engine: Engine | None = None
@@ -69,7 +70,7 @@ class Kept:
     def connection(self) -> Connection:
         """The kept psycopg2 connection."""
         if self._own is None or self._own.connection.closed:
-            self._own = _Link.of(self._server.driver.connect(self._url, application_name=self._label))
+            self._own = _Link.of(self._connect())
         self._used[self._own.pid] = self._own
         return self._own.connection  # type: ignore[no-any-return]  # Any, because psycopg2 is imported on first use
 
@@ -78,14 +79,16 @@ class Kept:
         if self._engine is None:
             sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
             self._engine = engine = sqlalchemy.create_engine(
-                "postgresql+psycopg2" + self._url.removeprefix("postgresql"),
-                connect_args={"application_name": self._label},
+                "postgresql+psycopg2" + self._url.removeprefix("postgresql"), creator=self._connect
             )
             for name in ("connect", "checkout", "checkin", "close", "invalidate"):
                 sqlalchemy.event.listen(engine, name, getattr(self, f"_on_{name}"))
         if self._handed_out is None:
             self._handed_out = self._engine.execution_options()
         return self._handed_out
+
+    def _connect(self) -> Any:
+        return self._server.driver.connect(self._nearest_url, application_name=self._label)
 
     def _on_connect(self, connection: Any, record: Any) -> None:
         self._pooled[id(connection)] = _Link.of(connection)

@@ -153,7 +153,7 @@ class RollbackLease(PostgresLease):
             return
         self._forget()
         sandbox = self._server.driver.connect(
-            self._server.url_of(self._name),
+            self._server.nearest_url_of(self._name),
             connection_factory=connection_class(),
             application_name=naming.application_name(test),
         )

@@ -38,6 +38,9 @@ BASE = "itest"
 
 Part = TypeVar("Part")
 
+DIRECT_TIMEOUT = 2
+"""Seconds that a way around Docker's proxy has to prove itself; libpq takes no less."""
+
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
 
@@ -53,6 +56,7 @@ class PostgresServer(Server["PostgresView"]):
         self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
         self.database = unquote(parts.path.lstrip("/")) or self.user
         naming.remember_secret(self.password)
+        self._nearest = address
         self.token = secrets.token_hex(4)
         self._prefix = naming.identifier(BASE, self.token)
         self._numbers = itertools.count(1)
@@ -64,7 +68,7 @@ class PostgresServer(Server["PostgresView"]):
         self._lock = threading.RLock()
         self.log = Log(self)
         self._parts: dict[object, Any] = {}
-        self._admin = self.connection(self.database, "itest")
+        self._admin = self._first_connection()
         try:
             self.number = int(self._admin.server_version)
             self._base = BASE if instance.owned and self._exists(BASE) else "template1"
@@ -141,9 +145,28 @@ class PostgresServer(Server["PostgresView"]):
 
     def connection(self, name: str, label: str, **kwargs: Any) -> Any:
         """A new connection of ours to a database, in autocommit; whoever asks closes it."""
-        connection = self.driver.connect(self.url_of(name), application_name=label, connect_timeout=10, **kwargs)
+        connection = self.driver.connect(
+            self.nearest_url_of(name), **{"application_name": label, "connect_timeout": 10, **kwargs}
+        )
         connection.autocommit = True
         return connection
+
+    def _first_connection(self) -> Any:
+        """The administrative connection; by it, where our own connections go from here on is found out.
+
+        That is the way around Docker's proxy, where there is one. The password makes sure that it leads to this very
+        server and not to another container with the same address: it is this run's, and SCRAM has the server prove
+        that it knows it too (RFC 5802, the server's signature).
+        """
+        if direct := self.instance.direct_endpoint():
+            user, _, _ = urlsplit(self.address).netloc.rpartition("@")
+            self._nearest = urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl()
+            with contextlib.suppress(self.driver.Error):
+                return self.connection(
+                    self.database, "itest", require_auth="scram-sha-256", connect_timeout=DIRECT_TIMEOUT
+                )
+            self._nearest = self.address
+        return self.connection(self.database, "itest")
 
     # Databases.
 
@@ -264,6 +287,10 @@ class PostgresServer(Server["PostgresView"]):
 
     def url_of(self, database: str) -> str:
         return urlsplit(self.address)._replace(path=f"/{database}").geturl()
+
+    def nearest_url_of(self, database: str) -> str:
+        """The same for connections that itest keeps itself."""
+        return urlsplit(self._nearest)._replace(path=f"/{database}").geturl()
 
     def _exists(self, name: str) -> bool:
         return bool(self.admin("SELECT 1 FROM pg_database WHERE datname = %s", name))

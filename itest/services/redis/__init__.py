@@ -124,7 +124,8 @@ class RedisServer(Server["RedisView"]):
         self.address = address
         self.owned = instance.owned
         self.database = int(urlsplit(address).path.lstrip("/") or 0)
-        self._admin = connect(address)
+        self._nearest = address
+        self._admin = self._first_connection()
         self._lock = threading.Lock()
         self._leased: set[int] = set()
         info: Any = self._admin.info("server")
@@ -148,8 +149,25 @@ class RedisServer(Server["RedisView"]):
         self._admin.close()
 
     def url_of(self, database: int) -> str:
-        parts = urlsplit(self.address)
-        return parts._replace(path=f"/{database}").geturl()
+        return urlsplit(self.address)._replace(path=f"/{database}").geturl()
+
+    def nearest_url_of(self, database: int) -> str:
+        """The same for connections that itest keeps itself: around Docker's proxy where that can be."""
+        return urlsplit(self._nearest)._replace(path=f"/{database}").geturl()
+
+    def _first_connection(self) -> Client:
+        """That the other way leads to this very server is shown by the password, which is this run's: a server with
+        another one refuses it, and so does a server without."""
+        if direct := self.instance.direct_endpoint():
+            user, _, _ = urlsplit(self.address).netloc.rpartition("@")
+            nearest = urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl()
+            client = connect(nearest)
+            with contextlib.suppress(package().RedisError):
+                client.ping()
+                self._nearest = nearest
+                return client
+            client.close()
+        return connect(self.address)
 
     def take_database(self) -> int:
         """The number of an empty database that nobody else uses. Raises ExternalError when there is none."""
@@ -214,9 +232,9 @@ class RedisLease(Lease["RedisView"]):
         self._prefix = f"itest:{secrets.token_hex(4)}:" if self._isolation == "prefix" else ""
         self._baseline: list[tuple[bytes, int, bytes]] = []
         self._last_test = owner
-        self._admin = connect(server.url_of(self.database))
+        self._admin = connect(server.nearest_url_of(self.database))
         self._rest = ServerState(self._admin) if server.owned and numbered else None
-        self._kept = Kept(server.url_of(self.database), service.decode_responses)
+        self._kept = Kept(server.nearest_url_of(self.database), service.decode_responses)
         self.view = RedisView(server, self.database, self._kept, self._prefix)
 
     def seal(self) -> None:

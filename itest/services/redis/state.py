@@ -8,6 +8,7 @@ round trip of the reset; only what was touched is undone.
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 
 from itest import trace
@@ -27,6 +28,9 @@ class ServerState:
 
     def __init__(self, admin: Client) -> None:
         self._admin: Any = admin
+        # As the server wrote them: redis-py's dictionaries of all their fields take longer than the whole round trip.
+        admin.set_response_callback("CLIENT LIST", _as_it_is)
+        admin.set_response_callback("INFO", _as_it_is)
         self._counts: dict[str, int] = {}
         self._newest_client = 0
         self._settings: dict[str, str] = {}
@@ -41,9 +45,9 @@ class ServerState:
         with contextlib.suppress(package().ResponseError):  # Functions came with Redis 7.
             self._functions = self._admin.function_dump()
         self._users = self._admin.acl_list()
-        clients, stats = self._ask()
+        listed, stats = self._ask()
         self._counts = _counts(stats)
-        self._newest_client = _newest(clients)
+        self._newest_client = _newest(_clients(listed))
 
     def forget(self) -> None:
         """Bring back what was there before the class, whatever the class's own baseline added to it."""
@@ -56,7 +60,8 @@ class ServerState:
 
     def restore(self, answers: list[Any], database: int, kept: Kept, test: str) -> None:
         """Undo what was touched since the last call, and end the clients that the test left waiting."""
-        *_, clients, stats = answers
+        *_, listed, stats = answers
+        clients = _clients(listed)
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)
         touched = frozenset(
@@ -64,16 +69,16 @@ class ServerState:
         )
         if touched:
             self._undo(touched)
-            clients, stats = self._ask()
-            counts = _counts(stats)
+            listed, stats = self._ask()
+            clients, counts = _clients(listed), _counts(stats)
         self._counts = counts
         self._newest_client = max(self._newest_client, _newest(clients))
 
     def _ask(self) -> tuple[Any, Any]:
         pipeline = self._admin.pipeline(transaction=False)
         self.look(pipeline)
-        clients, stats = pipeline.execute()
-        return clients, stats
+        listed, stats = pipeline.execute()
+        return listed, stats
 
     def _undo(self, touched: frozenset[str]) -> None:
         if touched.intersection(SETTINGS):
@@ -113,10 +118,26 @@ class ServerState:
             )
 
 
-def _counts(stats: dict[str, Any]) -> dict[str, int]:
+_WATCHED = re.compile(
+    rb"^cmdstat_(%s):calls=(\d+)"
+    % b"|".join(re.escape(name.encode()) for name in (*SETTINGS, *FUNCTIONS, *SCRIPTS, *USERS)),
+    re.MULTILINE,
+)
+
+
+def _as_it_is(answer: bytes, **options: object) -> bytes:
+    return answer
+
+
+def _counts(stats: bytes) -> dict[str, int]:
     """How often the commands were called that change what belongs to the whole server."""
-    watched = (*SETTINGS, *FUNCTIONS, *SCRIPTS, *USERS)
-    return {name: stats[key]["calls"] for name in watched if (key := f"cmdstat_{name}") in stats}
+    return {name.decode(): int(calls) for name, calls in _WATCHED.findall(stats)}
+
+
+def _clients(listed: bytes) -> list[dict[str, str]]:
+    """The fields of each client. A value may hold anything but spaces, and be empty."""
+    lines = listed.decode("utf-8", "replace").splitlines()
+    return [dict(word.split("=", 1) for word in line.split(" ") if "=" in word) for line in lines if line]
 
 
 def _newest(clients: list[dict[str, str]]) -> int:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way around Docker's proxy: taken only where it leads to the very server, and never shown to users."""
+
+from __future__ import annotations
+
+import contextlib
+import unittest
+from unittest import mock
+from urllib.parse import urlsplit
+
+from itest import Postgres, Redis, testing
+from itest.engines import Endpoint
+from itest.engines import docker_instance as module
+from itest.engines.docker_instance import DockerInstance
+from itest.engines.ports import free_port
+from itest.errors import Unavailable
+from itest.service import Service
+from itest.services.postgres.server import PostgresServer
+from itest.services.redis import RedisServer
+from itest.session import Session
+
+session: Session
+_closing = contextlib.ExitStack()
+
+
+def setUpModule() -> None:
+    global session
+    session = _closing.enter_context(testing.session())
+    try:
+        direct = session.lend(Redis()).instance.direct_endpoint()
+    except Unavailable as error:
+        _closing.close()
+        raise unittest.SkipTest(str(error)) from error
+    if direct is None:
+        _closing.close()
+        raise unittest.SkipTest("no containers here, or none whose network is this machine's own")
+
+
+def tearDownModule() -> None:
+    _closing.close()
+
+
+class DirectTest(unittest.TestCase):
+    def connected(self, service: Service, direct: Endpoint | None) -> PostgresServer | RedisServer:
+        """Another server object for the running server, whose instance says that this is the way to it."""
+        server = session.lend(service)
+        with mock.patch.object(DockerInstance, "direct_endpoint", return_value=direct):
+            other = service.connect(server.instance, server.address)
+        self.addCleanup(other.close)
+        return other
+
+    def test_connections_of_our_own_go_that_way_and_users_are_told_the_published_one(self) -> None:
+        for service in (Postgres(), Redis()):
+            with self.subTest(service.kind):
+                server = session.lend(service)
+                assert isinstance(server, PostgresServer | RedisServer)
+                name: str | int = "itest" if isinstance(server, PostgresServer) else 3
+                direct = server.instance.direct_endpoint()
+                self.assertEqual(urlsplit(server.nearest_url_of(name)).netloc.rpartition("@")[2], str(direct))
+                self.assertEqual(urlsplit(server.url_of(name)).hostname, "127.0.0.1")
+
+    def test_what_does_not_answer_is_not_taken(self) -> None:
+        for service, kind in ((Postgres(), PostgresServer), (Redis(), RedisServer)):
+            with self.subTest(service.kind):
+                server = self.connected(service, Endpoint("127.0.0.1", free_port()))
+                self.assertIsInstance(server, kind)
+                self.assertEqual(server._nearest, server.address)
+                self.assertRegex(server.version, r"\d")
+
+    def test_another_server_at_that_address_is_not_taken(self) -> None:
+        """It has another password."""
+        for service in (Postgres(), Redis()):
+            with self.subTest(service.kind), testing.session() as elsewhere:
+                stranger = elsewhere.lend(service).instance.direct_endpoint()
+                self.assertIsNotNone(stranger)
+                server = self.connected(service, stranger)
+                self.assertEqual(server._nearest, server.address)
+
+    def test_a_postgres_that_lets_anybody_in_is_not_taken(self) -> None:
+        trusting = Postgres(env={"POSTGRES_HOST_AUTH_METHOD": "trust"})
+        with testing.session() as elsewhere:
+            stranger = elsewhere.lend(trusting).instance.direct_endpoint()
+            server = self.connected(Postgres(), stranger)
+        self.assertEqual(server._nearest, server.address)
+
+    def test_a_network_of_another_machine_is_not_tried(self) -> None:
+        instance = session.lend(Redis()).instance
+        self.assertIsNotNone(instance.direct_endpoint())
+        with mock.patch.object(module, "_is_own_address", return_value=False):
+            self.assertIsNone(instance.direct_endpoint())
+        self.assertTrue(module._is_own_address("127.0.0.1"))
+        for address in (None, "", "192.0.2.1", "nonsense"):
+            self.assertFalse(module._is_own_address(address), address)
