@@ -180,6 +180,7 @@ class SchemaKept(Kept):
     def __init__(self, server: PostgresServer, schema: str, label: str) -> None:
         super().__init__(server, server.database, label)
         self._url = with_search_path(self._url, schema)
+        self._nearest_url = with_search_path(self._nearest_url, schema)
 
 
 class SchemaView(PostgresView):
