@@ -255,17 +255,27 @@ def _leave(cls: type[ContainerMixin], loans: list[_Loan]) -> None:
             loan.give_back()
 
 
-def _begin_run(tests: list[unittest.TestCase]) -> None:
-    """Start what the selected tests need, all at once and beside the tests: each class waits for its own only."""
+def _begin_run(tests: list[unittest.TestCase]) -> bool:
+    """Start what the selected tests need, all at once and beside the tests: each class waits for its own only.
+
+    False in a worker process and where a session is open already: then this is a part of a run that somebody else began.
+    """
+    if parent_process() is not None or _is_open():
+        return False
     classes = dict.fromkeys(type(test) for test in tests if isinstance(test, ContainerMixin) and not _skipped(test))
     services = [service for cls in classes for _, service in cls._itest_declarations if service.scope == "session"]
-    if services and parent_process() is None:
+    if services:
         sessions.current().start_ahead(services)
+    return True
+
+
+def _is_open() -> bool:
+    return sessions.opened() is not None
 
 
 def _end_run() -> None:
     """Close the session, also when no test has come to run because each class failed to start."""
-    if parent_process() is None and (session := sessions.opened()) is not None:
+    if (session := sessions.opened()) is not None:
         session.close()
 
 

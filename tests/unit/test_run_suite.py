@@ -9,7 +9,7 @@ import threading
 import unittest
 from unittest import mock
 
-from itest import ContainerTestCase, run_suite
+from itest import ContainerTestCase, case, run_suite
 from itest import session as sessions
 from itest.clock import Deadline
 from itest.testing import MemoryEngine, MemoryInstance
@@ -23,6 +23,8 @@ class RunSuiteTest(InnerTest):
         super().setUp()
         # The suite that runs this test may be one itself.
         self.enterContext(mock.patch.object(run_suite, "_running", False))
+        # The session of these tests is open from the start, for it is made by hand.
+        self.is_open = self.enterContext(mock.patch.object(case, "_is_open", return_value=False))
 
     def suite(self, *classes: type[unittest.TestCase]) -> unittest.TestResult:
         """The result of a run as plain unittest makes it, by its own loader."""
@@ -158,6 +160,34 @@ class RunSuiteTest(InnerTest):
 
         self.check(self.suite(A), ran=1)
         self.assertTrue(self.session.closed)
+
+    def test_a_part_of_somebody_elses_run_neither_begins_nor_ends_it(self) -> None:
+        class A(ContainerTestCase):
+            one = self.service("one:1")
+
+            def test(self) -> None: ...
+
+        class B(A):
+            two = self.service("two:1")
+
+        load = unittest.defaultTestLoader.loadTestsFromTestCase
+        self.assertIsInstance(load(A), run_suite.RunSuite)
+        result = unittest.TestResult()
+        unittest.TestSuite([load(A), load(B)]).run(result)
+        self.check(result, ran=2)
+        self.assertFalse(self.session.closed)
+        self.assertEqual([event for event in self.events if event.startswith("start")], ["start one:1", "start two:1"])
+
+    def test_a_session_that_was_open_before_stays_open(self) -> None:
+        self.is_open.return_value = True
+
+        class A(ContainerTestCase):
+            one = self.service("one:1")
+
+            def test(self) -> None: ...
+
+        self.check(self.suite(A), ran=1)
+        self.assertFalse(self.session.closed)
 
     def test_a_run_that_ends_during_a_start_leaves_nothing(self) -> None:
         starting, go_on = threading.Event(), threading.Event()
