@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +41,29 @@ class Leftovers:
 
     @classmethod
     def snapshot(cls) -> Leftovers:
-        """What already lies around now, by whomever, is not held against the run."""
+        """What is there now, whether its owner lives or not, is not held against the run."""
         with _docker() as docker:
-            return cls(frozenset(_survey(docker)))
+            return cls(frozenset(_survey(docker, lambda _: False)))
 
     def check(self, timeout: float = PATIENCE) -> None:
         """Raise AssertionError that lists what is still there `timeout` seconds from now; return when nothing is."""
         deadline = Deadline.after(timeout)
         with _docker() as docker:
-            left = set(_survey(docker)) - self._before
+            left = set(_survey(docker, _lives)) - self._before
             while left and not deadline.passed:
                 deadline.pause(0.1)
-                left &= set(_survey(docker))  # What others leave for a moment comes and goes.
+                left &= set(_survey(docker, _lives))  # What others leave for a moment comes and goes.
         if left:
             raise AssertionError(f"left behind, and still there after {timeout:g} s:\n  " + "\n  ".join(sorted(left)))
 
 
-def _survey(docker: Any) -> Iterator[str]:
-    """One sentence on each thing whose owner has ended. A thing's sentence is the same each time."""
+def _survey(docker: Any, lives: Callable[[str], bool]) -> Iterator[str]:
+    """One sentence on each thing whose owner does not live. A thing's sentence is the same each time."""
     if docker is not None:
-        yield from _docker_objects(docker)
-    yield from _directories()
+        yield from _docker_objects(docker, lives)
+    yield from _directories(lives)
     if Path("/proc/self/stat").exists():
-        yield from _processes()
+        yield from _processes(lives)
         yield from _shared_memory()
 
 
@@ -89,30 +89,30 @@ def _docker() -> Iterator[Any]:
         client.close()
 
 
-def _docker_objects(api: Any) -> Iterator[str]:
+def _docker_objects(api: Any, lives: Callable[[str], bool]) -> Iterator[str]:
     for container in api.containers(all=True, filters={"label": naming.SESSION}):
         owner = container["Labels"].get(naming.OWNER, "")
-        if not _lives(owner):
+        if not lives(owner):
             yield f"container {container['Names'][0].lstrip('/')} ({container['Image']}) of process {owner}"
     for network in api.networks(filters={"label": naming.SESSION}):
-        if not _lives(network["Labels"].get(naming.OWNER, "")):
+        if not lives(network["Labels"].get(naming.OWNER, "")):
             yield f"network {network['Name']}"
     for volume in api.volumes(filters={"dangling": True})["Volumes"] or []:
         if re.fullmatch("[0-9a-f]{64}", volume["Name"]):
             yield f"anonymous volume {volume['Name']}"
 
 
-def _directories() -> Iterator[str]:
+def _directories(lives: Callable[[str], bool]) -> Iterator[str]:
     for root in ROOTS:
         for entry in root.glob("itest-*"):
             with contextlib.suppress(OSError):
                 if not re.fullmatch(_NAME, entry.name):
                     continue  # what other programs with that name have there
-                if entry.is_dir() and entry.lstat().st_uid == os.geteuid() and not _lives(_owner(entry)):
+                if entry.is_dir() and entry.lstat().st_uid == os.geteuid() and not lives(_owner(entry)):
                     yield f"directory {entry} of process {_owner(entry)}"
 
 
-def _processes() -> Iterator[str]:
+def _processes(lives: Callable[[str], bool]) -> Iterator[str]:
     """Servers that work in an instance's directory or name it, and reapers that nobody owns any more."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
@@ -125,7 +125,7 @@ def _processes() -> Iterator[str]:
                 continue
             if found := _DIRECTORY.search(f"{_link(entry / 'cwd')} {command}"):
                 owner = _owner(Path(found[0]))
-                if not _lives(owner):
+                if not lives(owner):
                     yield f"process {entry.name} ({command[:60]}) in {found[0]} of process {owner}"
 
 

@@ -56,6 +56,13 @@ class LeftoversTest(SampleTestCase):
         self.directory(NOBODY)
         Leftovers.snapshot().check(timeout=0.3)
 
+    def test_directory_that_was_there_before_and_whose_owner_ends_meanwhile(self) -> None:
+        with subprocess.Popen(["sleep", "60"]) as owner:
+            self.directory(f"{owner.pid}@{platform.node()}")
+            before = Leftovers.snapshot()
+            owner.kill()
+        before.check(timeout=0.3)
+
     @unittest.skipUnless(sys.platform == "linux", "processes are looked for in /proc")
     def test_process_whose_directory_is_gone(self) -> None:
         place = self.directory()
