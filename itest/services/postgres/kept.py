@@ -66,6 +66,8 @@ class Kept:
         self._handed_out: Engine | None = None
         self._pooled: dict[int, _Link] = {}
         self._used: dict[int, _Link] = {}
+        self.scrubbed: Any = None
+        """The connection that the last scrub was the last to bring back to what it was when new; None: there is none."""
 
     def connection(self) -> Connection:
         """The kept psycopg2 connection."""
@@ -124,7 +126,7 @@ class Kept:
         """Undo what was done to the used connections. Returns the rows of the statement `then`, which rides along with
         the last one, or None when no connection was used or none was fit to be kept."""
         used, self._used = self._used, {}
-        self._handed_out = None
+        self._handed_out = self.scrubbed = None
         rows = None
         for link in used.values():
             if link.connection.closed:
@@ -138,6 +140,7 @@ class Kept:
             else:
                 try:
                     rows = _scrub(link, then)
+                    self.scrubbed = link.connection
                     continue
                 except self._server.driver.Error:
                     self._give_up(link)
@@ -153,6 +156,8 @@ class Kept:
 
     def _give_up(self, link: _Link) -> None:
         pooled = self._pooled.pop(id(link.connection), None)
+        if link.connection is self.scrubbed:
+            self.scrubbed = None
         with contextlib.suppress(Exception):
             end_statement(self._server, link.connection)
             if link.out is not None:
