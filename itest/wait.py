@@ -11,10 +11,7 @@ import re
 import shlex
 import socket
 import textwrap
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from http import client as http_client
 from typing import TypeVar
 
 from itest import naming
@@ -24,6 +21,9 @@ from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
 
 FIRST_PAUSE = 0.010
 """Seconds between the first two polls."""
+
+GROWTH = 1.1
+"""Each pause is this much longer than the one before: a tenth of the time waited so far is what a poll may miss."""
 
 LONGEST_PAUSE = 0.100
 """Seconds between two polls at most. Polling every second costs users a second per start (see docs/design.md)."""
@@ -129,7 +129,7 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
                 ),
             )
         deadline.pause(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(pause * GROWTH, LONGEST_PAUSE)
 
 
 def _ended(state: State, check: object, deadline: Deadline, subject: str) -> StartError:
@@ -193,13 +193,6 @@ class _Log(Check):
         return f"{self.pattern.pattern!r} in the log" + (f" {self.times} times" if self.times > 1 else "")
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer, and where it leads may not exist from here."""
-
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        return None
-
-
 class _Http(Check):
     def __init__(
         self, path: str, port: str, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
@@ -211,9 +204,19 @@ class _Http(Check):
         self.headers = headers
 
     def __call__(self, instance: Instance) -> None:
+        import urllib.error  # Here, because with what they import they take 15 ms, and few checks are of this kind.
+        import urllib.request
+        from http import client as http_client
+
+        class NoRedirects(urllib.request.HTTPRedirectHandler):
+            """A redirect is an answer, and where it leads may not exist from here."""
+
+            def redirect_request(self, *args: object, **kwargs: object) -> None:
+                return None
+
         url = f"http://{instance.endpoint(self.port)}{self.path}"
         # No proxy of the environment may stand between a test and its own loopback address.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects())
         try:
             with opener.open(urllib.request.Request(url, headers=self.headers), timeout=ANSWER_TIMEOUT) as response:
                 self._judge(url, response.status, response.read())

@@ -32,8 +32,9 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "data": ("base", "facts", "protocols", "wait", "service"),
     "services": ("base", "facts", "protocols", "wait", "service", "data"),
     "reaper": ("base", "facts", "protocols", "wait", "engines"),
+    "warm": ("base", "facts", "protocols", "wait", "engines", "service"),
     "report": ("base", "facts"),
-    "session": ("base", "facts", "protocols", "wait", "engines", "service", "data", "reaper", "report"),
+    "session": ("base", "facts", "protocols", "wait", "engines", "service", "data", "reaper", "warm", "report"),
     "case": ("base", "facts", "protocols", "wait", "service", "data", "session"),
     "runner": (
         "base",
@@ -68,7 +69,7 @@ GROUPS = {
     "config": "facts", "naming": "facts", "trace": "facts", "spec": "facts",
     "engines": "protocols", "wait": "wait",
     "service": "service", "isolation": "data", "migrations": "data", "script": "facts", "fixture_files": "data",
-    "reaper": "reaper", "reuse": "reaper", "session": "session",
+    "reaper": "reaper", "reuse": "reaper", "session": "session", "warm": "warm", "warm_store": "facts", "warm_keeper": "warm",
     "case": "case", "run_suite": "base", "async_case": "case", "diagnose": "case", "assertions": "case",
     "testing": "testing", "": "door", "__main__": "runner", "cli": "runner", "runner": "runner", "report": "report",
 }  # fmt: skip

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run all tests; say how many were skipped and why, and what was left behind; end with a line that machines can read.
 
-The tests under other runners, which start processes and wait for them, run beside the rest, in a process of their own.
+Tests that mostly wait for other processes run beside the rest, in processes of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -14,35 +16,54 @@ import threading
 import unittest
 from collections import Counter
 from collections.abc import Iterator
+from typing import IO
 
-APART = "tests.runners."
+APART = {"runners": ("tests.runners.",), "warm": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.")}
+"""What runs in processes of its own: the beginnings of the tests' names."""
+
 LIMIT = 1800
-"""Seconds that the process of its own may take."""
+"""Seconds that such a process may take."""
 
 
 def main() -> int:
+    os.environ.setdefault("ITEST_WARM", "0")  # A test of a start must not depend on what an earlier run has kept.
     tests = list(flat(unittest.defaultTestLoader.discover("tests", top_level_dir=".")))
-    if APART in sys.argv:
-        return report(*run([test for test in tests if test.id().startswith(APART)]))
+    if len(sys.argv) > 1:
+        return report(*run([test for test in tests if test.id().startswith(APART[sys.argv[1]])]))
     from tests.leftovers import Leftovers  # Found now, because discovery has put this directory on the path.
 
     before = Leftovers.snapshot()
-    with tempfile.TemporaryFile("w+") as output:
-        command = [sys.executable, "-W", "error", __file__, APART]
-        apart = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            ours = run([test for test in tests if not test.id().startswith(APART)])
-            apart.wait(LIMIT)
-        finally:
-            apart.kill()
-            apart.wait()
-        output.seek(0)
-        said = output.read()
-    print(f"\nBeside the rest, {APART}*:\n{said}", file=sys.stderr)
-    found = re.search(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", said, re.MULTILINE)
-    theirs = [int(count) for count in found.groups()] if found else [0, 1, 0]  # It did not come to its end.
+    with contextlib.ExitStack() as stack:
+        apart = {name: start(name, stack) for name in APART}
+        others = tuple(prefix for prefixes in APART.values() for prefix in prefixes)
+        counts = [run([test for test in tests if not test.id().startswith(others)])]
+        counts += [result(name, process, output) for name, (process, output) in apart.items()]
     clean = nothing_left(before)
-    return report(*(one + other for one, other in zip(ours, theirs, strict=True)), clean=clean)
+    passed, failed, skipped = (sum(column) for column in zip(*counts, strict=True))
+    return report(passed, failed, skipped, clean=clean)
+
+
+def start(name: str, stack: contextlib.ExitStack) -> tuple[subprocess.Popen[bytes], IO[str]]:
+    """Start a process for these tests, and a file for what it says; both end with the stack."""
+    output = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115  # the stack closes it
+    command = [sys.executable, "-W", "error", __file__, name]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return process, output
+
+
+def result(name: str, process: subprocess.Popen[bytes], output: IO[str]) -> tuple[int, int, int]:
+    """Wait for such a process, and print what it said. Its counts."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(LIMIT)
+    output.seek(0)
+    said = output.read()
+    print(f"\nBeside the rest, {name}:\n{said}", file=sys.stderr)
+    found = re.search(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", said, re.MULTILINE)
+    if found is None:
+        return 0, 1, 0  # It did not come to its end.
+    return int(found[1]), int(found[2]), int(found[3])
 
 
 def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:

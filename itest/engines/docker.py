@@ -2,9 +2,11 @@
 """The docker engine: containers through the Docker Engine API (Docker, Podman, remote and rootless daemons).
 
     docker_address    where Docker is, and why nobody answers there
+    docker_quick      what a start asks before the SDK is imported
     docker_pull       getting an image
     docker_progress   showing people how far that is
     docker_instance   one container
+    docker_warm       kept states as images
     docker            the engine itself: create, find, remove
 
 Together the only modules that know the `docker` package, which is imported once Docker was seen to listen.
@@ -19,14 +21,16 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any
+from urllib.parse import quote
 
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, Instance
+from itest.engines import Endpoint, Instance, docker_quick
 from itest.engines.docker_address import LOOPBACK, Address, locate, problem
-from itest.engines.docker_instance import PORTS, DockerInstance, not_found, remove, translated
+from itest.engines.docker_instance import PORTS, DockerInstance, not_found, refused, remove, translated, unanswered
 from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
 from itest.errors import StartError, Unavailable
@@ -52,18 +56,23 @@ class DockerEngine:
         self._config = config
         self._lock = threading.Lock()
         self._connection: tuple[Any, Address, Images] | None = None
+        self._address: Address | None = None
+        self._making: threading.Thread | None = None
+        self._failure: Exception | None = None
+        self._ids: dict[str, str] = {}
 
     def unavailable(self) -> str | None:
         try:
-            self._connect()
+            self._reach()
         except Unavailable as error:
             return str(error)
         return None
 
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
         assert isinstance(spec, ContainerSpec)
-        client, address, images = self._connect()
-        images.need(spec.image, trace, labels.get(naming.SERVICE, ""))
+        address = self._reach()
+        if not spec.warm and not self._known(spec.image):
+            self.images.need(spec.image, trace, labels.get(naming.SERVICE, ""))
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count.
         try:
             chosen = {name: (address.host, free_port()) for name, port in spec.ports.items() if port.chosen}
@@ -72,18 +81,20 @@ class DockerEngine:
         # The name is ours, so that the container can be removed even when the answer with its id never came.
         name = _name(labels)
         try:
-            with translated(f"start {spec}", StartError, deadline):
-                container = _create(client, name, spec, labels, address, chosen)
-                client.start(container)
+            container = self._started(name, _config(spec, labels, address, chosen), spec, deadline)
         except BaseException as error:
             try:
                 with translated(f"remove {name}"):
-                    remove(client, name)
+                    remove(self.client, name)
             except Exception as failure:
                 error.add_note(f"and its container was left behind: {failure}")
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
-        return DockerInstance(client, container, spec.image, _published(spec), address.host, known)
+        return DockerInstance(self.client, container, spec.image, _published(spec), address.host, known)
+
+    def identity(self, image: str) -> str:
+        """The id of an image, which is a digest of its content; empty where it is not there."""
+        return self._known(image) or self.images.identity(image)
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         filters = _filters(labels)
@@ -106,22 +117,127 @@ class DockerEngine:
                     client.remove_network(network["Id"])
         return len(instances) + len(networks)
 
+    @property
+    def client(self) -> Any:
+        """The SDK's client. Raises Unavailable."""
+        return self._connect()[0]
+
+    @property
+    def address(self) -> Address:
+        """Where Docker is. Raises Unavailable."""
+        return self._reach()
+
+    @property
+    def images(self) -> Images:
+        """Its images. Raises Unavailable."""
+        return self._connect()[2]
+
     def close(self) -> None:
         with self._lock:
-            connection, self._connection = self._connection, None
+            making, self._making = self._making, None
+            if making is not None:
+                making.join()
+            connection, self._connection, self._address = self._connection, None, None
         if connection is not None:
             connection[0].close()
 
-    def _connect(self) -> tuple[Any, Address, Images]:
-        """The client, made at the first call. Raises Unavailable."""
+    def _reach(self) -> Address:
+        """Where Docker answers. Raises Unavailable.
+
+        On a Unix socket the SDK is imported meanwhile, for requests that `docker_quick` does not know.
+        """
         with self._lock:
-            if self._connection is None:
+            if self._address is None:
                 address = locate(self._config.environment)
                 if reason := problem(address):
                     raise Unavailable(reason)
-                client = _client(address)
-                self._connection = (client, address, Images(client, self._config))
+                if address.parts.scheme != "unix":
+                    self._connection = self._made(address)
+                elif (sdk := find_spec("docker")) is None or sdk.origin is None:  # A directory of that name is no SDK.
+                    raise Unavailable(no_sdk(address))
+                else:
+                    _greet(address)
+                    self._failure = None
+                    self._making = threading.Thread(
+                        target=self._make, args=(address,), name="itest-docker", daemon=True
+                    )
+                    self._making.start()
+                self._address = address
+            return self._address
+
+    def _connect(self) -> tuple[Any, Address, Images]:
+        """The client, made at the first call. Raises Unavailable."""
+        self._reach()
+        with self._lock:
+            if self._making is not None:
+                self._making.join()
+                self._making = None
+            if self._failure is not None:
+                self._address = None
+                raise self._failure.with_traceback(None)
+            assert self._connection is not None
             return self._connection
+
+    def _make(self, address: Address) -> None:
+        try:
+            self._connection = self._made(address)
+        except Exception as error:
+            self._failure = error
+
+    def _made(self, address: Address) -> tuple[Any, Address, Images]:
+        client = _client(address)
+        return client, address, Images(client, self._config)
+
+    def _known(self, image: str) -> str:
+        """The image's id if it is known to be there, or can be known without the SDK."""
+        address = self._reach()
+        if image not in self._ids and address.parts.scheme == "unix" and self._connection is None:
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+                status, said = docker_quick.ask(address.parts.path, "GET", f"/images/{quote(image, safe='/:@')}/json")
+                if status == 200:
+                    self._ids[image] = str(said["Id"])
+        return self._ids.get(image, "")
+
+    def _started(self, name: str, config: dict[str, Any], spec: ContainerSpec, deadline: Deadline) -> str:
+        """Create and start a container of that name, and give its id. Raises StartError."""
+        address = self._reach()
+        if address.parts.scheme != "unix" or self._connection is not None:
+            with translated(f"start {spec}", StartError, deadline):
+                container = str(self.client.create_container_from_config(config, name)["Id"])
+                self.client.start(container)
+            return container
+        said: Any = None
+        try:
+            path = address.parts.path
+            status, said = docker_quick.ask(path, "POST", f"/containers/create?name={name}", config, API_TIMEOUT)
+            if status == 201:
+                container = str(said["Id"])
+                status, said = docker_quick.ask(path, "POST", f"/containers/{container}/start", None, API_TIMEOUT)
+                if status in (204, 304):
+                    return container
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StartError(unanswered(f"start {spec}", error), seconds=deadline.elapsed) from None
+        reason = said.get("message", said) if isinstance(said, dict) else said
+        raise refused(f"start {spec}", StartError, str(reason), deadline)
+
+
+def _greet(address: Address) -> None:
+    """Raises Unavailable where something else than Docker listens."""
+    try:
+        status, said = docker_quick.ask(address.parts.path, "GET", "/version", timeout=ANSWER_TIMEOUT)
+        if status != 200 or "ApiVersion" not in said:
+            raise ValueError(f"it says {said}")
+    except (OSError, ValueError, TypeError) as error:
+        raise Unavailable(_no_docker(address, error)) from None
+
+
+def _no_docker(address: Address, error: Exception) -> str:
+    said = naming.shorten(naming.mask(str(error)))
+    return f"something listens at {address}, but it does not answer as Docker does: {said}"
+
+
+def no_sdk(address: Address) -> str:
+    return f"Docker answers at {address}, but the package 'docker' cannot be imported: pip install 'docker>=7.1'"
 
 
 def _client(address: Address) -> Any:
@@ -131,9 +247,7 @@ def _client(address: Address) -> Any:
         from docker.errors import DockerException
         from docker.tls import TLSConfig
     except ImportError:
-        raise Unavailable(
-            f"Docker answers at {address}, but the package 'docker' cannot be imported: pip install 'docker>=7.1'"
-        ) from None
+        raise Unavailable(no_sdk(address)) from None
     try:
         tls: Any = False
         if (directory := address.certificates) is not None:
@@ -144,23 +258,15 @@ def _client(address: Address) -> Any:
             )
         client = APIClient(address.url, version="auto", timeout=ANSWER_TIMEOUT, tls=tls, max_pool_size=CONNECTIONS)
     except DockerException as error:
-        raise Unavailable(
-            f"something listens at {address}, but it does not answer as Docker does: "
-            f"{naming.shorten(naming.mask(str(error)))}"
-        ) from None
+        raise Unavailable(_no_docker(address, error)) from None
     client.timeout = API_TIMEOUT
     return client
 
 
-def _create(
-    client: Any,
-    name: str,
-    spec: ContainerSpec,
-    labels: Mapping[str, str],
-    address: Address,
-    chosen: Mapping[str, tuple[str, int]],
-) -> str:
-    """Create the container and return its id."""
+def _config(
+    spec: ContainerSpec, labels: Mapping[str, str], address: Address, chosen: Mapping[str, tuple[str, int]]
+) -> dict[str, Any]:
+    """What the Engine API is asked to create."""
 
     def filled(text: str) -> str:
         try:
@@ -174,24 +280,27 @@ def _create(
     # The loopback of another machine is out of our reach: a daemon there must publish for its network.
     interface = LOOPBACK if address.host == LOOPBACK else "0.0.0.0"
     ports = _published(spec)
-    created = client.create_container(
-        spec.image,
-        [filled(argument) for argument in spec.command] or None,
-        name=name,
-        environment={variable: filled(value) for variable, value in spec.env.items()},
-        entrypoint=None if spec.entrypoint is None else [filled(argument) for argument in spec.entrypoint],
-        ports=[(port.number, port.protocol) for port in spec.ports.values()],
-        labels={**labels, PORTS: json.dumps(ports)},
-        host_config=client.create_host_config(
-            port_bindings={
-                port: (interface, chosen[name][1] if name in chosen else None) for name, port in ports.items()
+    config: dict[str, Any] = {
+        "Image": spec.warm or spec.image,
+        "Env": [f"{variable}={filled(value)}" for variable, value in spec.env.items()],
+        "ExposedPorts": {port: {} for port in ports.values()},
+        "Labels": {**labels, PORTS: json.dumps(ports)},
+        "HostConfig": {
+            "PortBindings": {
+                port: [{"HostIp": interface, "HostPort": str(chosen[name][1]) if name in chosen else ""}]
+                for name, port in ports.items()
             },
-            tmpfs={path: f"size={size}" if size else "" for path, size in spec.tmpfs.items()},
+            "Tmpfs": {path: f"size={size}" if size else "" for path, size in spec.tmpfs.items()},
             # A daemon's default may be a driver whose logs cannot be read back (syslog, awslogs).
-            log_config={"Type": "json-file", "Config": {}},
-        ),
-    )
-    return str(created["Id"])
+            "LogConfig": {"Type": "json-file", "Config": {}},
+        },
+    }
+    if spec.command:
+        config["Cmd"] = [filled(argument) for argument in spec.command]
+    # An image with a kept state has an entrypoint of its own, which goes on with the one that is wanted here.
+    if spec.entrypoint is not None and not spec.warm:
+        config["Entrypoint"] = [filled(argument) for argument in spec.entrypoint]
+    return config
 
 
 def _name(labels: Mapping[str, str]) -> str:

@@ -115,8 +115,10 @@ class DockerInstance:
             return ""
         return text.decode("utf-8", "replace")
 
-    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
-        """As `Instance.exec`. What Docker refuses to run ends with 125, 126 or 127, as with the docker command.
+    def exec(self, argv: Sequence[str], timeout: float = 30.0, user: str = "") -> ExecResult:
+        """As `Instance.exec`, as the image's user or another `user`.
+
+        What Docker refuses to run ends with 125, 126 or 127, as with the docker command.
 
         Raises TimeoutError when the command has not ended in time; it then runs on, because Docker cannot end it.
         """
@@ -126,7 +128,7 @@ class DockerInstance:
         job = ""
         try:
             with translated(f"run `{shlex.join(argv)}` in {self}", passing=(APIError, TimeoutError)):
-                job = self._client.exec_create(self._id, list(argv))["Id"]
+                job = self._client.exec_create(self._id, list(argv), user=user)["Id"]
                 output = self._output(job, deadline)
                 code = self._exit_code(job, deadline)
         except APIError as error:
@@ -257,18 +259,31 @@ def translated(
     except passing:
         raise
     except APIError as error:
-        said = naming.shorten(naming.mask(str(error.explanation or error)), 500)
-        if kind is StartError and any(text in said.lower() for text in _PORT_TAKEN):
-            kind, said = PortTaken, f"{said}; another program took the port, or it is reserved on this machine"
-        failure = kind(f"could not {doing}, Docker says: {said}")
+        failure = refused(doing, kind, str(error.explanation or error), deadline)
     except (RequestException, DockerException, HTTPError) as error:
-        said = naming.shorten(naming.mask(str(error)), 500)
-        failure = kind(f"could not {doing}, Docker does not answer: {said}; see whether it still runs (`docker info`)")
+        failure = kind(unanswered(doing, error))
     else:
         return
     if isinstance(failure, StartError) and deadline is not None:
         failure.seconds = deadline.elapsed
     raise failure from None  # The original would still be its context: we are called from a `with` that handles it.
+
+
+def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | None = None) -> ItestError:
+    """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
+    said = naming.shorten(naming.mask(said), 500)
+    if kind is StartError and any(text in said.lower() for text in _PORT_TAKEN):
+        kind, said = PortTaken, f"{said}; another program took the port, or it is reserved on this machine"
+    failure = kind(f"could not {doing}, Docker says: {said}")
+    if isinstance(failure, StartError) and deadline is not None:
+        failure.seconds = deadline.elapsed
+    return failure
+
+
+def unanswered(doing: str, error: Exception) -> str:
+    """The sentence for a daemon that did not answer."""
+    said = naming.shorten(naming.mask(str(error)), 500)
+    return f"could not {doing}, Docker does not answer: {said}; see whether it still runs (`docker info`)"
 
 
 def not_found() -> type[Exception]:

@@ -81,6 +81,7 @@ class Images:
         self._clock = clock
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
+        self._ids: dict[str, str] = {}
         self._board = Board(clock, quiet=config.quiet)
 
     def need(self, image: str, trace: Recorder, subject: str = "") -> None:
@@ -88,16 +89,22 @@ class Images:
         with self._lock:
             lock = self._locks[image]
         with lock:
-            if not self._present(image):
+            if image not in self._ids and not self._present(image):
                 with trace.span("pull", subject or image, image=image):
                     self._pull(image)
+
+    def identity(self, image: str) -> str:
+        """The image's id, which is a digest of its content; empty when it is not there. Asked once."""
+        if image not in self._ids and not self._present(image):
+            return ""
+        return self._ids[image]
 
     def _present(self, image: str) -> bool:
         from docker.errors import APIError, NotFound
 
         try:
             with translated(f"look for image {image}", StartError, passing=(APIError,)):
-                self._client.inspect_image(image)
+                self._ids[image] = str(self._client.inspect_image(image)["Id"])
         except NotFound:
             return False
         except APIError as error:

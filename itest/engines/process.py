@@ -27,6 +27,7 @@ from itest.engines.launcher import Launcher
 from itest.engines.ports import free_port
 from itest.engines.privileges import Identity, Privileges, move_in, reachable
 from itest.engines.process_instance import HOST, LOG_FILE, ProcessInstance, end_child
+from itest.engines.process_warm import unpack
 from itest.errors import ItestError, StartError, StartTimeout
 from itest.spec import ProcessSpec, Spec, fill
 from itest.trace import Recorder
@@ -74,7 +75,7 @@ class ProcessEngine:
             record = Record(
                 dict(labels), spec.version, spec.stop_signal, spec.argv, ports, identity.prefix, identity.user
             )
-            directory.write(place, replace(record, preparing=bool(spec.prepare)))
+            directory.write(place, replace(record, preparing=bool(spec.prepare) and not spec.warm))
             instance = ProcessInstance(place, record, self._environment)
             self._started[instance.id] = instance
             if identity.user is not None:
@@ -83,7 +84,10 @@ class ProcessEngine:
                 spec = move_in(spec, place)
             _write_files(place, spec.files, identity)
             launch = _Launch(self._launcher, self._privileges, identity, place, spec, {**self._environment, **spec.env})
-            if spec.prepare:
+            if spec.warm:
+                with trace.span("prepare", subject):
+                    unpack(Path(spec.warm), place, identity.user)
+            elif spec.prepare:
                 with trace.span("prepare", subject):
                     for argv in spec.prepare:
                         launch.complete(argv, deadline, subject)
@@ -213,16 +217,19 @@ def _filled(spec: ProcessSpec, endpoints: Mapping[str, tuple[str, int]], place: 
         argv=tuple(fill(word, endpoints, place) for word in spec.argv),
         prepare=tuple(tuple(fill(word, endpoints, place) for word in argv) for argv in spec.prepare),
         env={name: fill(value, endpoints, place) for name, value in spec.env.items()},
-        files={name: fill(text, endpoints, place) for name, text in spec.files.items()},
+        files={
+            name: content if isinstance(content, bytes) else fill(content, endpoints, place)
+            for name, content in spec.files.items()
+        },
     )
 
 
-def _write_files(place: Path, files: Mapping[str, str], identity: Identity) -> None:
-    for name, text in files.items():
+def _write_files(place: Path, files: Mapping[str, str | bytes], identity: Identity) -> None:
+    for name, content in files.items():
         path = place / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
         if identity.user is not None:
             for item in (path, *path.parents):
                 if item == place:

@@ -18,6 +18,7 @@ from itest import naming
 from itest.clock import Deadline, wall
 from itest.engines import Endpoint, ExecResult, State, directory, launcher
 from itest.engines.directory import Record
+from itest.errors import ItestError
 
 HOST = "127.0.0.1"
 """Where its ports are: servers are told to listen on this address only."""
@@ -160,6 +161,21 @@ class ProcessInstance:
             elif pid := launcher.running(self._place):
                 self._end_foreign(pid)
             directory.remove(self._place)
+
+    def end(self, number: int) -> Path:
+        """End it by this signal and give its directory, which is the caller's to remove from now on.
+
+        Raises ItestError when it has not ended in an orderly way.
+        """
+        with self._lock:
+            process = self._child
+            if process is None or process.poll() is not None:
+                raise ItestError(f"{self} does not run any more")
+            _send(process.pid, number, group=False)
+            launcher.wait_exit(process, STOP_WAIT)
+            if process.poll() != 0:
+                raise ItestError(f"{self} did not end in an orderly way: {self.state()}")
+            return self._place
 
     def __str__(self) -> str:
         pid = self._process.pid if self._process is not None else launcher.running(self._place)

@@ -56,6 +56,11 @@ class Command:
         files = bytes_of(base, self.depends_on)
         return naming.fingerprint("Command", self.argv, self.env, str(self.cwd), files)
 
+    @property
+    def lasting(self) -> bool:
+        """Whether what it makes may be kept for later runs: only if somebody has said what shapes it."""
+        return bool(self.depends_on)
+
     def apply(self, view: PostgresView, base: Path) -> None:
         values = {name: str(getattr(view, name)) for name in _PLACEHOLDERS}
         argv = [_filled(word, values) for word in self.argv]

@@ -29,6 +29,11 @@ class Function:
     def fingerprint(self, base: Path) -> str:
         return naming.fingerprint("Function", _source(self.function), bytes_of(base, self.depends_on))
 
+    @property
+    def lasting(self) -> bool:
+        """Whether what it makes may be kept for later runs: only if somebody has said what shapes it."""
+        return bool(self.depends_on)
+
     def apply(self, view: PostgresView, base: Path) -> None:
         title = getattr(self.function, "__qualname__", type(self.function).__qualname__)
         own = _file(self.function)

@@ -22,10 +22,17 @@ class MetaData:
 
     def __init__(self, metadata: Any) -> None:
         self.metadata = metadata
+        self._complete = True
 
     def fingerprint(self, base: Path) -> str:
         # Sorted, because the indexes of a table are a set.
         return naming.fingerprint("MetaData", *sorted(self._statements()))
+
+    @property
+    def lasting(self) -> bool:
+        """Whether what it makes may be kept for later runs: not if a listener does what the fingerprint cannot see."""
+        self._statements()
+        return self._complete
 
     def apply(self, view: PostgresView, base: Path) -> None:
         schema = client_package("sqlalchemy.schema", "sqlalchemy", "MetaData")
@@ -53,6 +60,7 @@ class MetaData:
         try:
             self.metadata.create_all(engine, checkfirst=False)
         except Exception:  # A listener wants a real connection; the tables themselves are what is left.
+            self._complete = False
             tables = self.metadata.sorted_tables
             statements = [text(schema.CreateTable(table)) for table in tables]
             statements += [text(schema.CreateIndex(index)) for table in tables for index in table.indexes]

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Migrator(Protocol):
-    """The two methods of a migrator. `base` is the directory of the test module, for relative paths."""
+    """The two methods of a migrator. `base` is the directory of the test module, for relative paths.
+
+    Where it has an attribute `lasting` that is false, what it makes is not kept for later runs: then its fingerprint
+    does not say all that shapes what it does.
+    """
 
     def fingerprint(self, base: Path) -> str:
         """Equal as long as `apply` would do the same; it names the template database."""

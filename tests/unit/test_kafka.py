@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
@@ -18,13 +19,13 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from itest import Kafka, KafkaMixin
-from itest.clock import Deadline
+from itest import Kafka, KafkaMixin, warm_store
+from itest.clock import Deadline, wall
 from itest.config import Config
 from itest.engines import ExecResult
 from itest.errors import ConfigError, DeclarationError, ItestError, MissingPackage, ReceiveTimeout, Unavailable
 from itest.lock import locked
-from itest.services.kafka import KafkaServer, Message, clients, jars, recipes
+from itest.services.kafka import KafkaServer, Message, archive, archive_build, clients, jars, recipes
 from itest.services.kafka.queue import Queue, decode, encode
 from itest.services.kafka.topics import Partition
 from itest.spec import ContainerSpec, fill
@@ -102,7 +103,6 @@ class ContainerTest(unittest.TestCase):
         spec = Kafka().container("")
         env = spec.env
         self.assertEqual(spec.image, "apache/kafka:4.1.1")
-        self.assertEqual(spec.command, ())
         self.assertTrue(spec.ports["client"].chosen)
         self.assertEqual(
             fill(env["KAFKA_ADVERTISED_LISTENERS"], ENDPOINTS), "CLIENT://127.0.0.1:40001,INTERNAL://:19092"
@@ -115,6 +115,35 @@ class ContainerTest(unittest.TestCase):
         self.assertTrue(env["KAFKA_LOG_DIRS"].startswith(tuple(spec.tmpfs)))
         self.assertEqual(len(env["CLUSTER_ID"]), 22)
         self.assertNotIn("ZOOKEEPER", "".join(env))
+
+    def test_the_official_image_starts_its_broker_at_once(self) -> None:
+        spec = Kafka(env={"KAFKA_MESSAGE_MAX_BYTES": "9", "KAFKA_OPTS": "-Da=b"}).container("")
+        self.assertIsNone(spec.entrypoint)
+        shell, _, script, _, version, settings, meta, checkpoint = spec.command
+        self.assertEqual((shell, version), ("sh", "4.1.1"))
+        lines = dict(line.split("=", 1) for line in fill(settings, ENDPOINTS).splitlines())
+        self.assertEqual(lines["message.max.bytes"], "9")
+        self.assertEqual(lines["log.dirs"], "/var/lib/itest/kafka")
+        self.assertEqual(lines["advertised.listeners"], "CLIENT://127.0.0.1:40001,INTERNAL://:19092")
+        variables = {recipes._variable(name) for name in lines} | set(recipes.JVM_VARIABLES)
+        self.assertEqual(set(spec.env) - variables, {"CLUSTER_ID"})  # what its own script would make of them
+        self.assertIn(f"cluster.id={spec.env['CLUSTER_ID']}\n", meta)
+        self.assertIn(b"metadata.version", base64.b64decode(checkpoint, validate=True))
+        self.assertTrue(script.endswith("exec /etc/kafka/docker/run\n"))
+
+    def test_other_images_and_what_their_scripts_know_start_as_they_do(self) -> None:
+        for image in (
+            "apache/kafka:latest",
+            "apache/kafka:3.9.1",
+            "apache/kafka:9.0.0",
+            "apache/kafka-native:4.1.1",
+            "confluentinc/cp-kafka:7.6.0",
+            "example/kafka:4.1.1",
+        ):
+            self.assertEqual(Kafka(image).container("").command, (), image)
+        for variable in ("KAFKA_NODE_ID", "KAFKA_LOG_DIRS", "KAFKA_LOG4J_ROOT_LOGLEVEL", "KAFKA_SSL_KEYSTORE_FILENAME"):
+            self.assertEqual(Kafka(env={variable: "2"}).container("").command, (), variable)
+        self.assertTrue(Kafka("registry.example:5000/apache/kafka:4.0.0").container("").command)
 
     def test_the_native_image_has_no_jvm(self) -> None:
         env = self.env("apache/kafka-native:4.1.1")
@@ -159,15 +188,25 @@ class ProcessTest(unittest.TestCase):
     def spec(self, image: str = "apache/kafka:4.1.1", **env: str) -> Any:
         return Kafka(image, env=env).process("", Config())
 
-    def test_it_is_formatted_and_then_run(self) -> None:
+    def test_it_runs_on_storage_that_is_formatted_already(self) -> None:
         spec = self.spec()
         self.assertEqual(spec.argv[0], "/jdk/bin/java")
         self.assertEqual(spec.argv[-2:], ("kafka.Kafka", "{directory}/server.properties"))
         self.assertIn("/k/libs/a.jar:/k/libs/kafka_2.13-4.1.1.jar", spec.argv)
-        (format,) = spec.prepare
-        self.assertIn("kafka.tools.StorageTool", format)
+        self.assertEqual(spec.prepare, ())
+        self.assertIn("node.id=1\n", spec.files["data/meta.properties"])
+        self.assertIn(b"metadata.version", spec.files["data/bootstrap.checkpoint"])
         self.assertEqual(spec.ports, ("client", "controller"))
         self.assertEqual((str(spec), spec.replaces), ("Apache Kafka 4.1.1 from Maven", "apache/kafka:4.1.1"))
+
+    def test_storage_that_is_not_known_is_formatted_first(self) -> None:
+        for env in ({"KAFKA_NODE_ID": "2"}, {"KAFKA_UNSTABLE_API_VERSIONS_ENABLE": "true"}):
+            (format,) = self.spec(**env).prepare
+            self.assertIn("kafka.tools.StorageTool", format)
+        self.find_jars.return_value = jars.Jars(("/k/libs/kafka_2.13-9.9.9.jar",), "9.9.9", "Maven")
+        spec = self.spec()
+        self.assertEqual(len(spec.prepare), 1)
+        self.assertEqual(sorted(spec.files), ["log4j2.properties", "server.properties"])
 
     def test_its_settings_are_those_of_the_container(self) -> None:
         properties = self.properties(self.spec())
@@ -352,6 +391,11 @@ class JavaTest(MachineTest):
         java = self.java("bin/java", 'openjdk version "21-ea"')
         self.assertEqual(jars.find_java(self.config(environment={"JAVA_HOME": "/nowhere"})), str(java))
 
+    def test_its_own_description_is_enough(self) -> None:
+        java = self.java("bin/java", "", code=1)
+        (self.root / "release").write_text('IMPLEMENTOR="Debian"\nJAVA_VERSION="21.0.1"\n')
+        self.assertEqual(jars.find_java(self.config()), str(java))
+
     def test_an_old_one_is_named(self) -> None:
         java = self.java("bin/java", 'java version "1.8.0_402"')
         self.assertEqual(
@@ -362,6 +406,104 @@ class JavaTest(MachineTest):
 
     def test_no_java_says_what_to_install(self) -> None:
         self.assertIn("looked for JAVA_HOME, PATH); install one", self.no_java())
+
+
+class ArchiveTest(MachineTest):
+    """The class-data archive, with a Java and jars that are only files."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(mock.patch.dict(archive._missing, clear=True))
+        self.enterContext(mock.patch.dict(archive._ordered, clear=True))
+        self.java = str(self.program("jdk/bin/java", ""))
+        for name in ("a.jar", "b.jar"):
+            (self.root / name).write_bytes(b"x")
+        self.cache = self.root / "cache"
+        warm_store.make(self.cache)
+
+    def jars(self, *names: str) -> jars.Jars:
+        return jars.Jars(tuple(str(self.root / name) for name in names or ("a.jar", "b.jar")), "4.1.1", "Maven")
+
+    def options(self, *jvm: str, found: jars.Jars | None = None, **settings: Any) -> tuple[str, ...]:
+        return archive.options(self.java, found or self.jars(), jvm, self.config(**settings))
+
+    def keep(self, content: bytes = b"classes" * 50_000) -> Path:
+        """An archive under the key that the last call of `options` had missed."""
+        [key] = archive._missing
+        file = self.cache / "classes"
+        file.write_bytes(content)
+        name = archive.name_of(key, file)
+        file.rename(warm_store.directory(self.cache) / name)
+        warm_store.write(self.cache, warm_store.Record(key, "kafka", wall(), archive=name, size=len(content)))
+        return warm_store.directory(self.cache) / name
+
+    def test_it_is_missed_and_then_used(self) -> None:
+        self.assertEqual(self.options(), ())
+        kept = self.keep()
+        self.assertEqual(self.options(), (f"-XX:SharedArchiveFile={kept}",))
+
+    def test_another_java_or_jar_or_order_or_option_has_another(self) -> None:
+        self.options()
+        self.keep()
+        self.assertEqual(self.options("-Xmx1g"), ())
+        self.assertEqual(self.options(found=self.jars("b.jar", "a.jar")), ())
+        (self.root / "a.jar").write_bytes(b"newer")
+        self.assertEqual(self.options(), ())
+
+    def test_one_that_is_not_whole_is_not_used(self) -> None:
+        self.options()
+        kept = self.keep()
+        whole = kept.read_bytes()
+        for broken in (whole[:-1], b"", b"?" + whole[1:], whole[:-1] + b"?"):
+            kept.write_bytes(broken)
+            archive._missing.clear()
+            self.assertEqual(self.options(), ())
+            self.assertEqual(len(archive._missing), 1)  # to be made again
+
+    def test_it_is_none_without_the_setting_or_beside_options_of_its_kind(self) -> None:
+        self.assertEqual(self.options(warm=False), ())
+        self.assertEqual(self.options("-Xshare:off"), ())
+        self.assertEqual(self.options("-javaagent:cover.jar"), ())
+        self.assertEqual(archive._missing, {})
+
+    def test_what_could_not_be_made_is_not_tried_again_at_once(self) -> None:
+        self.options()
+        [key] = archive._missing
+        archive._missing.clear()
+        warm_store.write(self.cache, warm_store.Record(key, "kafka", wall(), failed="no space"))
+        self.assertEqual(self.options(), ())
+        self.assertEqual(archive._missing, {})
+
+    def test_nothing_is_ordered_twice_by_one_process(self) -> None:
+        self.options()
+        with mock.patch.object(archive, "_order") as order:
+            archive.make_missing()
+            archive.make_missing()
+        order.assert_called_once()
+        self.assertEqual(order.call_args.args[0]["cache"], str(self.cache))
+
+    def test_a_failure_is_kept_with_its_reason_and_nothing_else(self) -> None:
+        self.options()
+        [(key, order)] = archive._missing.items()
+        (warm_store.directory(self.cache) / f"{archive_build.PLACE}left").mkdir()
+        with mock.patch("os.nice"):
+            archive_build.main({"key": key, **order})
+        record = warm_store.read(self.cache, key)
+        assert record is not None
+        self.assertEqual(record.failed, "ItestError: the broker did not start")
+        self.assertEqual(
+            sorted(path.name for path in warm_store.directory(self.cache).iterdir()), [f"{key}.json", "kafka.lock"]
+        )
+
+    def test_those_used_last_stay(self) -> None:
+        for number in range(archive_build.KEPT + 2):
+            key = f"{number:016}"
+            (warm_store.directory(self.cache) / f"{key}.jsa").touch()
+            warm_store.write(self.cache, warm_store.Record(key, "kafka", wall(), archive=f"{key}.jsa"))
+            os.utime(warm_store.directory(self.cache) / f"{key}.json", (number, number))
+        archive_build._forget_old(self.cache)
+        left = sorted(path.name[:16] for path in warm_store.directory(self.cache).glob("*.jsa"))
+        self.assertEqual(left, [f"{number:016}" for number in (2, 3, 4)])
 
 
 class CodecTest(unittest.TestCase):

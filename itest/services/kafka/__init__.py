@@ -4,6 +4,8 @@
 __init__.py  Kafka and KafkaMixin: what is wanted
 recipes.py   as a container and as a process
 jars.py      where a process's Java and jars come from
+storage.py   the storage of a new broker, without the tool that formats it
+archive.py   a process's classes, kept so that it starts sooner; archive_build.py makes them
 clients.py   kafka-python: how its clients are made, and the check that a broker answers
 server.py    a running broker: its clients and its prefixes
 topics.py    which topics there are, and what the last reset left in them
@@ -22,7 +24,7 @@ from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError
 from itest.service import Service, ServiceMixin
-from itest.services.kafka import clients, recipes
+from itest.services.kafka import archive, clients, recipes
 from itest.services.kafka.queue import CODECS, Message, Queue
 from itest.services.kafka.server import KafkaServer
 from itest.services.kafka.view import KafkaView
@@ -94,6 +96,7 @@ class Kafka(Service["KafkaView"]):
         return clients.answers(address)
 
     def connect(self, instance: Instance, address: str) -> KafkaServer:
+        archive.make_missing()
         return KafkaServer(self.title, self.kind, instance, address)
 
 

@@ -3,23 +3,25 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, ExternalError
 from itest.fixture_files import check_name
 from itest.migrations import migrator
-from itest.service import Service, ServiceMixin, client_package
+from itest.service import Service, ServiceMixin, client_package, need_client
 from itest.services.postgres.programs import find_programs
 from itest.services.postgres.server import BASE, USER, PostgresServer
 from itest.services.postgres.view import PostgresView
+from itest.services.postgres.warm import password_statement
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import ANSWER_TIMEOUT, Check, answer
 
@@ -77,7 +79,13 @@ class Postgres(Service[PostgresView]):
             check_name(fixture, f"{owner}.{name}")
 
     def check_client(self) -> None:
+        need_client("psycopg2", "postgres", "the service PostgreSQL")
+
+    def import_ahead(self) -> None:
         client_package("psycopg2", "postgres", "the service PostgreSQL")
+        importlib.import_module("itest.services.postgres.leases")
+        if self.migrations is not None or self.fixtures:
+            importlib.import_module("itest.services.postgres.template")
 
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(
@@ -90,7 +98,7 @@ class Postgres(Service[PostgresView]):
                 "PGDATA": "/var/lib/itest/data",
                 **self.env,
             },
-            command=("postgres", *self._options()),
+            command=("postgres", *self.options()),
             ports={"postgres": Port(PORT)},
             tmpfs={"/var/lib/itest": 0},
             secrets=frozenset({"POSTGRES_PASSWORD"}),
@@ -111,7 +119,7 @@ class Postgres(Service[PostgresView]):
         return ProcessSpec(
             version=programs.version,
             replaces=self.image,
-            argv=(programs.postgres, "-D", data, "-p", "{port:postgres}", *self._options(options)),
+            argv=(programs.postgres, "-D", data, "-p", "{port:postgres}", *self.options(options)),
             ports=("postgres",),
             files={"password.secret": secret},
             prepare=(tuple(initdb),),
@@ -119,7 +127,8 @@ class Postgres(Service[PostgresView]):
             runs_as_root=False,
         )
 
-    def _options(self, extra: Mapping[str, str] | None = None) -> list[str]:
+    def options(self, extra: Mapping[str, str] | None = None) -> list[str]:
+        """The settings as options of the program."""
         settings = {**SETTINGS, **(extra or {}), **self.settings}
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
@@ -141,6 +150,13 @@ class Postgres(Service[PostgresView]):
         return f"postgresql://{USER}:{secret}@{instance.endpoint('postgres')}/postgres"
 
     def ready(self, address: str) -> Check:
+        return self._answers(address, lambda cursor: cursor.execute("SELECT 1"))
+
+    def ready_again(self, address: str, secret: str) -> Check:
+        user = unquote(urlsplit(address).username or "")
+        return self._answers(address, lambda cursor: cursor.execute(password_statement(user), (secret,)))
+
+    def _answers(self, address: str, ask: Callable[[Any], object]) -> Check:
         driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
 
         def select(instance: Instance) -> None:
@@ -151,8 +167,8 @@ class Postgres(Service[PostgresView]):
                     raise ExternalError(f"the user or the password is wrong: {error}") from error
                 raise
             try:
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT 1")
+                with connection, connection.cursor() as cursor:
+                    ask(cursor)
             finally:
                 connection.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -21,10 +22,11 @@ from itest.clock import Deadline
 from itest.engines import Instance
 from itest.errors import ItestError, ResetError
 from itest.service import Lease, Server, Service, client_package
-from itest.services.postgres import leaks, shared
+from itest.services.postgres import leaks, shared, warm
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.strays import Strays
+from itest.spec import Keep
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -65,13 +67,16 @@ class PostgresServer(Server["PostgresView"]):
         self._snapshots: dict[str, Snapshot] = {}
         self._shared: shared.Shared | None = None
         self._leases: set[int] = set()
+        self._first: object = None
+        self._impure: shared.Shared | None = None
+        self.options = service.options()
         self._lock = threading.RLock()
         self.log = Log(self)
         self._parts: dict[object, Any] = {}
         self._admin = self._first_connection()
         try:
             self.number = int(self._admin.server_version)
-            self._base = BASE if instance.owned and self._exists(BASE) else "template1"
+            self.base = BASE if instance.owned and self.exists(BASE) else "template1"
         except BaseException:
             self._admin.close()
             raise
@@ -84,6 +89,10 @@ class PostgresServer(Server["PostgresView"]):
     def lease(self, service: Service[PostgresView], owner: str) -> Lease[PostgresView]:
         from itest.services.postgres.leases import lease
 
+        with self._lock:
+            if self._first is None and self.instance.owned:
+                self.can_recycle()  # It may make an extension, which is not a test's doing.
+                self._first = warm.footprint(self)
         return lease(self, service, owner)  # type: ignore[arg-type]  # only a Postgres leads to this server
 
     def part(self, kind: Callable[[PostgresServer], Part]) -> Part:
@@ -92,6 +101,24 @@ class PostgresServer(Server["PostgresView"]):
             if kind not in self._parts:
                 self._parts[kind] = kind(self)
             return self._parts[kind]  # type: ignore[no-any-return]  # what kind(self) gave
+
+    def container_directory(self) -> str:
+        """Where it has its data, if it runs in a container; empty for a process."""
+        [(directory,)] = self.admin("SHOW data_directory")
+        return "" if Path(directory).parent.name == self.instance.id else str(directory)
+
+    def part_made(self, kind: Callable[[PostgresServer], Any]) -> bool:
+        """Whether somebody has asked for that part."""
+        return kind in self._parts
+
+    def keep(self, *, cold: bool) -> Keep | None:
+        with self._lock:
+            if not self.instance.owned or self._leases or self._first is None:
+                return None  # Nobody has used it, or somebody still does.
+            kept = warm.keep(self, self._first, self._impure, cold=cold)
+        if kept is not None:
+            self.close()
+        return kept
 
     def close(self) -> None:
         if not self.instance.owned:
@@ -173,18 +200,25 @@ class PostgresServer(Server["PostgresView"]):
     @property
     def templates(self) -> set[str]:
         """The databases that leases clone and must leave alone."""
-        return {self._base, *self._templates.values()}
+        return {self.base, *self._templates.values()}
 
     def template(self, service: Postgres, base: Path) -> str:
         """The template database for a declaration's migrations and fixtures, built at the first call."""
         if service.migrations is None and not service.fixtures:
-            return self._base
-        from itest.services.postgres.template import build, fingerprint
+            return self.base
+        from itest.services.postgres.template import build, build_once, fingerprint
 
         key = fingerprint(service, base, self.number // 10000)
         with self._lock:
             if key not in self._templates:
-                self._templates[key] = build(self, service, base, self.create(self._base))
+                if self.instance.owned:
+                    before = shared.read(self, self.database) if self.can_recycle() else None
+                    name, pure = build_once(self, service, base, key)
+                    if not pure and self._impure is None:
+                        self._impure = before
+                    self._templates[key] = name
+                else:
+                    self._templates[key] = build(self, service, base, self.create(self.base))
                 if self._shared is not None:  # Roles that migrations made belong to the template and stay.
                     self._shared = shared.read(self, self.database)
             return self._templates[key]
@@ -227,8 +261,19 @@ class PostgresServer(Server["PostgresView"]):
         """Whether a database has a name of ours."""
         return name.startswith(f"{self._prefix}_")
 
+    @staticmethod
+    def is_itests(name: str) -> bool:
+        """Whether a database was made by itest, in whichever process of the run."""
+        return re.match(warm.OURS, name) is not None
+
+    def adopt(self, made: str, name: str) -> None:
+        """Give a finished database that was made here the name by which all processes know it."""
+        self.end_sessions(made)
+        self.admin(f'ALTER DATABASE "{made}" RENAME TO "{name}"')
+        self._databases.discard(made)
+
     def drop_foreign(self, name: str) -> None:
-        """Drop a database that a test made on a server of ours."""
+        """Drop any database on a server of ours."""
         assert self.instance.owned, f"{name} was not made here"
         quoted = name.replace('"', '""')
         self.admin(f'ALTER DATABASE "{quoted}" IS_TEMPLATE false')
@@ -292,5 +337,6 @@ class PostgresServer(Server["PostgresView"]):
         """The same for connections that itest keeps itself."""
         return urlsplit(self._nearest)._replace(path=f"/{database}").geturl()
 
-    def _exists(self, name: str) -> bool:
+    def exists(self, name: str) -> bool:
+        """Whether there is a database of that name."""
         return bool(self.admin("SELECT 1 FROM pg_database WHERE datname = %s", name))

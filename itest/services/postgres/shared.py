@@ -90,7 +90,7 @@ def read(server: PostgresServer, name: str) -> Shared:
         {role: tuple(values) for role, values in settings},
         tuple(system),
         frozenset(parameters),
-        frozenset(database for (database,) in databases if not server.made(database)),
+        frozenset(database for (database,) in databases if not server.is_itests(database)),
         properties(server, name),
     )
 

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import fixture_files, naming
+from itest.clock import Deadline
+from itest.errors import ResetError
 from itest.migrations import migrator
+from itest.services.postgres import warm
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.view import PostgresView
 
@@ -17,6 +22,12 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Part of each template's key; raised when itest builds templates differently."""
+
+LOCK = int.from_bytes(b"ittm", "big") & 0x7FFFFFFF
+"""The first key of the advisory locks under which templates are built; the second is the template's key."""
+
+BUILD_WAIT = 600.0
+"""Seconds that another process may take to build the same template."""
 
 
 def fingerprint(service: Postgres, base: Path, server_version: int = 0) -> str:
@@ -28,6 +39,58 @@ def fingerprint(service: Postgres, base: Path, server_version: int = 0) -> str:
     files = [fixture_files.locate(fixture, [base]) for fixture in service.fixtures]
     fixtures = [(file.name, file.read_bytes()) for file in files]
     return naming.fingerprint("template", FORMAT, server_version, migrations, fixtures)
+
+
+def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) -> tuple[str, bool]:
+    """The template of that key on a server of ours, built unless it is there: by an earlier run whose state the server
+    began with, or by another process. Also whether building it left everything outside of it as it was.
+
+    It has its name only when it is complete, so that nobody takes a half-built one for it.
+    """
+    name = f"itest_t_{key}"
+    if server.exists(name):
+        return name, True
+    with _building(server, key):
+        if server.exists(name):
+            return name, True
+        before = warm.footprint(server)
+        made = build(server, service, base, server.create(server.base))
+        pure = warm.footprint(server) == before
+        comment = warm.NEW if pure else warm.IMPURE
+        if pure and not (_lasts(service) and not (server.container_directory() and _has_unlogged(server, made))):
+            comment = warm.PASSING
+        server.admin(f'COMMENT ON DATABASE "{made}" IS %s', comment)
+        server.adopt(made, name)
+    return name, pure
+
+
+@contextlib.contextmanager
+def _building(server: PostgresServer, key: str) -> Iterator[None]:
+    """Within the `with`, no other process builds the same template."""
+    number = int(key, 16) & 0x7FFFFFFF
+    deadline = Deadline.after(BUILD_WAIT)
+    while not server.admin("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", LOCK, number):
+        if deadline.passed:
+            raise ResetError(
+                f"another process has been building the template database itest_t_{key} for {BUILD_WAIT:g} s; "
+                f"see what its migrations wait for"
+            )
+        deadline.pause(0.02)
+    try:
+        yield
+    finally:
+        server.admin("SELECT pg_advisory_unlock(%s, %s)", LOCK, number)
+
+
+def _lasts(service: Postgres) -> bool:
+    """Whether the template may outlive the run: its key says all that shapes what the migrations do."""
+    return service.migrations is None or bool(getattr(migrator(service.migrations), "lasting", True))
+
+
+def _has_unlogged(server: PostgresServer, name: str) -> bool:
+    with server.visit(name) as cursor:
+        cursor.execute("SELECT 1 FROM pg_class WHERE relpersistence = 'u' LIMIT 1")
+        return bool(cursor.fetchall())
 
 
 def build(server: PostgresServer, service: Postgres, base: Path, name: str) -> str:

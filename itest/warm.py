@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Warm start: what a server was like after its first start is kept, and later runs begin with that.
+
+Kept are a server's initialised files and what its service adds to them (PostgreSQL: the migrated template databases),
+under a fingerprint of all that they depend on: as an image with Docker, as an archive in the cache directory for local
+processes. It is done at the end of the run by a process of its own (warm_keeper.py), so that nobody waits for it.
+
+A state that cannot be begun with is discarded, and the server starts as if there had been none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from itest import naming, trace, warm_store
+from itest.clock import wall
+from itest.config import Config
+from itest.engines import Engine
+from itest.errors import ItestError, Unavailable
+from itest.service import Server
+from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
+from itest.warm_store import Record
+
+if TYPE_CHECKING:
+    from itest.engines.docker import DockerEngine
+    from itest.engines.process_instance import ProcessInstance
+
+START_TIMEOUT = 30.0
+"""Seconds that a server has to become ready when it begins with a kept state; it takes tenths of one."""
+
+IMAGE = "docker image"
+ARCHIVE = "directory"
+
+BOOTSTRAP = (
+    # As the reaper's: isolated, with the paths of the process that hands over. It waits for its orders to the end.
+    "import os, sys\n"
+    "data = b''\n"
+    "while chunk := os.read(0, 65536): data += chunk\n"
+    "import json\n"
+    "orders = json.loads(data)\n"
+    "sys.path[:] = orders['path']\n"
+    "from itest.warm_keeper import main\n"
+    "main(orders)\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A kept state, for people: its `kind` is `docker image` or `directory`; times are seconds since 1970."""
+
+    fingerprint: str
+    service: str
+    kind: str
+    size_bytes: int
+    created: float
+    last_used: float
+
+
+@dataclass(slots=True)
+class State:
+    """The state of one server: what there is to begin with, and what has to be known to keep it."""
+
+    config: Config
+    engine: Engine
+    spec: ContainerSpec | ProcessSpec
+    service: str
+    fingerprint: str
+    base: str
+    """The id of the image that the state was or will be made on; empty for a process."""
+    record: Record | None
+    since: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is one to begin with."""
+        return self.record is not None and not self.record.failed
+
+    @property
+    def secret(self) -> str:
+        """The password in it."""
+        assert self.record is not None
+        return self.record.secret
+
+    @property
+    def warm_spec(self) -> Spec:
+        """The spec that begins with it."""
+        assert self.record is not None
+        if isinstance(self.spec, ContainerSpec):
+            return replace(self.spec, warm=self.record.image)
+        return replace(self.spec, warm=str(warm_store.archive(self.config.cache_dir, self.record)))
+
+    def used(self) -> None:
+        """A server has begun with it."""
+        warm_store.touch(self.config.cache_dir, self.fingerprint)
+
+    def discard(self, error: BaseException) -> None:
+        """It cannot be begun with: remove it, and say so."""
+        record, self.record = self.record, None
+        if record is None:
+            return
+        if not self.config.quiet:
+            reason = naming.shorten(naming.mask(str(error)), 200)
+            trace.say(f"the kept state of {self.service} cannot be used and is made anew: {reason}")
+        warm_store.remove(self.config.cache_dir, record)
+        if record.image:
+            from itest.engines import docker_warm
+
+            with contextlib.suppress(ItestError):
+                docker_warm.discard(cast("DockerEngine", self.engine), record.image)
+
+
+def look(config: Config, engine: Engine, spec: Spec, service: str) -> State | None:
+    """The state for this spec on this engine. None where states are not kept: switched off, or nothing to be kept."""
+    if not config.warm or isinstance(spec, ExternalSpec):
+        return None
+    base = ""
+    if isinstance(spec, ContainerSpec):
+        from itest.engines.docker import DockerEngine
+        from itest.engines.docker_warm import identity
+
+        if not isinstance(engine, DockerEngine):
+            return None
+        base = identity(engine, spec)
+        facts = (str(engine.address.url), base and f"{base} {warm_store.identity(config.cache_dir)}")
+    else:
+        from itest.engines import process_warm
+
+        facts = ("process", process_warm.identity(spec))
+    if not facts[1]:
+        return None
+    fingerprint = naming.fingerprint("warm", warm_store.FORMAT, facts, spec.fingerprint())
+    record = warm_store.read(config.cache_dir, fingerprint)
+    return State(config, engine, spec, service, fingerprint, base, record, wall())
+
+
+def hand_over(state: State, server: Server[Any], session: str, presence: int | None = None) -> bool:
+    """At the end of the run: have the server's state kept by a process of its own, if it is worth it.
+
+    True when that process has taken over; then the server's clients are closed, and everything on it is removed once
+    the state is kept, or could not be. False: nothing has happened, the server is to be closed and stopped as usual.
+    `presence` is a descriptor that the process holds as long as it lives.
+    """
+    if state.record is not None and state.record.failed:
+        return False
+    lock = None
+    try:
+        with contextlib.suppress(OSError):
+            lock = _take(warm_store.lock_file(state.config.cache_dir, state.fingerprint))
+        if lock is None:
+            return False  # Somebody else is keeping one right now, or there is no place for it.
+        newest = warm_store.read(state.config.cache_dir, state.fingerprint)
+        if newest is not None and newest.created > state.since:
+            return False  # Somebody else has kept one meanwhile.
+        keep = server.keep(cold=state.record is None)
+        if keep is None:
+            return False
+        _start(state, server, replace(keep, service=state.service), session, [lock, presence])
+        return True
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def entries(config: Config) -> list[Entry]:
+    """The kept states, the longest unused first. Images are listed where Docker answers."""
+    found = [_entry(config, record) for record in warm_store.all_of(config.cache_dir) if not record.failed]
+    known = {entry.fingerprint for entry in found}
+    with _docker(config) as engine:
+        if engine is not None:
+            from itest.engines import docker_warm
+
+            for image in docker_warm.images(engine, warm_store.identity(config.cache_dir)):  # Without a record.
+                labels = image.get("Labels") or {}
+                fingerprint = str(labels.get(docker_warm.LABEL, ""))
+                if fingerprint not in known:
+                    service = str(labels.get(docker_warm.SERVICE, ""))
+                    size, created = int(image["Size"]), float(image["Created"])
+                    found.append(Entry(fingerprint, service, IMAGE, size, created, created))
+    return sorted(found, key=lambda entry: entry.last_used)
+
+
+def clear(config: Config) -> list[Entry]:
+    """Remove all kept states. Returns what was removed; an image that a container still runs from stays."""
+    removed = entries(config)
+    with _docker(config) as engine:
+        if engine is not None:
+            from itest.engines import docker_warm
+
+            stay = {
+                str((image.get("Labels") or {}).get(docker_warm.LABEL))
+                for image in docker_warm.images(engine, warm_store.identity(config.cache_dir))
+                if not docker_warm.discard(engine, image["Id"])
+            }
+            removed = [entry for entry in removed if entry.kind != IMAGE or entry.fingerprint not in stay]
+    for record in list(warm_store.all_of(config.cache_dir)):
+        warm_store.remove(config.cache_dir, record)
+    for stray in list(warm_store.strays(config.cache_dir, 0.0)):
+        stray.unlink(missing_ok=True)
+    return removed
+
+
+def _entry(config: Config, record: Record) -> Entry:
+    used = warm_store.last_used(config.cache_dir, record.fingerprint)
+    kind = IMAGE if record.image else ARCHIVE
+    return Entry(record.fingerprint, record.service, kind, record.size, record.created, used)
+
+
+@contextlib.contextmanager
+def _docker(config: Config) -> Iterator[DockerEngine | None]:
+    from itest.engines.docker import DockerEngine
+
+    engine = DockerEngine(config)
+    try:
+        yield None if config.engine == "process" or engine.unavailable() else engine
+    except Unavailable:
+        return
+    finally:
+        engine.close()
+
+
+def _start(state: State, server: Server[Any], keep: Keep, session: str, held: list[int | None]) -> None:
+    """Start the process that keeps the state."""
+    config, instance = state.config, server.instance
+    place = ""
+    if isinstance(state.spec, ProcessSpec):
+        # Its end cannot be the other process's work: our death is the server's signal to end at once.
+        place = str(cast("ProcessInstance", instance).end(keep.stop_signal))
+    orders = {
+        "path": [os.path.abspath(entry) for entry in sys.path],
+        "cache": str(config.cache_dir.absolute()),
+        "limit": config.warm_size * 1024 * 1024,
+        "session": session,
+        "fingerprint": state.fingerprint,
+        "keep": asdict(keep),
+        "place": place,
+        "container": "" if place else instance.id,
+        "base": state.base,
+        "entrypoint": getattr(state.spec, "entrypoint", None),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", BOOTSTRAP, session],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env=config.child_environment(),
+        pass_fds=[descriptor for descriptor in held if descriptor is not None],
+    )
+    process.returncode = 0  # It works on after us; its destructor must not warn about that.
+    assert process.stdin is not None
+    with process.stdin as pipe:
+        pipe.write(json.dumps(orders).encode())
+
+
+def _take(path: os.PathLike[str]) -> int | None:
+    """A lock that ends with its last holder, child processes that were given it included. None: it is held."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that keeps a server's state after the run: it takes it, removes what it was taken from, and sees to it
+that all states together stay within their limit.
+
+It is started by `warm.hand_over` and knows nothing but its orders. If it is killed there is no state, and a later sweep
+finds the container or directory by its labels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from itest import naming, warm_store
+from itest.clock import wall
+from itest.config import Config
+from itest.engines import directory, docker_warm, process_warm
+from itest.engines.docker import DockerEngine
+from itest.errors import ItestError
+from itest.spec import Keep
+from itest.warm_store import Record
+
+ABANDONED = 600.0
+"""Seconds after which a file or an image that no record names belongs to nobody who is still at work."""
+
+FORGOTTEN = 30 * 24 * 3600.0
+"""Seconds after which another cache directory's image is taken for one whose directory is gone, as in CI jobs."""
+
+
+def main(orders: Mapping[str, Any]) -> None:
+    """Keep the state, or remember why it could not be kept."""
+    cache, fingerprint = Path(orders["cache"]), str(orders["fingerprint"])
+    keep = _keep(orders["keep"])
+    before = warm_store.read(cache, fingerprint)
+    record = Record(fingerprint, keep.service, wall(), keep.secret)
+    with contextlib.closing(DockerEngine(_config(orders))) as engine:
+        try:
+            record = (
+                _take_container(orders, keep, record, engine) if orders["container"] else _archive(orders, keep, record)
+            )
+        except (ItestError, OSError) as error:
+            record = Record(fingerprint, keep.service, wall(), failed=naming.mask(str(error)))
+        with contextlib.suppress(OSError):
+            warm_store.write(cache, record)
+        if before is not None and before.archive:
+            with contextlib.suppress(OSError):
+                warm_store.archive(cache, before).unlink()
+        trim(cache, int(orders["limit"]), engine if orders["container"] else None)
+
+
+def trim(cache: Path, limit: int, engine: DockerEngine | None) -> None:
+    """Remove the states not used for longest until all are within the limit (bytes), and what nobody knows of."""
+    for stray in list(warm_store.strays(cache, ABANDONED)):
+        with contextlib.suppress(OSError):
+            stray.unlink()
+    records = [record for record in warm_store.all_of(cache) if not record.failed]
+    records.sort(key=lambda record: warm_store.last_used(cache, record.fingerprint))
+    total = sum(record.size for record in records)
+    for record in records:
+        if total <= limit:
+            break
+        if record.image and (engine is None or not _discard(engine, record.image)):
+            continue  # It is on a daemon that cannot be asked, or a server runs from it.
+        warm_store.remove(cache, record)
+        total -= record.size
+    if engine is not None:
+        known = {record.image for record in warm_store.all_of(cache)}
+        own = warm_store.identity(cache)
+        with contextlib.suppress(ItestError):
+            for image in docker_warm.images(engine):
+                is_own = image["Labels"].get(docker_warm.CACHE) == own
+                is_replaced = is_own and not image["RepoTags"]
+                is_forgotten = image["Created"] + (ABANDONED if is_own else FORGOTTEN) < wall()
+                if image["Id"] not in known and (is_replaced or is_forgotten):
+                    _discard(engine, image["Id"])
+
+
+def _take_container(orders: Mapping[str, Any], keep: Keep, record: Record, engine: DockerEngine) -> Record:
+    container = str(orders["container"])
+    labels = {naming.SESSION: str(orders["session"]), naming.SERVICE: keep.service, naming.OWNER: naming.owner()}
+    try:
+        image, size = docker_warm.take(
+            engine,
+            container,
+            str(orders["base"]),
+            orders["entrypoint"],
+            keep,
+            record.fingerprint,
+            warm_store.identity(Path(orders["cache"])),
+            labels,
+        )
+    finally:
+        docker_warm.remove_container(engine, container)
+    return Record(record.fingerprint, record.service, wall(), record.secret, image=image, size=size)
+
+
+def _archive(orders: Mapping[str, Any], keep: Keep, record: Record) -> Record:
+    place, cache = Path(orders["place"]), Path(orders["cache"])
+    archive = warm_store.new_archive(cache, record.fingerprint)
+    try:
+        if keep.tidy:
+            module, _, name = keep.tidy.partition(":")
+            getattr(importlib.import_module(module), name)(place)
+        size = process_warm.pack(place, keep.directories, archive)
+    except BaseException:
+        archive.unlink(missing_ok=True)
+        raise
+    finally:
+        directory.remove(place)
+    return Record(record.fingerprint, record.service, wall(), record.secret, archive=archive.name, size=size)
+
+
+def _discard(engine: DockerEngine, image: str) -> bool:
+    try:
+        return docker_warm.discard(engine, image)
+    except ItestError:
+        return False
+
+
+def _keep(values: Mapping[str, Any]) -> Keep:
+    def commands(name: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return tuple((user, tuple(argv)) for user, argv in values[name])
+
+    return Keep(
+        tuple(values["directories"]),
+        values["service"],
+        values["secret"],
+        values["stop_signal"],
+        values["tidy"],
+        values["launch"],
+        commands("before"),
+        commands("after"),
+    )
+
+
+def _config(orders: Mapping[str, Any]) -> Config:
+    from itest.config import load
+
+    return load(directory=Path("/"))

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of kept states: one small file each in the cache directory, readable by its user alone.
+
+The file is written last and replaced as a whole, so a state that was not finished does not exist. Its time is that of
+the last use. It holds the state's password, which is valid nowhere else and changed at each start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from itest import naming
+from itest.clock import wall
+
+FORMAT = 1
+"""Part of each fingerprint; raised when states are kept differently."""
+
+RETRY = 24 * 3600.0
+"""Seconds after which it is tried again to keep a state that could not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One kept state: an image's id or the name of an archive beside this file, with its size in bytes.
+
+    `failed` says instead why there is none: it is then not tried at the end of every run.
+    """
+
+    fingerprint: str
+    service: str
+    created: float
+    secret: str = ""
+    image: str = ""
+    archive: str = ""
+    size: int = 0
+    failed: str = ""
+
+
+def identity(cache: Path) -> str:
+    """A name for the cache directory: images of several may lie on one Docker, and each sees to its own."""
+    return naming.fingerprint("cache", platform.node(), str(cache.absolute()))
+
+
+def directory(cache: Path) -> Path:
+    return cache / "warm"
+
+
+def make(cache: Path) -> Path:
+    """The directory, made if need be. Raises OSError."""
+    place = directory(cache)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
+def read(cache: Path, fingerprint: str) -> Record | None:
+    """The record, if it is whole, and so is the archive that it names."""
+    try:
+        record = Record(**json.loads(_file(cache, fingerprint).read_text(encoding="utf-8")))
+        if record.fingerprint != fingerprint or (record.failed and record.created + RETRY < wall()):
+            return None
+        if record.archive and archive(cache, record).stat().st_size != record.size:
+            return None
+    except (OSError, ValueError, TypeError):
+        return None
+    naming.remember_secret(record.secret)
+    return record
+
+
+def write(cache: Path, record: Record) -> None:
+    """Replace the record. Raises OSError."""
+    place = make(cache)
+    new = place / f"{record.fingerprint}.{secrets.token_hex(4)}.new"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(asdict(record), file)
+    new.replace(_file(cache, record.fingerprint))
+
+
+def touch(cache: Path, fingerprint: str) -> None:
+    """It is used now."""
+    with contextlib.suppress(OSError):
+        os.utime(_file(cache, fingerprint))
+
+
+def last_used(cache: Path, fingerprint: str) -> float:
+    try:
+        return _file(cache, fingerprint).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def remove(cache: Path, record: Record) -> None:
+    """Forget a state, and remove its archive. Its image is the engine's to remove."""
+    with contextlib.suppress(OSError):
+        _file(cache, record.fingerprint).unlink()
+    if record.archive:
+        with contextlib.suppress(OSError):
+            archive(cache, record).unlink()
+
+
+def all_of(cache: Path) -> Iterator[Record]:
+    """The records of all states, failed ones too."""
+    with contextlib.suppress(OSError):
+        for file in sorted(directory(cache).glob("*.json")):
+            if record := read(cache, file.stem):
+                yield record
+
+
+def archive(cache: Path, record: Record) -> Path:
+    return directory(cache) / record.archive
+
+
+def new_archive(cache: Path, fingerprint: str) -> Path:
+    """A name for a new archive: another one each time, so that nobody reads one that is being replaced."""
+    return make(cache) / f"{fingerprint}.{secrets.token_hex(4)}.tar"
+
+
+def lock_file(cache: Path, fingerprint: str) -> Path:
+    return make(cache) / f"{fingerprint}.lock"
+
+
+def strays(cache: Path, older: float) -> Iterator[Path]:
+    """Files that no record names, and that nobody has written to for `older` seconds: of makers that were killed."""
+    named = {record.archive for record in all_of(cache)}
+    with contextlib.suppress(OSError):
+        for file in directory(cache).iterdir():
+            with contextlib.suppress(OSError):
+                if file.suffix in (".tar", ".new") and file.name not in named and file.stat().st_mtime + older < wall():
+                    yield file
+
+
+def _file(cache: Path, fingerprint: str) -> Path:
+    return directory(cache) / f"{fingerprint}.json"

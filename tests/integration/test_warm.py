@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Warm start with real servers: what the first run leaves to the second, and what makes it useless."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import psycopg2
+
+from itest import Postgres, naming, warm, warm_store
+from itest.clock import Deadline
+from itest.config import Config, load
+from itest.engines import directory, docker_warm
+from itest.engines.docker import DockerEngine
+from itest.errors import MigrationError, Unavailable
+from itest.migrations import Function, SqlFiles
+from itest.services.postgres import PostgresView
+from itest.session import Session
+
+MIGRATION = "CREATE TABLE book (id int PRIMARY KEY, title text); INSERT INTO book VALUES (1, 'Emma');"
+
+
+class WarmTest(unittest.TestCase):
+    """One run after the other on one engine, with a cache directory of its own."""
+
+    engine: ClassVar[str] = ""
+
+    def setUp(self) -> None:
+        if not self.engine:
+            self.skipTest("the base of the two tests below")
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.config = replace(load(), engine=self.engine, quiet=True, cache_dir=self.root / "cache", warm=True)
+        self.addCleanup(warm.clear, self.config)
+        self.directory = self.root / "sql"
+        self.directory.mkdir()
+        (self.directory / "1.sql").write_text(MIGRATION)
+        self.declaration = Postgres(migrations=SqlFiles(self.directory))
+        session = Session(self.config)
+        try:
+            session._spec(self.declaration)
+        except Unavailable as error:
+            self.skipTest(str(error))
+        finally:
+            session.close()
+
+    @contextlib.contextmanager
+    def run_of(self, config: Config | None = None) -> Any:
+        """A run with one class of this declaration: gives its session, closes it, and waits until nothing is left."""
+        session = Session(config or self.config)
+        try:
+            session.lend(self.declaration)
+            yield session
+        finally:
+            session.close()
+        self.nothing_left(session)
+
+    def once(self, config: Config | None = None, sql: str = "SELECT title FROM book ORDER BY id") -> tuple[bool, Any]:
+        """Whether a run began with a kept state, and what a test of it saw."""
+        with self.run_of(config) as session:
+            server = session.lend(self.declaration)
+            lease = server.lease(self.declaration, "C")
+            try:
+                lease.seal()
+                view = lease.reset("C.test")
+                rows = view.execute(sql)
+                view.close()
+            finally:
+                lease.close()
+            return self.began_warm(session), rows
+
+    def began_warm(self, session: Session) -> bool:
+        [server] = [slot.server for slot in session._slots.values()]
+        assert server is not None
+        return isinstance(server.origin, warm.State) and server.origin.record is not None
+
+    def nothing_left(self, session: Session, seconds: float = 30.0) -> None:
+        """Of a run nothing is left but states; those are kept, or given up, by then."""
+        deadline = Deadline.after(seconds)
+        while left := self.left_of(session):
+            self.assertFalse(deadline.passed, f"left behind: {left}")
+            deadline.pause(0.02)
+
+    def left_of(self, session: Session) -> list[str]:
+        label = {naming.SESSION: session.id}
+        left = [str(place) for place in directory.scan() if directory.read(place).labels.items() >= label.items()]
+        engine = DockerEngine(self.config)
+        if self.engine == "docker":
+            left += [str(instance) for instance in engine.find(label)]
+        engine.close()
+        for entry in os.listdir("/proc") if Path("/proc").is_dir() else ():
+            with contextlib.suppress(OSError):
+                command = Path("/proc", entry, "cmdline").read_bytes()
+                if entry.isdecimal() and session.id.encode() in command:
+                    left.append(f"process {entry}")
+        return left
+
+    def test_the_second_run_begins_where_the_first_ended(self) -> None:
+        calls = []
+
+        def migrate(view: PostgresView) -> None:
+            calls.append(view.name)
+            view.execute(MIGRATION)
+
+        self.declaration = Postgres(migrations=Function(migrate, depends_on=[str(self.directory)]))
+        # What it closes over is part of its fingerprint, and so would its calls be.
+        with mock.patch.object(Function, "fingerprint", lambda self, base: "always the same"):
+            self.assertEqual(self.once(), (False, [("Emma",)]))
+            [entry] = warm.entries(self.config)
+            kind = "docker image" if self.engine == "docker" else "directory"
+            self.assertEqual((entry.service, entry.kind), ("postgres", kind))
+            self.assertGreater(entry.size_bytes, 20_000_000)
+            self.assertEqual(self.once(), (True, [("Emma",)]))
+        self.assertEqual(len(calls), 1)
+        self.assertEqual(warm.entries(self.config)[0].created, entry.created, "it is kept once")
+        self.assertGreater(warm.entries(self.config)[0].last_used, entry.last_used)
+
+    def test_migrations_that_are_kept_do_not_run_again(self) -> None:
+        self.once()
+        with self.run_of() as session:
+            server: Any = session.lend(self.declaration)
+            found = server.admin("SELECT datname FROM pg_database WHERE datname ~ '^itest_' ORDER BY 1")
+            [(name,)] = found
+            self.assertRegex(name, "^itest_t_[0-9a-f]{16}$")
+            [before] = server.admin("SELECT oid FROM pg_database WHERE datname = %s", name)
+            self.assertEqual(server.template(self.declaration, self.root), name)
+            self.assertEqual(server.admin("SELECT oid FROM pg_database WHERE datname = %s", name), [before])
+
+    def test_a_changed_migration_is_built_and_kept_beside_the_other(self) -> None:
+        self.once()
+        (self.directory / "1.sql").write_text(MIGRATION + "INSERT INTO book VALUES (2, 'Persuasion')")
+        both = [("Emma",), ("Persuasion",)]
+        self.assertEqual(self.once(), (True, both))
+        [entry] = warm.entries(self.config)
+        self.assertEqual(self.once(), (True, both))
+        self.assertEqual(warm.entries(self.config)[0].created, entry.created)
+        (self.directory / "1.sql").write_text(MIGRATION)
+        self.assertEqual(self.once(), (True, [("Emma",)]))
+        self.assertEqual(warm.entries(self.config)[0].created, entry.created, "the first one was still there")
+
+    def test_other_settings_have_another_state(self) -> None:
+        self.once()
+        self.declaration = self.declaration.replace(settings={"work_mem": "5MB"})
+        self.assertEqual(self.once(sql="SHOW work_mem"), (False, [("5MB",)]))
+        self.assertEqual(self.once(sql="SHOW work_mem"), (True, [("5MB",)]))
+        self.assertEqual(len(warm.entries(self.config)), 2)
+
+    def test_the_password_of_the_first_run_is_not_that_of_the_second(self) -> None:
+        with self.run_of() as first:
+            first.lend(self.declaration).lease(self.declaration, "C").close()
+        [record] = warm_store.all_of(self.config.cache_dir)
+        [file] = warm_store.directory(self.config.cache_dir).glob("*.json")
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        with self.run_of() as second:
+            server: Any = second.lend(self.declaration)
+            good = server.url_of("postgres")
+            psycopg2.connect(good).close()
+            self.assertNotIn(first.secret, (second.secret, record.secret))
+            self.assertNotEqual(second.secret, record.secret)
+            for wrong in (first.secret, record.secret):
+                with self.assertRaisesRegex(psycopg2.OperationalError, "password authentication failed"):
+                    psycopg2.connect(good.replace(second.secret, wrong))
+
+    def test_switched_off(self) -> None:
+        off = replace(self.config, warm=False)
+        self.assertEqual(self.once(off)[0], False)
+        self.assertEqual(warm.entries(self.config), [])
+        self.once()
+        self.assertEqual(self.once(off)[0], False)
+
+    def test_all_is_as_at_the_start_but_for_templates(self) -> None:
+        with self.run_of() as session:
+            server: Any = session.lend(self.declaration)
+            lease = server.lease(self.declaration, "C")
+            lease.seal()
+            view = lease.reset("C.test")
+            view.connection.autocommit = True
+            for statement in ("CREATE ROLE walter", "ALTER SYSTEM SET work_mem = '7MB'", "CREATE DATABASE stray"):
+                with view.connection.cursor() as cursor:
+                    cursor.execute(statement)
+            view.close()
+            lease.close()
+        with self.run_of() as session:
+            self.assertTrue(self.began_warm(session))
+            server = session.lend(self.declaration)
+            self.assertEqual(server.admin("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"), [("postgres",)])
+            self.assertEqual(server.admin("SELECT datname FROM pg_database WHERE datname = 'stray'"), [])
+            self.assertEqual(server.admin("SHOW work_mem"), [("4MB",)])
+
+    def test_what_nobody_can_undo_is_not_kept(self) -> None:
+        with self.run_of() as session:
+            server: Any = session.lend(self.declaration)
+            server.lease(self.declaration, "C").close()
+            server.admin("CREATE TABLE public.forgotten (id int)")
+        self.assertEqual(warm.entries(self.config), [])
+
+    def test_templates_with_roles_of_their_own_are_not_kept(self) -> None:
+        (self.directory / "1.sql").write_text(MIGRATION + "CREATE ROLE clerk")
+        self.assertEqual(self.once()[0], False)
+        self.assertEqual(self.once()[0], True, "the initialised server is kept")
+        [entry] = warm.entries(self.config)
+        (self.directory / "1.sql").write_text(MIGRATION + "CREATE ROLE clerk; CREATE ROLE cook")
+        self.assertEqual(self.once()[0], True)
+        self.assertEqual(warm.entries(self.config), [replace(entry, last_used=warm.entries(self.config)[0].last_used)])
+
+    def test_functions_are_kept_only_with_what_they_depend_on(self) -> None:
+        self.declaration = Postgres(migrations=lambda view: view.execute(MIGRATION))
+        self.once()
+        with self.run_of() as session:
+            server: Any = session.lend(self.declaration)
+            self.assertEqual(server.admin("SELECT datname FROM pg_database WHERE datname ~ '^itest_t_'"), [])
+
+    def test_a_template_whose_migrations_failed_does_not_exist(self) -> None:
+        (self.directory / "1.sql").write_text("SELECT wrong")
+        with self.run_of() as session:
+            with self.assertRaises(MigrationError):
+                session.lend(self.declaration).lease(self.declaration, "C")
+            server: Any = session.lend(self.declaration)
+            self.assertEqual(
+                server.admin("SELECT datname FROM pg_database WHERE datname ~ '^itest_(t|[0-9a-f]{8})_'"), []
+            )
+        (self.directory / "1.sql").write_text(MIGRATION)
+        self.assertEqual(self.once(), (True, [("Emma",)]))
+
+    def test_the_bound(self) -> None:
+        small = replace(self.config, warm_size=70)
+        self.once(small)
+        first = warm.entries(self.config)
+        self.assertEqual(len(first), 1)
+        self.declaration = self.declaration.replace(settings={"work_mem": "5MB"})
+        self.once(small)
+        second = warm.entries(self.config)
+        self.assertEqual(len(second), 1)
+        self.assertNotEqual(first[0].fingerprint, second[0].fingerprint)
+        files = [file.suffix for file in warm_store.directory(self.config.cache_dir).iterdir()]
+        self.assertEqual(files.count(".tar"), int(self.engine == "process"))
+
+    def test_clear(self) -> None:
+        self.once()
+        removed = warm.clear(self.config)
+        self.assertEqual([entry.service for entry in removed], ["postgres"])
+        self.assertEqual(warm.entries(self.config), [])
+        self.assertEqual(self.once()[0], False)
+
+    def test_a_run_that_is_killed_keeps_nothing(self) -> None:
+        code = (
+            "import sys; from itest import Postgres; from itest.session import current; s = current(); d = Postgres()\n"
+            "s.lend(d).lease(d, 'C').close(); print(s.id, flush=True); sys.stdin.read()"
+        )
+        environment = self.config.child_environment(
+            ITEST_CACHE_DIR=str(self.config.cache_dir),
+            ITEST_ENGINE=self.engine,
+            ITEST_QUIET="1",
+            PYTHONPATH=os.getcwd(),
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as owner:
+            assert owner.stdout is not None
+            session = Session(self.config)
+            session.id = owner.stdout.readline().strip()
+            owner.send_signal(signal.SIGKILL)
+            owner.wait(30)
+        self.assertRegex(session.id, "^[0-9a-f]{20}$")
+        self.nothing_left(session)
+        session.close()
+        self.assertEqual(warm.entries(self.config), [])
+
+
+class ProcessTest(WarmTest):
+    engine = "process"
+
+    def archive(self) -> Path:
+        [record] = warm_store.all_of(self.config.cache_dir)
+        return warm_store.archive(self.config.cache_dir, record)
+
+    def test_a_broken_archive_is_made_anew(self) -> None:
+        self.once()
+        self.archive().write_bytes(b"\0" * self.archive().stat().st_size)
+        broken = self.archive()
+        self.assertEqual(self.once(), (False, [("Emma",)]))
+        self.assertNotEqual(self.archive(), broken)
+        self.assertFalse(broken.exists())
+        self.assertEqual(self.once(), (True, [("Emma",)]))
+
+    def test_one_that_is_too_short_is_not_begun_with(self) -> None:
+        self.once()
+        os.truncate(self.archive(), 1_000_000)
+        self.assertEqual(self.once()[0], False)
+        self.assertEqual(self.once()[0], True)
+
+    def test_data_that_no_server_can_run_on(self) -> None:
+        self.once()
+        place = self.root / "data"
+        place.mkdir()
+        archive = self.archive()
+        subprocess.run(["tar", "-xf", archive, "-C", place], check=True, timeout=60)
+        (place / "data" / "global" / "pg_control").write_bytes(b"\0" * 8192)
+        subprocess.run(["tar", "-cf", archive, "-C", place, "data"], check=True, timeout=60)
+        [file] = warm_store.directory(self.config.cache_dir).glob("*.json")
+        file.write_text(json.dumps({**json.loads(file.read_text()), "size": archive.stat().st_size}))
+        self.assertEqual(self.once(), (False, [("Emma",)]))
+        self.assertEqual(self.once()[0], True)
+
+    def test_half_written_ones_are_ignored(self) -> None:
+        self.once()
+        place = warm_store.directory(self.config.cache_dir)
+        [file] = place.glob("*.json")
+        file.rename(file.with_suffix(".0123abcd.new"))
+        self.assertEqual(self.once()[0], False)
+        file.write_text(file.read_text()[:-10])
+        self.assertEqual(self.once()[0], False)
+        self.assertEqual(self.once()[0], True)
+
+
+class DockerTest(WarmTest):
+    engine = "docker"
+
+    # What the engine has no part in is shown on local processes alone, where it takes a fifth of the time.
+    test_a_changed_migration_is_built_and_kept_beside_the_other = None
+    test_a_template_whose_migrations_failed_does_not_exist = None
+    test_functions_are_kept_only_with_what_they_depend_on = None
+    test_migrations_that_are_kept_do_not_run_again = None
+    test_other_settings_have_another_state = None
+    test_switched_off = None
+    test_templates_with_roles_of_their_own_are_not_kept = None
+
+    def image(self) -> str:
+        [record] = warm_store.all_of(self.config.cache_dir)
+        return record.image
+
+    def with_docker(self, action: Any) -> Any:
+        engine = DockerEngine(self.config)
+        try:
+            return action(engine)
+        finally:
+            engine.close()
+
+    def test_an_image_that_is_gone_is_made_anew(self) -> None:
+        self.once()
+        self.with_docker(lambda engine: docker_warm.discard(engine, self.image()))
+        self.assertEqual(self.once(), (False, [("Emma",)]))
+        self.assertEqual(self.once(), (True, [("Emma",)]))
+
+    def test_an_image_that_no_server_can_run_on(self) -> None:
+        self.once()
+
+        def spoil(engine: DockerEngine) -> str:
+            client = engine.client
+            blank = client.create_container(self.image(), ["x"])["Id"]
+            try:
+                changes = ['ENTRYPOINT ["/bin/false"]']
+                return str(client.commit(blank, docker_warm.REPOSITORY, "spoilt", changes=changes)["Id"])
+            finally:
+                client.remove_container(blank, force=True)
+
+        spoilt = self.with_docker(spoil)
+        [file] = warm_store.directory(self.config.cache_dir).glob("*.json")
+        file.write_text(json.dumps({**json.loads(file.read_text()), "image": spoilt}))
+        self.assertEqual(self.once(), (False, [("Emma",)]))
+        self.assertEqual(self.once()[0], True)
+        own = warm_store.identity(self.config.cache_dir)
+        present = self.with_docker(lambda engine: [image["Id"] for image in docker_warm.images(engine, own)])
+        self.assertNotIn(spoilt, present)
+
+    def test_neither_image_nor_container_tells_a_password(self) -> None:
+        with self.run_of() as session:
+            session.lend(self.declaration).lease(self.declaration, "C").close()
+        [record] = warm_store.all_of(self.config.cache_dir)
+        said = self.with_docker(lambda engine: json.dumps(engine.client.inspect_image(record.image)))
+        self.assertIn(record.fingerprint, said)
+        self.assertNotIn(session.secret, said)
+        self.assertNotIn(record.secret, said)
+
+    def test_it_is_one_layer_however_often_it_is_kept(self) -> None:
+        self.once()
+        layers = []
+        for number in (2, 3):
+            (self.directory / "1.sql").write_text(MIGRATION + f"INSERT INTO book VALUES ({number}, 'x')")
+            self.once()
+            shown = self.with_docker(lambda engine: engine.client.inspect_image(self.image()))
+            layers.append(len(shown["RootFS"]["Layers"]))
+        base = self.with_docker(lambda engine: engine.client.inspect_image(self.declaration.image))
+        self.assertEqual(layers, [len(base["RootFS"]["Layers"]) + 1] * 2)
+        self.assertEqual(len(warm.entries(self.config)), 1)
+
+    def test_templates_with_unlogged_tables_are_not_kept(self) -> None:
+        """A copy is recovered as after a crash, and that empties them."""
+        (self.directory / "1.sql").write_text(MIGRATION.replace("CREATE", "CREATE UNLOGGED"))
+        self.once()
+        self.assertEqual(self.once(), (True, [("Emma",)]))
+
+
+def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
+    """Without the base."""
+    return unittest.TestSuite([loader.loadTestsFromTestCase(case) for case in (ProcessTest, DockerTest)])
