@@ -16,10 +16,9 @@ import inspect
 import sys
 import unittest
 from collections.abc import Callable
-from multiprocessing.process import parent_process
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from itest import run_suite
+from itest import run_suite, sharing
 from itest import session as sessions
 from itest.assertions import Assertions
 from itest.errors import DeclarationError, NotStarted, Unavailable
@@ -260,7 +259,7 @@ def _begin_run(tests: list[unittest.TestCase]) -> bool:
 
     False in a worker process and where a session is open already: then this is a part of a run that somebody else began.
     """
-    if parent_process() is not None or _is_open():
+    if sharing.worker_of() or _is_open():
         return False
     classes = dict.fromkeys(type(test) for test in tests if isinstance(test, ContainerMixin) and not _skipped(test))
     services = [service for cls in classes for _, service in cls._itest_declarations if service.scope == "session"]
@@ -286,7 +285,7 @@ def _close_with_run(result: unittest.TestResult) -> None:
     once, because no other hook of plain unittest comes at the end of a run (docs/design.md, "The closing chain").
     A worker process is left out: unittest-parallel makes a run of each shard, and each would start its servers anew.
     """
-    if parent_process() is not None:
+    if sharing.worker_of():
         return
     if hasattr(result, "_itest_closes") or not hasattr(result, "stopTestRun"):
         return

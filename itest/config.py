@@ -62,6 +62,12 @@ class Config:
     warm_size: int = 2048
     """Megabytes that kept states may take, images included; those not used for longest go first."""
 
+    reuse: bool = False
+    """Leave the servers running at the end of the run; the next one uses them."""
+
+    reuse_time: float = 3600.0
+    """Seconds that such a server stays after its last use."""
+
     postgres_url: str = field(default="", repr=False)
     """An external PostgreSQL server, `postgresql://user:password@host:port/database`."""
 

@@ -16,24 +16,30 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from itest import naming
+from itest import naming, sharing
 from itest.clock import SYSTEM, Deadline
 from itest.engines import Engine
+from itest.sharing import Share
 
 BOOTSTRAP = (
     # Nothing is imported until the owner is gone: a waiting reaper costs 9 MB and no time.
     "import os, sys\n"
     "data = b''\n"
     "while chunk := os.read(0, 65536): data += chunk\n"
-    "if not data.endswith(b'done\\n'):\n"
+    "if not data.endswith(b'done\\n') or b'\\nlasting ' in data:\n"
     "    import json\n"
-    "    orders = json.loads(data.split(b'\\n')[0])\n"
+    "    first, *rest = data.decode().splitlines()\n"
+    "    orders = json.loads(first)\n"
     "    sys.path[:] = orders['path']\n"
     "    from itest.reaper import main\n"
-    "    main(orders)\n"
+    "    main(orders, rest)\n"
 )
+
+LOOK_PAUSE = 1.0
+"""Seconds between two looks at the servers that stay for later runs."""
 
 EXIT_WAIT = 5.0
 """Seconds the owner waits for its reaper to leave before it ends it."""
@@ -55,8 +61,15 @@ class Reaper:
         self._pipe = self._process.stdin
         # Absolute, because the reaper works elsewhere and `python -c` has an empty entry there.
         self._tell(json.dumps({"path": [os.path.abspath(entry) for entry in sys.path], "session": session}))
+        self._lasting = False
         # A forked child would hold the pipe open beyond the owner's death.
         _live.add(self)
+
+    def watch(self, share: Share) -> None:
+        """Have it see to a server that other processes use as well, when its owner dies; and to the end of its time,
+        however its owner ends, if it has a lifetime. Called again when more is known of it."""
+        self._lasting |= bool(share.lifetime)
+        self._tell(f"{'lasting' if share.lifetime else 'shared'} {share.session or '-'} {share.directory}")
 
     def close(self, *, done: bool) -> None:
         """Let the reaper go. `done`: everything was stopped in order and nothing is left for it to do."""
@@ -65,7 +78,7 @@ class Reaper:
                 self._tell("done")
         with contextlib.suppress(OSError):
             self._pipe.close()
-        if not done:
+        if not done or self._lasting:
             self._process.returncode = 0  # It works on after us; its destructor must not warn about that.
             return
         try:
@@ -97,15 +110,51 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def main(orders: Mapping[str, object]) -> None:
+def main(orders: Mapping[str, object], lines: Sequence[str]) -> None:
     """The reaper's work: remove until nothing is found, since the daemon may still be creating what was asked for."""
-    labels = {naming.SESSION: str(orders["session"])}
-    deadline = Deadline.after(30.0)
-    quiet_rounds = 0
-    while quiet_rounds < 3 and not deadline.passed:
-        removed = sum(_remove(engine, labels) for engine in _engines())
-        quiet_rounds = 0 if removed else quiet_rounds + 1
-        SYSTEM.sleep(0.2)
+    shared = _shares("shared", lines)
+    if "done" not in lines:
+        deadline = Deadline.after(30.0)
+        quiet_rounds = 0
+        while quiet_rounds < 3 and not deadline.passed:
+            removed = _remove_all({naming.SESSION: str(orders["session"])})
+            removed += sum(not _reaped(*share) for share in shared.items())
+            quiet_rounds = 0 if removed else quiet_rounds + 1
+            SYSTEM.sleep(0.2)
+    _keep_time(_shares("lasting", lines))
+
+
+def _shares(kind: str, lines: Sequence[str]) -> dict[Path, str]:
+    """The directories of shared servers of this kind, and the label of each as far as it is known."""
+    found = {}
+    for line in lines:
+        if line.startswith(f"{kind} "):
+            _, session, directory = line.split(" ", 2)
+            found[Path(directory)] = session.strip("-")
+    return found
+
+
+def _keep_time(shares: Mapping[Path, str]) -> None:
+    """Wait until the time of servers that stay for later runs is over, and remove them. One reaper does that for each
+    server, the others leave."""
+    with contextlib.ExitStack() as stack:
+        mine = {share: session for share, session in shares.items() if sharing.keeps_time(share, stack)}
+        while mine:
+            mine = {share: session for share, session in mine.items() if not _reaped(share, session)}
+            if mine:
+                SYSTEM.sleep(LOOK_PAUSE)
+
+
+def _reaped(share: Path, session: str) -> bool:
+    """Whether there is nothing left to do for a shared server."""
+    try:
+        return sharing.reap(share, lambda label: _remove_all({naming.SESSION: label}), session)
+    except Exception:
+        return False
+
+
+def _remove_all(labels: Mapping[str, str]) -> int:
+    return sum(_remove(engine, labels) for engine in _engines())
 
 
 def _remove(make: Callable[[], Engine], labels: Mapping[str, str]) -> int:

@@ -28,6 +28,7 @@ from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec
 if TYPE_CHECKING:
     from typing import Self
 
+    from itest.sharing import Share
     from itest.wait import Check
 
 SCOPES = ("session", "class", "test")
@@ -60,6 +61,8 @@ class Service(ABC, Generic[V]):
     """How long a server lives and who shares it: `session` (all classes of the run), `class` or `test`."""
     startup_timeout: float | None = None
     """Seconds in which it must be ready; None for the setting of the same name."""
+    reuse: bool = False
+    """Leave the server running at the end of the run, for the next one; only with `scope="session"`."""
     external: str = ""
     """Name of an environment variable with the URL of a server to use instead of starting one."""
 
@@ -80,6 +83,11 @@ class Service(ABC, Generic[V]):
 
     def check_client(self) -> None:
         """Raise MissingPackage where the client package is not installed, before anything is started for it."""
+
+    @property
+    def sharable(self) -> bool:
+        """Whether other processes may use its server at the same time, as its data is isolated there."""
+        return self.isolation_or_default != "none"
 
     def import_ahead(self) -> None:
         """Import what a running server will need. Called on a thread of its own while an engine is starting it."""
@@ -157,6 +165,15 @@ class Server(ABC, Generic[V]):
     origin: object = None
     """For the session: what the server began with."""
 
+    share: Share | None = None
+    """For the session: where it is shared with other processes."""
+
+    fresh = True
+    """Whether this process started it, or found it running."""
+
+    shared = False
+    """Whether other processes use it at the same time: then what belongs to the server as a whole is left alone."""
+
     def __init__(self, title: str, kind: str, instance: Instance) -> None:
         self.title = title
         self.kind = kind
@@ -178,6 +195,14 @@ class Server(ABC, Generic[V]):
         `cold`: it did not begin with a kept state.
         """
         return None
+
+    def footprint(self) -> str:
+        """What belongs to the server as a whole, in short: equal as long as nobody has changed it. Asked when it is new,
+        and again before a later run uses it."""
+        return ""
+
+    def clear(self) -> None:
+        """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""
 
     @abstractmethod
     def close(self) -> None:

@@ -11,28 +11,26 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing.util import Finalize
 from typing import Any
 
-from itest import naming, trace, warm
-from itest.clock import SYSTEM, Clock, Deadline
+from itest import joining, naming, sharing, starting, trace, warm
+from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
-from itest.engines import Engine, Instance
-from itest.errors import DeclarationError, ExternalError, ItestError, NotStarted, PortTaken, Unavailable
+from itest.engines import Engine
+from itest.errors import ItestError, NotStarted, PortTaken, Unavailable
 from itest.reaper import Reaper
 from itest.service import Server, Service
+from itest.sharing import Share
 from itest.spec import ExternalSpec, ProcessSpec, Spec
-from itest.wait import until_ready
+from itest.starting import Job
 
 START_ATTEMPTS = 5
 """How often a start is tried when somebody else takes the chosen host port in between."""
-
-EXTERNAL_TIMEOUT = 10.0
-"""Seconds an external server has for its first answer."""
 
 _current: Session | None = None
 _current_lock = threading.Lock()
@@ -94,10 +92,15 @@ class Session:
         self._reasons: dict[str, str] = {}
         self._reaper: Reaper | None = None
         self._slots: dict[tuple[str, ...], _Slot] = {}
+        self._group = None if engines is not None else sharing.group(config)
         self._lock = threading.Lock()
         # At the end of this process, be it a script (atexit) or a worker of multiprocessing (Finalize): workers made
         # by fork never run atexit on Python 3.11 (docs/design.md, "The closing chain").
-        self._finalize = Finalize(None, self.close, exitpriority=100)
+        self._finalize: Any = None
+        if "multiprocessing.process" in sys.modules:  # Else it is nobody's worker, and importing it takes 7 ms.
+            from multiprocessing.util import Finalize
+
+            self._finalize = Finalize(None, self.close, exitpriority=100)
         atexit.register(self.close)
 
     def lend(self, service: Service[Any], scope_key: str = "") -> Server[Any]:
@@ -120,7 +123,7 @@ class Session:
                 self._stop(slot)  # It died under an earlier class; this one gets a new one.
             if slot.server is None:
                 try:
-                    slot.server = self._start(service, spec)
+                    slot.server = self._start(service, spec, key[-1])
                 except ItestError as error:
                     slot.error = error
                     raise
@@ -181,7 +184,8 @@ class Session:
         if self.closed or self.pid != os.getpid():
             return
         self.closed = True
-        self._finalize.cancel()
+        if self._finalize is not None:
+            self._finalize.cancel()
         atexit.unregister(self.close)
         servers = [slot for slot in self._slots.values() if slot.server is not None]
         if servers:
@@ -206,9 +210,12 @@ class Session:
 
             print_timing(self.trace.spans)
 
-    @staticmethod
-    def _key(service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
-        return (service.kind, _fingerprint(service, spec), scope_key)
+    def _key(self, service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
+        alone = "alone" if not service.sharable and (self._group or self._reused(service)) else ""
+        return (service.kind, _fingerprint(service, spec), scope_key or alone)
+
+    def _reused(self, service: Service[Any]) -> bool:
+        return (service.reuse or self.config.reuse) and sharing.can_be_reused()
 
     # Choosing what runs a service.
 
@@ -262,100 +269,61 @@ class Session:
 
     # Starting and stopping one.
 
-    def _start(self, service: Service[Any], spec: Spec) -> Server[Any]:
+    def _start(self, service: Service[Any], spec: Spec, scope_key: str) -> Server[Any]:
         engine = self._engine_for(spec)
-        timeout = self.config.startup_timeout if service.startup_timeout is None else service.startup_timeout
-        subject = f"{service.title} ({spec})"
         service.check_client()
+        job = Job(
+            service,
+            spec,
+            engine,
+            self.config,
+            self.config.startup_timeout if service.startup_timeout is None else service.startup_timeout,
+            self.secret,
+            {
+                naming.SESSION: self.id,
+                naming.SERVICE: service.kind,
+                naming.FINGERPRINT: _fingerprint(service, spec),
+                naming.OWNER: naming.owner(),
+            },
+            self.trace,
+            self._clock,
+            warm=self._given_engines is None,
+        )
+        share = None if scope_key else self._share(job)
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
                 with self.trace.span("start", service.kind, engine=engine.name) as span:
-                    server = self._attempt(service, spec, engine, timeout, subject)
+                    self._watch(spec, share)
+                    server = starting.start(job) if share is None else joining.join(job, share)
+                    self._watch(spec, share)
                     span.facts["version"] = server.version
                 break
             except PortTaken:
                 if attempt == START_ATTEMPTS:
                     raise
-        if not self.config.quiet:
-            trace.say(f"{_announcement(server, spec)}, ready in {span.seconds:.2f} s")
+        if not self.config.quiet and (server.fresh or self._reused(service)):
+            how = "ready" if server.fresh else "in use again"
+            trace.say(f"{_announcement(server, spec)}, {how} in {span.seconds:.2f} s")
         return server
 
-    def _attempt(self, service: Service[Any], spec: Spec, engine: Engine, timeout: float, subject: str) -> Server[Any]:
-        self._watch(spec)
-        state = None if self._given_engines is not None else warm.look(self.config, engine, spec, service.kind)
-        if state is not None and state.usable:
-            try:
-                soon = min(timeout, warm.START_TIMEOUT)
-                server = self._run(service, spec, engine, soon, subject, state)
-            except PortTaken:
-                raise
-            except ItestError as error:
-                state.discard(error)
-            else:
-                state.used()
-                server.origin = state
-                return server
-        server = self._run(service, spec, engine, timeout, subject)
-        server.origin = state
-        return server
+    def _share(self, job: Job) -> Share | None:
+        """Where this server is shared with other processes; None: it is this one's own."""
+        reused = self._reused(job.service)
+        if self._given_engines is not None or isinstance(job.spec, ExternalSpec) or not job.service.sharable:
+            return None
+        if not reused and self._group is None:
+            return None
+        name, owner = ("reuse", "") if reused or self._group is None else self._group
+        key = (name, warm.address(job.engine), job.service.kind, job.labels[naming.FINGERPRINT])
+        return Share(sharing.place(self.config, *key), owner, self.config.reuse_time if reused else 0.0)
 
-    def _run(
-        self,
-        service: Service[Any],
-        spec: Spec,
-        engine: Engine,
-        timeout: float,
-        subject: str,
-        state: warm.State | None = None,
-    ) -> Server[Any]:
-        """Start it, wait until it is ready and connect; with a kept state if one is given."""
-        labels = {
-            naming.SESSION: self.id,
-            naming.SERVICE: service.kind,
-            naming.FINGERPRINT: _fingerprint(service, spec),
-            naming.OWNER: naming.owner(),
-        }
-        begun = spec if state is None else state.warm_spec
-        threading.Thread(target=_quietly, args=(service.import_ahead,), name="itest-import", daemon=True).start()
-        instance = engine.start(begun, labels, Deadline.after(timeout, self._clock), self.trace)
-        try:
-            with self.trace.span("ready", service.kind):
-                if isinstance(spec, ExternalSpec):
-                    return self._reach(service, spec, instance, timeout)
-                address = service.address(instance, self.secret)
-                deadline = Deadline.after(timeout, self._clock)
-                check = service.ready(address)
-                if state is not None:
-                    check = service.ready_again(service.address(instance, state.secret), self.secret)
-                until_ready(check, instance, deadline, subject=subject)
-            return service.connect(instance, address)
-        except BaseException as error:
-            try:
-                instance.stop()
-            except Exception as failure:
-                error.add_note(f"and it could not be removed: {naming.mask(str(failure))}")
-            raise
-
-    def _reach(self, service: Service[Any], spec: ExternalSpec, instance: Instance, timeout: float) -> Server[Any]:
-        """Connect to an external server. It should be up already, so its wait is short and its errors are final."""
-        deadline = Deadline.after(min(timeout, EXTERNAL_TIMEOUT), self._clock)
-        try:
-            until_ready(service.ready(spec.url), instance, deadline, subject=f"{service.title} ({spec})")
-            return service.connect(instance, spec.url)
-        except (ImportError, DeclarationError):  # Not the server's fault.
-            raise
-        except Exception as error:
-            raise ExternalError(
-                f"the external {service.title} at {instance}, named by {spec.source}, cannot be used: "
-                f"{naming.shorten(naming.mask(getattr(error, 'reason', str(error))), 400)} (tried for {deadline.elapsed:.1f} s; "
-                f"is it running, and are host, port, user and password right?)"
-            ) from None
-
-    def _watch(self, spec: Spec) -> None:
-        """Have a reaper before the first thing exists that would need one."""
+    def _watch(self, spec: Spec, share: Share | None) -> None:
+        """Have a reaper before the first thing exists that would need one, and have it know the share."""
         with self._lock:
             if self._reaper is None and not isinstance(spec, ExternalSpec) and self._given_engines is None:
                 self._reaper = Reaper(self.id)
+            if self._reaper is not None and share is not None:
+                self._reaper.watch(share)
 
     def _stop(self, slot: _Slot) -> bool:
         """Stop the slot's server. False when that failed and the reaper must see to it."""
@@ -364,33 +332,15 @@ class Session:
             return True
         with self.trace.span("stop", server.kind) as span:
             try:
-                if self.closed and self._kept(server):
-                    return True
-                try:
-                    server.close()
-                finally:
-                    server.instance.stop()
+                if server.share is not None:
+                    joining.leave(server, server.share, keep=self.closed)
+                else:
+                    starting.stop(server, self.id, keep=self.closed)
             except Exception as error:
                 span.failed = True
                 trace.say(f"could not stop {server.title}: {naming.shorten(naming.mask(str(error)))}")
                 return False
         return True
-
-    def _kept(self, server: Server[Any]) -> bool:
-        """Whether the server was handed over to have its state kept for later runs; it is stopped there."""
-        if not isinstance(server.origin, warm.State):
-            return False
-        try:
-            return warm.hand_over(server.origin, server, self.id, getattr(self, "presence", None))
-        except Exception as error:
-            trace.say(f"the state of {server.title} could not be kept: {naming.shorten(naming.mask(str(error)))}")
-            return False
-
-
-def _quietly(action: Callable[[], object]) -> None:
-    """What fails here fails again, and is told, where its result is needed."""
-    with contextlib.suppress(Exception):
-        action()
 
 
 def _engines(config: Config) -> list[Engine]:

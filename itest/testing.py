@@ -127,6 +127,9 @@ class MemoryInstance:
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         return self.answers.get(tuple(argv), ExecResult(127, "", f"{argv[0]}: not found"))
 
+    def disown(self) -> None:
+        """Nothing: it is no child of this process."""
+
     def stop(self) -> None:
         if self in self._engine.instances:
             self._engine.instances.remove(self)

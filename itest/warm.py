@@ -120,32 +120,39 @@ def look(config: Config, engine: Engine, spec: Spec, service: str) -> State | No
     """The state for this spec on this engine. None where states are not kept: switched off, or nothing to be kept."""
     if not config.warm or isinstance(spec, ExternalSpec):
         return None
-    base = ""
-    if isinstance(spec, ContainerSpec):
-        from itest.engines.docker import DockerEngine
-        from itest.engines.docker_warm import identity
-
-        if not isinstance(engine, DockerEngine):
-            return None
-        base = identity(engine, spec)
-        facts = (str(engine.address.url), base and f"{base} {warm_store.identity(config.cache_dir)}")
-    else:
-        from itest.engines import process_warm
-
-        facts = ("process", process_warm.identity(spec))
-    if not facts[1]:
+    base = identity(engine, spec)
+    if not base:
         return None
-    fingerprint = naming.fingerprint("warm", warm_store.FORMAT, facts, spec.fingerprint())
+    # Images of several cache directories may lie on one Docker, under a name each.
+    cache = warm_store.identity(config.cache_dir) if isinstance(spec, ContainerSpec) else ""
+    fingerprint = naming.fingerprint("warm", warm_store.FORMAT, address(engine), base, cache, spec.fingerprint())
     record = warm_store.read(config.cache_dir, fingerprint)
     return State(config, engine, spec, service, fingerprint, base, record, wall())
 
 
-def hand_over(state: State, server: Server[Any], session: str, presence: int | None = None) -> bool:
+def address(engine: Engine) -> str:
+    """Which engine it is: Docker by where it answers."""
+    from itest.engines.docker import DockerEngine
+
+    return str(engine.address.url) if isinstance(engine, DockerEngine) else engine.name
+
+
+def identity(engine: Engine, spec: Spec) -> str:
+    """What a server depends on besides its spec: the very image, or the very program. Empty where that is not known."""
+    if isinstance(spec, ProcessSpec):
+        from itest.engines import process_warm
+
+        return process_warm.identity(spec)
+    from itest.engines.docker import DockerEngine
+
+    return engine.identity(spec.image) if isinstance(spec, ContainerSpec) and isinstance(engine, DockerEngine) else ""
+
+
+def hand_over(state: State, server: Server[Any], session: str) -> bool:
     """At the end of the run: have the server's state kept by a process of its own, if it is worth it.
 
     True when that process has taken over; then the server's clients are closed, and everything on it is removed once
     the state is kept, or could not be. False: nothing has happened, the server is to be closed and stopped as usual.
-    `presence` is a descriptor that the process holds as long as it lives.
     """
     if state.record is not None and state.record.failed:
         return False
@@ -161,7 +168,7 @@ def hand_over(state: State, server: Server[Any], session: str, presence: int | N
         keep = server.keep(cold=state.record is None)
         if keep is None:
             return False
-        _start(state, server, replace(keep, service=state.service), session, [lock, presence])
+        _start(state, server, replace(keep, service=state.service), session, lock)
         return True
     finally:
         if lock is not None:
@@ -225,7 +232,7 @@ def _docker(config: Config) -> Iterator[DockerEngine | None]:
         engine.close()
 
 
-def _start(state: State, server: Server[Any], keep: Keep, session: str, held: list[int | None]) -> None:
+def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: int) -> None:
     """Start the process that keeps the state."""
     config, instance = state.config, server.instance
     place = ""
@@ -252,7 +259,7 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, held: li
         start_new_session=True,
         cwd="/",
         env=config.child_environment(),
-        pass_fds=[descriptor for descriptor in held if descriptor is not None],
+        pass_fds=[lock],
     )
     process.returncode = 0  # It works on after us; its destructor must not warn about that.
     assert process.stdin is not None

@@ -85,6 +85,9 @@ class Instance(Protocol):
     def stop(self) -> None:
         """End it and remove everything that was made for it. May be called twice."""
 
+    def disown(self) -> None:
+        """Other processes use it as well, and will stop it: let it go on when this process has ended."""
+
 
 class Engine(Protocol):
     """What can run a spec. `find` and `remove` work by labels alone, from any process."""

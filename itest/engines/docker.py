@@ -3,6 +3,7 @@
 
     docker_address    where Docker is, and why nobody answers there
     docker_quick      what a start asks before the SDK is imported
+    docker_sdk        that import
     docker_pull       getting an image
     docker_progress   showing people how far that is
     docker_instance   one container
@@ -28,7 +29,7 @@ from urllib.parse import quote
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, Instance, docker_quick
+from itest.engines import Endpoint, Instance, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK, Address, locate, problem
 from itest.engines.docker_instance import PORTS, DockerInstance, not_found, refused, remove, translated, unanswered
 from itest.engines.docker_pull import Images
@@ -71,6 +72,7 @@ class DockerEngine:
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
         assert isinstance(spec, ContainerSpec)
         address = self._reach()
+        self._prepare()
         if not spec.warm and not self._known(spec.image):
             self.images.need(spec.image, trace, labels.get(naming.SERVICE, ""))
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count.
@@ -98,13 +100,35 @@ class DockerEngine:
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         filters = _filters(labels)
-        client, address, _ = self._connect()
-        with translated("list the containers"):
-            found = client.containers(all=True, filters=filters)
+        found = self._listed(filters)
+        if found is None:
+            with translated("list the containers"):
+                found = self.client.containers(all=True, filters=filters)
+        client, address = _Later(self), self._reach()
         return [
-            DockerInstance(client, item["Id"], item["Image"], _ports_of(item["Labels"] or {}), address.host)
+            DockerInstance(
+                client,
+                item["Id"],
+                item["Image"],
+                (ports := _ports_of(item["Labels"] or {})),
+                address.host,
+                _endpoints(ports, item.get("Ports") or (), address.host),
+                (item.get("NetworkSettings") or {}).get("Networks"),
+            )
             for item in found
         ]
+
+    def _listed(self, filters: Mapping[str, Any]) -> list[Any] | None:
+        """The containers, asked without the SDK; None where that cannot be."""
+        address = self._reach()
+        if address.parts.scheme != "unix" or self._connection is not None:
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            wanted = quote(json.dumps(filters))
+            status, said = docker_quick.ask(address.parts.path, "GET", f"/containers/json?all=1&filters={wanted}")
+            if status == 200 and isinstance(said, list):
+                return said
+        return None
 
     def remove(self, labels: Mapping[str, str]) -> int:
         instances = self.find(labels)
@@ -144,7 +168,7 @@ class DockerEngine:
     def _reach(self) -> Address:
         """Where Docker answers. Raises Unavailable.
 
-        On a Unix socket the SDK is imported meanwhile, for requests that `docker_quick` does not know.
+        On a Unix socket the SDK is not needed for that, nor to find what runs.
         """
         with self._lock:
             if self._address is None:
@@ -157,17 +181,21 @@ class DockerEngine:
                     raise Unavailable(no_sdk(address))
                 else:
                     _greet(address)
-                    self._failure = None
-                    self._making = threading.Thread(
-                        target=self._make, args=(address,), name="itest-docker", daemon=True
-                    )
-                    self._making.start()
                 self._address = address
             return self._address
 
+    def _prepare(self) -> None:
+        """Import the SDK on another thread, while Docker works on what `docker_quick` asks for."""
+        address = self._reach()
+        with self._lock:
+            if self._connection is None and self._making is None:
+                self._failure = None
+                self._making = threading.Thread(target=self._make, args=(address,), name="itest-docker", daemon=True)
+                self._making.start()
+
     def _connect(self) -> tuple[Any, Address, Images]:
         """The client, made at the first call. Raises Unavailable."""
-        self._reach()
+        self._prepare()
         with self._lock:
             if self._making is not None:
                 self._making.join()
@@ -221,6 +249,22 @@ class DockerEngine:
         raise refused(f"start {spec}", StartError, str(reason), deadline)
 
 
+class _Later:
+    """The SDK's client, made when something is asked of it."""
+
+    def __init__(self, engine: DockerEngine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine.client, name)
+
+
+def _endpoints(ports: Mapping[str, str], published: Sequence[Mapping[str, Any]], host: str) -> dict[str, Endpoint]:
+    """Where named ports (`5432/tcp`) are reached, by Docker's list of what a container publishes."""
+    found = {f"{each['PrivatePort']}/{each['Type']}": each["PublicPort"] for each in published if "PublicPort" in each}
+    return {name: Endpoint(host, int(found[port])) for name, port in ports.items() if port in found}
+
+
 def _greet(address: Address) -> None:
     """Raises Unavailable where something else than Docker listens."""
     try:
@@ -243,6 +287,7 @@ def no_sdk(address: Address) -> str:
 def _client(address: Address) -> Any:
     """A client that has spoken with Docker and uses the newest version of the API that it offers."""
     try:
+        docker_sdk.load()
         from docker.api import APIClient
         from docker.errors import DockerException
         from docker.tls import TLSConfig

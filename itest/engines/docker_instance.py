@@ -12,7 +12,7 @@ from typing import Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, State
+from itest.engines import Endpoint, ExecResult, State, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
@@ -42,6 +42,7 @@ class DockerInstance:
         ports: Mapping[str, str],
         host: str = LOOPBACK,
         endpoints: Mapping[str, Endpoint] | None = None,
+        networks: Mapping[str, Any] | None = None,
     ) -> None:
         self._client = client
         self._id = container
@@ -49,7 +50,7 @@ class DockerInstance:
         self._ports = dict(ports)
         self._host = host
         self._endpoints = dict(endpoints or {})
-        self._networks: dict[str, Any] = {}
+        self._networks: Mapping[str, Any] = networks or {}
 
     @property
     def id(self) -> str:
@@ -88,6 +89,7 @@ class DockerInstance:
         return None
 
     def state(self) -> State:
+        docker_sdk.load()
         from requests.exceptions import ConnectionError, Timeout
 
         try:
@@ -122,6 +124,7 @@ class DockerInstance:
 
         Raises TimeoutError when the command has not ended in time; it then runs on, because Docker cannot end it.
         """
+        docker_sdk.load()
         from docker.errors import APIError
 
         deadline = Deadline.after(timeout)
@@ -141,6 +144,9 @@ class DockerInstance:
             stdout, stderr = "", stdout
             code = 127 if "not found" in stderr or "no such file" in stderr else code
         return ExecResult(code, stdout, stderr)
+
+    def disown(self) -> None:
+        """Nothing: it is no child of this process."""
 
     def stop(self) -> None:
         with translated(f"remove {self}"):
@@ -168,6 +174,7 @@ class DockerInstance:
 
         Through the SDK's HTTP session, because its `exec_start()` knows no time limit.
         """
+        docker_sdk.load()
         from docker.errors import create_api_error_from_http_exception
         from requests.exceptions import ConnectionError, HTTPError, Timeout
         from urllib3.exceptions import HTTPError as ReadError
@@ -220,6 +227,7 @@ def _is_own_address(address: str | None) -> bool:
 
 def remove(client: Any, container: str) -> None:
     """Kill and remove a container with its anonymous volumes, and return when it is gone. It may be gone already."""
+    docker_sdk.load()
     from docker.errors import APIError
 
     try:
@@ -250,6 +258,7 @@ def translated(
 
     A port that was taken is a PortTaken if `kind` is StartError. What is `passing` is left as it is.
     """
+    docker_sdk.load()
     from docker.errors import APIError, DockerException
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
@@ -288,6 +297,7 @@ def unanswered(doing: str, error: Exception) -> str:
 
 def not_found() -> type[Exception]:
     """The SDK's error for what does not exist (any more)."""
+    docker_sdk.load()
     from docker.errors import NotFound
 
     return NotFound

@@ -18,7 +18,7 @@ from itest.clock import Deadline
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_instance import DockerInstance, not_found, remove, translated
 from itest.errors import ItestError
-from itest.spec import ContainerSpec, Keep
+from itest.spec import Keep
 
 REPOSITORY = "itest-warm"
 LABEL = "itest.warm"
@@ -34,11 +34,6 @@ COMMAND_TIMEOUT = 60.0
 """Seconds that a command in the container may take. They take tenths of one."""
 
 _START = f"tar xf {ARCHIVE} -C / || exit 1\n"
-
-
-def identity(engine: DockerEngine, spec: ContainerSpec) -> str:
-    """The id of the spec's image on this daemon, which says what is in it. Empty: it is not there."""
-    return engine.identity(spec.image)
 
 
 def take(

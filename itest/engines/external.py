@@ -64,6 +64,9 @@ class ExternalInstance:
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         raise ExternalError(f"no command can be run beside {self}: it is an external server")
 
+    def disown(self) -> None:
+        """Nothing: it is no child of this process."""
+
     def stop(self) -> None:
         pass
 

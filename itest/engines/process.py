@@ -96,7 +96,8 @@ class ProcessEngine:
                 if name.endswith(".secret"):
                     (place / name).unlink(missing_ok=True)
             with (place / LOG_FILE).open("ab") as log:
-                instance.own(launch(spec.argv, log), spec.argv[0], launch.environment)
+                number = None if naming.SHARED in labels else spec.stop_signal
+                instance.own(launch(spec.argv, log, number), spec.argv[0], launch.environment)
             return instance
         except BaseException as error:
             try:
@@ -132,8 +133,10 @@ class ProcessEngine:
         return len(found)
 
     def close(self) -> None:
-        """End the launcher thread. It stays while something it started still runs, because that would end with it."""
-        if not any(instance.state().running for instance in list(self._started.values())):
+        """End the launcher thread. It stays while something it started still runs, because that would end with it; a
+        shared server would not, and is left to the others."""
+        own = [instance for instance in list(self._started.values()) if naming.SHARED not in instance.labels]
+        if not any(instance.state().running for instance in own):
             self._launcher.close()
 
 
@@ -156,13 +159,12 @@ class _Launch:
         self._place = place
         self._spec = spec
 
-    def __call__(
-        self, argv: Sequence[str], output: IO[bytes], death_signal: int | None = None
-    ) -> subprocess.Popen[bytes]:
-        number = self._spec.stop_signal if death_signal is None else death_signal
+    def __call__(self, argv: Sequence[str], output: IO[bytes], death_signal: int | None) -> subprocess.Popen[bytes]:
+        """Start a program that gets this signal when its owner dies; None: it outlives its owner."""
+        signals = () if death_signal is None else self._privileges.death_signal(death_signal)
         return self._starter.start(
             argv,
-            prefix=(*self._identity.prefix, *self._privileges.death_signal(number)),
+            prefix=(*self._identity.prefix, *signals),
             directory=self._place,
             environment=self.environment,
             user=self._identity.user,

@@ -65,6 +65,12 @@ class ProcessInstance:
         self._process, self._owner = process, os.getpid()
         self._program, self._environment = program, dict(environment)
 
+    def disown(self) -> None:
+        """It is nobody's child any more: it may go on when this process has ended."""
+        if (process := self._child) is not None and process.returncode is None:
+            process.returncode = 0  # Its destructor must not warn about a process that still runs.
+        self._process = None
+
     @property
     def id(self) -> str:
         """The name of its directory, unique on this machine."""

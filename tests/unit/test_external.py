@@ -18,8 +18,9 @@ from itest.config import Config
 from itest.engines.external import ExternalEngine
 from itest.errors import ConfigError, ExternalError, MissingPackage
 from itest.service import Service
-from itest.session import EXTERNAL_TIMEOUT, Session
+from itest.session import Session
 from itest.spec import ExternalSpec
+from itest.starting import EXTERNAL_TIMEOUT
 from itest.testing import ManualClock, MemoryEngine, MemoryService
 from itest.trace import Recorder
 from itest.wait import NotReady, answer

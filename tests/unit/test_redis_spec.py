@@ -52,7 +52,9 @@ class SharingTest(InnerTest):
     """Which declarations share a server: asked of the fingerprint that the session makes."""
 
     def fingerprint(self, service: Redis) -> str:
-        server = SimpleNamespace(version="Redis 8", instance=None, close=lambda: None, title="Redis", kind="redis")
+        server = SimpleNamespace(
+            version="Redis 8", instance=None, close=lambda: None, title="Redis", kind="redis", share=None, fresh=True
+        )
         self.use(MemoryEngine())
         with (
             mock.patch.object(Redis, "ready", lambda service, address: lambda instance: None),

@@ -74,6 +74,10 @@ class Kafka(Service["KafkaView"]):
             raise DeclarationError(f"{where}: isolation='prefix' makes a new prefix for each test; give no prefix")
         recipes.check_image(self.image, where)
 
+    @property
+    def sharable(self) -> bool:
+        return self.prefix is None and self.isolation_or_default != "none"  # Else topics have the same names for all.
+
     def check_client(self) -> None:
         clients.package()
 

@@ -77,6 +77,10 @@ class KafkaServer(Server["KafkaView"]):
         assert isinstance(service, Kafka)
         return KafkaLease(self, service)
 
+    def clear(self) -> None:
+        self.topics.delete(self.topics.all())
+        self.delete_groups(lambda name: True)
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -142,7 +146,7 @@ class KafkaServer(Server["KafkaView"]):
     @property
     def alone(self) -> bool:
         """Whether one class only uses the server now."""
-        return len(self._leased) == 1
+        return len(self._leased) == 1 and not self.shared
 
     # Groups and records.
 

@@ -78,6 +78,10 @@ class Postgres(Service[PostgresView]):
         for fixture in self.fixtures:
             check_name(fixture, f"{owner}.{name}")
 
+    @property
+    def sharable(self) -> bool:
+        return self.isolation_or_default in ("database", "rollback")  # The others use one database for all.
+
     def check_client(self) -> None:
         need_client("psycopg2", "postgres", "the service PostgreSQL")
 

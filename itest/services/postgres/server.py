@@ -38,6 +38,9 @@ USER = "postgres"
 BASE = "itest"
 """The database that a container is made with: init scripts of the image fill it, so clones start from it."""
 
+VISIT_LOCK = int.from_bytes(b"itvs", "big") & 0x7FFFFFFF
+"""The first key of the advisory locks that visits of a database hold alone, and its clones together."""
+
 Part = TypeVar("Part")
 
 DIRECT_TIMEOUT = 2
@@ -120,9 +123,18 @@ class PostgresServer(Server["PostgresView"]):
             self.close()
         return kept
 
+    def footprint(self) -> str:
+        self.can_recycle()  # It may make an extension, which is not a test's doing.
+        return naming.fingerprint(warm.footprint(self))
+
+    def clear(self) -> None:
+        for (name,) in self.admin("SELECT datname FROM pg_database WHERE datname ~ %s", warm.OURS):
+            if not name.startswith(warm.TEMPLATE):
+                self.drop_foreign(name)
+
     def close(self) -> None:
-        if not self.instance.owned:
-            for name in [*self._databases, *self._templates.values()]:
+        if not self.instance.owned or self.shared:
+            for name in [*self._databases, *([] if self.shared else self._templates.values())]:
                 with contextlib.suppress(self.driver.Error, ResetError):
                     self.drop(name)
         for part in self._parts.values():
@@ -140,7 +152,7 @@ class PostgresServer(Server["PostgresView"]):
     def remember_shared(self, lease: object) -> None:
         """Called for each lease: the shared state before the first of them is restored after the last."""
         with self._lock:
-            if not self._leases and self.can_recycle():
+            if not self._leases and self.can_recycle() and not self.shared:
                 self._shared = shared.read(self, self.database)
             self._leases.add(id(lease))
 
@@ -162,13 +174,25 @@ class PostgresServer(Server["PostgresView"]):
     @contextlib.contextmanager
     def visit(self, name: str) -> Iterator[Any]:
         """A cursor on a database that others want to clone: nobody does while it is visited."""
-        with self._lock:
+        with self._lock, self._among_processes(name, "pg_advisory_lock", "pg_advisory_unlock"):
             connection = self.connection(name, "itest", options=OURS if self.instance.owned else None)
             try:
                 with connection.cursor() as cursor:
                     yield cursor
             finally:
                 connection.close()
+
+    @contextlib.contextmanager
+    def _among_processes(self, name: str, lock: str, unlock: str) -> Iterator[None]:
+        """Hold an advisory lock for a database, where other processes visit and clone it as well."""
+        if not self.shared:
+            yield
+            return
+        self.admin(f"SELECT {lock}(%s, hashtext(%s))", VISIT_LOCK, name)
+        try:
+            yield
+        finally:
+            self.admin(f"SELECT {unlock}(%s, hashtext(%s))", VISIT_LOCK, name)
 
     def connection(self, name: str, label: str, **kwargs: Any) -> Any:
         """A new connection of ours to a database, in autocommit; whoever asks closes it."""
@@ -228,7 +252,7 @@ class PostgresServer(Server["PostgresView"]):
         name = name or f"{self._prefix}_{next(self._numbers)}"
         # On our own servers the data lies in memory and the two checkpoints of FILE_COPY cost nothing.
         strategy = " STRATEGY file_copy" if self.instance.owned and self.number >= 150000 else ""
-        with self._lock:
+        with self._lock, self._among_processes(template, "pg_advisory_lock_shared", "pg_advisory_unlock_shared"):
             if template != "template1":
                 self.end_sessions(template)  # With one that is just leaving, the server would wait 100 ms or more.
             self.admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{strategy}')

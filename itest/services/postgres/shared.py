@@ -58,7 +58,10 @@ class Shared:
 
 
 def read(server: PostgresServer, name: str) -> Shared:
-    """The shared state as it is now, for a database of that name."""
+    """The shared state as it is now, for a database of that name. Of a server that other processes use too only what
+    belongs to that database: the rest may be theirs."""
+    if server.shared:
+        return Shared({}, frozenset(), {}, (), frozenset(), frozenset(), properties(server, name))
     roles = server.admin(
         "SELECT quote_ident(rolname), oid, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity')::text, "
         f"{', '.join(_FLAGS)} FROM pg_authid WHERE rolname !~ '^pg_'"

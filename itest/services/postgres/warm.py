@@ -30,6 +30,9 @@ PASSING = "itest: a template database of this run"
 IMPURE = "itest: a template database of this run, with roles or settings that belong to it"
 KEPT = "itest: a template database, last used at {}"
 
+TEMPLATE = "itest_t_"
+"""How the names of template databases begin on our own servers."""
+
 OURS = r"^itest_(t_[0-9a-f]{16}|[0-9a-f]{8}_[0-9]+)$"
 """The names of the databases that itest makes, in any process of a run."""
 

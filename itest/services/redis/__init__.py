@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
+from itest.naming import fingerprint
 from itest.service import Lease, Server, Service, ServiceMixin, View, client_package
 from itest.services.redis.clients import Kept, connect, package
 from itest.services.redis.programs import find_program
-from itest.services.redis.state import ServerState
+from itest.services.redis.state import ServerState, state_of
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import Check, answer
 
@@ -142,8 +143,15 @@ class RedisServer(Server["RedisView"]):
         assert isinstance(service, Redis)
         return RedisLease(self, service, owner)
 
+    def footprint(self) -> str:
+        return fingerprint(*state_of(self._admin))
+
+    def clear(self) -> None:
+        self._admin.flushall(asynchronous=True)
+        self._admin.script_flush()
+
     def close(self) -> None:
-        if not self.owned:
+        if not self.owned or self.shared:
             for number in list(self._leased):  # After Ctrl-C: a database that keeps keys would never be used again.
                 self.give_database(number)
         self._admin.close()
@@ -173,7 +181,7 @@ class RedisServer(Server["RedisView"]):
         """The number of an empty database that nobody else uses. Raises ExternalError when there is none."""
         with self._lock:
             for number in range(1, self._count()):
-                if number not in self._leased and (self.owned or self._claim(number)):
+                if number not in self._leased and (self._claim(number) if self.shared or not self.owned else True):
                     self._leased.add(number)
                     return number
         raise ExternalError(
@@ -186,7 +194,7 @@ class RedisServer(Server["RedisView"]):
         with self._lock, contextlib.suppress(package().RedisError):
             with connect(self.url_of(number)) as connection:
                 connection.flushdb(asynchronous=True)
-            if not self.owned:
+            if not self.owned or self.shared:
                 self._admin.delete(LEASE_KEY.format(number))
             self._leased.discard(number)
 
@@ -205,13 +213,17 @@ class RedisServer(Server["RedisView"]):
         return int(settings.get("databases", 16))
 
     def _claim(self, number: int) -> bool:
-        """Whether a database of an external server is ours now: claimed by a key in the URL's own database, and empty.
+        """Whether a database of a server that others use too is ours now: claimed by a key in the URL's own database,
+        and empty.
 
-        A database that holds keys is somebody's, whatever the claims say, and is never touched.
+        On an external server one that holds keys is somebody's, whatever the claims say, and is never touched. On ours
+        claims do not end by themselves: there are more numbers than workers that could be killed.
         """
         if number == self.database:
             return False
         key = LEASE_KEY.format(number)
+        if self.owned:
+            return bool(self._admin.set(key, "itest", nx=True))
         if not self._admin.set(key, "itest", nx=True, ex=LEASE_SECONDS):
             return False
         with connect(self.url_of(number)) as connection:
@@ -233,7 +245,7 @@ class RedisLease(Lease["RedisView"]):
         self._baseline: list[tuple[bytes, int, bytes]] = []
         self._last_test = owner
         self._admin = connect(server.nearest_url_of(self.database))
-        self._rest = ServerState(self._admin) if server.owned and numbered else None
+        self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
         self._kept = Kept(server.nearest_url_of(self.database), service.decode_responses)
         self.view = RedisView(server, self.database, self._kept, self._prefix)
 

@@ -24,10 +24,14 @@ USERS = ("acl|setuser", "acl|deluser", "acl|load")
 
 
 class ServerState:
-    """The server's settings, functions and users as they were when `remember` was called."""
+    """The server's settings, functions and users as they were when `remember` was called.
 
-    def __init__(self, admin: Client) -> None:
+    They are only restored with `whole`: where other processes use the server too, they may be what those have set.
+    """
+
+    def __init__(self, admin: Client, *, whole: bool = True) -> None:
         self._admin: Any = admin
+        self._whole = whole
         # As the server wrote them: redis-py's dictionaries of all their fields take longer than the whole round trip.
         admin.set_response_callback("CLIENT LIST", _as_it_is)
         admin.set_response_callback("INFO", _as_it_is)
@@ -41,10 +45,7 @@ class ServerState:
 
     def remember(self) -> None:
         """What is there now is what `restore` brings back."""
-        self._settings = self._admin.config_get("*")
-        with contextlib.suppress(package().ResponseError):  # Functions came with Redis 7.
-            self._functions = self._admin.function_dump()
-        self._users = self._admin.acl_list()
+        self._settings, self._functions, self._users = state_of(self._admin)
         listed, stats = self._ask()
         self._counts = _counts(stats)
         self._newest_client = _newest(_clients(listed))
@@ -81,6 +82,8 @@ class ServerState:
         return listed, stats
 
     def _undo(self, touched: frozenset[str]) -> None:
+        if not self._whole:
+            return
         if touched.intersection(SETTINGS):
             now = self._admin.config_get("*")
             for name, value in self._settings.items():
@@ -116,6 +119,14 @@ class ServerState:
             trace.say(
                 f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}"
             )
+
+
+def state_of(admin: Any) -> tuple[dict[str, str], bytes | None, list[str]]:
+    """A server's settings, its functions (None before Redis 7) and its users."""
+    functions = None
+    with contextlib.suppress(package().ResponseError):
+        functions = admin.function_dump()
+    return admin.config_get("*"), functions, admin.acl_list()
 
 
 _WATCHED = re.compile(

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Using a server together with other processes: found if it runs, started if not, stopped by whoever is the last."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+from itest import naming, starting, trace, warm
+from itest.clock import Deadline, wall
+from itest.engines import Instance
+from itest.errors import ItestError
+from itest.service import Server
+from itest.sharing import Record, Share
+from itest.starting import Job
+from itest.wait import NotReady, until_ready
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds that a server which runs already has for its first answer."""
+
+
+def join(job: Job, share: Share) -> Server[Any]:
+    """The server of this share. Raises StartError, and ItestError where others use it but it does not answer."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(share.gate())
+            alone = share.join()
+        except OSError:
+            return starting.start(job)  # The cache directory cannot be written to: then it is our own.
+        try:
+            if record := share.read():
+                share.session = record.session
+                if (server := _attach(job, share, record, alone=alone)) is not None:
+                    return server
+                job.engine.remove({naming.SESSION: record.session})
+            return _start(job, share)
+        except BaseException:
+            if share.leave():
+                with contextlib.suppress(OSError):
+                    share.forget()
+            raise
+
+
+def leave(server: Server[Any], share: Share, *, keep: bool) -> None:
+    """Use it no more. The last one stops it, or says how long it stays. Raises ItestError."""
+    with share.gate():
+        record = share.read()
+        last = share.leave()
+        if last and record is not None and share.lifetime:
+            share.write(replace(record, expires=wall() + share.lifetime))
+            last = False
+        if last:
+            share.forget()
+            starting.stop(server, "" if record is None else record.session, keep=keep and record is not None)
+        else:
+            server.instance.disown()
+            server.close()
+
+
+def _start(job: Job, share: Share) -> Server[Any]:
+    """A new one. It is written down first, so that whoever finds the record of a start that was killed can clean up."""
+    record = Record(naming.session_id(), job.secret, job.service.kind, warm.identity(job.engine, job.spec))
+    share.session = record.session
+    share.write(record)
+    labels = {naming.SESSION: record.session, naming.OWNER: share.owner, naming.SHARED: str(share.directory)}
+    server = starting.start(replace(job, labels={**job.labels, **labels}))
+    server.share, server.shared = share, True
+    if share.lifetime:
+        record = replace(record, footprint=server.footprint(), expires=wall() + share.lifetime)
+    share.write(replace(record, ready=True))
+    return server
+
+
+def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[Any] | None:
+    """The server of a record; None when it is of no use and may be removed."""
+    if not record.ready:
+        return None  # Whoever was starting it has died over that: else it would still hold the gate.
+    if alone and share.lifetime and record.base != warm.identity(job.engine, job.spec):
+        return None  # The image or program of that name is another one now.
+    found = job.engine.find({naming.SESSION: record.session})
+    if not found:
+        return None
+    try:
+        server = _answering(job, found[0], record)
+    except ItestError:
+        if alone or not found[0].state().running:
+            return None
+        raise
+    server.share, server.shared, server.fresh = share, True, False
+    if alone and share.lifetime and not _is_clean(server, record):
+        trace.say(f"the {server.title} of an earlier run was changed as a whole, so a new one is started")
+        server.close()
+        return None
+    return server
+
+
+def _answering(job: Job, instance: Instance, record: Record) -> Server[Any]:
+    """Raises ItestError when it does not answer."""
+    address = job.service.address(instance, record.secret)
+    check = job.service.ready(address)
+    try:
+        check(instance)  # It does in nearly all cases, and then nobody needs to ask whether it lives.
+    except NotReady:
+        deadline = Deadline.after(min(job.timeout, ANSWER_TIMEOUT), job.clock)
+        until_ready(check, instance, deadline, subject=f"{job.service.title} ({instance})")
+    return job.service.connect(instance, address)
+
+
+def _is_clean(server: Server[Any], record: Record) -> bool:
+    """Whether it is what it was when it was new, once what earlier runs left in it is removed."""
+    try:
+        server.clear()
+        return server.footprint() == record.footprint
+    except Exception:
+        return False

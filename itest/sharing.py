@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that several processes use: the workers of one run, and with `reuse` one run after the other.
+
+Each has a directory in the cache directory, with a record of what runs and two locks, which the kernel frees however
+their holder ends:
+
+    gate    held while the server is looked for, started, checked or stopped
+    use     held by all processes that use it, together; who can have it alone is the only one left
+
+The last one out stops the server. Where that one is killed, its reaper does the same (`reap`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from itest import naming
+from itest.clock import wall
+from itest.config import Config
+from itest.lock import locked
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is shared.
+    fcntl = None  # type: ignore[assignment]  # how a module that may be missing is spelled
+
+FORMAT = 1
+"""Part of each key; raised when records or servers change so that another version of itest cannot use them."""
+
+GATE_WAIT = 300.0
+"""Seconds that others may take to start, check or stop the server, the pull of its image included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What runs: the label `session` that it has, its password, and what it was like when it was new.
+
+    `base` is the very image or program that it runs. `ready` is False from before the start until it can be used.
+    `expires` (seconds since 1970) is 0 for a server that ends with its last user.
+    """
+
+    session: str
+    secret: str
+    service: str = ""
+    base: str = ""
+    ready: bool = False
+    footprint: str = ""
+    expires: float = 0.0
+
+
+class Share:
+    """One such server, for one process that uses it or wants to."""
+
+    def __init__(self, directory: Path, owner: str = "", lifetime: float = 0.0) -> None:
+        self.directory = directory
+        self.owner = owner
+        """`pid@host` of the process whose end is the end of all its users; empty for a server that is to be reused."""
+        self.lifetime = lifetime
+        """Seconds that it stays after its last use; 0: it does not."""
+        self.session = ""
+        """The label of what runs, once that is known."""
+        self._use: int | None = None
+
+    @contextlib.contextmanager
+    def gate(self) -> Iterator[None]:
+        """Within the `with` nobody else looks for the server, starts or stops it. Raises ItestError, OSError."""
+        gate = self.directory / "gate"
+        while True:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(gate, GATE_WAIT, "a server that is shared with other processes") as handle:
+                if _is(gate, handle):  # Else it was removed while we waited, and others find another one.
+                    yield
+                    return
+
+    def join(self) -> bool:
+        """Use it from now on; whether nobody else does. Call it, as all below, within `gate`."""
+        if self._use is not None:
+            return False
+        self._use = os.open(self.directory / "use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _joined.add(self)
+        alone = _try(self._use, fcntl.LOCK_EX)
+        fcntl.flock(self._use, fcntl.LOCK_SH)
+        return alone
+
+    def leave(self) -> bool:
+        """Use it no more; whether nobody else does."""
+        handle, self._use = self._use, None
+        if handle is None:
+            return False
+        fcntl.flock(handle, fcntl.LOCK_UN)  # First: an attempt to convert a lock may lose it (flock(2)).
+        alone = _try(handle, fcntl.LOCK_EX)
+        os.close(handle)
+        return alone
+
+    def read(self) -> Record | None:
+        """What is known of the server; None: there is none."""
+        try:
+            record = Record(**json.loads((self.directory / "server.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        naming.remember_secret(record.secret)
+        return record
+
+    def write(self, record: Record) -> None:
+        """Replace what is known of it."""
+        new = self.directory / f"server.{secrets.token_hex(4)}.new"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(record), file)
+        new.replace(self.directory / "server.json")
+
+    def forget(self) -> None:
+        """There is no server any more."""
+        (self.directory / "server.json").unlink(missing_ok=True)
+        if not self.lifetime:  # Nobody comes back to it: its group of processes ends with this run.
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def let_go(self) -> None:
+        """In a forked child: the lock is the parent's."""
+        handle, self._use = self._use, None
+        if handle is not None:
+            os.close(handle)
+
+
+def place(config: Config, *key: object) -> Path:
+    """The directory for a server with this key."""
+    return root(config) / naming.fingerprint("server", FORMAT, *key)
+
+
+def root(config: Config) -> Path:
+    """Where these directories are."""
+    return config.cache_dir / "servers"
+
+
+def group(config: Config) -> tuple[str, str] | None:
+    """The group of worker processes that this one belongs to, and the `pid@host` of the process that made them; None
+    for a process that is nobody's worker.
+
+    A worker of multiprocessing (unittest-parallel, Django) knows its parent. pytest-xdist's are plain processes, which
+    it gives the same PYTEST_XDIST_TESTRUNUID (its documentation, "Identifying the worker process").
+    """
+    if not can_be_reused():
+        return None
+    if run := config.variable("PYTEST_XDIST_TESTRUNUID"):
+        return run, f"{os.getppid()}@{platform.node()}"
+    pid = worker_of()
+    return (f"{pid} {naming.start_time(pid)}", f"{pid}@{platform.node()}") if pid else None
+
+
+def worker_of() -> int:
+    """The id of the process whose worker this one is, made by multiprocessing; 0 if it is nobody's."""
+    if "multiprocessing.process" not in sys.modules:
+        return 0  # A worker has it. Importing it takes 7 ms.
+    from multiprocessing.process import parent_process
+
+    parent = parent_process()
+    return 0 if parent is None else parent.pid or 0
+
+
+def can_be_reused() -> bool:
+    """Whether this platform has the locks that it takes."""
+    return fcntl is not None
+
+
+def reap(directory: Path, remove: Callable[[str], object], session: str = "") -> bool:
+    """If nobody uses the server any more, and it may not stay for later runs, remove what runs there by its label
+    `itest.session`. Whether nothing is left to do: it is gone, or others will see to it.
+
+    `session` is that label as far as it is known: should somebody delete the directory, nothing else tells it.
+    """
+    share = Share(directory)
+    if (record := share.read()) is None:
+        if session:
+            remove(session)
+        return True
+    if record.ready and record.expires > wall():
+        return False
+    with share.gate():
+        alone = share.join()
+        try:
+            record = share.read()
+            if record is None or (not alone and not record.expires):
+                return True
+            if not alone or (record.ready and record.expires > wall()):
+                return False
+            remove(record.session)
+            share.forget()
+            return True
+        finally:
+            share.leave()
+
+
+def is_over(directory: Path) -> bool:
+    """Whether nobody uses the server of that directory any more and its time is over, or nothing is known of it."""
+    share = Share(directory)
+    record = share.read()
+    if record is None:
+        return True
+    with share.gate():
+        alone = share.join()
+        share.leave()
+    return alone and (not record.ready or record.expires <= wall())
+
+
+def keeps_time(directory: Path, stack: contextlib.ExitStack) -> bool:
+    """Whether this process is the one that sees to the end of that server's time, until the stack is closed."""
+    try:
+        handle = os.open(directory / "time", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    stack.callback(os.close, handle)
+    return _try(handle, fcntl.LOCK_EX)
+
+
+def _is(path: Path, handle: int) -> bool:
+    """Whether the path still leads to that open file."""
+    try:
+        return path.stat().st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _try(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+_joined: weakref.WeakSet[Share] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for share in list(_joined):
+        share.let_go()
+    _joined.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)

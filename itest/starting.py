@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting one server and waiting until it answers, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from itest import naming, trace, warm
+from itest.clock import Clock, Deadline
+from itest.config import Config
+from itest.engines import Engine, Instance
+from itest.errors import DeclarationError, ExternalError, ItestError, PortTaken
+from itest.service import Server, Service
+from itest.spec import ExternalSpec, Spec
+from itest.wait import until_ready
+
+EXTERNAL_TIMEOUT = 10.0
+"""Seconds an external server has for its first answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One server to be started: what, by which engine, within how many seconds, with which password and labels.
+
+    `warm`: it may begin with a kept state, and its own may be kept.
+    """
+
+    service: Service[Any]
+    spec: Spec
+    engine: Engine
+    config: Config
+    timeout: float
+    secret: str
+    labels: Mapping[str, str]
+    trace: trace.Recorder
+    clock: Clock
+    warm: bool
+
+    @property
+    def subject(self) -> str:
+        """What it is called in errors."""
+        return f"{self.service.title} ({self.spec})"
+
+
+def start(job: Job) -> Server[Any]:
+    """Start it, with a kept state where there is one that can be begun with. Raises StartError, with nothing left."""
+    state = warm.look(job.config, job.engine, job.spec, job.service.kind) if job.warm else None
+    if state is not None and state.usable:
+        try:
+            server = _run(job, state)
+        except PortTaken:
+            raise
+        except ItestError as error:
+            state.discard(error)
+        else:
+            state.used()
+            server.origin = state
+            return server
+    server = _run(job, None)
+    server.origin = state
+    return server
+
+
+def stop(server: Server[Any], session: str, *, keep: bool) -> None:
+    """Stop it, or with `keep` hand it over to have its state kept for later runs; it is stopped there. `session` is its
+    label. Raises ItestError."""
+    if keep and _hand_over(server, session):
+        return
+    try:
+        server.close()
+    finally:
+        server.instance.stop()
+
+
+def _run(job: Job, state: warm.State | None) -> Server[Any]:
+    """Start it, wait until it is ready and connect; with a kept state if one is given."""
+    service, spec = job.service, job.spec
+    timeout = job.timeout if state is None else min(job.timeout, warm.START_TIMEOUT)
+    begun = spec if state is None else state.warm_spec
+    threading.Thread(target=_quietly, args=(service.import_ahead,), name="itest-import", daemon=True).start()
+    instance = job.engine.start(begun, job.labels, Deadline.after(timeout, job.clock), job.trace)
+    try:
+        with job.trace.span("ready", service.kind):
+            if isinstance(spec, ExternalSpec):
+                return _reach(job, spec, instance)
+            address = service.address(instance, job.secret)
+            deadline = Deadline.after(timeout, job.clock)
+            check = service.ready(address)
+            if state is not None:
+                check = service.ready_again(service.address(instance, state.secret), job.secret)
+            until_ready(check, instance, deadline, subject=job.subject)
+        return service.connect(instance, address)
+    except BaseException as error:
+        try:
+            instance.stop()
+        except Exception as failure:
+            error.add_note(f"and it could not be removed: {naming.mask(str(failure))}")
+        raise
+
+
+def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
+    """Connect to an external server. It should be up already, so its wait is short and its errors are final."""
+    service = job.service
+    deadline = Deadline.after(min(job.timeout, EXTERNAL_TIMEOUT), job.clock)
+    try:
+        until_ready(service.ready(spec.url), instance, deadline, subject=job.subject)
+        return service.connect(instance, spec.url)
+    except (ImportError, DeclarationError):  # Not the server's fault.
+        raise
+    except Exception as error:
+        raise ExternalError(
+            f"the external {service.title} at {instance}, named by {spec.source}, cannot be used: "
+            f"{naming.shorten(naming.mask(getattr(error, 'reason', str(error))), 400)} (tried for {deadline.elapsed:.1f} s; "
+            f"is it running, and are host, port, user and password right?)"
+        ) from None
+
+
+def _hand_over(server: Server[Any], session: str) -> bool:
+    if not isinstance(server.origin, warm.State):
+        return False
+    try:
+        return warm.hand_over(server.origin, server, session)
+    except Exception as error:
+        trace.say(f"the state of {server.title} could not be kept: {naming.shorten(naming.mask(str(error)))}")
+        return False
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    """What fails here fails again, and is told, where its result is needed."""
+    with contextlib.suppress(Exception):
+        action()

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that several processes use, with real ones: workers at the same moment, runs one after the other, kills."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from itest import naming, sharing
+from itest.clock import Deadline
+from itest.config import load
+from itest.engines.docker import DockerEngine
+from itest.engines.process import ProcessEngine
+from tests.leftovers import Leftovers
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WORKERS = 8
+
+WORKER = """
+import json, os, sys, time
+from itest import Postgres, Redis
+from itest.session import current
+
+orders = json.loads(sys.argv[1])
+session = current()
+if orders["when"] == "start":
+    os.kill(os.getpid(), orders["signal"])
+server, cache = session.lend(Postgres()), session.lend(Redis())
+leases = [server.lease(Postgres(), "C"), cache.lease(Redis(), "C")]
+for lease in leases:
+    lease.seal()
+for number in range(3):
+    database, redis = (lease.reset("C.test") for lease in leases)
+    database.execute("CREATE TABLE mine (id int); INSERT INTO mine VALUES (1)")
+    assert database.execute("SELECT count(*) FROM mine") == [(1,)]
+    assert redis.cache.dbsize() == 0
+    redis.cache.set("key", os.getpid())
+    assert int(redis.cache.get("key")) == os.getpid()
+    database.close()
+if orders["statement"]:
+    server.admin(orders["statement"])
+print(json.dumps([server.instance.id, server.fresh, cache.instance.id, cache.fresh]), flush=True)
+if orders["when"] == "use":
+    os.kill(os.getpid(), orders["signal"])
+if orders["when"] == "wait":
+    sys.stdin.readline()
+for lease in leases:
+    lease.close()
+session.close()
+"""
+
+
+class SharingTest(unittest.TestCase):
+    engine: ClassVar[str] = ""
+
+    def setUp(self) -> None:
+        if not self.engine:
+            self.skipTest("the base of the two tests below")
+        engine = DockerEngine(load()) if self.engine == "docker" else ProcessEngine(load())
+        self.addCleanup(engine.close)
+        if reason := engine.unavailable():
+            self.skipTest(reason)
+        self.find = engine.find
+        self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.before = Leftovers.snapshot()
+
+    def worker(self, statement: str = "", when: str = "", **environment: str) -> subprocess.Popen[str]:
+        """A process that uses a PostgreSQL and a Redis, and tells which they were."""
+        orders = {"statement": statement, "when": when, "signal": signal.SIGKILL}
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", WORKER, json.dumps(orders)],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+                "ITEST_ENGINE": self.engine,
+                "ITEST_CACHE_DIR": str(self.cache),
+                "ITEST_WARM": "0",
+                **environment,
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def told(self, process: subprocess.Popen[str], code: int = 0) -> list[Any]:
+        """What it told at its end, which must be this one."""
+        try:
+            output, errors = process.communicate(timeout=90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+        self.assertEqual(process.returncode, code, errors)
+        self.assertNotIn("Warning", errors)
+        return list(json.loads(output)) if output else []
+
+    def run_once(self, statement: str = "", when: str = "", code: int = 0, **environment: str) -> list[Any]:
+        return self.told(self.worker(statement, when, **environment), code)
+
+    def reused(self, statement: str = "", seconds: float = 60.0) -> list[Any]:
+        return self.run_once(statement, ITEST_REUSE="1", ITEST_REUSE_TIME=str(seconds))
+
+    def clear(self) -> None:
+        """As if the time of all servers were over: their reaper sees to them."""
+        for file in (self.cache / "servers").glob("*/server.json"):
+            share = sharing.Share(file.parent)
+            if record := share.read():
+                share.write(replace(record, expires=1.0))
+        self.nothing_left()
+
+    def nothing_left(self, seconds: float = 20.0) -> None:
+        deadline = Deadline.after(seconds)
+        while files := list((self.cache / "servers").glob("*/server.json")):
+            self.assertFalse(deadline.passed, f"{files} are still there")
+            deadline.pause(0.05)
+        self.before.check(timeout=max(deadline.remaining, 1.0))
+
+    def test_workers_at_the_same_moment_share_one_server_though_one_is_killed(self) -> None:
+        run = {"PYTEST_XDIST_TESTRUNUID": naming.session_id()}
+        workers = [self.worker(when="use" if number == 3 else "", **run) for number in range(WORKERS)]
+        told = [self.told(worker, -signal.SIGKILL if at == 3 else 0) for at, worker in enumerate(workers)]
+        self.assertEqual(len({postgres for postgres, *_ in told}), 1, told)
+        self.assertEqual([sum(each[1] for each in told), sum(each[3] for each in told)], [1, 1], told)
+        self.nothing_left()
+
+    def test_the_last_one_is_killed(self) -> None:
+        self.run_once(when="use", code=-signal.SIGKILL, PYTEST_XDIST_TESTRUNUID="the last one is killed")
+        self.nothing_left()
+
+    def test_workers_of_another_run_have_another_server(self) -> None:
+        first = self.worker(when="wait", PYTEST_XDIST_TESTRUNUID="one")
+        second = self.worker(when="wait", PYTEST_XDIST_TESTRUNUID="other")
+        with contextlib.ExitStack() as stack:
+            stack.callback(second.kill)
+            stack.callback(first.kill)
+            one, other = self.told_by(first), self.told_by(second)
+            self.assertNotEqual(one[0], other[0])
+            for process in (first, second):
+                self.assertEqual(process.communicate("go on\n", timeout=30)[1].count("Traceback"), 0)
+        self.nothing_left()
+
+    def told_by(self, process: subprocess.Popen[str]) -> list[Any]:
+        assert process.stdout is not None
+        return list(json.loads(process.stdout.readline()))
+
+    def test_the_next_run_uses_it_again(self) -> None:
+        first = self.reused()
+        second = self.reused()
+        self.assertEqual(first, [first[0], True, first[2], True])
+        self.assertEqual(second, [first[0], False, first[2], False])
+        self.clear()
+
+    def test_it_goes_when_its_time_is_over(self) -> None:
+        self.reused(seconds=0.5)
+        self.nothing_left()
+
+    def test_one_that_was_changed_as_a_whole_is_replaced(self) -> None:
+        first = self.reused("CREATE ROLE left_behind")
+        second = self.reused()
+        self.assertEqual(second, [second[0], True, first[2], False])
+        self.assertNotEqual(first[0], second[0])
+        self.clear()
+
+    def test_one_that_died_is_replaced(self) -> None:
+        first = self.reused()
+        [file] = [
+            file
+            for file in (self.cache / "servers").glob("*/server.json")
+            if json.loads(file.read_text())["service"] == "postgres"
+        ]
+        [instance] = self.find({naming.SESSION: json.loads(file.read_text())["session"]})
+        instance.stop()
+        self.assertEqual(self.reused()[1:], [True, first[2], False])
+        self.clear()
+
+    def test_two_runs_at_once_use_it_together(self) -> None:
+        reuse = {"ITEST_REUSE": "1", "ITEST_REUSE_TIME": "60"}
+        told = [self.told(worker) for worker in [self.worker(**reuse), self.worker(**reuse)]]
+        self.assertEqual(told[0][0], told[1][0])
+        self.clear()
+
+    def test_without_a_place_for_it_each_has_its_own(self) -> None:
+        place = self.cache / "file"
+        place.touch()
+        told = self.run_once(PYTEST_XDIST_TESTRUNUID="no place", ITEST_CACHE_DIR=str(place / "below"))
+        self.assertEqual((told[1], told[3]), (True, True))
+        self.before.check()
+
+
+class ProcessTest(SharingTest):
+    engine = "process"
+
+
+class DockerTest(SharingTest):
+    engine = "docker"
+
+
+del SharingTest  # It is nobody's test by itself.

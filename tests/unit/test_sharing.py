@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who shares a server with whom, and who is the last; locks of two objects are as good as those of two processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import unittest
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+from itest import Kafka, Postgres, Redis, naming, sharing
+from itest.clock import wall
+from itest.config import load
+from itest.sharing import Record, Share
+
+RECORD = Record("0123456789abcdef0123", "secret-of-the-record", "redis", "program", ready=True)
+
+
+class ShareTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.enterContext(tempfile.TemporaryDirectory()), "servers", "key")
+        self.removed: list[str] = []
+
+    def share(self, lifetime: float = 0.0) -> Share:
+        share = Share(self.place, "1@host", lifetime)
+        self.addCleanup(share.let_go)
+        return share
+
+    def reap(self, session: str = "") -> bool:
+        return sharing.reap(self.place, self.removed.append, session)
+
+    def test_what_runs_is_known_though_somebody_deletes_the_directory(self) -> None:
+        self.assertTrue(self.reap("label"))
+        self.assertEqual(self.removed, ["label"])
+
+    def test_the_first_is_alone_and_so_is_the_last(self) -> None:
+        one, other = self.share(), self.share()
+        with one.gate():
+            self.assertTrue(one.join())
+        with other.gate():
+            self.assertFalse(other.join())
+        with one.gate():
+            self.assertFalse(one.leave())
+        with other.gate():
+            self.assertTrue(other.leave())
+            self.assertFalse(other.leave(), "it has left already")
+
+    def test_a_record_comes_back_and_its_password_is_masked(self) -> None:
+        share = self.share()
+        with share.gate():
+            share.write(RECORD)
+        self.assertEqual(self.share().read(), RECORD)
+        self.assertEqual(naming.mask("it is secret-of-the-record"), "it is ***")
+        self.assertEqual((self.place / "server.json").stat().st_mode & 0o777, 0o600)
+        self.assertEqual(self.place.stat().st_mode & 0o777, 0o700)
+
+    def test_a_broken_record_is_none(self) -> None:
+        share = self.share()
+        with share.gate():
+            for text in ("", "{", "[]", '{"session": "x"}'):
+                (self.place / "server.json").write_text(text)
+                self.assertIsNone(share.read(), text)
+
+    def test_one_that_waited_while_the_directory_went_finds_a_new_one(self) -> None:
+        one, other = self.share(), self.share()
+        gates = [one.gate(), other.gate()]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(gates[0])
+            one.write(RECORD)
+            real = os.fstat
+            seen = []
+
+            def removed_meanwhile(handle: int) -> os.stat_result:
+                if not seen:
+                    seen.append(handle)
+                    stack.close()  # The first leaves the gate, and its directory is gone.
+                return real(handle)
+
+            one.forget()
+            with mock.patch("itest.sharing.os.fstat", removed_meanwhile), gates[1]:
+                self.assertTrue(self.place.is_dir())
+                self.assertTrue(other.join())
+
+    def test_the_reaper_removes_what_nobody_uses(self) -> None:
+        share = self.share()
+        with share.gate():
+            share.join()
+            share.write(RECORD)
+        self.assertTrue(self.reap(), "another process uses it and will see to it")
+        self.assertEqual(self.removed, [])
+        share.let_go()  # As the kernel does when the process is killed.
+        self.assertFalse(self.removed)
+        self.assertTrue(self.reap())
+        self.assertEqual(self.removed, [RECORD.session])
+        self.assertTrue(self.reap(), "there is nothing left")
+        self.assertEqual(self.removed, [RECORD.session])
+
+    def test_one_that_was_being_started_is_over_with_its_user(self) -> None:
+        share = self.share(60.0)
+        with share.gate():
+            share.join()
+            share.write(replace(RECORD, ready=False, expires=wall() + 60))
+        share.let_go()
+        self.assertTrue(sharing.is_over(self.place))
+        self.assertTrue(self.reap())
+        self.assertEqual(self.removed, [RECORD.session])
+
+    def test_one_to_be_reused_stays_for_its_time(self) -> None:
+        share = self.share(60.0)
+        with share.gate():
+            share.write(replace(RECORD, expires=wall() + 60))
+        self.assertFalse(self.reap())
+        self.assertFalse(sharing.is_over(self.place))
+        with share.gate():
+            share.write(replace(RECORD, expires=wall() - 1))
+        self.assertTrue(sharing.is_over(self.place))
+        with share.gate():
+            share.join()
+        self.assertFalse(self.reap(), "somebody uses it again")
+        self.assertEqual(self.removed, [])
+        share.let_go()
+        self.assertTrue(self.reap())
+        self.assertEqual(self.removed, [RECORD.session])
+
+    def test_one_reaper_keeps_the_time(self) -> None:
+        with self.share().gate(), contextlib.ExitStack() as one, contextlib.ExitStack() as other:
+            self.assertTrue(sharing.keeps_time(self.place, one))
+            self.assertFalse(sharing.keeps_time(self.place, other))
+            one.close()
+            self.assertTrue(sharing.keeps_time(self.place, other))
+
+
+class GroupTest(unittest.TestCase):
+    """Which processes share."""
+
+    def group(self, **environment: str) -> tuple[str, str] | None:
+        with mock.patch.dict(os.environ, environment):
+            return sharing.group(load())
+
+    def test_a_process_of_its_own_shares_with_nobody(self) -> None:
+        self.assertIsNone(self.group())
+        self.assertEqual(sharing.worker_of(), 0)
+
+    def test_workers_of_xdist(self) -> None:
+        found = self.group(PYTEST_XDIST_TESTRUNUID="abc")
+        assert found is not None
+        self.assertEqual(found[0], "abc")
+        self.assertTrue(found[1].startswith(f"{os.getppid()}@"))
+
+    def test_workers_of_multiprocessing(self) -> None:
+        with mock.patch("itest.sharing.worker_of", lambda: os.getpid()):
+            found = self.group()
+        assert found is not None
+        self.assertEqual(found[0], f"{os.getpid()} {naming.start_time(os.getpid())}")
+        self.assertTrue(found[1].startswith(f"{os.getpid()}@"))
+
+    def test_what_is_not_isolated_is_not_shared(self) -> None:
+        for service, sharable in (
+            (Postgres(), True),
+            (Postgres(isolation="rollback"), True),
+            (Postgres(isolation="truncate"), False),
+            (Postgres(isolation="schema"), False),
+            (Postgres(isolation="none"), False),
+            (Redis(), True),
+            (Redis(isolation="none"), False),
+            (Kafka(), True),
+            (Kafka(prefix=""), False),
+            (Kafka(isolation="none"), False),
+        ):
+            with self.subTest(service):
+                self.assertEqual(service.sharable, sharable)
