@@ -63,7 +63,11 @@ def _start(job: Job, share: Share) -> Server[Any]:
     record = Record(naming.session_id(), job.secret, job.service.kind, warm.identity(job.engine, job.spec))
     share.session = record.session
     share.write(record)
-    labels = {naming.SESSION: record.session, naming.OWNER: share.owner, naming.SHARED: str(share.directory)}
+    labels = {
+        naming.SESSION: record.session,
+        naming.OWNER: share.owner or naming.owner(),
+        naming.SHARED: str(share.directory),
+    }
     server = starting.start(replace(job, labels={**job.labels, **labels}))
     server.share, server.shared = share, True
     if share.lifetime:

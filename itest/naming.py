@@ -10,13 +10,13 @@ import hashlib
 import itertools
 import json
 import os
-import platform
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
+
+from itest import owners
 
 SESSION = "itest.session"
 """Label: the session (one run) that made the thing."""
@@ -25,10 +25,10 @@ SERVICE = "itest.service"
 FINGERPRINT = "itest.fingerprint"
 """Label: the fingerprint of the spec it was made from."""
 OWNER = "itest.owner"
-"""Label: `pid@host` of the process that made it; a sweep asks whether that process still lives."""
+"""Label: the process that made it, `pid@host` and more (owners.py); a sweep asks whether that process still lives."""
 
 SHARED = "itest.shared"
-"""Label: the directory of a server that several processes use (see sharing.py)."""
+"""Label: the directory of a server that several processes use (see sharing.py). Its owner's end is not its end."""
 
 IDENTIFIER_LIMIT = 63
 """Bytes in a PostgreSQL identifier (NAMEDATALEN - 1)."""
@@ -48,15 +48,7 @@ def session_id() -> str:
 
 def owner() -> str:
     """The value of the label OWNER for what this process makes."""
-    return f"{os.getpid()}@{platform.node()}"
-
-
-def start_time(pid: int) -> str:
-    """When a process started, in ticks of its kernel since that booted; empty where that cannot be known."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
+    return str(owners.current())
 
 
 def secret() -> str:

@@ -28,6 +28,7 @@ from itest.service import Server, Service
 from itest.sharing import Share
 from itest.spec import ExternalSpec, ProcessSpec, Spec
 from itest.starting import Job
+from itest.sweep import Sweeps
 
 START_ATTEMPTS = 5
 """How often a start is tried when somebody else takes the chosen host port in between."""
@@ -91,6 +92,7 @@ class Session:
         self._engines: list[Engine] | None = None
         self._reasons: dict[str, str] = {}
         self._reaper: Reaper | None = None
+        self._sweeps = Sweeps(config.quiet)
         self._slots: dict[tuple[str, ...], _Slot] = {}
         self._group = None if engines is not None else sharing.group(config)
         self._lock = threading.Lock()
@@ -200,6 +202,7 @@ class Session:
             clean = True
         if any(slot.lock.locked() for slot in list(self._slots.values())):
             clean = False  # Ctrl-C or a signal broke into a start: what it has made so far is known to labels only.
+        self._sweeps.close()
         for engine in self._engines or []:
             engine.close()
         if self._reaper is not None:
@@ -272,6 +275,8 @@ class Session:
     def _start(self, service: Service[Any], spec: Spec, scope_key: str) -> Server[Any]:
         engine = self._engine_for(spec)
         service.check_client()
+        if self._given_engines is None:
+            self._sweeps.begin(engine)
         job = Job(
             service,
             spec,

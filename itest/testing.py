@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 from itest import naming, trace, wait
 from itest import session as sessions
-from itest.clock import SYSTEM, Clock, Deadline
+from itest.clock import SYSTEM, Clock, Deadline, wall
 from itest.config import Config, load
-from itest.engines import Endpoint, Engine, ExecResult, Instance, State
+from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing
 from itest.errors import StartError
 from itest.service import Lease, Server, Service, View
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
@@ -83,6 +83,12 @@ class MemoryEngine:
             instance.stop()
         return len(found)
 
+    def things(self) -> list[Thing]:
+        return [
+            Thing("container", each.id, each.spec.image, each.labels, each.created, each.current.running, each.stop)
+            for each in self.instances
+        ]
+
     def close(self) -> None:
         self.events.append("close")
 
@@ -98,6 +104,7 @@ class MemoryInstance:
         self.id = id
         self.spec = spec
         self.labels = labels
+        self.created = wall()
         self.log = ""
         self.answers: dict[tuple[str, ...], ExecResult] = {}
         self.current = State(running=True)
@@ -328,6 +335,17 @@ class EngineConformance(unittest.TestCase):
         self.assertEqual(self.subject.remove(self.labels), 1)
         self.assertEqual(self.subject.find(self.labels), [])
         self.assertFalse(instance.state().running)
+
+    def test_what_it_has_made_is_listed_and_can_be_removed_from_there(self) -> None:
+        instance = self.ready()
+        [thing] = [each for each in self.subject.things() if self.labels.items() <= each.labels.items()]
+        self.assertTrue(thing.running)
+        self.assertAlmostEqual(thing.created, wall(), delta=60)
+        self.assertNotIn("\n", str(thing))
+        thing.remove()
+        thing.remove()
+        self.assertFalse(instance.state().running)
+        self.assertEqual(self.subject.find(self.labels), [])
 
     def test_removing_by_no_label_is_refused(self) -> None:
         with self.assertRaises(ValueError):

@@ -153,7 +153,7 @@ def _mapped() -> str:
 
 
 def _owner(directory: Path) -> str:
-    """`pid@host` from the state file of an instance; empty where that is gone or was never written."""
+    """The owner from the state file of an instance; empty where that is gone or was never written."""
     try:
         labels: dict[str, str] = json.loads((directory / "itest.json").read_text(encoding="utf-8"))["labels"]
         return labels.get(naming.OWNER, "")
@@ -162,9 +162,15 @@ def _owner(directory: Path) -> str:
 
 
 def _lives(owner: str) -> bool:
-    """Whether `pid@host` is a process that still runs. What another host owns is not ours to judge."""
-    pid, _, host = owner.partition("@")
+    """Whether `pid@host start=... pidns=...` is a process that still runs. What another host owns is not ours to judge,
+    and neither is what belongs to another container; of an owner without these facts, its process id counts."""
+    pid, _, rest = owner.partition("@")
+    host, *facts = rest.split() or [""]
+    known = dict(fact.partition("=")[::2] for fact in facts)
     if host and host != platform.node():
+        return True
+    here = _link(Path("/proc/self/ns/pid")).strip("pid:[]")
+    if here and known.get("pidns", here) != here:
         return True
     if not pid.isdecimal():
         return False
@@ -174,7 +180,8 @@ def _lives(owner: str) -> bool:
         return False
     except PermissionError:
         return True
-    return _status(int(pid))[:1] != ["Z"]
+    fields = _status(int(pid))
+    return fields[:1] != ["Z"] and (len(fields) < 20 or known.get("start", fields[19]) == fields[19])
 
 
 def _status(pid: int) -> list[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -51,6 +51,27 @@ class State:
         return f"{self.status}{code}{', killed for lack of memory' if self.oom_killed else ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something that itest has made on an engine, in whatever run, and that is still there.
+
+    `kind` is `container`, `network`, `process`, or `directory` for that of a process which has ended. `id` is the
+    engine's, a process's its process id; `title` an image, a name or a version. `created`: seconds since 1970.
+    """
+
+    kind: str
+    id: str
+    title: str
+    labels: Mapping[str, str]
+    created: float
+    running: bool
+    remove: Callable[[], object]
+    """End it and remove it; it may be gone already. Raises ItestError."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} ({self.title})"
+
+
 class Instance(Protocol):
     """A container or process that an engine started. `str()` of it fits into a sentence."""
 
@@ -90,7 +111,7 @@ class Instance(Protocol):
 
 
 class Engine(Protocol):
-    """What can run a spec. `find` and `remove` work by labels alone, from any process."""
+    """What can run a spec. `find`, `remove` and `things` work by labels alone, from any process."""
 
     name: str
 
@@ -105,6 +126,9 @@ class Engine(Protocol):
 
     def remove(self, labels: Mapping[str, str]) -> int:
         """End and remove what `find` finds. Returns how many. At least one label must be given."""
+
+    def things(self) -> list[Thing]:
+        """All that itest has made here and that is still there, of whatever run."""
 
     def close(self) -> None:
         """Give back the engine's own resources (sockets, threads), not what it started."""

@@ -83,6 +83,14 @@ def read(directory: Path) -> Record:
         return Record({naming.SESSION: match[1], naming.SERVICE: match[2]} if match else {})
 
 
+def created(directory: Path) -> float:
+    """When the instance was made, in seconds since 1970; 0 when it is gone."""
+    for path in (directory / STATE_FILE, directory):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
+
+
 def scan() -> Iterator[Path]:
     """The directories of all instances of this user."""
     for root in dict.fromkeys([SHARED_MEMORY, Path(tempfile.gettempdir())]):
@@ -102,7 +110,7 @@ def remove(directory: Path) -> None:
     deadline = Deadline.after(REMOVE_WAIT)
     while directory.exists():
         _end_inhabitants(directory)
-        shutil.rmtree(directory, ignore_errors=True)  # A process that is just ending may still write into it.
+        _delete(directory)
         if not directory.exists():
             return
         if deadline.passed:
@@ -117,6 +125,19 @@ def share_with(directory: Path, user: int) -> None:
     """Let another user's process work in it. It stays ours, so that only we take it for one of ours later."""
     os.chown(directory, -1, user)
     directory.chmod(0o1770)
+
+
+def _delete(directory: Path) -> None:
+    """Delete what can be: a process that is just ending may still write into it. The state file is last, so that whoever
+    finds the rest knows whose it was, should we be killed meanwhile."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(directory)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != STATE_FILE:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _end_inhabitants(directory: Path) -> None:

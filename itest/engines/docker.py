@@ -8,6 +8,7 @@
     docker_progress   showing people how far that is
     docker_instance   one container
     docker_warm       kept states as images
+    docker_things     what itest has made there, in whatever run
     docker            the engine itself: create, find, remove
 
 Together the only modules that know the `docker` package, which is imported once Docker was seen to listen.
@@ -29,7 +30,7 @@ from urllib.parse import quote
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, Instance, docker_quick, docker_sdk
+from itest.engines import Endpoint, Instance, Thing, docker_quick, docker_sdk, docker_things
 from itest.engines.docker_address import LOOPBACK, Address, locate, problem
 from itest.engines.docker_instance import PORTS, DockerInstance, not_found, refused, remove, translated, unanswered
 from itest.engines.docker_pull import Images
@@ -140,6 +141,9 @@ class DockerEngine:
                 with contextlib.suppress(not_found()):
                     client.remove_network(network["Id"])
         return len(instances) + len(networks)
+
+    def things(self) -> list[Thing]:
+        return docker_things.things(self)
 
     @property
     def client(self) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, Instance, State
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing
 from itest.errors import ExternalError
 from itest.spec import ExternalSpec, Spec
 from itest.trace import Recorder
@@ -29,6 +29,9 @@ class ExternalEngine:
 
     def remove(self, labels: Mapping[str, str]) -> int:
         return 0
+
+    def things(self) -> list[Thing]:
+        return []
 
     def close(self) -> None:
         pass

@@ -21,7 +21,7 @@ from typing import IO
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Instance, directory, launcher
+from itest.engines import Instance, Thing, directory, launcher
 from itest.engines.directory import Record
 from itest.engines.launcher import Launcher
 from itest.engines.ports import free_port
@@ -114,7 +114,7 @@ class ProcessEngine:
         for place in directory.scan():
             record = directory.read(place)
             if all(record.labels.get(name) == value for name, value in labels.items()):
-                found.append(self._started.get(place.name) or ProcessInstance(place, record, self._environment))
+                found.append(self._instance(place, record))
         return found
 
     def remove(self, labels: Mapping[str, str]) -> int:
@@ -131,6 +131,19 @@ class ProcessEngine:
         if failures:
             raise failures[0]
         return len(found)
+
+    def things(self) -> list[Thing]:
+        """The instances of this user on this machine, whoever's they are."""
+        found = []
+        for place in directory.scan():
+            record, pid = directory.read(place), launcher.running(place)
+            kind, name = ("process", str(pid)) if pid else ("directory", place.name)
+            remove = self._instance(place, record).stop
+            found.append(Thing(kind, name, record.version, record.labels, directory.created(place), bool(pid), remove))
+        return found
+
+    def _instance(self, place: Path, record: Record) -> ProcessInstance:
+        return self._started.get(place.name) or ProcessInstance(place, record, self._environment)
 
     def close(self) -> None:
         """End the launcher thread. It stays while something it started still runs, because that would end with it; a

@@ -8,13 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from itest.report.table import plain_console, plain_table
 from itest.trace import Span
 
 MOST_ROWS = 6
 """Services with a row of their own, the costliest; the table stays within 12 lines however many there are."""
-
-WIDTH = 100
-"""Columns of the table where standard error is no terminal."""
 
 WHOLE = ("start", "lease", "reset", "stop")
 """Steps that add up to what a service costs."""
@@ -57,21 +55,15 @@ def print_timing(spans: Sequence[Span]) -> None:
     rows = costs(spans)
     if stream is None or stream.closed or not rows:
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     total = _together("sum", rows)
-    table = Table(box=box.SIMPLE, show_footer=True, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table(show_footer=True)
     table.add_column("service", total.service, no_wrap=True)
     columns = [column for column in COLUMNS if any(column.cell(row) != NOTHING for row in rows)]
     for column in columns:
         table.add_column(column.heading, column.cell(total), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.label, *(column.cell(row) for column in columns))
-    terminal = stream.isatty()
-    # No colours into files, even where FORCE_COLOR would ask rich for them: CI systems set it.
-    console = Console(file=stream, force_terminal=terminal, width=None if terminal else WIDTH, highlight=False)
+    console = plain_console(stream)
     parts = [step for step in PARTS if any(step in row.steps for row in rows)]
     inside = f" (within start: {', '.join(parts)})" if parts else ""
     console.print(f"\nitest: where the time went, in seconds{inside}", markup=False)

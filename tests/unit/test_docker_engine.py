@@ -11,13 +11,13 @@ import sys
 import threading
 import unittest
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import parse_qs
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Endpoint, State, docker
+from itest.engines import Endpoint, State, docker, docker_quick, docker_things
 from itest.engines.docker_address import Address
 from itest.engines.docker_instance import PORTS
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError
@@ -341,3 +341,86 @@ class FindTest(FakeDockerTest):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class ThingsTest(FakeDockerTest):
+    """What itest has made, for a sweep; over TCP by the SDK, over a Unix socket without it."""
+
+    CONTAINER: ClassVar[dict[str, Any]] = {
+        "Id": "c0ffee" * 10,
+        "Image": "web:1",
+        "Labels": LABELS,
+        "Created": 1700000000,
+        "State": "exited",
+    }
+    NETWORK: ClassVar[dict[str, Any]] = {
+        "Id": "beef" * 16,
+        "Name": "itest-1",
+        "Labels": LABELS,
+        "Created": "2023-11-14T22:13:20.123456789Z",
+    }
+
+    def at_socket(self, status: int = 200, said: Any = None, error: Exception | None = None) -> Any:
+        """An engine whose Docker, at a Unix socket, answers like this."""
+        self.ask = self.enterContext(mock.patch.object(docker_quick, "ask", return_value=(status, said)))
+        self.ask.side_effect = error
+        return mock.Mock(address=Address("unix:///docker.sock", "a test"))
+
+    def test_containers_and_networks_of_all_runs(self) -> None:
+        self.answers.update({"GET /containers/json": [self.CONTAINER], "GET /networks": [self.NETWORK]})
+        container, network = self.engine.things()
+        self.assertEqual(
+            [str(container), str(network)], ["container c0ffeec0ffee (web:1)", "network beefbeefbeef (itest-1)"]
+        )
+        self.assertEqual((container.created, int(network.created)), (1700000000.0, 1700000000))
+        self.assertEqual((container.running, container.labels), (False, LABELS))
+        for line in self.server.requests("GET /containers") + self.server.requests("GET /networks"):
+            asked = parse_qs(line.partition("?")[2])
+            self.assertEqual(json.loads(asked["filters"][0]), {"label": ["itest.session"]})
+
+    def test_they_are_removed_by_their_whole_ids_and_may_be_gone(self) -> None:
+        self.answers.update({"GET /containers/json": [self.CONTAINER], "GET /networks": [self.NETWORK]})
+        gone = (404, {"message": "no such thing"})
+        for answer in ((204, b""), gone):
+            self.answers.update(
+                {f"DELETE /containers/{'c0ffee' * 10}": answer, f"DELETE /networks/{'beef' * 16}": answer}
+            )
+            for thing in self.engine.things():
+                thing.remove()
+        asked = [line.partition("?")[0] for line in self.server.requests("DELETE")]
+        self.assertEqual(asked, [f"DELETE /containers/{'c0ffee' * 10}", f"DELETE /networks/{'beef' * 16}"] * 2)
+
+    def test_one_that_cannot_be_removed(self) -> None:
+        self.answers.update({"GET /containers/json": [self.CONTAINER], "GET /networks": [self.NETWORK]})
+        answer = (500, {"message": "it has active endpoints"})
+        self.answers.update({f"DELETE /containers/{'c0ffee' * 10}": answer, f"DELETE /networks/{'beef' * 16}": answer})
+        for thing in self.engine.things():
+            text = f"^could not remove {thing.kind} {thing.id}, Docker says: it has active endpoints$"
+            with self.assertRaisesRegex(ItestError, text):
+                thing.remove()
+
+    def test_a_unix_socket_is_asked_twice_and_the_sdk_is_not_needed(self) -> None:
+        engine = self.at_socket()
+        self.ask.side_effect = [(200, [self.CONTAINER]), (200, [{**self.NETWORK, "Created": "?", "Labels": None}])]
+        container, network = docker_things.things(engine)
+        self.assertEqual((str(container), network.created, network.labels), ("container c0ffeec0ffee (web:1)", 0.0, {}))
+        self.assertEqual(self.ask.call_count, 2)
+
+    def test_no_list(self) -> None:
+        for status, said, error, text in (
+            (500, {"message": "out of order"}, None, "Docker says: {'message': 'out of order'}"),
+            (200, {"no": "list"}, None, "Docker says: {'no': 'list'}"),
+            (0, None, TimeoutError("timed out"), r"Docker does not answer: timed out; see whether it still runs .*"),
+        ):
+            with (
+                self.subTest(text),
+                self.assertRaisesRegex(ItestError, f"^could not list the containers of itest, {text}$"),
+            ):
+                docker_things.things(self.at_socket(status, said, error))
+
+    def test_docker_went_away(self) -> None:
+        self.assertIsNone(self.engine.unavailable())
+        self.server.shutdown()
+        self.server.server_close()
+        with self.assertRaisesRegex(ItestError, "^could not list the containers of itest, Docker does not answer: "):
+            self.engine.things()

@@ -7,7 +7,7 @@ import io
 import unittest
 from unittest import mock
 
-from itest.report import text
+from itest.report import table, text
 from itest.trace import Span
 
 
@@ -124,7 +124,7 @@ class PrintTimingTest(unittest.TestCase):
         lines = printed([span(name, f"service{n}", 0, n * 7) for n in range(40) for name in text.WHOLE + text.PARTS])
 
         self.assertLessEqual(len(lines.strip().splitlines()), 12)
-        self.assertLessEqual(max(map(len, lines.splitlines())), text.WIDTH)
+        self.assertLessEqual(max(map(len, lines.splitlines())), table.WIDTH)
 
     def test_colours_are_for_terminals_only(self) -> None:
         with mock.patch.dict("os.environ", {"TERM": "xterm-256color", "FORCE_COLOR": "1"}):

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states that are kept for later runs (warm start): listed by `itest ps --cache`, removed by `itest sweep --cache`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TextIO
+
+from itest import warm
+from itest.cli.ps import WIDTH, age
+from itest.clock import wall
+from itest.config import Config
+from itest.report.table import plain_console, plain_table
+
+MEGABYTE = 1024 * 1024
+
+
+def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
+    """Print them, the longest unused first, with their sizes and the limit. Returns the exit code."""
+    stream = stream or sys.stdout
+    entries = warm.entries(config)
+    total = sum(entry.size_bytes for entry in entries)
+    if as_json:
+        facts = {
+            "entries": [asdict(entry) for entry in entries],
+            "total_bytes": total,
+            "limit_bytes": config.warm_size * MEGABYTE,
+        }
+        print(json.dumps(facts, indent=2), file=stream)
+        return 0
+    if entries:
+        table = plain_table()
+        for heading in ("service", "kind", "fingerprint", "MB", "created", "last used"):
+            table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=True)
+        now = wall()
+        for entry in entries:
+            moments = [f"{age(now - moment)} ago" for moment in (entry.created, entry.last_used)]
+            table.add_row(entry.service, entry.kind, entry.fingerprint, _megabytes(entry.size_bytes), *moments)
+        plain_console(stream, WIDTH).print(table)
+    print(f"{_count(len(entries))}, {_megabytes(total)} MB of at most {config.warm_size} MB", file=stream)
+    return 0
+
+
+def sweep(config: Config, stream: TextIO | None = None) -> int:
+    """Remove them all, and say how many. Returns the exit code: 1 where one could not be removed."""
+    stream = stream or sys.stdout
+    removed = warm.clear(config)
+    size = _megabytes(sum(entry.size_bytes for entry in removed))
+    print(f"removed {_count(len(removed))}, {size} MB", file=stream)
+    left = warm.entries(config)
+    for entry in left:
+        print(
+            f"itest: could not remove the kept state {entry.fingerprint} of {entry.service}: a server still runs from "
+            f"it, or its file cannot be deleted; see `itest ps`",
+            file=sys.stderr,
+        )
+    return 1 if left else 0
+
+
+def _count(number: int) -> str:
+    return f"{number} kept state{'' if number == 1 else 's'}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / MEGABYTE:.1f}"

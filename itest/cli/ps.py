@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`itest ps`: what itest has made on the engines of this machine and is still there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from itest import naming, owners
+from itest.cli.look import look
+from itest.clock import wall
+from itest.engines import Engine, Thing
+from itest.report.table import plain_console, plain_table
+
+WIDTH = 200
+"""Columns of the table in a file: ids must not be cut there."""
+
+COLUMNS = ("service", "version or image", "engine", "what", "state", "age", "owner", "reuse")
+
+
+def show(engines: Sequence[Engine], *, as_json: bool, stream: TextIO | None = None) -> int:
+    """Print it, the oldest first. Returns the exit code."""
+    stream = stream or sys.stdout
+    seen = look(engines)
+    found = sorted(seen.things, key=lambda pair: pair[1].created)
+    if as_json:
+        print(json.dumps([_facts(engine, thing) for engine, thing in found], indent=2), file=stream)
+    elif found:
+        table = plain_table()
+        for heading in COLUMNS:
+            table.add_column(heading, justify="right" if heading == "age" else "left", no_wrap=True)
+        for engine, thing in found:
+            table.add_row(*_cells(engine, thing))
+        plain_console(stream, WIDTH).print(table)
+    else:
+        print("nothing of itest is here", file=stream)
+    return seen.code
+
+
+def age(seconds: float) -> str:
+    """A length of time, for people: `12 s`, `5 min`, `3 h`, `2 days`."""
+    for length, unit, until in ((1, "s", 120), (60, "min", 7200), (3600, "h", 172800)):
+        if seconds < until:
+            return f"{max(0.0, seconds) // length:.0f} {unit}"
+    return f"{seconds // 86400:.0f} days"
+
+
+def _cells(engine: str, thing: Thing) -> Iterator[str]:
+    yield thing.labels.get(naming.SERVICE, "-")
+    yield naming.shorten(thing.title, 60)
+    yield engine
+    yield f"{thing.kind} {thing.id}"
+    yield "running" if thing.running else "ended"
+    yield age(wall() - thing.created) if thing.created else "-"
+    yield _owner(thing.labels.get(naming.OWNER, ""))
+    yield "yes" if thing.labels.get(naming.SHARED) else "-"
+
+
+def _owner(text: str) -> str:
+    owner = owners.parse(text)
+    if owner is None:
+        return naming.shorten(text, 40) or "-"
+    words = {True: f"{owner.pid} lives", False: f"{owner.pid} has ended", None: f"{owner.pid}@{owner.host}"}
+    return words[owners.lives(text)]
+
+
+def _facts(engine: str, thing: Thing) -> dict[str, object]:
+    """`owner.lives` is null where that cannot be known from here."""
+    text = thing.labels.get(naming.OWNER, "")
+    owner = owners.parse(text)
+    facts = {"pid": owner.pid, "host": owner.host, "lives": owners.lives(text)} if owner else None
+    return {
+        "service": thing.labels.get(naming.SERVICE, ""),
+        "title": thing.title,
+        "engine": engine,
+        "kind": thing.kind,
+        "id": thing.id,
+        "running": thing.running,
+        "created": thing.created,
+        "session": thing.labels.get(naming.SESSION, ""),
+        "owner": facts,
+        "shared": thing.labels.get(naming.SHARED) or None,
+    }

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What itest has made on a Docker: containers and networks with its label, whichever run made them.
+
+On a Unix socket that is asked without the SDK, since it is asked at the start of each run and mostly nothing is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from itest import naming
+from itest.engines import Thing, docker_quick
+from itest.engines.docker_instance import not_found, remove, translated, unanswered
+from itest.errors import ItestError
+
+if TYPE_CHECKING:
+    from itest.engines.docker import DockerEngine
+
+FILTERS = {"label": [naming.SESSION]}
+"""Whatever its value. Docker and Podman know labels without one."""
+
+LIST_TIMEOUT = 30.0
+"""Seconds that a list may take. It takes a millisecond."""
+
+
+def things(engine: DockerEngine) -> list[Thing]:
+    """Containers first: a network cannot be removed before what is attached to it. Raises ItestError."""
+    containers = _listed(engine, "containers", f"/containers/json?all=1&filters={_filters()}")
+    networks = _listed(engine, "networks", f"/networks?filters={_filters()}")
+    return [_container(engine, each) for each in containers] + [_network(engine, each) for each in networks]
+
+
+def _filters() -> str:
+    return quote(json.dumps(FILTERS))
+
+
+def _listed(engine: DockerEngine, what: str, resource: str) -> list[Mapping[str, Any]]:
+    doing = f"list the {what} of itest"
+    parts = engine.address.parts
+    if parts.scheme != "unix":
+        client = engine.client
+        with translated(doing):
+            if what == "networks":
+                return list(client.networks(filters=FILTERS))
+            return list(client.containers(all=True, filters=FILTERS))
+    try:
+        status, said = docker_quick.ask(parts.path, "GET", resource, timeout=LIST_TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise ItestError(unanswered(doing, error)) from None
+    if status != 200 or not isinstance(said, list | None):
+        raise ItestError(f"could not {doing}, Docker says: {naming.shorten(naming.mask(str(said)))}")
+    return said or []
+
+
+def _container(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
+    return Thing(
+        "container",
+        item["Id"][:12],
+        item["Image"],
+        item["Labels"] or {},
+        float(item["Created"]),
+        item["State"] == "running",
+        partial(_remove_container, engine, item["Id"]),
+    )
+
+
+def _network(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
+    created = 0.0
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        created = datetime.fromisoformat(item["Created"]).timestamp()
+    labels = item["Labels"] or {}
+    return Thing(
+        "network", item["Id"][:12], item["Name"], labels, created, True, partial(_remove_network, engine, item["Id"])
+    )
+
+
+def _remove_container(engine: DockerEngine, container: str) -> None:
+    with translated(f"remove container {container[:12]}"):
+        remove(engine.client, container)
+
+
+def _remove_network(engine: DockerEngine, network: str) -> None:
+    client = engine.client
+    with translated(f"remove network {network[:12]}", passing=(not_found(),)), contextlib.suppress(not_found()):
+        client.remove_network(network)

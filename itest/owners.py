@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who made a thing, written so that any later process can tell whether that one has ended, and never takes a living
+process for a dead one.
+
+A process id alone says little: it is used again, it means another process in another container, and machines that share
+a Docker may have the same name. So an owner is also told by its start time, the namespace that its id belongs to, and
+the boot of its kernel:
+
+    4711@build-3 start=2264817 pidns=4026531836 boot=cbb10be4 machine=90c1f3aa
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+UNKNOWN = "0"
+"""What stands for a fact that this platform does not have."""
+
+_TEXT = re.compile(r"([1-9][0-9]{0,9})@(\S+)((?: [a-z]+=\S+)*)")
+_STATE, _START = 0, 19
+"""Places in /proc/PID/stat, counted from behind the program's name, which may hold anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that makes things. What a text does not say is empty, and then nothing is certain."""
+
+    pid: int
+    host: str
+    start: str = ""
+    """Ticks of the kernel's clock from its boot to the start of the process."""
+    pidns: str = ""
+    """The namespace that `pid` belongs to: a container has one of its own."""
+    boot: str = ""
+    """Which kernel, and since which start of it: the same in all containers of a machine until it restarts."""
+    machine: str = ""
+    """The machine, also after a restart."""
+
+    def __str__(self) -> str:
+        facts = {"start": self.start, "pidns": self.pidns, "boot": self.boot, "machine": self.machine}
+        return " ".join([f"{self.pid}@{self.host}", *(f"{name}={fact}" for name, fact in facts.items() if fact)])
+
+
+def current() -> Owner:
+    """This process."""
+    return of(os.getpid())
+
+
+def of(pid: int) -> Owner:
+    """Another process that can be seen from here."""
+    host = re.sub(r"\s+", "-", platform.node()) or UNKNOWN
+    return Owner(pid, host, start_time(pid) or UNKNOWN, _namespace(), _boot(), _machine())
+
+
+def parse(text: str) -> Owner | None:
+    """The owner that a label names; None where it names none. `pid@host` alone is enough."""
+    if (found := _TEXT.fullmatch(text)) is None:
+        return None
+    facts = dict(fact.split("=", 1) for fact in found[3].split())
+    known = {name: facts.get(name, "") for name in ("start", "pidns", "boot", "machine")}
+    return Owner(int(found[1]), found[2], **known)
+
+
+def is_dead(text: str) -> bool:
+    """Whether the process that a label names has ended. True only when that is certain."""
+    owner, here = parse(text), current()
+    if owner is None or owner.host != here.host or owner.host == UNKNOWN:
+        return False
+    if owner.pidns != here.pidns:
+        return False  # Its process id means nothing here.
+    if owner.boot != here.boot:
+        # Nothing outlives a restart; but another machine of the same name has not restarted.
+        return owner.boot not in ("", UNKNOWN) and owner.machine == here.machine != UNKNOWN
+    return _has_ended(owner)
+
+
+def is_here(text: str) -> bool:
+    """Whether the process that a label names ran where this one runs, so that they see the same files and processes."""
+    owner, here = parse(text), current()
+    if owner is None or UNKNOWN in (here.host, here.machine):
+        return False
+    return (owner.host, owner.machine, owner.pidns) == (here.host, here.machine, here.pidns)
+
+
+def lives(text: str) -> bool | None:
+    """Whether the process that a label names is running; None where that cannot be known here."""
+    owner, here = parse(text), current()
+    if is_dead(text):
+        return False
+    if owner is None or (owner.host, owner.pidns, owner.boot) != (here.host, here.pidns, here.boot):
+        return None
+    return True if os.name == "posix" else None
+
+
+def is_own(text: str) -> bool:
+    """Whether a label names a running process of this user; root's may be anybody's."""
+    owner = parse(text)
+    if owner is None or not lives(text):
+        return False
+    try:
+        os.kill(owner.pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in ticks of its kernel since that booted; empty where that cannot be known."""
+    fields = _stat(pid)
+    return fields[_START] if len(fields) > _START else ""
+
+
+def _has_ended(owner: Owner) -> bool:
+    """Whether a process of this machine and namespace has ended."""
+    if os.name != "posix":
+        return False  # There os.kill() would end it.
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass  # It is another user's.
+    fields = _stat(owner.pid)
+    if len(fields) <= _START:
+        return False
+    return fields[_STATE] in "ZX" or (owner.start not in ("", UNKNOWN) and owner.start != fields[_START])
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; empty without it."""
+    try:
+        own = os.getpid()
+        if pid != own and os.readlink("/proc/self") != str(own):
+            return []  # What is mounted there belongs to another namespace: its numbers mean other processes.
+        name = "self" if pid == own else str(pid)
+        return Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return []
+
+
+def _namespace() -> str:
+    try:
+        return re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) or UNKNOWN
+    except OSError:
+        return UNKNOWN
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    except (OSError, ValueError):
+        return UNKNOWN
+
+
+@cache
+def _machine() -> str:
+    """A digest, because the id itself is not to be shown to others (machine-id(5))."""
+    try:
+        text = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return UNKNOWN
+    return hashlib.sha256(f"itest {text}".encode()).hexdigest()[:8] if len(text) == 32 else UNKNOWN

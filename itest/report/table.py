@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one look of all tables: plain columns under their headings, and no colours in files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDTH = 100
+"""Columns of what is printed where there is no terminal that has a width."""
+
+
+def plain_table(*, show_footer: bool = False) -> Table:
+    """An empty table."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE, show_footer=show_footer, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def plain_console(stream: TextIO, width: int = WIDTH) -> Console:
+    """What prints a table on a stream; `width` counts where that is no terminal."""
+    from rich.console import Console
+
+    terminal = stream.isatty()
+    return Console(
+        file=stream,
+        force_terminal=terminal,  # No colours into files, even where FORCE_COLOR would ask rich for them: CI sets it.
+        width=None if terminal else width,
+        highlight=False,
+        markup=False,  # Names are shown as they are, be there brackets or colons in them.
+        emoji=False,
+    )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sweeping: what runs have left that were killed together with their reapers is removed, by the next run or by hand.
+
+Only what is certainly nobody's any more is touched. What belongs to a living process stays, and so does what belongs to
+another machine or container, whose processes cannot be seen from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from itest import naming, owners, sharing, trace
+from itest.clock import Deadline
+from itest.engines import Engine, Thing
+
+CLOSE_WAIT = 1.0
+"""Seconds that the end of a run waits for a sweep that is still going on."""
+
+KEEPER = "from itest.warm_keeper import main"
+"""What the command line of a process contains that keeps a server's state after its run (warm.py)."""
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep did: the things it removed, and those it could not remove with the reason, a sentence."""
+
+    removed: list[Thing] = field(default_factory=list)
+    failed: list[tuple[Thing, str]] = field(default_factory=list)
+
+
+def is_over(thing: Thing) -> bool:
+    """Whether nobody can need it any more, for certain."""
+    owner = thing.labels.get(naming.OWNER, "")
+    if shared := thing.labels.get(naming.SHARED, ""):
+        # Its owner's end does not say that: others may use it. Elsewhere the directory would be another one.
+        return owners.is_here(owner) and sharing.is_over(Path(shared))
+    return owners.is_dead(owner)
+
+
+def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False) -> Swept:
+    """Remove them one after the other, until `stop` says so. What a process is just keeping the state of stays."""
+    swept = Swept()
+    keepers: str | None = None
+    for thing in things:
+        if stop():
+            break
+        # It outlives its run by seconds, and removes the server itself.
+        keepers = _keepers() if keepers is None else keepers
+        if (session := thing.labels.get(naming.SESSION, "")) and session in keepers:
+            continue
+        try:
+            thing.remove()
+        except Exception as error:
+            swept.failed.append((thing, naming.mask(str(error))))
+        else:
+            swept.removed.append(thing)
+    return swept
+
+
+class Sweeps:
+    """The sweeps that a session has begun: one of each engine, on a thread of its own, so that no test waits for it."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._threads: dict[str, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def begin(self, engine: Engine) -> None:
+        """Sweep this engine, unless that was done. Returns at once."""
+        with self._lock:
+            if self._closed or engine.name in self._threads:
+                return
+            # A daemon: a run that ends does not wait for a Docker that does not answer.
+            thread = threading.Thread(target=self._sweep, args=(engine,), name="itest-sweep", daemon=True)
+            with contextlib.suppress(RuntimeError):  # The interpreter is shutting down.
+                thread.start()
+                self._threads[engine.name] = thread
+
+    def close(self) -> None:
+        """Wait a moment for them; the rest is left to a later run."""
+        deadline = Deadline.after(CLOSE_WAIT)
+        for thread in list(self._threads.values()):
+            thread.join(deadline.remaining)
+        self._closed = True
+
+    def _sweep(self, engine: Engine) -> None:
+        try:
+            swept = remove(filter(is_over, engine.things()), lambda: self._closed)
+        except Exception:
+            return  # An engine that cannot be asked says so where it is needed.
+        if not self._quiet:
+            if swept.removed:
+                trace.say(f"removed what a killed run had left: {_listed(map(str, swept.removed))}")
+            for thing, reason in swept.failed:
+                trace.say(f"could not remove {thing}, which a killed run has left: {naming.shorten(reason)}")
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return naming.shorten("; ".join(texts), 400)
+
+
+def _keepers() -> str:
+    """The command lines of the processes that are keeping a state; the session is an argument of each."""
+    lines: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # It has ended meanwhile.
+            lines.append(entry.read_bytes().decode(errors="replace"))
+    if not lines:  # macOS
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            listed = subprocess.run(["ps", "-Awwo", "args="], capture_output=True, text=True, timeout=10)
+            lines.append(listed.stdout)
+    return "\n".join(line for line in lines if KEEPER in line)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that were killed together with their reapers, and what the next run and the command line make of that.
+
+Other runs on this machine sweep too: they may be the ones that remove what is looked at here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from itest import Redis, naming, warm
+from itest.clock import Deadline
+from itest.config import load
+from itest.engines import Engine
+from itest.engines.docker import DockerEngine
+from itest.engines.process import ProcessEngine
+from itest.errors import Unavailable
+from itest.session import Session
+from itest.spec import ContainerSpec, ProcessSpec, Spec
+from itest.trace import Recorder
+
+OWNER = """
+import sys
+from itest import Redis, session
+run = session.current()
+run.lend(Redis())
+print(run.id, run._reaper._process.pid, flush=True)
+sys.stdin.read()
+"""
+"""A run that is not at its end: it says which it is and who its reaper is."""
+
+SLEEP = "exec sleep 600"
+
+
+class SweepTest(unittest.TestCase):
+    """On one engine, with another one to look at what there is."""
+
+    engine: ClassVar[str] = ""
+
+    def setUp(self) -> None:
+        if not self.engine:
+            self.skipTest("the base of the two tests below")
+        self.config = replace(load(), engine=self.engine, quiet=True, warm=False)
+        self.eye: Engine = {"docker": DockerEngine, "process": ProcessEngine}[self.engine](self.config)
+        self.addCleanup(self.eye.close)
+        try:
+            reason = self.eye.unavailable()
+            if self.engine == "process":
+                Redis().process("secret", self.config)
+        except Unavailable as error:
+            reason = str(error)
+        if reason:
+            if self.config.require in ("1", self.engine):
+                self.fail(reason)
+            self.skipTest(reason)
+
+    def python(self, *arguments: str, cache: Path | None = None, **options: object) -> subprocess.Popen[str]:
+        """A process of this Python that sees this tree and this engine."""
+        warmth = {"ITEST_WARM": "0"} if cache is None else {"ITEST_WARM": "1", "ITEST_CACHE_DIR": str(cache)}
+        environment = {**os.environ, **warmth, "ITEST_ENGINE": self.engine, "ITEST_QUIET": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process: subprocess.Popen[str]) -> None:
+        with process:
+            process.kill()
+
+    def itest(self, *arguments: str) -> str:
+        """The output of a command that goes well."""
+        process = self.python("-m", "itest", *arguments)
+        output, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 0, errors)
+        return output
+
+    def run_(self) -> tuple[subprocess.Popen[str], str, int]:
+        """A run in a process of its own: the process, the run's session, and its reaper."""
+        process = self.python("-c", OWNER)
+        assert process.stdout is not None and process.stderr is not None
+        if not (line := process.stdout.readline()):
+            self.fail(process.stderr.read())
+        session, reaper = line.split()
+        self.addCleanup(self.eye.remove, {naming.SESSION: session})
+        return process, session, int(reaper)
+
+    def dead_owner(self) -> str:
+        """The label of a process that has ended."""
+        output, _ = self.python("-c", "from itest import naming; print(naming.owner())").communicate(timeout=30)
+        return output.strip()
+
+    def thing(self, owner: str) -> str:
+        """The session of something that runs and is labelled with this owner."""
+        labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "thing", naming.OWNER: owner}
+        spec: Spec = ContainerSpec("busybox:1.37", command=("sh", "-c", SLEEP), ports={})
+        if self.engine == "process":
+            spec = ProcessSpec("a shell", ("/bin/sh", "-c", SLEEP), ())
+        self.addCleanup(self.eye.remove, labels)
+        self.addCleanup(self.eye.start(spec, labels, Deadline.after(30), Recorder()).stop)
+        return labels[naming.SESSION]
+
+    def left(self, session: str) -> list[str]:
+        return [str(thing) for thing in self.eye.things() if thing.labels[naming.SESSION] == session]
+
+    def assertGone(self, session: str, seconds: float = 5.0) -> None:
+        deadline = Deadline.after(seconds)
+        while (left := self.left(session)) and not deadline.passed:
+            deadline.pause(0.02)
+        self.assertEqual(left, [], f"still there after {seconds:g} s")
+
+    def test_the_next_run_removes_what_a_run_left_that_was_killed_with_its_reaper(self) -> None:
+        killed, session, reaper = self.run_()
+        _, other, _ = self.run_()
+        os.kill(reaper, signal.SIGKILL)
+        killed.kill()
+        killed.wait(10)
+        also = self.thing(self.dead_owner())
+        run = Session(self.config)
+        try:
+            run.lend(Redis())
+            for dead in (session, also):
+                self.assertGone(dead)
+            self.assertEqual(len(self.left(other)), 1, "its owner lives")
+            self.assertEqual(len(self.left(run.id)), 1)
+        finally:
+            run.close()
+
+    def test_ps_tells_whose_it_is_and_sweep_removes_what_is_nobodys(self) -> None:
+        mine, dead = self.thing(naming.owner()), self.thing(self.dead_owner())
+        listed = {thing["session"]: thing for thing in json.loads(self.itest("ps", "--json"))}
+        self.assertEqual((listed[mine]["owner"]["pid"], listed[mine]["owner"]["lives"]), (os.getpid(), True))
+        self.assertEqual((listed[mine]["service"], listed[mine]["engine"]), ("thing", self.engine))
+        if dead in listed:  # Else another run has swept it by now.
+            self.assertIs(listed[dead]["owner"]["lives"], False)
+        self.assertIn(f"{os.getpid()} lives", self.itest("ps"))
+        [kept] = self.left(mine)
+        self.assertNotIn(kept, self.itest("sweep"))
+        self.assertGone(dead)
+        self.assertEqual(self.left(mine), [kept])
+
+    def test_what_a_process_keeps_the_state_of_when_its_run_is_over_stays(self) -> None:
+        cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        config = replace(self.config, cache_dir=cache, warm=True)
+        self.addCleanup(warm.clear, config)
+        code = "from itest import Postgres, session; d = Postgres(); session.current().lend(d).lease(d, 'C').close()"
+        run = self.python("-c", code, cache=cache)
+        _, errors = run.communicate(timeout=60)
+        self.assertEqual((run.returncode, errors), (0, ""))
+        self.assertNotIn("postgres", self.itest("sweep"))
+        self.eventually(lambda: [entry.service for entry in warm.entries(config)] == ["postgres"])
+
+    def eventually(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
+        deadline = Deadline.after(seconds)
+        while not condition():
+            self.assertFalse(deadline.passed, f"not within {seconds:g} s")
+            deadline.pause(0.05)
+
+
+class SweepOnProcessesTest(SweepTest):
+    engine = "process"
+
+
+class SweepOnDockerTest(SweepTest):
+    engine = "docker"
+
+    def test_networks_go_after_what_is_attached_to_them(self) -> None:
+        assert isinstance(self.eye, DockerEngine)
+        client = self.eye.client
+        session = self.thing(self.dead_owner())
+        [thing] = [thing for thing in self.eye.things() if thing.labels[naming.SESSION] == session]
+        network = client.create_network(f"itest-{session}", labels=dict(thing.labels))["Id"]
+        client.connect_container_to_network(thing.id, network)
+        self.itest("sweep")
+        self.assertGone(session)
+
+
+class NoDockerTest(unittest.TestCase):
+    def test_no_docker_is_no_error(self) -> None:
+        environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+        for command in ("ps", "sweep"):
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-m", "itest", command],
+                env={**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stderr, "^itest: not looked at docker: there is no Docker socket at unix:///nowhere/")

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line on engines in memory: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import tomllib
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import itest
+from itest import cli, naming, sharing, warm
+from itest.cli import ps
+from itest.clock import wall
+from itest.config import Config
+from itest.errors import ItestError
+from itest.sharing import Record
+from itest.testing import MemoryEngine
+from itest.warm import Entry
+from tests.unit.test_sweep import DEAD, add, images
+
+ME = f"{os.getpid()} lives"
+
+
+class CliTest(unittest.TestCase):
+    """Runs commands on one engine in memory."""
+
+    def setUp(self) -> None:
+        self.engine = MemoryEngine()
+        self.enterContext(mock.patch.object(cli, "engines", lambda config: [self.engine]))
+        self.enterContext(mock.patch.object(cli, "load", lambda: Config()))
+
+    def run_(self, *arguments: str) -> tuple[int, str, str]:
+        """Its exit code, output and errors."""
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as output,
+            contextlib.redirect_stderr(io.StringIO()) as errors,
+        ):
+            try:
+                code = cli.main(arguments)
+            except SystemExit as error:
+                code = int(error.code or 0)
+        return code, output.getvalue(), errors.getvalue()
+
+
+class UsageTest(CliTest):
+    def test_wrong_usage_is_2_and_says_what_is_right(self) -> None:
+        for arguments, text in {
+            (): "the following arguments are required: {ps,sweep}",
+            ("nonsense",): "invalid choice: 'nonsense'",
+            ("ps", "--all"): "unrecognized arguments: --all",
+            ("sweep", "--json"): "unrecognized arguments: --json",
+            ("sweep", "--all", "--cache"): "argument --cache: not allowed with argument --all",
+        }.items():
+            with self.subTest(arguments):
+                code, output, errors = self.run_(*arguments)
+                self.assertEqual((code, output), (2, ""))
+                self.assertIn(text, errors)
+
+    def test_help_says_what_asks_nothing(self) -> None:
+        code, output, _ = self.run_("sweep", "--help")
+        self.assertEqual(code, 0)
+        self.assertIn("it asks nothing", " ".join(output.split()))
+
+    def test_wrong_settings_are_2_and_a_sentence(self) -> None:
+        with (
+            mock.patch.dict(os.environ, {"ITEST_ENGINE": "nonsense"}),
+            mock.patch.object(cli, "load", itest.config.load),
+        ):
+            code, _, errors = self.run_("ps")
+        self.assertEqual((code, errors.count("\n")), (2, 1))
+        self.assertRegex(errors, "^itest: engine = 'nonsense' in the variable ITEST_ENGINE: it must be one of ")
+
+    def test_it_is_installed_as_a_command(self) -> None:
+        project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+        self.assertEqual(project["project"]["scripts"], {"itest": "itest.cli:main"})
+
+    def test_the_engines_are_closed(self) -> None:
+        self.run_("ps")
+        self.assertEqual(self.engine.events, ["close"])
+
+
+class PsTest(CliTest):
+    def test_nothing(self) -> None:
+        self.assertEqual(self.run_("ps"), (0, "nothing of itest is here\n", ""))
+        self.assertEqual(self.run_("ps", "--json"), (0, "[]\n", ""))
+
+    def test_a_table(self) -> None:
+        add(self.engine, "web[a]:1", naming.owner()).created = wall() - 7
+        add(self.engine, "web:2", DEAD).end()
+        add(self.engine, "web:3", "77@elsewhere start=1 pidns=2 boot=3 machine=4")
+        add(self.engine, "web:4", "", **{naming.SHARED: "/cache/servers/1"})
+        code, output, errors = self.run_("ps")
+        heading, _, *rows = [line.split(maxsplit=1)[-1].rstrip() for line in output.splitlines()]
+        self.assertEqual((code, errors), (0, ""))
+        self.assertEqual(" ".join(heading.split()), "version or image engine what state age owner reuse")
+        self.assertEqual(
+            [" ".join(row.split()) for row in rows],
+            [
+                f"web[a]:1 memory container memory-1 running 7 s {ME} -",
+                "web:2 memory container memory-2 ended 0 s 4194305 has ended -",
+                "web:3 memory container memory-3 running 0 s 77@elsewhere -",
+                "web:4 memory container memory-4 running 0 s - yes",
+            ],
+        )
+
+    def test_json(self) -> None:
+        mine = add(self.engine, "web:1", naming.owner())
+        add(self.engine, "web:2", "", **{naming.SHARED: "/cache/servers/1"})
+        _, output, _ = self.run_("ps", "--json")
+        first, second = json.loads(output)
+        self.assertEqual(
+            first,
+            {
+                "service": "memory",
+                "title": "web:1",
+                "engine": "memory",
+                "kind": "container",
+                "id": "memory-1",
+                "running": True,
+                "created": mine.created,
+                "session": mine.labels[naming.SESSION],
+                "owner": {"pid": os.getpid(), "host": os.uname().nodename, "lives": True},
+                "shared": None,
+            },
+        )
+        self.assertEqual((second["owner"], second["shared"]), (None, "/cache/servers/1"))
+
+    def test_an_engine_that_is_not_there_is_no_error(self) -> None:
+        self.engine = MemoryEngine(unavailable="there is no Docker socket")
+        self.assertEqual(
+            self.run_("ps"),
+            (0, "nothing of itest is here\n", "itest: not looked at memory: there is no Docker socket\n"),
+        )
+
+    def test_an_engine_that_fails_is_one(self) -> None:
+        with mock.patch.object(self.engine, "things", side_effect=ItestError("could not list the containers")):
+            for command in ("ps", "sweep"):
+                code, _, errors = self.run_(command)
+                self.assertEqual((code, errors), (1, "itest: could not list the containers\n"))
+
+    def test_ages(self) -> None:
+        ages = {
+            -1: "0 s",
+            119: "119 s",
+            120: "2 min",
+            7199: "119 min",
+            7200: "2 h",
+            172800: "2 days",
+            864000: "10 days",
+        }
+        self.assertEqual({seconds: ps.age(seconds) for seconds in ages}, ages)
+
+
+class SweepTest(CliTest):
+    def setUp(self) -> None:
+        super().setUp()
+        for owner, image in ((DEAD, "web:1"), (naming.owner(), "web:2"), ("77@elsewhere", "web:3"), ("", "web:4")):
+            add(self.engine, image, owner)
+        self.shared = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.shared)
+        sharing.Share(Path(self.shared)).write(Record("label", "secret", ready=True, expires=wall() + 60))
+        add(self.engine, "web:5", naming.owner(), **{naming.SHARED: self.shared})
+
+    def test_what_belongs_to_dead_runs(self) -> None:
+        self.assertEqual(self.run_("sweep"), (0, "removed container memory-1 (web:1)\n", ""))
+        self.assertEqual(images(self.engine), ["web:2", "web:3", "web:4", "web:5"])
+        self.assertEqual(self.run_("sweep"), (0, "nothing to remove\n", ""))
+
+    def test_all_is_also_what_belongs_to_living_processes_of_this_user(self) -> None:
+        said = "".join(f"removed container memory-{number} (web:{number})\n" for number in (1, 2, 5))
+        self.assertEqual(self.run_("sweep", "--all"), (0, said, ""))
+        self.assertEqual(images(self.engine), ["web:3", "web:4"])
+
+    def test_all_is_not_what_other_users_share(self) -> None:
+        with mock.patch("os.geteuid", return_value=os.geteuid() + 1):
+            self.run_("sweep", "--all")
+        self.assertIn("web:5", images(self.engine))
+
+    def test_all_is_also_a_directory_that_does_not_say_whose_it_is(self) -> None:
+        thing = self.engine.things()[3]
+        for kind, expected in (("directory", 0), ("network", 1)):
+            with mock.patch.object(self.engine, "things", return_value=[itest.engines.Thing(kind, *_rest(thing))]):
+                self.run_("sweep", "--all")
+            self.assertEqual(images(self.engine).count("web:4"), expected)
+            add(self.engine, "web:4", "")
+            thing = self.engine.things()[-1]
+
+    def test_what_cannot_be_removed_is_1_and_a_sentence(self) -> None:
+        with mock.patch.object(self.engine.instances[0], "stop", side_effect=ItestError("it is stuck")):
+            code, _, errors = self.run_("sweep")
+        self.assertEqual((code, errors), (1, "itest: could not remove container memory-1 (web:1): it is stuck\n"))
+
+
+def _rest(thing: itest.engines.Thing) -> Iterator[object]:
+    return (getattr(thing, name) for name in ("id", "title", "labels", "created", "running", "remove"))
+
+
+class CacheTest(CliTest):
+    def entries(self, *found: list[Entry]) -> None:
+        """What the cache holds each time it is looked at."""
+        self.enterContext(mock.patch.object(warm, "entries", side_effect=found))
+
+    def entry(self, name: str = "f1", megabytes: int = 46) -> Entry:
+        return Entry(name, "postgres", "directory", megabytes * 1024 * 1024, wall() - 7200, wall() - 60)
+
+    def test_an_empty_one(self) -> None:
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        with mock.patch.object(cli, "load", lambda: Config(cache_dir=directory, engine="process")):
+            self.assertEqual(self.run_("ps", "--cache"), (0, "0 kept states, 0.0 MB of at most 2048 MB\n", ""))
+            self.assertEqual(self.run_("sweep", "--cache"), (0, "removed 0 kept states, 0.0 MB\n", ""))
+
+    def test_a_table_with_the_total_and_the_limit(self) -> None:
+        self.entries([self.entry(), self.entry("f2", 10)])
+        _, output, _ = self.run_("ps", "--cache")
+        lines = [" ".join(line.split()) for line in output.splitlines()]
+        self.assertEqual(lines[0], "service kind fingerprint MB created last used")
+        self.assertEqual(lines[2], "postgres directory f1 46.0 2 h ago 60 s ago")
+        self.assertEqual(lines[-1], "2 kept states, 56.0 MB of at most 2048 MB")
+
+    def test_json(self) -> None:
+        entry = self.entry()
+        self.entries([entry])
+        _, output, _ = self.run_("ps", "--cache", "--json")
+        found = json.loads(output)
+        self.assertEqual((found["total_bytes"], found["limit_bytes"]), (entry.size_bytes, 2048 * 1024 * 1024))
+        [record] = found["entries"]
+        self.assertEqual(Entry(**record), entry)
+
+    def test_sweeping_it_says_how_much_that_was(self) -> None:
+        self.entries([self.entry()], [])
+        config = Config(cache_dir=Path(self.enterContext(tempfile.TemporaryDirectory())))
+        with (
+            mock.patch.object(warm, "_docker", lambda config: contextlib.nullcontext()),
+            mock.patch.object(cli, "load", lambda: config),
+        ):
+            self.assertEqual(self.run_("sweep", "--cache"), (0, "removed 1 kept state, 46.0 MB\n", ""))
+
+    def test_what_stays_of_it_is_1_and_a_sentence(self) -> None:
+        self.entries([self.entry()])
+        with mock.patch.object(warm, "clear", return_value=[]):
+            code, output, errors = self.run_("sweep", "--cache")
+        self.assertEqual((code, output), (1, "removed 0 kept states, 0.0 MB\n"))
+        self.assertRegex(
+            errors, "^itest: could not remove the kept state f1 of postgres: a server still runs from it, or "
+        )
