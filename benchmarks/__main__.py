@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `python -m benchmarks isolation` and `python -m benchmarks suite`."""
+"""The command line: `python -m benchmarks NAME`, where a name is `isolation`, `suite`, `start`, `exit` or `crash`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import isolation, suite
+from benchmarks import crash, ending, isolation, launch, start, suite
 from benchmarks.measure import BenchmarkError
 from benchmarks.report import Report, show
 from itest import ItestError
@@ -51,6 +51,23 @@ def _parser() -> argparse.ArgumentParser:
     whole.add_argument("--tests", type=int, default=suite.TESTS, help="tests of a class; default: 25")
     whole.add_argument("--rounds", type=int, default=suite.ROUNDS, help="runs of each suite; default: 3")
     whole.set_defaults(run=_suite)
+
+    begin = names.add_parser("start", parents=[common], help="the time to the first answer, and of a whole run")
+    begin.add_argument("--services", type=_services, default=launch.SERVICES, help="default: postgres,redis,kafka,all")
+    begin.add_argument("--rounds", type=int, default=launch.Plan.rounds, help="turns of each contender; default: 5")
+    begin.set_defaults(run=_start)
+
+    end = names.add_parser("exit", parents=[common], help="the time from the last test's end to the process's")
+    end.add_argument("--services", type=_services, default=("postgres", "all"), help="default: postgres,all")
+    end.add_argument("--rounds", type=int, default=launch.Plan.rounds, help="turns of each contender; default: 5")
+    end.set_defaults(run=_exit)
+
+    killed = names.add_parser("crash", parents=[common], help="what killed runs leave behind")
+    killed.add_argument("--kills", type=int, default=crash.KILLS, help="default: 40")
+    killed.add_argument("--seed", type=int, help="of the moments, to have those of another time; default: a new one")
+    killed.set_defaults(run=_crash)
+    for one in (begin, end, killed):
+        one.add_argument("--engines", type=_engines, default=launch.ENGINES, help="default: docker,process")
     return parser
 
 
@@ -72,15 +89,37 @@ def _suite(options: argparse.Namespace, given: Sequence[str]) -> Report:
     return suite.run(options.classes, options.tests, options.rounds, not options.no_peers, given, _say)
 
 
+def _start(options: argparse.Namespace, given: Sequence[str]) -> Report:
+    plan = launch.Plan(options.services, options.engines, launch.STATES, options.rounds, not options.no_peers)
+    return start.run(plan, given, _say)
+
+
+def _exit(options: argparse.Namespace, given: Sequence[str]) -> Report:
+    plan = launch.Plan(options.services, options.engines, launch.STATES, options.rounds, not options.no_peers)
+    return ending.run(plan, given, _say)
+
+
+def _crash(options: argparse.Namespace, given: Sequence[str]) -> Report:
+    return crash.run(options.kills, options.engines, options.seed, given, _say)
+
+
 def _say(line: str) -> None:
     print(f"benchmarks: {line}", file=sys.stderr, flush=True)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def _words(text: str, known: Sequence[str] = isolation.SERVICES) -> tuple[str, ...]:
     words = tuple(text.split(","))
-    if wrong := [word for word in words if word not in isolation.SERVICES]:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(isolation.SERVICES)}")
+    if wrong := [word for word in words if word not in known]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(known)}")
     return words
+
+
+def _services(text: str) -> tuple[str, ...]:
+    return _words(text, launch.SERVICES)
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    return _words(text, launch.ENGINES)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

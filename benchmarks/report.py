@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 PACKAGES = (
     "psycopg2-binary",
@@ -28,17 +28,24 @@ PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. Times are in the report's unit, `ratio` is to the first of ours in the same cell."""
+    """A line of the table. Times are in the report's unit, `ratio` is to the first of ours in the same cell.
+
+    The first three are the cell, as much of it as the report has headings for.
+    """
 
     service: str
-    size: int
-    dirty: int
+    size: int | str
+    dirty: int | str
     strategy: str
     ours: bool
     count: int
     median: float
     p90: float
     ratio: float
+
+    @property
+    def cell(self) -> tuple[str, int | str, int | str]:
+        return self.service, self.size, self.dirty
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ class Report:
     rows: Sequence[Row]
     targets: Sequence[Target]
     notes: Sequence[str] = ()
-    headings: tuple[str, str, str] = ("service", "size", "dirty")
+    headings: Sequence[str] = ("service", "size", "dirty")
     unit: str = "ms"
 
     def as_json(self) -> str:
@@ -79,11 +86,18 @@ class Report:
             "arguments": list(self.arguments),
             "machine": self.machine,
             "unit": self.unit,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [self._named(row) for row in self.rows],
             "targets": targets,
             "notes": list(self.notes),
         }
         return json.dumps(found, indent=2)
+
+    def _named(self, row: Row) -> dict[str, Any]:
+        """The row's values, those of its cell by this report's headings."""
+        values = asdict(row)
+        for name in ("service", "size", "dirty"):
+            del values[name]
+        return {**dict(zip(self.headings, row.cell, strict=False)), **values}
 
 
 def machine(engine: str, servers: Iterable[str]) -> dict[str, Any]:
@@ -115,16 +129,19 @@ def show(report: Report) -> None:
         soft_wrap=True,
     )
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for heading in (*report.headings, "strategy"):
-        table.add_column(heading, justify="right" if heading in report.headings[1:] else "left", no_wrap=True)
+    columns = zip(*(row.cell for row in report.rows), strict=True)
+    for heading, cells in zip(report.headings, columns, strict=False):
+        justify: Literal["left", "right"] = "left" if isinstance(cells[0], str) else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    table.add_column("strategy", no_wrap=True)
     for heading in ("n", f"median {report.unit}", f"p90 {report.unit}", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
-    before: tuple[str, int, int] | None = None
+    before: tuple[int | str, ...] | None = None
     for row in report.rows:
-        cell = (row.service, row.size, row.dirty)
+        cell = row.cell[: len(report.headings)]
         if before not in (None, cell):
             table.add_row()
-        place = ("", "", "") if cell == before else (row.service, str(row.size), str(row.dirty))
+        place = ["" if cell == before else str(part) for part in cell]
         style = "bold" if row.ours else ""
         name = f"itest {row.strategy}" if row.ours else row.strategy
         figures = (str(row.count), f"{row.median:.2f}", f"{row.p90:.2f}", f"{row.ratio:.1f}")

@@ -9,7 +9,7 @@ import unittest
 from dataclasses import replace
 from unittest import mock
 
-from benchmarks import isolation, ours, peers
+from benchmarks import crash, ending, isolation, launch, ours, peers, start
 from benchmarks.measure import BenchmarkError
 from benchmarks.report import Report
 
@@ -47,6 +47,36 @@ class SmallRunTest(unittest.TestCase):
         strategies = [row.strategy for row in report.rows if row.ours and (row.size, row.dirty) == (3, 2)]
         if service == "postgres":
             self.assertEqual(strategies, ours.isolations())
+
+
+class ProcessTest(unittest.TestCase):
+    """The benchmarks of whole processes, with as few of them as there can be."""
+
+    plan = launch.Plan(services=("redis",), engines=("process",), states=("cold",), rounds=1, peers=False)
+
+    def test_start_and_exit(self) -> None:
+        for measure in (start.run, ending.run):
+            with self.subTest(measure.__module__):
+                try:
+                    report = measure(self.plan, [], silent)
+                except BenchmarkError as error:
+                    self.assertIn("nothing can be measured here", str(error))
+                    self.skipTest(str(error))
+                lengths = {str(row.size): row.median for row in report.rows if row.ours}
+                self.assertGreater(min(lengths.values()), 0)
+                if measure is start.run:
+                    self.assertLess(lengths["first test"], lengths["first answer"])
+                    self.assertLess(lengths["first answer"], lengths["whole process"])
+                self.assertRegex(str(report.machine["servers"]), "Valkey|Redis")
+
+    def test_crash(self) -> None:
+        try:
+            report = crash.run(2, ("process",), 1, [], silent, states=("cold",))
+        except BenchmarkError as error:
+            self.assertIn("skipped", str(error))
+            self.skipTest(str(error))
+        self.assertEqual([row.strategy for row in report.rows], ["SIGKILL", "SIGTERM"])
+        self.assertEqual(report.notes[0], "the seed is 1")
 
 
 if __name__ == "__main__":

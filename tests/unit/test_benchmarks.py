@@ -7,12 +7,16 @@ import contextlib
 import io
 import json
 import os
+import signal
+import tempfile
 import unittest
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 from unittest import mock
 
 from benchmarks import __main__ as command
-from benchmarks import isolation, ours, peers, schema
+from benchmarks import crash, ending, isolation, launch, ours, peers, schema, start
 from benchmarks.measure import (
     FEWEST,
     SEND_RECEIVE,
@@ -28,6 +32,7 @@ from benchmarks.measure import (
     take_turns,
 )
 from benchmarks.report import Report, Target, show
+from itest.config import Config
 from itest.services.postgres import Postgres
 
 
@@ -201,6 +206,153 @@ class ReportTest(unittest.TestCase):
         self.assertIn("note: redis was left out: no server", text)
 
 
+class LaunchTest(unittest.TestCase):
+    """Processes of one test, in place of which there are figures here."""
+
+    def launched(self, service: str, strategy: str, *runs: launch.Moments) -> launch.Contender:
+        nothing = launch.Launch("none", {})
+        return launch.Contender(service, strategy, nothing, strategy != launch.TUTORIAL, runs=list(runs))
+
+    def setUp(self) -> None:
+        moments = launch.Moments
+        self.contenders = [
+            self.launched("postgres", "warm, docker", moments(0.4, 0.5, 0.6), moments(0.3, 0.4, 0.5)),
+            self.launched("postgres", "reuse, docker", moments(0.1, 0.2, 0.3)),
+            self.launched("postgres", "testcontainers", moments(3.0, 3.1, 3.3)),
+            self.launched("all", "warm, process", moments(1.0, 1.1, 1.3)),
+            self.launched("all", "testcontainers", moments(6.0, 6.1, 6.3)),
+        ]
+
+    def test_ratios_are_to_the_first_of_a_service(self) -> None:
+        rows = launch.rows(self.contenders, {"answer": lambda run: run.answer})
+        self.assertEqual(
+            [(row.cell[:2], row.strategy, round(row.median), round(row.ratio, 2)) for row in rows],
+            [
+                (("postgres", "answer"), "warm, docker", 450, 1.0),
+                (("postgres", "answer"), "reuse, docker", 200, 0.44),
+                (("postgres", "answer"), "testcontainers", 3100, 6.89),
+                (("all", "answer"), "warm, process", 1100, 1.0),
+                (("all", "answer"), "testcontainers", 6100, 5.55),
+            ],
+        )
+
+    def test_targets_of_start(self) -> None:
+        found = {target.text: target for target in start.targets(self.contenders, {"postgres": [0.05], "all": [0.2]})}
+        beyond = found["PostgreSQL, first answer, reuse, docker, beyond the imports of the clients,"]
+        self.assertEqual((beyond.verdict, round(beyond.measured or 0)), ("missed", 150))
+        faster = found["PostgreSQL, whole process, warm, docker, faster than testcontainers,"]
+        self.assertAlmostEqual(faster.measured or 0, 6)
+        self.assertEqual(found["PostgreSQL, first answer, warm, docker,"].verdict, "met")
+        self.assertEqual(found["all three, first test, warm, docker,"].verdict, "not measured")
+        self.assertEqual(found["PostgreSQL, whole process, cold, docker, faster than testcontainers,"].measured, None)
+
+    def test_targets_of_exit(self) -> None:
+        found = [(target.text, target.verdict) for target in ending.targets(self.contenders)]
+        self.assertEqual(
+            found,
+            [
+                ("PostgreSQL, docker,", "met"),
+                ("PostgreSQL, process,", "not measured"),
+                ("all three, docker,", "not measured"),
+                ("all three, process,", "missed"),
+            ],
+        )
+
+    def test_the_columns_are_the_headings_that_a_report_has(self) -> None:
+        facts = {"cores": 2, "cpu": "cpu", "memory_gb": 1, "python": "3", "engine": "none", "servers": ["PostgreSQL 0"]}
+        rows = launch.rows(self.contenders[:1], {"answer": lambda run: run.answer})
+        report = Report("start", [], facts, rows, [], headings=("service", "until"))
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            show(report)
+        self.assertRegex(out.getvalue(), r"postgres   answer   itest warm, docker   2 +450.00")
+        self.assertEqual(list(json.loads(report.as_json())["rows"][0])[:4], ["service", "until", "strategy", "ours"])
+
+    def test_contenders_have_an_environment_without_other_settings(self) -> None:
+        place = Path("/cache")
+        warm = launch.ours("process", place, "warm", "kafka")
+        self.assertEqual((warm.strategy, warm.keeps), ("warm, process", {"kafka"}))
+        self.assertEqual(launch.ours("docker", place, "warm", "all").keeps, {"postgres"})
+        self.assertEqual(launch.ours("docker", place, "cold", "all").keeps, frozenset())
+        given = {"ITEST_TIMING": "1", "ITEST_WARM": "0", "ITEST_REDIS_BIN": "/redis", "CI": "1"}
+        with mock.patch.dict(os.environ, given):
+            config = warm.launch.config
+        found = (config.engine, config.warm, config.timing, config.redis_bin, config.require, config.cache_dir)
+        self.assertEqual(found, ("process", True, False, "/redis", "0", place))
+
+    def test_what_cannot_be_measured_is_noted(self) -> None:
+        notes: list[str] = []
+        plan = launch.Plan(services=("redis",), engines=("process",))
+        with mock.patch("importlib.util.find_spec", return_value=None):
+            found = launch.contenders(plan, {"process": Path("/cache")}, notes)
+        has_reuse = "reuse" in {setting.name for setting in fields(Config)}
+        states = ["warm, process", "cold, process", *(["reuse, process"] if has_reuse else [])]
+        self.assertEqual([one.strategy for one in found], states)
+        self.assertEqual(notes[-1], "testcontainers was left out: the package is not installed")
+        self.assertEqual("reuse was left out: this itest has no such setting" in notes, not has_reuse)
+
+    def test_a_skipped_test_is_not_here_and_a_failed_one_an_error(self) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            Path(place, "one.py").write_text(ONE)
+            with mock.patch.object(launch, "ROOT", place):
+                with self.assertRaisesRegex(launch.NotHere, "^no server's here$"):
+                    launch.Launch("one.SkippedTest", {})()
+                with self.assertRaisesRegex(BenchmarkError, r"one\.FailedTest failed \(1\)(.|\n)*it is broken"):
+                    launch.Launch("one.FailedTest", {})()
+
+
+ONE = """
+import unittest
+
+class SkippedTest(unittest.TestCase):
+    def test_one(self):
+        self.skipTest("no server's here")
+
+class FailedTest(unittest.TestCase):
+    def test_one(self):
+        self.fail("it is broken")
+"""
+
+
+class CrashTest(unittest.TestCase):
+    def test_the_same_seed_gives_the_same_kills(self) -> None:
+        found = crash.plan(24, ("docker", "process"), 7)
+        self.assertEqual(found, crash.plan(24, ("docker", "process"), 7))
+        self.assertNotEqual(found, crash.plan(24, ("docker", "process"), 8))
+        self.assertEqual(len({(kill.signal, kill.engine, kill.state) for kill in found}), 24)
+        self.assertTrue(all(0 <= kill.at < 1 for kill in found))
+
+    def test_what_two_runs_saw_is_counted_once(self) -> None:
+        [first, second, third] = crash.plan(3, ("docker",), 7)
+        outcomes = [
+            crash.Outcome(first, 5.0, ("network a", "volume b")),
+            crash.Outcome(second, 5.0, ("network a",)),
+            crash.Outcome(third, 0.5),
+        ]
+        self.assertEqual([target.measured for target in crash.targets(outcomes)], [2, 5.0])
+        self.assertEqual([target.verdict for target in crash.targets(outcomes)], ["missed", "met"])
+        self.assertRegex(crash.left_by(outcomes)[1], r"^1 \(SIGKILL, docker, cold, at \d+%\): volume b$")
+        self.assertEqual([row.strategy for row in crash.rows(outcomes)], ["SIGKILL", "SIGTERM", "SIGINT"])
+        self.assertEqual({target.verdict for target in crash.targets([])}, {"not measured"})
+
+    def test_what_other_runs_left_is_not_counted(self) -> None:
+        things = [
+            "container a (redis:8) of process 12@host",
+            "reaper 5",
+            "directory /tmp/b of process 13@host",
+            "reaper 14",
+            "volume c",
+        ]
+        before = mock.Mock()
+        before.check.side_effect = AssertionError("left behind:\n  " + "\n  ".join(things))
+        self.assertEqual(crash.remaining(before, {13, 14}), things[2:])
+        before.check.side_effect = None
+        self.assertEqual(crash.remaining(before, {13, 14}), [])
+
+    def test_every_signal_is_one_that_ends_a_process(self) -> None:
+        self.assertEqual({number.name for number in crash.SIGNALS}, {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"})
+        self.assertEqual(crash.SIGNALS[0], signal.SIGKILL)
+
+
 class CommandTest(unittest.TestCase):
     def call(self, *arguments: str) -> tuple[int, str, str]:
         with (
@@ -218,12 +370,18 @@ class CommandTest(unittest.TestCase):
         self.assertEqual(code, 0)
         self.assertRegex(out, r"isolation\s+the time between two tests")
         self.assertRegex(out, r"suite\s+the wall time")
+        self.assertRegex(out, r"start\s+the time to the first answer")
+        self.assertRegex(out, r"exit\s+the time from the last test's end")
+        self.assertRegex(out, r"crash\s+what killed runs leave behind")
 
     def test_what_it_does_not_know_is_named(self) -> None:
         for arguments, message in (
             (("speed",), "invalid choice: 'speed'"),
             (("isolation", "--services", "mysql"), "'mysql' is none of postgres, redis, kafka"),
             (("isolation", "--tables", "-3"), "0 or more"),
+            (("start", "--services", "mysql"), "'mysql' is none of postgres, redis, kafka, all"),
+            (("crash", "--engines", "podman"), "'podman' is none of docker, process"),
+            (("crash", "--kills", "many"), "invalid int value: 'many'"),
         ):
             with self.subTest(arguments=arguments):
                 code, _, err = self.call(*arguments)
@@ -238,6 +396,17 @@ class CommandTest(unittest.TestCase):
         self.assertEqual((code, err), (1, "benchmarks: seen\n"))
         expected = isolation.Plan(engine="process", tables=(5, 6), dirty=(1,), rounds=2, peers=False)
         self.assertEqual(run.call_args.args[0], expected)
+
+    def test_arguments_reach_start_exit_and_crash(self) -> None:
+        with mock.patch.object(start, "run", side_effect=BenchmarkError("seen")) as run:
+            self.call("start", "--engines", "docker", "--rounds", "2", "--no-peers")
+        self.assertEqual(run.call_args.args[0], launch.Plan(engines=("docker",), rounds=2, peers=False))
+        with mock.patch.object(ending, "run", side_effect=BenchmarkError("seen")) as run:
+            self.call("exit")
+        self.assertEqual(run.call_args.args[0], launch.Plan(services=("postgres", "all")))
+        with mock.patch.object(crash, "run", side_effect=BenchmarkError("seen")) as run:
+            self.call("crash", "--kills", "3", "--seed", "5")
+        self.assertEqual(run.call_args.args[:3], (3, ("docker", "process"), 5))
 
     def test_a_machine_that_can_run_nothing_is_told_so(self) -> None:
         address = {"ITEST_ENGINE": "docker", "DOCKER_HOST": "unix:///nowhere/docker.sock"}

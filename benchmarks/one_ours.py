@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One test with itest: a class for each service, and one that has all three."""
+
+from __future__ import annotations
+
+from benchmarks.one_bodies import OneTest, ask_postgres, ask_redis
+from itest import ContainerTestCase, KafkaMixin, PostgresMixin, RedisMixin
+
+
+class PostgresTest(PostgresMixin, ContainerTestCase, OneTest):
+    def test_one(self) -> None:
+        self.note(lambda: ask_postgres(self.db))
+
+
+class RedisTest(RedisMixin, ContainerTestCase, OneTest):
+    def test_one(self) -> None:
+        self.note(lambda: ask_redis(self.cache))
+
+
+class KafkaTest(KafkaMixin, ContainerTestCase, OneTest):
+    def test_one(self) -> None:
+        self.note(lambda: self.queue.send("orders", b"book"))
+
+
+class AllTest(PostgresMixin, RedisMixin, KafkaMixin, ContainerTestCase, OneTest):
+    def test_one(self) -> None:
+        self.note(
+            lambda: ask_postgres(self.db),
+            lambda: ask_redis(self.cache),
+            lambda: self.queue.send("orders", b"book"),
+        )
