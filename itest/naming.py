@@ -46,9 +46,14 @@ def session_id() -> str:
     return secrets.token_hex(10)
 
 
-def owner() -> str:
-    """The value of the label OWNER for what this process makes."""
-    return str(owners.current())
+def owner(pid: int | None = None) -> str:
+    """The value of the label OWNER for what this process makes, or for what lives as long as another one."""
+    return str(owners.current(pid))
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in ticks of its kernel since that booted; empty where that cannot be known."""
+    return owners.start_time(pid)
 
 
 def secret() -> str:

@@ -47,13 +47,9 @@ class Owner:
         return " ".join([f"{self.pid}@{self.host}", *(f"{name}={fact}" for name, fact in facts.items() if fact)])
 
 
-def current() -> Owner:
-    """This process."""
-    return of(os.getpid())
-
-
-def of(pid: int) -> Owner:
-    """Another process that can be seen from here."""
+def current(pid: int | None = None) -> Owner:
+    """This process, or another one of its namespace."""
+    pid = os.getpid() if pid is None else pid
     host = re.sub(r"\s+", "-", platform.node()) or UNKNOWN
     return Owner(pid, host, start_time(pid) or UNKNOWN, _namespace(), _boot(), _machine())
 
@@ -78,14 +74,6 @@ def is_dead(text: str) -> bool:
         # Nothing outlives a restart; but another machine of the same name has not restarted.
         return owner.boot not in ("", UNKNOWN) and owner.machine == here.machine != UNKNOWN
     return _has_ended(owner)
-
-
-def is_here(text: str) -> bool:
-    """Whether the process that a label names ran where this one runs, so that they see the same files and processes."""
-    owner, here = parse(text), current()
-    if owner is None or UNKNOWN in (here.host, here.machine):
-        return False
-    return (owner.host, owner.machine, owner.pidns) == (here.host, here.machine, here.pidns)
 
 
 def lives(text: str) -> bool | None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from itest import naming, owners
+from itest import naming
 from itest.clock import wall
 from itest.config import Config
 from itest.lock import locked
@@ -63,7 +63,7 @@ class Share:
     def __init__(self, directory: Path, owner: str = "", lifetime: float = 0.0) -> None:
         self.directory = directory
         self.owner = owner
-        """The process whose end is the end of all its users (owners.py); empty for a server that is to be reused."""
+        """The process (`naming.owner`) whose end is the end of all its users; empty for a server that is to be reused."""
         self.lifetime = lifetime
         """Seconds that it stays after its last use; 0: it does not."""
         self.session = ""
@@ -142,7 +142,7 @@ def root(config: Config) -> Path:
 
 
 def group(config: Config) -> tuple[str, str] | None:
-    """The group of worker processes that this one belongs to, and the process that made them; None
+    """The group of worker processes that this one belongs to, and the owner that the process is which made them; None
     for a process that is nobody's worker.
 
     A worker of multiprocessing (unittest-parallel, Django) knows its parent. pytest-xdist's are plain processes, which
@@ -151,9 +151,9 @@ def group(config: Config) -> tuple[str, str] | None:
     if not can_be_reused():
         return None
     if run := config.variable("PYTEST_XDIST_TESTRUNUID"):
-        return run, str(owners.of(os.getppid()))
+        return run, naming.owner(os.getppid())
     pid = worker_of()
-    return (f"{pid} {owners.start_time(pid)}", str(owners.of(pid))) if pid else None
+    return (f"{pid} {naming.start_time(pid)}", naming.owner(pid)) if pid else None
 
 
 def worker_of() -> int:
@@ -209,14 +209,6 @@ def is_over(directory: Path) -> bool:
         alone = share.join()
         share.leave()
     return alone and (not record.ready or record.expires <= wall())
-
-
-def is_own(directory: Path) -> bool:
-    """Whether the server of that directory is this user's."""
-    try:
-        return directory.stat().st_uid == os.geteuid()
-    except OSError:
-        return False
 
 
 def keeps_time(directory: Path, stack: contextlib.ExitStack) -> bool:

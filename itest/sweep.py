@@ -36,14 +36,30 @@ class Swept:
 def is_over(thing: Thing) -> bool:
     """Whether nobody can need it any more, for certain."""
     owner = thing.labels.get(naming.OWNER, "")
-    if shared := thing.labels.get(naming.SHARED, ""):
-        # Its owner's end does not say that: others may use it. Elsewhere the directory would be another one.
-        return owners.is_here(owner) and sharing.is_over(Path(shared))
-    return owners.is_dead(owner)
+    if naming.SHARED not in thing.labels:
+        return owners.is_dead(owner)
+    if owner and not owners.is_dead(owner):
+        return False
+    share = share_of(thing)
+    return sharing.is_over(share) if share is not None else owners.is_dead(owner)
 
 
-def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False) -> Swept:
-    """Remove them one after the other, until `stop` says so. What a process is just keeping the state of stays."""
+def share_of(thing: Thing) -> Path | None:
+    """The directory by which processes share this very server.
+
+    None: it is not shared, or nothing is known of it there. Another machine's or container's directory may have the
+    same path, and tells of another server.
+    """
+    directory = Path(thing.labels.get(naming.SHARED, "")) if thing.labels.get(naming.SHARED) else None
+    record = None if directory is None else sharing.Share(directory).read()
+    return directory if record is not None and record.session == thing.labels.get(naming.SESSION) else None
+
+
+def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *, in_use: bool = False) -> Swept:
+    """Remove them one after the other, until `stop` says so. What a process is just keeping the state of stays.
+
+    A shared server that somebody has begun to use meanwhile stays as well, unless `in_use` says otherwise.
+    """
     swept = Swept()
     keepers: str | None = None
     for thing in things:
@@ -54,12 +70,29 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False) ->
         if (session := thing.labels.get(naming.SESSION, "")) and session in keepers:
             continue
         try:
-            thing.remove()
+            removed = _remove(thing, in_use)
         except Exception as error:
             swept.failed.append((thing, naming.mask(str(error))))
         else:
-            swept.removed.append(thing)
+            swept.removed += [thing] if removed else []
     return swept
+
+
+def _remove(thing: Thing, in_use: bool) -> bool:
+    """Remove one; False where somebody uses it."""
+    share = share_of(thing)
+    if share is None or in_use:
+        thing.remove()
+        return True
+    removed = False
+
+    def end(session: str) -> None:
+        nonlocal removed
+        thing.remove()
+        removed = True
+
+    sharing.reap(share, end)
+    return removed
 
 
 class Sweeps:

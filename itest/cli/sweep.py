@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from itest import naming, owners, sharing
+from itest import naming, owners
 from itest.cli.look import look
 from itest.engines import Engine, Thing
-from itest.sweep import is_over, remove
+from itest.sweep import is_over, remove, share_of
 
 
 def run(engines: Sequence[Engine], *, living: bool) -> int:
     """Remove it, and say what. `living`: also what belongs to processes that run. Returns the exit code."""
     seen = look(engines)
     wanted = [thing for _, thing in seen.things if is_over(thing) or (living and _is_own(thing))]
-    swept = remove(wanted)
+    swept = remove(wanted, in_use=living)
     for thing in swept.removed:
         print(f"removed {thing}")
     for thing, reason in swept.failed:
@@ -28,10 +27,10 @@ def run(engines: Sequence[Engine], *, living: bool) -> int:
 
 
 def _is_own(thing: Thing) -> bool:
-    """Whether it is of this user on this machine; directories that say nothing of their owner are, or they would not
-    have been found."""
-    if shared := thing.labels.get(naming.SHARED, ""):
-        return owners.is_here(thing.labels.get(naming.OWNER, "")) and sharing.is_own(Path(shared))
+    """Whether it is of this user on this machine: shared servers that this user's records tell of are, and directories
+    that say nothing of their owner, or they would not have been found."""
+    if share_of(thing) is not None:
+        return True
     if owner := thing.labels.get(naming.OWNER, ""):
         return owners.is_own(owner)
     return thing.kind in ("process", "directory")

@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import tempfile
 import tomllib
 import unittest
@@ -21,7 +20,7 @@ from itest.cli import ps
 from itest.clock import wall
 from itest.config import Config
 from itest.errors import ItestError
-from itest.sharing import Record
+from itest.sharing import Record, Share
 from itest.testing import MemoryEngine
 from itest.warm import Entry
 from tests.unit.test_sweep import DEAD, add, images
@@ -164,10 +163,7 @@ class SweepTest(CliTest):
         super().setUp()
         for owner, image in ((DEAD, "web:1"), (naming.owner(), "web:2"), ("77@elsewhere", "web:3"), ("", "web:4")):
             add(self.engine, image, owner)
-        self.shared = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.shared)
-        sharing.Share(Path(self.shared)).write(Record("label", "secret", ready=True, expires=wall() + 60))
-        add(self.engine, "web:5", naming.owner(), **{naming.SHARED: self.shared})
+        add(self.engine, "web:5", "", **{naming.SHARED: "/nowhere/servers/1"})
 
     def test_what_belongs_to_dead_runs(self) -> None:
         self.assertEqual(self.run_("sweep"), (0, "removed container memory-1 (web:1)\n", ""))
@@ -175,14 +171,20 @@ class SweepTest(CliTest):
         self.assertEqual(self.run_("sweep"), (0, "nothing to remove\n", ""))
 
     def test_all_is_also_what_belongs_to_living_processes_of_this_user(self) -> None:
-        said = "".join(f"removed container memory-{number} (web:{number})\n" for number in (1, 2, 5))
+        said = "removed container memory-1 (web:1)\nremoved container memory-2 (web:2)\n"
         self.assertEqual(self.run_("sweep", "--all"), (0, said, ""))
-        self.assertEqual(images(self.engine), ["web:3", "web:4"])
+        self.assertEqual(images(self.engine), ["web:3", "web:4", "web:5"])
 
-    def test_all_is_not_what_other_users_share(self) -> None:
-        with mock.patch("os.geteuid", return_value=os.geteuid() + 1):
-            self.run_("sweep", "--all")
-        self.assertIn("web:5", images(self.engine))
+    @unittest.skipUnless(sharing.can_be_reused(), "nothing is shared on this platform")
+    def test_all_is_also_a_shared_server_that_this_user_has_a_record_of(self) -> None:
+        share = Share(Path(self.enterContext(tempfile.TemporaryDirectory()), "server"))
+        instance = add(self.engine, "web:6", "", **{naming.SHARED: str(share.directory)})
+        with share.gate():
+            share.write(Record(instance.labels[naming.SESSION], "secret", ready=True, expires=wall() + 60))
+        self.run_("sweep")
+        self.assertIn("web:6", images(self.engine))
+        self.run_("sweep", "--all")
+        self.assertEqual(images(self.engine), ["web:3", "web:4", "web:5"])
 
     def test_all_is_also_a_directory_that_does_not_say_whose_it_is(self) -> None:
         thing = self.engine.things()[3]

@@ -54,15 +54,15 @@ class OwnerTextTest(unittest.TestCase):
     @LINUX
     def test_the_start_time_is_the_kernels(self) -> None:
         with open("/proc/self/stat", encoding="utf-8") as file:
-            self.assertEqual(owners.start_time(os.getpid()), file.read().rsplit(")", 1)[1].split()[19])
-        self.assertTrue(owners.start_time(os.getppid()).isdecimal())
-        self.assertEqual(owners.start_time(NO_PID), "")
+            self.assertEqual(naming.start_time(os.getpid()), file.read().rsplit(")", 1)[1].split()[19])
+        self.assertTrue(naming.start_time(os.getppid()).isdecimal())
+        self.assertEqual(naming.start_time(NO_PID), "")
 
     @LINUX
     def test_start_times_in_a_proc_of_another_namespace_are_not_believed(self) -> None:
         with mock.patch.object(os, "readlink", return_value="1"):
-            self.assertEqual(owners.start_time(os.getppid()), "")
-            self.assertTrue(owners.start_time(os.getpid()))
+            self.assertEqual(naming.start_time(os.getppid()), "")
+            self.assertTrue(naming.start_time(os.getpid()))
 
 
 class JudgeTest(unittest.TestCase):
@@ -92,7 +92,7 @@ class JudgeTest(unittest.TestCase):
     @LINUX
     def test_a_zombie_is_dead(self) -> None:
         with subprocess.Popen(["sleep", "60"]) as child:
-            owner = replace(self.own, pid=child.pid, start=owners.start_time(child.pid))
+            owner = replace(self.own, pid=child.pid, start=naming.start_time(child.pid))
             self.assertJudged(owner, dead=False, lives=True)
             child.send_signal(signal.SIGKILL)
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-from itest import Kafka, Postgres, Redis, naming, owners, sharing
+from itest import Kafka, Postgres, Redis, naming, sharing
 from itest.clock import wall
 from itest.config import load
 from itest.sharing import Record, Share
@@ -154,7 +154,7 @@ class GroupTest(unittest.TestCase):
         with mock.patch("itest.sharing.worker_of", lambda: os.getpid()):
             found = self.group()
         assert found is not None
-        self.assertEqual(found[0], f"{os.getpid()} {owners.start_time(os.getpid())}")
+        self.assertEqual(found[0], f"{os.getpid()} {naming.start_time(os.getpid())}")
         self.assertTrue(found[1].startswith(f"{os.getpid()}@"))
 
     def test_what_is_not_isolated_is_not_shared(self) -> None:

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import naming, owners, sweep, testing, warm
-from itest.clock import Deadline
+from itest import naming, owners, sharing, sweep, testing, warm
+from itest.clock import Deadline, wall
 from itest.engines import Thing, directory
 from itest.engines.external import ExternalEngine
 from itest.errors import ItestError
+from itest.sharing import Record, Share
 from itest.spec import ContainerSpec
 from itest.sweep import Sweeps
 from itest.testing import MemoryEngine, MemoryInstance, MemoryService
@@ -52,18 +56,70 @@ class OverTest(unittest.TestCase):
             self.assertFalse(sweep.is_over(self.thing(**{naming.OWNER: owner})), owner)
         self.assertFalse(sweep.is_over(self.thing()))
 
-    def test_what_is_shared_is_not_judged_by_its_owner(self) -> None:
-        for owner, over, expected in (
-            (DEAD, False, False),
-            (DEAD, True, True),
-            (naming.owner(), True, True),
-            ("4194305@elsewhere", True, False),
-        ):
-            thing = self.thing(**{naming.OWNER: owner, naming.SHARED: "/cache/servers/1"})
-            with mock.patch("itest.sharing.is_over", return_value=over) as judge:
-                self.assertEqual(sweep.is_over(thing), expected, (owner, over))
-            if owner != "4194305@elsewhere":
-                judge.assert_called_once_with(Path("/cache/servers/1"))
+
+@unittest.skipUnless(sharing.can_be_reused(), "nothing is shared on this platform")
+class SharedTest(unittest.TestCase):
+    """Servers that several processes use: their records say whether anybody does, where they can be found."""
+
+    def setUp(self) -> None:
+        self.engine = MemoryEngine()
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()), "server")
+        self.share = Share(self.directory)
+
+    def shared(self, owner: str = "", *, expires: float = 0.0, session: str = "") -> Thing:
+        """A shared server; with a record if that is to name a session, `its` for its own."""
+        instance = add(self.engine, "web:1", owner, **{naming.SHARED: str(self.directory)})
+        own = instance.labels[naming.SESSION]
+        if session:
+            with self.share.gate():
+                record = Record(own if session == "its" else session, "secret", ready=True, expires=expires)
+                self.share.write(record)
+        [thing] = self.engine.things()
+        return thing
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Somebody uses it within the `with`."""
+        user = Share(self.directory)
+        with user.gate():
+            user.join()
+        yield
+        user.leave()
+
+    def test_one_that_nobody_uses_and_whose_time_is_over_goes_with_its_record(self) -> None:
+        thing = self.shared(expires=1.0, session="its")
+        self.assertTrue(sweep.is_over(thing))
+        self.assertEqual(sweep.remove([thing]).removed, [thing])
+        self.assertEqual((self.engine.instances, self.share.read()), ([], None))
+
+    def test_one_that_has_time_left_stays(self) -> None:
+        self.assertFalse(sweep.is_over(self.shared(expires=wall() + 60, session="its")))
+
+    def test_one_that_is_in_use_stays_also_when_that_began_a_moment_ago(self) -> None:
+        for owner in ("", DEAD):
+            self.engine.instances.clear()
+            thing = self.shared(owner, session="its")
+            self.assertTrue(sweep.is_over(thing))
+            with self.in_use():
+                self.assertFalse(sweep.is_over(thing))
+                self.assertEqual(sweep.remove([thing]).removed, [])
+
+    def test_unless_it_is_asked_for_all(self) -> None:
+        thing = self.shared(session="its")
+        with self.in_use():
+            self.assertEqual(sweep.remove([thing], in_use=True).removed, [thing])
+
+    def test_one_of_a_run_whose_first_process_lives_stays_and_nobody_waits_for_its_gate(self) -> None:
+        with mock.patch.object(sharing, "is_over", side_effect=AssertionError("it was asked")):
+            self.assertFalse(sweep.is_over(self.shared(naming.owner(), session="its")))
+
+    def test_without_a_record_of_its_own_only_a_dead_owner_is_certain(self) -> None:
+        """The directory may be another machine's or container's, which has the same path there."""
+        for session in ("", "another"):
+            for owner, over in ((DEAD, True), ("", False), ("4194305@elsewhere", False)):
+                with self.subTest(session=session, owner=owner):
+                    self.engine.instances.clear()
+                    self.assertIs(sweep.is_over(self.shared(owner, expires=1.0, session=session)), over)
 
 
 class RemoveTest(unittest.TestCase):
