@@ -13,13 +13,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
-APART = {"runners": ("tests.runners.",), "warm": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.")}
+APART = {
+    "runners": ("tests.runners.",),
+    "starts": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.", "tests.integration.test_sharing."),
+}
 """What runs in processes of its own: the beginnings of the tests' names."""
+
+SLOWEST = 15
 
 LIMIT = 1800
 """Seconds that such a process may take."""
@@ -72,8 +78,11 @@ def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
-    """Run the tests. How many passed, failed and were skipped; why they were is printed."""
-    result = unittest.TextTestRunner(verbosity=2).run(unittest.TestSuite(tests))
+    """Run the tests. How many passed, failed and were skipped; why they were is printed, and which took longest."""
+    result = unittest.TextTestRunner(verbosity=2, resultclass=Timed).run(unittest.TestSuite(tests))
+    print(f"\nThe slowest {SLOWEST}, in seconds:", file=sys.stderr)
+    for seconds, name in sorted(result.times, reverse=True)[:SLOWEST]:
+        print(f"  {seconds:6.1f} {name}", file=sys.stderr)
     reasons = Counter(reason for _, reason in result.skipped)
     if reasons:
         print("\nSkipped:", file=sys.stderr)
@@ -81,6 +90,23 @@ def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
             print(f"  {count:4} {reason}", file=sys.stderr)
     failed = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
     return max(0, result.testsRun - failed - len(result.skipped)), failed, len(result.skipped)
+
+
+class Timed(unittest.TextTestResult):
+    """A result that notes how long each test took; unittest does so from Python 3.12 on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.times: list[tuple[float, str]] = []
+        self._begun = 0.0
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        self._begun = time.monotonic()
+        super().startTest(test)
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        super().stopTest(test)
+        self.times.append((time.monotonic() - self._begun, test.id()))
 
 
 def nothing_left(before: object) -> bool:
