@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from itest import Kafka, naming, warm_store
-from itest.clock import Deadline
+from itest.clock import Deadline, wall
 from itest.config import Config, load
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
@@ -29,6 +29,7 @@ from itest.services.kafka.jars import find_jars, find_java
 from itest.spec import ContainerSpec, ProcessSpec, Spec, fill
 from itest.trace import Recorder
 from itest.wait import until_ready
+from itest.warm_store import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -171,9 +172,19 @@ class ProcessTest(EngineTest):
             self.assertFalse(deadline.passed, f"no archive was made: {records}")
             deadline.pause(0.1)
 
-    def test_1_the_archive_is_made_after_the_run_and_used_by_the_next(self) -> None:
+    def test_1_it_is_made_after_a_run_also_in_place_of_a_broken_one_and_used_by_the_next(self) -> None:
+        self.spec()
+        [key] = archive._missing
+        broken = warm_store.make(self.cache) / f"{key}.0123456789abcdef.jsa"
+        broken.write_bytes(b"half of it")
+        warm_store.write(self.cache, Record(key, "kafka", wall(), archive=broken.name, size=broken.stat().st_size))
+        self.assertNotIn(f"-XX:SharedArchiveFile={broken}", self.spec().argv)
         made = self.archive_after_a_run()
+        with locked(warm_store.directory(self.cache) / "kafka.lock", 30, "waiting for its maker to leave"):
+            pass
         self.assertEqual(self.archives(), [made])
+        self.assertEqual(list(warm_store.directory(self.cache).glob(".kafka-*")), [])
+        self.assertGreater(made.stat().st_size, 10_000_000)
         spec = self.spec()
         java, *_ = spec.argv
         place = str(self.cache)
@@ -184,19 +195,7 @@ class ProcessTest(EngineTest):
         script = "grep -c 'source: shared objects file (top)' classes"
         self.assertGreater(int(loaded.instance.exec(["sh", "-c", script]).stdout), 3000)
 
-    def test_2_a_broken_one_is_noticed_and_made_again(self) -> None:
-        made = self.archive_in_time()
-        made.chmod(0o600)
-        os.truncate(made, made.stat().st_size // 2)
-        self.assertNotIn(f"-XX:SharedArchiveFile={made}", self.spec().argv)
-        again = self.archive_after_a_run()
-        self.assertGreater(again.stat().st_size, 10_000_000)
-        with locked(warm_store.directory(self.cache) / "kafka.lock", 30, "waiting for its maker to leave"):
-            pass
-        self.assertEqual(self.archives(), [again])
-        self.assertEqual(list(warm_store.directory(self.cache).glob(".kafka-*")), [])
-
-    def test_3_one_for_other_jars_is_passed_over_by_the_jvm(self) -> None:
+    def test_2_one_for_other_jars_is_passed_over_by_the_jvm(self) -> None:
         """Should the key ever miss a difference: the JVM goes on without it, and the broker runs."""
         spec = self.spec()
         position = spec.argv.index("-cp") + 1

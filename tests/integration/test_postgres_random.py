@@ -17,7 +17,7 @@ from itest.services.postgres import Postgres
 from tests.integration import sqlbodies
 from tests.integration.sqldump import difference, dump
 
-BODIES = int(os.environ.get("ITEST_RANDOM_BODIES", "200"))
+BODIES = int(os.environ.get("ITEST_RANDOM_BODIES", "100"))
 SEED = int(os.environ.get("ITEST_RANDOM_SEED") or random.randrange(10**9))
 
 
@@ -54,7 +54,7 @@ class RandomTest(unittest.TestCase):
                 self.fail(f"seed {SEED}, body {number}, {lease.way} ({lease.reason}):\n{body}\n" + "\n".join(found))
         view.close()
         print(f"{BODIES} random bodies, seed {SEED}: {dict(ways)}, {said.call_count} leaks reported", flush=True)
-        if BODIES >= 100:
+        if BODIES >= 50:
             self.assertGreater(min(ways["undone"], ways["cloned"]), 0)
 
     def connection_difference(self, view: object) -> list[str]:

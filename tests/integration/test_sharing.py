@@ -64,8 +64,6 @@ class SharingTest(unittest.TestCase):
     engine: ClassVar[str] = ""
 
     def setUp(self) -> None:
-        if not self.engine:
-            self.skipTest("the base of the two tests below")
         engine = DockerEngine(load()) if self.engine == "docker" else ProcessEngine(load())
         self.addCleanup(engine.close)
         if reason := engine.unavailable():
