@@ -11,6 +11,7 @@ from itest import naming, starting, trace, warm
 from itest.clock import Deadline, wall
 from itest.engines import Instance
 from itest.errors import ItestError
+from itest.reaper import Reaper
 from itest.service import Server
 from itest.sharing import Record, Share
 from itest.starting import Job
@@ -42,8 +43,11 @@ def join(job: Job, share: Share) -> Server[Any]:
             raise
 
 
-def leave(server: Server[Any], share: Share, *, keep: bool) -> None:
-    """Use it no more. The last one stops it, or says how long it stays. Raises ItestError."""
+def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) -> None:
+    """Use it no more. The last one stops it, or says how long it stays; `reaper` as for `starting.stop`.
+
+    Raises ItestError.
+    """
     with share.gate():
         record = share.read()
         last = share.leave()
@@ -52,7 +56,7 @@ def leave(server: Server[Any], share: Share, *, keep: bool) -> None:
             last = False
         if last:
             share.forget()
-            starting.stop(server, "" if record is None else record.session, keep=keep and record is not None)
+            starting.stop(server, "" if record is None else record.session, reaper=reaper)
         else:
             server.instance.disown()
             server.close()

@@ -29,10 +29,24 @@ BOOTSTRAP = (
     "import os, sys\n"
     "data = b''\n"
     "while chunk := os.read(0, 65536): data += chunk\n"
-    "if not data.endswith(b'done\\n') or b'\\nlasting ' in data:\n"
+    "first, *rest = data.decode().splitlines()\n"
+    "def ended():\n"
+    "    import socket\n"
+    "    waiting = []\n"
+    "    for _, address, request in (line.split(' ', 2) for line in rest if line.startswith('send ')):\n"
+    "        waiting.append(socket.socket(socket.AF_UNIX))\n"
+    "        waiting[-1].settimeout(30)\n"
+    "        waiting[-1].connect(bytes.fromhex(address))\n"
+    "        waiting[-1].sendall(f'{request} HTTP/1.0\\r\\nHost: docker\\r\\n\\r\\n'.encode())\n"
+    "    return all(each.recv(12)[9:] in (b'204', b'404') for each in waiting)\n"
+    "try:\n"
+    "    done = rest[-1:] == ['done'] and ended()\n"
+    "except OSError:\n"
+    "    done = False\n"
+    "if not done or 'lasting' in (line.split(' ')[0] for line in rest):\n"
     "    import json\n"
-    "    first, *rest = data.decode().splitlines()\n"
     "    orders = json.loads(first)\n"
+    "    rest = [line for line in rest if done or line != 'done']\n"
     "    sys.path[:] = orders['path']\n"
     "    from itest.reaper import main\n"
     "    main(orders, rest)\n"
@@ -61,7 +75,7 @@ class Reaper:
         self._pipe = self._process.stdin
         # Absolute, because the reaper works elsewhere and `python -c` has an empty entry there.
         self._tell(json.dumps({"path": [os.path.abspath(entry) for entry in sys.path], "session": session}))
-        self._lasting = False
+        self._lasting = self._sending = False
         # A forked child would hold the pipe open beyond the owner's death.
         _live.add(self)
 
@@ -71,6 +85,12 @@ class Reaper:
         self._lasting |= bool(share.lifetime)
         self._tell(f"{'lasting' if share.lifetime else 'shared'} {share.session or '-'} {share.directory}")
 
+    def send(self, address: str, request: str) -> None:
+        """Have it send a request to Docker at this socket when its owner has closed it: `DELETE /containers/...`. If
+        that fails it goes by the label, as if its owner had died."""
+        self._sending = True
+        self._tell(f"send {os.fsencode(address).hex()} {request}")
+
     def close(self, *, done: bool) -> None:
         """Let the reaper go. `done`: everything was stopped in order and nothing is left for it to do."""
         with contextlib.suppress(OSError):
@@ -78,7 +98,7 @@ class Reaper:
                 self._tell("done")
         with contextlib.suppress(OSError):
             self._pipe.close()
-        if not done or self._lasting:
+        if not done or self._lasting or self._sending:
             self._process.returncode = 0  # It works on after us; its destructor must not warn about that.
             return
         try:

@@ -337,10 +337,11 @@ class Session:
             return True
         with self.trace.span("stop", server.kind) as span:
             try:
+                reaper = self._reaper if self.closed else None
                 if server.share is not None:
-                    joining.leave(server, server.share, keep=self.closed)
+                    joining.leave(server, server.share, reaper=reaper)
                 else:
-                    starting.stop(server, self.id, keep=self.closed)
+                    starting.stop(server, self.id, reaper=reaper)
             except Exception as error:
                 span.failed = True
                 trace.say(f"could not stop {server.title}: {naming.shorten(naming.mask(str(error)))}")

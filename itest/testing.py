@@ -134,6 +134,10 @@ class MemoryInstance:
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         return self.answers.get(tuple(argv), ExecResult(127, "", f"{argv[0]}: not found"))
 
+    def removal(self) -> tuple[str, str] | None:
+        """None: `stop` is the only way."""
+        return None
+
     def disown(self) -> None:
         """Nothing: it is no child of this process."""
 

@@ -47,11 +47,14 @@ LIMIT = 1800
 def main() -> int:
     tests = list(flat(unittest.defaultTestLoader.discover("tests", top_level_dir=".")))
     if len(sys.argv) > 1:
+        if sys.argv[1] != "starts":
+            keep_nothing()
         return report(*run([test for test in tests if test.id().startswith(APART[sys.argv[1]])]))
     from tests.leftovers import Leftovers  # Found now, because discovery has put this directory on the path.
 
     before = Leftovers.snapshot()
     prepare()
+    keep_nothing()
     with contextlib.ExitStack() as stack:
         apart = {name: start(name, stack) for name in APART}
         others = tuple(prefix for prefixes in APART.values() for prefix in prefixes)
@@ -76,6 +79,13 @@ def prepare() -> None:
     until = time.monotonic() + KEPT_WAIT
     while len(warm.entries(config)) < 2 and time.monotonic() < until:
         time.sleep(0.1)
+
+
+def keep_nothing() -> None:
+    """The tests begin with that state, but what they make of it is not worth the time."""
+    from itest import warm
+
+    warm.hand_over = lambda state, server, session: False  # type: ignore[assignment]
 
 
 def start(name: str, stack: contextlib.ExitStack) -> tuple[subprocess.Popen[bytes], IO[str]]:
@@ -108,10 +118,6 @@ def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
     """Run the tests. How many passed, failed and were skipped; why they were is printed, and which took longest."""
-    from itest import warm
-
-    # They begin with the state that was kept, but their own is not worth it.
-    warm.hand_over = lambda state, server, session: False  # type: ignore[assignment]
     result = unittest.TextTestRunner(verbosity=2, resultclass=Timed).run(unittest.TestSuite(tests))
     print(f"\nThe slowest {SLOWEST}, in seconds:", file=sys.stderr)
     for seconds, name in sorted(result.times, reverse=True)[:SLOWEST]:

@@ -106,6 +106,9 @@ class Instance(Protocol):
     def stop(self) -> None:
         """End it and remove everything that was made for it. May be called twice."""
 
+    def removal(self) -> tuple[str, str] | None:
+        """The request that removes it, and the Unix socket to send that to; None: only `stop` can."""
+
     def disown(self) -> None:
         """Other processes use it as well, and will stop it: let it go on when this process has ended."""
 

@@ -93,7 +93,8 @@ class DockerEngine:
                 error.add_note(f"and its container was left behind: {failure}")
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
-        return DockerInstance(self.client, container, spec.image, _published(spec), address.host, known)
+        socket = address.parts.path if address.parts.scheme == "unix" else ""
+        return DockerInstance(self.client, container, spec.image, _published(spec), address.host, known, socket=socket)
 
     def identity(self, image: str) -> str:
         """The id of an image, which is a digest of its content; empty where it is not there."""

@@ -43,6 +43,7 @@ class DockerInstance:
         host: str = LOOPBACK,
         endpoints: Mapping[str, Endpoint] | None = None,
         networks: Mapping[str, Any] | None = None,
+        socket: str = "",
     ) -> None:
         self._client = client
         self._id = container
@@ -51,6 +52,7 @@ class DockerInstance:
         self._host = host
         self._endpoints = dict(endpoints or {})
         self._networks: Mapping[str, Any] = networks or {}
+        self._socket = socket
 
     @property
     def id(self) -> str:
@@ -144,6 +146,9 @@ class DockerInstance:
             stdout, stderr = "", stdout
             code = 127 if "not found" in stderr or "no such file" in stderr else code
         return ExecResult(code, stdout, stderr)
+
+    def removal(self) -> tuple[str, str] | None:
+        return (f"DELETE /containers/{self._id}?force=1&v=1", self._socket) if self._socket else None
 
     def disown(self) -> None:
         """Nothing: it is no child of this process."""

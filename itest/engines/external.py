@@ -67,6 +67,10 @@ class ExternalInstance:
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         raise ExternalError(f"no command can be run beside {self}: it is an external server")
 
+    def removal(self) -> tuple[str, str] | None:
+        """None: `stop` is the only way."""
+        return None
+
     def disown(self) -> None:
         """Nothing: it is no child of this process."""
 

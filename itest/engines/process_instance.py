@@ -65,6 +65,10 @@ class ProcessInstance:
         self._process, self._owner = process, os.getpid()
         self._program, self._environment = program, dict(environment)
 
+    def removal(self) -> tuple[str, str] | None:
+        """None: `stop` is the only way."""
+        return None
+
     def disown(self) -> None:
         """It is nobody's child any more: it may go on when this process has ended."""
         if (process := self._child) is not None and process.returncode is None:

@@ -427,12 +427,13 @@ class ExternalTest(KafkaTest):
         config = Config(quiet=True, kafka_bootstrap_servers="127.0.0.1:9")
         elsewhere = Session(config, [])
         self.addCleanup(elsewhere.close)
+        self.enterContext(mock.patch("itest.starting.EXTERNAL_TIMEOUT", 2.0))
         deadline = Deadline.after(60)
         with self.assertRaises(ExternalError) as caught:
             elsewhere.lend(Kafka())
         self.assertIn("127.0.0.1:9", str(caught.exception))
         self.assertIn("ITEST_KAFKA_", str(caught.exception))
-        self.assertLess(deadline.elapsed, 20)
+        self.assertLess(deadline.elapsed, 10)
 
 
 class EndTest(KafkaTest):

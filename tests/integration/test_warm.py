@@ -332,6 +332,7 @@ class DockerTest(WarmTest):
     test_migrations_that_are_kept_do_not_run_again = None
     test_other_settings_have_another_state = None
     test_switched_off = None
+    test_clear = None
     test_templates_with_roles_of_their_own_are_not_kept = None
 
     def image(self) -> str:

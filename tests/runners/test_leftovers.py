@@ -39,7 +39,7 @@ class LeftoversTest(SampleTestCase):
         return place
 
     def test_nothing(self) -> None:
-        self.before.check(timeout=0.3)
+        self.before.check()
 
     def test_directory(self) -> None:
         place = self.directory(NOBODY)
@@ -54,14 +54,14 @@ class LeftoversTest(SampleTestCase):
 
     def test_directory_that_was_there_before(self) -> None:
         self.directory(NOBODY)
-        Leftovers.snapshot().check(timeout=0.3)
+        Leftovers.snapshot().check()
 
     def test_directory_that_was_there_before_and_whose_owner_ends_meanwhile(self) -> None:
         with subprocess.Popen(["sleep", "60"]) as owner:
             self.directory(f"{owner.pid}@{platform.node()}")
             before = Leftovers.snapshot()
             owner.kill()
-        before.check(timeout=0.3)
+        before.check()
 
     @unittest.skipUnless(sys.platform == "linux", "processes are looked for in /proc")
     def test_process_whose_directory_is_gone(self) -> None:
