@@ -22,10 +22,17 @@ from typing import IO, Any
 APART = {
     "runners": ("tests.runners.",),
     "starts": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.", "tests.integration.test_sharing."),
-}
-"""What runs in processes of its own: the beginnings of the tests' names."""
+    "local": tuple(
+        f"tests.integration.test_{name}."
+        for name in ("assertions", "factories", "fixtures", "migrations", "isolation_page", "postgres_rollback",
+                     "postgres_schema", "postgres_truncate", "postgres_external", "redis_isolation")
+    ),
+}  # fmt: skip
+"""What runs in processes of its own: the beginnings of the tests' names. Those of `local` use local processes even where
+Docker answers: what they test is the same on both engines, and a container takes five times as long to start and stop."""
 
 SLOWEST = 15
+"""Tests and modules whose times are printed."""
 
 PREPARE = """
 from itest import Postgres
@@ -92,7 +99,10 @@ def start(name: str, stack: contextlib.ExitStack) -> tuple[subprocess.Popen[byte
     """Start a process for these tests, and a file for what it says; both end with the stack."""
     output = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115  # the stack closes it
     command = [sys.executable, "-W", "error", __file__, name]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    environment = {**os.environ, **({"ITEST_ENGINE": "process"} if name == "local" else {})}
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+    )
     stack.callback(process.wait)
     stack.callback(process.kill)
     return process, output
@@ -119,9 +129,13 @@ def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
     """Run the tests. How many passed, failed and were skipped; why they were is printed, and which took longest."""
     result = unittest.TextTestRunner(verbosity=2, resultclass=Timed).run(unittest.TestSuite(tests))
-    print(f"\nThe slowest {SLOWEST}, in seconds:", file=sys.stderr)
-    for seconds, name in sorted(result.times, reverse=True)[:SLOWEST]:
-        print(f"  {seconds:6.1f} {name}", file=sys.stderr)
+    modules: Counter[str] = Counter()
+    for seconds, name in result.times:
+        modules[name.rsplit(".", 2)[0]] += seconds  # type: ignore[assignment]  # of seconds, too
+    for what, times in ("tests", result.times), ("modules", [(seconds, name) for name, seconds in modules.items()]):
+        print(f"\nThe slowest {what}, in seconds:", file=sys.stderr)
+        for seconds, name in sorted(times, reverse=True)[:SLOWEST]:
+            print(f"  {seconds:6.1f} {name}", file=sys.stderr)
     reasons = Counter(reason for _, reason in result.skipped)
     if reasons:
         print("\nSkipped:", file=sys.stderr)
