@@ -204,6 +204,8 @@ class DockerTest(SharingTest):
 
     # What the engine has no part in is shown on local processes alone, where it takes a third of the time.
     test_it_goes_when_its_time_is_over = None
+    test_one_that_was_changed_as_a_whole_is_replaced = None
+    test_the_last_one_is_killed = None
     test_one_that_died_is_replaced = None
     test_two_runs_at_once_use_it_together = None
     test_without_a_place_for_it_each_has_its_own = None

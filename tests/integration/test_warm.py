@@ -332,6 +332,8 @@ class DockerTest(WarmTest):
     test_migrations_that_are_kept_do_not_run_again = None
     test_other_settings_have_another_state = None
     test_switched_off = None
+    test_the_bound = None
+    test_the_password_of_the_first_run_is_not_that_of_the_second = None
     test_clear = None
     test_templates_with_roles_of_their_own_are_not_kept = None
 
