@@ -188,7 +188,11 @@ def reap(directory: Path, remove: Callable[[str], object], session: str = "") ->
         alone = share.join()
         try:
             record = share.read()
-            if record is None or (not alone and not record.expires):
+            if record is None:
+                if alone:
+                    share.forget()  # Another reaper was faster, and this gate is new.
+                return True
+            if not alone and not record.expires:
                 return True
             if not alone or (record.ready and record.expires > wall()):
                 return False

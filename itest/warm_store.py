@@ -127,12 +127,13 @@ def lock_file(cache: Path, fingerprint: str) -> Path:
 
 
 def strays(cache: Path, older: float) -> Iterator[Path]:
-    """Files that no record names, and that nobody has written to for `older` seconds: of makers that were killed."""
-    named = {record.archive for record in all_of(cache)}
+    """Files that no record names, and that nobody has written to for `older` seconds: of makers that were killed, and
+    the locks of states that were not worth keeping."""
+    named = {name for record in all_of(cache) for name in (record.archive, f"{record.fingerprint}.lock", "kafka.lock")}
     with contextlib.suppress(OSError):
         for file in directory(cache).iterdir():
             with contextlib.suppress(OSError):
-                if file.suffix in (".tar", ".new") and file.name not in named and file.stat().st_mtime + older < wall():
+                if file.suffix in (".tar", ".new", ".lock") and file.name not in named and file.stat().st_mtime + older < wall():
                     yield file
 
 

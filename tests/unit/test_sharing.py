@@ -95,7 +95,9 @@ class ShareTest(unittest.TestCase):
         self.assertFalse(self.removed)
         self.assertTrue(self.reap())
         self.assertEqual(self.removed, [RECORD.session])
+        self.assertFalse(self.place.exists())
         self.assertTrue(self.reap(), "there is nothing left")
+        self.assertFalse(self.place.exists())
         self.assertEqual(self.removed, [RECORD.session])
 
     def test_one_that_was_being_started_is_over_with_its_user(self) -> None:
