@@ -133,7 +133,11 @@ def strays(cache: Path, older: float) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         for file in directory(cache).iterdir():
             with contextlib.suppress(OSError):
-                if file.suffix in (".tar", ".new", ".lock") and file.name not in named and file.stat().st_mtime + older < wall():
+                if (
+                    file.suffix in (".tar", ".new", ".lock")
+                    and file.name not in named
+                    and file.stat().st_mtime + older < wall()
+                ):
                     yield file
 
 
