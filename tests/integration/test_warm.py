@@ -332,6 +332,7 @@ class DockerTest(WarmTest):
     test_migrations_that_are_kept_do_not_run_again = None
     test_other_settings_have_another_state = None
     test_switched_off = None
+    test_what_nobody_can_undo_is_not_kept = None
     test_the_bound = None
     test_the_password_of_the_first_run_is_not_that_of_the_second = None
     test_clear = None

@@ -76,6 +76,11 @@ class AllServicesTest(_Runners, SampleTestCase):
     """PostgreSQL, Redis and Kafka as local processes, by every runner."""
 
     suite = "orders"
+
+    # The first is what PythonsOnProcessesTest does; one way of parallel shards shows what the others would.
+    test_unittest = None
+    test_unittest_parallel_by_module = None
+    test_unittest_parallel_by_test = None
     count = 5
     services = (Postgres(), Redis(), Kafka())
 
