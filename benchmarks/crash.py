@@ -25,7 +25,10 @@ from benchmarks import launch
 from benchmarks.measure import BenchmarkError, summary
 from benchmarks.report import Report, Row, Target, machine
 from itest import warm
-from tests.leftovers import PATIENCE, Leftovers
+from tests.leftovers import Leftovers
+
+PATIENCE = 5.0
+"""Seconds after a kill in which nothing of the run may be left."""
 
 KILLS = 40
 
