@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from urllib.parse import quote, unquote, urlsplit
@@ -54,6 +55,12 @@ def owner(pid: int | None = None) -> str:
 def start_time(pid: int) -> str:
     """When a process started, in ticks of its kernel since that booted; empty where that cannot be known."""
     return owners.start_time(pid)
+
+
+def import_path() -> list[str]:
+    """Where a Python of ours finds the same modules: absolute, because it works elsewhere, and with the place of itest
+    itself, which an editable install does not put on the path but into an import hook."""
+    return [*map(os.path.abspath, sys.path), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 
 def secret() -> str:

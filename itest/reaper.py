@@ -74,7 +74,7 @@ class Reaper:
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
         # Absolute, because the reaper works elsewhere and `python -c` has an empty entry there.
-        self._tell(json.dumps({"path": [os.path.abspath(entry) for entry in sys.path], "session": session}))
+        self._tell(json.dumps({"path": naming.import_path(), "session": session}))
         self._lasting = self._sending = False
         # A forked child would hold the pipe open beyond the owner's death.
         _live.add(self)

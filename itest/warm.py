@@ -240,7 +240,7 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
         # Its end cannot be the other process's work: our death is the server's signal to end at once.
         place = str(cast("ProcessInstance", instance).end(keep.stop_signal))
     orders = {
-        "path": [os.path.abspath(entry) for entry in sys.path],
+        "path": naming.import_path(),
         "cache": str(config.cache_dir.absolute()),
         "limit": config.warm_size * 1024 * 1024,
         "session": session,

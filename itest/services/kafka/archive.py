@@ -76,7 +76,7 @@ def make_missing() -> None:
     for key, order in orders.items():
         with contextlib.suppress(OSError):
             warm_store.make(Path(str(order["cache"])))
-            _order({"key": key, "path": [os.path.abspath(entry) for entry in sys.path], **order})
+            _order({"key": key, "path": naming.import_path(), **order})
 
 
 def usable(cache: Path, key: str) -> Path | None:
