@@ -14,21 +14,16 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from itest import naming, sharing
+from itest import detached, naming, sharing
 from itest.clock import SYSTEM, Deadline
 from itest.engines import Engine
 from itest.sharing import Share
 
-BOOTSTRAP = (
-    # Nothing is imported until the owner is gone: a waiting reaper costs 9 MB and no time.
-    "import os, sys\n"
-    "data = b''\n"
-    "while chunk := os.read(0, 65536): data += chunk\n"
+BOOTSTRAP = detached.READ + (
     "first, *rest = data.decode().splitlines()\n"
     "def ended():\n"
     "    import socket\n"
@@ -63,17 +58,9 @@ class Reaper:
     """The owner's end. Made before the first instance; told which engines are used; closed at the end."""
 
     def __init__(self, session: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", BOOTSTRAP],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C reaches the whole foreground group; the reaper must outlive it.
-            cwd="/",
-        )
+        self._process = detached.start(BOOTSTRAP)
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
-        # Absolute, because the reaper works elsewhere and `python -c` has an empty entry there.
         self._tell(json.dumps({"path": naming.import_path(), "session": session}))
         self._lasting = self._sending = False
         # A forked child would hold the pipe open beyond the owner's death.

@@ -13,13 +13,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from itest import naming, trace, warm_store
+from itest import detached, naming, trace, warm_store
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import Engine
@@ -37,18 +35,6 @@ START_TIMEOUT = 30.0
 
 IMAGE = "docker image"
 ARCHIVE = "directory"
-
-BOOTSTRAP = (
-    # As the reaper's: isolated, with the paths of the process that hands over. It waits for its orders to the end.
-    "import os, sys\n"
-    "data = b''\n"
-    "while chunk := os.read(0, 65536): data += chunk\n"
-    "import json\n"
-    "orders = json.loads(data)\n"
-    "sys.path[:] = orders['path']\n"
-    "from itest.warm_keeper import main\n"
-    "main(orders)\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +237,8 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
         "base": state.base,
         "entrypoint": getattr(state.spec, "entrypoint", None),
     }
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", BOOTSTRAP, session],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env=config.child_environment(),
-        pass_fds=[lock],
+    process = detached.start(
+        detached.calling("itest.warm_keeper"), session, environment=config.child_environment(), held=[lock]
     )
     process.returncode = 0  # It works on after us; its destructor must not warn about that.
     assert process.stdin is not None

@@ -76,7 +76,7 @@ use_private() {
 our_pid() {
     local pid
     [[ -r $PIDFILE ]] && pid=$(<"$PIDFILE") && [[ $pid =~ ^[0-9]+$ ]] || return 1
-    tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "--host=unix://$SOCKET" || return 1
+    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "--host=unix://$SOCKET" || return 1
     printf '%s\n' "$pid"
 }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import naming, owners, sharing, sweep, testing, warm
+from itest import detached, naming, owners, sharing, sweep, testing
 from itest.clock import Deadline, wall
 from itest.engines import Thing, directory
 from itest.engines.external import ExternalEngine
@@ -151,7 +151,7 @@ class RemoveTest(unittest.TestCase):
         self.assertEqual(images(self.engine), ["web:1", "web:2"])
 
     def test_what_a_process_keeps_the_state_of_stays(self) -> None:
-        self.assertIn(sweep.KEEPER, warm.BOOTSTRAP)
+        self.assertIn(sweep.KEEPER, detached.calling("itest.warm_keeper"))
         kept, _ = add(self.engine, "web:1", DEAD), add(self.engine, "web:2", DEAD)
         code = f"{sweep.KEEPER.replace('from', '# from')}\nimport sys; print(flush=True); sys.stdin.read()"
         command = [sys.executable, "-I", "-S", "-c", code, kept.labels[naming.SESSION]]

@@ -12,13 +12,11 @@ import contextlib
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from itest import naming, warm_store
+from itest import detached, naming, warm_store
 from itest.config import Config
 from itest.services.kafka.jars import Jars
 
@@ -30,18 +28,6 @@ SAMPLES = 64
 
 SAMPLE = 4096
 """Bytes of each of them."""
-
-BOOTSTRAP = (
-    # As the reaper's: nothing is imported, and nothing done, until the owner has ended, however it does.
-    "import os, sys\n"
-    "data = b''\n"
-    "while chunk := os.read(0, 65536): data += chunk\n"
-    "import json\n"
-    "orders = json.loads(data)\n"
-    "sys.path[:] = orders['path']\n"
-    "from itest.services.kafka.archive_build import main\n"
-    "main(orders)\n"
-)
 
 
 def options(java: str, jars: Jars, jvm: Sequence[str], config: Config) -> tuple[str, ...]:
@@ -125,14 +111,7 @@ def _order(orders: Mapping[str, object]) -> None:
     reading, writing = os.pipe()
     _pipes.append(writing)  # Never closed by us, not even by a destructor: its end is ours.
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", BOOTSTRAP],
-            stdin=reading,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-        )
+        process = detached.start(detached.calling("itest.services.kafka.archive_build"), stdin=reading)
     finally:
         os.close(reading)
     process.returncode = 0  # It works after us; its destructor must not warn about that.
