@@ -17,7 +17,7 @@ from itest import naming, trace, wait
 from itest import session as sessions
 from itest.clock import SYSTEM, Clock, Deadline, wall
 from itest.config import Config, load
-from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing
+from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing, from_inside
 from itest.errors import StartError
 from itest.service import Lease, Server, Service, View
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
@@ -119,6 +119,9 @@ class MemoryInstance:
 
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
         return None
+
+    def inside_endpoint(self, name: str = "") -> Endpoint:
+        return from_inside(self.endpoint(name))
 
     def state(self) -> State:
         return self.current

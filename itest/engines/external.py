@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing, from_inside
 from itest.errors import ExternalError
 from itest.spec import ExternalSpec, Spec
 from itest.trace import Recorder
@@ -57,6 +57,9 @@ class ExternalInstance:
 
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
         return None
+
+    def inside_endpoint(self, name: str = "") -> Endpoint:
+        return from_inside(self.endpoint(name))
 
     def state(self) -> State:
         return State(running=True, status="external")
