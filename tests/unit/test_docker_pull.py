@@ -15,7 +15,7 @@ from unittest import mock
 
 from itest.clock import SYSTEM
 from itest.engines import docker_progress
-from itest.engines.docker_pull import explain, registry_of
+from itest.engines.docker_registry import explain, registry_of
 from itest.errors import ImageError
 from itest.spec import ContainerSpec, Port
 from tests.unit.fake_docker import FakeDockerTest, Handler, lines
@@ -50,7 +50,8 @@ class ExplainTest(unittest.TestCase):
             (
                 "x",
                 "toomanyrequests: You have reached your unauthenticated pull rate limit. access denied",
-                "rate limit is used up: log in (`docker login`), wait, or name a copy in another registry",
+                "the rate limit of docker.io is used up: log in (`docker login`, or the variable DOCKER_AUTH_CONFIG), wait, "
+                "or name a mirror by the setting mirror",
             ),
             (
                 "x",
