@@ -160,9 +160,10 @@ def pack(archive: IO[bytes], root: Path, recipe: Path) -> str:
             _add(tar, IGNORE, f"{own}\n{IGNORE}\n".encode())  # Docker reads the one, and leaves out both.
         for name in names:
             try:
-                tar.add(root / name, name, recursive=False, filter=_as_root)
+                _add_file(tar, name, root / name)
             except OSError as error:
-                raise BuildError(f"could not build an image: {root / name} cannot be read: {error.strerror}") from None
+                reason = error.strerror or error
+                raise BuildError(f"could not build an image: {root / name} cannot be read: {reason}") from None
     archive.seek(0)
     return own
 
@@ -173,9 +174,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _add_file(tar: tarfile.TarFile, name: str, path: Path) -> None:
+    member = tar.gettarinfo(path, name)
     member.uid = member.gid = 0
     member.uname = member.gname = ""
-    if member.islnk():  # A second name of a file that was sent already: Docker must get it as a file of its own.
-        member.type = tarfile.REGTYPE
-    return member
+    if member.isreg() or member.islnk():  # A second name of a file is sent as a file of its own.
+        with path.open("rb") as file:
+            member.type, member.size = tarfile.REGTYPE, os.fstat(file.fileno()).st_size
+            tar.addfile(member, file)
+    else:
+        tar.addfile(member)

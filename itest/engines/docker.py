@@ -339,7 +339,7 @@ def _client(address: Address) -> Any:
     try:
         docker_sdk.load()
         from docker.api import APIClient
-        from docker.errors import DockerException
+        from docker.errors import DockerException, InvalidConfigFile
         from docker.tls import TLSConfig
     except ImportError:
         raise Unavailable(no_sdk(address)) from None
@@ -352,6 +352,11 @@ def _client(address: Address) -> Any:
                 verify=address.verify,
             )
         client = APIClient(address.url, version="auto", timeout=ANSWER_TIMEOUT, tls=tls, max_pool_size=CONNECTIONS)
+    except (InvalidConfigFile, ValueError, AttributeError, TypeError) as error:  # What the SDK says of its own reading.
+        raise Unavailable(
+            f"the configuration of the docker command, ~/.docker/config.json or the one in the directory DOCKER_CONFIG, "
+            f"cannot be used: {naming.shorten(str(error))}; correct it, or log in anew"
+        ) from None
     except DockerException as error:
         raise Unavailable(_no_docker(address, error)) from None
     client.timeout = API_TIMEOUT

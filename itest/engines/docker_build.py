@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 LINES = 20
 """Lines of a failed step's output that go with the error."""
 
+LABELS = 3
+"""Labels that an image is given."""
+
 LOCK_TIME = 24 * 3600.0
 """Seconds after which a lock's file is removed."""
 
@@ -113,7 +116,7 @@ class Builds:
                 for message in self._messages(build, name, platform, root, recipe, deadline):
                     progress.note(message)
                     if "error" in message:
-                        raise _failed(build, progress, message)
+                        raise _failed(build, progress, message, recipe.read_text(encoding="utf-8", errors="replace"))
                     self._board.draw()
                     if deadline.passed:
                         raise TimeoutError
@@ -177,7 +180,9 @@ class Steps(Progress):
         """Take in one of Docker's messages."""
         text = str(message.get("stream") or "")
         if match := _STEP.match(text):
-            self.number, self.step = f"{match[1]}/{match[2]}", naming.clean_log(match[3]).strip()
+            # Docker counts a step for each label too, which nobody finds in the Dockerfile.
+            last = max(int(match[1]), int(match[2]) - LABELS)
+            self.number, self.step = f"{match[1]}/{last}", naming.clean_log(match[3]).strip()
             self._said.clear()
         elif not text.startswith((" ---> ", "Removing intermediate container ", "--> ")):
             self._said.append(text)
@@ -193,6 +198,7 @@ class Steps(Progress):
 
 
 _STEP = re.compile(r"STEP (\d+)/(\d+) ?: (.*)", re.IGNORECASE | re.DOTALL)
+_HEREDOC = re.compile(r"^\s*(RUN|COPY|ADD)\b.*<<", re.IGNORECASE | re.MULTILINE)
 _CODE = re.compile(r"non-zero code: (\d+)|exit status (\d+)")
 
 
@@ -202,33 +208,31 @@ def name_of(build: Build, platform: str = "") -> str:
     return f"{BUILT}:{build.fingerprint()}{suffix}"
 
 
-def _failed(build: Build, progress: Steps, message: Mapping[str, Any]) -> BuildError:
-    """The error for what Docker says is wrong."""
+def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str) -> BuildError:
+    """The error for what Docker says is wrong; `text` is the Dockerfile's."""
     said = str(message["error"])
     code = (message.get("errorDetail") or {}).get("code")
     if code is None and (match := _CODE.search(said)):
         code = int(match[1] or match[2])
-    where = f"step {progress.number}, `{naming.shorten(progress.step, 200)}`, " if progress.step else ""
-    after = f"after {progress.deadline.elapsed:.1f} s"
+    step = f"step {progress.number}, `{naming.shorten(progress.step, 200)}`," if progress.step else "a command"
+    reason = naming.shorten(naming.mask(said), 400)
     if code is not None:
-        text = f"{where or 'a command '}ended with exit code {code} {after}"
-    else:
-        text = f"{where}{'failed ' if where else ''}{after}: {naming.shorten(naming.mask(said), 400)}"
-    if "buildkit" in said.lower() or "<<" in progress.step:
-        text += (
-            "; it needs BuildKit, and itest builds without: build it with `docker build -t NAME`, and name that image"
-        )
+        reason = f"{step} ended with exit code {code} after {progress.deadline.elapsed:.1f} s"
+    elif progress.step:
+        reason = f"{step} failed: {reason}"
+    if "buildkit" in said.lower() or ("unknown instruction" in said and _HEREDOC.search(text)):
+        reason += "; this needs BuildKit, and itest builds without: `docker build -t NAME` by hand, and use that image"
     elif "failed to reach build target" in said:
-        text += "; check the name given as target"
+        reason += "; check the name given as target"
     elif "COPY failed" in said or "ADD failed" in said:
-        text += f"; paths are relative to the context {build.context}"
-    return _with_output(BuildError(f"could not build the {build}: {text}"), progress, code)
+        reason += f"; paths are relative to the context {Path(build.context).absolute()}"
+    return _with_output(BuildError(f"could not build the {build}: {reason}"), progress, code)
 
 
 def _with_output(error: BuildError, progress: Steps, code: int | None) -> BuildError:
     error.seconds = progress.deadline.elapsed
     error.step, error.exit_code, error.output = progress.step, code, progress.output
-    if progress.step:
+    if progress.step and (progress.output or code is not None):
         lines = textwrap.indent(progress.output or "(none)", "  | ")
         error.add_note(f"output of `{naming.shorten(progress.step, 200)}`:\n{lines}")
     return error

@@ -92,7 +92,7 @@ def explain(
     for name, value in facts.items():
         cure = cure.replace(name, value)
     where = f" as {asked}, by the setting mirror" if asked and asked != image else ""
-    state = "" if there else "is not on the Docker host and "
+    state = "" if there else f"is not on the Docker host{f' for platform {platform}' if platform else ''} and "
     return f"image {image} {state}could not be pulled{where}: {naming.shorten(said, 300)}; {cure}"
 
 
