@@ -22,8 +22,9 @@ def bases(text: str, args: Mapping[str, str], target: str = "") -> list[Base]:
     stages: list[str] = []
     for instruction, rest in _instructions(text):
         if instruction == "ARG" and not stages:
-            for name, value in re.findall(r"(\w+)=(\"[^\"]*\"|'[^']*'|\S*)", rest):
-                known[name] = args.get(name, _filled(value.strip("\"'"), known))
+            for name, default in _ARG.findall(rest):
+                if value := args.get(name) or _filled(default.strip("\"'"), known):
+                    known[name] = value
         elif instruction == "FROM" and (match := _FROM.fullmatch(rest)):
             if target and stages and stages[-1] == target.lower():
                 break
@@ -34,6 +35,7 @@ def bases(text: str, args: Mapping[str, str], target: str = "") -> list[Base]:
     return found
 
 
+_ARG = re.compile(r"(\w+)(?:=(\"[^\"]*\"|'[^']*'|\S*))?")
 _FROM = re.compile(r"(?:--platform=(?P<platform>\S+)\s+)?(?P<image>\S+)(?:\s+[Aa][Ss]\s+(?P<name>\S+))?")
 _COPY = re.compile(r"(?:--(?!from)\S+\s+)*--from=(?P<image>\S+)")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})")

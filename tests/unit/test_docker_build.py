@@ -44,6 +44,7 @@ class BasesTest(unittest.TestCase):
         text = 'ARG VERSION=3.13\nARG REGISTRY\nARG FULL="python:${VERSION}-slim"\nFROM $FULL'
         self.check(text, "python:3.13-slim")
         self.check(text, "python:3.14-slim", VERSION="3.14")
+        self.check("ARG BASE\nFROM $BASE", "a:1", BASE="a:1")
         self.check("ARG V\nFROM a:${V:-1}\nFROM b:$V\nARG W=2\nFROM c:$W", "a:1")
 
     def test_what_comes_after_the_target_is_not_needed(self) -> None:
