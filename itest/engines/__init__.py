@@ -104,9 +104,8 @@ class Instance(Protocol):
         Only for itest's own connections; what a user is given is the `endpoint`.
         """
 
-    def inside_endpoint(self, name: str = "") -> Endpoint:
-        """Where containers reach that port: those on a network with it, if it is a container; those that know the host
-        by name, if it is not."""
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
+        """Where containers reach that port: if it is one too, those on a network with it, where it is called `alias`."""
 
     def state(self) -> State:
         """What it is doing now. Never raises for an instance that is gone: that is a state too."""
