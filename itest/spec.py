@@ -100,9 +100,7 @@ class ContainerSpec:
         """Equal for containers that may stand for one another: passwords do not count, nor what they begin with."""
         public = {name: value for name, value in self.env.items() if name not in self.secrets}
         content = {place: _content(what) for place, what in self.files.items()}
-        pull = (
-            "always" if self.pull == "always" else ""
-        )  # What runs is the same whether it might have been pulled or not.
+        pull = "always" if self.pull == "always" else ""  # Otherwise what runs is the same.
         plain = replace(self, env=public, files={}, build=None, pull=pull, warm="")
         return naming.fingerprint("container", plain, content, _recipe(self.build))
 
