@@ -86,12 +86,16 @@ class Builds:
     def _alone(self, name: str, build: Build) -> Iterator[None]:
         """Within the `with`, no other process builds the same image, if the cache directory can be written to."""
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):
+            try:
                 place = self._config.cache_dir / "builds"
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _tidy(place)
                 file = place / f"{name.rpartition(':')[2]}.lock"
                 stack.enter_context(locked(file, self._config.build_timeout, f"building the {build}", self._clock))
+            except OSError:
+                pass  # Then each builds it, which does no harm.
+            except ItestError as error:
+                raise BuildError(str(error)) from None
             yield
 
     def _present(self, name: str) -> bool:
@@ -141,7 +145,7 @@ class Builds:
             params = {
                 "dockerfile": build_context.pack(archive, root, recipe),
                 "t": name,
-                "buildargs": json.dumps(dict(build.args)),
+                "buildargs": json.dumps({key: str(value) for key, value in build.args.items()}),
                 "labels": json.dumps(labels),
                 "target": build.target,
                 "platform": platform,

@@ -58,9 +58,8 @@ class Images:
             asked = mirrored(image, self._config.mirror)
             if "@" in image and not self._present(image, platform):
                 image = asked  # What is named by a digest cannot be given another name.
-            key, there = (image, platform), None
-            if pull != "always" or key in self._pulled:
-                there = self._present(image, platform)
+            key = image, platform
+            there = key in self._pulled or (pull != "always" and self._present(image, platform))
             if not there:
                 if pull == "never":
                     raise ImageError(

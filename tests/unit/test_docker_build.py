@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from itest.clock import SYSTEM, wall
 from itest.engines import docker_built, docker_progress
 from itest.engines.dockerfile import Base, bases
 from itest.errors import BuildError, ImageError
+from itest.lock import locked
 from itest.spec import Build, ContainerSpec
 from tests.unit.fake_docker import FakeDockerTest, Handler, lines
 
@@ -174,6 +176,26 @@ class BuildTest(FakeBuildTest):
     def test_without_a_cache_directory_it_is_built_all_the_same(self) -> None:
         self.start(self.spec, self.make(cache_dir=self.root / "Dockerfile"))
         self.assertEqual(len(self.server.requests("POST /build")), 1)
+
+    def test_another_process_that_does_not_end(self) -> None:
+        place = self.cache / "builds"
+        place.mkdir()
+        with (
+            locked(place / f"{Build(self.root).fingerprint()}.lock", 1, "a test"),
+            self.assertRaises(BuildError) as caught,
+        ):
+            self.start(self.spec, self.make(cache_dir=self.cache, build_timeout=0.1))
+        self.assertRegex(
+            str(caught.exception), r"^building the image of .*: another process has held the lock .* for 0.1 s;"
+        )
+
+    def test_locks_of_old_are_removed(self) -> None:
+        old = self.cache / "builds" / "0.lock"
+        old.parent.mkdir()
+        old.touch()
+        os.utime(old, (1, 1))
+        self.start(self.spec)
+        self.assertEqual([file.stem for file in old.parent.iterdir()], [Build(self.root).fingerprint()])
 
     def test_a_slow_one_is_mentioned(self) -> None:
         def slow(handler: Handler) -> None:
