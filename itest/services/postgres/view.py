@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from itest import fixture_files, naming
+from itest.async_clients import CLOSE_TIMEOUT, Opening
 from itest.service import View, client_package
 from itest.services.postgres.factories import bind
 from itest.services.postgres.kept import end_statement
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import asyncpg
     from psycopg2.extensions import connection as Connection
     from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
     from sqlalchemy.orm import Session
 
     from itest.services.postgres.kept import Kept
@@ -36,6 +38,7 @@ class PostgresView(View):
         self._directory = directory
         self._statements: Connection | None = None
         self._session: Session | None = None
+        self._async_engine: AsyncEngine | None = None
 
     @property
     def user(self) -> str:
@@ -136,7 +139,52 @@ class PostgresView(View):
             self._session = self.session()
         return self._session
 
-    async def aconnect(self, **kwargs: Any) -> asyncpg.Connection:
-        """A new asyncpg connection; it is for the test's own event loop, and for the test to close."""
+    # The same for asyncio. What is handed out belongs to the loop that is running.
+
+    def aconnect(self, **kwargs: Any) -> Opening[asyncpg.Connection]:
+        """A new asyncpg connection, to be awaited; keyword arguments as for `asyncpg.connect`. Closed after the test."""
         driver = client_package("asyncpg", "asyncpg", "PostgresView.aconnect()")
-        return await driver.connect(self.url, **kwargs)
+        settings = {"application_name": self._label, **kwargs.pop("server_settings", {})}
+
+        async def connect() -> asyncpg.Connection:
+            return await driver.connect(self.url, server_settings=settings, **kwargs)
+
+        return self._opening("aconnect", connect, close_async)
+
+    @property
+    def aengine(self) -> AsyncEngine:
+        """A SQLAlchemy engine for asyncio, over asyncpg. It keeps no connections (NullPool), so that it may be used in
+        any loop; those that a test does not give back are closed after it."""
+        if self._async_engine is None:
+            purpose = "PostgresView.aengine"
+            client_package("asyncpg", "asyncpg", purpose)
+            client_package("greenlet", "sqlalchemy", purpose)  # What SQLAlchemy 2.1 does not install by itself.
+            sqlalchemy = client_package("sqlalchemy.ext.asyncio", "sqlalchemy", purpose)
+            # By a creator, because SQLAlchemy does not know what asyncpg makes of the URL's query.
+            self._async_engine = sqlalchemy.create_async_engine(
+                self.url_for("asyncpg"),
+                async_creator=self._connect_for_engine,
+                poolclass=client_package("sqlalchemy.pool", "sqlalchemy", purpose).NullPool,
+            )
+        return self._async_engine
+
+    async def _connect_for_engine(self, *args: Any, **kwargs: Any) -> asyncpg.Connection:
+        return await self.aconnect(**kwargs)
+
+    def asession(self, **kwargs: Any) -> AsyncSession:
+        """A new SQLAlchemy AsyncSession on `aengine`; keyword arguments as for `AsyncSession`. Closed after the test.
+
+        Objects can be read after a commit (`expire_on_commit=False`), as SQLAlchemy advises for asyncio.
+        """
+        asynchronous = client_package("sqlalchemy.ext.asyncio", "sqlalchemy", "PostgresView.asession()")
+        session: AsyncSession = asynchronous.AsyncSession(self.aengine, **{"expire_on_commit": False, **kwargs})
+        return self._closing_async(session, session.close, "asession")
+
+
+async def close_async(connection: asyncpg.Connection) -> None:
+    """Close an asyncpg connection, by force if it takes too long."""
+    try:
+        await connection.close(timeout=CLOSE_TIMEOUT / 2)
+    except BaseException:
+        connection.terminate()
+        raise

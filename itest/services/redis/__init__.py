@@ -330,11 +330,13 @@ class RedisView(View):
         return self._closing(client)  # type: ignore[no-any-return]  # _closing returns what it was given
 
     def aclient(self, **kwargs: Any) -> AsyncClient:
-        """A new asyncio client on this database, for the test's own event loop, and for the test to close."""
+        """A new asyncio client on this database, for the running event loop; keyword arguments as for
+        `redis.asyncio.Redis.from_url`. Closed after the test."""
         asynchronous = client_package("redis.asyncio", "redis", "RedisView.aclient()")
-        return asynchronous.Redis.from_url(  # type: ignore[no-any-return]  # imported at the last moment
+        client: AsyncClient = asynchronous.Redis.from_url(
             self.url, **{"decode_responses": self._kept.decode_responses, **kwargs}
         )
+        return self._closing_async(client, client.aclose, "aclient")
 
 
 class RedisMixin(ServiceMixin):
