@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening
 from itest.service import View, client_package
+from itest.services.postgres import async_engine
 from itest.services.postgres.factories import bind
 from itest.services.postgres.kept import end_statement
 from itest.services.postgres.loading import load
@@ -156,20 +157,8 @@ class PostgresView(View):
         """A SQLAlchemy engine for asyncio, over asyncpg. It keeps no connections (NullPool), so that it may be used in
         any loop; those that a test does not give back are closed after it."""
         if self._async_engine is None:
-            purpose = "PostgresView.aengine"
-            client_package("asyncpg", "asyncpg", purpose)
-            client_package("greenlet", "sqlalchemy", purpose)  # What SQLAlchemy 2.1 does not install by itself.
-            sqlalchemy = client_package("sqlalchemy.ext.asyncio", "sqlalchemy", purpose)
-            # By a creator, because SQLAlchemy does not know what asyncpg makes of the URL's query.
-            self._async_engine = sqlalchemy.create_async_engine(
-                self.url_for("asyncpg"),
-                async_creator=self._connect_for_engine,
-                poolclass=client_package("sqlalchemy.pool", "sqlalchemy", purpose).NullPool,
-            )
+            self._async_engine = async_engine.create(self)
         return self._async_engine
-
-    async def _connect_for_engine(self, *args: Any, **kwargs: Any) -> asyncpg.Connection:
-        return await self.aconnect(**kwargs)
 
     def asession(self, **kwargs: Any) -> AsyncSession:
         """A new SQLAlchemy AsyncSession on `aengine`; keyword arguments as for `AsyncSession`. Closed after the test.
