@@ -24,7 +24,7 @@ APART = {
     "starts": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.", "tests.integration.test_sharing."),
     "local": tuple(
         f"tests.integration.test_{name}."
-        for name in ("assertions", "benchmarks", "factories", "fixtures", "migrations", "isolation_page", "postgres_leaks",
+        for name in ("assertions", "async", "async_page", "benchmarks", "factories", "fixtures", "migrations", "isolation_page", "postgres_leaks",
                      "postgres_random", "postgres_rollback", "postgres_schema", "postgres_truncate", "postgres_external",
                      "redis_isolation")
     ),
