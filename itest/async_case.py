@@ -98,11 +98,13 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
             _check_clients(cls)
             cls._itest_checked = loans  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
         # Run first of ours and after all of the test's own, as cleanups are.
-        self.addAsyncCleanup(self._itest_end_async)
+        self.addCleanup(self._itest_end_async)
 
-    async def _itest_end_async(self) -> None:
-        left = await async_tasks.end(self._itest_tasks)
-        async_tasks.report(self.id(), left, *_place(getattr(self, self._testMethodName)))
+    def _itest_end_async(self) -> None:
+        assert self._asyncioRunner is not None
+        if async_tasks.is_anything_left(self._asyncioRunner.get_loop(), self._itest_tasks):
+            left = self._asyncioRunner.run(async_tasks.end(self._itest_tasks))
+            async_tasks.report(self.id(), left, *_place(getattr(self, self._testMethodName)))
 
     # unittest makes a loop for each test here. There is no public way to give it another one: `loop_factory` of Python
     # 3.13 does not do, because the loop that it gives is closed after the test.

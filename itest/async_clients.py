@@ -48,6 +48,11 @@ async def close_all() -> None:
         await group.aclose()
 
 
+def are_open(loop: AbstractEventLoop) -> bool:
+    """Whether any client belongs to this loop."""
+    return any(not group.closed for group in _groups.get(loop, ()))
+
+
 def packages(loop: AbstractEventLoop) -> set[str]:
     """The packages whose clients were handed out in this loop: tasks of theirs are not the test's."""
     return {package for group in _groups.get(loop, ()) for package in group.packages}
@@ -135,4 +140,4 @@ class Opening(Generic[C]):
         raise AttributeError(f"{self._verb} is not awaited yet, so it has no {name!r}: write `await ...{self._verb}`")
 
 
-__all__ = ["CLOSE_TIMEOUT", "AsyncClients", "Opening", "close_all", "packages", "running_loop"]
+__all__ = ["CLOSE_TIMEOUT", "AsyncClients", "Opening", "are_open", "close_all", "packages", "running_loop"]

@@ -21,6 +21,11 @@ CANCEL_TIMEOUT = 1.0
 _OURS = os.path.dirname(asyncio.__file__)
 
 
+def is_anything_left(loop: asyncio.AbstractEventLoop, before: Collection[asyncio.Task[Any]]) -> bool:
+    """Whether `end` would have anything to do in this loop, which is not running. To run it costs 0.2 ms."""
+    return async_clients.are_open(loop) or not asyncio.all_tasks(loop).issubset(before)
+
+
 async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
     """Close the clients that belong to the running loop, and cancel all of its tasks but those of `before`.
 

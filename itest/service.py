@@ -245,11 +245,11 @@ class View(ABC):
     server: Server[Any]
     directory: Path | None = None
     """Where the paths of a test start: the directory of its class's module. None outside of a test class."""
+    _async_clients: AsyncClients | None = None
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
         self._cleanups = contextlib.ExitStack()
-        self._async_clients: AsyncClients | None = None
 
     @property
     @abstractmethod

@@ -30,6 +30,7 @@ class PostgresView(View):
     """A test database. `name`, `user` and `password` are what a client needs besides `host` and `port`."""
 
     server: PostgresServer
+    _async_engine: AsyncEngine | None = None
 
     def __init__(self, server: PostgresServer, name: str, test: str, kept: Kept, directory: Path) -> None:
         super().__init__(server)
@@ -39,7 +40,6 @@ class PostgresView(View):
         self._directory = directory
         self._statements: Connection | None = None
         self._session: Session | None = None
-        self._async_engine: AsyncEngine | None = None
 
     @property
     def user(self) -> str:
