@@ -89,7 +89,7 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
     def _itest_entered(cls) -> None:
         if cls.loop_scope == "class":
             cls.runAsync(cls.asyncSetUpClass())
-            cls.addClassCleanup(lambda: cls.runAsync(cls.asyncTearDownClass()))
+            cls.addClassCleanup(_tear_down, cls)
 
     def _itest_before(self) -> None:
         super()._itest_before()
@@ -125,7 +125,7 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
             return
         self._asyncioRunner = None
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):  # No cleanups of the class will be run.
-            _end_loop(type(self))
+            _end_loop(type(self), say=False)  # A warning that is an error would take its place.
 
 
 def _runner(cls: type[AsyncContainerTestCase]) -> asyncio.Runner:
@@ -138,13 +138,19 @@ def _runner(cls: type[AsyncContainerTestCase]) -> asyncio.Runner:
     return runner
 
 
-def _end_loop(cls: type[AsyncContainerTestCase]) -> None:
+def _tear_down(cls: type[AsyncContainerTestCase]) -> None:
+    if "_itest_runner" in cls.__dict__:  # Not after Ctrl-C.
+        cls.runAsync(cls.asyncTearDownClass())
+
+
+def _end_loop(cls: type[AsyncContainerTestCase], say: bool = True) -> None:
     if (runner := cls.__dict__.get("_itest_runner")) is None:
         return
     del cls._itest_runner  # type: ignore[attr-defined]  # as above
     with runner:
         left = runner.run(async_tasks.end())
-    async_tasks.report(f"{cls.__module__}.{cls.__qualname__}", left, *_place(cls))
+    if say:
+        async_tasks.report(f"{cls.__module__}.{cls.__qualname__}", left, *_place(cls))
 
 
 _CURE = (
@@ -187,7 +193,7 @@ def _check_clients(cls: type[AsyncContainerTestCase]) -> None:
 def _is_of_ended_loop(value: object) -> bool:
     """Whether it says so itself, as clients of asyncpg and aiokafka and asyncio's own objects do."""
     loop = None
-    with contextlib.suppress(AttributeError, TypeError):  # Without the value's own __getattr__, which may do anything.
+    with contextlib.suppress(Exception):  # Without the value's own __getattr__, which may do anything.
         loop = object.__getattribute__(value, "_loop")
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
 

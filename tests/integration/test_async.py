@@ -301,6 +301,33 @@ class MissingPackageTest(PostgresMixin, KafkaMixin, AsyncContainerTestCase):
             )
 
 
+class EndedLoopTest(unittest.TestCase):
+    def test_a_pool_of_a_loop_that_has_ended_is_an_error_that_says_so(self) -> None:
+        class T(PostgresMixin, AsyncContainerTestCase):
+            pool: Any
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                cls.pool = asyncio.run(cls.make())
+
+            @classmethod
+            async def make(cls) -> Any:
+                import asyncpg
+
+                return await asyncpg.create_pool(cls.postgres.url, min_size=0)
+
+            async def test_a(self) -> None:
+                raise AssertionError("never reached")
+
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(T)(result)
+        [(_, text)] = result.errors
+        self.assertRegex(
+            text, r"LoopError: .*T\.pool is a Pool \(asyncpg\) of an event loop that has ended: clients belong to"
+        )
+
+
 class LeftTaskTest(unittest.TestCase):
     def test_one_that_uses_a_client_is_ended_and_named_and_the_client_is_closed(self) -> None:
         class T(PostgresMixin, KafkaMixin, AsyncContainerTestCase):

@@ -430,11 +430,17 @@ class LoopPerClassTest(AsyncTest):
         class T(AsyncContainerTestCase):
             loop_scope = "class"
 
+            @classmethod
+            async def asyncTearDownClass(cls) -> None:
+                raise AssertionError("never reached")
+
             async def test_a(self) -> None:
                 loops.append(asyncio.get_running_loop())
+                self.task = asyncio.create_task(asyncio.sleep(3600))
                 raise KeyboardInterrupt
 
-        with self.assertRaises(KeyboardInterrupt):
+        with warnings.catch_warnings(), self.assertRaises(KeyboardInterrupt):
+            warnings.simplefilter("error")
             run(T)
         self.assertTrue(loops[0].is_closed())
         T.doClassCleanups()
