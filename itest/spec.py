@@ -11,6 +11,8 @@ import re
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import ClassVar
 
 from itest import naming
 
@@ -28,9 +30,14 @@ class Port:
 class ContainerSpec:
     """A container to run. `secrets` names the environment variables whose values are passwords.
 
-    `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit). `warm` is
-    the id of an image with a kept state, to be run in place of `image`.
+    `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit). `files` are
+    put into the container before it starts: absolute paths, and what is to be there, as bytes or as the path of a file
+    or directory of this machine. `network` is the id of a network that it is on from the beginning, under its `aliases`
+    beside its own id; there `host.docker.internal` is the machine that Docker runs on. `warm` is the id of an image
+    with a kept state, to be run in place of `image`.
     """
+
+    engine: ClassVar[str] = "docker"
 
     image: str
     env: Mapping[str, str] = field(default_factory=dict)
@@ -39,19 +46,23 @@ class ContainerSpec:
     ports: Mapping[str, Port] = field(default_factory=dict)
     tmpfs: Mapping[str, int] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    network: str = ""
+    aliases: tuple[str, ...] = ()
     warm: str = ""
 
     def fingerprint(self) -> str:
         """Equal for containers that may stand for one another: passwords do not count, nor what they begin with."""
         public = {name: value for name, value in self.env.items() if name not in self.secrets}
-        return naming.fingerprint("container", replace(self, env=public, warm=""))
+        content = {place: _content(what) for place, what in self.files.items()}
+        return naming.fingerprint("container", replace(self, env=public, files={}, warm=""), content)
 
     def __str__(self) -> str:
         return f"image {self.image}"
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name in self.secrets else value for name, value in self.env.items()}
-        return _shown(self, env=hidden)
+        return _shown(self, env=hidden, files=list(self.files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,8 @@ class ProcessSpec:
     `stop_signal` must be one after which the server leaves nothing behind, because it also arrives when the owner dies.
     `warm` is the path of an archive with a kept state, to be unpacked in place of running `prepare`.
     """
+
+    engine: ClassVar[str] = "process"
 
     version: str
     argv: tuple[str, ...]
@@ -91,6 +104,8 @@ class ProcessSpec:
 @dataclass(frozen=True, slots=True)
 class ExternalSpec:
     """A server that runs already, at this URL. `ports` maps port names to host and port; `source` names the setting."""
+
+    engine: ClassVar[str] = "external"
 
     url: str = field(repr=False)
     ports: Mapping[str, tuple[str, int]]
@@ -125,6 +140,14 @@ class Keep:
     launch: str = ""
     before: tuple[tuple[str, tuple[str, ...]], ...] = ()
     after: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def _content(what: bytes | Path) -> object:
+    """What is equal for equal content. A path that is not there is told when the container is started."""
+    if isinstance(what, bytes) or not what.is_dir():
+        return what if isinstance(what, bytes) else what.read_bytes() if what.exists() else str(what)
+    files = sorted(path for path in what.rglob("*") if path.is_file())
+    return [[str(path.relative_to(what)), naming.fingerprint(path.read_bytes())] for path in files]
 
 
 def _shown(spec: ContainerSpec | ProcessSpec, **instead: object) -> str:

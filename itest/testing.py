@@ -17,7 +17,7 @@ from itest import naming, trace, wait
 from itest import session as sessions
 from itest.clock import SYSTEM, Clock, Deadline, wall
 from itest.config import Config, load
-from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing
+from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing, from_inside
 from itest.errors import StartError
 from itest.service import Lease, Server, Service, View
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
@@ -120,6 +120,9 @@ class MemoryInstance:
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
         return None
 
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
+        return from_inside(self.endpoint(name))
+
     def state(self) -> State:
         return self.current
 
@@ -177,8 +180,10 @@ class MemoryService(Service["MemoryView"]):
     kind: ClassVar[str] = "memory"
     title: ClassVar[str] = "Memory"
     isolations: ClassVar[tuple[str, ...]] = ("database", "none")
+    texts: ClassVar[tuple[str, ...]] = ("env",)
 
     image: str = "memory:1"
+    env: Mapping[str, Any] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
     check_ready: wait.Check | None = None
 
@@ -188,7 +193,7 @@ class MemoryService(Service["MemoryView"]):
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(
             self.image,
-            env={"PASSWORD": secret},
+            env={**self.env, "PASSWORD": secret},
             ports={"memory": Port(1)},
             secrets=frozenset({"PASSWORD"}),
         )

@@ -22,6 +22,16 @@ class Endpoint(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
+HOST_INSIDE = "host.docker.internal"
+"""What containers call the machine that Docker runs on: Docker Desktop's name for it, which itest gives them elsewhere."""
+
+
+def from_inside(endpoint: Endpoint) -> Endpoint:
+    """The endpoint as containers reach it: what is the loopback here is the container itself there."""
+    local = endpoint.host == "localhost" or endpoint.host.startswith("127.") or endpoint.host == "::1"
+    return Endpoint(HOST_INSIDE, endpoint.port) if local else endpoint
+
+
 class ExecResult(NamedTuple):
     """The result of a command run inside an instance; output decoded as UTF-8 with replacement."""
 
@@ -93,6 +103,9 @@ class Instance(Protocol):
         A guess that costs no round trip to the server: whoever connects there must make sure that it is the same one.
         Only for itest's own connections; what a user is given is the `endpoint`.
         """
+
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
+        """Where containers reach that port: if it is one too, those on a network with it, where it is called `alias`."""
 
     def state(self) -> State:
         """What it is doing now. Never raises for an instance that is gone: that is a state too."""

@@ -6,6 +6,9 @@
     docker_sdk        that import
     docker_pull       getting an image
     docker_progress   showing people how far that is
+    docker_config     what is asked to be created
+    docker_files      files for a container, before it starts
+    docker_network    networks, and what is on them
     docker_instance   one container
     docker_warm       kept states as images
     docker_things     what itest has made there, in whatever run
@@ -30,13 +33,23 @@ from urllib.parse import quote
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, Instance, Thing, docker_quick, docker_sdk, docker_things
-from itest.engines.docker_address import LOOPBACK, Address, locate, problem
-from itest.engines.docker_instance import PORTS, DockerInstance, not_found, refused, remove, translated, unanswered
+from itest.engines import (
+    Endpoint,
+    Instance,
+    Thing,
+    docker_files,
+    docker_network,
+    docker_quick,
+    docker_sdk,
+    docker_things,
+)
+from itest.engines.docker_address import Address, locate, problem
+from itest.engines.docker_config import ports_of, published, wanted
+from itest.engines.docker_instance import DockerInstance, refused, remove, translated, unanswered
 from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
 from itest.errors import StartError, Unavailable
-from itest.spec import ContainerSpec, Spec, fill
+from itest.spec import ContainerSpec, Spec
 from itest.trace import Recorder
 
 ANSWER_TIMEOUT = 2
@@ -84,7 +97,7 @@ class DockerEngine:
         # The name is ours, so that the container can be removed even when the answer with its id never came.
         name = _name(labels)
         try:
-            container = self._started(name, _config(spec, labels, address, chosen), spec, deadline)
+            container = self._started(name, wanted(spec, labels, address, chosen), spec, deadline)
         except BaseException as error:
             try:
                 with translated(f"remove {name}"):
@@ -94,7 +107,7 @@ class DockerEngine:
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
         socket = address.parts.path if address.parts.scheme == "unix" else ""
-        return DockerInstance(self.client, container, spec.image, _published(spec), address.host, known, socket=socket)
+        return DockerInstance(self.client, container, spec.image, published(spec), address.host, known, socket=socket)
 
     def identity(self, image: str) -> str:
         """The id of an image, which is a digest of its content; empty where it is not there."""
@@ -112,7 +125,7 @@ class DockerEngine:
                 client,
                 item["Id"],
                 item["Image"],
-                (ports := _ports_of(item["Labels"] or {})),
+                (ports := ports_of(item["Labels"] or {})),
                 address.host,
                 _endpoints(ports, item.get("Ports") or (), address.host),
                 (item.get("NetworkSettings") or {}).get("Networks"),
@@ -139,9 +152,21 @@ class DockerEngine:
         with translated("remove networks"):
             networks = client.networks(filters=_filters(labels))
             for network in networks:
-                with contextlib.suppress(not_found()):
-                    client.remove_network(network["Id"])
+                docker_network.remove(client, network["Id"])
         return len(instances) + len(networks)
+
+    def network(self, name: str, labels: Mapping[str, str]) -> str:
+        """The id of a new network, of that name as far as people see it. Raises ItestError."""
+        return docker_network.create(self.client, name, labels)
+
+    def remove_network(self, network: str) -> None:
+        """Remove a network, also from under what is on it. Raises ItestError."""
+        with translated(f"remove network {network[:12]}"):
+            docker_network.remove(self.client, network)
+
+    def connect(self, instance: Instance, network: str, aliases: Sequence[str] = ()) -> None:
+        """Have a container on this network too, also under these names. Raises ItestError."""
+        docker_network.connect(self.client, network, instance.id, aliases)
 
     def things(self) -> list[Thing]:
         return docker_things.things(self)
@@ -234,9 +259,10 @@ class DockerEngine:
     def _started(self, name: str, config: dict[str, Any], spec: ContainerSpec, deadline: Deadline) -> str:
         """Create and start a container of that name, and give its id. Raises StartError."""
         address = self._reach()
-        if address.parts.scheme != "unix" or self._connection is not None:
+        if address.parts.scheme != "unix" or self._connection is not None or spec.files:
             with translated(f"start {spec}", StartError, deadline):
                 container = str(self.client.create_container_from_config(config, name)["Id"])
+                docker_files.put(self.client, container, spec.files)
                 self.client.start(container)
             return container
         said: Any = None
@@ -313,62 +339,10 @@ def _client(address: Address) -> Any:
     return client
 
 
-def _config(
-    spec: ContainerSpec, labels: Mapping[str, str], address: Address, chosen: Mapping[str, tuple[str, int]]
-) -> dict[str, Any]:
-    """What the Engine API is asked to create."""
-
-    def filled(text: str) -> str:
-        try:
-            return fill(text, chosen)
-        except KeyError as error:
-            raise StartError(
-                f"could not start {spec}: it mentions the host port of {error}, which only Docker will choose; "
-                f"declare that port with Port(..., chosen=True)"
-            ) from None
-
-    # The loopback of another machine is out of our reach: a daemon there must publish for its network.
-    interface = LOOPBACK if address.host == LOOPBACK else "0.0.0.0"
-    ports = _published(spec)
-    config: dict[str, Any] = {
-        "Image": spec.warm or spec.image,
-        "Env": [f"{variable}={filled(value)}" for variable, value in spec.env.items()],
-        "ExposedPorts": {port: {} for port in ports.values()},
-        "Labels": {**labels, PORTS: json.dumps(ports)},
-        "HostConfig": {
-            "PortBindings": {
-                port: [{"HostIp": interface, "HostPort": str(chosen[name][1]) if name in chosen else ""}]
-                for name, port in ports.items()
-            },
-            "Tmpfs": {path: f"size={size}" if size else "" for path, size in spec.tmpfs.items()},
-            # A daemon's default may be a driver whose logs cannot be read back (syslog, awslogs).
-            "LogConfig": {"Type": "json-file", "Config": {}},
-        },
-    }
-    if spec.command:
-        config["Cmd"] = [filled(argument) for argument in spec.command]
-    # An image with a kept state has an entrypoint of its own, which goes on with the one that is wanted here.
-    if spec.entrypoint is not None and not spec.warm:
-        config["Entrypoint"] = [filled(argument) for argument in spec.entrypoint]
-    return config
-
-
 def _name(labels: Mapping[str, str]) -> str:
     """A container name that nobody else has: `itest-postgres-1f0c2a9be4`."""
     service = re.sub("[^a-z0-9]+", "-", labels.get(naming.SERVICE, "service").lower())
     return f"itest-{service}-{secrets.token_hex(5)}"
-
-
-def _published(spec: ContainerSpec) -> dict[str, str]:
-    """Docker's names of the ports by ours: `{"http": "9200/tcp"}`."""
-    return {name: f"{port.number}/{port.protocol}" for name, port in spec.ports.items()}
-
-
-def _ports_of(labels: Mapping[str, str]) -> dict[str, str]:
-    try:
-        return dict(json.loads(labels.get(PORTS, "{}")))
-    except (ValueError, TypeError):
-        return {}  # Somebody else's container that carries our other labels: it may still be found and removed.
 
 
 def _filters(labels: Mapping[str, str]) -> dict[str, list[str]]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from itest import naming
-from itest.engines import Thing, docker_quick
-from itest.engines.docker_instance import not_found, remove, translated, unanswered
+from itest.engines import Thing, docker_network, docker_quick
+from itest.engines.docker_instance import remove, translated, unanswered
 from itest.errors import ItestError
 
 if TYPE_CHECKING:
@@ -87,5 +87,5 @@ def _remove_container(engine: DockerEngine, container: str) -> None:
 
 def _remove_network(engine: DockerEngine, network: str) -> None:
     client = engine.client
-    with translated(f"remove network {network[:12]}", passing=(not_found(),)), contextlib.suppress(not_found()):
-        client.remove_network(network)
+    with translated(f"remove network {network[:12]}"):
+        docker_network.remove(client, network)

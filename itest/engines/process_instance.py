@@ -16,7 +16,7 @@ from pathlib import Path
 
 from itest import naming
 from itest.clock import Deadline, wall
-from itest.engines import Endpoint, ExecResult, State, directory, launcher
+from itest.engines import Endpoint, ExecResult, State, directory, from_inside, launcher
 from itest.engines.directory import Record
 from itest.errors import ItestError
 
@@ -96,6 +96,9 @@ class ProcessInstance:
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
         """None: there is nothing between it and its endpoints."""
         return None
+
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
+        return from_inside(self.endpoint(name))
 
     def state(self) -> State:
         """What it is doing now. The exit code is known to its owner only."""

@@ -125,8 +125,16 @@ class SharingTest(unittest.TestCase):
 
     def test_workers_at_the_same_moment_share_one_server_though_one_is_killed(self) -> None:
         run = {"PYTEST_XDIST_TESTRUNUID": naming.session_id()}
-        workers = [self.worker(when="use" if number == 3 else "", **run) for number in range(WORKERS)]
-        told = [self.told(worker, -signal.SIGKILL if at == 3 else 0) for at, worker in enumerate(workers)]
+        workers = [self.worker(when="use" if number == 3 else "wait", **run) for number in range(WORKERS)]
+        with contextlib.ExitStack() as stack:
+            for worker in workers:
+                stack.callback(worker.kill)
+            # Each stays until all have come: one that came when the others have gone starts a server anew, rightly.
+            told = [self.told_by(worker) for worker in workers]
+            for at, worker in enumerate(workers):
+                errors = worker.communicate("" if at == 3 else "go on\n", timeout=60)[1]
+                self.assertEqual(worker.returncode, -signal.SIGKILL if at == 3 else 0, errors)
+                self.assertNotIn("Warning", errors)
         self.assertEqual(len({postgres for postgres, *_ in told}), 1, told)
         self.assertEqual([sum(each[1] for each in told), sum(each[3] for each in told)], [1, 1], told)
         self.nothing_left()

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Docker is asked to create for a `ContainerSpec`, in the Engine API's own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from itest.engines import HOST_INSIDE
+from itest.engines.docker_address import LOOPBACK, Address
+from itest.engines.docker_instance import PORTS
+from itest.errors import StartError
+from itest.spec import ContainerSpec, fill
+
+
+def wanted(
+    spec: ContainerSpec, labels: Mapping[str, str], address: Address, chosen: Mapping[str, tuple[str, int]]
+) -> dict[str, Any]:
+    """What the Engine API is asked to create."""
+
+    def filled(text: str) -> str:
+        try:
+            return fill(text, chosen)
+        except KeyError as error:
+            raise StartError(
+                f"could not start {spec}: it mentions the host port of {error}, which only Docker will choose; "
+                f"declare that port with Port(..., chosen=True)"
+            ) from None
+
+    # The loopback of another machine is out of our reach: a daemon there must publish for its network.
+    interface = LOOPBACK if address.host == LOOPBACK else "0.0.0.0"
+    ports = published(spec)
+    config: dict[str, Any] = {
+        "Image": spec.warm or spec.image,
+        "Env": [f"{variable}={filled(value)}" for variable, value in spec.env.items()],
+        "ExposedPorts": {port: {} for port in ports.values()},
+        "Labels": {**labels, PORTS: json.dumps(ports)},
+        "HostConfig": {
+            "PortBindings": {
+                port: [{"HostIp": interface, "HostPort": str(chosen[name][1]) if name in chosen else ""}]
+                for name, port in ports.items()
+            },
+            "Tmpfs": {path: f"size={size}" if size else "" for path, size in spec.tmpfs.items()},
+            # A daemon's default may be a driver whose logs cannot be read back (syslog, awslogs).
+            "LogConfig": {"Type": "json-file", "Config": {}},
+        },
+    }
+    if spec.network:
+        config["HostConfig"].update(NetworkMode=spec.network, ExtraHosts=[f"{HOST_INSIDE}:host-gateway"])
+        config["NetworkingConfig"] = {"EndpointsConfig": {spec.network: {"Aliases": list(spec.aliases)}}}
+    if spec.command:
+        config["Cmd"] = [filled(argument) for argument in spec.command]
+    # An image with a kept state has an entrypoint of its own, which goes on with the one that is wanted here.
+    if spec.entrypoint is not None and not spec.warm:
+        config["Entrypoint"] = [filled(argument) for argument in spec.entrypoint]
+    return config
+
+
+def published(spec: ContainerSpec) -> dict[str, str]:
+    """Docker's names of the ports by ours: `{"http": "9200/tcp"}`."""
+    return {name: f"{port.number}/{port.protocol}" for name, port in spec.ports.items()}
+
+
+def ports_of(labels: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return dict(json.loads(labels.get(PORTS, "{}")))
+    except (ValueError, TypeError):
+        return {}  # Somebody else's container that carries our other labels: it may still be found and removed.

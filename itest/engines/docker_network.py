@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks on which containers reach one another by name: by their aliases, and by the first 12 digits of their ids."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from itest.engines.docker_instance import not_found, translated
+
+
+def create(client: Any, name: str, labels: Mapping[str, str]) -> str:
+    """The id of a new bridge network. Raises ItestError."""
+    with translated(f"create the network {name}"):
+        # Names need not be unique in Docker, and a start that was broken off could have left one of that name.
+        made = client.create_network(f"itest-{name}-{secrets.token_hex(5)}", driver="bridge", labels=dict(labels))
+    return str(made["Id"])
+
+
+def connect(client: Any, network: str, container: str, aliases: Sequence[str]) -> None:
+    """Have a running container on a network too. It may be there already. Raises ItestError."""
+    from docker.errors import APIError
+
+    doing = f"connect container {container[:12]} with the network {network[:12]}"
+    with translated(doing, passing=(APIError,)):
+        try:
+            client.connect_container_to_network(container, network, aliases=list(aliases))
+        except APIError as error:
+            if "already exists in network" not in str(error.explanation):
+                with translated(doing):
+                    raise
+
+
+def remove(client: Any, network: str) -> None:
+    """Remove it, also from under what is still on it. It may be gone already."""
+    from docker.errors import APIError
+
+    with contextlib.suppress(not_found()):
+        try:
+            client.remove_network(network)
+        except APIError as error:
+            if error.status_code != 403:  # "has active endpoints": a server of many runs is on it.
+                raise
+            for container in client.inspect_network(network).get("Containers") or {}:
+                with contextlib.suppress(not_found()):
+                    client.disconnect_container_from_network(container, network, force=True)
+            client.remove_network(network)
