@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from itest.clock import SYSTEM
 from itest.errors import LoopError
 
 if TYPE_CHECKING:
@@ -38,6 +39,27 @@ def running_loop(verb: str) -> AbstractEventLoop:
             f"{verb} was called where no event loop is running: call it in an `async def` test, or in asyncSetUp, of an "
             f"AsyncContainerTestCase; for a class's own data there is cls.runAsync(...)"
         ) from None
+
+
+@contextlib.contextmanager
+def own_time() -> Iterator[None]:
+    """What itest does within a step of the running loop (it imports a package, or waits for a topic) is not held against
+    the test: in debug mode, asyncio writes about each step that takes longer than the loop's `slow_callback_duration`."""
+    import asyncio
+
+    loop = asyncio._get_running_loop()
+    started = SYSTEM.monotonic()
+    try:
+        yield
+    finally:
+        if loop is not None:
+            spent = SYSTEM.monotonic() - started
+
+            def next_step() -> None:
+                loop.slow_callback_duration -= spent
+
+            loop.slow_callback_duration += spent
+            loop.call_soon(next_step)
 
 
 async def close_all() -> None:
@@ -140,4 +162,4 @@ class Opening(Generic[C]):
         raise AttributeError(f"{self._verb} is not awaited yet, so it has no {name!r}: write `await ...{self._verb}`")
 
 
-__all__ = ["CLOSE_TIMEOUT", "AsyncClients", "Opening", "are_open", "close_all", "packages", "running_loop"]
+__all__ = ["CLOSE_TIMEOUT", "AsyncClients", "Opening", "are_open", "close_all", "own_time", "packages", "running_loop"]

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import unittest
 import unittest.mock
 import warnings
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
-from itest.async_clients import AsyncClients
+from itest.async_clients import AsyncClients, own_time
 from itest.errors import DeclarationError, LoopError
 from itest.testing import MemoryView
 from tests.unit.inner import START, STOP, InnerTest, run
@@ -770,6 +771,26 @@ class MistakesTest(AsyncTest):
                 self.last_line(result),
                 r"^LoopError: .*T\.client is a Client \(tests\) of an event loop that has ended: clients belong to the loop",
             )
+
+
+class OwnTimeTest(unittest.TestCase):
+    def test_what_itest_does_in_a_step_of_the_loop_is_not_held_against_the_test(self) -> None:
+        async def work(own: bool) -> None:
+            asyncio.get_running_loop().slow_callback_duration = 0.02
+            with own_time() if own else contextlib.nullcontext():
+                time.sleep(0.04)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            self.assertAlmostEqual(asyncio.get_running_loop().slow_callback_duration, 0.02)
+
+        with self.assertNoLogs("asyncio", "WARNING"):
+            asyncio.run(work(True), debug=True)
+        with self.assertLogs("asyncio", "WARNING"):
+            asyncio.run(work(False), debug=True)
+
+    def test_without_a_loop_it_does_nothing(self) -> None:
+        with own_time():
+            pass
 
 
 class CostTest(unittest.TestCase):

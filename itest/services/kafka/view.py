@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from itest.async_clients import Opening
+from itest.async_clients import Opening, own_time
 from itest.service import View, client_package
 from itest.services.kafka import clients
 from itest.services.kafka.queue import Queue
@@ -96,6 +96,7 @@ class KafkaView(View):
             settings["group_id"] = self.group(group)
         return [self.topic(name) for name in topics], settings
 
+    @own_time()
     def aproducer(self, **kwargs: Any) -> Opening[AIOKafkaProducer]:
         """A new `aiokafka.AIOKafkaProducer`, with its keyword arguments, to be awaited: then it is started. Stopped after
         the test. It takes physical names: `topic(name)`."""
@@ -103,13 +104,15 @@ class KafkaView(View):
         settings = {"bootstrap_servers": self.bootstrap_servers, "retry_backoff_ms": 10, **kwargs}
         return self._opening("aproducer", lambda: _started(aiokafka.AIOKafkaProducer(**settings)), _stop)
 
+    @own_time()
     def aconsumer(self, *topics: str, **kwargs: Any) -> Opening[AIOKafkaConsumer]:
         """A new `aiokafka.AIOKafkaConsumer` on topics of this test, to be awaited: then it is started. Stopped after the
         test. Topics, `group_id` and the first record are as for `consumer`."""
         aiokafka = client_package("aiokafka", "aiokafka", "KafkaView.aconsumer()")
 
         def make() -> Awaitable[AIOKafkaConsumer]:
-            physical, settings = self._consuming(topics, kwargs)
+            with own_time():
+                physical, settings = self._consuming(topics, kwargs)
             return _started(
                 aiokafka.AIOKafkaConsumer(*physical, **{"bootstrap_servers": self.bootstrap_servers, **settings})
             )

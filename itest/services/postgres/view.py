@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from itest import fixture_files, naming
-from itest.async_clients import CLOSE_TIMEOUT, Opening
+from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.service import View, client_package
 from itest.services.postgres import async_engine
 from itest.services.postgres.factories import bind
@@ -142,6 +142,7 @@ class PostgresView(View):
 
     # The same for asyncio. What is handed out belongs to the loop that is running.
 
+    @own_time()
     def aconnect(self, **kwargs: Any) -> Opening[asyncpg.Connection]:
         """A new asyncpg connection, to be awaited; keyword arguments as for `asyncpg.connect`. Closed after the test."""
         driver = client_package("asyncpg", "asyncpg", "PostgresView.aconnect()")
@@ -153,6 +154,7 @@ class PostgresView(View):
         return self._opening("aconnect", connect, close_async)
 
     @property
+    @own_time()
     def aengine(self) -> AsyncEngine:
         """A SQLAlchemy engine for asyncio, over asyncpg. It keeps no connections (NullPool), so that it may be used in
         any loop; those that a test does not give back are closed after it."""
@@ -160,6 +162,7 @@ class PostgresView(View):
             self._async_engine = async_engine.create(self)
         return self._async_engine
 
+    @own_time()
     def asession(self, **kwargs: Any) -> AsyncSession:
         """A new SQLAlchemy AsyncSession on `aengine`; keyword arguments as for `AsyncSession`. Closed after the test.
 
