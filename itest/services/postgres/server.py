@@ -140,6 +140,7 @@ class PostgresServer(Server["PostgresView"]):
         for part in self._parts.values():
             with contextlib.suppress(self.driver.Error, ItestError):
                 part.close()
+        self.log.close()
         self._admin.close()
 
     # Recycling: what it needs of the server as a whole.
