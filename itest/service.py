@@ -61,6 +61,8 @@ class Service(ABC, Generic[V]):
     """How long a server lives and who shares it: `session` (all classes of the run), `class` or `test`."""
     startup_timeout: float | None = None
     """Seconds in which it must be ready; None for the setting of the same name."""
+    start_attempts: int = 1
+    """How often it is started at most, where it ends or is not ready in time."""
     reuse: bool = False
     """Leave the server running at the end of the run, for the next one; only with `scope="session"`."""
     external: str = ""
@@ -138,6 +140,8 @@ class Service(ABC, Generic[V]):
         seconds = self.startup_timeout
         if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds < math.inf):
             raise DeclarationError(f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0")
+        if type(self.start_attempts) is not int or self.start_attempts < 1:
+            raise DeclarationError(f"{owner}.{name}: start_attempts={self.start_attempts!r} is no number from 1 on")
 
     @property
     def isolation_or_default(self) -> str:
@@ -200,6 +204,10 @@ class Server(ABC, Generic[V]):
         """What belongs to the server as a whole, in short: equal as long as nobody has changed it. Asked when it is new,
         and again before a later run uses it."""
         return ""
+
+    def lives(self) -> bool:
+        """Whether it can still be used."""
+        return self.instance.state().running
 
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""

@@ -22,7 +22,7 @@ from itest import joining, naming, sharing, starting, trace, warm
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
 from itest.engines import Engine
-from itest.errors import ItestError, NotStarted, PortTaken, Unavailable
+from itest.errors import ItestError, NotStarted, PortTaken, StartError, Unavailable
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
@@ -121,7 +121,7 @@ class Session:
                 raise NotStarted(f"the run has ended; {service.title} is not started any more")
             if slot.error is not None:
                 raise slot.error.with_traceback(None)
-            if slot.server is not None and not slot.server.instance.state().running:
+            if slot.server is not None and not slot.server.lives():
                 self._stop(slot)  # It died under an earlier class; this one gets a new one.
             if slot.server is None:
                 try:
@@ -295,7 +295,7 @@ class Session:
             warm=self._given_engines is None,
         )
         share = None if scope_key else self._share(job)
-        for attempt in range(1, START_ATTEMPTS + 1):
+        for attempt in range(1, max(START_ATTEMPTS, service.start_attempts) + 1):
             try:
                 with self.trace.span("start", service.kind, engine=engine.name) as span:
                     self._watch(spec, share)
@@ -304,7 +304,12 @@ class Session:
                     span.facts["version"] = server.version
                 break
             except PortTaken:
-                if attempt == START_ATTEMPTS:
+                if attempt >= START_ATTEMPTS:
+                    raise
+            except StartError as error:
+                if attempt >= service.start_attempts:
+                    if attempt > 1:
+                        error.add_note(f"this was the last of {attempt} attempts to start it")
                     raise
         if not self.config.quiet and (server.fresh or self._reused(service)):
             how = "ready" if server.fresh else "in use again"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from itest import naming
+from itest.container_options import ContainerOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class ContainerSpec:
     `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit). `files` are
     put into the container before it starts: absolute paths, and what is to be there, as bytes or as the path of a file
     or directory of this machine. `network` is the id of a network that it is on from the beginning, under its `aliases`
-    beside its own id; there `host.docker.internal` is the machine that Docker runs on. `warm` is the id of an image
-    with a kept state, to be run in place of `image`.
+    beside its own id; there `host.docker.internal` is the machine that Docker runs on. `options` are those that few
+    services need. `warm` is the id of an image with a kept state, to be run in place of `image`.
     """
 
     engine: ClassVar[str] = "docker"
@@ -49,6 +50,7 @@ class ContainerSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     network: str = ""
     aliases: tuple[str, ...] = ()
+    options: ContainerOptions = ContainerOptions()
     warm: str = ""
 
     def fingerprint(self) -> str:
