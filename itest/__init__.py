@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from itest.errors import StartError as StartError
     from itest.errors import Unavailable as Unavailable
     from itest.fixture_files import fixtures as fixtures
+    from itest.network import Network as Network
     from itest.services.kafka import Kafka as Kafka
     from itest.services.kafka import KafkaMixin as KafkaMixin
     from itest.services.postgres import Postgres as Postgres
@@ -35,6 +36,7 @@ _HOME = {
     "ItestError": "itest.errors",
     "Kafka": "itest.services.kafka",
     "KafkaMixin": "itest.services.kafka",
+    "Network": "itest.network",
     "Postgres": "itest.services.postgres",
     "PostgresMixin": "itest.services.postgres",
     "Redis": "itest.services.redis",
@@ -52,6 +54,7 @@ __all__ = [
     "ItestError",
     "Kafka",
     "KafkaMixin",
+    "Network",
     "Postgres",
     "PostgresMixin",
     "Redis",

@@ -18,12 +18,14 @@ import unittest
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from itest import run_suite, sharing
+from itest import references, run_suite, sharing
 from itest import session as sessions
 from itest.assertions import Assertions
 from itest.errors import DeclarationError, NotStarted, Unavailable
-from itest.fixture_files import directory_of, load_marked
-from itest.service import Lease, Server, Service, View, declarations
+from itest.fixture_files import load_marked
+from itest.loan import Loan, loans_of, take_all
+from itest.network import Network
+from itest.service import Service, View, declarations
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -130,7 +132,7 @@ class ContainerMixin(Assertions, _Base):
 
     @classmethod
     def _itest_class_view(cls, service: Service[Any]) -> View | _NoView:
-        loans: list[_Loan] = cls.__dict__.get("_itest_loans", [])
+        loans: list[Loan] = cls.__dict__.get("_itest_loans", [])
         for loan in loans:
             if loan.service is service and not loan.stopped:
                 return loan.class_view()
@@ -154,88 +156,24 @@ class _NoView:
         raise NotStarted(self._reason)
 
 
-class _Loan:
-    """One service of one class: the server that was lent, the lease of its data, and when each is reset."""
-
-    def __init__(self, owner: type, name: str, service: Service[Any], session: sessions.Session) -> None:
-        self.owner = owner
-        self.name = name
-        self.service = service
-        self._session = session
-        self._directory = directory_of(owner.__module__)
-        self._server: Server[Any] | None = None
-        self._lease: Lease[Any] | None = None
-        self._sealed = False
-
-    @property
-    def scope_key(self) -> str:
-        return (
-            "" if self.service.scope == "session" else f"{self.owner.__module__}.{self.owner.__qualname__}.{self.name}"
-        )
-
-    def take(self, server: Server[Any]) -> None:
-        self._server = server
-        with self._session.trace.span("lease", self.service.kind):
-            self._lease = server.lease(self.service, f"{self.owner.__module__}.{self.owner.__qualname__}")
-        self._lease.view.directory = self._directory
-        self._sealed = False
-
-    def class_view(self) -> View:
-        if self._lease is None:
-            raise NotStarted(f"{_label(self.owner, self.service)}: scope='test' has no class-level view")
-        return self._lease.view  # type: ignore[no-any-return]  # a Lease[Any]: loans are of any service
-
-    def reset(self, test: str) -> View:
-        """The view of the next test, on data that equals the baseline."""
-        if self.service.scope == "test":
-            self.give_back()
-            self.take(self._session.lend(self.service, self.scope_key))
-        assert self._lease is not None
-        with self._session.trace.span("reset", self.service.kind, test=test) as span:
-            if not self._sealed:
-                self._lease.seal()
-                self._sealed = True
-            view: View = self._lease.reset(test)
-            span.facts["way"] = self._lease.way
-        view.directory = self._directory
-        return view
-
-    def finish(self, test: str) -> None:
-        if self._lease is not None:
-            self._lease.finish(test)
-
-    def give_back(self) -> None:
-        lease, self._lease = self._lease, None
-        server, self._server = self._server, None
-        if lease is not None:
-            lease.close()
-        if server is not None and self.service.scope != "session":
-            self._session.take_back(server)
-
-    @property
-    def stopped(self) -> bool:
-        return self._session.closed
-
-    @property
-    def usable(self) -> bool:
-        return not self.stopped and self._session is sessions.opened()
-
-
-def _enter(cls: type[ContainerMixin]) -> list[_Loan]:
+def _enter(cls: type[ContainerMixin]) -> list[Loan]:
     """The loans of a class; made at the first call, and anew after the session was closed or the class was left."""
     if (entered := cls.__dict__.get("_itest_loans")) is not None and all(loan.usable for loan in entered):
         return entered  # type: ignore[no-any-return]  # found in a class's dict, whose values are Any
     if _all_skipped(cls):
         raise unittest.SkipTest("every test of the class is skipped, so nothing was started for it")
     session = sessions.current()
-    loans = [_Loan(cls, name, service, session) for name, service in cls._itest_declarations]
-    cls._itest_loans = loans  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
+    declared = cls._itest_declarations
+    network = None
+    if len(declared) > 1 and any(service.in_container for _, service in declared):
+        declaration = _network(cls)[1]
+        network = session.network(cls.__name__.lower(), declaration.aliases if declaration else {})
+    cls._itest_network = network  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
+    loans = loans_of(cls, declared, session, network)
+    cls._itest_loans = loans  # type: ignore[attr-defined]  # as above
     cls.addClassCleanup(_leave, cls, loans)
     try:
-        wanted = [loan for loan in loans if loan.service.scope != "test"]
-        servers = session.lend_all([(loan.service, loan.scope_key) for loan in wanted])
-        for loan, server in zip(wanted, servers, strict=True):
-            loan.take(server)
+        take_all(loans, session)
         cls.setUpTestData()
     except BaseException as error:
         _leave(cls, loans)
@@ -245,13 +183,22 @@ def _enter(cls: type[ContainerMixin]) -> list[_Loan]:
     return loans
 
 
-def _leave(cls: type[ContainerMixin], loans: list[_Loan]) -> None:
+def _leave(cls: type[ContainerMixin], loans: list[Loan]) -> None:
     """Give back what a class holds. A runner may enter the class again afterwards."""
     if cls.__dict__.get("_itest_loans") is loans:
         del cls._itest_loans  # type: ignore[attr-defined]  # as above
     for loan in reversed(loans):
         if loan.usable:
             loan.give_back()
+    if (network := cls.__dict__.get("_itest_network")) is not None:
+        del cls._itest_network  # type: ignore[attr-defined]  # as above
+        network.close()
+
+
+def _network(cls: type) -> tuple[str, Network | None]:
+    """What the class declares of its network, and under which name."""
+    found = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    return next(((name, value) for name, value in found.items() if isinstance(value, Network)), ("", None))
 
 
 def _begin_run(tests: list[unittest.TestCase]) -> bool:
@@ -310,6 +257,10 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
             f"{owner}: ContainerMixin comes after unittest.TestCase among its bases and would never be called: "
             f"list the mixins first, class {cls.__name__}(PostgresMixin, ContainerMixin, ...)"
         )
+    references.check(owner, found)
+    name, network = _network(cls)
+    if network is not None:
+        network.check(owner, name, [each for each, _ in found])
     seen: dict[int, str] = {}
     for name, service in found:
         service.check(owner, name)

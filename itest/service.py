@@ -8,6 +8,7 @@ servers or the test case that asks for views: they meet in the user's class body
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 import math
@@ -18,12 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from itest import naming
 from itest.config import Config
-from itest.engines import ExecResult, Instance
+from itest.engines import Endpoint, ExecResult, Instance
 from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
-from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec
+from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
 
 if TYPE_CHECKING:
     from typing import Self
@@ -54,6 +56,10 @@ class Service(ABC, Generic[V]):
     """The kinds of isolation it supports, the default first."""
     external_setting: ClassVar[str] = ""
     """The setting that holds the URL of an external server; empty for a service that has none."""
+    texts: ClassVar[tuple[str, ...]] = ()
+    """The fields whose texts may refer to neighbours: `"{postgres.url}"` (see references.py)."""
+    in_container: ClassVar[bool] = False
+    """Whether it always runs in a container: it then reaches its neighbours by their names on the class's network."""
 
     isolation: str = ""
     """How a test's data is undone; empty for the service's default."""
@@ -67,6 +73,8 @@ class Service(ABC, Generic[V]):
     """Leave the server running at the end of the run, for the next one; only with `scope="session"`."""
     external: str = ""
     """Name of an environment variable with the URL of a server to use instead of starting one."""
+    depends_on: Sequence[str] = ()
+    """Names of services of the class that must be ready before it is started, besides those that it refers to."""
 
     def __post_init__(self) -> None:
         for field in fields(self):  # A list is what people write; a declaration must not change after it is made.
@@ -97,6 +105,10 @@ class Service(ABC, Generic[V]):
 
     # What an engine is asked to run. Pure, but for `process`, which looks for programs on this machine.
 
+    def own_spec(self, secret: str, config: Config) -> Spec | None:
+        """What to run whatever engines there are; None: the session chooses between the next two. Raises Unavailable."""
+        return None
+
     @abstractmethod
     def container(self, secret: str) -> ContainerSpec:
         """The container that runs it, with this password."""
@@ -104,6 +116,12 @@ class Service(ABC, Generic[V]):
     @abstractmethod
     def process(self, secret: str, config: Config) -> ProcessSpec:
         """The local process that runs it. Raises Unavailable, saying what to install."""
+
+    def identity(self, spec: Spec) -> str:
+        """Equal for declarations that share a server: what they ask for, without this run's password."""
+        if isinstance(spec, ExternalSpec):
+            return spec.fingerprint()
+        return naming.fingerprint(type(spec).__name__, self.container("").fingerprint())
 
     @abstractmethod
     def external_spec(self, url: str, source: str) -> ExternalSpec:
@@ -255,6 +273,7 @@ class View(ABC):
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
         self._cleanups = contextlib.ExitStack()
+        self._inside: str | None = None
 
     @property
     @abstractmethod
@@ -274,12 +293,31 @@ class View(ABC):
     @property
     def host(self) -> str:
         """The address to connect to, `127.0.0.1` for all but external servers."""
-        return self.server.instance.endpoint().host
+        return self._endpoint().host
 
     @property
     def port(self) -> int:
         """The host port to connect to."""
-        return self.server.instance.endpoint().port
+        return self._endpoint().port
+
+    def inside(self, alias: str = "") -> Self:
+        """This view with the addresses that containers reach it by: on a network that they share with its own, by that
+        alias or the container's id. For what it says only; it hands out no clients."""
+        other = copy.copy(self)
+        other._inside = alias
+        return other
+
+    def _endpoint(self) -> Endpoint:
+        instance = self.server.instance
+        return instance.endpoint() if self._inside is None else instance.inside_endpoint(alias=self._inside)
+
+    def _reached(self, url: str) -> str:
+        """A URL of the server with the address that this view is for."""
+        if self._inside is None:
+            return url
+        parts = urlsplit(url)
+        user, at, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{user}{at}{self._endpoint()}").geturl()
 
     def logs(self, tail: int | None = None) -> str:
         """The server's log, or the last `tail` lines of it, without passwords."""

@@ -13,20 +13,22 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from itest import joining, naming, sharing, starting, trace, warm
+from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
 from itest.engines import Engine
-from itest.errors import ItestError, NotStarted, PortTaken, StartError, Unavailable
+from itest.errors import ItestError, NotStarted, PortTaken, StartError
+from itest.network import ClassNetwork
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
-from itest.spec import ExternalSpec, ProcessSpec, Spec
+from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.starting import Job
 from itest.sweep import Sweeps
 
@@ -88,14 +90,14 @@ class Session:
         self.trace = trace.Recorder(clock)
         self.secret = naming.secret()
         self._clock = clock
-        self._given_engines = engines
-        self._engines: list[Engine] | None = None
-        self._reasons: dict[str, str] = {}
+        self._alone = engines is not None
+        self._engines = Engines(config, engines)
         self._reaper: Reaper | None = None
         self._sweeps = Sweeps(config.quiet)
         self._slots: dict[tuple[str, ...], _Slot] = {}
         self._group = None if engines is not None else sharing.group(config)
         self._lock = threading.Lock()
+        self._networks: list[ClassNetwork] = []
         # At the end of this process, be it a script (atexit) or a worker of multiprocessing (Finalize): workers made
         # by fork never run atexit on Python 3.11 (docs/design.md, "The closing chain").
         self._finalize: Any = None
@@ -105,14 +107,17 @@ class Session:
             self._finalize = Finalize(None, self.close, exitpriority=100)
         atexit.register(self.close)
 
-    def lend(self, service: Service[Any], scope_key: str = "") -> Server[Any]:
+    def lend(
+        self, service: Service[Any], scope_key: str = "", network: ClassNetwork | None = None, name: str = ""
+    ) -> Server[Any]:
         """The running server for a declaration, started if need be.
 
-        Declarations with equal specs share one server; a `scope_key` (a class, a test) makes it one of its own.
+        Declarations with equal specs share one server; a `scope_key` (a class, a test) makes it one of its own. On the
+        `network` it is known by that `name`, and if it is a container of its own from its beginning on.
         Raises Unavailable when nothing here can run it, StartError when it fails to start. A failure is remembered:
         the next class gets the same error at once instead of waiting for it again.
         """
-        spec = self._spec(service)
+        spec = self._engines.spec(service, self.secret)
         key = self._key(service, spec, scope_key)
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
@@ -125,28 +130,39 @@ class Session:
                 self._stop(slot)  # It died under an earlier class; this one gets a new one.
             if slot.server is None:
                 try:
-                    slot.server = self._start(service, spec, key[-1])
+                    slot.server = self._start(service, _joined(service, spec, network, name), key[-1])
                 except ItestError as error:
                     slot.error = error
                     raise
                 if self._was_closed():
                     self._stop(slot)
                     raise NotStarted(f"the run ended while {service.title} was starting")
+            if network is not None and not service.in_container and isinstance(spec, ContainerSpec):
+                network.join(slot.server.instance, name)
             return slot.server
 
-    def lend_all(self, wanted: Sequence[tuple[Service[Any], str]]) -> list[Server[Any]]:
+    def lend_all(self, wanted: Sequence[tuple[Service[Any], str, ClassNetwork | None, str]]) -> list[Server[Any]]:
         """`lend` for several at once: they start side by side. The first failure, in order, is raised."""
         if len(wanted) < 2:
-            return [self.lend(service, key) for service, key in wanted]
+            return [self.lend(*each) for each in wanted]
         with ThreadPoolExecutor(len(wanted), thread_name_prefix="itest-start") as pool:
-            futures = [pool.submit(self.lend, service, key) for service, key in wanted]
+            futures = [pool.submit(self.lend, *each) for each in wanted]
         try:
             return [future.result() for future in futures]
         except BaseException:
-            for future, (_, key) in zip(futures, wanted, strict=True):
+            for future, (_, key, *_) in zip(futures, wanted, strict=True):
                 if key and future.exception() is None:  # Nobody else would ever stop a server of the class's own.
                     self.take_back(future.result())
             raise
+
+    def network(self, name: str, aliases: Mapping[str, Sequence[str]] | None = None) -> ClassNetwork | None:
+        """A network for the containers of a class, made when the first one joins it; None without Docker. `aliases` are
+        further names of services on it."""
+        if (engine := self._engines.docker()) is None:
+            return None
+        found = ClassNetwork(engine, name, self._labels("network"), aliases or {})
+        self._networks.append(found)
+        return found
 
     def start_ahead(self, services: Sequence[Service[Any]]) -> None:
         """Start the servers of these declarations side by side, and return at once. `lend` waits for its own.
@@ -158,7 +174,7 @@ class Session:
         wanted: dict[tuple[str, ...], Service[Any]] = {}
         for service in services:
             with contextlib.suppress(Exception):
-                wanted.setdefault(self._key(service, self._spec(service)), service)
+                wanted.setdefault(self._key(service, self._engines.spec(service, self.secret)), service)
         if len(wanted) < 2:
             return  # Nothing to win: the first class starts it right now.
         for service in wanted.values():
@@ -200,11 +216,12 @@ class Session:
                 clean = all(list(map(self._stop, servers)))
         else:
             clean = True
+        if any(network.open for network in self._networks):
+            clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
         if any(slot.lock.locked() for slot in list(self._slots.values())):
             clean = False  # Ctrl-C or a signal broke into a start: what it has made so far is known to labels only.
         self._sweeps.close()
-        for engine in self._engines or []:
-            engine.close()
+        self._engines.close()
         if self._reaper is not None:
             self._reaper.close(done=clean)
             self._reaper = None
@@ -215,67 +232,17 @@ class Session:
 
     def _key(self, service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
         alone = "alone" if not service.sharable and (self._group or self._reused(service)) else ""
-        return (service.kind, _fingerprint(service, spec), scope_key or alone)
+        return (service.kind, service.identity(spec), scope_key or alone)
 
     def _reused(self, service: Service[Any]) -> bool:
         return (service.reuse or self.config.reuse) and sharing.can_be_reused()
 
-    # Choosing what runs a service.
-
-    def _spec(self, service: Service[Any]) -> Spec:
-        """What to run for this declaration, and thereby on which engine."""
-        if service.external:
-            if url := self.config.variable(service.external):
-                spec = service.external_spec(url, service.external)
-                naming.url_password(url)  # From here on masked; those of the settings are since they were read.
-                return spec
-        elif service.external_setting and (url := getattr(self.config, service.external_setting)):
-            return service.external_spec(url, f"ITEST_{service.external_setting.upper()}")
-        engines = self._usable_engines()
-        reasons = dict(self._reasons)
-        for engine in engines:
-            if engine.name != "process":
-                return service.container(self.secret)
-            try:
-                return service.process(self.secret, self.config)
-            except Unavailable as error:
-                reasons[engine.name] = str(error)
-        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        if not why:
-            why = f"the settings engine = {self.config.engine!r} and require = {self.config.require!r} leave no engine"
-        raise Unavailable(f"nothing here can run {service.title}: {why}", reasons)
-
-    def _usable_engines(self) -> list[Engine]:
-        """The engines that can be used here, the preferred one first. Asked once per session."""
-        with self._lock:
-            if self._engines is None:
-                usable: list[Engine] = []
-                for engine in self._given_engines if self._given_engines is not None else _engines(self.config):
-                    if reason := engine.unavailable():
-                        self._reasons[engine.name] = reason
-                        engine.close()
-                    else:
-                        usable.append(engine)
-                        if self._given_engines is None:
-                            break  # One engine runs all: services must reach one another.
-                self._engines = usable
-            return self._engines
-
-    def _engine_for(self, spec: Spec) -> Engine:
-        if isinstance(spec, ExternalSpec):
-            from itest.engines.external import ExternalEngine
-
-            return ExternalEngine()
-        return next(
-            engine for engine in self._usable_engines() if (engine.name == "process") == isinstance(spec, ProcessSpec)
-        )
-
     # Starting and stopping one.
 
     def _start(self, service: Service[Any], spec: Spec, scope_key: str) -> Server[Any]:
-        engine = self._engine_for(spec)
+        engine = self._engines.that_runs(spec)
         service.check_client()
-        if self._given_engines is None:
+        if not self._alone:
             self._sweeps.begin(engine)
         job = Job(
             service,
@@ -284,15 +251,10 @@ class Session:
             self.config,
             self.config.startup_timeout if service.startup_timeout is None else service.startup_timeout,
             self.secret,
-            {
-                naming.SESSION: self.id,
-                naming.SERVICE: service.kind,
-                naming.FINGERPRINT: _fingerprint(service, spec),
-                naming.OWNER: naming.owner(),
-            },
+            {**self._labels(service.kind), naming.FINGERPRINT: service.identity(spec)},
             self.trace,
             self._clock,
-            warm=self._given_engines is None,
+            warm=not self._alone,
         )
         share = None if scope_key else self._share(job)
         for attempt in range(1, max(START_ATTEMPTS, service.start_attempts) + 1):
@@ -316,10 +278,13 @@ class Session:
             trace.say(f"{_announcement(server, spec)}, {how} in {span.seconds:.2f} s")
         return server
 
+    def _labels(self, kind: str) -> dict[str, str]:
+        return {naming.SESSION: self.id, naming.SERVICE: kind, naming.OWNER: naming.owner()}
+
     def _share(self, job: Job) -> Share | None:
         """Where this server is shared with other processes; None: it is this one's own."""
         reused = self._reused(job.service)
-        if self._given_engines is not None or isinstance(job.spec, ExternalSpec) or not job.service.sharable:
+        if self._alone or isinstance(job.spec, ExternalSpec) or not job.service.sharable:
             return None
         if not reused and self._group is None:
             return None
@@ -330,7 +295,7 @@ class Session:
     def _watch(self, spec: Spec, share: Share | None) -> None:
         """Have a reaper before the first thing exists that would need one, and have it know the share."""
         with self._lock:
-            if self._reaper is None and not isinstance(spec, ExternalSpec) and self._given_engines is None:
+            if self._reaper is None and not isinstance(spec, ExternalSpec) and not self._alone:
                 self._reaper = Reaper(self.id)
             if self._reaper is not None and share is not None:
                 self._reaper.watch(share)
@@ -354,23 +319,11 @@ class Session:
         return True
 
 
-def _engines(config: Config) -> list[Engine]:
-    """The engines that the settings allow, the preferred one first."""
-    from itest.engines.docker import DockerEngine
-    from itest.engines.process import ProcessEngine
-
-    makers: dict[str, type[DockerEngine] | type[ProcessEngine]] = {"docker": DockerEngine, "process": ProcessEngine}
-    wanted = [config.engine] if config.engine != "auto" else list(makers)
-    if config.require in makers:
-        wanted = [name for name in wanted if name == config.require]
-    return [makers[name](config) for name in wanted]
-
-
-def _fingerprint(service: Service[Any], spec: Spec) -> str:
-    """Equal for declarations that share a server: what they ask for, without this run's password."""
-    if isinstance(spec, ExternalSpec):
-        return spec.fingerprint()
-    return naming.fingerprint(type(spec).__name__, service.container("").fingerprint())
+def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
+    """The spec on the class's network, where it is a container that begins there."""
+    if network is None or not service.in_container or not isinstance(spec, ContainerSpec):
+        return spec
+    return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))
 
 
 def _announcement(server: Server[Any], spec: Spec) -> str:

@@ -120,7 +120,7 @@ class MemoryInstance:
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
         return None
 
-    def inside_endpoint(self, name: str = "") -> Endpoint:
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         return from_inside(self.endpoint(name))
 
     def silence(self, name: str = "") -> str:
@@ -184,8 +184,10 @@ class MemoryService(Service["MemoryView"]):
     kind: ClassVar[str] = "memory"
     title: ClassVar[str] = "Memory"
     isolations: ClassVar[tuple[str, ...]] = ("database", "none")
+    texts: ClassVar[tuple[str, ...]] = ("env",)
 
     image: str = "memory:1"
+    env: Mapping[str, Any] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
     check_ready: wait.Check | None = None
 
@@ -195,7 +197,7 @@ class MemoryService(Service["MemoryView"]):
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(
             self.image,
-            env={"PASSWORD": secret},
+            env={**self.env, "PASSWORD": secret},
             ports={"memory": Port(1)},
             secrets=frozenset({"PASSWORD"}),
         )

@@ -108,9 +108,8 @@ class Instance(Protocol):
         Only for itest's own connections; what a user is given is the `endpoint`.
         """
 
-    def inside_endpoint(self, name: str = "") -> Endpoint:
-        """Where containers reach that port: those on a network with it, if it is a container; those that know the host
-        by name, if it is not."""
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
+        """Where containers reach that port: if it is one too, those on a network with it, where it is called `alias`."""
 
     def silence(self, name: str = "") -> str:
         """Why nobody answers at that port although it accepts connections; empty when somebody does, or where that

@@ -179,6 +179,11 @@ class DockerEngine:
         """The id of a new network, of that name as far as people see it. Raises ItestError."""
         return docker_network.create(self.client, name, labels)
 
+    def remove_network(self, network: str) -> None:
+        """Remove a network, also from under what is on it. Raises ItestError."""
+        with translated(f"remove network {network[:12]}"):
+            docker_network.remove(self.client, network)
+
     def connect(self, instance: Instance, network: str, aliases: Sequence[str] = ()) -> None:
         """Have a container on this network too, also under these names. Raises ItestError."""
         docker_network.connect(self.client, network, instance.id, aliases)

@@ -95,11 +95,9 @@ class DockerInstance:
                 return Endpoint(network["IPAddress"], int(port))
         return None
 
-    def inside_endpoint(self, name: str = "") -> Endpoint:
-        if name and name.isdigit():  # Of a port that is not published.
-            return Endpoint(self._id[:12], int(name))
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         if (name or self._ports) and (name := name or next(iter(self._ports))) in self._ports:
-            return Endpoint(self._id[:12], int(self._ports[name].partition("/")[0]))
+            return Endpoint(alias or self._id[:12], int(self._ports[name].partition("/")[0]))
         raise KeyError(f"{self} has no port {name!r}; it has {', '.join(map(repr, self._ports)) or 'none'}")
 
     def silence(self, name: str = "") -> str:

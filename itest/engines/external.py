@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from itest.clock import Deadline
+from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance, State, Thing, from_inside
 from itest.errors import ExternalError
 from itest.spec import ExternalSpec, Spec
@@ -16,6 +17,9 @@ class ExternalEngine:
     """Attaches to servers that others started."""
 
     name = "external"
+
+    def __init__(self, config: Config | None = None) -> None:
+        """As the other engines; there is nothing to configure."""
 
     def unavailable(self) -> str | None:
         return None
@@ -58,7 +62,7 @@ class ExternalInstance:
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
         return None
 
-    def inside_endpoint(self, name: str = "") -> Endpoint:
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         return from_inside(self.endpoint(name))
 
     def silence(self, name: str = "") -> str:

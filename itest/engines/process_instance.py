@@ -97,7 +97,7 @@ class ProcessInstance:
         """None: there is nothing between it and its endpoints."""
         return None
 
-    def inside_endpoint(self, name: str = "") -> Endpoint:
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         return from_inside(self.endpoint(name))
 
     def silence(self, name: str = "") -> str:

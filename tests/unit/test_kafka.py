@@ -22,7 +22,6 @@ from unittest import mock
 from itest import Kafka, KafkaMixin, warm_store
 from itest.clock import Deadline, wall
 from itest.config import Config
-from itest.engines import ExecResult
 from itest.errors import ConfigError, DeclarationError, ItestError, MissingPackage, ReceiveTimeout, Unavailable
 from itest.lock import locked
 from itest.services.kafka import KafkaServer, Message, archive, archive_build, clients, jars, recipes
@@ -645,7 +644,7 @@ class ServerTest(unittest.TestCase):
         assert isinstance(spec, ContainerSpec)
         instance: Any = MemoryEngine().start(spec, {}, Deadline.after(1), Recorder())
         instance.log = "[x] INFO Kafka version: 4.1.1 (org.apache.kafka)\n"
-        instance.answers[("cat", "/etc/hostname")] = ExecResult(0, "0123456789ab\n", "")
+        instance.id = "0123456789abcdef"
         return KafkaServer("Kafka", "kafka", instance, str(instance.endpoint("client")))
 
     def test_its_version_is_its_own_word(self) -> None:

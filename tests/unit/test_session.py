@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from itest import ContainerTestCase, Redis, RedisMixin, naming, testing
+from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, testing
 from itest import session as sessions
 from itest.config import Config
 from itest.engines import ExecResult
@@ -385,7 +385,7 @@ class ProcessTest(unittest.TestCase):
         self.addCleanup(sessions.install, sessions.install(None))
         self.reaper = self.enterContext(mock.patch.object(sessions, "Reaper"))
         self.enterContext(mock.patch.object(sessions, "load", lambda: Config(quiet=True)))
-        self.enterContext(mock.patch.object(sessions, "_engines", self.make))
+        self.enterContext(mock.patch.object(choosing, "allowed", self.make))
         self.addCleanup(lambda: (session := sessions.opened()) and session.close())
 
     def make(self, config: Config) -> list[MemoryEngine]:
@@ -450,7 +450,7 @@ class EnginesTest(unittest.TestCase):
             ({"engine": "process", "require": "docker"}, []),
         ):
             with self.subTest(settings):
-                engines = sessions._engines(Config(**settings))  # type: ignore[arg-type]  # strings, every one
+                engines = choosing.allowed(Config(**settings))  # type: ignore[arg-type]  # strings, every one
                 self.assertEqual([engine.name for engine in engines], names)
                 for engine in engines:
                     engine.close()

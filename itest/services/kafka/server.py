@@ -66,8 +66,8 @@ class KafkaServer(Server["KafkaView"]):
         if not self._internal:
             self._internal = self.bootstrap_servers
             if self.owned and not _is_process(self.instance):
-                host = self.instance.exec(["cat", "/etc/hostname"]).stdout.strip()
-                self._internal = f"{host}:{INTERNAL_PORT}"
+                # What it advertises: the host name that Docker gives a container, which its networks know too.
+                self._internal = f"{self.instance.id[:12]}:{INTERNAL_PORT}"
         return self._internal
 
     def lease(self, service: Service[KafkaView], owner: str) -> KafkaLease:

@@ -44,7 +44,7 @@ class KafkaView(View):
     @property
     def bootstrap_servers(self) -> str:
         """`host:port` for clients on this machine."""
-        return self.server.bootstrap_servers
+        return self.server.bootstrap_servers if self._inside is None else self.internal_bootstrap_servers
 
     @property
     def internal_bootstrap_servers(self) -> str:

@@ -47,7 +47,7 @@ class PostgresView(View):
 
     @property
     def url(self) -> str:
-        return self.server.url_of(self.name)
+        return self._reached(self.server.url_of(self.name))
 
     @property
     def dsn(self) -> str:

@@ -309,7 +309,7 @@ class RedisView(View):
 
     @property
     def url(self) -> str:
-        return self.server.url_of(self.database)
+        return self._reached(self.server.url_of(self.database))
 
     @property
     def env(self) -> dict[str, str]:

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a class has of each of its services: the server that was lent, and the lease of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from itest import references
+from itest import session as sessions
+from itest.errors import NotStarted
+from itest.fixture_files import directory_of
+from itest.network import ClassNetwork
+from itest.service import Lease, Server, Service, View
+
+
+def loans_of(
+    owner: type,
+    declared: Sequence[tuple[str, Service[Any]]],
+    session: sessions.Session,
+    network: ClassNetwork | None,
+) -> list[Loan]:
+    """A loan for each service of a class, none of them taken yet, in an order in which they can be."""
+    services = dict(declared)
+    loans: dict[str, Loan] = {}
+    for wave in references.waves(owner.__qualname__, declared):
+        for name in wave:
+            loans[name] = Loan(owner, name, services[name], session, network, loans)
+    return list(loans.values())
+
+
+def take_all(loans: Sequence[Loan], session: sessions.Session) -> None:
+    """Have the servers of these loans started, those side by side that do not wait for one another."""
+    left = [loan for loan in loans if loan.service.scope != "test"]
+    while left:
+        waiting = {loan.name for loan in left}
+        wave = [loan for loan in left if not waiting.intersection(references.needs(loan.service))]
+        servers = session.lend_all([loan.wanted() for loan in wave])
+        for loan, server in zip(wave, servers, strict=True):
+            loan.take(server)
+        left = [loan for loan in left if loan not in wave]
+
+
+class Loan:
+    """One service of one class: the server that was lent, the lease of its data, and when each is reset."""
+
+    def __init__(
+        self,
+        owner: type,
+        name: str,
+        service: Service[Any],
+        session: sessions.Session,
+        network: ClassNetwork | None,
+        neighbours: Mapping[str, Loan],
+    ) -> None:
+        self.owner = owner
+        self.name = name
+        self.service = service
+        self._session = session
+        self._network = network
+        self._neighbours = neighbours
+        self._resolved = service
+        self._directory = directory_of(owner.__module__)
+        self._server: Server[Any] | None = None
+        self._lease: Lease[Any] | None = None
+        self._sealed = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.owner.__qualname__}.{self.name}"
+
+    @property
+    def scope_key(self) -> str:
+        return "" if self.service.scope == "session" else f"{self.owner.__module__}.{self.label}"
+
+    def wanted(self) -> tuple[Service[Any], str, ClassNetwork | None, str]:
+        """What `Session.lend` is asked for. Its neighbours run by now."""
+        if names := references.needs(self.service):
+            views = {name: self._neighbours[name].class_view() for name in names}
+            self._resolved = references.resolved(self.service, self.label, views)
+        return self._resolved, self.scope_key, self._network, self.name
+
+    def take(self, server: Server[Any]) -> None:
+        self._server = server
+        with self._session.trace.span("lease", self.service.kind):
+            self._lease = server.lease(self._resolved, f"{self.owner.__module__}.{self.owner.__qualname__}")
+        self._lease.view.directory = self._directory
+        self._sealed = False
+
+    def class_view(self) -> View:
+        if self._lease is None:
+            raise NotStarted(f"{self.label}: scope='test' has no class-level view")
+        return self._lease.view  # type: ignore[no-any-return]  # a Lease[Any]: loans are of any service
+
+    def reset(self, test: str) -> View:
+        """The view of the next test, on data that equals the baseline."""
+        if self.service.scope == "test":
+            self.give_back()
+            self.take(self._session.lend(*self.wanted()))
+        assert self._lease is not None
+        with self._session.trace.span("reset", self.service.kind, test=test) as span:
+            if not self._sealed:
+                self._lease.seal()
+                self._sealed = True
+            view: View = self._lease.reset(test)
+            span.facts["way"] = self._lease.way
+        view.directory = self._directory
+        return view
+
+    def finish(self, test: str) -> None:
+        if self._lease is not None:
+            self._lease.finish(test)
+
+    def give_back(self) -> None:
+        lease, self._lease = self._lease, None
+        server, self._server = self._server, None
+        if lease is not None:
+            lease.close()
+        if server is not None and self.service.scope != "session":
+            self._session.take_back(server)
+
+    @property
+    def stopped(self) -> bool:
+        return self._session.closed
+
+    @property
+    def usable(self) -> bool:
+        return not self.stopped and self._session is sessions.opened()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network of a class: its containers reach one another there by the names that the class gives them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from itest.engines import Instance
+from itest.errors import DeclarationError, NotStarted
+
+if TYPE_CHECKING:
+    from itest.engines.docker import DockerEngine
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A declaration that gives services more names on the network of their class: `Network({"postgres": ["db"]})`.
+
+    Without one the network has the names of the class's attributes. As a descriptor it gives the network itself, whose
+    `id` is for containers that a test starts by other means. There is none on local processes: NotStarted is raised.
+    """
+
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def check(self, owner: str, name: str, services: Sequence[str]) -> None:
+        """Raise DeclarationError for a name of no service of the class."""
+        for service, names in self.aliases.items():
+            if service not in services:
+                raise DeclarationError(f"{owner}.{name} names {service!r}, which is no service of {owner}")
+            if isinstance(names, str):
+                raise DeclarationError(f"{owner}.{name}: the aliases of {service!r} must be a list: [{names!r}]")
+
+    def __get__(self, instance: object | None, owner: type) -> ClassNetwork:
+        found: ClassNetwork | None = owner.__dict__.get("_itest_network")
+        if found is None:
+            raise NotStarted(f"the network of {owner.__qualname__} exists only while its tests run, and with Docker")
+        return found
+
+
+class ClassNetwork:
+    """One such network. It is made when the first container joins it."""
+
+    def __init__(
+        self, engine: DockerEngine, name: str, labels: Mapping[str, str], aliases: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._engine = engine
+        self._name = name
+        self._labels = labels
+        self._aliases = aliases
+        self._lock = threading.Lock()
+        self._id = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether there is something to remove."""
+        return bool(self._id)
+
+    @property
+    def id(self) -> str:
+        """Docker's id of it, made at the first call. Raises ItestError."""
+        with self._lock:
+            if not self._id:
+                self._id = self._engine.network(self._name, self._labels)
+            return self._id
+
+    def names(self, service: str) -> list[str]:
+        """What the service that a class calls `service` is called here: so, and with hyphens, since an underscore is no
+        part of a host name to many clients."""
+        return list(dict.fromkeys([service, service.replace("_", "-"), *self._aliases.get(service, ())]))
+
+    def join(self, instance: Instance, service: str) -> None:
+        """Have a container that runs already on it. Raises ItestError."""
+        self._engine.connect(instance, self.id, self.names(service))
+
+    def close(self) -> None:
+        """Remove it; servers that go on running just leave it. Raises ItestError."""
+        with self._lock:
+            network, self._id = self._id, ""
+        if network:
+            self._engine.remove_network(network)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References between the services of a class, and the order of start that they make."""
+
+from __future__ import annotations
+
+import unittest
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from itest import ContainerTestCase, Network, references
+from itest.errors import DeclarationError, NotStarted
+from itest.service import Service
+from itest.testing import MemoryService
+from tests.unit.inner import InnerTest, run
+
+
+@dataclass(frozen=True, eq=False)
+class InContainer(MemoryService):
+    in_container: ClassVar[bool] = True
+
+
+class OrderTest(InnerTest):
+    def app(self, image: str = "app:1", **fields: Any) -> MemoryService:
+        return self.service(image, **{"scope": "class", **fields})
+
+    def test_a_service_starts_after_those_it_refers_to_with_what_their_views_say(self) -> None:
+        class T(ContainerTestCase):
+            web = self.app("web:1", env={"API": "{api.host}/v1", "LIST": ["{db.port}"], "JSON": '{"a": {}}'})
+            api = self.app("api:1", env={"DB": "{db.host}"})
+            db = self.service("db:1")
+
+            def test(self) -> None:
+                spec = self.web.server.instance.spec
+                assert spec.env["API"] == f"{self.api.host}/v1" and spec.env["LIST"] == [str(self.db.port)]
+                assert spec.env["JSON"] == '{"a": {}}'
+                assert self.api.server.instance.spec.env["DB"] == self.db.host
+
+        self.check(run(T), ran=1)
+        self.assertEqual(
+            [each for each in self.events if each.startswith("start")], ["start db:1", "start api:1", "start web:1"]
+        )
+
+    def test_what_it_only_depends_on_starts_first_too(self) -> None:
+        class T(ContainerTestCase):
+            api = self.app("api:1", depends_on=["db"])
+            db = self.service("db:1")
+
+            def test(self) -> None:
+                pass
+
+        self.check(run(T), ran=1)
+        self.assertLess(self.events.index("start db:1"), self.events.index("start api:1"))
+
+    def test_one_of_each_test_is_resolved_for_each(self) -> None:
+        class T(ContainerTestCase):
+            api = self.app("api:1", scope="test", env={"DB": "{db.host}"})
+            db = self.service("db:1")
+
+            def test_1(self) -> None:
+                assert self.api.server.instance.spec.env["DB"] == self.db.host
+
+            test_2 = test_1
+
+        self.check(run(T), ran=2)
+        self.assertEqual(self.events.count("start api:1"), 2)
+
+    def test_an_attribute_that_is_not_there(self) -> None:
+        class T(ContainerTestCase):
+            api = self.app(env={"DB": "{db.ulr}"})
+            db = self.service("db:1")
+
+            def test(self) -> None:
+                pass
+
+        result = run(T)
+        self.check(result, ran=0, errors=1)
+        self.assertRegex(self.last_line(result), r"T.api: \{db.ulr\}: db has no 'ulr'; it has .*host, .*url")
+
+    def test_an_attribute_that_is_no_text(self) -> None:
+        class T(ContainerTestCase):
+            api = self.app(env={"DB": "{db.env}"})
+            db = self.service("db:1")
+
+            def test(self) -> None:
+                pass
+
+        self.assertIn("T.api: {db.env} is no text but dict", self.last_line(run(T)))
+
+
+class CheckTest(unittest.TestCase):
+    def refuse(self, text: str, **services: object) -> None:
+        with self.assertRaisesRegex(DeclarationError, text):
+            type("T", (ContainerTestCase,), services)
+
+    def service(self, text: str, **fields: Any) -> MemoryService:
+        return MemoryService(env={"A": text}, **{"scope": "class", **fields})
+
+    def test_a_name_that_is_no_service(self) -> None:
+        self.refuse(
+            "T.api refers to 'pg', which is no service of T; there are db",
+            api=self.service("{pg.url}"),
+            db=MemoryService(),
+        )
+
+    def test_a_circle(self) -> None:
+        self.refuse(
+            "T: its services wait for one another: a refers to b, b refers to a",
+            a=self.service("{b.url}"),
+            b=self.service("{a.url}"),
+        )
+
+    def test_itself(self) -> None:
+        self.refuse("T: its services wait for one another: a refers to a", a=self.service("{a.url}"))
+
+    def test_one_that_all_classes_share(self) -> None:
+        self.refuse(
+            "T.a refers to 'b', .* leave scope='session' out",
+            a=self.service("{b.url}", scope="session"),
+            b=MemoryService(),
+        )
+
+    def test_one_of_each_test(self) -> None:
+        self.refuse(
+            "T.a refers to 'b', .* give a scope='test' too", a=self.service("{b.url}"), b=MemoryService(scope="test")
+        )
+
+    def test_waves(self) -> None:
+        declared: list[tuple[str, Service[Any]]] = [
+            ("c", self.service("{a.url} {b.url}")),
+            ("a", self.service("")),
+            ("b", self.service("{a.url}")),
+            ("d", self.service("")),
+        ]
+        self.assertEqual(references.waves("T", declared), [["a", "d"], ["b"], ["c"]])
+
+
+class NetworkTest(InnerTest):
+    def test_its_names_must_be_services_and_lists(self) -> None:
+        for aliases, text in (
+            ({"pg": ["db"]}, "T.net names 'pg', which is no service of T"),
+            ({"memory": "db"}, r"T.net: the aliases of 'memory' must be a list: \['db'\]"),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(DeclarationError, text):
+                type("T", (ContainerTestCase,), {"memory": MemoryService(), "net": Network(aliases)})
+
+    def test_there_is_none_without_docker(self) -> None:
+        class T(ContainerTestCase):
+            net = Network()
+            api = InContainer("api:1", events=self.events, scope="class", env={"DB": "{db.host}"})
+            db = self.service("db:1")
+
+            def test(self) -> None:
+                with unittest.TestCase.assertRaisesRegex(self, NotStarted, "the network of .*T exists only while"):
+                    print(self.net)
+
+        self.check(run(T), ran=1)
