@@ -84,6 +84,7 @@ class Service(ABC, Generic[V]):
     def __set_name__(self, owner: type, name: str) -> None:
         if not hasattr(self, "_module"):  # Assigned again elsewhere, it keeps its first place.
             object.__setattr__(self, "_module", owner.__module__)
+            object.__setattr__(self, "_name", name)
 
     @property
     def directory(self) -> Path:
@@ -135,10 +136,14 @@ class Service(ABC, Generic[V]):
     def ready(self, address: str) -> Check:
         """A real client's real round trip to this URL."""
 
+    def readiness(self, address: str) -> Check:
+        """What is waited for. A service whose field `ready` is the user's own check decides here what comes of it."""
+        return self.ready(address)
+
     def ready_again(self, address: str, secret: str) -> Check:
         """As `ready`, for a server that began with a kept state, at the URL with that state's password. After it, the
         server's password is `secret`."""
-        return self.ready(address)
+        return self.readiness(address)
 
     @abstractmethod
     def connect(self, instance: Instance, address: str) -> Server[V]:
@@ -168,6 +173,13 @@ class Service(ABC, Generic[V]):
     def replace(self, **changes: Any) -> Self:
         """A copy of the declaration with some of its fields changed."""
         return replace(self, **changes)
+
+    def at_place_of(self, other: Service[Any]) -> Self:
+        """This declaration, which was made of another one, where that one stands."""
+        for name in ("_module", "_name"):
+            if hasattr(other, name):
+                object.__setattr__(self, name, getattr(other, name))
+        return self
 
     def __get__(self, instance: object | None, owner: type | None = None) -> V:
         """The view of this service for a test instance, or the class-level view for a class."""

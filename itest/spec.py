@@ -50,7 +50,7 @@ class ContainerSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     network: str = ""
     aliases: tuple[str, ...] = ()
-    options: ContainerOptions = ContainerOptions()
+    options: ContainerOptions = field(default_factory=ContainerOptions)
     warm: str = ""
 
     def fingerprint(self) -> str:

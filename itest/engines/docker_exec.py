@@ -45,26 +45,29 @@ def output(client: Any, job: str, deadline: Deadline) -> Output:
         raise
 
 
-def output_with_input(client: Any, path: str, job: str, stdin: bytes, deadline: Deadline) -> Output:
-    """The same for a job that reads `stdin`. `path` is Docker's Unix socket, if it has one.
+def output_with_input(client: Any, path: str, job: str, stdin: bytes, deadline: Deadline, doing: str) -> Output:
+    """The same for a job that reads `stdin`. `path` is Docker's Unix socket, if it has one; `doing` is for errors.
 
     On a connection of our own: Docker needs one whose sending end can be closed by itself, and the SDK loses what a
     command writes before it reads. Raises TimeoutError, ItestError.
     """
     try:
-        with _connected(client, path) as connection:
+        with _connected(client, path, doing) as connection:
             connection.settimeout(max(deadline.remaining, 0.001))
             body = json.dumps({"Detach": False, "Tty": False}).encode()
             connection.sendall(
                 f"POST /v{client.api_version}/exec/{job}/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\n"
-                f"Upgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+                f"Upgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                + body
             )
             with connection.makefile("rb") as answer:
                 status = answer.readline().split(None, 2)
                 while answer.readline().strip():
                     pass
                 if status[1:2] not in ([b"101"], [b"200"]):
-                    raise ItestError(f"Docker says: {answer.read(500).decode(errors='replace').strip()}")
+                    raise ItestError(
+                        f"could not {doing}, Docker says: {answer.read(500).decode(errors='replace').strip()}"
+                    )
                 # On a thread: a command may write more than fits into a pipe before it has read all.
                 sender = threading.Thread(target=_send, args=(connection, stdin), name="itest-stdin", daemon=True)
                 sender.start()
@@ -77,7 +80,7 @@ def output_with_input(client: Any, path: str, job: str, stdin: bytes, deadline: 
     except TimeoutError:
         raise TimeoutError from None
     except OSError as error:
-        raise ItestError(f"Docker ended the connection: {error}") from None
+        raise ItestError(f"could not {doing}, Docker ended the connection: {error}") from None
 
 
 def exit_code(client: Any, job: str, deadline: Deadline) -> int:
@@ -106,7 +109,7 @@ def _send(connection: socket.socket, stdin: bytes) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
-def _connected(client: Any, path: str) -> socket.socket:
+def _connected(client: Any, path: str, doing: str) -> socket.socket:
     if path:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -117,5 +120,7 @@ def _connected(client: Any, path: str) -> socket.socket:
         return connection
     parts = urlsplit(client.base_url)
     if parts.scheme != "http" or not parts.hostname:
-        raise ItestError("stdin= needs a Docker that is reached by a Unix socket or by tcp:// without certificates")
+        raise ItestError(
+            f"could not {doing}: stdin= needs a Docker that is reached by a Unix socket, or by tcp:// without certificates"
+        )
     return socket.create_connection((parts.hostname, parts.port or 2375))

@@ -19,7 +19,7 @@ def put(client: Any, container: str, files: Mapping[str, bytes | Path]) -> None:
 
 
 def take(client: Any, container: str, path: str, target: Path | None = None) -> bytes:
-    """The content of a file; with a `target`, the file or directory is written there as well, under that very name.
+    """The content of a file, written to `target` too where there is one; or a directory's content into that directory.
 
     Raises ItestError for a directory without a target.
     """
@@ -27,14 +27,21 @@ def take(client: Any, container: str, path: str, target: Path | None = None) -> 
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
         first = archive.next()
         assert first is not None, "Docker sends what it has found"
-        if first.isdir() and target is None:
-            raise ItestError(f"{path} is a directory: say where it is to be copied to, copy_from({path!r}, directory)")
-        if target is None:
+        if not first.isdir():
             file = archive.extractfile(first)
-            return b"" if file is None else file.read()
+            content = b"" if file is None else file.read()
+            if target is not None:
+                target = target / PurePosixPath(path).name if target.is_dir() else target
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            return content
+        if target is None:
+            raise ItestError(f"{path} is a directory: say where it is to be copied to, copy_from({path!r}, directory)")
+        target.mkdir(parents=True, exist_ok=True)
         for entry in archive:
-            _, _, rest = entry.name.partition("/")
-            archive.extract(entry.replace(name=rest or ".") if first.isdir() else entry, target, filter="data")
+            _, _, rest = entry.name.partition("/")  # The first part is the directory itself.
+            if rest:
+                archive.extract(entry.replace(name=rest), target, set_attrs=False, filter="data")
     return b""
 
 

@@ -168,7 +168,7 @@ class DockerInstance:
                     workdir=directory or None,
                 )["Id"]
                 if stdin:
-                    output = docker_exec.output_with_input(client, self._socket, job, stdin, deadline)
+                    output = docker_exec.output_with_input(client, self._socket, job, stdin, deadline, doing)
                 else:
                     output = docker_exec.output(client, job, deadline)
                 code = docker_exec.exit_code(client, job, deadline)

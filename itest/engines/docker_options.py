@@ -51,9 +51,7 @@ def volume_name(labels: Mapping[str, str], name: str) -> str:
     return f"itest-{labels.get(naming.SESSION, '')}-{name}"
 
 
-def _mount(
-    spec: ContainerSpec, path: str, mount: Mount, labels: Mapping[str, str], address: Address
-) -> dict[str, Any]:
+def _mount(spec: ContainerSpec, path: str, mount: Mount, labels: Mapping[str, str], address: Address) -> dict[str, Any]:
     if isinstance(mount.source, Path):
         if address.host != LOOPBACK:
             raise StartError(
