@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import subprocess
+import sys
 import tempfile
 import unittest
 import urllib.error
@@ -14,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from itest import Container, ContainerTestCase, Healthcheck, Mount, Port, http, log, naming, port, testing
+from itest.clock import Deadline
 from itest.config import load
 from itest.engines import docker_listening
 from itest.engines.docker import DockerEngine
@@ -116,6 +119,17 @@ class WebTest(ContainerTestCase):
         self.assertEqual(get(self.web.url), "hello")
         self.web.pause()
         self.web.unpause()
+        self.assertEqual(get(self.web.url), "hello")
+
+    def test_5_what_has_died_while_it_was_paused(self) -> None:
+        self.web.pause()
+        instance: Any = self.web.server.instance
+        instance._client.kill(instance.id)
+        deadline = Deadline.after(10)
+        while self.web.server.lives() and not deadline.passed:
+            deadline.pause(0.05)
+
+    def test_6_runs_again_in_the_next_test(self) -> None:
         self.assertEqual(get(self.web.url), "hello")
 
     def test_a_restart_keeps_the_address_and_returns_when_it_is_ready(self) -> None:
@@ -453,8 +467,51 @@ class VolumeTest(StartTest):
         found = engine.client.volumes(filters={"label": f"{naming.SESSION}={self.session.id}"})["Volumes"]
         self.assertEqual(found or [], [])
 
+    def test_files_can_be_put_into_it(self) -> None:
+        view = self.lend(command="sleep 600", volumes={"/x": "x"}, files={"/x/deep/file": "content"})
+        self.assertEqual(view.exec("cat /x/deep/file").stdout, "content")
+
+    def test_it_goes_when_the_run_is_killed(self) -> None:
+        script = (
+            "import sys; from itest import Container, session\n"
+            f"session.current().lend(Container({IMAGE!r}, command='sleep 600', volumes={{'/x': 'x'}}))\n"
+            "print(session.current().id, flush=True); sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            label = f"{naming.SESSION}={process.stdout.readline().strip()}"
+            process.kill()
+        engine = DockerEngine(load())
+        self.addCleanup(engine.close)
+        deadline = Deadline.after(30)
+        while engine.client.volumes(filters={"label": label})["Volumes"]:
+            self.assertFalse(deadline.passed, "the volume is still there")
+            deadline.pause(0.1)
+        self.assertEqual(engine.client.containers(all=True, filters={"label": label}), [])
+
 
 class ClassTest(unittest.TestCase):
+    def test_one_for_the_whole_run_is_on_the_network_of_each_class(self) -> None:
+        seen = []
+
+        class First(ContainerTestCase):
+            web = Container(IMAGE, command=SERVE, ports=80, files={"/www/page": "page"}, scope="session")
+            client = Container(IMAGE, command="wget -qO- {web.url}/page", job=True)
+
+            def test(self) -> None:
+                seen.append((self.web.server.instance.id, self.client.logs(), get(f"{self.web.url}/page")))
+
+        class Second(First):
+            pass
+
+        with testing.session(quiet=True):
+            result = run(First, Second)
+        self.assertEqual(result.errors + result.failures, [])
+        self.assertEqual([texts for _, *texts in seen], [["page", "page"]] * 2)
+        self.assertEqual(len({identity for identity, *_ in seen}), 1)
+
     def test_each_class_has_its_own(self) -> None:
         seen = []
 

@@ -21,7 +21,7 @@ from itest.errors import ConfigError, DeclarationError, InstanceDied, ItestError
 from itest.services.container.texts import env_file
 from itest.spec import ContainerSpec
 from itest.testing import MemoryEngine, MemoryInstance
-from itest.wait import NotReady
+from itest.wait import NotReady, ended
 from tests.unit.inner import InnerTest, run
 
 HERE = Path(__file__).resolve().parent
@@ -162,6 +162,7 @@ class BadDeclarationTest(unittest.TestCase):
             ({**web, "files": {"x.conf": "x"}}, "files: 'x.conf' is no absolute path in the container; write it as '/etc/x.conf'"),
             ({**web, "files": {"/x": 5}}, "files: 5 for /x is neither a text nor bytes nor a Path"),
             ({**web, "files": {"/run/x": "x"}, "tmpfs": "/run"}, "files: /run/x would be hidden by the tmpfs that is mounted on /run"),
+            ({**web, "files": {"/a/x": "x"}, "volumes": {"/a": Path("/b")}}, "files: /a/x would be written into /b of this machine, mounted there"),
             ({**web, "healthcheck": True}, "healthcheck: True says no command; write one, or leave it out for the image's own"),
         ):  # fmt: skip
             with self.subTest(text), self.assertRaises(DeclarationError) as caught:
@@ -503,6 +504,13 @@ class InputTest(unittest.TestCase):
 class CheckTest(unittest.TestCase):
     def test_the_ports_that_checks_look_at(self) -> None:
         self.assertEqual((http(port="a") & (port("b") | log("x")) & port()).ports(), ["a", "b", ""])
+
+    def test_a_job_that_fails_between_two_looks_is_not_ready(self) -> None:
+        instance = mock.Mock(state=lambda: State(False, "exited", 2))
+        with self.assertRaisesRegex(NotReady, "^it is exited with exit code 2$"):
+            ended()(instance)
+        instance.state = lambda: State(False, "exited", 0)
+        ended()(instance)
 
     def test_not_ready_is_passed_on(self) -> None:
         def later(view: Any) -> None:

@@ -44,9 +44,9 @@ class ContainerServer(Server[ContainerView]):
         self.paused = True
 
     def unpause(self) -> None:
-        if self.paused:
+        if self.paused and self.instance.state().status == "paused":  # And not ended meanwhile.
             container_of(self.instance, "unpause").unpause()
-            self.paused = False
+        self.paused = False
 
     def halt(self, grace: int) -> None:
         self.unpause()
