@@ -287,6 +287,21 @@ class ReadinessTest(StartTest):
             self.enterContext(mock.patch.object(docker_listening, "_table", lambda _: None))
             self.assertEqual(get(self.lend(command=["sh", "-c", self.LATE], ports={"http": 80}).url), "late\n")
 
+    def test_an_image_with_nothing_but_its_program(self) -> None:
+        engine: Any = self.session._engines.usable()[0]
+        instance: Any = self.lend(command="sleep 600").server.instance
+        chunks, _ = engine.client.get_archive(instance.id, "/bin/busybox")
+        image = f"itest-test-bare:{naming.session_id()}"
+        engine.client.import_image_from_data(b"".join(chunks), repository=image.split(":")[0], tag=image.split(":")[1])
+        self.addCleanup(engine.client.remove_image, image, force=True)
+        self.enterContext(mock.patch.object(DockerInstance, "direct_endpoint", lambda *_: None))
+        view = self.lend(image, command=["/busybox", "httpd", "-f", "-p", "80"], ports=80)
+        self.assertEqual(view.exec("true").exit_code, 127)
+        urllib.request.urlopen(f"{view.url}/busybox").close()
+        with self.assertRaises(StartTimeout) as caught:
+            self.lend(image, command=["/busybox", "sleep", "600"], ports=80, startup_timeout=1)
+        self.assertEqual(caught.exception.reason, "nothing in the container answers on port 80")
+
     def test_all_named_tcp_ports_must_answer_and_udp_ports_need_not(self) -> None:
         script = "(sleep 0.5; exec nc -ll -p 81 -e true) & exec nc -ll -p 80 -e true"
         view = self.lend(command=["sh", "-c", script], ports={"dns": "53/udp", "one": 80, "two": 81})
