@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from itest.services.postgres import PostgresMixin as PostgresMixin
     from itest.services.redis import Redis as Redis
     from itest.services.redis import RedisMixin as RedisMixin
+    from itest.spec import Build as Build
     from itest.spec import Port as Port
     from itest.wait import health as health
     from itest.wait import http as http
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AsyncContainerTestCase": "itest.async_case",
+    "Build": "itest.spec",
     "ConfigError": "itest.errors",
     "Container": "itest.services.container",
     "ContainerMixin": "itest.case",
@@ -64,6 +66,7 @@ _HOME = {
 
 __all__ = [
     "AsyncContainerTestCase",
+    "Build",
     "ConfigError",
     "Container",
     "ContainerMixin",

@@ -444,6 +444,21 @@ class BadInputTest(StartTest):
         self.assertRegex(str(error), "^could not start image busybox:1.37, Docker says: .*nobody-here")
 
 
+class BuildTest(StartTest):
+    def test_a_directory_with_a_dockerfile(self) -> None:
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (directory / "page").write_text("built")
+        (directory / "Dockerfile").write_text(
+            f'FROM {IMAGE}\nCOPY page /www/page\nCMD ["httpd", "-f", "-p", "80", "-h", "/www"]\n'
+        )
+        self.assertEqual(get(f"{self.lend('', build=directory, ports=80).url}/page"), "built")
+
+    def test_no_dockerfile(self) -> None:
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        with self.assertRaisesRegex(StartError, "Dockerfile"):
+            self.lend("", build=directory)
+
+
 class VolumeTest(StartTest):
     def volumes(self) -> list[str]:
         engine: Any = self.session._engines.usable()[0]

@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-from itest import Container, ContainerTestCase, Healthcheck, Mount, Port, health, http, log, naming, port, testing
+from itest import (
+    Build,
+    Container,
+    ContainerTestCase,
+    Healthcheck,
+    Mount,
+    Port,
+    health,
+    http,
+    log,
+    naming,
+    port,
+    testing,
+)
 from itest.config import Config
 from itest.container_options import ContainerOptions, size
 from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_listening
@@ -78,6 +91,17 @@ class SpecTest(unittest.TestCase):
         copy = declaration.replace(env={"A": "1"}).at_place_of(declaration)
         self.assertEqual(copy.container("").files, spec.files)
 
+    def test_builds(self) -> None:
+        class Case(ContainerTestCase):
+            text = Container(build="fixtures")
+            path = Container(build=Path("/elsewhere"), platform="linux/arm64", pull="always")
+            full = Container(build=Build("fixtures", args={"A": "1"}))
+
+        text, path, full = (vars(Case)[name].container("") for name in ("text", "path", "full"))
+        self.assertEqual((text.image, text.build), ("", Build(HERE / "fixtures")))
+        self.assertEqual((path.build, path.platform, path.pull), (Build(Path("/elsewhere")), "linux/arm64", "always"))
+        self.assertEqual(full.build, Build(HERE / "fixtures", args={"A": "1"}))
+
     def test_options(self) -> None:
         options = self.spec(
             memory="512m",
@@ -132,6 +156,8 @@ class BadDeclarationTest(unittest.TestCase):
         for fields, text in (
             ({}, r"it names no image; write Container('image:tag'), or Container(build='directory')"),
             ({**web, "build": "."}, "both image 'web:1' and build= are given: leave out one of them"),
+            ({**web, "pull": "often"}, "pull: 'often' is none of 'missing', 'always', 'never'"),
+            ({"build": 5}, "build: 5 is neither a directory nor a Build"),
             ({"image": 5}, "the image must be a text like 'busybox:1.37', not 5"),
             ({**web, "ports": {"http": "eighty"}}, "ports: 'eighty' is no container port; write a number, '53/udp' or Port(...)"),
             ({**web, "ports": ["80:8080"]}, "ports: '80:8080' is no container port; write a number, '53/udp' or Port(...)"),
@@ -272,7 +298,9 @@ class LifeTest(InnerTest):
             self.check(run(Case), ran=0, errors=1)
 
     def test_no_recipe_for_local_processes(self) -> None:
-        with self.assertRaisesRegex(Unavailable, "^what is built here runs in a container only, so it needs Docker$"):
+        with self.assertRaisesRegex(
+            Unavailable, "^image of .*/Dockerfile runs in a container only, so it needs Docker$"
+        ):
             Container(build=".").process("", Config())
 
     def test_each_class_has_its_own_and_each_test_finds_it_running(self) -> None:

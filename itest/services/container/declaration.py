@@ -19,7 +19,7 @@ from itest.service import Service
 from itest.services.container import image, readiness, texts
 from itest.services.container.server import ContainerServer
 from itest.services.container.texts import Files, PortText
-from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
+from itest.spec import Build, ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import Check, ended
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Container(Service["ContainerView"]):
 
     image: str = ""
     _: KW_ONLY
-    build: Any = None
+    build: str | Path | Build | None = None
     """In place of an image: what it is built from, as a directory with a Dockerfile or a Build."""
-    pull: str = ""
+    pull: str = "missing"
     platform: str = ""
     scope: str = "class"
     ready: Check | Callable[[ContainerView], object] | None = None  # type: ignore[assignment]  # see `readiness`
@@ -148,7 +148,10 @@ class Container(Service["ContainerView"]):
 
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(
-            **image.origin(self),
+            image=self.image,
+            build=image.built_from(self),
+            pull=self.pull,
+            platform=self.platform,
             env=self._env(),
             command=texts.words("command", self.command),
             entrypoint=None if self.entrypoint is None else texts.words("entrypoint", self.entrypoint),
@@ -173,7 +176,7 @@ class Container(Service["ContainerView"]):
 
     @property
     def _what(self) -> str:
-        return f"image {self.image}" if self.image else "what is built here"
+        return f"image {self.image}" if self.build is None else str(image.built_from(self))
 
     def _env(self) -> dict[str, str]:
         found: dict[str, str] = {}
