@@ -367,6 +367,19 @@ class LifeTest(InnerTest):
             lonely.view().url  # noqa: B018  # that reading it raises is the point
         self.assertEqual(lonely.view().env, {})
 
+    def test_one_that_runs_already(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"https://127.0.0.1:{server.getsockname()[1]}/prefix"
+            session = self.use(MemoryEngine(), environment={"SEARCH_URL": url})
+            view = session.lend(Container("web:1", ports={"http": 80, "admin": 81}, external="SEARCH_URL")).view()  # type: ignore[attr-defined]  # a ContainerServer
+        self.assertEqual((view.url, view.port), (url, server_port := int(url.split(":")[2].split("/")[0])))
+        self.assertEqual(view.inside().url, f"https://host.docker.internal:{server_port}/prefix")
+        with self.assertRaisesRegex(ItestError, f"^127.0.0.1:{server_port}: no port 'admin'; there are http$"):
+            view.endpoint("admin")
+        with self.assertRaisesRegex(ItestError, "^could not pause 127.*: it is no container that itest has started$"):
+            view.pause()
+        self.assertEqual(self.events, [])
+
 
 class ReadinessTest(InnerTest):
     def lend(self, prepare: Any = None, **fields: Any) -> Any:
