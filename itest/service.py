@@ -69,6 +69,8 @@ class Service(ABC, Generic[V]):
     """How long a server lives and who shares it: `session` (all classes of the run), `class` or `test`."""
     startup_timeout: float | None = None
     """Seconds in which it must be ready; None for the setting of the same name."""
+    start_attempts: int = 1
+    """How often it is started at most, where it ends or is not ready in time."""
     reuse: bool = False
     """Leave the server running at the end of the run, for the next one; only with `scope="session"`."""
     external: str = ""
@@ -84,6 +86,7 @@ class Service(ABC, Generic[V]):
     def __set_name__(self, owner: type, name: str) -> None:
         if not hasattr(self, "_module"):  # Assigned again elsewhere, it keeps its first place.
             object.__setattr__(self, "_module", owner.__module__)
+            object.__setattr__(self, "_name", name)
 
     @property
     def directory(self) -> Path:
@@ -135,10 +138,14 @@ class Service(ABC, Generic[V]):
     def ready(self, address: str) -> Check:
         """A real client's real round trip to this URL."""
 
+    def readiness(self, address: str) -> Check:
+        """What is waited for. A service whose field `ready` is the user's own check decides here what comes of it."""
+        return self.ready(address)
+
     def ready_again(self, address: str, secret: str) -> Check:
         """As `ready`, for a server that began with a kept state, at the URL with that state's password. After it, the
         server's password is `secret`."""
-        return self.ready(address)
+        return self.readiness(address)
 
     @abstractmethod
     def connect(self, instance: Instance, address: str) -> Server[V]:
@@ -158,6 +165,8 @@ class Service(ABC, Generic[V]):
         seconds = self.startup_timeout
         if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds < math.inf):
             raise DeclarationError(f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0")
+        if type(self.start_attempts) is not int or self.start_attempts < 1:
+            raise DeclarationError(f"{owner}.{name}: start_attempts={self.start_attempts!r} is no number from 1 on")
 
     @property
     def isolation_or_default(self) -> str:
@@ -166,6 +175,13 @@ class Service(ABC, Generic[V]):
     def replace(self, **changes: Any) -> Self:
         """A copy of the declaration with some of its fields changed."""
         return replace(self, **changes)
+
+    def at_place_of(self, other: Service[Any]) -> Self:
+        """This declaration, which was made of another one, where that one stands."""
+        for name in ("_module", "_name"):
+            if hasattr(other, name):
+                object.__setattr__(self, name, getattr(other, name))
+        return self
 
     def __get__(self, instance: object | None, owner: type | None = None) -> V:
         """The view of this service for a test instance, or the class-level view for a class."""
@@ -220,6 +236,10 @@ class Server(ABC, Generic[V]):
         """What belongs to the server as a whole, in short: equal as long as nobody has changed it. Asked when it is new,
         and again before a later run uses it."""
         return ""
+
+    def lives(self) -> bool:
+        """Whether it can still be used."""
+        return self.instance.state().running
 
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from itest import build_context, naming
+from itest.container_options import ContainerOptions
 from itest.errors import BuildError
 
 PULLS = ("missing", "always", "never")
@@ -73,10 +74,10 @@ class ContainerSpec:
     `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit). `files` are
     put into the container before it starts: absolute paths, and what is to be there, as bytes or as the path of a file
     or directory of this machine. `network` is the id of a network that it is on from the beginning, under its `aliases`
-    beside its own id; there `host.docker.internal` is the machine that Docker runs on. With `build` the
-    image is built, and `image` does not count; `pull` (one of PULLS) then holds for the images that it is built from.
-    `platform` is `os/architecture[/variant]`, by default the Docker host's. `warm` is the id of an image with a kept
-    state, to be run in place of `image`.
+    beside its own id; there `host.docker.internal` is the machine that Docker runs on. `options` are those that few
+    services need. With `build` the image is built, and `image` does not count; `pull` (one of PULLS) then holds for the
+    images that it is built from. `platform` is `os/architecture[/variant]`, by default the Docker host's. `warm` is the
+    id of an image with a kept state, to be run in place of `image`.
     """
 
     engine: ClassVar[str] = "docker"
@@ -91,6 +92,7 @@ class ContainerSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     network: str = ""
     aliases: tuple[str, ...] = ()
+    options: ContainerOptions = field(default_factory=ContainerOptions)
     build: Build | None = None
     pull: str = "missing"
     platform: str = ""

@@ -12,9 +12,12 @@
     dockerfile        what they are built from
     docker_progress   showing people how far that is
     docker_config     what is asked to be created
-    docker_files      files for a container, before it starts
+    docker_options    the rarer part of that
+    docker_files      files for a container, before it starts and later
     docker_network    networks, and what is on them
     docker_instance   one container
+    docker_exec       commands in it
+    docker_listening  whether its process listens
     docker_warm       kept states as images
     docker_things     what itest has made there, in whatever run
     docker            the engine itself: create, find, remove
@@ -52,7 +55,8 @@ from itest.engines import (
 from itest.engines.docker_address import Address, locate, problem
 from itest.engines.docker_build import name_of
 from itest.engines.docker_config import ports_of, published, wanted
-from itest.engines.docker_instance import DockerInstance, refused, remove, translated, unanswered
+from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
+from itest.engines.docker_options import volume_name
 from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
 from itest.errors import StartError, Unavailable
@@ -102,19 +106,31 @@ class DockerEngine:
             raise StartError(f"could not start {spec}: {error}", seconds=deadline.elapsed) from error
         # The name is ours, so that the container can be removed even when the answer with its id never came.
         name = _name(labels)
+        volumes = [volume_name(labels, volume) for volume in spec.options.volumes]
         try:
             container = self._started(name, wanted(replace(spec, image=image), labels, address, chosen), spec, deadline)
         except BaseException as error:
             try:
                 with translated(f"remove {name}"):
                     remove(self.client, name)
+                    for volume in volumes:
+                        remove_volume(self.client, volume)
             except Exception as failure:
                 error.add_note(f"and its container was left behind: {failure}")
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
         socket = address.parts.path if address.parts.scheme == "unix" else ""
         title = image if spec.build else spec.image
-        return DockerInstance(self.client, container, title, published(spec), address.host, known, socket=socket)
+        return DockerInstance(
+            self.client,
+            container,
+            title,
+            published(spec),
+            address.host,
+            known,
+            socket=socket,
+            volumes=volumes,
+        )
 
     def identity(self, spec: ContainerSpec, trace: Recorder, subject: str = "") -> str:
         """The id of a spec's image, which is a digest of its content; empty where it is not there.
@@ -166,7 +182,11 @@ class DockerEngine:
             networks = client.networks(filters=_filters(labels))
             for network in networks:
                 docker_network.remove(client, network["Id"])
-        return len(instances) + len(networks)
+        with translated("remove volumes"):
+            volumes = client.volumes(filters=_filters(labels))["Volumes"] or []
+            for volume in volumes:
+                remove_volume(client, volume["Name"])
+        return len(instances) + len(networks) + len(volumes)
 
     def network(self, name: str, labels: Mapping[str, str]) -> str:
         """The id of a new network, of that name as far as people see it. Raises ItestError."""
