@@ -106,7 +106,7 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
 def _answering(job: Job, instance: Instance, record: Record) -> Server[Any]:
     """Raises ItestError when it does not answer."""
     address = job.service.address(instance, record.secret)
-    check = job.service.ready(address)
+    check = job.service.readiness(address)
     try:
         check(instance)  # It does in nearly all cases, and then nobody needs to ask whether it lives.
     except NotReady:

@@ -133,10 +133,14 @@ class Service(ABC, Generic[V]):
     def ready(self, address: str) -> Check:
         """A real client's real round trip to this URL."""
 
+    def readiness(self, address: str) -> Check:
+        """What is waited for. A service whose field `ready` is the user's own check decides here what comes of it."""
+        return self.ready(address)
+
     def ready_again(self, address: str, secret: str) -> Check:
         """As `ready`, for a server that began with a kept state, at the URL with that state's password. After it, the
         server's password is `secret`."""
-        return self.ready(address)
+        return self.readiness(address)
 
     @abstractmethod
     def connect(self, instance: Instance, address: str) -> Server[V]:

@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 
 from itest import Postgres
 from itest.config import load
-from itest.errors import DeclarationError, InstanceDied, ItestError, StartError, Unavailable
+from itest.errors import DeclarationError, InstanceDied, ItestError, StartError, StartTimeout, Unavailable
 from itest.migrations import Function
 from itest.services.postgres import PostgresView
 from itest.session import Session
+from itest.wait import log
 
 BOOKS = """\
 CREATE ROLE reader;
@@ -58,7 +59,7 @@ class CustomTest(unittest.TestCase):
     @contextlib.contextmanager
     def lease(self, service: Postgres) -> Iterator[Any]:
         """A class of this declaration: gives what begins a test of it."""
-        server: Any = self.session.lend(service)
+        server: Any = self.session.lend(service, scope_key="" if service.scope == "session" else "C")
         lease = server.lease(service, "C")
         try:
             lease.seal()
@@ -162,6 +163,12 @@ class BothTest(CustomTest):
             for name, value in (("max_connections", "50"), ("jit", "off")):
                 self.assertEqual(view.execute(f"SHOW {name}"), [(value,)])
             self.assertGreater(view.execute("SELECT count(*) FROM pg_stat_statements")[0][0], 0)
+
+    def test_what_else_is_waited_for(self) -> None:
+        with self.lease(Postgres(ready=log("ready to accept connections"))) as test:
+            self.assertEqual(test().execute("SELECT 1"), [(1,)])
+        said = self.failing(Postgres(ready=log("never said"), startup_timeout=3, scope="class"), StartTimeout)
+        self.assertIn("waiting for SELECT 1 to answer and 'never said' in the log", said)
 
     def test_a_setting_that_there_is_not(self) -> None:
         said = self.failing(Postgres(settings={"wrok_mem": "8MB"}), InstanceDied)

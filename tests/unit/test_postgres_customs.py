@@ -184,6 +184,9 @@ class RefusedTest(unittest.TestCase):
     def test_variables_that_have_a_field(self) -> None:
         self.assertEqual(self.refused(env={"POSTGRES_USER": "a"}), "POSTGRES_USER in env: say user='a' instead")
 
+    def test_what_is_waited_for(self) -> None:
+        self.assertEqual(self.refused(ready="up"), "ready='up' is no check, like itest.wait.log('seeded')")
+
     def test_isolation_by_schema_sees_nothing_of_it(self) -> None:
         for fields in ({"init": ["a.sql"]}, {"extensions": ["vector"]}, {"database": "shop"}):
             self.assertIn("use isolation='database'", self.refused(isolation="schema", **fields))

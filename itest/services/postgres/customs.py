@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from itest import naming, server_settings
 from itest.errors import DeclarationError
 from itest.services.postgres import extensions, init
+from itest.wait import Check
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -43,6 +44,8 @@ def check(service: Postgres, where: str) -> None:
     extensions.check(service.extensions, where)
     server_settings.check(service.settings, RESERVED, where, 'settings={"work_mem": "8MB"}')
     _check_image(service, where)
+    if service.ready is not None and not isinstance(service.ready, Check):
+        raise DeclarationError(f"{where}: ready={service.ready!r} is no check, like itest.wait.log('seeded')")
     for variable, field in _VARIABLES.items():
         if variable in service.env:
             raise DeclarationError(f"{where}: {variable} in env: say {field}={service.env[variable]!r} instead")

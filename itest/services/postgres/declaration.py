@@ -78,6 +78,8 @@ class Postgres(Service[PostgresView]):
     user: str = USER
     password: str = field(default="", repr=False)
     database: str = ""
+    ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
+    """What else is waited for, once a client gets an answer: `itest.wait.log("seeded")`."""
 
     def check(self, owner: str, name: str) -> None:
         super().check(owner, name)
@@ -171,14 +173,16 @@ class Postgres(Service[PostgresView]):
         user, password = quote(self.user, safe=""), quote(self.password or secret, safe="")
         return f"postgresql://{user}:{password}@{instance.endpoint('postgres')}/postgres"
 
-    def ready(self, address: str) -> Check:
-        return self._answers(address, lambda cursor: cursor.execute("SELECT 1"))
+    def readiness(self, address: str) -> Check:
+        return self._and_own(self._answers(address, lambda cursor: cursor.execute("SELECT 1")))
 
     def ready_again(self, address: str, secret: str) -> Check:
-        user = unquote(urlsplit(address).username or "")
-        return self._answers(
-            address, lambda cursor: cursor.execute(password_statement(user), (self.password or secret,))
-        )
+        statement = password_statement(unquote(urlsplit(address).username or ""))
+        password = self.password or secret
+        return self._and_own(self._answers(address, lambda cursor: cursor.execute(statement, (password,))))
+
+    def _and_own(self, check: Check) -> Check:
+        return check if self.ready is None else check & self.ready
 
     def _answers(self, address: str, ask: Callable[[Any], object]) -> Check:
         driver = client_package("psycopg2", "postgres", "the service PostgreSQL")

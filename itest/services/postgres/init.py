@@ -7,7 +7,6 @@ there itest runs them, which is the same for SQL and cannot be done for shell sc
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +111,8 @@ def _files(init: Sequence[str | Path], base: Path) -> Iterator[Path]:
 def _text(file: Path) -> str:
     if file.suffix != ".gz":
         return script.read(file)
+    import gzip  # Few scripts are compressed.
+
     try:
         return gzip.decompress(file.read_bytes()).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError) as error:

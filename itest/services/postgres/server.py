@@ -22,7 +22,7 @@ from itest.clock import Deadline
 from itest.engines import Instance
 from itest.errors import ItestError, ResetError
 from itest.service import Lease, Server, Service, client_package
-from itest.services.postgres import leaks, shared, warm
+from itest.services.postgres import init, leaks, shared, warm
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.strays import Strays
@@ -86,8 +86,6 @@ class PostgresServer(Server["PostgresView"]):
                 if self.exists(base):
                     self.base = base
                 elif service.init or service.database:
-                    from itest.services.postgres import init
-
                     init.run(self, service, base)  # On a local process, at its first start.
                     self.base = base
         except BaseException:
