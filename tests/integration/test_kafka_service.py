@@ -380,6 +380,17 @@ class TopicsTest(KafkaTest):
             self.assertEqual(values(self.next_test(lease), "plain"), [])
             lease.close()
 
+    def test_topics_with_two_underscores_are_left_alone(self) -> None:
+        lease, view = self.sealed()
+        new = clients.package("kafka.admin").NewTopic("__schemas", 1, 1, topic_configs={"cleanup.policy": "compact"})
+        view.admin.create_topics([new])
+        self.addCleanup(self.server.admin.delete_topics, ["__schemas"])
+        view.producer().send("__schemas", key=b"k", value=b"schema").get(10)
+        view = self.next_test(lease)
+        consumer = view.consumer()
+        part = clients.package().TopicPartition("__schemas", 0)
+        self.assertEqual(consumer.end_offsets([part]), {part: 1})
+
     def test_what_is_not_ours_is_not_replaced(self) -> None:
         self.server.topics.ensure(["theirs"], 1)
         self.addCleanup(self.server.topics.delete, ["theirs"])
