@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from itest.services.postgres import PostgresMixin as PostgresMixin
     from itest.services.redis import Redis as Redis
     from itest.services.redis import RedisMixin as RedisMixin
+    from itest.spec import Build as Build
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AsyncContainerTestCase": "itest.async_case",
+    "Build": "itest.spec",
     "ConfigError": "itest.errors",
     "ContainerMixin": "itest.case",
     "ContainerTestCase": "itest.case",
@@ -48,6 +50,7 @@ _HOME = {
 
 __all__ = [
     "AsyncContainerTestCase",
+    "Build",
     "ConfigError",
     "ContainerMixin",
     "ContainerTestCase",

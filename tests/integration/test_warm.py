@@ -46,7 +46,7 @@ class WarmTest(unittest.TestCase):
         self.declaration = Postgres(migrations=SqlFiles(self.directory))
         session = Session(self.config)
         try:
-            session._spec(self.declaration)
+            session._engines.spec(self.declaration, "")
         except Unavailable as error:
             self.skipTest(str(error))
         finally:
