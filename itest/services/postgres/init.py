@@ -84,8 +84,7 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
             if error.statement.startswith("\\"):
                 hint = "; local processes run SQL only, use Docker for what psql itself does"
             raise StartError(
-                f"the script {error.sentence(file)}{hint}. It was run for init on {server.version}",
-                service=service.kind,
+                f"init failed on {server.version}: {error.sentence(file)}{hint}", service=service.kind
             ) from error
         finally:
             connection.close()

@@ -215,9 +215,9 @@ class PostgresServer(Server["PostgresView"]):
 
         That is the way around Docker's proxy, where there is one. The password makes sure that it leads to this very
         server and not to another container with the same address: it is this run's, and SCRAM has the server prove
-        that it knows it too (RFC 5802, the server's signature).
+        that it knows it too (RFC 5802, the server's signature). One that was chosen is no such proof: others may have it.
         """
-        if direct := self.instance.direct_endpoint():
+        if not self.chosen_password and (direct := self.instance.direct_endpoint()):
             user, _, _ = urlsplit(self.address).netloc.rpartition("@")
             self._nearest = urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl()
             with contextlib.suppress(self.driver.Error):
