@@ -23,8 +23,8 @@ START_TIMEOUT=60            # seconds until dockerd must answer; it takes 2 to 5
 PULL_TIMEOUT=600            # seconds for one image from a registry that was seen to answer
 PROBE_TIMEOUT=20            # seconds for the first and smallest pull, which finds out whether a registry answers
 BUILD_TIMEOUT=600           # seconds for one stand-in
-SUITE=trixie                # Debian 13: PostgreSQL 17, Redis 8, busybox 1.37 and the JRE 21 of apache/kafka
-IMAGES=(busybox:1.37 postgres:17 redis:8 apache/kafka:4.1.1)   # the smallest first: it is the probe
+SUITE=trixie                # Debian 13: PostgreSQL 17, Redis 8, busybox 1.37, Python 3.13 and the JRE 21 of apache/kafka
+IMAGES=(busybox:1.37 postgres:17 redis:8 apache/kafka:4.1.1 python:3.13-slim)   # the smallest first: it is the probe
 
 WORK=                       # temporary directory of `images`; removed when the script ends
 RELEASE_NETWORK_FILES=(forward-policy ip-forward own-chains)   # what `up` found, so that `down` can put it back
@@ -557,6 +557,15 @@ build_redis() {
     id=$(import_root "$1" "ENV PATH=$STANDARD_PATH REDIS_VERSION=$(sed 's/^.*://; s/[-+].*//' "$WORK/redis.version")" \
         'VOLUME /data' 'WORKDIR /data' 'EXPOSE 6379' 'ENTRYPOINT ["docker-entrypoint.sh"]' 'CMD ["redis-server"]')
     name_image "$id" "$1"
+}
+
+# shellcheck disable=SC2016
+build_python() {
+    # Without pip, which apps in the tests have no use for: they bring what they import.
+    make_root "$1" --include=python3 \
+        --customize-hook='mkdir -p "$1/usr/local/bin"; ln -s /usr/bin/python3 "$1/usr/local/bin/python"
+            ln -s /usr/bin/python3 "$1/usr/local/bin/python3"'
+    name_image "$(import_root "$1" "ENV PATH=$STANDARD_PATH LANG=C.UTF-8" 'CMD ["python3"]')" "$1"
 }
 
 # shellcheck disable=SC2016

@@ -52,14 +52,14 @@ from itest.engines import (
     docker_sdk,
     docker_things,
 )
-from itest.engines.docker_address import Address, locate, problem
+from itest.engines.docker_address import LOOPBACK, Address, locate, problem
 from itest.engines.docker_build import name_of
 from itest.engines.docker_config import ports_of, published, wanted
 from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
 from itest.engines.docker_options import volume_name
 from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
-from itest.errors import StartError, Unavailable
+from itest.errors import ItestError, StartError, Unavailable
 from itest.spec import ContainerSpec, Spec
 from itest.trace import Recorder
 
@@ -86,6 +86,7 @@ class DockerEngine:
         self._making: threading.Thread | None = None
         self._failure: Exception | None = None
         self._ids: dict[str, str] = {}
+        self._gateways: dict[str, str] = {}
 
     def unavailable(self) -> str | None:
         try:
@@ -108,7 +109,9 @@ class DockerEngine:
         name = _name(labels)
         volumes = [volume_name(labels, volume) for volume in spec.options.volumes]
         try:
-            container = self._started(name, wanted(replace(spec, image=image), labels, address, chosen), spec, deadline)
+            host = self._gateway(spec.network) if spec.network else ""
+            config = wanted(replace(spec, image=image), labels, address, chosen, host)
+            container = self._started(name, config, spec, deadline)
         except BaseException as error:
             try:
                 with translated(f"remove {name}"):
@@ -196,6 +199,24 @@ class DockerEngine:
         """Remove a network, also from under what is on it. Raises ItestError."""
         with translated(f"remove network {network[:12]}"):
             docker_network.remove(self.client, network)
+
+    def host_on(self, network: str) -> str:
+        """The address to listen on in this process, for containers on this network to reach it as HOST_INSIDE.
+
+        Raises ItestError where Docker is on another machine.
+        """
+        if self.address.host != LOOPBACK:
+            raise ItestError(
+                f"containers on {self.address.host}, where Docker is, do not reach this machine by any address that "
+                f"itest could know; have the server in a container too"
+            )
+        # Docker Desktop and its like lead their name for this machine to its loopback.
+        return self._gateway(network) or LOOPBACK
+
+    def _gateway(self, network: str) -> str:
+        if network not in self._gateways:
+            self._gateways[network] = docker_network.gateway(self.client, network)
+        return self._gateways[network]
 
     def connect(self, instance: Instance, network: str, aliases: Sequence[str] = ()) -> None:
         """Have a container on this network too, also under these names. Raises ItestError."""
