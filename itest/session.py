@@ -28,7 +28,7 @@ from itest.network import ClassNetwork
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
-from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
+from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.starting import Job
 from itest.sweep import Sweeps
 
@@ -320,8 +320,8 @@ class Session:
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
-    """The spec on the class's network, where it is a container that begins there."""
-    if network is None or not service.in_container or not isinstance(spec, ContainerSpec):
+    """The spec on the class's network, where it is a container, or several, that begin there."""
+    if network is None or not service.in_container or not isinstance(spec, ContainerSpec | ComposeSpec):
         return spec
     return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))
 

@@ -170,6 +170,26 @@ class ContainerInstance(Instance, Protocol):
         """Put a file or directory there."""
 
 
+class ProjectInstance(Instance, Protocol):
+    """A project of several containers. As an instance it is `main`, with what all of them say and do."""
+
+    @property
+    def services(self) -> Mapping[str, Instance]:
+        """The container of each service, the first one where there are several. Its ports have their numbers as names,
+        `8000`, or `53/udp`."""
+
+    @property
+    def main(self) -> str:
+        """The service that stands for the project. Raises ItestError where that could be several."""
+
+    @property
+    def published(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the ports that each service publishes."""
+
+    def logs_of(self, services: Sequence[str], tail: int | None = None, since: float | None = None) -> str:
+        """What these services have logged, each line with its service in front."""
+
+
 def container_of(instance: Instance, purpose: str) -> ContainerInstance:
     """The same instance, known to be a container. Raises ItestError for what is none."""
     if not hasattr(instance, "go_on"):
