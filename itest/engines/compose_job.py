@@ -48,16 +48,16 @@ class ComposeJob:
         self._check_profiles()
         asked = [name for name in spec.services if name not in spec.without]
         result = self._config([f"--profile={name}" for name in spec.profiles], ["--format=json", *asked])
-        if result.code != 0 and "no such service" in result.stderr:
-            self._check_services(spec.services)
-        if result.code != 0:
-            raise StartError(f"could not {self._doing}: Docker Compose says: {_said(result)}")
         if unset := list(dict.fromkeys(re.findall(r'The \\?"(\w+)\\?" variable is not set', result.stderr))):
             values = ", ".join(f"{name!r}: ..." for name in unset)
             raise StartError(
                 f"could not {self._doing}: it uses {' and '.join(f'${{{name}}}' for name in unset)}, which is not set; "
                 f"give it by env={{{values}}}, or a default in the file: ${{{unset[0]}:-default}}"
             )
+        if result.code != 0 and "no such service" in result.stderr:
+            self._check_services(spec.services)
+        if result.code != 0:
+            raise StartError(f"could not {self._doing}: Docker Compose says: {_said(result)}")
         model: dict[str, Any] = json.loads(result.stdout)
         model["name"] = self._project
         model["services"] = model.get("services") or {}

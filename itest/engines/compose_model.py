@@ -76,13 +76,13 @@ def chosen(services: Mapping[str, Model], spec: ComposeSpec) -> dict[str, Model]
             service["depends_on"] = needs
     if not spec.services:
         return left
-    wanted: dict[str, Model] = {}
+    wanted: set[str] = set()
     names = list(spec.services)
     for name in names:
         if name in left and name not in wanted:
-            wanted[name] = left[name]
+            wanted.add(name)
             names += left[name].get("depends_on", ())
-    return wanted
+    return {name: service for name, service in left.items() if name in wanted}
 
 
 def published(services: Mapping[str, Model]) -> dict[str, dict[str, str]]:
