@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from itest.services.postgres import PostgresMixin as PostgresMixin
     from itest.services.redis import Redis as Redis
     from itest.services.redis import RedisMixin as RedisMixin
+    from itest.spec import Build as Build
     from itest.spec import Port as Port
     from itest.wait import health as health
     from itest.wait import http as http
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AsyncContainerTestCase": "itest.async_case",
+    "Build": "itest.spec",
     "Compose": "itest.services.compose",
     "ConfigError": "itest.errors",
     "Container": "itest.services.container",
@@ -66,6 +68,7 @@ _HOME = {
 
 __all__ = [
     "AsyncContainerTestCase",
+    "Build",
     "Compose",
     "ConfigError",
     "Container",

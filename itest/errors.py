@@ -9,6 +9,7 @@
     ├── MissingPackage              a client package is not installed (also an ImportError)
     ├── StartError                  a service could not be started
     │   ├── ImageError              its image is missing and could not be pulled
+    │   ├── BuildError              its image could not be built
     │   ├── PortTaken               its host port was taken meanwhile; retried where a new port helps
     │   ├── InstanceDied            its container or process ended before it was ready
     │   └── StartTimeout            it never became ready (also a TimeoutError)
@@ -83,7 +84,29 @@ class StartError(ItestError):
 
 
 class ImageError(StartError):
-    """The image is not on this machine and could not be pulled."""
+    """The image is not on this machine and could not be pulled, or may not be."""
+
+
+class BuildError(StartError):
+    """The image could not be built. `step` is the failing one as the Dockerfile has it, empty where none was begun.
+
+    `exit_code` is that of its command, None where no command failed; `output` the last lines that it printed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str = "",
+        seconds: float = 0.0,
+        step: str = "",
+        exit_code: int | None = None,
+        output: str = "",
+    ) -> None:
+        super().__init__(message, service=service, seconds=seconds)
+        self.step = step
+        self.exit_code = exit_code
+        self.output = output
 
 
 class PortTaken(StartError):

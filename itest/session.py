@@ -137,7 +137,7 @@ class Session:
                 if self._was_closed():
                     self._stop(slot)
                     raise NotStarted(f"the run ended while {service.title} was starting")
-            if network is not None and not service.in_container and isinstance(spec, ContainerSpec):
+            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec):
                 network.join(slot.server.instance, name)
             return slot.server
 
@@ -321,9 +321,15 @@ class Session:
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
     """The spec on the class's network, where it is a container, or several, that begin there."""
-    if network is None or not service.in_container or not isinstance(spec, ContainerSpec | ComposeSpec):
+    if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec | ComposeSpec):
         return spec
     return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))
+
+
+def _begins_there(service: Service[Any]) -> bool:
+    """Whether it starts on the network of its class. What outlives the class joins it later, because a container that
+    leaves its first network loses its published ports."""
+    return service.in_container and service.scope != "session"
 
 
 def _announcement(server: Server[Any], spec: Spec) -> str:

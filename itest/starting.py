@@ -49,7 +49,7 @@ class Job:
 
 def start(job: Job) -> Server[Any]:
     """Start it, with a kept state where there is one that can be begun with. Raises StartError, with nothing left."""
-    state = warm.look(job.config, job.engine, job.spec, job.service.kind) if job.warm else None
+    state = warm.look(job.config, job.engine, job.spec, job.service.kind, job.trace) if job.warm else None
     if state is not None and state.usable:
         try:
             server = _run(job, state)

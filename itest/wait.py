@@ -296,8 +296,11 @@ class _Ended(Check):
     may_end = True
 
     def __call__(self, instance: Instance) -> None:
-        if instance.state().running:
+        state = instance.state()
+        if state.running:
             raise NotReady("it still runs")
+        if state.exit_code != 0:  # It has ended just now; the next poll tells that as it tells every other death.
+            raise NotReady(f"it is {state}")
 
     def __str__(self) -> str:
         return "it to end with exit code 0"

@@ -67,7 +67,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
 }
 GROUPS = {
     "errors": "base", "clock": "base", "lock": "base",
-    "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "container_options": "facts",
+    "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "container_options": "facts", "build_context": "facts",
     "engines": "protocols", "wait": "wait",
     "service": "service", "isolation": "data", "migrations": "data", "script": "facts", "fixture_files": "data",
     "reaper": "reaper", "reuse": "reaper", "sweep": "reaper", "session": "session", "choosing": "session", "network": "session", "references": "session", "starting": "session", "joining": "session", "warm": "warm", "warm_store": "facts", "sharing": "facts", "detached": "facts", "warm_keeper": "warm",

@@ -30,7 +30,7 @@ from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_instance import DockerInstance, translated
 from itest.engines.ports import free_port
 from itest.errors import StartError, Unavailable
-from itest.spec import ComposeSpec, Spec
+from itest.spec import PULLS, ComposeSpec, Spec
 from itest.trace import Recorder
 
 PROJECT = "com.docker.compose.project"
@@ -74,12 +74,11 @@ class ComposeEngine:
         model = compose_model.isolated(
             read, spec, labels, self._publish, network=network, start_interval=self._api() >= START_INTERVAL_API
         )
-        data = json.dumps(model).encode()
-        self._images(job, model, data, trace)
+        self._images(job, model, trace)
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count, nor a build's.
         ours = {naming.SESSION: labels[naming.SESSION], PROJECT: project}
         try:
-            job.up(data, deadline, lambda: self._containers(project))
+            job.up(json.dumps(model).encode(), deadline, lambda: self._containers(project))
             containers = self._containers(project, model["services"])
         except BaseException as error:
             try:
@@ -133,17 +132,18 @@ class ComposeEngine:
             found.setdefault(name, []).append(each)
         return {name: containers for name, containers in found.items() if containers}  # Some are scaled to none.
 
-    def _images(self, job: ComposeJob, model: Mapping[str, Any], data: bytes, trace: Recorder) -> None:
+    def _images(self, job: ComposeJob, model: Mapping[str, Any], trace: Recorder) -> None:
         """Have all images there. Ours is the better way to pull: its progress is shown, and its errors say what to do."""
         building = [name for name, service in model["services"].items() if "build" in service]
         built = {model["services"][name]["image"] for name in building}
         for service in model["services"].values():
-            usual = service.get("pull_policy", "missing") in ("missing", "if_not_present")
-            if (image := service.get("image")) and image not in built and usual and not service.get("platform"):
-                self._docker.images.need(image.replace("$$", "$"), trace, "compose")
+            if (image := service.get("image")) and image not in built:
+                policy = service.pop("pull_policy", "")
+                pull, platform = policy if policy in PULLS else "missing", service.get("platform", "")
+                self._docker.images.get(image.replace("$$", "$"), pull, platform, trace, "compose")
         if building:
             with trace.span("build", "compose", services=", ".join(building)):
-                job.build(data, building, self._config.pull_timeout)
+                job.build(json.dumps(model).encode(), building, self._config.build_timeout)
 
     def _network(self, spec: ComposeSpec, services: Mapping[str, Any]) -> str:
         """The name of the class's network, by which Compose knows it. Raises StartError where what is on it has a name

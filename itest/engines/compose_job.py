@@ -82,7 +82,7 @@ class ComposeJob:
         except TimeoutError:
             raise StartError(
                 f"could not {self._doing}: building {', '.join(services)} took longer than {deadline.seconds:g} s; "
-                f"if it only needs longer, raise the setting pull_timeout"
+                f"if it only needs longer, raise the setting build_timeout"
             ) from None
         if result.code != 0:
             error = StartError(f"could not {self._doing}: building {', '.join(services)} failed: {_said(result)}")

@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
+import subprocess
+import sys
 import tempfile
 import unittest
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from itest import Container, ContainerTestCase, Healthcheck, Mount, Port, http, log, naming, port, testing
+from itest.clock import Deadline
 from itest.config import load
+from itest.engines import docker_listening
 from itest.engines.docker import DockerEngine
+from itest.engines.docker_instance import DockerInstance
 from itest.errors import InstanceDied, ItestError, StartError, StartTimeout
 from itest.session import Session
 from tests.unit.inner import run
@@ -60,7 +68,7 @@ class WebTest(ContainerTestCase):
         with self.assertRaisesRegex(ItestError, "port 'admin' of container .* is not published; published are 'http'"):
             self.web.endpoint("admin")
         with self.assertRaisesRegex(AttributeError, "'ContainerView' object has no attribute 'admin_url'"):
-            self.web.admin_url
+            self.web.admin_url  # noqa: B018  # that reading it raises is the point
 
     def test_commands(self) -> None:
         result = self.web.exec("echo out; echo err >&2; exit 3")
@@ -80,8 +88,6 @@ class WebTest(ContainerTestCase):
 
     @staticmethod
     def md5(data: bytes) -> str:
-        import hashlib
-
         return hashlib.md5(data).hexdigest()
 
     def test_copies(self) -> None:
@@ -113,6 +119,17 @@ class WebTest(ContainerTestCase):
         self.assertEqual(get(self.web.url), "hello")
         self.web.pause()
         self.web.unpause()
+        self.assertEqual(get(self.web.url), "hello")
+
+    def test_5_what_has_died_while_it_was_paused(self) -> None:
+        self.web.pause()
+        instance: Any = self.web.server.instance
+        instance._client.kill(instance.id)
+        deadline = Deadline.after(10)
+        while self.web.server.lives() and not deadline.passed:
+            deadline.pause(0.05)
+
+    def test_6_runs_again_in_the_next_test(self) -> None:
         self.assertEqual(get(self.web.url), "hello")
 
     def test_a_restart_keeps_the_address_and_returns_when_it_is_ready(self) -> None:
@@ -166,10 +183,7 @@ class OptionsTest(ContainerTestCase):
         (directory / "mounted").mkdir(mode=0o755)
         (directory / "mounted" / "file").write_text("mounted")
         directory.chmod(0o755)
-        # Where a test module's own directory would be.
-        object.__setattr__(vars(cls)["box"], "_module", "__main__")
-        from unittest import mock
-
+        # As if the test's module were there.
         cls.enterClassContext(mock.patch.object(Container, "directory", directory))
         super().setUpClass()
 
@@ -266,11 +280,6 @@ class ReadinessTest(StartTest):
         self.assertEqual(get(view.url), "late\n")
 
     def test_the_same_where_the_containers_own_address_is_out_of_reach(self) -> None:
-        from unittest import mock
-
-        from itest.engines import docker_listening
-        from itest.engines.docker_instance import DockerInstance
-
         self.enterContext(mock.patch.object(DockerInstance, "direct_endpoint", lambda *_: None))
         with self.subTest("its table of sockets"):
             self.assertEqual(get(self.lend(command=["sh", "-c", self.LATE], ports={"http": 80}).url), "late\n")
@@ -278,28 +287,33 @@ class ReadinessTest(StartTest):
             self.enterContext(mock.patch.object(docker_listening, "_table", lambda _: None))
             self.assertEqual(get(self.lend(command=["sh", "-c", self.LATE], ports={"http": 80}).url), "late\n")
 
+    def test_an_image_with_nothing_but_its_program(self) -> None:
+        engine: Any = self.session._engines.usable()[0]
+        instance: Any = self.lend(command="sleep 600").server.instance
+        chunks, _ = engine.client.get_archive(instance.id, "/bin/busybox")
+        image = f"itest-test-bare:{naming.session_id()}"
+        engine.client.import_image_from_data(b"".join(chunks), repository=image.split(":")[0], tag=image.split(":")[1])
+        self.addCleanup(engine.client.remove_image, image, force=True)
+        self.enterContext(mock.patch.object(DockerInstance, "direct_endpoint", lambda *_: None))
+        view = self.lend(image, command=["/busybox", "httpd", "-f", "-p", "80"], ports=80)
+        self.assertEqual(view.exec("true").exit_code, 127)
+        urllib.request.urlopen(f"{view.url}/busybox").close()
+        with self.assertRaises(StartTimeout) as caught:
+            self.lend(image, command=["/busybox", "sleep", "600"], ports=80, startup_timeout=1)
+        self.assertEqual(caught.exception.reason, "nothing in the container answers on port 80")
+
     def test_all_named_tcp_ports_must_answer_and_udp_ports_need_not(self) -> None:
         script = "(sleep 0.5; exec nc -ll -p 81 -e true) & exec nc -ll -p 80 -e true"
         view = self.lend(command=["sh", "-c", script], ports={"dns": "53/udp", "one": 80, "two": 81})
         self.assertEqual(view.endpoint(), view.endpoint("one"))
-        import socket
-
         socket.create_connection(view.endpoint("two"), timeout=5).close()
 
     def test_udp(self) -> None:
-        import socket
-
-        view = self.lend(command="udpsvd -E 0.0.0.0 53 cat", ports=["53/udp"], ready=lambda view: view.server.lives())
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(1)
-            for _ in range(5):
-                client.sendto(b"ping", view.endpoint("53/udp"))
-                try:
-                    answer = client.recv(100)
-                    break
-                except OSError:
-                    continue
-        self.assertEqual(answer, b"ping")
+        view = self.lend(command="sleep 600", ports={"dns": "53/udp"})
+        instance: Any = view.server.instance
+        ports = instance._client.inspect_container(instance.id)["NetworkSettings"]["Ports"]
+        self.assertEqual(ports, {"53/udp": [{"HostIp": "127.0.0.1", "HostPort": str(view.endpoint("dns").port)}]})
+        self.assertEqual(view.endpoint(53), view.endpoint())
 
     def test_a_health_check_is_run_at_once_and_not_only_when_docker_does(self) -> None:
         check = Healthcheck("test -e /done", interval=60)
@@ -430,6 +444,21 @@ class BadInputTest(StartTest):
         self.assertRegex(str(error), "^could not start image busybox:1.37, Docker says: .*nobody-here")
 
 
+class BuildTest(StartTest):
+    def test_a_directory_with_a_dockerfile(self) -> None:
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (directory / "page").write_text("built")
+        (directory / "Dockerfile").write_text(
+            f'FROM {IMAGE}\nCOPY page /www/page\nCMD ["httpd", "-f", "-p", "80", "-h", "/www"]\n'
+        )
+        self.assertEqual(get(f"{self.lend('', build=directory, ports=80).url}/page"), "built")
+
+    def test_no_dockerfile(self) -> None:
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        with self.assertRaisesRegex(StartError, "Dockerfile"):
+            self.lend("", build=directory)
+
+
 class VolumeTest(StartTest):
     def volumes(self) -> list[str]:
         engine: Any = self.session._engines.usable()[0]
@@ -468,8 +497,51 @@ class VolumeTest(StartTest):
         found = engine.client.volumes(filters={"label": f"{naming.SESSION}={self.session.id}"})["Volumes"]
         self.assertEqual(found or [], [])
 
+    def test_files_can_be_put_into_it(self) -> None:
+        view = self.lend(command="sleep 600", volumes={"/x": "x"}, files={"/x/deep/file": "content"})
+        self.assertEqual(view.exec("cat /x/deep/file").stdout, "content")
+
+    def test_it_goes_when_the_run_is_killed(self) -> None:
+        script = (
+            "import sys; from itest import Container, session\n"
+            f"session.current().lend(Container({IMAGE!r}, command='sleep 600', volumes={{'/x': 'x'}}))\n"
+            "print(session.current().id, flush=True); sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            label = f"{naming.SESSION}={process.stdout.readline().strip()}"
+            process.kill()
+        engine = DockerEngine(load())
+        self.addCleanup(engine.close)
+        deadline = Deadline.after(30)
+        while engine.client.volumes(filters={"label": label})["Volumes"]:
+            self.assertFalse(deadline.passed, "the volume is still there")
+            deadline.pause(0.1)
+        self.assertEqual(engine.client.containers(all=True, filters={"label": label}), [])
+
 
 class ClassTest(unittest.TestCase):
+    def test_one_for_the_whole_run_is_on_the_network_of_each_class(self) -> None:
+        seen = []
+
+        class First(ContainerTestCase):
+            web = Container(IMAGE, command=SERVE, ports=80, files={"/www/page": "page"}, scope="session")
+            client = Container(IMAGE, command="wget -qO- {web.url}/page", job=True)
+
+            def test(self) -> None:
+                seen.append((self.web.server.instance.id, self.client.logs(), get(f"{self.web.url}/page")))
+
+        class Second(First):
+            pass
+
+        with testing.session(quiet=True):
+            result = run(First, Second)
+        self.assertEqual(result.errors + result.failures, [])
+        self.assertEqual([texts for _, *texts in seen], [["page", "page"]] * 2)
+        self.assertEqual(len({identity for identity, *_ in seen}), 1)
+
     def test_each_class_has_its_own(self) -> None:
         seen = []
 

@@ -19,7 +19,7 @@ from itest.service import Service
 from itest.services.container import image, readiness, texts
 from itest.services.container.server import ContainerServer
 from itest.services.container.texts import Files, PortText
-from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
+from itest.spec import Build, ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import Check, ended
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Container(Service["ContainerView"]):
 
     image: str = ""
     _: KW_ONLY
-    build: Any = None
+    build: str | Path | Build | None = None
     """In place of an image: what it is built from, as a directory with a Dockerfile or a Build."""
-    pull: str = ""
+    pull: str = "missing"
     platform: str = ""
     scope: str = "class"
     ready: Check | Callable[[ContainerView], object] | None = None  # type: ignore[assignment]  # see `readiness`
@@ -110,10 +110,10 @@ class Container(Service["ContainerView"]):
         texts.variables(self.env)
         texts.words("command", self.command)
         texts.words("entrypoint", self.entrypoint or ())
-        self._options()
+        mounts = self._options().mounts
         memory = texts.tmpfs(self.tmpfs)
         for place, what in self.files.items():
-            self._check_file(texts.inside("files", place), what, memory)
+            self._check_file(texts.inside("files", place), what, memory, mounts)
 
     def _check_ready(self, ports: Mapping[str, Port]) -> None:
         if self.ready is None:
@@ -132,18 +132,26 @@ class Container(Service["ContainerView"]):
             if ports[name or next(iter(ports))].protocol != "tcp":
                 raise DeclarationError(f"ready: nobody can see whether port {name!r} answers, since it is not TCP")
 
-    def _check_file(self, place: str, what: object, memory: Mapping[str, int]) -> None:
+    def _check_file(self, place: str, what: object, memory: Mapping[str, int], mounts: Mapping[str, Mount]) -> None:
         if not isinstance(what, str | bytes | Path):
             raise DeclarationError(f"files: {what!r} for {place} is neither a text nor bytes nor a Path")
         for directory in memory:
             if PurePosixPath(place).is_relative_to(directory):
                 raise DeclarationError(f"files: {place} would be hidden by the tmpfs that is mounted on {directory}")
+        for directory, mount in mounts.items():
+            if isinstance(mount.source, Path) and PurePosixPath(place).is_relative_to(directory):
+                raise DeclarationError(
+                    f"files: {place} would be written into {mount.source} of this machine, mounted there"
+                )
 
     # What an engine is asked to run.
 
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(
-            **image.origin(self),
+            image=self.image,
+            build=image.built_from(self),
+            pull=self.pull,
+            platform=self.platform,
             env=self._env(),
             command=texts.words("command", self.command),
             entrypoint=None if self.entrypoint is None else texts.words("entrypoint", self.entrypoint),
@@ -154,8 +162,7 @@ class Container(Service["ContainerView"]):
         )
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
-        what = f"image {self.image}" if self.image else "what is built here"
-        raise Unavailable(f"{what} runs in a container only, so it needs Docker")
+        raise Unavailable(f"{self._what} runs in a container only, so it needs Docker")
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         try:
@@ -166,6 +173,10 @@ class Container(Service["ContainerView"]):
         if not parts.hostname or not port:
             raise ConfigError(f"{source} is no URL with host and port: it must look like http://host:9200")
         return ExternalSpec(url, {next(iter(texts.ports(self.ports)), "http"): (parts.hostname, port)}, source)
+
+    @property
+    def _what(self) -> str:
+        return f"image {self.image}" if self.build is None else str(image.built_from(self))
 
     def _env(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -184,7 +195,7 @@ class Container(Service["ContainerView"]):
             what = self.directory / what.expanduser()
             if not what.exists():
                 raise StartError(
-                    f"could not start image {self.image}: there is no {what}, which is to be {place} in the container; "
+                    f"could not start {self._what}: there is no {what}, which is to be {place} in the container; "
                     f"paths start at the directory of the test's module"
                 )
         return what

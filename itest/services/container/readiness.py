@@ -38,7 +38,7 @@ class Default(Check):
         if state.health:
             self._ask(instance, state)
         elif self._ports:
-            for check in self._ports:
+            for check in self._ports if instance.owned else self._ports[:1]:  # A URL says where one port is.
                 check(instance)
         else:
             self._steady = self._steady or Deadline.after(STEADY)

@@ -9,6 +9,7 @@ from itest.clock import Deadline
 from itest.config import load
 from itest.engines import Instance, container_of
 from itest.service import Lease, Server, Service
+from itest.services.container.image import built_from
 from itest.services.container.view import ContainerView
 from itest.wait import until_ready
 
@@ -27,7 +28,7 @@ class ContainerServer(Server[ContainerView]):
 
     @property
     def version(self) -> str:
-        return self.service.image or "what was built"
+        return self.service.image or str(built_from(self.service))
 
     def lives(self) -> bool:
         state = self.instance.state()
@@ -44,9 +45,9 @@ class ContainerServer(Server[ContainerView]):
         self.paused = True
 
     def unpause(self) -> None:
-        if self.paused:
+        if self.paused and self.instance.state().status == "paused":  # And not ended meanwhile.
             container_of(self.instance, "unpause").unpause()
-            self.paused = False
+        self.paused = False
 
     def halt(self, grace: int) -> None:
         self.unpause()

@@ -66,9 +66,9 @@ def words(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     except (ValueError, TypeError) as error:
         raise DeclarationError(f"{name}: {value!r} is no command: {error}") from None
     for word in found:
-        if not isinstance(word, str | int | float | Path) or isinstance(word, bool):
+        if not isinstance(word, str):
             raise DeclarationError(f"{name}: {word!r} is no text")
-    return tuple(map(str, found))
+    return found
 
 
 def variables(value: Mapping[str, object]) -> dict[str, str]:

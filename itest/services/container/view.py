@@ -32,7 +32,9 @@ class ContainerView(View):
 
     @property
     def url(self) -> str:
-        """`http://host:port` of the first TCP port; see `url_for` for others."""
+        """`http://host:port` of the first TCP port; see `url_for` for others. An external one's URL is as it was given."""
+        if not self.server.instance.owned:
+            return self._reached(self.server.address)
         return f"http://{self._endpoint()}"
 
     def url_for(self, port: str = "", scheme: str = "http") -> str:
@@ -68,7 +70,8 @@ class ContainerView(View):
         for number, name in enumerate(texts.ports(self.server.service.ports)):
             endpoint = self.endpoint(name)
             start = f"{prefix}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}" if number else prefix
-            more = {"URL": f"http://{endpoint}", "HOST": endpoint.host, "PORT": str(endpoint.port)}
+            url = f"http://{endpoint}" if number else self.url
+            more = {"URL": url, "HOST": endpoint.host, "PORT": str(endpoint.port)}
             found.update({f"{start}_{what}": value for what, value in more.items()})
         return found
 
