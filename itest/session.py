@@ -137,7 +137,7 @@ class Session:
                 if self._was_closed():
                     self._stop(slot)
                     raise NotStarted(f"the run ended while {service.title} was starting")
-            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec):
+            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec | ComposeSpec):
                 network.join(slot.server.instance, name)
             return slot.server
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,15 @@ class ProjectInstance(Instance, Protocol):
 
     def logs_of(self, services: Sequence[str], tail: int | None = None, since: float | None = None) -> str:
         """What these services have logged, each line with its service in front."""
+
+
+def on_network(instance: Instance) -> list[Instance]:
+    """What has an instance's place on a network: itself, and of a project its main container, if there is one."""
+    if not hasattr(instance, "published"):
+        return [instance]
+    with contextlib.suppress(ItestError):
+        return [instance.services[instance.main]]
+    return []
 
 
 def container_of(instance: Instance, purpose: str) -> ContainerInstance:
