@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from itest.clock import Deadline
 from itest.errors import ItestError
@@ -195,8 +195,9 @@ def on_network(instance: Instance) -> list[Instance]:
     """What has an instance's place on a network: itself, and of a project its main container, if there is one."""
     if not hasattr(instance, "published"):
         return [instance]
+    project = cast(ProjectInstance, instance)
     with contextlib.suppress(ItestError):
-        return [instance.services[instance.main]]
+        return [project.services[project.main]]
     return []
 
 

@@ -13,15 +13,16 @@ at the end by label through the API, which takes a moment, while `docker compose
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from itest import naming
+from itest import naming, warm_store
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Instance, Thing, compose_model, compose_program
+from itest.engines import Instance, Thing, compose_model, compose_program, docker_built
 from itest.engines.compose_instance import ComposeInstance
 from itest.engines.compose_job import ComposeJob
 from itest.engines.compose_program import Program
@@ -29,7 +30,7 @@ from itest.engines.docker import DockerEngine
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_instance import DockerInstance, translated
 from itest.engines.ports import free_port
-from itest.errors import StartError, Unavailable
+from itest.errors import ItestError, StartError, Unavailable
 from itest.spec import PULLS, ComposeSpec, Spec
 from itest.trace import Recorder
 
@@ -72,7 +73,13 @@ class ComposeEngine:
         read = job.read()
         network = self._network(spec, read["services"]) if spec.network else ""
         model = compose_model.isolated(
-            read, spec, labels, self._publish, network=network, start_interval=self._api() >= START_INTERVAL_API
+            read,
+            spec,
+            labels,
+            self._publish,
+            network=network,
+            cache=warm_store.identity(self._config.cache_dir),
+            start_interval=self._api() >= START_INTERVAL_API,
         )
         self._images(job, model, trace)
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count, nor a build's.
@@ -144,6 +151,8 @@ class ComposeEngine:
         if building:
             with trace.span("build", "compose", services=", ".join(building)):
                 job.build(json.dumps(model).encode(), building, self._config.build_timeout)
+            with contextlib.suppress(ItestError):  # What is too much stays until the next time.
+                docker_built.trim(self._docker.client, self._config.cache_dir, "")
 
     def _network(self, spec: ComposeSpec, services: Mapping[str, Any]) -> str:
         """The name of the class's network, by which Compose knows it. Raises StartError where what is on it has a name

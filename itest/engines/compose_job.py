@@ -69,7 +69,7 @@ class ComposeJob:
                 f"run are {', '.join(known) or 'none'}"
             )
         if unknown := [name for name in spec.without if name not in model["services"]]:
-            self._check_services(unknown)
+            self._check_services(unknown, left_out=True)
         if not known:
             raise StartError(f"could not {self._doing}: no service is left to run")
         return model
@@ -148,15 +148,20 @@ class ComposeJob:
                 f"there {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}"
             )
 
-    def _check_services(self, names: Sequence[str]) -> None:
-        """Raise StartError for those that are not in the files at all, or in a profile that was not asked for."""
+    def _check_services(self, names: Sequence[str], left_out: bool = False) -> None:
+        """Raise StartError for those that are not in the files at all, or in a profile that was not asked for, unless
+        they are to be left out."""
         result = self._config(["--profile=*"], ["--format=json"])
         services = (json.loads(result.stdout).get("services") or {}) if result.code == 0 else {}
         for name in names:
             if name not in services:
                 known = ", ".join(services) or "none"
                 raise StartError(f"could not {self._doing}: it has no service {name!r}; it has {known}")
-            if (profiles := services[name].get("profiles")) and not set(profiles) & set(self._spec.profiles):
+            if (
+                not left_out
+                and (profiles := services[name].get("profiles"))
+                and not set(profiles) & set(self._spec.profiles)
+            ):
                 raise StartError(
                     f"could not {self._doing}: service {name!r} is only run with the profile {profiles[0]!r}: "
                     f"profiles=[{profiles[0]!r}]"

@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from itest import naming
-from itest.engines import HOST_INSIDE
-from itest.spec import ComposeSpec
+from itest.engines import HOST_INSIDE, docker_built
+from itest.spec import BUILT, ComposeSpec
 
 CLASS_NETWORK = "itest-class"
 """What the network of the test class is called in the model."""
@@ -37,10 +36,12 @@ def isolated(
     publish: Callable[[], tuple[str, str]],
     *,
     network: str = "",
+    cache: str = "",
     start_interval: bool = False,
 ) -> Model:
     """The model to run. `publish` gives interface and host port of a port to publish, the latter empty where Docker is
-    to choose; `network` is the name of the class's network; `start_interval`: Docker knows that of health checks."""
+    to choose; `network` is the name of the class's network; `cache` says whose images are built (docker_built.py);
+    `start_interval`: Docker knows that of health checks."""
     ours = {name: value.replace("$", "$$") for name, value in labels.items()}
     services = chosen(model["services"], spec)
     for name, service in services.items():
@@ -50,7 +51,7 @@ def isolated(
         _publish(service, spec.ports.get(name, ()), publish)
         _hasten(service, start_interval)
         if "build" in service and not service.get("image"):
-            service["image"] = image_name(spec.directory, name)
+            _name(service, f"{spec.files[0]}, service {name}", cache)
         if network:
             _join(service, spec.aliases if name == main(services, spec) else ())
     result = {**model, "services": services}
@@ -105,11 +106,17 @@ def main(services: Mapping[str, Model], spec: ComposeSpec) -> str:
     return publishing[0] if len(publishing) == 1 else ""
 
 
-def image_name(directory: Path, service: str) -> str:
-    """What the image of a service is called that is built and has no name: always the same, so that a later run builds
-    on it and none is left of each run."""
-    name = re.sub("[^a-z0-9]+", "-", f"{directory.name}-{service}".lower()).strip("-")
-    return f"itest-compose:{naming.fingerprint(str(directory), service)}-{name}"[:120]
+def _name(service: Model, recipe: str, cache: str) -> None:
+    """An image that is built and has no name has always the same one, so that no run leaves one of its own; and it is
+    listed, bounded and removed with those that itest builds itself."""
+    fingerprint = naming.fingerprint("compose", recipe)
+    labels = {
+        docker_built.FINGERPRINT: fingerprint,
+        docker_built.RECIPE: recipe.replace("$", "$$"),
+        docker_built.CACHE: cache,
+    }
+    service["image"] = f"{BUILT}:{fingerprint}"
+    service["build"] = {**service["build"], "labels": {**service["build"].get("labels", {}), **labels}}
 
 
 def _rename(service: Model) -> None:

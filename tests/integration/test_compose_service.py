@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from itest import Compose, Container, ContainerTestCase, PostgresMixin, http, log, naming, testing
 from itest.clock import Deadline
 from itest.config import Config, load
+from itest.engines import docker_built
 from itest.engines.compose import ComposeEngine
 from itest.engines.docker import DockerEngine
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError, StartTimeout
@@ -162,6 +163,8 @@ class ProjectsTest(unittest.TestCase):
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.session: Session = self.enterContext(testing.session(quiet=True, startup_timeout=30.0))
+        self.eye = DockerEngine(load())
+        self.addCleanup(self.eye.close)
         self.addCleanup(self.check_nothing_is_left)
 
     def check_nothing_is_left(self) -> None:
@@ -243,8 +246,13 @@ class RunTest(ProjectsTest):
             view = self.lend(text, env={"AGAIN": page})
             self.assertEqual(get(view.url), page)
         image = view["web"]._container._client.inspect_container(view["web"]._container.id)["Config"]["Image"]
-        self.assertTrue(image.startswith("itest-compose:"), image)
-        self.addCleanup(docker, "image", "rm", "--force", image)
+        built = docker_built.entries(self.eye, load().cache_dir)
+        recipe = f"{self.directory.resolve()}/compose.yaml, service web"
+        self.assertEqual([image in each.image for each in built if each.recipe == recipe], [True, False])
+        self.session.close()
+        for each in built:
+            if each.recipe == recipe:
+                docker("image", "rm", "--force", each.image)
 
     def test_a_build_that_fails(self) -> None:
         self.project("FROM busybox:1.37\nRUN echo looking && cat /no-such-file\n", "Dockerfile")
@@ -256,6 +264,22 @@ class RunTest(ProjectsTest):
     def test_a_session_wide_project_is_shared(self) -> None:
         service = Compose(self.project("services:\n  a: {image: redis:8}\n"), scope="session")
         self.assertIs(self.session.lend(service), self.session.lend(service))
+
+    def test_a_session_wide_project_joins_the_network_of_each_class(self) -> None:
+        service = Compose(
+            self.project("services: {web: {image: 'busybox:1.37', command: httpd -f -p 80 -h /etc, ports: [80]}}"),
+            scope="session",
+        )
+        for name in ("one", "two"):
+            network = self.session.network(name)
+            assert network is not None
+            view: Any = self.session.lend(service, "", network, "stack").lease(service, "test").view
+            client = Container("busybox:1.37", command=f"wget -qO- {view.inside('stack').url}/passwd", job=True)
+            server = self.session.lend(client, name, network, "client")
+            self.assertIn("root", server.instance.logs())
+            self.assertIn("root", get(f"{view.url}/passwd"))
+            self.session.take_back(server)
+            network.close()
 
     def test_stopping_does_not_wait_for_services_that_ignore_the_signal(self) -> None:
         self.lend(
@@ -269,12 +293,11 @@ class RunTest(ProjectsTest):
         self.lend("  a: {image: redis:8, volumes: ['data:/data']}\nvolumes: {data: {name: fixed}}\n")
         kinds = sorted(kind for kind, _ in things(self.session.id))
         self.assertEqual(kinds, ["container", "network", "volume"])
-        engine = DockerEngine(load())
-        self.addCleanup(engine.close)
-        for thing in engine.things():
-            if thing.labels.get(naming.SESSION) == self.session.id:
-                self.assertEqual(thing.labels[naming.SERVICE], "compose")
-                self.assertEqual(thing.labels[naming.OWNER], naming.owner())
+        ours = [each for each in self.eye.things() if each.labels.get(naming.SESSION) == self.session.id]
+        self.assertEqual([each.kind for each in ours], ["container", "network", "volume"])
+        for thing in ours:
+            self.assertEqual(thing.labels[naming.SERVICE], "compose")
+            self.assertEqual(thing.labels[naming.OWNER], naming.owner())
 
 
 class FailureTest(ProjectsTest):
@@ -386,7 +409,7 @@ class FailureTest(ProjectsTest):
             text,
             "could not start compose.yaml: the declaration names service 'a', which is left out of it; run are b",
         )
-        text = self.failure(StartError, two, without=["a"])
+        text = self.failure(StartError, two, without=["a", "b"])
         self.assertEqual(text, "could not start compose.yaml: no service is left to run")
 
     def test_an_unknown_profile(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from itest import naming
-from itest.engines import compose_model
+from itest.engines import compose_model, docker_built
 from itest.spec import ComposeSpec
 
 MODEL: dict[str, Any] = {
@@ -96,9 +96,21 @@ class IsolatedTest(unittest.TestCase):
         )
 
     def test_an_image_that_is_built_has_one_name_for_all_runs(self) -> None:
-        image = isolated(spec())["services"]["web"]["image"]
-        self.assertRegex(image, r"^itest-compose:[0-9a-f]{16}-shop-web$")
-        self.assertEqual(image, isolated(spec())["services"]["web"]["image"])
+        web = isolated(spec(), cache="me")["services"]["web"]
+        self.assertRegex(web["image"], r"^itest-build:[0-9a-f]{16}$")
+        self.assertEqual(web, isolated(spec(), cache="me")["services"]["web"])
+        self.assertEqual(
+            web["build"]["labels"],
+            {
+                docker_built.FINGERPRINT: web["image"].partition(":")[2],
+                docker_built.RECIPE: "/shop/compose.yaml, service web",
+                docker_built.CACHE: "me",
+            },
+        )
+        model = copy.deepcopy(MODEL)
+        model["services"]["web"]["image"] = "shop:latest"
+        web = isolated(spec(), model)["services"]["web"]
+        self.assertEqual((web["image"], web["build"]), ("shop:latest", {"context": "/shop"}))
 
     def test_profiles_were_chosen_already(self) -> None:
         self.assertNotIn("profiles", isolated(spec())["services"]["db"])
