@@ -346,7 +346,8 @@ class PostgresServer(Server["PostgresView"]):
             try:
                 return self._execute(sql, params)
             except (self.driver.OperationalError, self.driver.InterfaceError):
-                if not self._admin.closed:
+                # Nobody answers at the address of a container that is gone, not even with a refusal.
+                if not self._admin.closed or not self.instance.state().running:
                     raise
             # A test ended every session there was, or restarted the server.
             self._admin = self.connection(self.database, "itest")
