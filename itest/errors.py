@@ -5,6 +5,7 @@
     ├── ConfigError                 a setting is unknown, or its value cannot be used
     ├── DeclarationError            a test class or a declaration is wrong (also a TypeError)
     ├── NotStarted                  a view was asked for where there is none (also an AttributeError)
+    ├── LoopError                   an async client has no event loop, or another one than its test (also a RuntimeError)
     ├── Unavailable                 no engine here can run the service: its tests skip
     ├── MissingPackage              a client package is not installed (also an ImportError)
     ├── StartError                  a service could not be started
@@ -49,6 +50,10 @@ class NotStarted(ItestError, AttributeError):
 
     It is an AttributeError too, so that `inspect` and test runners can look at the class.
     """
+
+
+class LoopError(ItestError, RuntimeError):
+    """An async client was asked for where no event loop is running, or belongs to another loop than its test's."""
 
 
 class Unavailable(ItestError):

@@ -15,13 +15,14 @@ import math
 import sys
 import unittest
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from itest import naming
+from itest.async_clients import AsyncClients, Opening
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance
 from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
@@ -37,6 +38,7 @@ SCOPES = ("session", "class", "test")
 
 V = TypeVar("V", bound="View")
 S = TypeVar("S", bound="Server[Any]")
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -281,6 +283,7 @@ class View(ABC):
     server: Server[Any]
     directory: Path | None = None
     """Where the paths of a test start: the directory of its class's module. None outside of a test class."""
+    _async_clients: AsyncClients | None = None
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
@@ -341,12 +344,32 @@ class View(ABC):
 
     def close(self) -> None:
         """Close all that this view handed out. May be called twice."""
+        if self._async_clients is not None:
+            self._async_clients.close()
         self._cleanups.close()
 
     def _closing(self, client: Any, close: Callable[[], object] | None = None) -> Any:
         """Register a client for closing; returns it."""
         self._cleanups.callback(_quietly, close or client.close)
         return client
+
+    def _closing_async(self, client: C, close: Callable[[], Awaitable[object]], verb: str) -> C:
+        """Register a client of asyncio for closing in the running loop; returns it. Raises LoopError without a loop."""
+        if self._async_clients is None:
+            self._async_clients = AsyncClients()
+        self._async_clients.add(client, close, f"{type(self).__name__}.{verb}()")
+        return client
+
+    def _opening(
+        self, verb: str, open: Callable[[], Awaitable[C]], close: Callable[[C], Awaitable[object]]
+    ) -> Opening[C]:
+        """What a verb returns whose client must be awaited: opened by `open`, and registered for closing."""
+
+        async def opened() -> C:
+            client = await open()
+            return self._closing_async(client, lambda: close(client), verb)
+
+        return Opening(f"{type(self).__name__}.{verb}()", opened, close)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {naming.mask(self.url)}>"

@@ -147,7 +147,8 @@ class ProcessSpec:
         return self.version
 
     def __repr__(self) -> str:
-        return _shown(self)
+        hidden = {name: naming.MASK if name.endswith(".secret") else what for name, what in self.files.items()}
+        return _shown(self, files=hidden)
 
 
 @dataclass(frozen=True, slots=True)
