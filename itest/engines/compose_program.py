@@ -36,8 +36,8 @@ VERSION_TIMEOUT = 30.0
 """Seconds in which it must say its version. It takes 40 ms."""
 
 INSTALL = (
-    "install it (https://docs.docker.com/compose/install; Debian 13 and Ubuntu: `apt install docker-compose-v2` or "
-    "`docker-compose`), or have the setting `compose` (ITEST_COMPOSE) name the program"
+    "install it (https://docs.docker.com/compose/install; Debian 13: `apt install docker-compose`, Ubuntu: "
+    "`apt install docker-compose-v2`), or have the setting `compose` (ITEST_COMPOSE) name the program"
 )
 
 FOREIGN = ("COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "COMPOSE_ENV_FILES", "DOCKER_CONTEXT")
