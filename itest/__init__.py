@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from itest.errors import Unavailable as Unavailable
     from itest.fixture_files import fixtures as fixtures
     from itest.network import Network as Network
+    from itest.services.compose import Compose as Compose
     from itest.services.container import Container as Container
     from itest.services.kafka import Kafka as Kafka
     from itest.services.kafka import KafkaMixin as KafkaMixin
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 _HOME = {
     "AsyncContainerTestCase": "itest.async_case",
     "Build": "itest.spec",
+    "Compose": "itest.services.compose",
     "ConfigError": "itest.errors",
     "Container": "itest.services.container",
     "ContainerMixin": "itest.case",
@@ -67,6 +69,7 @@ _HOME = {
 __all__ = [
     "AsyncContainerTestCase",
     "Build",
+    "Compose",
     "ConfigError",
     "Container",
     "ContainerMixin",
