@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP API. Serve it with `uvicorn --factory app.api:create_app`; DATABASE_URL and REDIS_URL say where things are."""
+"""The HTTP API: `uvicorn --factory app.api:create_app`, with DATABASE_URL and REDIS_URL set."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def get_mailer() -> Any:
 
 
 def get_users(
-    session: Annotated[Session, Depends(get_session)], cache: Annotated[Cache, Depends(get_cache)]
+    session: Annotated[Session, Depends(get_session)],
+    cache: Annotated[Cache, Depends(get_cache)],
 ) -> UserService:
     return UserService(session, cache)
 
@@ -73,7 +74,9 @@ def create_app() -> FastAPI:
         return found
 
     @app.post("/api/users/{id}/welcome", status_code=202)
-    def welcome(id: int, users: Users, mail: Annotated[Any, Depends(get_mailer)]) -> None:
+    def welcome(
+        id: int, users: Users, mail: Annotated[Any, Depends(get_mailer)]
+    ) -> None:
         mail(get_user(id, users)["email"], "Welcome")
 
     return app

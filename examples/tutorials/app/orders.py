@@ -16,4 +16,6 @@ class OrderService:
         self._session = session
 
     def total_of(self, user_id: int) -> Decimal:
-        return self._session.scalar(select(func.sum(Order.total)).where(Order.user_id == user_id)) or Decimal(0)
+        return self._session.scalar(
+            select(func.sum(Order.total)).where(Order.user_id == user_id)
+        ) or Decimal(0)

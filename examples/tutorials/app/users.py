@@ -37,7 +37,9 @@ class AsyncUserRepository:
 
     async def create(self, email: str, name: str) -> Any:
         return await self._pool.fetchrow(
-            "INSERT INTO users (email, name) VALUES ($1, $2) RETURNING id, email, name", email, name
+            "INSERT INTO users (email, name) VALUES ($1, $2) RETURNING id, email, name",
+            email,
+            name,
         )
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cache layer: what it keeps, for how long, and how it forgets."""
 
-from app.cache import Cache
 from itest import ContainerTestCase, RedisMixin
+
+from app.cache import Cache
 
 
 class CacheTest(RedisMixin, ContainerTestCase):

@@ -3,11 +3,11 @@
 
 import factory
 from factory.alchemy import SQLAlchemyModelFactory
+from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.migrations import MetaData
 
 from app.models import Base, Order, User
 from app.orders import OrderService
-from itest import ContainerTestCase, Postgres, PostgresMixin
-from itest.migrations import MetaData
 
 
 class UserFactory(SQLAlchemyModelFactory):

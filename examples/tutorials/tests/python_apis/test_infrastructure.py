@@ -9,4 +9,6 @@ class InfrastructureTest(PostgresMixin, RedisMixin, KafkaMixin, ContainerTestCas
         config = {**self.postgres.env, **self.redis.env, **self.kafka.env}
         self.assertEqual(config["DATABASE_URL"], self.postgres.url)
         self.assertEqual(config["REDIS_URL"], self.redis.url)
-        self.assertEqual(config["KAFKA_BOOTSTRAP_SERVERS"], self.kafka.bootstrap_servers)
+        self.assertEqual(
+            config["KAFKA_BOOTSTRAP_SERVERS"], self.kafka.bootstrap_servers
+        )

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A repository over SQLAlchemy models."""
 
+from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.migrations import MetaData
 from sqlalchemy.exc import IntegrityError
 
 from app.models import Base, User
 from app.users import UserRepository
-from itest import ContainerTestCase, Postgres, PostgresMixin
-from itest.migrations import MetaData
 
 
 class UserRepositoryTest(PostgresMixin, ContainerTestCase):

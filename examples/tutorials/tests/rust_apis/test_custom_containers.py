@@ -5,10 +5,18 @@ from itest import ContainerTestCase, Postgres, PostgresMixin
 
 
 class ConfigurationTest(PostgresMixin, ContainerTestCase):
-    postgres = Postgres(user="testuser", password="testpass", database="testdb", settings={"work_mem": "8MB"})
+    postgres = Postgres(
+        user="testuser",
+        password="testpass",
+        database="testdb",
+        settings={"work_mem": "8MB"},
+    )
 
     def test_the_configuration_holds(self):
-        self.assertEqual(self.postgres.execute("SELECT current_user, current_setting('work_mem')"), [("testuser", "8MB")])
+        self.assertEqual(
+            self.postgres.execute("SELECT current_user, current_setting('work_mem')"),
+            [("testuser", "8MB")],
+        )
 
 
 class ExtensionTest(PostgresMixin, ContainerTestCase):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data that every test of a class starts from."""
 
-from app.models import Post, User
 from itest import ContainerTestCase, Postgres, PostgresMixin
+
+from app.models import Post, User
 
 
 class PostTest(PostgresMixin, ContainerTestCase):
@@ -11,9 +12,16 @@ class PostTest(PostgresMixin, ContainerTestCase):
     @classmethod
     def setUpTestData(cls):
         with cls.postgres.session() as session:
-            session.add_all(User(id=i, email=f"user{i}@example.com", name=f"user{i}") for i in range(1, 6))
+            session.add_all(
+                User(id=i, email=f"user{i}@example.com", name=f"user{i}")
+                for i in range(1, 6)
+            )
             session.flush()
-            session.add_all(Post(author_id=i, title=f"Post {j} by user{i}") for i in range(1, 6) for j in range(3))
+            session.add_all(
+                Post(author_id=i, title=f"Post {j} by user{i}")
+                for i in range(1, 6)
+                for j in range(3)
+            )
             session.commit()
 
     def test_the_posts_of_a_user(self):

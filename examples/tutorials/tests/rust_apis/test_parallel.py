@@ -8,7 +8,9 @@ class SchemaTest(PostgresMixin, ContainerTestCase):
     postgres = Postgres(migrations="../../migrations", isolation="schema")
 
     def test_one(self):
-        self.postgres.execute("INSERT INTO users (email, name) VALUES ('parallel@example.com', 'parallel')")
+        self.postgres.execute(
+            "INSERT INTO users (email, name) VALUES ('parallel@example.com', 'parallel')"
+        )
         self.assertRowCount("users", 1)
 
     test_two = test_one

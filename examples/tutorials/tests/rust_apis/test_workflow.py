@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A service over a database and a cache."""
 
+from itest import ContainerTestCase, Postgres, PostgresMixin, RedisMixin
+
 from app.cache import Cache
 from app.users import UserService
-from itest import ContainerTestCase, Postgres, PostgresMixin, RedisMixin
 
 
 class WorkflowTest(PostgresMixin, RedisMixin, ContainerTestCase):

@@ -2,14 +2,20 @@
 """A router and its handlers without a socket."""
 
 from itest import App, RedisMixin
+
 from tests.rust_patterns.base import DatabaseTest
 
 
 class ApiTest(RedisMixin, DatabaseTest):
-    app = App.asgi("app.api:create_app", env={"DATABASE_URL": "{postgres.url}", "REDIS_URL": "{redis.url}"})
+    app = App.asgi(
+        "app.api:create_app",
+        env={"DATABASE_URL": "{postgres.url}", "REDIS_URL": "{redis.url}"},
+    )
 
     def test_a_user_is_created(self):
-        response = self.app.test_client.post("/api/users", json={"name": "Alice", "email": "alice@example.com"})
+        response = self.app.test_client.post(
+            "/api/users", json={"name": "Alice", "email": "alice@example.com"}
+        )
         self.assertEqual(response.status_code, 201)
 
     def test_an_unknown_user_is_not_found(self):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three ways to keep tests apart: a transaction that is undone, tables that are emptied, and unique data."""
+"""Three ways to keep tests apart: tables that are emptied, a transaction, and unique data."""
 
 from itest import Postgres
+
 from tests.rust_patterns.base import DatabaseTest
 
 INSERT = "INSERT INTO users (name, email) VALUES ('Test User', %s)"

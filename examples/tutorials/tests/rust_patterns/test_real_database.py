@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What only a real database tells: what was stored, constraints, and queries over fixtures."""
 
+from itest import fixtures
 from psycopg2.errors import UniqueViolation
 
 from app.users import UserRepository
-from itest import fixtures
 from tests.rust_patterns.base import DatabaseTest
 
 INSERT = "INSERT INTO users (name, email) VALUES (%s, 'alice@example.com')"
@@ -22,5 +22,7 @@ class UserTest(DatabaseTest):
 
     @fixtures("users", "orders")
     def test_the_orders_of_a_user(self):
-        totals = self.postgres.execute("SELECT total::float FROM orders WHERE user_id = 1 ORDER BY id")
+        totals = self.postgres.execute(
+            "SELECT total::float FROM orders WHERE user_id = 1 ORDER BY id"
+        )
         self.assertEqual(totals, [(29.99,), (5,), (12.5,)])
