@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -145,6 +144,8 @@ class Session:
         """`lend` for several at once: they start side by side. The first failure, in order, is raised."""
         if len(wanted) < 2:
             return [self.lend(*each) for each in wanted]
+        from concurrent.futures import ThreadPoolExecutor  # It imports logging; many runs need none of both.
+
         with ThreadPoolExecutor(len(wanted), thread_name_prefix="itest-start") as pool:
             futures = [pool.submit(self.lend, *each) for each in wanted]
         try:
@@ -210,6 +211,8 @@ class Session:
             # Threads, because Docker takes a tenth of a second for each; but none can be started during interpreter
             # shutdown, where this may run from atexit.
             try:
+                from concurrent.futures import ThreadPoolExecutor
+
                 with ThreadPoolExecutor(len(servers), thread_name_prefix="itest-stop") as pool:
                     clean = all(list(pool.map(self._stop, servers)))
             except RuntimeError:

@@ -12,11 +12,13 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from itest import build_context, naming
-from itest.container_options import ContainerOptions
+from itest import naming
 from itest.errors import BuildError
+
+if TYPE_CHECKING:
+    from itest.container_options import ContainerOptions
 
 PULLS = ("missing", "always", "never")
 """When an image is pulled: if it is not there; once per session whether it is or not; never."""
@@ -50,6 +52,8 @@ class Build:
 
     def fingerprint(self) -> str:
         """Equal for equal Dockerfiles, files, arguments and targets. Raises BuildError where they cannot be read."""
+        from itest import build_context  # tarfile and more, for the few that build
+
         content = build_context.digest(*build_context.find(self.context, self.dockerfile))
         return naming.fingerprint("build", content, self.args, self.target)
 
@@ -92,7 +96,7 @@ class ContainerSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     network: str = ""
     aliases: tuple[str, ...] = ()
-    options: ContainerOptions = field(default_factory=ContainerOptions)
+    options: ContainerOptions | None = None
     build: Build | None = None
     pull: str = "missing"
     platform: str = ""

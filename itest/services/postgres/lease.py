@@ -11,12 +11,12 @@ from itest.errors import ResetError
 from itest.service import Lease
 from itest.services.postgres import shared
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe_recycle import ProbeRecycler
 from itest.services.postgres.recycle import NeedsClone, Recycler
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.probe_recycle import ProbeRecycler
     from itest.services.postgres.server import PostgresServer
 
 
@@ -107,6 +107,8 @@ class PostgresLease(Lease[PostgresView]):
     def _new_recycler(self) -> Recycler | ProbeRecycler:
         server = self._server
         if not server.can_recycle():
+            from itest.services.postgres.probe_recycle import ProbeRecycler
+
             return ProbeRecycler(server, self._name)
         self._state = shared.read(server, self._name)
         return Recycler(server, self._name, self._pristine, self._state)
