@@ -73,6 +73,8 @@ class ProcessSpec:
     `files` are written into the process's own directory first (mode 0600; bytes as they are), then each command of
     `prepare` must succeed there, then `argv` runs. `runs_as_root` is False for servers that refuse user id 0.
     `stop_signal` must be one after which the server leaves nothing behind, because it also arrives when the owner dies.
+    With a `directory` it works there, and not in its own. `inherits`: it has the whole environment of this process, and
+    its umask, as if a user had started it by hand; else hardly anything of them, so that servers are everywhere alike.
     `warm` is the path of an archive with a kept state, to be unpacked in place of running `prepare`.
     """
 
@@ -87,6 +89,8 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
     runs_as_root: bool = True
+    directory: str = ""
+    inherits: bool = False
     warm: str = ""
 
     def fingerprint(self) -> str:

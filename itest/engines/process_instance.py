@@ -132,7 +132,7 @@ class ProcessInstance:
         return text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
-        """Run a command in its directory, as its user; programs that lie beside its own are found by name.
+        """Run a command where it works, as its user; programs that lie beside its own are found by name.
 
         Exit code 127 means that there is no such program. Raises TimeoutError when the command has not ended after
         `timeout` seconds; it is killed then.
@@ -144,7 +144,7 @@ class ProcessInstance:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=self._place,
+            cwd=self._record.workplace or self._place,
             env={**self._environment, "PATH": path},
             start_new_session=True,
             user=user,
