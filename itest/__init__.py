@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from itest.errors import Unavailable as Unavailable
     from itest.fixture_files import fixtures as fixtures
     from itest.network import Network as Network
+    from itest.services.app import App as App
     from itest.services.kafka import Kafka as Kafka
     from itest.services.kafka import KafkaMixin as KafkaMixin
     from itest.services.postgres import Postgres as Postgres
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "App": "itest.services.app",
     "AsyncContainerTestCase": "itest.async_case",
     "ConfigError": "itest.errors",
     "ContainerMixin": "itest.case",
@@ -47,6 +49,7 @@ _HOME = {
 }
 
 __all__ = [
+    "App",
     "AsyncContainerTestCase",
     "ConfigError",
     "ContainerMixin",

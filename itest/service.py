@@ -61,6 +61,9 @@ class Service(ABC, Generic[V]):
     in_container: ClassVar[bool] = False
     """Whether it always runs in a container: it then reaches its neighbours by their names on the class's network."""
 
+    announced: ClassVar[bool] = True
+    """Whether it is told, when one is started, which server runs where."""
+
     isolation: str = ""
     """How a test's data is undone; empty for the service's default."""
     scope: str = "session"

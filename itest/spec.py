@@ -12,7 +12,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from itest import naming
 
@@ -122,7 +122,35 @@ class ExternalSpec:
         return f"external server from {self.source}"
 
 
-Spec = ContainerSpec | ProcessSpec | ExternalSpec
+@dataclass(frozen=True, slots=True)
+class ThreadSpec:
+    """An app to serve on a thread of this process. `app` is the object, or `module:attribute` where it is.
+
+    `interface` is `asgi` or `wsgi`. With `factory` it is called without arguments for the app itself; None: if it can
+    be. `env` is in this process's own environment as long as the app lives.
+    """
+
+    engine: ClassVar[str] = "thread"
+
+    app: object
+    interface: str
+    factory: bool | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ports: tuple[str, ...] = ("http",)
+
+    def fingerprint(self) -> str:
+        app = self.app if isinstance(self.app, str) else id(self.app)
+        return naming.fingerprint("thread", app, self.interface, self.factory, self.env, self.ports)
+
+    def __str__(self) -> str:
+        place = self.app
+        if not isinstance(place, str):  # A factory by its name, an app by its type's.
+            named: Any = place if hasattr(place, "__qualname__") else type(place)
+            place = f"{named.__module__}:{named.__qualname__}"
+        return f"{self.interface.upper()} app {place}"
+
+
+Spec = ContainerSpec | ProcessSpec | ThreadSpec | ExternalSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ class NotReady(Exception):
 class Check:
     """Base of the checks. A subclass implements `__call__` and `__str__`; the latter fits after "waited for"."""
 
+    at_port = False
+    """Whether it asks at a port, so that there must be one."""
+
     def __call__(self, instance: Instance) -> None:
         """Return when the instance is ready; raise NotReady when not yet."""
         raise NotImplementedError
@@ -111,14 +114,14 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
     while True:
         state = instance.state()
         if not state.running:
-            raise _with_log(instance, _ended(state, check, deadline, subject))
+            raise with_log(instance, _ended(state, check, deadline, subject))
         try:
             check(instance)
             return
         except NotReady as error:
             reason = naming.shorten(naming.mask(str(error)), 300)
         if deadline.passed:
-            raise _with_log(
+            raise with_log(
                 instance,
                 StartTimeout(
                     f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. "
@@ -154,7 +157,7 @@ def _ended(state: State, check: object, deadline: Deadline, subject: str) -> Sta
 _E = TypeVar("_E", bound=Exception)
 
 
-def _with_log(instance: Instance, error: _E) -> _E:
+def with_log(instance: Instance, error: _E) -> _E:
     """The error with the last log lines as a note; whatever goes wrong with the log must not hide the error."""
     try:
         lines = naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
@@ -165,6 +168,8 @@ def _with_log(instance: Instance, error: _E) -> _E:
 
 
 class _Port(Check):
+    at_port = True
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -194,6 +199,8 @@ class _Log(Check):
 
 
 class _Http(Check):
+    at_port = True
+
     def __init__(
         self, path: str, port: str, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
     ) -> None:
@@ -285,6 +292,7 @@ class _Answer(Check):
 class _All(Check):
     def __init__(self, checks: tuple[Check, ...]) -> None:
         self.checks = checks
+        self.at_port = any(check.at_port for check in checks)
 
     def __call__(self, instance: Instance) -> None:
         for check in self.checks:
@@ -297,6 +305,7 @@ class _All(Check):
 class _Any(Check):
     def __init__(self, checks: tuple[Check, ...]) -> None:
         self.checks = checks
+        self.at_port = any(check.at_port for check in checks)
 
     def __call__(self, instance: Instance) -> None:
         reasons = []

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live server of an app, the lease that a class has of it, and the view that a test gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from itest import naming
+from itest.engines import Instance
+from itest.errors import IsolationError, NotStarted, ResetError
+from itest.service import Lease, Server, Service, View, client_package
+from itest.wait import with_log
+
+if TYPE_CHECKING:
+    from httpx import AsyncClient, Client
+
+    from itest.services.app.declaration import AppService
+
+TIMEOUT = 30.0
+"""Seconds that clients wait for an answer. An app that imports half of itself for its first one may need some."""
+
+A = TypeVar("A", bound="AppView")
+
+
+class AppServer(Server[A]):
+    """A running app."""
+
+    def __init__(self, service: AppService[A], instance: Instance, address: str) -> None:
+        super().__init__(service.title, service.kind, instance)
+        self.address = address.rstrip("/")
+        self._version = service.what
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    def lease(self, service: Service[A], owner: str) -> AppLease[A]:
+        return cast("AppService[A]", service).lease_of(self, owner)
+
+    def close(self) -> None:
+        """It has no clients of its own: views close theirs."""
+
+
+class AppLease(Lease[A]):
+    """An app is reset by what it talks to. What is watched here is that it still runs, and who has ended it."""
+
+    def __init__(self, server: AppServer[A], make: Callable[[AppServer[A]], A], scope: str, owner: str) -> None:
+        self._server = server
+        self._make = make
+        self._scope = scope
+        self._last_test = owner
+        self.view = make(server)
+
+    def seal(self) -> None:
+        self.view.close()
+
+    def reset(self, test: str) -> A:
+        if not self._server.instance.state().running:
+            raise self._with_log(
+                ResetError(
+                    f"{self._server.version} does not run any more: {self._end()}. The next class gets a new one"
+                )
+            )
+        self._last_test = test
+        return self._make(self._server)
+
+    def finish(self, test: str) -> None:
+        """An app that has ended under a test fails it, whatever the test saw of that: those after it have none."""
+        if self._scope != "test" and not self._server.instance.state().running:
+            raise self._with_log(
+                IsolationError(
+                    f"{self._server.version} does not run any more: {self._end()}. A test that ends it on purpose needs "
+                    f"an app of its own: scope='test'"
+                )
+            )
+
+    def close(self) -> None:
+        self.view.close()
+
+    def _end(self) -> str:
+        return f"{self._server.instance.state()} during or after {self._last_test}"
+
+    def _with_log(self, error: Any) -> Exception:
+        return with_log(self._server.instance, error)  # type: ignore[no-any-return]  # an exception of ours
+
+
+class AppView(View):
+    """What a test gets of an app."""
+
+    server: AppServer[Any]
+
+    def __init__(self, server: AppServer[Any]) -> None:
+        super().__init__(server)
+        self._client: Client | None = None
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:port`, without a slash at its end."""
+        if not self.server.address:
+            raise NotStarted(
+                f"{self.server.version} has no URL: nothing in its command or env says {{port}}, so it has no port"
+            )
+        return self._reached(self.server.address)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"APP_URL": self.url}
+
+    @property
+    def client(self) -> Client:
+        """An `httpx.Client` whose paths start at `url`, this test's own with its own cookies. Closed after the test."""
+        if self._client is None:
+            httpx = client_package("httpx", "app", f"{type(self).__name__}.client")
+            self._client = self._closing(httpx.Client(**self._settings()))
+        return self._client
+
+    def aclient(self, **kwargs: Any) -> AsyncClient:
+        """A new `httpx.AsyncClient` whose paths start at `url`, with its keyword arguments; for the test to close, best
+        by `async with`."""
+        httpx = client_package("httpx", "app", f"{type(self).__name__}.aclient()")
+        return httpx.AsyncClient(**{**self._settings(), **kwargs})  # type: ignore[no-any-return]  # loaded late
+
+    def _settings(self) -> dict[str, Any]:
+        # Neither proxies of the environment nor certificates, whose loading takes 20 ms, are for the loopback address.
+        local = {} if self.url.startswith("https:") else {"verify": False}
+        return {"base_url": self.url, "timeout": TIMEOUT, "trust_env": False, **local}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {naming.mask(self.server.address or self.server.version)}>"
