@@ -48,7 +48,9 @@ class HandleTest(ShopTestCase):
 class WorkerTest(ShopTestCase):
     """The shop as it runs in production: the API and the worker, each a process, and nothing between them but Kafka."""
 
-    api = App.command([sys.executable, "-m", "uvicorn", "--factory", "shop.api:create_app", "--port", "{port}"], env=ENV)
+    api = App.command(
+        [sys.executable, "-m", "uvicorn", "--factory", "shop.api:create_app", "--port", "{port}"], env=ENV
+    )
     worker = App.command([sys.executable, "-m", "shop.worker"], env=ENV, ready=log("waiting for orders"))
 
     def check_that_an_order_is_shipped(self) -> None:
