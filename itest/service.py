@@ -225,6 +225,10 @@ class Server(ABC, Generic[V]):
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""
 
+    def restart(self) -> None:
+        """Neighbours that it refers to have ended its connections: start it again at the same address, if it may not
+        connect again by itself. Raises ItestError."""
+
     @abstractmethod
     def close(self) -> None:
         """Close the server's own clients. What it runs on is stopped by the session."""
@@ -239,6 +243,9 @@ class Lease(ABC, Generic[V]):
     """
 
     way = ""
+
+    cuts = 0
+    """How often it has ended connections of others than itest: of an app that lives on, which may not expect that."""
 
     view: V
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from itest.clock import Deadline
 from itest.spec import Spec
@@ -126,6 +126,14 @@ class Instance(Protocol):
 
     def disown(self) -> None:
         """Other processes use it as well, and will stop it: let it go on when this process has ended."""
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """An instance that can be started again, on the same ports."""
+
+    def restart(self) -> None:
+        """End it in an orderly way and start it again; readiness is not waited for. Raises ItestError."""
 
 
 class ThreadedApp(Instance, Protocol):

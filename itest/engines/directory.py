@@ -112,7 +112,7 @@ def remove(directory: Path) -> None:
     deadline = Deadline.after(REMOVE_WAIT)
     marked = bool(read(directory).workplace)
     while directory.exists():
-        _end_inhabitants(directory, marked)
+        end_inhabitants(directory, marked)
         _delete(directory)
         if not directory.exists():
             return
@@ -143,7 +143,8 @@ def _delete(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _end_inhabitants(directory: Path, marked: bool) -> None:
+def end_inhabitants(directory: Path, marked: bool) -> None:
+    """End the processes that work in it, or carry its mark."""
     deadline = Deadline.after(REMOVE_WAIT)
     asked: set[int] = set()
     while (stragglers := launcher.inhabitants(directory, marked=marked)) and not deadline.passed:

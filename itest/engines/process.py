@@ -103,9 +103,8 @@ class ProcessEngine:
             for name in spec.files:
                 if name.endswith(".secret"):
                     (place / name).unlink(missing_ok=True)
-            with (place / LOG_FILE).open("ab") as log:
-                number = None if naming.SHARED in labels else spec.stop_signal
-                instance.own(launch(spec.argv, log, number), spec.argv[0], launch.environment)
+            number = None if naming.SHARED in labels else spec.stop_signal
+            instance.run(lambda: launch.server(number), spec.argv[0], launch.environment)
             return instance
         except BaseException as error:
             try:
@@ -198,6 +197,11 @@ class _Launch:
             workplace=self._spec.directory,
             umask=-1 if self._spec.inherits else 0o077,
         )
+
+    def server(self, death_signal: int | None) -> subprocess.Popen[bytes]:
+        """Start what the instance is for; its output is added to its log."""
+        with (self._place / LOG_FILE).open("ab") as log:
+            return self(self._spec.argv, log, death_signal)
 
     def complete(self, argv: Sequence[str], until: Deadline, subject: str) -> None:
         """Run a command to its end. Raises StartError when it fails, StartTimeout when it takes too long.

@@ -34,6 +34,9 @@ STOP_WAIT = 8.0
 CANCEL_WAIT = 1.0
 """Seconds that it has once it was cancelled. A thread that does not end by itself cannot be ended."""
 
+RESTART_WAIT = 60.0
+"""Seconds in which an app that has started before must have started again."""
+
 T = TypeVar("T")
 
 
@@ -121,7 +124,7 @@ class ThreadInstance:
         self.app: Any = None
         self._forget = forget
         self._log = AppLog()
-        self._listeners = {name: socket.create_server((HOST, 0), backlog=BACKLOG) for name in spec.ports}
+        self._listeners = {name: _listener(0) for name in spec.ports}
         self._endpoints = {name: Endpoint(*listener.getsockname()[:2]) for name, listener in self._listeners.items()}
         self._env: dict[str, str] | None = None
         self._serving: Serving | None = None
@@ -138,6 +141,19 @@ class ThreadInstance:
         env = {name: fill(value, self._endpoints) for name, value in self.spec.env.items()}
         thread_env.apply(env, str(self.spec))
         self._env = env
+        self._begin(deadline, subject)
+
+    def restart(self) -> None:
+        with self._lock:
+            self._end()
+            for name, listener in self._listeners.items():
+                listener.close()
+                self._listeners[name] = _listener(self._endpoints[name].port)
+            self._settled.clear()
+            self._failure = None
+            self._begin(Deadline.after(RESTART_WAIT), self.labels.get(naming.SERVICE, "") or str(self.spec))
+
+    def _begin(self, deadline: Deadline, subject: str) -> None:
         context = copy_context()
         context.run(self._log.enter)
         self.app = context.run(load, self.spec, subject)
@@ -258,6 +274,10 @@ class ThreadInstance:
 
     def __str__(self) -> str:
         return f"thread {self.id} ({self.spec})"
+
+
+def _listener(port: int) -> socket.socket:
+    return socket.create_server((HOST, port), backlog=BACKLOG)
 
 
 def _serving(spec: ThreadSpec, app: Any, listener: socket.socket, log: AppLog) -> Serving:

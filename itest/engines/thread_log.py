@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import logging
 import threading
 from collections import deque
@@ -32,6 +33,7 @@ class AppLog:
 
     def __init__(self) -> None:
         self._records: deque[tuple[float, str]] = deque(maxlen=LIMIT)
+        self.stream = _Stream(self)
         self._format = logging.Formatter("%(levelname)s: %(name)s: %(message)s")
 
     def enter(self) -> None:
@@ -44,6 +46,10 @@ class AppLog:
             text = self._format.format(copy.copy(record))
         except Exception:  # Wrong arguments for its message: logging reports that by itself.
             text = f"{record.levelname}: {record.name}: {record.msg}"
+        self.write(text)
+
+    def write(self, text: str) -> None:
+        """Add lines."""
         self._records.append((wall(), text))
 
     def text(self, tail: int | None = None, since: float | None = None) -> str:
@@ -51,6 +57,23 @@ class AppLog:
         records = [text for moment, text in list(self._records) if since is None or moment >= since]
         lines = "".join(f"{text}\n" for text in records).splitlines(keepends=True)
         return "".join(lines if tail is None else lines[-tail:] if tail else [])
+
+
+class _Stream(io.TextIOBase):
+    """What WSGI calls `wsgi.errors`: a file that is the log."""
+
+    def __init__(self, log: AppLog) -> None:
+        self._log = log
+        self._line = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._line = f"{self._line}{text}".split("\n")
+        for line in lines:
+            self._log.write(line)
+        return len(text)
 
 
 class _Capture:

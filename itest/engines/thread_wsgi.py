@@ -39,6 +39,7 @@ class WsgiServing:
     def served(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """The app, as waitress calls it, and as it is called in this process."""
         self._log.enter()
+        environ = {**environ, "wsgi.errors": self._log.stream}
         return self._app(environ, start_response)  # type: ignore[no-any-return]  # what WSGI says of an app
 
     def serve(self, ready: threading.Event) -> None:

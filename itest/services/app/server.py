@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from itest import naming
-from itest.engines import Instance
+from itest.clock import Deadline
+from itest.engines import Instance, Restartable
 from itest.errors import IsolationError, NotStarted, ResetError
 from itest.service import Lease, Server, Service, View, client_package
-from itest.wait import with_log
+from itest.wait import until_ready, with_log
 
 if TYPE_CHECKING:
     from httpx import AsyncClient, Client
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 """Seconds that clients wait for an answer. An app that imports half of itself for its first one may need some."""
+
+RESTART_WAIT = 60.0
+"""Seconds in which an app that was ready once must be ready again."""
 
 A = TypeVar("A", bound="AppView")
 
@@ -29,6 +33,7 @@ class AppServer(Server[A]):
     def __init__(self, service: AppService[A], instance: Instance, address: str) -> None:
         super().__init__(service.title, service.kind, instance)
         self.address = address.rstrip("/")
+        self._service = service
         self._version = service.what
 
     @property
@@ -37,6 +42,15 @@ class AppServer(Server[A]):
 
     def lease(self, service: Service[A], owner: str) -> AppLease[A]:
         return cast("AppService[A]", service).lease_of(self, owner)
+
+    def restart(self) -> None:
+        """As if its connections had never been: many pools notice that one is dead when a request has failed."""
+        if isinstance(self.instance, Restartable):
+            self.instance.restart()
+            deadline = Deadline.after(self._service.startup_timeout or RESTART_WAIT)
+            until_ready(
+                self._service.ready(self.address), self.instance, deadline, subject=f"{self.title} ({self.version})"
+            )
 
     def close(self) -> None:
         """It has no clients of its own: views close theirs."""
