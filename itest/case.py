@@ -16,7 +16,7 @@ import inspect
 import sys
 import unittest
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
 from itest import references, run_suite, sharing
 from itest import session as sessions
@@ -35,6 +35,21 @@ if TYPE_CHECKING:
     _Base = unittest.TestCase
 else:
     _Base = object
+
+P = ParamSpec("P")
+
+_INSTEAD = {
+    "setUp": "make it a plain method, or name it asyncSetUp",
+    "tearDown": "make it a plain method, or name it asyncTearDown",
+    "setUpTestData": "make it a plain method, in which cls.runAsync(...) runs a coroutine",
+    "setUpClass": "make it a plain method, or name it asyncSetUpClass and set loop_scope = 'class'",
+    "tearDownClass": "make it a plain method, or name it asyncTearDownClass and set loop_scope = 'class'",
+}
+"""Methods that nothing awaits, and what to do in a class that runs coroutines."""
+
+_INSTEAD_OF_CLEANUP = (
+    ", in which cls.runAsync(...) runs a coroutine, or set loop_scope = 'class' and use asyncTearDownClass"
+)
 
 
 class ContainerMixin(Assertions, _Base):
@@ -62,6 +77,19 @@ class ContainerMixin(Assertions, _Base):
     @classmethod
     def setUpTestData(cls) -> None:
         """Override to write the baseline data of the class: every test starts from it. Needs no `super()`."""
+
+    @classmethod
+    def addClassCleanup(cls, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if inspect.iscoroutinefunction(function):
+            raise DeclarationError(
+                f"{cls.__qualname__}.addClassCleanup({function.__qualname__}): it is async and nothing would ever await "
+                f"it; give a plain function{_INSTEAD_OF_CLEANUP if _is_async(cls) else ''}"
+            )
+        super().addClassCleanup(function, *args, **kwargs)
+
+    @classmethod
+    def _itest_entered(cls) -> None:
+        """Called when the services of the class have been started and its test data is written."""
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         if result is None:  # A run of its own, as unittest's own run() makes it.
@@ -175,6 +203,7 @@ def _enter(cls: type[ContainerMixin]) -> list[Loan]:
     try:
         take_all(loans, session)
         cls.setUpTestData()
+        cls._itest_entered()
     except BaseException as error:
         _leave(cls, loans)
         if isinstance(error, Unavailable) and not session.config.required:
@@ -273,9 +302,12 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
     if not issubclass(cls, unittest.TestCase):
         return  # A mixin with tests: what they need of a test case is known when they meet one.
     for name, value in {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}.items():
-        if name in ("setUpClass", "tearDownClass", "setUpTestData"):
+        if name in _INSTEAD:
             if inspect.iscoroutinefunction(getattr(value, "__func__", value)):
-                raise DeclarationError(f"{owner}.{name} is async: nothing would ever await it; make it a plain method")
+                raise DeclarationError(
+                    f"{owner}.{name} is async: nothing would ever await it; "
+                    f"{_INSTEAD[name] if _is_async(cls) else 'make it a plain method'}"
+                )
         elif name.startswith("test") and inspect.iscoroutinefunction(value) and not _is_async(cls):
             raise DeclarationError(
                 f"{owner}.{name} is async but the class is not: it would pass without running; "

@@ -44,6 +44,12 @@ class Config:
     pull_timeout: float = 600.0
     """Seconds that pulling one image may take."""
 
+    build_timeout: float = 1200.0
+    """Seconds that building one image may take."""
+
+    mirror: str = ""
+    """Where Docker Hub's images are pulled from instead, `registry.example.com/dockerhub`; other registries' are not."""
+
     parallel_start: bool = True
     """Start all services of the selected tests at once before the first test, where plain unittest runs them."""
 
@@ -195,6 +201,13 @@ def _convert(name: str, value: object, source: str) -> object:
             naming.url_password(text)
         except ValueError as error:
             raise ConfigError(f"{name} in {source} is no URL: {error}") from None
+    if name == "mirror":
+        text = text.rstrip("/")
+        if "://" in text or "@" in text or " " in text:
+            raise ConfigError(
+                f"mirror in {source} must be the beginning of an image's name, registry.example.com/dockerhub, without "
+                f"scheme and password; a login is taken from where `docker login` keeps it, or DOCKER_AUTH_CONFIG"
+            )
     if name == "require":
         text = {"true": "1", "yes": "1", "on": "1", "false": "0", "no": "0", "off": "0"}.get(text.lower(), text)
     if name in _CHOICES and text not in _CHOICES[name]:

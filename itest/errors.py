@@ -5,10 +5,12 @@
     ├── ConfigError                 a setting is unknown, or its value cannot be used
     ├── DeclarationError            a test class or a declaration is wrong (also a TypeError)
     ├── NotStarted                  a view was asked for where there is none (also an AttributeError)
+    ├── LoopError                   an async client has no event loop, or another one than its test (also a RuntimeError)
     ├── Unavailable                 no engine here can run the service: its tests skip
     ├── MissingPackage              a client package is not installed (also an ImportError)
     ├── StartError                  a service could not be started
     │   ├── ImageError              its image is missing and could not be pulled
+    │   ├── BuildError              its image could not be built
     │   ├── PortTaken               its host port was taken meanwhile; retried where a new port helps
     │   ├── InstanceDied            its container or process ended before it was ready
     │   └── StartTimeout            it never became ready (also a TimeoutError)
@@ -50,6 +52,10 @@ class NotStarted(ItestError, AttributeError):
     """
 
 
+class LoopError(ItestError, RuntimeError):
+    """An async client was asked for where no event loop is running, or belongs to another loop than its test's."""
+
+
 class Unavailable(ItestError):
     """No engine here can run the service. `reasons` maps each engine's name to why not."""
 
@@ -83,7 +89,29 @@ class StartError(ItestError):
 
 
 class ImageError(StartError):
-    """The image is not on this machine and could not be pulled."""
+    """The image is not on this machine and could not be pulled, or may not be."""
+
+
+class BuildError(StartError):
+    """The image could not be built. `step` is the failing one as the Dockerfile has it, empty where none was begun.
+
+    `exit_code` is that of its command, None where no command failed; `output` the last lines that it printed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str = "",
+        seconds: float = 0.0,
+        step: str = "",
+        exit_code: int | None = None,
+        output: str = "",
+    ) -> None:
+        super().__init__(message, service=service, seconds=seconds)
+        self.step = step
+        self.exit_code = exit_code
+        self.output = output
 
 
 class PortTaken(StartError):

@@ -64,7 +64,12 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
 
 def _start(job: Job, share: Share) -> Server[Any]:
     """A new one. It is written down first, so that whoever finds the record of a start that was killed can clean up."""
-    record = Record(naming.session_id(), job.secret, job.service.kind, warm.identity(job.engine, job.spec))
+    record = Record(
+        naming.session_id(),
+        job.secret,
+        job.service.kind,
+        warm.identity(job.engine, job.spec, job.trace, job.service.kind),
+    )
     share.session = record.session
     share.write(record)
     labels = {
@@ -84,7 +89,7 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
     """The server of a record; None when it is of no use and may be removed."""
     if not record.ready:
         return None  # Whoever was starting it has died over that: else it would still hold the gate.
-    if alone and share.lifetime and record.base != warm.identity(job.engine, job.spec):
+    if alone and share.lifetime and record.base != warm.identity(job.engine, job.spec, job.trace, job.service.kind):
         return None  # The image or program of that name is another one now.
     found = job.engine.find({naming.SESSION: record.session})
     if not found:
@@ -106,7 +111,7 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
 def _answering(job: Job, instance: Instance, record: Record) -> Server[Any]:
     """Raises ItestError when it does not answer."""
     address = job.service.address(instance, record.secret)
-    check = job.service.ready(address)
+    check = job.service.readiness(address)
     try:
         check(instance)  # It does in nearly all cases, and then nobody needs to ask whether it lives.
     except NotReady:

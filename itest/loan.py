@@ -114,8 +114,8 @@ class Loan:
         """Have the server started again where it has lost its connections to neighbours, which are reset before it."""
         if (cuts := self._cuts_of_neighbours) != self._cuts and self._server is not None:
             self._cuts = cuts
-            with self._session.trace.span("restart", self.service.kind):
-                self._server.restart()
+            with self._session.trace.span("reconnect", self.service.kind):
+                self._server.reconnect()
 
     @property
     def _cuts_of_neighbours(self) -> int:

@@ -75,6 +75,16 @@ def remember_secret(text: str) -> str:
     return text
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of that name probably holds a password."""
+    return _SECRET_NAME.search(name) is not None
+
+
+_SECRET_NAME = re.compile(
+    r"passw|pwd|secret|token|credential|private|api_?key|(^|_)(auth|key|pass)(_|$)", re.IGNORECASE
+)
+
+
 def mask(text: str) -> str:
     """The text without any password: those made here, and those in any URL that it quotes."""
     for known in sorted(_known_secrets, key=len, reverse=True):

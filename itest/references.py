@@ -83,7 +83,7 @@ def resolved(service: Service[Any], label: str, views: Mapping[str, View]) -> Se
     changes = {
         field: _replaced(getattr(service, field), lambda text: REFERENCE.sub(value, text)) for field in service.texts
     }
-    return service.replace(**changes) if changes else service
+    return service.replace(**changes).at_place_of(service) if changes else service
 
 
 def _attributes(view: View) -> list[str]:

@@ -15,13 +15,14 @@ import math
 import sys
 import unittest
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from itest import naming
+from itest.async_clients import AsyncClients, Opening
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance
 from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
@@ -37,6 +38,7 @@ SCOPES = ("session", "class", "test")
 
 V = TypeVar("V", bound="View")
 S = TypeVar("S", bound="Server[Any]")
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,6 +72,8 @@ class Service(ABC, Generic[V]):
     """How long a server lives and who shares it: `session` (all classes of the run), `class` or `test`."""
     startup_timeout: float | None = None
     """Seconds in which it must be ready; None for the setting of the same name."""
+    start_attempts: int = 1
+    """How often it is started at most, where it ends or is not ready in time."""
     reuse: bool = False
     """Leave the server running at the end of the run, for the next one; only with `scope="session"`."""
     external: str = ""
@@ -85,6 +89,7 @@ class Service(ABC, Generic[V]):
     def __set_name__(self, owner: type, name: str) -> None:
         if not hasattr(self, "_module"):  # Assigned again elsewhere, it keeps its first place.
             object.__setattr__(self, "_module", owner.__module__)
+            object.__setattr__(self, "_name", name)
 
     @property
     def directory(self) -> Path:
@@ -136,10 +141,14 @@ class Service(ABC, Generic[V]):
     def ready(self, address: str) -> Check:
         """A real client's real round trip to this URL."""
 
+    def readiness(self, address: str) -> Check:
+        """What is waited for. A service whose field `ready` is the user's own check decides here what comes of it."""
+        return self.ready(address)
+
     def ready_again(self, address: str, secret: str) -> Check:
         """As `ready`, for a server that began with a kept state, at the URL with that state's password. After it, the
         server's password is `secret`."""
-        return self.ready(address)
+        return self.readiness(address)
 
     @abstractmethod
     def connect(self, instance: Instance, address: str) -> Server[V]:
@@ -159,6 +168,8 @@ class Service(ABC, Generic[V]):
         seconds = self.startup_timeout
         if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds < math.inf):
             raise DeclarationError(f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0")
+        if type(self.start_attempts) is not int or self.start_attempts < 1:
+            raise DeclarationError(f"{owner}.{name}: start_attempts={self.start_attempts!r} is no number from 1 on")
 
     @property
     def isolation_or_default(self) -> str:
@@ -167,6 +178,13 @@ class Service(ABC, Generic[V]):
     def replace(self, **changes: Any) -> Self:
         """A copy of the declaration with some of its fields changed."""
         return replace(self, **changes)
+
+    def at_place_of(self, other: Service[Any]) -> Self:
+        """This declaration, which was made of another one, where that one stands."""
+        for name in ("_module", "_name"):
+            if hasattr(other, name):
+                object.__setattr__(self, name, getattr(other, name))
+        return self
 
     def __get__(self, instance: object | None, owner: type | None = None) -> V:
         """The view of this service for a test instance, or the class-level view for a class."""
@@ -222,12 +240,16 @@ class Server(ABC, Generic[V]):
         and again before a later run uses it."""
         return ""
 
+    def lives(self) -> bool:
+        """Whether it can still be used."""
+        return self.instance.state().running
+
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""
 
-    def restart(self) -> None:
-        """Neighbours that it refers to have ended its connections: start it again at the same address, if it may not
-        connect again by itself. Raises ItestError."""
+    def reconnect(self) -> None:
+        """Neighbours that it refers to have ended its connections: have it connect again, if need be by a restart at the
+        same address. Raises ItestError."""
 
     @abstractmethod
     def close(self) -> None:
@@ -271,6 +293,7 @@ class View(ABC):
     server: Server[Any]
     directory: Path | None = None
     """Where the paths of a test start: the directory of its class's module. None outside of a test class."""
+    _async_clients: AsyncClients | None = None
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
@@ -331,12 +354,32 @@ class View(ABC):
 
     def close(self) -> None:
         """Close all that this view handed out. May be called twice."""
+        if self._async_clients is not None:
+            self._async_clients.close()
         self._cleanups.close()
 
     def _closing(self, client: Any, close: Callable[[], object] | None = None) -> Any:
         """Register a client for closing; returns it."""
         self._cleanups.callback(_quietly, close or client.close)
         return client
+
+    def _closing_async(self, client: C, close: Callable[[], Awaitable[object]], verb: str) -> C:
+        """Register a client of asyncio for closing in the running loop; returns it. Raises LoopError without a loop."""
+        if self._async_clients is None:
+            self._async_clients = AsyncClients()
+        self._async_clients.add(client, close, f"{type(self).__name__}.{verb}()")
+        return client
+
+    def _opening(
+        self, verb: str, open: Callable[[], Awaitable[C]], close: Callable[[C], Awaitable[object]]
+    ) -> Opening[C]:
+        """What a verb returns whose client must be awaited: opened by `open`, and registered for closing."""
+
+        async def opened() -> C:
+            client = await open()
+            return self._closing_async(client, lambda: close(client), verb)
+
+        return Opening(f"{type(self).__name__}.{verb}()", opened, close)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {naming.mask(self.url)}>"

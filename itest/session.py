@@ -23,7 +23,7 @@ from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
 from itest.engines import Engine
-from itest.errors import ItestError, NotStarted, PortTaken
+from itest.errors import ItestError, NotStarted, PortTaken, StartError
 from itest.network import ClassNetwork
 from itest.reaper import Reaper
 from itest.service import Server, Service
@@ -126,7 +126,7 @@ class Session:
                 raise NotStarted(f"the run has ended; {service.title} is not started any more")
             if slot.error is not None:
                 raise slot.error.with_traceback(None)
-            if slot.server is not None and not slot.server.instance.state().running:
+            if slot.server is not None and not slot.server.lives():
                 self._stop(slot)  # It died under an earlier class; this one gets a new one.
             if slot.server is None:
                 try:
@@ -137,7 +137,7 @@ class Session:
                 if self._was_closed():
                     self._stop(slot)
                     raise NotStarted(f"the run ended while {service.title} was starting")
-            if network is not None and not service.in_container and isinstance(spec, ContainerSpec):
+            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec):
                 network.join(slot.server.instance, name)
             return slot.server
 
@@ -257,7 +257,7 @@ class Session:
             warm=not self._alone,
         )
         share = None if scope_key else self._share(job)
-        for attempt in range(1, START_ATTEMPTS + 1):
+        for attempt in range(1, max(START_ATTEMPTS, service.start_attempts) + 1):
             try:
                 with self.trace.span("start", service.kind, engine=engine.name) as span:
                     self._watch(spec, share)
@@ -266,7 +266,12 @@ class Session:
                     span.facts["version"] = server.version
                 break
             except PortTaken:
-                if attempt == START_ATTEMPTS:
+                if attempt >= START_ATTEMPTS:
+                    raise
+            except StartError as error:
+                if attempt >= service.start_attempts:
+                    if attempt > 1:
+                        error.add_note(f"this was the last of {attempt} attempts to start it")
                     raise
         if not self.config.quiet and service.announced and (server.fresh or self._reused(service)):
             how = "ready" if server.fresh else "in use again"
@@ -316,9 +321,15 @@ class Session:
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
     """The spec on the class's network, where it is a container that begins there."""
-    if network is None or not service.in_container or not isinstance(spec, ContainerSpec):
+    if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec):
         return spec
     return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))
+
+
+def _begins_there(service: Service[Any]) -> bool:
+    """Whether it starts on the network of its class. What outlives the class joins it later, because a container that
+    leaves its first network loses its published ports."""
+    return service.in_container and service.scope != "session"
 
 
 def _announcement(server: Server[Any], spec: Spec) -> str:

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from itest import naming
+from itest import build_context, naming
+from itest.container_options import ContainerOptions
+from itest.errors import BuildError
+
+PULLS = ("missing", "always", "never")
+"""When an image is pulled: if it is not there; once per session whether it is or not; never."""
+
+BUILT = "itest-build"
+"""The name of images that were built; the tag is the fingerprint of what they were built from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +35,49 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """An image to be built: `docker build -f DOCKERFILE --build-arg ... --target TARGET CONTEXT`.
+
+    A relative `dockerfile` is one of the context, a relative `context` one of the working directory. An image is built
+    once per content of what Docker would be sent. Values of `args` whose names look like passwords are shown nowhere;
+    Docker itself keeps them in the image's history.
+    """
+
+    context: str | Path
+    dockerfile: str | Path = "Dockerfile"
+    args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+
+    def fingerprint(self) -> str:
+        """Equal for equal Dockerfiles, files, arguments and targets. Raises BuildError where they cannot be read."""
+        content = build_context.digest(*build_context.find(self.context, self.dockerfile))
+        return naming.fingerprint("build", content, self.args, self.target)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values of arguments that must not be shown."""
+        return [value for name, value in self.args.items() if naming.is_secret_name(name)]
+
+    def __str__(self) -> str:
+        target = f", target {self.target}" if self.target else ""
+        return f"image of {Path(self.context, self.dockerfile)}{target}"
+
+    def __repr__(self) -> str:
+        hidden = {name: naming.MASK if naming.is_secret_name(name) else value for name, value in self.args.items()}
+        return _shown(self, args=hidden)
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """A container to run. `secrets` names the environment variables whose values are passwords.
 
     `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit). `files` are
     put into the container before it starts: absolute paths, and what is to be there, as bytes or as the path of a file
     or directory of this machine. `network` is the id of a network that it is on from the beginning, under its `aliases`
-    beside its own id; there `host.docker.internal` is the machine that Docker runs on. `warm` is the id of an image
-    with a kept state, to be run in place of `image`.
+    beside its own id; there `host.docker.internal` is the machine that Docker runs on. `options` are those that few
+    services need. With `build` the image is built, and `image` does not count; `pull` (one of PULLS) then holds for the
+    images that it is built from. `platform` is `os/architecture[/variant]`, by default the Docker host's. `warm` is the
+    id of an image with a kept state, to be run in place of `image`.
     """
 
     engine: ClassVar[str] = "docker"
@@ -49,16 +92,22 @@ class ContainerSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     network: str = ""
     aliases: tuple[str, ...] = ()
+    options: ContainerOptions = field(default_factory=ContainerOptions)
+    build: Build | None = None
+    pull: str = "missing"
+    platform: str = ""
     warm: str = ""
 
     def fingerprint(self) -> str:
         """Equal for containers that may stand for one another: passwords do not count, nor what they begin with."""
         public = {name: value for name, value in self.env.items() if name not in self.secrets}
         content = {place: _content(what) for place, what in self.files.items()}
-        return naming.fingerprint("container", replace(self, env=public, files={}, warm=""), content)
+        pull = "always" if self.pull == "always" else ""  # Otherwise what runs is the same.
+        plain = replace(self, env=public, files={}, build=None, pull=pull, warm="")
+        return naming.fingerprint("container", plain, content, _recipe(self.build))
 
     def __str__(self) -> str:
-        return f"image {self.image}"
+        return f"image {self.image}" if self.build is None else str(self.build)
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name in self.secrets else value for name, value in self.env.items()}
@@ -102,7 +151,8 @@ class ProcessSpec:
         return self.version
 
     def __repr__(self) -> str:
-        return _shown(self)
+        hidden = {name: naming.MASK if name.endswith(".secret") else what for name, what in self.files.items()}
+        return _shown(self, files=hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +232,15 @@ def _content(what: bytes | Path) -> object:
     return [[str(path.relative_to(what)), naming.fingerprint(path.read_bytes())] for path in files]
 
 
-def _shown(spec: ContainerSpec | ProcessSpec, **instead: object) -> str:
+def _recipe(build: Build | None) -> object:
+    """What is equal for equal images. What is missing is told when the image is built."""
+    try:
+        return build and build.fingerprint()
+    except BuildError:
+        return str(build)
+
+
+def _shown(spec: Build | ContainerSpec | ProcessSpec, **instead: object) -> str:
     """What a dataclass shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
     values = {field.name: instead.get(field.name, getattr(spec, field.name)) for field in fields(spec)}
     text = ", ".join(f"{name}={value!r}" for name, value in values.items())

@@ -49,7 +49,7 @@ class Job:
 
 def start(job: Job) -> Server[Any]:
     """Start it, with a kept state where there is one that can be begun with. Raises StartError, with nothing left."""
-    state = warm.look(job.config, job.engine, job.spec, job.service.kind) if job.warm else None
+    state = warm.look(job.config, job.engine, job.spec, job.service.kind, job.trace) if job.warm else None
     if state is not None and state.usable:
         try:
             server = _run(job, state)
@@ -97,7 +97,7 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
                 return _reach(job, spec, instance)
             address = service.address(instance, job.secret)
             deadline = Deadline.after(timeout, job.clock)
-            check = service.ready(address)
+            check = service.readiness(address)
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)
             until_ready(check, instance, deadline, subject=job.subject)
@@ -115,7 +115,7 @@ def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
     service = job.service
     deadline = Deadline.after(min(job.timeout, EXTERNAL_TIMEOUT), job.clock)
     try:
-        until_ready(service.ready(spec.url), instance, deadline, subject=job.subject)
+        until_ready(service.readiness(spec.url), instance, deadline, subject=job.subject)
         return service.connect(instance, spec.url)
     except (ImportError, DeclarationError):  # Not the server's fault.
         raise

@@ -44,14 +44,20 @@ class NotReady(Exception):
 
 
 class Check:
-    """Base of the checks. A subclass implements `__call__` and `__str__`; the latter fits after "waited for"."""
+    """Base of the checks. A subclass implements `__call__` and `__str__`; the latter fits after "waited for".
 
-    at_port = False
-    """Whether it asks at a port, so that there must be one."""
+    `may_end`: an instance that has ended with exit code 0 may be ready.
+    """
+
+    may_end = False
 
     def __call__(self, instance: Instance) -> None:
         """Return when the instance is ready; raise NotReady when not yet."""
         raise NotImplementedError
+
+    def ports(self) -> list[str]:
+        """The names of the ports that it looks at; an empty one for the first port."""
+        return []
 
     def __and__(self, other: Check) -> Check:
         return _All(_flat(_All, self, other))
@@ -63,7 +69,8 @@ class Check:
 def port(name: str = "") -> Check:
     """The port of that name accepts a TCP connection (the first port when no name is given).
 
-    Weak behind Docker's proxy, which accepts before the server listens: prefer `http`, `log` or a client's answer.
+    In a container its own process must listen, since Docker's proxy accepts connections before that. A server that
+    listens may still not serve: prefer `http`, `log` or a client's answer.
     """
     return _Port(name)
 
@@ -98,6 +105,11 @@ def health() -> Check:
     return _Health()
 
 
+def ended() -> Check:
+    """The container has done its work: its process has ended with exit code 0."""
+    return _Ended()
+
+
 def answer(description: str, function: Callable[[Instance], object], expected: tuple[type[Exception], ...]) -> Check:
     """A real client's answer: the function returns. Exceptions of the `expected` types mean "not yet"."""
     return _Answer(description, function, expected)
@@ -113,7 +125,7 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
     reason = "nothing was tried"
     while True:
         state = instance.state()
-        if not state.running:
+        if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
             raise with_log(instance, _ended(state, check, deadline, subject))
         try:
             check(instance)
@@ -168,8 +180,6 @@ def with_log(instance: Instance, error: _E) -> _E:
 
 
 class _Port(Check):
-    at_port = True
-
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -179,6 +189,11 @@ class _Port(Check):
             socket.create_connection(endpoint, timeout=ANSWER_TIMEOUT).close()
         except OSError as error:
             raise NotReady(f"{endpoint}: {error}") from error
+        if reason := instance.silence(self.name):
+            raise NotReady(reason)
+
+    def ports(self) -> list[str]:
+        return [self.name]
 
     def __str__(self) -> str:
         return f"port {self.name!r} to accept connections" if self.name else "its port to accept connections"
@@ -199,8 +214,6 @@ class _Log(Check):
 
 
 class _Http(Check):
-    at_port = True
-
     def __init__(
         self, path: str, port: str, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
     ) -> None:
@@ -233,6 +246,9 @@ class _Http(Check):
         except (OSError, http_client.HTTPException) as error:
             raise NotReady(f"GET {url}: {error!r}") from error
 
+    def ports(self) -> list[str]:
+        return [self.port]
+
     def _judge(self, url: str, status: int, body: bytes) -> None:
         if status not in self.status:
             raise NotReady(f"GET {url} answered {status}")
@@ -263,12 +279,27 @@ class _Exec(Check):
 
 class _Health(Check):
     def __call__(self, instance: Instance) -> None:
-        health = instance.state().health
+        state = instance.state()
+        health, said = state.health, f": {state.health_said}" if state.health_said else ""
         if health != "healthy":
-            raise NotReady(f"its health is {health or 'not reported: it has no HEALTHCHECK'}")
+            raise NotReady(f"its health is {health or 'not reported: it has no HEALTHCHECK'}{said}")
 
     def __str__(self) -> str:
         return "its HEALTHCHECK to say healthy"
+
+
+class _Ended(Check):
+    may_end = True
+
+    def __call__(self, instance: Instance) -> None:
+        state = instance.state()
+        if state.running:
+            raise NotReady("it still runs")
+        if state.exit_code != 0:  # It has ended just now; the next poll tells that as it tells every other death.
+            raise NotReady(f"it is {state}")
+
+    def __str__(self) -> str:
+        return "it to end with exit code 0"
 
 
 class _Answer(Check):
@@ -292,11 +323,13 @@ class _Answer(Check):
 class _All(Check):
     def __init__(self, checks: tuple[Check, ...]) -> None:
         self.checks = checks
-        self.at_port = any(check.at_port for check in checks)
 
     def __call__(self, instance: Instance) -> None:
         for check in self.checks:
             check(instance)
+
+    def ports(self) -> list[str]:
+        return [name for check in self.checks for name in check.ports()]
 
     def __str__(self) -> str:
         return " and ".join(f"({check})" if isinstance(check, _Any) else str(check) for check in self.checks)
@@ -305,7 +338,6 @@ class _All(Check):
 class _Any(Check):
     def __init__(self, checks: tuple[Check, ...]) -> None:
         self.checks = checks
-        self.at_port = any(check.at_port for check in checks)
 
     def __call__(self, instance: Instance) -> None:
         reasons = []
@@ -315,6 +347,9 @@ class _Any(Check):
             except NotReady as error:
                 reasons.append(str(error))
         raise NotReady("; ".join(reasons))
+
+    def ports(self) -> list[str]:
+        return [name for check in self.checks for name in check.ports()]
 
     def __str__(self) -> str:
         return " or ".join(map(str, self.checks))

@@ -102,13 +102,13 @@ class State:
                 docker_warm.discard(cast("DockerEngine", self.engine), record.image)
 
 
-def look(config: Config, engine: Engine, spec: Spec, service: str) -> State | None:
+def look(config: Config, engine: Engine, spec: Spec, service: str, recorder: trace.Recorder) -> State | None:
     """The state for this spec on this engine. None where states are not kept: switched off, or nothing to be kept."""
     if not config.warm or isinstance(spec, ExternalSpec | ThreadSpec):
         return None
     if isinstance(spec, ProcessSpec) and spec.inherits:
         return None  # What it is does not follow from its spec.
-    base = identity(engine, spec)
+    base = identity(engine, spec, recorder, service)
     if not base:
         return None
     # Images of several cache directories may lie on one Docker, under a name each.
@@ -125,15 +125,20 @@ def address(engine: Engine) -> str:
     return str(engine.address.url) if isinstance(engine, DockerEngine) else engine.name
 
 
-def identity(engine: Engine, spec: Spec) -> str:
-    """What a server depends on besides its spec: the very image, or the very program. Empty where that is not known."""
+def identity(engine: Engine, spec: Spec, recorder: trace.Recorder, service: str) -> str:
+    """What a server depends on besides its spec: the very image, or the very program. Empty where that is not known.
+
+    Raises StartError for an image that must be got first, and cannot be.
+    """
     if isinstance(spec, ProcessSpec):
         from itest.engines import process_warm
 
         return process_warm.identity(spec)
     from itest.engines.docker import DockerEngine
 
-    return engine.identity(spec.image) if isinstance(spec, ContainerSpec) and isinstance(engine, DockerEngine) else ""
+    if isinstance(spec, ContainerSpec) and isinstance(engine, DockerEngine):
+        return engine.identity(spec, recorder, service)
+    return ""
 
 
 def hand_over(state: State, server: Server[Any], session: str) -> bool:
@@ -167,7 +172,7 @@ def entries(config: Config) -> list[Entry]:
     """The kept states, the longest unused first. Images are listed where Docker answers."""
     found = [_entry(config, record) for record in warm_store.all_of(config.cache_dir) if not record.failed]
     known = {entry.fingerprint for entry in found}
-    with _docker(config) as engine:
+    with docker(config) as engine:
         if engine is not None:
             from itest.engines import docker_warm
 
@@ -184,7 +189,7 @@ def entries(config: Config) -> list[Entry]:
 def clear(config: Config) -> list[Entry]:
     """Remove all kept states. Returns what was removed; an image that a container still runs from stays."""
     removed = entries(config)
-    with _docker(config) as engine:
+    with docker(config) as engine:
         if engine is not None:
             from itest.engines import docker_warm
 
@@ -208,7 +213,8 @@ def _entry(config: Config, record: Record) -> Entry:
 
 
 @contextlib.contextmanager
-def _docker(config: Config) -> Iterator[DockerEngine | None]:
+def docker(config: Config) -> Iterator[DockerEngine | None]:
+    """The docker engine, closed at the end of the `with`; None where the settings exclude it or none answers."""
     from itest.engines.docker import DockerEngine
 
     engine = DockerEngine(config)

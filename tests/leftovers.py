@@ -98,6 +98,9 @@ def _docker_objects(api: Any, lives: Callable[[str], bool]) -> Iterator[str]:
     for network in api.networks(filters={"label": naming.SESSION}):
         if not lives(network["Labels"].get(naming.OWNER, "")):
             yield f"network {network['Name']}"
+    for volume in api.volumes(filters={"label": naming.SESSION})["Volumes"] or []:
+        if not lives(volume["Labels"].get(naming.OWNER, "")):
+            yield f"volume {volume['Name']}"
     for volume in api.volumes(filters={"dangling": True})["Volumes"] or []:
         if re.fullmatch("[0-9a-f]{64}", volume["Name"]):
             yield f"anonymous volume {volume['Name']}"

@@ -24,9 +24,9 @@ APART = {
     "starts": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.", "tests.integration.test_sharing."),
     "local": tuple(
         f"tests.integration.test_{name}."
-        for name in ("assertions", "benchmarks", "factories", "fixtures", "migrations", "isolation_page", "postgres_leaks",
-                     "postgres_random", "postgres_rollback", "postgres_schema", "postgres_truncate", "postgres_external",
-                     "redis_isolation")
+        for name in ("assertions", "async", "async_page", "benchmarks", "factories", "fixtures", "migrations",
+                     "isolation_page", "postgres_leaks", "postgres_random", "postgres_rollback", "postgres_schema",
+                     "postgres_truncate", "postgres_external", "redis_isolation")
     ),
 }  # fmt: skip
 """What runs in processes of its own: the beginnings of the tests' names. Those of `local` use local processes even where

@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         help="list what itest has made and is still there: containers, networks, local processes",
         description="List what itest has made and is still there, of whatever run, with the process that owns it.",
     )
-    ps.add_argument("--cache", action="store_true", help="list instead the states that are kept for later runs")
+    ps.add_argument(
+        "--cache", action="store_true", help="list instead the states and built images that are kept for later runs"
+    )
     ps.add_argument("--json", action="store_true", help="print JSON")
 
     sweep = commands.add_parser(
@@ -82,5 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         help="remove also what belongs to your living processes on this machine; it asks nothing, and tests that are "
         "running right now fail",
     )
-    what.add_argument("--cache", action="store_true", help="remove instead all states that are kept for later runs")
+    what.add_argument(
+        "--cache", action="store_true", help="remove instead all states and built images that are kept for later runs"
+    )
     return parser

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The states that are kept for later runs (warm start): listed by `itest ps --cache`, removed by `itest sweep --cache`."""
+"""What is kept for later runs, states (warm start) and images that were built: listed by `itest ps --cache`, removed by
+`itest sweep --cache`."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from itest import warm
 from itest.cli.ps import WIDTH, age
 from itest.clock import wall
 from itest.config import Config
+from itest.engines import docker_built
 from itest.report.table import plain_console, plain_table
 
 MEGABYTE = 1024 * 1024
@@ -22,11 +24,14 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
     stream = stream or sys.stdout
     entries = warm.entries(config)
     total = sum(entry.size_bytes for entry in entries)
+    with warm.docker(config) as engine:
+        built = [] if engine is None else docker_built.entries(engine, config.cache_dir)
     if as_json:
         facts = {
             "entries": [asdict(entry) for entry in entries],
             "total_bytes": total,
             "limit_bytes": config.warm_size * MEGABYTE,
+            "built": [asdict(each) for each in built],
         }
         print(json.dumps(facts, indent=2), file=stream)
         return 0
@@ -40,6 +45,14 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
             table.add_row(entry.service, entry.kind, entry.fingerprint, _megabytes(entry.size_bytes), *moments)
         plain_console(stream, WIDTH).print(table)
     print(f"{_count(len(entries))}, {_megabytes(total)} MB of at most {config.warm_size} MB", file=stream)
+    if built:
+        table = plain_table()
+        for heading in ("image", "built from", "MB with its base", "created"):
+            table.add_column(heading, justify="right" if heading.startswith("MB") else "left", no_wrap=True)
+        for each in built:
+            table.add_row(each.image, each.recipe, _megabytes(each.size_bytes), f"{age(wall() - each.created)} ago")
+        plain_console(stream, WIDTH).print(table)
+        print(_images(len(built)), file=stream)
     return 0
 
 
@@ -56,7 +69,17 @@ def sweep(config: Config, stream: TextIO | None = None) -> int:
             f"it, or its file cannot be deleted; see `itest ps`",
             file=sys.stderr,
         )
-    return 1 if left else 0
+    with warm.docker(config) as engine:
+        removed_images, used = ([], []) if engine is None else docker_built.clear(engine, config.cache_dir)
+    if removed_images:
+        print(f"removed {_images(len(removed_images))}", file=stream)
+    for each in used:
+        print(f"itest: could not remove image {each.image}: a container uses it; see `itest ps`", file=sys.stderr)
+    return 1 if left or used else 0
+
+
+def _images(number: int) -> str:
+    return f"{number} image{'' if number == 1 else 's'} that {'was' if number == 1 else 'were'} built"
 
 
 def _count(number: int) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from itest.clock import Deadline
+from itest.errors import ItestError
 from itest.spec import Spec
 from itest.trace import Recorder
 
@@ -46,7 +48,8 @@ class ExecResult(NamedTuple):
 class State:
     """What an instance is doing. `health` is Docker's own word (starting, healthy, unhealthy), empty without one.
 
-    `port_taken`: it ended because its log says that somebody else has its host port.
+    `health_said` is what its last health check printed. `port_taken`: it ended because its log says that somebody else
+    has its host port.
     """
 
     running: bool
@@ -54,6 +57,7 @@ class State:
     exit_code: int | None = None
     oom_killed: bool = False
     health: str = ""
+    health_said: str = ""
     port_taken: bool = False
 
     def __str__(self) -> str:
@@ -67,7 +71,7 @@ class State:
 class Thing:
     """Something that itest has made on an engine, in whatever run, and that is still there.
 
-    `kind` is `container`, `network`, `process`, or `directory` for that of a process which has ended. `id` is the
+    `kind` is `container`, `network`, `volume`, `process`, or `directory` for that of a process which has ended. `id` is the
     engine's, a process's its process id; `title` an image, a name or a version. `created`: seconds since 1970.
     """
 
@@ -108,6 +112,10 @@ class Instance(Protocol):
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         """Where containers reach that port: if it is one too, those on a network with it, where it is called `alias`."""
+
+    def silence(self, name: str = "") -> str:
+        """Why nobody answers at that port although it accepts connections; empty when somebody does, or where that
+        cannot be. Docker's proxy accepts before the server listens."""
 
     def state(self) -> State:
         """What it is doing now. Never raises for an instance that is gone: that is a state too."""
@@ -151,6 +159,49 @@ class ThreadedApp(Instance, Protocol):
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
         """Run it in the event loop that an ASGI app is served by. Raises TimeoutError."""
+
+
+class ContainerInstance(Instance, Protocol):
+    """What can be done with a container beyond that; see `container_of`. All raise ItestError."""
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        timeout: float = 30.0,
+        user: str = "",
+        env: Mapping[str, str] | None = None,
+        directory: str = "",
+        stdin: bytes = b"",
+    ) -> ExecResult:
+        """As `Instance.exec`, with what else Docker knows of a command."""
+
+    def health_command(self) -> tuple[str, ...]:
+        """The command of its health check; empty without one."""
+
+    def pause(self) -> None:
+        """Freeze its processes."""
+
+    def unpause(self) -> None:
+        """Let them go on."""
+
+    def halt(self, grace: int) -> None:
+        """End its process, by a kill after that many seconds. The container stays."""
+
+    def go_on(self) -> float:
+        """Start it again; the moment at which it did so (seconds since 1970, by Docker's clock)."""
+
+    def copy_from(self, path: str, target: Path | None = None) -> bytes:
+        """The content of a file; with a `target`, the file or directory is written there instead."""
+
+    def copy_to(self, path: str, what: bytes | Path) -> None:
+        """Put a file or directory there."""
+
+
+def container_of(instance: Instance, purpose: str) -> ContainerInstance:
+    """The same instance, known to be a container. Raises ItestError for what is none."""
+    if not hasattr(instance, "go_on"):
+        raise ItestError(f"could not {purpose} {instance}: it is no container that itest has started")
+    return instance  # type: ignore[return-value]  # just seen
 
 
 class Engine(Protocol):

@@ -5,11 +5,19 @@
     docker_quick      what a start asks before the SDK is imported
     docker_sdk        that import
     docker_pull       getting an image
+    docker_registry   its names, and what registries say
+    docker_login      logins to them
+    docker_build      building an image
+    docker_built      those that were built
+    dockerfile        what they are built from
     docker_progress   showing people how far that is
     docker_config     what is asked to be created
-    docker_files      files for a container, before it starts
+    docker_options    the rarer part of that
+    docker_files      files for a container, before it starts and later
     docker_network    networks, and what is on them
     docker_instance   one container
+    docker_exec       commands in it
+    docker_listening  whether its process listens
     docker_warm       kept states as images
     docker_things     what itest has made there, in whatever run
     docker            the engine itself: create, find, remove
@@ -26,6 +34,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
@@ -44,8 +53,10 @@ from itest.engines import (
     docker_things,
 )
 from itest.engines.docker_address import Address, locate, problem
+from itest.engines.docker_build import name_of
 from itest.engines.docker_config import ports_of, published, wanted
-from itest.engines.docker_instance import DockerInstance, refused, remove, translated, unanswered
+from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
+from itest.engines.docker_options import volume_name
 from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
 from itest.errors import StartError, Unavailable
@@ -87,8 +98,7 @@ class DockerEngine:
         assert isinstance(spec, ContainerSpec)
         address = self._reach()
         self._prepare()
-        if not spec.warm and not self._known(spec.image):
-            self.images.need(spec.image, trace, labels.get(naming.SERVICE, ""))
+        image = spec.warm or self._image(spec, trace, labels.get(naming.SERVICE, ""))
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count.
         try:
             chosen = {name: (address.host, free_port()) for name, port in spec.ports.items() if port.chosen}
@@ -96,22 +106,41 @@ class DockerEngine:
             raise StartError(f"could not start {spec}: {error}", seconds=deadline.elapsed) from error
         # The name is ours, so that the container can be removed even when the answer with its id never came.
         name = _name(labels)
+        volumes = [volume_name(labels, volume) for volume in spec.options.volumes]
         try:
-            container = self._started(name, wanted(spec, labels, address, chosen), spec, deadline)
+            container = self._started(name, wanted(replace(spec, image=image), labels, address, chosen), spec, deadline)
         except BaseException as error:
             try:
                 with translated(f"remove {name}"):
                     remove(self.client, name)
+                    for volume in volumes:
+                        remove_volume(self.client, volume)
             except Exception as failure:
                 error.add_note(f"and its container was left behind: {failure}")
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
         socket = address.parts.path if address.parts.scheme == "unix" else ""
-        return DockerInstance(self.client, container, spec.image, published(spec), address.host, known, socket=socket)
+        title = image if spec.build else spec.image
+        return DockerInstance(
+            self.client,
+            container,
+            title,
+            published(spec),
+            address.host,
+            known,
+            socket=socket,
+            volumes=volumes,
+        )
 
-    def identity(self, image: str) -> str:
-        """The id of an image, which is a digest of its content; empty where it is not there."""
-        return self._known(image) or self.images.identity(image)
+    def identity(self, spec: ContainerSpec, trace: Recorder, subject: str = "") -> str:
+        """The id of a spec's image, which is a digest of its content; empty where it is not there.
+
+        One that must be built, or looked for in its registry, is so first: only then it is known. Raises StartError.
+        """
+        image = spec.image
+        if spec.build is not None or spec.pull == "always":
+            image = self._image(spec, trace, subject)
+        return (not spec.platform and self._known(image)) or self.images.identity(image, spec.platform)
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         filters = _filters(labels)
@@ -153,7 +182,11 @@ class DockerEngine:
             networks = client.networks(filters=_filters(labels))
             for network in networks:
                 docker_network.remove(client, network["Id"])
-        return len(instances) + len(networks)
+        with translated("remove volumes"):
+            volumes = client.volumes(filters=_filters(labels))["Volumes"] or []
+            for volume in volumes:
+                remove_volume(client, volume["Name"])
+        return len(instances) + len(networks) + len(volumes)
 
     def network(self, name: str, labels: Mapping[str, str]) -> str:
         """The id of a new network, of that name as far as people see it. Raises ItestError."""
@@ -246,6 +279,15 @@ class DockerEngine:
         client = _client(address)
         return client, address, Images(client, self._config)
 
+    def _image(self, spec: ContainerSpec, trace: Recorder, subject: str) -> str:
+        """The name or id of its image, once that is there. Raises StartError."""
+        name = spec.image if spec.build is None else name_of(spec.build)
+        if spec.pull in ("missing", "never") and not spec.platform and self._known(name):
+            return name
+        name = self.images.need(spec, trace, subject)
+        self._ids.pop(name, None)  # It may be another one by now.
+        return name
+
     def _known(self, image: str) -> str:
         """The image's id if it is known to be there, or can be known without the SDK."""
         address = self._reach()
@@ -261,14 +303,16 @@ class DockerEngine:
         address = self._reach()
         if address.parts.scheme != "unix" or self._connection is not None or spec.files:
             with translated(f"start {spec}", StartError, deadline):
-                container = str(self.client.create_container_from_config(config, name)["Id"])
+                created = self.client.create_container_from_config(config, name, spec.platform or None)
+                container = str(created["Id"])
                 docker_files.put(self.client, container, spec.files)
                 self.client.start(container)
             return container
         said: Any = None
         try:
             path = address.parts.path
-            status, said = docker_quick.ask(path, "POST", f"/containers/create?name={name}", config, API_TIMEOUT)
+            query = f"name={name}{f'&platform={quote(spec.platform)}' if spec.platform else ''}"
+            status, said = docker_quick.ask(path, "POST", f"/containers/create?{query}", config, API_TIMEOUT)
             if status == 201:
                 container = str(said["Id"])
                 status, said = docker_quick.ask(path, "POST", f"/containers/{container}/start", None, API_TIMEOUT)
@@ -320,7 +364,7 @@ def _client(address: Address) -> Any:
     try:
         docker_sdk.load()
         from docker.api import APIClient
-        from docker.errors import DockerException
+        from docker.errors import DockerException, InvalidConfigFile
         from docker.tls import TLSConfig
     except ImportError:
         raise Unavailable(no_sdk(address)) from None
@@ -333,6 +377,11 @@ def _client(address: Address) -> Any:
                 verify=address.verify,
             )
         client = APIClient(address.url, version="auto", timeout=ANSWER_TIMEOUT, tls=tls, max_pool_size=CONNECTIONS)
+    except (InvalidConfigFile, ValueError, AttributeError, TypeError) as error:  # What the SDK says of its own reading.
+        raise Unavailable(
+            f"the configuration of the docker command, ~/.docker/config.json or the one in the directory DOCKER_CONFIG, "
+            f"cannot be used: {naming.shorten(str(error))}; correct it, or log in anew"
+        ) from None
     except DockerException as error:
         raise Unavailable(_no_docker(address, error)) from None
     client.timeout = API_TIMEOUT

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from itest.engines import HOST_INSIDE
+from itest.engines import HOST_INSIDE, docker_options
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_instance import PORTS
 from itest.errors import StartError
@@ -54,6 +54,7 @@ def wanted(
     # An image with a kept state has an entrypoint of its own, which goes on with the one that is wanted here.
     if spec.entrypoint is not None and not spec.warm:
         config["Entrypoint"] = [filled(argument) for argument in spec.entrypoint]
+    docker_options.add(config, spec, labels, address)
     return config
 
 

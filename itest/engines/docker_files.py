@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are put into a container before it starts. Through the API, so that it works on a daemon elsewhere too."""
+"""Files into a container and out of it. Through the API, so that it works on a daemon elsewhere too."""
 
 from __future__ import annotations
 
@@ -9,13 +9,40 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from itest.errors import StartError
+from itest.errors import ItestError, StartError
 
 
 def put(client: Any, container: str, files: Mapping[str, bytes | Path]) -> None:
     """Put each file or directory at its absolute path, readable by all. Raises StartError for one that is not there."""
     if files:
         client.put_archive(container, "/", _archive(files))
+
+
+def take(client: Any, container: str, path: str, target: Path | None = None) -> bytes:
+    """The content of a file, written to `target` too where there is one; or a directory's content into that directory.
+
+    Raises ItestError for a directory without a target.
+    """
+    chunks, _ = client.get_archive(container, path)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        first = archive.next()
+        assert first is not None, "Docker sends what it has found"
+        if not first.isdir():
+            file = archive.extractfile(first)
+            content = b"" if file is None else file.read()
+            if target is not None:
+                target = target / PurePosixPath(path).name if target.is_dir() else target
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            return content
+        if target is None:
+            raise ItestError(f"{path} is a directory: say where it is to be copied to, copy_from({path!r}, directory)")
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in archive:
+            _, _, rest = entry.name.partition("/")  # The first part is the directory itself.
+            if rest:
+                archive.extract(entry.replace(name=rest), target, set_attrs=False, filter="data")
+    return b""
 
 
 def _archive(files: Mapping[str, bytes | Path]) -> bytes:
@@ -25,7 +52,7 @@ def _archive(files: Mapping[str, bytes | Path]) -> bytes:
             name = str(PurePosixPath(place)).lstrip("/")
             if isinstance(what, bytes):
                 entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(what), 0o644
+                entry.size, entry.mode = len(what), 0o755 if what.startswith(b"#!") else 0o644
                 archive.addfile(entry, io.BytesIO(what))
             elif what.exists():
                 archive.add(what, name, filter=_of_nobody)

@@ -6,14 +6,16 @@ from __future__ import annotations
 import contextlib
 import shlex
 import socket
-import struct
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, State, docker_sdk
+from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk
 from itest.engines.docker_address import LOOPBACK
+from itest.engines.docker_listening import Listening
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
 
@@ -44,6 +46,7 @@ class DockerInstance:
         endpoints: Mapping[str, Endpoint] | None = None,
         networks: Mapping[str, Any] | None = None,
         socket: str = "",
+        volumes: Sequence[str] = (),
     ) -> None:
         self._client = client
         self._id = container
@@ -53,6 +56,8 @@ class DockerInstance:
         self._endpoints = dict(endpoints or {})
         self._networks: Mapping[str, Any] = networks or {}
         self._socket = socket
+        self._volumes = tuple(volumes)
+        self._listening = Listening(self)
 
     @property
     def id(self) -> str:
@@ -95,6 +100,11 @@ class DockerInstance:
             return Endpoint(alias or self._id[:12], int(self._ports[name].partition("/")[0]))
         raise KeyError(f"{self} has no port {name!r}; it has {', '.join(map(repr, self._ports)) or 'none'}")
 
+    def silence(self, name: str = "") -> str:
+        self.endpoint(name)
+        name = name or next(iter(self._ports))
+        return self._listening.silence(name, int(self._ports[name].partition("/")[0]))
+
     def state(self) -> State:
         docker_sdk.load()
         from requests.exceptions import ConnectionError, Timeout
@@ -108,12 +118,14 @@ class DockerInstance:
             return State(False, "out of reach, because Docker does not answer")
         running = bool(state["Running"])
         health = str((state.get("Health") or {}).get("Status", ""))
+        checks = (state.get("Health") or {}).get("Log") or [{}]
         return State(
             running=running,
             status=str(state["Status"]),
             exit_code=None if running else int(state["ExitCode"]),
             oom_killed=bool(state.get("OOMKilled")),
             health="" if health == "none" else health,
+            health_said=str(checks[-1].get("Output", "")).strip(),
         )
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
@@ -124,8 +136,16 @@ class DockerInstance:
             return ""
         return text.decode("utf-8", "replace")
 
-    def exec(self, argv: Sequence[str], timeout: float = 30.0, user: str = "") -> ExecResult:
-        """As `Instance.exec`, as the image's user or another `user`.
+    def exec(
+        self,
+        argv: Sequence[str],
+        timeout: float = 30.0,
+        user: str = "",
+        env: Mapping[str, str] | None = None,
+        directory: str = "",
+        stdin: bytes = b"",
+    ) -> ExecResult:
+        """As `Instance.exec`, as the image's user or another `user`, with more variables, in another directory.
 
         What Docker refuses to run ends with 125, 126 or 127, as with the docker command.
 
@@ -135,12 +155,23 @@ class DockerInstance:
         from docker.errors import APIError
 
         deadline = Deadline.after(timeout)
-        job = ""
+        job, client = "", self._client
+        doing = f"run `{shlex.join(argv)}` in {self}"
         try:
-            with translated(f"run `{shlex.join(argv)}` in {self}", passing=(APIError, TimeoutError)):
-                job = self._client.exec_create(self._id, list(argv), user=user)["Id"]
-                output = self._output(job, deadline)
-                code = self._exit_code(job, deadline)
+            with translated(doing, passing=(APIError, TimeoutError)):
+                job = client.exec_create(
+                    self._id,
+                    list(argv),
+                    stdin=bool(stdin),
+                    user=user,
+                    environment=dict(env or {}),
+                    workdir=directory or None,
+                )["Id"]
+                if stdin:
+                    output = docker_exec.output_with_input(client, self._socket, job, stdin, deadline, doing)
+                else:
+                    output = docker_exec.output(client, job, deadline)
+                code = docker_exec.exit_code(client, job, deadline)
         except APIError as error:
             # Newer daemons refuse a program that is not there; older ones write that into its output, see below.
             return ExecResult(127 if job else 125, "", naming.mask(str(error.explanation or error)))
@@ -152,8 +183,54 @@ class DockerInstance:
             code = 127 if "not found" in stderr or "no such file" in stderr else code
         return ExecResult(code, stdout, stderr)
 
+    # What only containers can do (engines.ContainerInstance).
+
+    def health_command(self) -> tuple[str, ...]:
+        with translated(f"inspect {self}"):
+            config = self._client.inspect_container(self._id)["Config"]
+        kind, *words = (config.get("Healthcheck") or {}).get("Test") or ["NONE"]
+        if kind == "CMD-SHELL":
+            return (*(config.get("Shell") or ("/bin/sh", "-c")), *words)
+        return tuple(words) if kind == "CMD" else ()
+
+    def pause(self) -> None:
+        with translated(f"pause {self}"):
+            self._client.pause(self._id)
+
+    def unpause(self) -> None:
+        with translated(f"unpause {self}"):
+            self._client.unpause(self._id)
+
+    def halt(self, grace: int) -> None:
+        with translated(f"stop {self}"):
+            self._client.stop(self._id, timeout=grace)
+
+    def go_on(self) -> float:
+        self._networks = {}  # Its own address may be another one now.
+        deadline = Deadline.after(PUBLISH_TIMEOUT)
+        while True:
+            try:
+                with translated(f"start {self} again", StartError):
+                    self._client.start(self._id)
+                    started = str(self._client.inspect_container(self._id)["State"]["StartedAt"])
+                return datetime.fromisoformat(started).timestamp()
+            except PortTaken:  # The proxy of its first life may take a moment to end.
+                if deadline.passed:
+                    raise
+                deadline.pause(0.1)
+
+    def copy_from(self, path: str, target: Path | None = None) -> bytes:
+        with translated(f"copy {path} from {self}"):
+            return docker_files.take(self._client, self._id, path, target)
+
+    def copy_to(self, path: str, what: bytes | Path) -> None:
+        with translated(f"copy a file to {path} in {self}"):
+            docker_files.put(self._client, self._id, {path: what})
+
     def removal(self) -> tuple[str, str] | None:
-        return (f"DELETE /containers/{self._id}?force=1&v=1", self._socket) if self._socket else None
+        if self._volumes or not self._socket:
+            return None  # A volume goes after the container, and that would take two.
+        return f"DELETE /containers/{self._id}?force=1&v=1", self._socket
 
     def disown(self) -> None:
         """Nothing: it is no child of this process."""
@@ -161,6 +238,8 @@ class DockerInstance:
     def stop(self) -> None:
         with translated(f"remove {self}"):
             remove(self._client, self._id)
+            for volume in self._volumes:
+                remove_volume(self._client, volume)
 
     def __str__(self) -> str:
         return f"container {self._id[:12]} ({self._image})"
@@ -178,49 +257,6 @@ class DockerInstance:
             if not (bindings := published.get(port)):
                 raise NotReady(f"port {port} is not published yet")
             self._endpoints.setdefault(name, Endpoint(self._host, int(bindings[0]["HostPort"])))
-
-    def _output(self, job: str, deadline: Deadline) -> dict[int, bytes]:
-        """Standard output (1) and error (2) of a job, read to its end. Raises TimeoutError.
-
-        Through the SDK's HTTP session, because its `exec_start()` knows no time limit.
-        """
-        docker_sdk.load()
-        from docker.errors import create_api_error_from_http_exception
-        from requests.exceptions import ConnectionError, HTTPError, Timeout
-        from urllib3.exceptions import HTTPError as ReadError
-
-        client = self._client
-        output = {1: b"", 2: b""}
-        try:
-            with client.post(
-                f"{client.base_url}/v{client.api_version}/exec/{job}/start",
-                json={"Detach": False, "Tty": False},
-                stream=True,
-                timeout=max(deadline.remaining, 0.001),
-            ) as response:
-                try:
-                    response.raise_for_status()
-                except HTTPError as error:
-                    create_api_error_from_http_exception(error)  # Always raises, an APIError.
-                # Each frame: stream number, three zeros, length, and as many bytes (Engine API, ContainerAttach).
-                while len(header := response.raw.read(8)) == 8:
-                    stream, length = struct.unpack(">BxxxL", header)
-                    output[stream] += response.raw.read(length)
-                    if deadline.passed:
-                        raise TimeoutError
-        except (ConnectionError, Timeout, ReadError) as error:
-            if "timed out" in str(error).lower():
-                raise TimeoutError from None
-            raise
-        return output
-
-    def _exit_code(self, job: str, deadline: Deadline) -> int:
-        """The output ends a moment before Docker knows the exit code. Raises TimeoutError."""
-        while (found := self._client.exec_inspect(job))["Running"] or found["ExitCode"] is None:
-            if deadline.passed:
-                raise TimeoutError
-            deadline.pause(0.005)
-        return int(found["ExitCode"])
 
 
 def _is_own_address(address: str | None) -> bool:
@@ -255,6 +291,18 @@ def remove(client: Any, container: str) -> None:
                 return
             deadline.pause(0.02)
         raise
+
+
+def remove_volume(client: Any, volume: str) -> None:
+    """Remove a volume that no container mounts any more. It may be gone already, or stay for the others."""
+    docker_sdk.load()
+    from docker.errors import APIError
+
+    try:
+        client.remove_volume(volume)
+    except APIError as error:
+        if error.status_code not in (404, 409):
+            raise
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of a pull: nothing of a quick one, one line that is redrawn on a terminal, two lines elsewhere."""
+"""What people see of a pull or a build: nothing of a quick one, a line that is redrawn on a terminal, two lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from itest.clock import Clock, Deadline
 from itest.trace import say
 
 SILENT = 2.0
-"""Seconds before a pull is mentioned; quicker ones need no words."""
+"""Seconds before one is mentioned; quicker ones need no words."""
 
 REDRAW = 0.2
 """Seconds between two updates of the line."""
 
 
 class Progress:
-    """How far one pull is."""
+    """How far one pull is. `doing` and `done` are its verb, `why` says more where it is first mentioned."""
 
-    def __init__(self, image: str, deadline: Deadline) -> None:
-        self.image = image
+    doing = "pulling"
+    done = "pulled"
+
+    def __init__(self, title: str, deadline: Deadline, why: str = "") -> None:
+        self.title = title
         self.deadline = deadline
+        self.why = why
         self._layers: dict[str, tuple[int, int]] = {}
 
     def note(self, message: Mapping[str, Any]) -> None:
@@ -43,7 +47,7 @@ class Progress:
 
 
 class Board:
-    """Tells people about pulls that take longer: a line redrawn on a terminal, start and end elsewhere."""
+    """Tells people about what takes longer: a line redrawn on a terminal, start and end elsewhere."""
 
     def __init__(self, clock: Clock, quiet: bool) -> None:
         self._clock = clock
@@ -59,17 +63,17 @@ class Board:
         timer.daemon = True
         if not self._quiet:
             timer.start()
-        outcome = "could not be pulled"
+        outcome = f"could not be {progress.done}"
         try:
             yield
-            outcome = "pulled"
+            outcome = progress.done
         finally:
             timer.cancel()
             with self._lock:
                 if progress in self._mentioned:
                     self._mentioned.remove(progress)
-                    say(f"{_erase()}{progress.image} {outcome}, after {progress.deadline.elapsed:.1f} s")
-                progress.image = ""  # A timer that fires just now must not mention it any more.
+                    say(f"{_erase()}{progress.title} {outcome}, after {progress.deadline.elapsed:.1f} s")
+                progress.title = ""  # A timer that fires just now must not mention it any more.
 
     def draw(self) -> None:
         """Redraw the line, where there is one."""
@@ -77,16 +81,16 @@ class Board:
             now = self._clock.monotonic()
             if self._mentioned and _terminal() and now - self._drawn > REDRAW:
                 self._drawn = now
-                amounts = ", ".join(f"{progress.image} {progress.amount}" for progress in self._mentioned)
+                amounts = ", ".join(f"{each.doing} {each.title} {each.amount}" for each in self._mentioned)
                 # The cursor stays at the line's start, so that whatever others write next replaces it.
-                print(f"\r{_erase()}itest: pulling {amounts[:90]}\r", end="", file=sys.__stderr__, flush=True)
+                print(f"\r{_erase()}itest: {amounts[:98]}\r", end="", file=sys.__stderr__, flush=True)
 
     def _mention(self, progress: Progress) -> None:
         with self._lock:
-            if progress.image:
+            if progress.title:
                 self._mentioned.append(progress)
                 if not _terminal():
-                    say(f"pulling {progress.image}, which is not on the Docker host")
+                    say(f"{progress.doing} {progress.title}{progress.why}")
         self.draw()
 
 

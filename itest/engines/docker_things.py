@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What itest has made on a Docker: containers and networks with its label, whichever run made them.
+"""What itest has made on a Docker: containers, networks and volumes with its label, whichever run made them.
 
 On a Unix socket that is asked without the SDK, since it is asked at the start of each run and mostly nothing is there.
 """
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from itest import naming
 from itest.engines import Thing, docker_network, docker_quick
-from itest.engines.docker_instance import remove, translated, unanswered
+from itest.engines.docker_instance import remove, remove_volume, translated, unanswered
 from itest.errors import ItestError
 
 if TYPE_CHECKING:
@@ -30,10 +30,15 @@ LIST_TIMEOUT = 30.0
 
 
 def things(engine: DockerEngine) -> list[Thing]:
-    """Containers first: a network cannot be removed before what is attached to it. Raises ItestError."""
+    """Containers first: what they use cannot be removed before them. Raises ItestError."""
     containers = _listed(engine, "containers", f"/containers/json?all=1&filters={_filters()}")
     networks = _listed(engine, "networks", f"/networks?filters={_filters()}")
-    return [_container(engine, each) for each in containers] + [_network(engine, each) for each in networks]
+    volumes = _listed(engine, "volumes", f"/volumes?filters={_filters()}")
+    return [
+        *(_container(engine, each) for each in containers),
+        *(_network(engine, each) for each in networks),
+        *(_volume(engine, each) for each in volumes),
+    ]
 
 
 def _filters() -> str:
@@ -48,11 +53,15 @@ def _listed(engine: DockerEngine, what: str, resource: str) -> list[Mapping[str,
         with translated(doing):
             if what == "networks":
                 return list(client.networks(filters=FILTERS))
+            if what == "volumes":
+                return list(client.volumes(filters=FILTERS)["Volumes"] or ())
             return list(client.containers(all=True, filters=FILTERS))
     try:
         status, said = docker_quick.ask(parts.path, "GET", resource, timeout=LIST_TIMEOUT)
     except (OSError, ValueError) as error:
         raise ItestError(unanswered(doing, error)) from None
+    if what == "volumes" and isinstance(said, dict) and "Volumes" in said:
+        said = said["Volumes"]
     if status != 200 or not isinstance(said, list | None):
         raise ItestError(f"could not {doing}, Docker says: {naming.shorten(naming.mask(str(said)))}")
     return said or []
@@ -71,13 +80,34 @@ def _container(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
 
 
 def _network(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
-    created = 0.0
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        created = datetime.fromisoformat(item["Created"]).timestamp()
-    labels = item["Labels"] or {}
     return Thing(
-        "network", item["Id"][:12], item["Name"], labels, created, True, partial(_remove_network, engine, item["Id"])
+        "network",
+        item["Id"][:12],
+        item["Name"],
+        item["Labels"] or {},
+        _moment(item, "Created"),
+        True,
+        partial(_remove_network, engine, item["Id"]),
     )
+
+
+def _volume(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
+    name = item["Name"]
+    return Thing(
+        "volume",
+        naming.shorten(name, 40),
+        item["Driver"],
+        item["Labels"] or {},
+        _moment(item, "CreatedAt"),
+        True,
+        partial(_remove_volume, engine, name),
+    )
+
+
+def _moment(item: Mapping[str, Any], name: str) -> float:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return datetime.fromisoformat(item[name]).timestamp()
+    return 0.0
 
 
 def _remove_container(engine: DockerEngine, container: str) -> None:
@@ -89,3 +119,8 @@ def _remove_network(engine: DockerEngine, network: str) -> None:
     client = engine.client
     with translated(f"remove network {network[:12]}"):
         docker_network.remove(client, network)
+
+
+def _remove_volume(engine: DockerEngine, volume: str) -> None:
+    with translated(f"remove volume {volume}"):
+        remove_volume(engine.client, volume)

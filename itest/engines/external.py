@@ -65,6 +65,10 @@ class ExternalInstance:
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         return from_inside(self.endpoint(name))
 
+    def silence(self, name: str = "") -> str:
+        """Empty: nothing stands between it and who connects."""
+        return ""
+
     def state(self) -> State:
         return State(running=True, status="external")
 

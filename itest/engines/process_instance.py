@@ -117,6 +117,10 @@ class ProcessInstance:
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         return from_inside(self.endpoint(name))
 
+    def silence(self, name: str = "") -> str:
+        """Empty: nothing stands between it and who connects."""
+        return ""
+
     def state(self) -> State:
         """What it is doing now. The exit code is known to its owner only."""
         self._mark()

@@ -214,6 +214,10 @@ class ThreadInstance:
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         return from_inside(self.endpoint(name))
 
+    def silence(self, name: str = "") -> str:
+        """Empty: nothing stands between it and who connects."""
+        return ""
+
     def state(self) -> State:
         if self._thread is not None and self._thread.is_alive() and not self._stopped:
             return State(True)

@@ -82,7 +82,7 @@ def running() -> Iterator[Foreign]:
         instance = engine.start(spec, labels, Deadline.after(TIMEOUT), Recorder())
         try:
             url = service.address(instance, secret)
-            until_ready(service.ready(url), instance, Deadline.after(TIMEOUT), subject="the foreign server")
+            until_ready(service.readiness(url), instance, Deadline.after(TIMEOUT), subject="the foreign server")
             yield Foreign(url)
         finally:
             instance.stop()

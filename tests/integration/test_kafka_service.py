@@ -17,7 +17,15 @@ from itest import ContainerTestCase, Kafka, KafkaMixin, testing
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines.external import ExternalEngine
-from itest.errors import ExternalError, ItestError, NotStarted, ReceiveTimeout, ResetError, Unavailable
+from itest.errors import (
+    DeclarationError,
+    ExternalError,
+    ItestError,
+    NotStarted,
+    ReceiveTimeout,
+    ResetError,
+    Unavailable,
+)
 from itest.services.kafka import KafkaServer, KafkaView, clients
 from itest.services.kafka.lease import KafkaLease
 from itest.session import Session
@@ -335,6 +343,65 @@ class PrefixTest(KafkaTest):
         self.assertEqual(len(names), 2)
         lease.close()
         self.assertEqual([name for name in self.server.topics.all() if name.startswith(lease.prefix)], [])
+
+
+class TopicsTest(KafkaTest):
+    """Topics that a declaration has made ahead."""
+
+    def partitions(self, view: KafkaView, name: str) -> int:
+        return len(self.server.topics.all()[view.prefix + name].leaders)
+
+    def test_they_are_there_with_their_numbers_of_partitions_in_each_test(self) -> None:
+        for isolation in ("records", "prefix"):
+            with self.subTest(isolation):
+                lease, view = self.sealed(isolation=isolation, topics={"orders": 3, "mail": 1}, partitions=2)
+                for _ in range(2):
+                    self.assertEqual([self.partitions(view, name) for name in ("orders", "mail")], [3, 1])
+                    self.assertEqual(values(view, "orders"), [])
+                    for number in range(3):
+                        view.producer().send(view.topic("orders"), b"x", partition=number).get(10)
+                    view.topic("other")
+                    self.assertEqual(self.partitions(view, "other"), 2)
+                    view = self.next_test(lease)
+                lease.close()
+
+    def test_a_class_that_wants_other_numbers_does_not_get_the_topics_of_another(self) -> None:
+        for number in (3, 2, 3):
+            lease, view = self.sealed(topics={"orders": number})
+            self.assertEqual(self.partitions(view, "orders"), number)
+            lease.close()
+
+    def test_under_fixed_names_they_are_made_anew(self) -> None:
+        self.addCleanup(self.server.topics.delete, ["plain"])
+        for number in (3, 2):
+            lease, view = self.sealed(prefix="", topics={"plain": number})
+            self.assertEqual(self.partitions(view, "plain"), number)
+            view.queue.send("plain", b"x")
+            self.assertEqual(values(self.next_test(lease), "plain"), [])
+            lease.close()
+
+    def test_topics_with_two_underscores_are_left_alone(self) -> None:
+        lease, view = self.sealed()
+        new = clients.package("kafka.admin").NewTopic("__schemas", 1, 1, topic_configs={"cleanup.policy": "compact"})
+        view.admin.create_topics([new])
+        self.addCleanup(self.server.admin.delete_topics, ["__schemas"])
+        view.producer().send("__schemas", key=b"k", value=b"schema").get(10)
+        view = self.next_test(lease)
+        consumer = view.consumer()
+        part = clients.package().TopicPartition("__schemas", 0)
+        self.assertEqual(consumer.end_offsets([part]), {part: 1})
+
+    def test_what_is_not_ours_is_not_replaced(self) -> None:
+        self.server.topics.ensure(["theirs"], 1)
+        self.addCleanup(self.server.topics.delete, ["theirs"])
+        self.lease(isolation="none", topics={"theirs": 1})
+        with self.assertRaises(DeclarationError) as caught:
+            self.lease(isolation="none", topics={"theirs": 3})
+        self.assertEqual(
+            str(caught.exception),
+            f"the topic 'theirs' is there already on {self.server}, with 1 partitions where topics= says 3; correct that "
+            f"number, or use another prefix",
+        )
 
 
 class NamesTest(KafkaTest):

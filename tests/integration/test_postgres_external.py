@@ -101,6 +101,33 @@ class DatabaseTest(ForeignTest):
         self.passes(self.foreign.url_for(self.name), Rolled)
         self.untouched(before)
 
+    def test_extensions_are_made_in_databases_of_ours_alone(self) -> None:
+        class Extended(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(extensions=["pg_trgm"], external=VARIABLE)
+
+            def test(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT similarity('a', 'a')"), [(1.0,)])
+
+        class Missing(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(extensions=["postgis"], external=VARIABLE)
+
+            def test(self) -> None: ...
+
+        class Shared(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(extensions=["pg_trgm"], isolation="truncate", external=VARIABLE)
+
+            def test(self) -> None: ...
+
+        before = self.foreign.dump()
+        url = self.foreign.url_for(self.name)
+        self.passes(url, Extended)
+        [error] = self.errors(url, Missing)
+        self.assertRegex(error, r"the extension 'postgis' is not installed on the external server at \S+:\d+")
+        [error] = self.errors(url, Shared)
+        self.assertIn("has no extension pg_trgm, and with isolation='truncate' nothing is made there", error)
+        self.assertIn("CREATE EXTENSION pg_trgm", error)
+        self.untouched(before)
+
     def test_what_a_killed_run_left(self) -> None:
         before = self.foreign.dump()
         url = self.foreign.url_for(self.name)

@@ -544,7 +544,7 @@ class EscapeTest(unittest.TestCase):
 
     def test_asyncpg_is_refused_with_advice(self) -> None:
         def body(test: Any) -> None:
-            test.postgres.aconnect().send(None)
+            test.postgres.aconnect()
 
         self.check(body, "aconnect() opens a connection of its own, which would not see what this test has done")
 

@@ -12,7 +12,8 @@ import redis
 from itest import Redis
 from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
-from itest.services.redis import DATABASES, LEASE_KEY, RedisLease, RedisServer
+from itest.services.redis import LEASE_KEY, RedisLease, RedisServer
+from itest.services.redis.recipes import DATABASES
 from itest.testing import session
 from tests.integration.capture import said
 

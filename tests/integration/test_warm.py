@@ -46,7 +46,7 @@ class WarmTest(unittest.TestCase):
         self.declaration = Postgres(migrations=SqlFiles(self.directory))
         session = Session(self.config)
         try:
-            session._spec(self.declaration)
+            session._engines.spec(self.declaration, "")
         except Unavailable as error:
             self.skipTest(str(error))
         finally:
@@ -151,6 +151,19 @@ class WarmTest(unittest.TestCase):
         self.declaration = self.declaration.replace(settings={"work_mem": "5MB"})
         self.assertEqual(self.once(sql="SHOW work_mem"), (False, [("5MB",)]))
         self.assertEqual(self.once(sql="SHOW work_mem"), (True, [("5MB",)]))
+        self.assertEqual(len(warm.entries(self.config)), 2)
+
+    def test_what_init_made_is_kept_and_a_changed_script_begins_anew(self) -> None:
+        script = self.root / "init.sql"
+        script.write_text("CREATE TABLE pen AS SELECT 'Lamy' AS name; CREATE ROLE writer")
+        self.declaration = Postgres(
+            init=[script], extensions=["pg_trgm"], user="app", password="letmein", database="shop"
+        )
+        sql = "SELECT name, 'writer'::regrole::text FROM pen WHERE similarity(name, name) = 1"
+        for warm_already in (False, True, True):
+            self.assertEqual(self.once(sql=sql), (warm_already, [("Lamy", "writer")]))
+        script.write_text(script.read_text().replace("Lamy", "Pelikan"))
+        self.assertEqual(self.once(sql=sql), (False, [("Pelikan", "writer")]))
         self.assertEqual(len(warm.entries(self.config)), 2)
 
     def test_the_password_of_the_first_run_is_not_that_of_the_second(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from itest.lock import locked
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("postgres", "redis", "kafka", "embedded")
+EXTRAS = ("postgres", "redis", "kafka", "embedded", "asyncpg")
 
 INSTALL_TIMEOUT = 300.0
 """Seconds that making one environment may take; it takes 10 when pip has the wheels in its cache."""

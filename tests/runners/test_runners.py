@@ -85,6 +85,34 @@ class AllServicesTest(_Runners, SampleTestCase):
     services = (Postgres(), Redis(), Kafka())
 
 
+@two_at_a_time
+class CoroutinesTest(SampleTestCase):
+    """Clients of asyncio, in loops of both scopes."""
+
+    def run_on(self, engine: str, *command: str) -> None:
+        self.needs_package("asyncpg")
+        self.engine = engine
+        self.needs(Postgres(), Redis())
+        self.assertPassed(self.sample("coroutines", *command), 5)
+
+    def test_python_3_12(self) -> None:
+        self.run_on("process", interpreter("3.12"), "-W", "error", "-m", "unittest", "-v")
+
+    def test_python_3_13(self) -> None:
+        self.run_on("process", interpreter("3.13"), "-W", "error", "-m", "unittest", "-v")
+
+    def test_on_docker(self) -> None:
+        self.run_on("docker", "-W", "error", "-m", "unittest", "-v")
+
+    def test_pytest(self) -> None:
+        self.needs_package("pytest")
+        self.run_on("process", "-m", "pytest", "-W", "error")
+
+    def test_unittest_parallel_by_test(self) -> None:
+        self.needs_package("unittest_parallel")
+        self.run_on("process", "-m", "unittest_parallel", "-j", "2", "--level", "test")
+
+
 class _Pythons(Base):
     """The first suite of the README with `python -W error -m unittest`."""
 

@@ -39,6 +39,7 @@ class FakeDocker(ThreadingHTTPServer):
             "POST /containers/create": (201, {"Id": "c0ffee" * 10}),
             "GET /containers/json": [],
             "GET /networks": [],
+            "GET /volumes": {"Volumes": None},
         }
 
     def requests(self, start: str) -> list[str]:

@@ -15,7 +15,7 @@ from itest import App, ContainerTestCase, StartError, Unavailable
 from itest.config import Config, load
 from itest.errors import ConfigError, DeclarationError, MissingPackage
 from itest.services.app import AppServer
-from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, ThreadSpec
+from itest.spec import ExternalSpec, Port, ProcessSpec, ThreadSpec
 from itest.wait import http, log, port
 
 CONFIG = Config(quiet=True)
@@ -66,12 +66,9 @@ class CheckTest(unittest.TestCase):
                 r"T\.app: env\['DEBUG'\] is .*, but a variable of an environment is a text", App.asgi(asgi, env=env)
             )
 
-    def test_ports_of_a_container(self) -> None:
-        self.refuse(r"T\.app: an app needs a port to be reached at", App.container("web:1", ports={}))
-        wrong: Any = {"http": "80"}
-        self.refuse(
-            r"T\.app: ports\['http'\] is '80', but a container port is a number", App.container("web:1", ports=wrong)
-        )
+    def test_a_container_without_a_port(self) -> None:
+        for app in (App.container("web:1"), App.container("web:1", ports={"dns": "53/udp"})):
+            self.refuse(r"T\.app: an app needs a port to be reached at: ports=\{'http': 8000\}", app)
 
     def test_isolation_and_scope(self) -> None:
         self.refuse("unknown scope 'always'", App.asgi(asgi, scope="always"))
@@ -175,12 +172,10 @@ class KindTest(unittest.TestCase):
         self.assertNotIn("127", repr(spec))
 
     def test_a_container(self) -> None:
-        app = App.container("web:1", ports={"web": 8000}, command=["run", "{redis.url}"], env={"A": 1})
-        self.assertEqual(
-            app.container(""),
-            ContainerSpec("web:1", env={"A": "1"}, command=("run", "{redis.url}"), ports={"web": Port(8000)}),
-        )
-        with self.assertRaisesRegex(Unavailable, "an image runs on Docker only; App.command, App.asgi and App.wsgi"):
+        app = App.container("web:1", ports={"web": 8000}, command=["run", "{redis.url}"], env={"A": "1"})
+        self.assertTrue(app.in_container)
+        self.assertEqual(dict(app.container("").ports), {"web": Port(8000, chosen=True)})
+        with self.assertRaisesRegex(Unavailable, "Docker"):
             app.process("", CONFIG)
 
     def test_only_what_is_equal_is_one_server(self) -> None:

@@ -19,6 +19,8 @@ from itest import cli, naming, sharing, warm
 from itest.cli import ps
 from itest.clock import wall
 from itest.config import Config
+from itest.engines import docker_built
+from itest.engines.docker_built import Built
 from itest.errors import ItestError
 from itest.sharing import Record, Share
 from itest.testing import MemoryEngine
@@ -206,6 +208,12 @@ def _rest(thing: itest.engines.Thing) -> Iterator[object]:
 
 
 class CacheTest(CliTest):
+    def setUp(self) -> None:
+        super().setUp()
+        # No test may look for what the user has built, let alone remove it.
+        self.enterContext(mock.patch.object(warm, "docker", lambda config: contextlib.nullcontext(self.docker)))
+        self.docker: object = None
+
     def entries(self, *found: list[Entry]) -> None:
         """What the cache holds each time it is looked at."""
         self.enterContext(mock.patch.object(warm, "entries", side_effect=found))
@@ -239,11 +247,33 @@ class CacheTest(CliTest):
     def test_sweeping_it_says_how_much_that_was(self) -> None:
         self.entries([self.entry()], [])
         config = Config(cache_dir=Path(self.enterContext(tempfile.TemporaryDirectory())))
-        with (
-            mock.patch.object(warm, "_docker", lambda config: contextlib.nullcontext()),
-            mock.patch.object(cli, "load", lambda: config),
-        ):
+        with mock.patch.object(cli, "load", lambda: config):
             self.assertEqual(self.run_("sweep", "--cache"), (0, "removed 1 kept state, 46.0 MB\n", ""))
+
+    def test_images_that_were_built_are_listed_below(self) -> None:
+        self.entries([], [])
+        self.docker = object()
+        built = Built("itest-build:f1", "/project/Dockerfile", 3 * 1024 * 1024, wall() - 7200)
+        with mock.patch.object(docker_built, "entries", return_value=[built]):
+            _, output, _ = self.run_("ps", "--cache")
+            _, as_json, _ = self.run_("ps", "--cache", "--json")
+        lines = [" ".join(line.split()) for line in output.splitlines()]
+        self.assertEqual(lines[0], "0 kept states, 0.0 MB of at most 2048 MB")
+        self.assertEqual(lines[1], "image built from MB with its base created")
+        self.assertEqual(lines[3:], ["itest-build:f1 /project/Dockerfile 3.0 2 h ago", "1 image that was built"])
+        self.assertEqual([Built(**each) for each in json.loads(as_json)["built"]], [built])
+
+    def test_images_that_were_built_are_removed_too(self) -> None:
+        self.entries([], [])
+        self.docker = object()
+        built = [Built(f"itest-build:f{number}", "/project/Dockerfile", 0, 0.0) for number in range(3)]
+        with (
+            mock.patch.object(warm, "clear", return_value=[]),
+            mock.patch.object(docker_built, "clear", return_value=(built[:2], built[2:])),
+        ):
+            code, output, errors = self.run_("sweep", "--cache")
+        self.assertEqual((code, output), (1, "removed 0 kept states, 0.0 MB\nremoved 2 images that were built\n"))
+        self.assertEqual(errors, "itest: could not remove image itest-build:f2: a container uses it; see `itest ps`\n")
 
     def test_what_stays_of_it_is_1_and_a_sentence(self) -> None:
         self.entries([self.entry()])

@@ -186,6 +186,15 @@ class MistakesTest(ConfigTest):
         file = self.directory / "pyproject.toml"
         self.assertWrong(f"the settings in {file} cannot be read: [tool.itest] must be a table")
 
+    def test_a_mirror_is_the_beginning_of_a_name(self) -> None:
+        self.assertEqual(self.load(ITEST_MIRROR="registry.example.com/hub/").mirror, "registry.example.com/hub")
+        for wrong in ("https://registry.example.com/hub", "user:password@registry.example.com"):
+            self.assertWrong(
+                "mirror in the variable ITEST_MIRROR must be the beginning of an image's name, registry.example.com/dockerhub, "
+                "without scheme and password; a login is taken from where `docker login` keeps it, or DOCKER_AUTH_CONFIG",
+                ITEST_MIRROR=wrong,
+            )
+
     def test_a_url_that_is_none(self) -> None:
         self.assertWrong("postgres_url in the variable ITEST_POSTGRES_URL is no URL: Invalid IPv6 URL",
                          ITEST_POSTGRES_URL="postgresql://u:geheim@[db/x")  # fmt: skip

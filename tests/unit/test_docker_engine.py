@@ -359,6 +359,12 @@ class ThingsTest(FakeDockerTest):
         "Labels": LABELS,
         "Created": "2023-11-14T22:13:20.123456789Z",
     }
+    VOLUME: ClassVar[dict[str, Any]] = {
+        "Name": "itest-s1-data",
+        "Driver": "local",
+        "Labels": LABELS,
+        "CreatedAt": "2023-11-14T22:13:20Z",
+    }
 
     def at_socket(self, status: int = 200, said: Any = None, error: Exception | None = None) -> Any:
         """An engine whose Docker, at a Unix socket, answers like this."""
@@ -366,45 +372,60 @@ class ThingsTest(FakeDockerTest):
         self.ask.side_effect = error
         return mock.Mock(address=Address("unix:///docker.sock", "a test"))
 
-    def test_containers_and_networks_of_all_runs(self) -> None:
+    def all_there(self) -> None:
         self.answers.update({"GET /containers/json": [self.CONTAINER], "GET /networks": [self.NETWORK]})
-        container, network = self.engine.things()
+        self.answers["GET /volumes"] = {"Volumes": [self.VOLUME]}
+
+    def each_deleted(self, answer: Any) -> list[str]:
+        paths = [
+            f"DELETE /containers/{'c0ffee' * 10}",
+            f"DELETE /networks/{'beef' * 16}",
+            "DELETE /volumes/itest-s1-data",
+        ]
+        self.answers.update(dict.fromkeys(paths, answer))
+        return paths
+
+    def test_containers_networks_and_volumes_of_all_runs(self) -> None:
+        self.all_there()
+        container, network, volume = self.engine.things()
         self.assertEqual(
-            [str(container), str(network)], ["container c0ffeec0ffee (web:1)", "network beefbeefbeef (itest-1)"]
+            [str(container), str(network), str(volume)],
+            ["container c0ffeec0ffee (web:1)", "network beefbeefbeef (itest-1)", "volume itest-s1-data (local)"],
         )
+        self.assertEqual((volume.created, volume.labels), (1700000000.0, LABELS))
         self.assertEqual((container.created, int(network.created)), (1700000000.0, 1700000000))
         self.assertEqual((container.running, container.labels), (False, LABELS))
-        for line in self.server.requests("GET /containers") + self.server.requests("GET /networks"):
+        for line in [
+            line for what in ("containers", "networks", "volumes") for line in self.server.requests(f"GET /{what}")
+        ]:
             asked = parse_qs(line.partition("?")[2])
             self.assertEqual(json.loads(asked["filters"][0]), {"label": ["itest.session"]})
 
     def test_they_are_removed_by_their_whole_ids_and_may_be_gone(self) -> None:
-        self.answers.update({"GET /containers/json": [self.CONTAINER], "GET /networks": [self.NETWORK]})
-        gone = (404, {"message": "no such thing"})
-        for answer in ((204, b""), gone):
-            self.answers.update(
-                {f"DELETE /containers/{'c0ffee' * 10}": answer, f"DELETE /networks/{'beef' * 16}": answer}
-            )
+        self.all_there()
+        for answer in ((204, b""), (404, {"message": "no such thing"})):
+            paths = self.each_deleted(answer)
             for thing in self.engine.things():
                 thing.remove()
         asked = [line.partition("?")[0] for line in self.server.requests("DELETE")]
-        self.assertEqual(asked, [f"DELETE /containers/{'c0ffee' * 10}", f"DELETE /networks/{'beef' * 16}"] * 2)
+        self.assertEqual(asked, paths * 2)
 
     def test_one_that_cannot_be_removed(self) -> None:
-        self.answers.update({"GET /containers/json": [self.CONTAINER], "GET /networks": [self.NETWORK]})
-        answer = (500, {"message": "it has active endpoints"})
-        self.answers.update({f"DELETE /containers/{'c0ffee' * 10}": answer, f"DELETE /networks/{'beef' * 16}": answer})
+        self.all_there()
+        self.each_deleted((500, {"message": "it has active endpoints"}))
         for thing in self.engine.things():
             text = f"^could not remove {thing.kind} {thing.id}, Docker says: it has active endpoints$"
             with self.assertRaisesRegex(ItestError, text):
                 thing.remove()
 
-    def test_a_unix_socket_is_asked_twice_and_the_sdk_is_not_needed(self) -> None:
+    def test_a_unix_socket_is_asked_three_times_and_the_sdk_is_not_needed(self) -> None:
         engine = self.at_socket()
-        self.ask.side_effect = [(200, [self.CONTAINER]), (200, [{**self.NETWORK, "Created": "?", "Labels": None}])]
-        container, network = docker_things.things(engine)
+        network_ = {**self.NETWORK, "Created": "?", "Labels": None}
+        self.ask.side_effect = [(200, [self.CONTAINER]), (200, [network_]), (200, {"Volumes": [self.VOLUME]})]
+        container, network, volume = docker_things.things(engine)
         self.assertEqual((str(container), network.created, network.labels), ("container c0ffeec0ffee (web:1)", 0.0, {}))
-        self.assertEqual(self.ask.call_count, 2)
+        self.assertEqual(str(volume), "volume itest-s1-data (local)")
+        self.assertEqual(self.ask.call_count, 3)
 
     def test_no_list(self) -> None:
         for status, said, error, text in (

@@ -60,6 +60,26 @@ class DeclarationTest(unittest.TestCase):
     def test_a_topic_has_partitions(self) -> None:
         self.assertEqual(self.refused(Kafka(partitions=0)), "OrderTest.kafka: partitions=0; a topic has at least 1")
 
+    def test_topics_made_ahead(self) -> None:
+        Kafka(topics={"orders.v1": 3}).check("OrderTest", "kafka")
+        wrong: Any = ["orders"]
+        self.assertEqual(
+            self.refused(Kafka(topics=wrong)),
+            "OrderTest.kafka: topics must map names to numbers of partitions, topics={'orders': 3}, not ('orders',)",
+        )
+        self.assertEqual(
+            self.refused(Kafka(topics={"a b": 1})),
+            "OrderTest.kafka: 'a b' in topics: letters, digits, '.', '_' and '-' are what the name of a topic is made of",
+        )
+        self.assertEqual(
+            self.refused(Kafka(topics={"orders": 0})),
+            "OrderTest.kafka: orders = 0 in topics; a topic has at least 1 partition",
+        )
+
+    def test_topics_are_no_part_of_the_server(self) -> None:
+        one, two = Kafka().container(""), Kafka(topics={"orders": 3}, partitions=2).container("")
+        self.assertEqual(one.fingerprint(), two.fingerprint())
+
     def test_only_settings_of_kafka_are_taken(self) -> None:
         self.assertEqual(
             self.refused(Kafka(env={"message.max.bytes": "1"})),

@@ -20,7 +20,7 @@ from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
 from itest.errors import ConfigError, ExternalError, Unavailable
 from itest.services import redis as module
-from itest.services.redis import programs
+from itest.services.redis import programs, recipes
 from itest.spec import Port
 from itest.testing import MemoryEngine
 from tests.unit.inner import InnerTest
@@ -34,7 +34,7 @@ class ContainerTest(unittest.TestCase):
         )
         self.assertEqual(
             spec.command,
-            ("--requirepass", "geheim", "--save", "", "--appendonly", "no", "--databases", str(module.DATABASES)),
+            ("--requirepass", "geheim", "--save", "", "--appendonly", "no", "--databases", str(recipes.DATABASES)),
         )
         self.assertIsNone(spec.entrypoint)
 
@@ -79,7 +79,7 @@ def _with(server: Any, instance: object) -> Any:
 
 class ProcessTest(unittest.TestCase):
     def test_what_it_runs(self) -> None:
-        with mock.patch.object(module, "find_program", return_value=("/x/valkey-server", "Valkey 9.1.2 from PATH")):
+        with mock.patch.object(recipes, "find_program", return_value=("/x/valkey-server", "Valkey 9.1.2 from PATH")):
             spec = Redis("redis:7", settings={"maxmemory": "1mb"}).process("geheim", Config())
         self.assertEqual((spec.version, spec.replaces, spec.ports), ("Valkey 9.1.2 from PATH", "redis:7", ("redis",)))
         self.assertEqual(

@@ -167,10 +167,18 @@ class MistakesTest(unittest.TestCase):
         async def method(cls: type) -> None:
             pass
 
-        for name in ("setUpClass", "tearDownClass", "setUpTestData"):
-            for base in (ContainerTestCase, AsyncContainerTestCase):
+        class_loop = "and set loop_scope = 'class'"
+        instead = {
+            "setUp": "make it a plain method, or name it asyncSetUp",
+            "tearDown": "make it a plain method, or name it asyncTearDown",
+            "setUpTestData": "make it a plain method, in which cls.runAsync(...) runs a coroutine",
+            "setUpClass": f"make it a plain method, or name it asyncSetUpClass {class_loop}",
+            "tearDownClass": f"make it a plain method, or name it asyncTearDownClass {class_loop}",
+        }
+        for name, advice in instead.items():
+            for base, cure in ((ContainerTestCase, "make it a plain method"), (AsyncContainerTestCase, advice)):
                 self.assertRefused(
-                    f"T.{name} is async: nothing would ever await it; make it a plain method",
+                    f"T.{name} is async: nothing would ever await it; {cure}",
                     lambda base=base, name=name: type("T", (base,), {name: classmethod(method)}),
                 )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from itest.errors import DeclarationError
 from itest.services.app.command import CommandApp
-from itest.services.app.container import ContainerApp
+from itest.services.app.container import ContainerApp, ContainerAppView
 from itest.services.app.declaration import AppService, Value
 from itest.services.app.server import AppServer, AppView
 from itest.services.app.thread import ThreadApp, ThreadAppView
@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
 
     scope: str
     startup_timeout: float | None
+    start_attempts: int
     depends_on: Sequence[str]
     external: str
 
@@ -61,7 +62,7 @@ class App:
         but no shell runs it. `directory` is another one to work in, relative to that of the test's module.
         """
         words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
-        return CommandApp(argv=tuple(words), workplace=os.fspath(directory), env=env or {}, readiness=ready, **options)
+        return CommandApp(argv=tuple(words), workplace=os.fspath(directory), env=env or {}, ready=ready, **options)
 
     @staticmethod
     def asgi(
@@ -77,7 +78,7 @@ class App:
         `app` is the app, a factory for it, or where either is: `"shop.api:create_app"`. What can be called without
         arguments is taken for a factory, unless `factory` says. `env` is in this process's own environment meanwhile.
         """
-        return ThreadApp(app=app, interface="asgi", factory=factory, env=env or {}, readiness=ready, **options)
+        return ThreadApp(app=app, interface="asgi", factory=factory, env=env or {}, ready=ready, **options)
 
     @staticmethod
     def wsgi(
@@ -89,26 +90,11 @@ class App:
         **options: Unpack[Options],
     ) -> ThreadApp:
         """A WSGI app (Flask, Django), served by waitress on threads of this process; else as `asgi`."""
-        return ThreadApp(app=app, interface="wsgi", factory=factory, env=env or {}, readiness=ready, **options)
+        return ThreadApp(app=app, interface="wsgi", factory=factory, env=env or {}, ready=ready, **options)
 
-    @staticmethod
-    def container(
-        image: str,
-        *,
-        ports: Mapping[str, int],
-        command: Sequence[str] = (),
-        env: Mapping[str, Value] | None = None,
-        ready: Check | None = None,
-        **options: Unpack[Options],
-    ) -> ContainerApp:
-        """An image, run in a container. It is given the addresses by which containers reach its neighbours.
-
-        `ports` are container ports by name; `url` leads to the first one. Without `ready` it is ready when that one
-        answers a request, with whatever status.
-        """
-        return ContainerApp(
-            image=image, ports=dict(ports), command=tuple(command), env=env or {}, readiness=ready, **options
-        )
+    container = ContainerApp
+    """An image, run in a container: `App.container("shop:1", ports={"http": 8000})`. Takes what `Container` takes, and is
+    given the addresses by which containers reach its neighbours. `url` leads to the first port."""
 
 
 __all__ = [
@@ -118,6 +104,7 @@ __all__ = [
     "AppView",
     "CommandApp",
     "ContainerApp",
+    "ContainerAppView",
     "ThreadApp",
     "ThreadAppView",
 ]

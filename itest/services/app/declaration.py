@@ -38,7 +38,7 @@ class AppService(Service[A]):
     announced: ClassVar[bool] = False
 
     env: Mapping[str, Value] = field(default_factory=dict)
-    readiness: Check | None = None
+    ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
     scope: str = "class"
 
     @property
@@ -86,8 +86,8 @@ class AppService(Service[A]):
     def address(self, instance: Instance, secret: str) -> str:
         return f"http://{instance.endpoint()}" if self.listens else ""
 
-    def ready(self, address: str) -> Check:
-        return self.readiness or port()
+    def readiness(self, address: str) -> Check:
+        return self.ready or port()
 
     def connect(self, instance: Instance, address: str) -> AppServer[A]:
         return AppServer(self, instance, address)

@@ -10,16 +10,12 @@ from itest import naming
 from itest.clock import Deadline
 from itest.engines import Instance, Restartable
 from itest.errors import IsolationError, NotStarted, ResetError
-from itest.service import Lease, Server, Service, View, client_package
+from itest.service import Lease, Server, Service
+from itest.services.app.clients import HttpView
 from itest.wait import until_ready, with_log
 
 if TYPE_CHECKING:
-    from httpx import AsyncClient, Client
-
     from itest.services.app.declaration import AppService
-
-TIMEOUT = 30.0
-"""Seconds that clients wait for an answer. An app that imports half of itself for its first one may need some."""
 
 RESTART_WAIT = 60.0
 """Seconds in which an app that was ready once must be ready again."""
@@ -43,13 +39,13 @@ class AppServer(Server[A]):
     def lease(self, service: Service[A], owner: str) -> AppLease[A]:
         return cast("AppService[A]", service).lease_of(self, owner)
 
-    def restart(self) -> None:
+    def reconnect(self) -> None:
         """As if its connections had never been: many pools notice that one is dead when a request has failed."""
         if isinstance(self.instance, Restartable):
             self.instance.restart()
             deadline = Deadline.after(self._service.startup_timeout or RESTART_WAIT)
             until_ready(
-                self._service.ready(self.address), self.instance, deadline, subject=f"{self.title} ({self.version})"
+                self._service.readiness(self.address), self.instance, deadline, subject=f"{self.title} ({self.version})"
             )
 
     def close(self) -> None:
@@ -99,14 +95,10 @@ class AppLease(Lease[A]):
         return with_log(self._server.instance, error)  # type: ignore[no-any-return]  # an exception of ours
 
 
-class AppView(View):
+class AppView(HttpView):
     """What a test gets of an app."""
 
     server: AppServer[Any]
-
-    def __init__(self, server: AppServer[Any]) -> None:
-        super().__init__(server)
-        self._client: Client | None = None
 
     @property
     def url(self) -> str:
@@ -120,25 +112,6 @@ class AppView(View):
     @property
     def env(self) -> dict[str, str]:
         return {"APP_URL": self.url}
-
-    @property
-    def client(self) -> Client:
-        """An `httpx.Client` whose paths start at `url`, this test's own with its own cookies. Closed after the test."""
-        if self._client is None:
-            httpx = client_package("httpx", "app", f"{type(self).__name__}.client")
-            self._client = self._closing(httpx.Client(**self._settings()))
-        return self._client
-
-    def aclient(self, **kwargs: Any) -> AsyncClient:
-        """A new `httpx.AsyncClient` whose paths start at `url`, with its keyword arguments; for the test to close, best
-        by `async with`."""
-        httpx = client_package("httpx", "app", f"{type(self).__name__}.aclient()")
-        return httpx.AsyncClient(**{**self._settings(), **kwargs})  # type: ignore[no-any-return]  # loaded late
-
-    def _settings(self) -> dict[str, Any]:
-        # Neither proxies of the environment nor certificates, whose loading takes 20 ms, are for the loopback address.
-        local = {} if self.url.startswith("https:") else {"verify": False}
-        return {"base_url": self.url, "timeout": TIMEOUT, "trust_env": False, **local}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {naming.mask(self.server.address or self.server.version)}>"

@@ -98,9 +98,7 @@ class ThreadAppLease(AppLease["ThreadAppView"]):
 class ThreadAppView(AppView):
     """What a test gets of an app in this process."""
 
-    def __init__(self, server: AppServer[Any]) -> None:
-        super().__init__(server)
-        self._test_client: Client | None = None
+    _test_client: Client | None = None
 
     @property
     def app(self) -> Any:
@@ -119,3 +117,7 @@ class ThreadAppView(AppView):
             httpx = client_package("httpx", "app", f"{type(self).__name__}.test_client")
             self._test_client = self._closing(httpx.Client(**self._settings(), transport=transport))
         return self._test_client
+
+    def close(self) -> None:
+        super().close()
+        self._test_client = None  # As for `client`.

@@ -27,6 +27,7 @@ from itest.service import Service, ServiceMixin
 from itest.services.kafka import archive, clients, recipes
 from itest.services.kafka.queue import CODECS, Message, Queue
 from itest.services.kafka.server import KafkaServer
+from itest.services.kafka.topics import NAMES, is_name
 from itest.services.kafka.view import KafkaView
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
 from itest.wait import Check
@@ -41,8 +42,8 @@ class Kafka(Service["KafkaView"]):
     Each class gets topics and groups of its own, under a prefix; `isolation="records"` deletes the records before each
     test and puts those of the class's baseline back, `"prefix"` gives each test new topics with offsets from 0.
     `codec` is what the queue takes and gives: `bytes`, `text` (str as UTF-8) or `json` (objects). New topics have
-    that many `partitions`. `env` are variables of the image, `{"KAFKA_MESSAGE_MAX_BYTES": "2000000"}`; a local
-    process is given the same settings.
+    that many `partitions`; `topics` are made ahead, each with a number of its own: `{"orders": 3}`. `env` are
+    variables of the image, `{"KAFKA_MESSAGE_MAX_BYTES": "2000000"}`; a local process is given the same settings.
     """
 
     kind: ClassVar[str] = "kafka"
@@ -53,6 +54,7 @@ class Kafka(Service["KafkaView"]):
     image: str = recipes.IMAGE
     codec: str = "bytes"
     partitions: int = 1
+    topics: Mapping[str, int] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     prefix: str | None = None
     """What the names of topics and groups begin with; None for one of its own for each class. With `""` topics have
@@ -65,6 +67,15 @@ class Kafka(Service["KafkaView"]):
             raise DeclarationError(f"{where}: unknown codec {self.codec!r}; it must be one of {', '.join(CODECS)}")
         if self.partitions < 1:
             raise DeclarationError(f"{where}: partitions={self.partitions!r}; a topic has at least 1")
+        if not isinstance(self.topics, Mapping):
+            raise DeclarationError(
+                f"{where}: topics must map names to numbers of partitions, topics={{'orders': 3}}, not {self.topics!r}"
+            )
+        for topic, partitions in self.topics.items():
+            if not isinstance(topic, str) or not is_name(topic):
+                raise DeclarationError(f"{where}: {topic!r} in topics: {NAMES}")
+            if type(partitions) is not int or partitions < 1:
+                raise DeclarationError(f"{where}: {topic} = {partitions!r} in topics; a topic has at least 1 partition")
         for variable in self.env:
             if not variable.startswith("KAFKA_"):
                 raise DeclarationError(

@@ -7,18 +7,17 @@ What is dirty: a partition whose end offset is not the one that the last reset l
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from itest import naming, trace
 from itest.clock import Deadline
-from itest.errors import ItestError, ResetError
+from itest.errors import DeclarationError, ItestError, ResetError
 from itest.service import Lease
 from itest.services.kafka import clients
 from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
-from itest.services.kafka.topics import VANISH_WAIT, Mark, Partition, Topic
+from itest.services.kafka.topics import NAME_LIMIT, VANISH_WAIT, Mark, Partition, Topic, is_name
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
@@ -28,10 +27,6 @@ BASELINE_WAIT = 30.0
 """Seconds that reading the baseline's records may take."""
 
 T = TypeVar("T")
-
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_NAME_LIMIT = 249
-"""What Kafka allows in the name of a topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +60,50 @@ class KafkaLease(Lease["KafkaView"]):
         try:
             if self._isolation == "records":
                 self._steadily(self._empty)  # What an earlier class left is not this one's baseline.
+            if service.topics:
+                self._make_ahead()
         except BaseException:
-            server.give_prefix(self.prefix)
+            if self._isolation != "none":
+                server.give_prefix(self.prefix)
             raise
         self.view = KafkaView(server, self, service.codec, self.prefix, 0)
 
     @property
     def _kind(self) -> object:
         """Classes whose topics are alike can have one another's."""
-        return (self._isolation, self._service.partitions)
+        return (self._isolation, self._service.partitions, *sorted(self._service.topics.items()))
 
     # Names.
 
     def topic(self, prefix: str, name: str) -> str:
         """The physical name of a topic, which exists from now on."""
         physical = prefix + name
-        if not name or not _NAME.fullmatch(name) or len(physical) > _NAME_LIMIT:
+        if not name or not is_name(physical):
             raise ValueError(
                 f"{name!r} cannot be a topic: letters, digits, '.', '_' and '-' only, at most "
-                f"{_NAME_LIMIT - len(prefix)} characters here"
+                f"{NAME_LIMIT - len(prefix)} characters here"
             )
         # Whoever may only read must not be asked to create what is there.
         if not (self._isolation == "none" and self._server.topics.exists(physical)):
-            self._created |= self._server.topics.ensure([physical], self._service.partitions)
+            partitions = self._service.topics.get(name, self._service.partitions)
+            self._created |= self._server.topics.ensure([physical], partitions)
         return physical
+
+    def _make_ahead(self) -> None:
+        """The topics of the declaration, with as many partitions as it says. Raises DeclarationError where one with
+        another number is there that is not ours to replace."""
+        topics = self._server.topics
+        there = topics.all()
+        for name, partitions in self._service.topics.items():
+            found = there.get(physical := self.prefix + name)
+            if found is not None and len(found.leaders) != partitions:
+                if not self._server.owned or self._isolation == "none":
+                    raise DeclarationError(
+                        f"the topic {physical!r} is there already on {self._server}, with {len(found.leaders)} partitions "
+                        f"where topics= says {partitions}; correct that number, or use another prefix"
+                    )
+                topics.delete([physical])
+            self.topic(self.prefix, name)
 
     def group(self, prefix: str, number: int, name: str) -> str:
         """The physical id of a group: another one for each test, so that no test goes on where one before it was."""

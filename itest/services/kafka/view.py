@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from itest.service import View
+from itest.async_clients import Opening, own_time
+from itest.service import View, client_package
 from itest.services.kafka import clients
 from itest.services.kafka.queue import Queue
 from itest.services.kafka.server import KafkaServer
 
 if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
     from itest.services.kafka.lease import KafkaLease
 
 
@@ -78,12 +82,52 @@ class KafkaView(View):
         Topics and `group_id` are named as in the test. It starts at the first record, unless `auto_offset_reset`
         says otherwise.
         """
-        if group := kwargs.get("group_id"):
-            kwargs["group_id"] = self.group(group)
-        physical = [self.topic(name) for name in topics]
-        # With kafka-python's pauses of 100 ms a group's first message takes twice as long.
-        settings = {"auto_offset_reset": "earliest", "retry_backoff_ms": 10, **kwargs}
+        physical, settings = self._consuming(topics, kwargs)
         client = clients.make("KafkaConsumer", self.bootstrap_servers, *physical, **settings)
         # What it has read need not be committed: no other test has its group.
         milliseconds = int(clients.CLOSE_TIMEOUT * 1000)
         return self._closing(client, lambda: client.close(autocommit=False, timeout_ms=milliseconds))
+
+    def _consuming(self, topics: Sequence[str], kwargs: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+        """The topics and settings of a consumer, by the names and defaults of this test."""
+        # With the clients' pauses of 100 ms a group's first message takes twice as long.
+        settings = {"auto_offset_reset": "earliest", "retry_backoff_ms": 10, **kwargs}
+        if group := settings.get("group_id"):
+            settings["group_id"] = self.group(group)
+        return [self.topic(name) for name in topics], settings
+
+    @own_time()
+    def aproducer(self, **kwargs: Any) -> Opening[AIOKafkaProducer]:
+        """A new `aiokafka.AIOKafkaProducer`, with its keyword arguments, to be awaited: then it is started. Stopped after
+        the test. It takes physical names: `topic(name)`."""
+        aiokafka = client_package("aiokafka", "aiokafka", "KafkaView.aproducer()")
+        settings = {"bootstrap_servers": self.bootstrap_servers, "retry_backoff_ms": 10, **kwargs}
+        return self._opening("aproducer", lambda: _started(aiokafka.AIOKafkaProducer(**settings)), _stop)
+
+    @own_time()
+    def aconsumer(self, *topics: str, **kwargs: Any) -> Opening[AIOKafkaConsumer]:
+        """A new `aiokafka.AIOKafkaConsumer` on topics of this test, to be awaited: then it is started. Stopped after the
+        test. Topics, `group_id` and the first record are as for `consumer`."""
+        aiokafka = client_package("aiokafka", "aiokafka", "KafkaView.aconsumer()")
+
+        def make() -> Awaitable[AIOKafkaConsumer]:
+            with own_time():
+                physical, settings = self._consuming(topics, kwargs)
+            return _started(
+                aiokafka.AIOKafkaConsumer(*physical, **{"bootstrap_servers": self.bootstrap_servers, **settings})
+            )
+
+        return self._opening("aconsumer", make, _stop)
+
+
+async def _started(client: Any) -> Any:
+    try:
+        await client.start()
+    except BaseException:
+        await client.stop()
+        raise
+    return client
+
+
+async def _stop(client: Any) -> None:
+    await client.stop()

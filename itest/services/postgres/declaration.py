@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, ExternalError
 from itest.fixture_files import check_name
 from itest.migrations import migrator
+from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin, client_package, need_client
+from itest.services.postgres import customs, init
+from itest.services.postgres.customs import USER
 from itest.services.postgres.programs import find_programs
-from itest.services.postgres.server import BASE, USER, PostgresServer
+from itest.services.postgres.server import BASE, PostgresServer
 from itest.services.postgres.view import PostgresView
 from itest.services.postgres.warm import password_statement
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
@@ -52,7 +55,12 @@ class Postgres(Service[PostgresView]):
     `migrations` brings an empty database to the schema under test: `SqlFiles("migrations")`, `Alembic("alembic.ini")`,
     `MetaData(Base.metadata)`, `Django("shop.settings")`, `Command([...])`, or a function of the view. `fixtures` are
     files loaded after it: .sql, .json, .yaml, .csv. Paths are relative to the module of the class that the declaration
-    is assigned in. `settings` are server settings, `{"work_mem": "8MB"}`; `env` goes to the container.
+    is assigned in.
+
+    `init` are scripts that a new server runs once, as files in the image's /docker-entrypoint-initdb.d; `extensions` are
+    made in each database before its migrations. `settings` are server settings, `{"work_mem": "8MB"}`; `env` goes to the
+    container. `user` is the superuser's name; `password` is random unless one is given. `database` names the database
+    that `init` runs in: each class gets a copy of it under a name of its own.
     """
 
     kind: ClassVar[str] = "postgres"
@@ -63,11 +71,19 @@ class Postgres(Service[PostgresView]):
     image: str = IMAGE
     migrations: Any = None
     fixtures: Sequence[str | Path] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
+    init: Sequence[str | Path] = ()
+    extensions: Sequence[str] = ()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    user: str = USER
+    password: str = field(default="", repr=False)
+    database: str = ""
+    ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
+    """What else is waited for, once a client gets an answer: `itest.wait.log("seeded")`."""
 
     def check(self, owner: str, name: str) -> None:
         super().check(owner, name)
+        customs.check(self, f"{owner}.{name}")
         if self.migrations is not None:
             try:
                 migrator(self.migrations)
@@ -88,31 +104,33 @@ class Postgres(Service[PostgresView]):
     def import_ahead(self) -> None:
         client_package("psycopg2", "postgres", "the service PostgreSQL")
         importlib.import_module("itest.services.postgres.leases")
-        if self.migrations is not None or self.fixtures:
+        if self.migrations is not None or self.fixtures or self.extensions:
             importlib.import_module("itest.services.postgres.template")
 
     def container(self, secret: str) -> ContainerSpec:
         return ContainerSpec(
             image=self.image,
             env={
-                "POSTGRES_PASSWORD": secret,
-                "POSTGRES_DB": BASE,
+                "POSTGRES_PASSWORD": self.password or secret,
+                "POSTGRES_DB": self.database or BASE,
                 "POSTGRES_INITDB_ARGS": "--no-sync",
                 # A path of ours, because the image's own moved with PostgreSQL 18 (docker-library/postgres#1259).
                 "PGDATA": "/var/lib/itest/data",
+                **customs.variables(self),
                 **self.env,
             },
             command=("postgres", *self.options()),
             ports={"postgres": Port(PORT)},
             tmpfs={"/var/lib/itest": 0},
             secrets=frozenset({"POSTGRES_PASSWORD"}),
+            files=init.in_container(self),
         )
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
         programs = find_programs(config)
         locale = "C" if sys.platform == "darwin" else "C.UTF-8"
         data = "{directory}/data"
-        initdb = [programs.initdb, "--pgdata", data, "--username", USER, "--pwfile", "{directory}/password.secret"]
+        initdb = [programs.initdb, "--pgdata", data, "--username", self.user, "--pwfile", "{directory}/password.secret"]
         initdb += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale, "--no-sync"]
         options = {
             "listen_addresses": "127.0.0.1",
@@ -125,15 +143,16 @@ class Postgres(Service[PostgresView]):
             replaces=self.image,
             argv=(programs.postgres, "-D", data, "-p", "{port:postgres}", *self.options(options)),
             ports=("postgres",),
-            files={"password.secret": secret},
+            files={"password.secret": self.password or secret, **init.in_process(self)},
             prepare=(tuple(initdb),),
+            env=customs.password_variable(self),
             stop_signal=signal.SIGQUIT,  # Immediate shutdown; unlike SIGKILL it leaves no shared memory behind.
             runs_as_root=False,
         )
 
     def options(self, extra: Mapping[str, str] | None = None) -> list[str]:
         """The settings as options of the program."""
-        settings = {**SETTINGS, **(extra or {}), **self.settings}
+        settings = {**SETTINGS, **(extra or {}), **texts(self.settings, ("on", "off"))}
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
@@ -151,14 +170,19 @@ class Postgres(Service[PostgresView]):
         return ExternalSpec(plain, {"postgres": (parts.hostname, port)}, source)
 
     def address(self, instance: Instance, secret: str) -> str:
-        return f"postgresql://{USER}:{secret}@{instance.endpoint('postgres')}/postgres"
+        user, password = quote(self.user, safe=""), quote(self.password or secret, safe="")
+        return f"postgresql://{user}:{password}@{instance.endpoint('postgres')}/postgres"
 
-    def ready(self, address: str) -> Check:
-        return self._answers(address, lambda cursor: cursor.execute("SELECT 1"))
+    def readiness(self, address: str) -> Check:
+        return self._and_own(self._answers(address, lambda cursor: cursor.execute("SELECT 1")))
 
     def ready_again(self, address: str, secret: str) -> Check:
-        user = unquote(urlsplit(address).username or "")
-        return self._answers(address, lambda cursor: cursor.execute(password_statement(user), (secret,)))
+        statement = password_statement(unquote(urlsplit(address).username or ""))
+        password = self.password or secret
+        return self._and_own(self._answers(address, lambda cursor: cursor.execute(statement, (password,))))
+
+    def _and_own(self, check: Check) -> Check:
+        return check if self.ready is None else check & self.ready
 
     def _answers(self, address: str, ask: Callable[[Any], object]) -> Check:
         driver = client_package("psycopg2", "postgres", "the service PostgreSQL")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from itest.errors import ExternalError
+from itest.services.postgres import extensions
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.rollback import RollbackLease
 from itest.services.postgres.schema import SchemaLease
@@ -24,6 +25,8 @@ def lease(server: PostgresServer, service: Postgres, owner: str) -> Lease[Postgr
     owned = server.instance.owned
     if not owned and isolation in ("database", "rollback"):
         _check_may_create(server, isolation)
+    if not owned and isolation in ("truncate", "none") and service.extensions:
+        extensions.need(server, service)
     if isolation == "rollback":
         return RollbackLease(server, service, owner)
     if isolation == "schema":

@@ -9,11 +9,13 @@ changed (tables made or altered, large objects, ...) NeedsClone is raised, and s
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from itest.services.postgres import leaks, shared
+from itest.services.postgres.log import Changes
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ HARMLESS = frozenset({
 })  # fmt: skip
 """Types of log records that change no row: row locks, statistics and flags in pg_class, vacuuming, hint bits."""
 
+
+SCRIPTS = 100
+"""How many sets of changed relations the statements are kept for: the tests of a class change the same few."""
 
 SETTINGS = {"session_replication_role": "replica", "lock_timeout": "2s", "statement_timeout": "60s"}
 """What OURS means for a superuser's DELETE and setval, for a connection that was opened without."""
@@ -70,6 +75,8 @@ class Recycler:
         )
         [(self._position, self._system, _)] = self._ask(self._look)
         self._scanned, self._undoing = self._position, "0"
+        self._was_dirty = False
+        self._scripts: dict[frozenset[Relation], tuple[str, list[tuple[str, bytes]]]] = {}
 
     def close(self) -> None:
         self._own.close()
@@ -79,12 +86,20 @@ class Recycler:
 
         `test` is the name of the test that used the database, for reports of what it left behind.
         """
-        [(position, system, count)] = kept.scrub(self._look, test) or self._ask(self._look)
-        if count != 1 + kept.count() and self._end_leaked(kept, test):
-            [(position, system, _)] = self._ask(self._look)
-        if position == self._position and system == self._system and not self._silent:
-            return False
-        changed, catalogs, shared_too, position = self._changes(position, test)
+        asked: contextlib.AbstractContextManager[Callable[[], Changes] | None] = contextlib.nullcontext()
+        if self._was_dirty:  # As the one before was, mostly: so the log is read while the session is brought back.
+            asked = self._server.log.changes_meanwhile(self._scanned, self._oid, self._undoing)
+        with asked as answer:
+            [(position, system, count)] = kept.scrub(self._look, test) or self._ask(self._look)
+            if count != 1 + kept.count() and self._end_leaked(kept, test):
+                [(position, system, _)] = self._ask(self._look)
+                answer = None  # It does not tell what those did to their end.
+            if answer is None and position == self._position and system == self._system and not self._silent:
+                return False
+            if _bytes(position) - _bytes(self._scanned) > LONGEST_LOG:
+                raise NeedsClone(f"more than {LONGEST_LOG >> 20} MB were written")
+            read = answer or (lambda: self._server.log.changes(self._scanned, self._oid, self._undoing))
+            changed, catalogs, shared_too, position = self._changes(read(), test)
         if shared_too or system != self._system:
             if shared.read(self._server, self._name) != self._state:
                 raise NeedsClone("roles, settings or databases of the server changed")
@@ -93,6 +108,7 @@ class Recycler:
             changed |= self._look_into(catalogs)
         # Not from the end of our own transaction: what an app writes meanwhile must be seen the next time.
         self._scanned = self._position = position
+        self._was_dirty = bool(changed)
         if changed:
             # A session's caches know the tables that were used in it: 0.3 ms for 3 tables, 0.6 where they are news.
             self._undo(changed, kept.scrubbed or self._own)
@@ -109,18 +125,15 @@ class Recycler:
         busy = [pid for pid in kept.foreign(sessions.keys()) if sessions[pid]]
         return bool(busy) and leaks.end_sessions(self._server, busy, test)
 
-    def _changes(self, position: str, test: str) -> tuple[set[Relation], set[str], bool, str]:
+    def _changes(self, told: Changes, test: str) -> tuple[set[Relation], set[str], bool, str]:
         """The tables and sequences written to since the last reset, the catalogs, whether shared ones were, and up to
         where the log was read."""
-        if _bytes(position) - _bytes(self._scanned) > LONGEST_LOG:
-            raise NeedsClone(f"more than {LONGEST_LOG >> 20} MB were written")
-        log, prepared, position = self._server.log.changes(self._scanned, self._oid, self._undoing)
-        if prepared:
+        if told.prepared:
             leaks.roll_back_prepared(self._server, self._name, test)
         changed: set[Relation] = set(self._snapshot.unlogged)  # They are not in the log.
         catalogs: set[str] = set()
         shared_too = False
-        for database, file, record in log:
+        for database, file, record in told.records:
             if record.partition("+")[0] in HARMLESS:
                 continue
             if database != self._oid:
@@ -129,7 +142,7 @@ class Recycler:
                 changed.add(relation)
             elif (catalog := self._files.catalogs.get(file)) and catalog not in STATISTICS:
                 catalogs.add(catalog)
-        return changed, catalogs, shared_too, position
+        return changed, catalogs, shared_too, told.position
 
     def _look_into(self, catalogs: Collection[str]) -> set[Relation]:
         """The relations that lie in other files than before, after TRUNCATE and the like. Raises NeedsClone if there is
@@ -147,7 +160,12 @@ class Recycler:
 
     def _undo(self, changed: Iterable[Relation], connection: Any) -> None:
         """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
-        start, refill = self._script(changed)
+        which = frozenset(changed)
+        if which not in self._scripts:
+            if len(self._scripts) >= SCRIPTS:
+                self._scripts.clear()
+            self._scripts[which] = self._script(which)
+        start, refill = self._scripts[which]
         end = (
             "COMMIT; SELECT pg_current_wal_insert_lsn()::text, current_setting('itest.xid'), "
             "set_config('itest.xid', '', false)"

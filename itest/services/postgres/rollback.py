@@ -264,11 +264,22 @@ class SandboxView(PostgresView):
         """A SQLAlchemy engine whose every connection is the sandbox; the same from test to test."""
         return self._lease.engine()
 
-    async def aconnect(self, **kwargs: Any) -> NoReturn:
-        raise IsolationError(
-            f"aconnect() opens a connection of its own, which would not see what this test has done: "
-            f"isolation='rollback' covers psycopg2 and SQLAlchemy on psycopg2. Use {CURE}"
-        )
+    def aconnect(self, **kwargs: Any) -> NoReturn:
+        raise _refused("aconnect()")
+
+    @property
+    def aengine(self) -> NoReturn:
+        raise _refused("aengine")
+
+    def asession(self, **kwargs: Any) -> NoReturn:
+        raise _refused("asession()")
+
+
+def _refused(verb: str) -> IsolationError:
+    return IsolationError(
+        f"{verb} opens a connection of its own, which would not see what this test has done: "
+        f"isolation='rollback' covers psycopg2 and SQLAlchemy on psycopg2. Use {CURE}"
+    )
 
 
 __all__ = ["RollbackLease", "SandboxView"]

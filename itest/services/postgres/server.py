@@ -22,7 +22,7 @@ from itest.clock import Deadline
 from itest.engines import Instance
 from itest.errors import ItestError, ResetError
 from itest.service import Lease, Server, Service, client_package
-from itest.services.postgres import leaks, shared, warm
+from itest.services.postgres import init, leaks, shared, warm
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.strays import Strays
@@ -31,9 +31,6 @@ from itest.spec import Keep
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.view import PostgresView
-
-USER = "postgres"
-"""The superuser of our own servers."""
 
 BASE = "itest"
 """The database that a container is made with: init scripts of the image fill it, so clones start from it."""
@@ -60,7 +57,10 @@ class PostgresServer(Server["PostgresView"]):
         parts = urlsplit(address)
         self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
         self.database = unquote(parts.path.lstrip("/")) or self.user
-        naming.remember_secret(self.password)
+        if not (
+            instance.owned and service.password
+        ):  # What a class body says is no secret: "postgres" must not be masked in every text.
+            naming.remember_secret(self.password)
         self._nearest = address
         self.token = secrets.token_hex(4)
         self._prefix = naming.identifier(BASE, self.token)
@@ -73,13 +73,21 @@ class PostgresServer(Server["PostgresView"]):
         self._first: object = None
         self._impure: shared.Shared | None = None
         self.options = service.options()
+        self.chosen_password = service.password if instance.owned else ""
         self._lock = threading.RLock()
         self.log = Log(self)
         self._parts: dict[object, Any] = {}
         self._admin = self._first_connection()
         try:
             self.number = int(self._admin.server_version)
-            self.base = BASE if instance.owned and self.exists(BASE) else "template1"
+            self.base = "template1"
+            if instance.owned:
+                base = service.database or BASE
+                if self.exists(base):
+                    self.base = base
+                elif service.init or service.database:
+                    init.run(self, service, base)  # On a local process, at its first start.
+                    self.base = base
         except BaseException:
             self._admin.close()
             raise
@@ -140,6 +148,7 @@ class PostgresServer(Server["PostgresView"]):
         for part in self._parts.values():
             with contextlib.suppress(self.driver.Error, ItestError):
                 part.close()
+        self.log.close()
         self._admin.close()
 
     # Recycling: what it needs of the server as a whole.
@@ -207,9 +216,9 @@ class PostgresServer(Server["PostgresView"]):
 
         That is the way around Docker's proxy, where there is one. The password makes sure that it leads to this very
         server and not to another container with the same address: it is this run's, and SCRAM has the server prove
-        that it knows it too (RFC 5802, the server's signature).
+        that it knows it too (RFC 5802, the server's signature). One that was chosen is no such proof: others may have it.
         """
-        if direct := self.instance.direct_endpoint():
+        if not self.chosen_password and (direct := self.instance.direct_endpoint()):
             user, _, _ = urlsplit(self.address).netloc.rpartition("@")
             self._nearest = urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl()
             with contextlib.suppress(self.driver.Error):
@@ -227,8 +236,8 @@ class PostgresServer(Server["PostgresView"]):
         return {self.base, *self._templates.values()}
 
     def template(self, service: Postgres, base: Path) -> str:
-        """The template database for a declaration's migrations and fixtures, built at the first call."""
-        if service.migrations is None and not service.fixtures:
+        """The template database for a declaration's extensions, migrations and fixtures, built at the first call."""
+        if service.migrations is None and not service.fixtures and not service.extensions:
             return self.base
         from itest.services.postgres.template import build, build_once, fingerprint
 

@@ -12,7 +12,7 @@ from itest import fixture_files, naming
 from itest.clock import Deadline
 from itest.errors import ResetError
 from itest.migrations import migrator
-from itest.services.postgres import warm
+from itest.services.postgres import extensions, warm
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.view import PostgresView
 
@@ -31,14 +31,15 @@ BUILD_WAIT = 600.0
 
 
 def fingerprint(service: Postgres, base: Path, server_version: int = 0) -> str:
-    """Equal for declarations whose migrations and fixtures lead to the same database on servers of this major version.
+    """Equal for declarations that lead to the same database on servers of this major version.
 
     A fixture counts with its name, because it says which table a .csv file is for and how a file is read.
     """
     migrations = "" if service.migrations is None else migrator(service.migrations).fingerprint(base)
     files = [fixture_files.locate(fixture, [base]) for fixture in service.fixtures]
     fixtures = [(file.name, file.read_bytes()) for file in files]
-    return naming.fingerprint("template", FORMAT, server_version, migrations, fixtures)
+    more = [list(service.extensions)] if service.extensions else []
+    return naming.fingerprint("template", FORMAT, server_version, migrations, fixtures, *more)
 
 
 def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) -> tuple[str, bool]:
@@ -94,10 +95,12 @@ def _has_unlogged(server: PostgresServer, name: str) -> bool:
 
 
 def build(server: PostgresServer, service: Postgres, base: Path, name: str) -> str:
-    """Migrate and fill the database `name`. If that fails it is dropped again and the error goes on."""
+    """Give the database `name` its extensions, migrate and fill it. If that fails it is dropped again and the error goes
+    on."""
     kept = Kept(server, name, "itest migrations")
     view = PostgresView(server, name, "migrations", kept, base)
     try:
+        extensions.create(server, service, name)
         if service.migrations is not None:
             migrator(service.migrations).apply(view, base)
         if service.fixtures:

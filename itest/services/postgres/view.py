@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from itest import fixture_files, naming
+from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.service import View, client_package
+from itest.services.postgres import async_engine
 from itest.services.postgres.factories import bind
 from itest.services.postgres.kept import end_statement
 from itest.services.postgres.loading import load
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import asyncpg
     from psycopg2.extensions import connection as Connection
     from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
     from sqlalchemy.orm import Session
 
     from itest.services.postgres.kept import Kept
@@ -27,6 +30,7 @@ class PostgresView(View):
     """A test database. `name`, `user` and `password` are what a client needs besides `host` and `port`."""
 
     server: PostgresServer
+    _async_engine: AsyncEngine | None = None
 
     def __init__(self, server: PostgresServer, name: str, test: str, kept: Kept, directory: Path) -> None:
         super().__init__(server)
@@ -136,7 +140,43 @@ class PostgresView(View):
             self._session = self.session()
         return self._session
 
-    async def aconnect(self, **kwargs: Any) -> asyncpg.Connection:
-        """A new asyncpg connection; it is for the test's own event loop, and for the test to close."""
+    # The same for asyncio. What is handed out belongs to the loop that is running.
+
+    @own_time()
+    def aconnect(self, **kwargs: Any) -> Opening[asyncpg.Connection]:
+        """A new asyncpg connection, to be awaited; keyword arguments as for `asyncpg.connect`. Closed after the test."""
         driver = client_package("asyncpg", "asyncpg", "PostgresView.aconnect()")
-        return await driver.connect(self.url, **kwargs)
+        settings = {"application_name": self._label, **kwargs.pop("server_settings", {})}
+
+        async def connect() -> asyncpg.Connection:
+            return await driver.connect(self.url, server_settings=settings, **kwargs)
+
+        return self._opening("aconnect", connect, close_async)
+
+    @property
+    @own_time()
+    def aengine(self) -> AsyncEngine:
+        """A SQLAlchemy engine for asyncio, over asyncpg. It keeps no connections (NullPool), so that it may be used in
+        any loop; those that a test does not give back are closed after it."""
+        if self._async_engine is None:
+            self._async_engine = async_engine.create(self)
+        return self._async_engine
+
+    @own_time()
+    def asession(self, **kwargs: Any) -> AsyncSession:
+        """A new SQLAlchemy AsyncSession on `aengine`; keyword arguments as for `AsyncSession`. Closed after the test.
+
+        Objects can be read after a commit (`expire_on_commit=False`), as SQLAlchemy advises for asyncio.
+        """
+        asynchronous = client_package("sqlalchemy.ext.asyncio", "sqlalchemy", "PostgresView.asession()")
+        session: AsyncSession = asynchronous.AsyncSession(self.aengine, **{"expire_on_commit": False, **kwargs})
+        return self._closing_async(session, session.close, "asession")
+
+
+async def close_async(connection: asyncpg.Connection) -> None:
+    """Close an asyncpg connection, by force if it takes too long."""
+    try:
+        await connection.close(timeout=CLOSE_TIMEOUT / 2)
+    except BaseException:
+        connection.terminate()
+        raise

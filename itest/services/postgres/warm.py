@@ -105,7 +105,7 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
         server.end_sessions(name)
         if lasting[name] == NEW:
             server.admin(f'COMMENT ON DATABASE "{name}" IS %s', now)
-    secret = naming.secret()
+    secret = server.chosen_password or naming.secret()
     server.admin(password_statement(server.user), secret)
     server.admin("CHECKPOINT")
     if not directory:

@@ -1,30 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Redis. The reference service: the others have the same parts in the same order.
 
-This file has the constants, the declaration, the server, the lease, the view and the mixin. Beside it: `clients.py`,
-`state.py` (what no FLUSHDB undoes) and `programs.py` (where a local server program comes from).
+This file has the constants, the declaration, the server, the lease, the view and the mixin. Beside it: `recipes.py` (as a
+container and as a process), `clients.py`, `state.py` (what no FLUSHDB undoes) and `programs.py` (where a local server
+program comes from).
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from itest.async_clients import own_time
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
 from itest.naming import fingerprint
+from itest.server_settings import Setting
 from itest.service import Lease, Server, Service, ServiceMixin, View, client_package
-from itest.services.redis.clients import Kept, connect, package
-from itest.services.redis.programs import find_program
+from itest.services.redis import recipes
+from itest.services.redis.clients import UNCHECKED, Kept, connect, nameless, package, with_authority
+from itest.services.redis.recipes import PORT
 from itest.services.redis.state import ServerState, state_of
-from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
+from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
 from itest.wait import Check, answer
 
 if TYPE_CHECKING:
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis as AsyncClient
 
 IMAGE = "redis:8"
-PORT = 6379
-DATABASES = 512
-"""Numbered databases of our own servers: one for each declaration of a class that is running."""
 LEASE_SECONDS = 3600
 """After this long without a reset, a database number of an external server counts as given back by a dead run."""
 LEASE_KEY = "itest:lease:{}"
@@ -42,12 +42,13 @@ LEASE_KEY = "itest:lease:{}"
 
 @dataclass(frozen=True, eq=False)
 class Redis(Service["RedisView"]):
-    """A Redis server; any image that takes redis-server's options, Valkey included.
+    """A Redis server; any image that takes redis-server's options, Valkey included, and Redis Stack.
 
     Each class gets a numbered database of its own, which is emptied (`FLUSHDB ASYNC`) and refilled with the class's
     baseline before each test. With `isolation="prefix"` it shares the database of the URL and gets a prefix for its
     keys instead (`self.redis.key("user:1")`), for clusters and servers with one database. `decode_responses` makes the
     clients handed out return `str` instead of `bytes`. `settings` are options of redis.conf, `{"maxmemory": "64mb"}`.
+    With `tls` the server speaks TLS alone, with a certificate that itest makes; clients and URLs know whom to trust.
     """
 
     kind: ClassVar[str] = "redis"
@@ -57,36 +58,21 @@ class Redis(Service["RedisView"]):
 
     image: str = IMAGE
     decode_responses: bool = False
-    settings: dict[str, str] | None = None
+    settings: Mapping[str, Setting] | None = None
+    tls: bool = False
+
+    def check(self, owner: str, name: str) -> None:
+        super().check(owner, name)
+        recipes.check(self, f"{owner}.{name}")
 
     def check_client(self) -> None:
         package()
 
     def container(self, secret: str) -> ContainerSpec:
-        return ContainerSpec(
-            image=self.image,
-            # Options alone: the entrypoint puts the name of the image's own server in front of them.
-            command=tuple(self._options(secret)),
-            ports={"redis": Port(PORT)},
-            tmpfs={"/data": 0},
-        )
+        return recipes.container(self, secret)
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
-        program, version = find_program(config)
-        options = ["--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}", *self._options(secret)]
-        return ProcessSpec(
-            version=version,
-            replaces=self.image,
-            argv=(program, *options),
-            ports=("redis",),
-            stop_signal=signal.SIGKILL,  # Nothing is worth saving, and SIGTERM waits for a tick of 100 ms.
-        )
-
-    def _options(self, secret: str) -> Iterator[str]:
-        settings = {"requirepass": secret, "save": "", "appendonly": "no", "databases": str(DATABASES)}
-        for name, value in {**settings, **(self.settings or {})}.items():
-            yield f"--{name}"
-            yield value
+        return recipes.process(self, secret, config)
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         try:
@@ -99,7 +85,10 @@ class Redis(Service["RedisView"]):
         return ExternalSpec(url, {"redis": (parts.hostname, port)}, source)
 
     def address(self, instance: Instance, secret: str) -> str:
-        return f"redis://:{secret}@{instance.endpoint('redis')}"
+        endpoint = instance.endpoint("redis")
+        if self.tls:
+            return with_authority(f"rediss://:{secret}@{endpoint}", recipes.authority(self))
+        return f"redis://:{secret}@{endpoint}"
 
     def ready(self, address: str) -> Check:
         redis = package()
@@ -124,8 +113,10 @@ class RedisServer(Server["RedisView"]):
         super().__init__(service.title, service.kind, instance)
         self.address = address
         self.owned = instance.owned
+        self.authority = recipes.authority(service) if self.owned else ""
         self.database = int(urlsplit(address).path.lstrip("/") or 0)
         self._nearest = address
+        self._databases = recipes.databases(service)
         self._admin = self._first_connection()
         self._lock = threading.Lock()
         self._leased: set[int] = set()
@@ -168,7 +159,7 @@ class RedisServer(Server["RedisView"]):
         another one refuses it, and so does a server without."""
         if direct := self.instance.direct_endpoint():
             user, _, _ = urlsplit(self.address).netloc.rpartition("@")
-            nearest = urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl()
+            nearest = nameless(urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl())
             client = connect(nearest)
             with contextlib.suppress(package().RedisError):
                 client.ping()
@@ -205,7 +196,7 @@ class RedisServer(Server["RedisView"]):
 
     def _count(self) -> int:
         if self.owned:
-            return DATABASES
+            return self._databases
         try:
             settings: Any = self._admin.config_get("databases")
         except package().ResponseError:  # Managed servers forbid CONFIG; 16 is what Redis ships with.
@@ -309,11 +300,20 @@ class RedisView(View):
 
     @property
     def url(self) -> str:
-        return self._reached(self.server.url_of(self.database))
+        url = self.server.url_of(self.database)
+        if self._inside is not None and self.authority:  # The file is not there, and the certificate not for that name.
+            url = urlsplit(url)._replace(query=UNCHECKED).geturl()
+        return self._reached(url)
+
+    @property
+    def authority(self) -> str:
+        """With `tls`, the file with the certificate of the authority that clients must trust; empty without."""
+        return self.server.authority
 
     @property
     def env(self) -> dict[str, str]:
-        return {"REDIS_URL": self.url}
+        trust = {"REDIS_CA_FILE": self.authority} if self.authority and self._inside is None else {}
+        return {"REDIS_URL": self.url, **trust}
 
     def key(self, name: str) -> str:
         """The key that stands for this name: with `isolation="prefix"` under the class's own prefix."""
@@ -329,12 +329,15 @@ class RedisView(View):
         client = package().Redis.from_url(self.url, **{"decode_responses": self._kept.decode_responses, **kwargs})
         return self._closing(client)  # type: ignore[no-any-return]  # _closing returns what it was given
 
+    @own_time()
     def aclient(self, **kwargs: Any) -> AsyncClient:
-        """A new asyncio client on this database, for the test's own event loop, and for the test to close."""
+        """A new asyncio client on this database, for the running event loop; keyword arguments as for
+        `redis.asyncio.Redis.from_url`. Closed after the test."""
         asynchronous = client_package("redis.asyncio", "redis", "RedisView.aclient()")
-        return asynchronous.Redis.from_url(  # type: ignore[no-any-return]  # imported at the last moment
+        client: AsyncClient = asynchronous.Redis.from_url(
             self.url, **{"decode_responses": self._kept.decode_responses, **kwargs}
         )
+        return self._closing_async(client, client.aclose, "aclient")
 
 
 class RedisMixin(ServiceMixin):

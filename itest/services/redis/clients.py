@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from itest.service import client_package
 from itest.wait import ANSWER_TIMEOUT
@@ -13,6 +14,26 @@ if TYPE_CHECKING:
 
 KEPT_NAME = "itest-cache"
 """What the kept connection calls itself, so that it can be told from others in CLIENT LIST."""
+
+# What a URL says about TLS, in the words of redis-py, so that a client made of nothing but the URL works.
+
+UNCHECKED = "ssl_cert_reqs=none&ssl_check_hostname=false"
+_CHECKED = ("127.0.0.1", "localhost")
+"""Hosts that our certificate is for."""
+
+
+def with_authority(url: str, file: str) -> str:
+    """The URL with the certificate authority that its clients must trust."""
+    parts = urlsplit(url)
+    url = parts._replace(query=f"ssl_ca_certs={quote(file)}").geturl()
+    return url if parts.hostname in _CHECKED else nameless(url)
+
+
+def nameless(url: str) -> str:
+    """The URL for a host that our certificate does not name: the authority is checked all the same. One without TLS
+    stays as it is."""
+    parts = urlsplit(url)
+    return parts._replace(query=f"{parts.query}&ssl_check_hostname=false").geturl() if parts.query else url
 
 
 class Kept:

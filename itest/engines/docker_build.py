@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building images: once per content of what they are built from, whoever asks; the failing step where it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+import textwrap
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itest import build_context, naming, warm_store
+from itest.clock import Clock, Deadline, wall
+from itest.config import Config
+from itest.engines import docker_built, dockerfile
+from itest.engines.docker_instance import translated
+from itest.engines.docker_progress import Board, Progress
+from itest.errors import BuildError, ImageError, ItestError, StartError
+from itest.lock import locked
+from itest.spec import BUILT, Build
+from itest.trace import Recorder
+
+if TYPE_CHECKING:
+    from itest.engines.docker_pull import Images
+
+LINES = 20
+"""Lines of a failed step's output that go with the error."""
+
+LABELS = 3
+"""Labels that an image is given."""
+
+LOCK_TIME = 24 * 3600.0
+"""Seconds after which a lock's file is removed."""
+
+
+class Builds:
+    """The images that are built on one Docker host. Usable from any thread, and by several processes at once."""
+
+    def __init__(self, client: Any, config: Config, images: Images, board: Board, clock: Clock) -> None:
+        self._client = client
+        self._config = config
+        self._images = images
+        self._board = board
+        self._clock = clock
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._lock = threading.Lock()
+        self._built: set[str] = set()
+
+    def need(self, build: Build, pull: str, platform: str, trace: Recorder, subject: str = "") -> str:
+        """The name of the image, once it is there. Raises BuildError, and ImageError for one that it is built from."""
+        name = name_of(build, platform)
+        with self._lock:
+            lock = self._locks[name]
+        with lock:
+            anew = pull == "always" and name not in self._built
+            if not anew and self._present(name):
+                return name
+            with self._alone(name, build):
+                if anew or not self._present(name):  # Somebody else may have built it meanwhile.
+                    self._make(build, name, pull, platform, trace, subject)
+            self._built.add(name)
+        return name
+
+    def _make(self, build: Build, name: str, pull: str, platform: str, trace: Recorder, subject: str) -> None:
+        root, recipe = build_context.find(build.context, build.dockerfile)
+        text = recipe.read_text(encoding="utf-8", errors="replace")
+        for value in build.secrets:
+            naming.remember_secret(value)
+        for base in dockerfile.bases(text, build.args, build.target):
+            try:
+                self._images.get(base.image, pull, base.platform or platform, trace, subject)
+            except ImageError as error:
+                error.add_note(f"it is needed to build the {build}")
+                raise
+        with trace.span("build", subject or name, image=name):
+            self._build(build, name, platform, root, recipe)
+        with contextlib.suppress(ItestError):
+            docker_built.trim(self._client, self._config.cache_dir, name)
+
+    @contextlib.contextmanager
+    def _alone(self, name: str, build: Build) -> Iterator[None]:
+        """Within the `with`, no other process builds the same image, if the cache directory can be written to."""
+        with contextlib.ExitStack() as stack:
+            try:
+                place = self._config.cache_dir / "builds"
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _tidy(place)
+                file = place / f"{name.rpartition(':')[2]}.lock"
+                stack.enter_context(locked(file, self._config.build_timeout, f"building the {build}", self._clock))
+            except OSError:
+                pass  # Then each builds it, which does no harm.
+            except ItestError as error:
+                raise BuildError(str(error)) from None
+            yield
+
+    def _present(self, name: str) -> bool:
+        from docker.errors import NotFound
+
+        try:
+            with translated(f"look for image {name}", StartError, passing=(NotFound,)):
+                self._client.inspect_image(name)
+        except NotFound:
+            return False
+        return True
+
+    def _build(self, build: Build, name: str, platform: str, root: Path, recipe: Path) -> None:
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+        from urllib3.exceptions import HTTPError
+
+        deadline = Deadline.after(self._config.build_timeout, self._clock)
+        progress = Steps(str(build), deadline)
+        try:
+            with self._board.showing(progress):
+                for message in self._messages(build, name, platform, root, recipe, deadline):
+                    progress.note(message)
+                    if "error" in message:
+                        raise _failed(build, progress, message, recipe.read_text(encoding="utf-8", errors="replace"))
+                    self._board.draw()
+                    if deadline.passed:
+                        raise TimeoutError
+        except (TimeoutError, RequestException, DockerException, HTTPError) as error:
+            if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
+                reason = f"it was given up after {deadline.elapsed:.0f} s at {progress.amount}: raise build_timeout"
+            else:
+                reason = f"Docker does not answer: {naming.shorten(naming.mask(str(error)), 300)}"
+            raise _with_output(BuildError(f"could not build the {build}: {reason}"), progress, None) from None
+
+    def _messages(
+        self, build: Build, name: str, platform: str, root: Path, recipe: Path, deadline: Deadline
+    ) -> Iterator[dict[str, Any]]:
+        """What Docker says while it builds. Not by the SDK's `build()`, which knows no time limit and another
+        .dockerignore."""
+        labels = {
+            docker_built.FINGERPRINT: name.rpartition(":")[2],
+            docker_built.RECIPE: f"{recipe}{f', target {build.target}' if build.target else ''}",
+            docker_built.CACHE: warm_store.identity(self._config.cache_dir),
+        }
+        with tempfile.TemporaryFile() as archive:
+            params = {
+                "dockerfile": build_context.pack(archive, root, recipe),
+                "t": name,
+                "buildargs": json.dumps({key: str(value) for key, value in build.args.items()}),
+                "labels": json.dumps(labels),
+                "target": build.target,
+                "platform": platform,
+                "rm": "1",
+                "forcerm": "1",
+            }
+            response = self._client.post(
+                f"{self._client.base_url}/v{self._client.api_version}/build",
+                params={key: value for key, value in params.items() if value},
+                headers={"Content-Type": "application/x-tar"},
+                data=archive,
+                stream=True,
+                timeout=max(deadline.remaining, 0.001),
+            )
+            with response:
+                if not response.ok:
+                    yield {"error": _explanation(response.text)}
+                    return
+                for line in response.iter_lines():
+                    if line:
+                        yield json.loads(line)
+
+
+class Steps(Progress):
+    """How far a build is."""
+
+    doing = "building"
+    done = "built"
+
+    def __init__(self, title: str, deadline: Deadline) -> None:
+        super().__init__(title, deadline)
+        self.number = self.step = ""
+        self._said: deque[str] = deque(maxlen=500)
+
+    def note(self, message: Mapping[str, Any]) -> None:
+        """Take in one of Docker's messages."""
+        text = str(message.get("stream") or "")
+        if match := _STEP.match(text):
+            # Docker counts a step for each label too, which nobody finds in the Dockerfile.
+            last = max(int(match[1]), int(match[2]) - LABELS)
+            self.number, self.step = f"{match[1]}/{last}", naming.clean_log(match[3]).strip()
+            self._said.clear()
+        elif not text.startswith((" ---> ", "Removing intermediate container ", "--> ")):
+            self._said.append(text)
+
+    @property
+    def amount(self) -> str:
+        return f"step {self.number}" if self.number else "its beginning"
+
+    @property
+    def output(self) -> str:
+        """The last lines that the step has printed."""
+        return "\n".join(naming.clean_log("".join(self._said)).strip("\n").splitlines()[-LINES:])
+
+
+_STEP = re.compile(r"STEP (\d+)/(\d+) ?: (.*)", re.IGNORECASE | re.DOTALL)
+_HEREDOC = re.compile(r"^\s*(RUN|COPY|ADD)\b.*<<", re.IGNORECASE | re.MULTILINE)
+_CODE = re.compile(r"non-zero code: (\d+)|exit status (\d+)")
+
+
+def name_of(build: Build, platform: str = "") -> str:
+    """What the image is called. Raises BuildError where what it is built from cannot be read."""
+    suffix = f"-{re.sub('[^a-z0-9]+', '-', platform.lower())}" if platform else ""
+    return f"{BUILT}:{build.fingerprint()}{suffix}"
+
+
+def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str) -> BuildError:
+    """The error for what Docker says is wrong; `text` is the Dockerfile's."""
+    said = str(message["error"])
+    code = (message.get("errorDetail") or {}).get("code")
+    if code is None and (match := _CODE.search(said)):
+        code = int(match[1] or match[2])
+    step = f"step {progress.number}, `{naming.shorten(progress.step, 200)}`," if progress.step else "a command"
+    reason = naming.shorten(naming.mask(said), 400)
+    if code is not None:
+        reason = f"{step} ended with exit code {code} after {progress.deadline.elapsed:.1f} s"
+    elif progress.step:
+        reason = f"{step} failed: {reason}"
+    if "buildkit" in said.lower() or ("unknown instruction" in said and _HEREDOC.search(text)):
+        reason += "; this needs BuildKit, and itest builds without: `docker build -t NAME` by hand, and use that image"
+    elif "failed to reach build target" in said:
+        reason += "; check the name given as target"
+    elif "COPY failed" in said or "ADD failed" in said:
+        reason += f"; paths are relative to the context {Path(build.context).absolute()}"
+    return _with_output(BuildError(f"could not build the {build}: {reason}"), progress, code)
+
+
+def _with_output(error: BuildError, progress: Steps, code: int | None) -> BuildError:
+    error.seconds = progress.deadline.elapsed
+    error.step, error.exit_code, error.output = progress.step, code, progress.output
+    if progress.step and (progress.output or code is not None):
+        lines = textwrap.indent(progress.output or "(none)", "  | ")
+        error.add_note(f"output of `{naming.shorten(progress.step, 200)}`:\n{lines}")
+    return error
+
+
+def _explanation(body: str) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, LookupError, TypeError):
+        return body
+
+
+def _tidy(place: Path) -> None:
+    """Remove the locks of old: there would be one for each version of each context."""
+    for file in place.glob("*.lock"):
+        with contextlib.suppress(OSError):
+            if file.stat().st_mtime + LOCK_TIME < wall():
+                file.unlink()

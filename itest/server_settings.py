@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a server as a declaration has them: `settings={"max_connections": 200, "jit": False}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from itest.errors import DeclarationError
+
+Setting = str | int | float
+
+
+def texts(settings: Mapping[str, Setting] | None, words: tuple[str, str]) -> dict[str, str]:
+    """The settings as text; `words` are those that the server has for True and False."""
+    return {
+        name: words[not value] if isinstance(value, bool) else str(value) for name, value in (settings or {}).items()
+    }
+
+
+def check(settings: Any, ours: Mapping[str, str], where: str, example: str) -> None:
+    """Raise DeclarationError for what is no mapping of names to values, and for settings that itest makes itself: `ours`
+    says of each why."""
+    if settings is None:
+        return
+    if not isinstance(settings, Mapping):
+        raise DeclarationError(f"{where}: settings must map names to values, {example}, not {settings!r}")
+    for name, value in settings.items():
+        if not isinstance(name, str) or not name.replace("-", "").replace(".", "").isidentifier():
+            raise DeclarationError(f"{where}: {name!r} in settings is no name of a setting; write {example}")
+        if not isinstance(value, str | int | float):
+            raise DeclarationError(
+                f"{where}: {name} = {value!r} in settings is no value: text, numbers, True and False are"
+            )
+        if name.lower() in ours:
+            raise DeclarationError(f"{where}: {name} in settings: {ours[name.lower()]}")

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running container, and what a class holds of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from itest.clock import Deadline
+from itest.config import load
+from itest.engines import Instance, container_of
+from itest.service import Lease, Server, Service
+from itest.services.container.image import built_from
+from itest.services.container.view import ContainerView
+from itest.wait import until_ready
+
+if TYPE_CHECKING:
+    from itest.services.container.declaration import Container
+
+RECONNECT_GRACE = 2
+"""Seconds for the end of one whose neighbours have ended its connections. Many shells wait for the kill."""
+
+
+class ContainerServer(Server[ContainerView]):
+    """Knows what a test has done to the container as a whole, to undo it."""
+
+    def __init__(self, service: Container, instance: Instance, address: str) -> None:
+        super().__init__(service.title, service.kind, instance)
+        self.service = service
+        self.address = address
+        self.paused = False
+
+    @property
+    def version(self) -> str:
+        return self.service.image or str(built_from(self.service))
+
+    def lives(self) -> bool:
+        state = self.instance.state()
+        return state.running or (self.service.job and state.exit_code == 0)
+
+    def lease(self, service: Service[ContainerView], owner: str) -> ContainerLease:
+        return ContainerLease(self)
+
+    def reconnect(self) -> None:
+        self.restart(RECONNECT_GRACE)
+
+    def view(self) -> ContainerView:
+        return ContainerView(self)
+
+    def pause(self) -> None:
+        container_of(self.instance, "pause").pause()
+        self.paused = True
+
+    def unpause(self) -> None:
+        if self.paused and self.instance.state().status == "paused":  # And not ended meanwhile.
+            container_of(self.instance, "unpause").unpause()
+        self.paused = False
+
+    def halt(self, grace: int) -> None:
+        self.unpause()
+        container_of(self.instance, "stop").halt(grace)
+
+    def restart(self, grace: int) -> None:
+        """Raises StartError where it does not become ready again."""
+        container = container_of(self.instance, "restart")
+        self.halt(grace)
+        # By Docker's clock: what it logged in its earlier life must not be taken for a sign of this one.
+        again = cast(Instance, _Again(self.instance, container.go_on()))
+        service = self.service
+        seconds = load().startup_timeout if service.startup_timeout is None else service.startup_timeout
+        until_ready(
+            service.readiness(self.address), again, Deadline.after(seconds), subject=f"{service.title} ({self.version})"
+        )
+
+    def restore(self) -> str:
+        """Have it run as it did, whatever a test did to it; returns what was done."""
+        if self.paused:
+            self.unpause()
+            return "unpaused"
+        if self.lives():
+            return ""
+        self.restart(0)
+        return "restarted"
+
+    def close(self) -> None:
+        """Nothing: it has no client of ours."""
+
+
+class _Again:
+    """An instance of which only the log since a moment is seen."""
+
+    def __init__(self, instance: Instance, since: float) -> None:
+        self._instance = instance
+        self._since = since
+
+    def logs(self, tail: int | None = None, since: float | None = None) -> str:
+        return self._instance.logs(tail=tail, since=max(since or 0.0, self._since))
+
+    def __str__(self) -> str:
+        return str(self._instance)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._instance, name)
+
+
+class ContainerLease(Lease[ContainerView]):
+    """The whole container: nothing in it can be reset, but it runs before each test."""
+
+    def __init__(self, server: ContainerServer) -> None:
+        self._server = server
+        self.view = server.view()
+
+    def seal(self) -> None:
+        """Nothing: there is no baseline that could be gone back to."""
+
+    def reset(self, test: str) -> ContainerView:
+        if self._server.instance.owned:
+            self.way = self._server.restore()
+        return self._server.view()
+
+    def finish(self, test: str) -> None:
+        self._server.unpause()
+
+    def close(self) -> None:
+        self.view.close()

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a declaration changes about the server itself: checked before anything starts, and handed to its image."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from itest import naming, server_settings
+from itest.errors import DeclarationError
+from itest.services.postgres import extensions, init
+from itest.wait import Check
+
+if TYPE_CHECKING:
+    from itest.services.postgres.declaration import Postgres
+
+USER = "postgres"
+"""The superuser of our own servers, unless a declaration names another."""
+
+RESERVED = {
+    "port": "the port is chosen by itest, ask the view for it",
+    "listen_addresses": "where it listens is itest's business",
+    "data_directory": "where it has its data is itest's business",
+    "config_file": "itest's settings would be lost with another file; give single settings here",
+    "hba_file": "itest would not get in with another file",
+}
+"""Settings that no declaration may have, and why."""
+
+_VARIABLES = {
+    "POSTGRES_USER": "user",
+    "POSTGRES_PASSWORD": "password",
+    "POSTGRES_DB": "database",
+}
+
+_NAME = re.compile(r"[^\W\d][\w$-]*")
+
+_OTHERS = {"bitnami", "bitnamilegacy"}
+"""Whose images are configured by variables of their own."""
+
+
+def check(service: Postgres, where: str) -> None:
+    """Raise DeclarationError for what no server could be started with."""
+    init.check(service.init, where)
+    extensions.check(service.extensions, where)
+    server_settings.check(service.settings, RESERVED, where, 'settings={"work_mem": "8MB"}')
+    _check_image(service, where)
+    if service.ready is not None and not isinstance(service.ready, Check):
+        raise DeclarationError(f"{where}: ready={service.ready!r} is no check, like itest.wait.log('seeded')")
+    for variable, field in _VARIABLES.items():
+        if variable in service.env:
+            raise DeclarationError(f"{where}: {variable} in env: say {field}={service.env[variable]!r} instead")
+    for field, value in (("user", service.user), ("database", service.database or "itest")):
+        if not isinstance(value, str) or not _NAME.fullmatch(value) or len(value.encode()) > naming.IDENTIFIER_LIMIT:
+            raise DeclarationError(f"{where}: {field}={value!r} is no name: letters, digits, _, $ and - are")
+    if service.user.startswith("pg_"):
+        raise DeclarationError(f"{where}: user={service.user!r}: names that begin with pg_ are PostgreSQL's own")
+    if service.database in ("postgres", "template0", "template1"):
+        raise DeclarationError(
+            f"{where}: database={service.database!r} is there already, and itest works from it; take another name, or "
+            f"leave it out: each class has a database of its own anyway"
+        )
+    if service.isolation == "schema" and (service.init or service.extensions or service.database):
+        raise DeclarationError(
+            f"{where}: isolation='schema' works in a database that is there already, where init, extensions and database "
+            f"would change nothing; use isolation='database'"
+        )
+
+
+def variables(service: Postgres) -> dict[str, str]:
+    """Variables of the image for what differs from our own server, so that those of a plain one stay as they are."""
+    user = {"POSTGRES_USER": service.user} if service.user != USER else {}
+    return {**user, **password_variable(service)}
+
+
+def password_variable(service: Postgres) -> dict[str, str]:
+    """Passwords do not count for which declarations share a server; where one was chosen it must."""
+    return {"ITEST_PASSWORD": naming.fingerprint("password", service.password)} if service.password else {}
+
+
+def _check_image(service: Postgres, where: str) -> None:
+    directories = service.image.partition("@")[0].split("/")
+    if _OTHERS.intersection(directories):
+        raise DeclarationError(
+            f"{where}: image {service.image!r} is not configured like the official postgres image; use one that is made "
+            f"from it, or declare it as a Container"
+        )
+    libraries = str(service.settings.get("shared_preload_libraries", "timescaledb"))
+    if any("timescaledb" in part for part in directories) and "timescaledb" not in re.split(r"[\s,'\"]+", libraries):
+        raise DeclarationError(
+            f"{where}: image {service.image!r} preloads timescaledb, and shared_preload_libraries in settings takes the "
+            f"place of that: write {f'timescaledb,{libraries}'.rstrip(',')!r}"
+        )

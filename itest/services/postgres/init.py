@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`init`: scripts that a new server runs once, before anything else, in the database that all others are cloned from.
+
+In a container they are the image's own business, in /docker-entrypoint-initdb.d. A local process has no such place:
+there itest runs them, which is the same for SQL and cannot be done for shell scripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itest import naming, script
+from itest.errors import DeclarationError, StartError, Unavailable
+
+if TYPE_CHECKING:
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.server import PostgresServer
+
+PLACE = "/docker-entrypoint-initdb.d"
+
+ENDINGS = (".sql", ".sql.gz", ".sh")
+
+
+def check(init: Any, where: str) -> None:
+    """Raise DeclarationError for what cannot be a list of scripts."""
+    if isinstance(init, str | Path):
+        raise DeclarationError(f"{where}: init must be a list: init=[{str(init)!r}]")
+    for name in init:
+        if not isinstance(name, str | Path):
+            raise DeclarationError(f"{where}: a script of init is named by a path, not by {name!r}")
+        if Path(name).suffix and not str(name).endswith(ENDINGS):
+            raise DeclarationError(
+                f"{where}: init names {str(name)!r}, but the image runs {', '.join(ENDINGS)} only; a directory stands "
+                f"for such files in it"
+            )
+
+
+def scripts(service: Postgres) -> dict[str, Path]:
+    """The scripts by the names that they run under, in order. Raises DeclarationError for one that is not there.
+
+    The image runs what it has there by name. Ours come after its own, which make extensions, and in our order.
+    """
+    found = _files(service.init, service.directory) if service.init else ()
+    return {f"zz-itest-{number:03}-{file.name}": file for number, file in enumerate(found, 1)}
+
+
+def in_container(service: Postgres) -> dict[str, bytes | Path]:
+    return {f"{PLACE}/{name}": file for name, file in scripts(service).items()}
+
+
+def in_process(service: Postgres) -> dict[str, str | bytes]:
+    """For a local process, whose files tell whether it is the same server. Raises Unavailable for a shell script."""
+    found = scripts(service)
+    for file in found.values():
+        if file.suffix == ".sh":
+            raise Unavailable(
+                f"init names the shell script {script.shown(file)}, which is written for the inside of a container: "
+                f"local processes run .sql and .sql.gz only, use Docker"
+            )
+    return {f"init/{name}": file.read_bytes() for name, file in found.items()}
+
+
+def run(server: PostgresServer, service: Postgres, database: str) -> None:
+    """Make the database on a new server and run the scripts in it, as the image's entrypoint does.
+
+    Raises StartError that names the statement which failed.
+    """
+    if server.container_directory():
+        raise StartError(
+            f"image {service.image} made no database {database!r}: init and database want an image that begins as the "
+            f"official postgres image does",
+            service=service.kind,
+        )
+    server.admin(f'CREATE DATABASE "{database}"')
+    for file in scripts(service).values():
+        # A connection for each, as psql has: what a script sets for its session is not for the next one.
+        connection = server.connection(database, "itest init")
+        try:
+            script.run_alone(connection, _text(file), server.driver)
+        except script.ScriptError as error:
+            hint = ""
+            if error.statement.startswith("\\"):
+                hint = "; local processes run SQL only, use Docker for what psql itself does"
+            raise StartError(
+                f"init failed on {server.version}: {error.sentence(file)}{hint}", service=service.kind
+            ) from error
+        finally:
+            connection.close()
+    server.end_sessions(database)  # One that is still leaving would keep the next from cloning it.
+
+
+def _files(init: Sequence[str | Path], base: Path) -> Iterator[Path]:
+    for name in init:
+        path = (base / name).resolve()
+        if path.is_dir():
+            found = sorted(each for each in path.iterdir() if each.name.endswith(ENDINGS))
+            if not found:
+                raise DeclarationError(f"init names the directory {path}, which has no file of {', '.join(ENDINGS)}")
+            yield from found
+        elif path.is_file():
+            yield path
+        else:
+            raise DeclarationError(
+                f"init names {str(name)!r}, but there is no {path}; paths are relative to the module of the test class"
+            )
+
+
+def _text(file: Path) -> str:
+    if file.suffix != ".gz":
+        return script.read(file)
+    import gzip  # Few scripts are compressed.
+
+    try:
+        return gzip.decompress(file.read_bytes()).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise script.ScriptError(f"it is no gzip of UTF-8: {naming.shorten(str(error))}") from error
