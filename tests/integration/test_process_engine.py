@@ -208,6 +208,23 @@ class ProcessEngineTest(EngineTestCase):
                     instance.stop()
                     eventually(lambda: not alive(child), "the child is gone")  # noqa: B023  # as above
 
+    def test_it_is_started_again_at_the_same_address(self) -> None:
+        with temporary_directory() as workplace:
+            script = f"setsid sleep 60 & echo $!; exec {sys.executable} -c '{SERVER}' $0"
+            argv = ("/bin/sh", "-c", script, "{port:main}")
+            instance = self.ready(python_server(argv=argv, directory=workplace))
+            endpoint, before = instance.endpoint(), launcher.running(self.place(instance))
+            instance.restart()
+            wait.until_ready(wait.log("listening", times=2) & wait.port(), instance, Deadline.after(20), subject="it")
+            self.assertEqual(instance.endpoint(), endpoint)
+            self.assertNotIn(launcher.running(self.place(instance)), (before, None))
+            first, second = (int(line) for line in instance.logs().split() if line.isdecimal())
+            self.assertFalse(alive(first))
+            self.assertTrue(alive(second))
+            found = next(iter(ProcessEngine(load()).find(self.labels)))
+            with self.assertRaisesRegex(ItestError, "cannot be restarted here: another process has started it"):
+                found.restart()  # type: ignore[attr-defined]  # a ProcessInstance
+
     def test_it_is_known_again_where_it_works_elsewhere(self) -> None:
         with temporary_directory() as workplace:
             instance = self.start(shell("setsid sleep 60 & echo $!; wait", directory=workplace))

@@ -156,6 +156,24 @@ class StartTest(EngineTestCase):
             ):
                 self.start(lambda: 7, factory=factory)
 
+    def test_it_is_started_again_at_the_same_address(self) -> None:
+        apps: list[Lifespan] = []
+
+        def create() -> Lifespan:
+            apps.append(Lifespan())
+            return apps[-1]
+
+        for interface, app in (("asgi", create), ("wsgi", wsgi)):
+            with self.subTest(interface):
+                instance = self.start(app, interface, env={"A": "1"})
+                endpoint = instance.endpoint()
+                instance.restart()
+                self.assertEqual((instance.endpoint(), instance.state().running), (endpoint, True))
+                self.assertEqual(self.get(instance, "/A"), "7" if interface == "asgi" else "1")
+                instance.stop()
+        self.assertEqual([app.ended for app in apps], [True, True])
+        self.assertIsNot(apps[0], apps[1])
+
     def test_one_app_in_two_places(self) -> None:
         first, second = self.start(asgi), self.start(asgi)
         self.assertNotEqual(first.endpoint(), second.endpoint())

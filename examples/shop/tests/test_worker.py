@@ -58,7 +58,7 @@ class WorkerTest(ShopTestCase):
         number = self.api.client.post("/orders", json=order).json()["id"]
 
         def is_shipped() -> bool:
-            return self.api.client.get(f"/orders/{number}").json() == {"status": "shipped"}
+            return bool(self.api.client.get(f"/orders/{number}").json()["status"] == "shipped")
 
         self.assertEventually(is_shipped, timeout=20)
         self.assertEqual(self.session.get_one(Product, "book").stock, 3)

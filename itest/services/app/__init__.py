@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from itest.errors import DeclarationError
 from itest.services.app.command import CommandApp
@@ -42,7 +42,7 @@ class App:
     of its neighbours is reset under it, so that tests meet it as production does: with what it keeps in memory.
     """
 
-    def __new__(cls, *args: object, **kwargs: object) -> NoReturn:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         raise DeclarationError(
             "an app is run in one of four ways: App.command(argv), App.asgi(app), App.wsgi(app) or App.container(image)"
         )

@@ -14,7 +14,7 @@ from itest import naming
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, Unavailable
-from itest.service import Service
+from itest.service import Service, client_package
 from itest.services.app.server import AppLease, AppServer, AppView
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.wait import Check, port
@@ -63,6 +63,10 @@ class AppService(Service[A]):
                 raise DeclarationError(
                     f"{owner}.{name}: env[{variable!r}] is {value!r}, but a variable of an environment is a text"
                 )
+
+    def import_ahead(self) -> None:
+        super().import_ahead()
+        client_package("httpx", "app", "an app's client")
 
     def container(self, secret: str) -> ContainerSpec:
         raise Unavailable(f"{self.what} is run in no container")
