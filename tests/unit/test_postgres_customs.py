@@ -11,6 +11,7 @@ from unittest import mock
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.config import Config
+from itest.container_options import ContainerOptions
 from itest.engines import Endpoint
 from itest.errors import DeclarationError, Unavailable
 from itest.services.postgres import declaration, template
@@ -70,6 +71,15 @@ class InitTest(unittest.TestCase):
             f"local processes run .sql and .sql.gz only, use Docker",
         )
 
+    def test_volumes_are_for_containers(self) -> None:
+        service = Postgres(volumes={"/seed": self.directory, "/spool": "spool"})
+        self.assertEqual(
+            {path: mount.source for path, mount in service.container("").options.mounts.items()},
+            {"/seed": self.directory, "/spool": "spool"},
+        )
+        with self.assertRaisesRegex(Unavailable, r"^volumes \(/seed, /spool\) are mounted into containers only"):
+            service.process("", Config())
+
     def test_one_that_is_not_there_is_named(self) -> None:
         with self.assertRaises(DeclarationError) as caught:
             Postgres(init=[self.directory / "x.sql"]).container("")
@@ -89,7 +99,7 @@ class PlainTest(unittest.TestCase):
     def test_a_plain_container_is_asked_for_nothing_more(self) -> None:
         spec = Postgres().container("geheim")
         self.assertEqual(set(spec.env), {"POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA"})
-        self.assertEqual((spec.env["POSTGRES_DB"], dict(spec.files)), ("itest", {}))
+        self.assertEqual((spec.env["POSTGRES_DB"], dict(spec.files), spec.options), ("itest", {}, ContainerOptions()))
 
     def test_a_plain_process_neither(self) -> None:
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
@@ -186,6 +196,14 @@ class RefusedTest(unittest.TestCase):
 
     def test_what_is_waited_for(self) -> None:
         self.assertEqual(self.refused(ready="up"), "ready='up' is no check, like itest.wait.log('seeded')")
+
+    def test_volumes(self) -> None:
+        self.assertIn("is no absolute path in the container", self.refused(volumes={"seed": "data"}))
+        self.assertIn("for a file or directory of this machine write a Path", self.refused(volumes={"/seed": "./seed"}))
+        self.assertEqual(
+            self.refused(volumes={"/var/lib/itest/data": "data"}),
+            "volumes: /var/lib/itest/data lies in /var/lib/itest, where itest has the data in memory",
+        )
 
     def test_isolation_by_schema_sees_nothing_of_it(self) -> None:
         for fields in ({"init": ["a.sql"]}, {"extensions": ["vector"]}, {"database": "shop"}):

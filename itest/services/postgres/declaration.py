@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, urlsplit
 
 from itest.config import Config
+from itest.container_options import ContainerOptions, Mount, mounts
 from itest.engines import Instance
-from itest.errors import ConfigError, DeclarationError, ExternalError
+from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable
 from itest.fixture_files import check_name
 from itest.migrations import migrator
 from itest.server_settings import Setting, texts
@@ -78,6 +79,8 @@ class Postgres(Service[PostgresView]):
     user: str = USER
     password: str = field(default="", repr=False)
     database: str = ""
+    volumes: Mapping[str, str | Path | Mount] = field(default_factory=dict)
+    """Mounts, by absolute path: a text names a volume, which containers of a run share; a Path is of this machine."""
     ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
     """What else is waited for, once a client gets an answer: `itest.wait.log("seeded")`."""
 
@@ -124,9 +127,14 @@ class Postgres(Service[PostgresView]):
             tmpfs={"/var/lib/itest": 0},
             secrets=frozenset({"POSTGRES_PASSWORD"}),
             files=init.in_container(self),
+            options=ContainerOptions(mounts=mounts(self.volumes, self.directory)),
         )
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
+        if self.volumes:
+            raise Unavailable(
+                f"volumes ({', '.join(self.volumes)}) are mounted into containers only, so they need Docker"
+            )
         programs = find_programs(config)
         locale = "C" if sys.platform == "darwin" else "C.UTF-8"
         data = "{directory}/data"

@@ -277,6 +277,9 @@ class RedisLease(Lease["RedisView"]):
     def close(self) -> None:
         self.view.close()
         self._kept.close()
+        if not self._server.instance.state().running:
+            self._admin.close()
+            return  # Nobody answers at the address of a container that is gone, not even with a refusal.
         with contextlib.suppress(package().RedisError):
             if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
                 self._admin.unlink(*ours)
