@@ -11,6 +11,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Coroutine, Iterable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from itest.engines.thread_log import AppLog
@@ -34,10 +35,14 @@ class WsgiServing:
         self._app = app
         self._log = log
         self._sockets: dict[int, Any] = {}
-        self._server = create_server(self.served, map=self._sockets, sockets=[listener], threads=THREADS)
+        self._server = create_server(self._answer, map=self._sockets, sockets=[listener], threads=THREADS)
 
     def served(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """The app, as waitress calls it, and as it is called in this process."""
+        """The app, as any thread may call it, which then goes on as one of its own."""
+        return copy_context().run(self._answer, environ, start_response)
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """The app, as waitress calls it on threads that are there for nothing else."""
         self._log.enter()
         environ = {**environ, "wsgi.errors": self._log.stream}
         return self._app(environ, start_response)  # type: ignore[no-any-return]  # what WSGI says of an app

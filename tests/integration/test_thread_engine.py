@@ -331,6 +331,15 @@ class LogTest(EngineTestCase):
                 self.assertEqual(stderr.getvalue(), "not the app's\n")
         self.assertIn("on a thread", self.log_of(asgi))
 
+    def test_a_thread_that_calls_the_app_itself_does_not_become_the_apps(self) -> None:
+        instance = self.start(wsgi, "wsgi", env={"A": "1"})
+        started: list[Any] = []
+        self.assertEqual(instance.served({"PATH_INFO": "/A"}, lambda *args: started.append(args)), [b"1"])
+        with contextlib.redirect_stderr(io.StringIO()) as stderr:
+            LOGGER.warning("mine")
+        self.assertEqual((stderr.getvalue(), len(started)), ("mine\n", 1))
+        self.assertEqual(instance.logs(), "WARNING: tests.app: ready: /A\n")
+
     def log_of(self, app: Any) -> str:
         instance = self.start(app)
         self.get(instance)
