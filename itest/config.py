@@ -92,6 +92,9 @@ class Config:
     kafka_home: str = ""
     """An unpacked Apache Kafka (its `libs` directory is used), for the process engine."""
 
+    compose: str = ""
+    """A `docker-compose` program, or a `docker` that has the plugin. Default: the one that `docker compose` runs."""
+
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The environment as it was when the settings were read; see `variable`."""
 

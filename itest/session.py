@@ -28,7 +28,7 @@ from itest.network import ClassNetwork
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
-from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec, ThreadSpec
+from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec, ThreadSpec
 from itest.starting import Job
 from itest.sweep import Sweeps
 
@@ -137,7 +137,7 @@ class Session:
                 if self._was_closed():
                     self._stop(slot)
                     raise NotStarted(f"the run ended while {service.title} was starting")
-            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec):
+            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec | ComposeSpec):
                 network.join(slot.server.instance, name)
             return slot.server
 
@@ -320,8 +320,8 @@ class Session:
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
-    """The spec on the class's network, where it is a container that begins there."""
-    if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec):
+    """The spec on the class's network, where it is a container, or several, that begin there."""
+    if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec | ComposeSpec):
         return spec
     return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))
 

@@ -156,6 +156,45 @@ class ProcessSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ComposeSpec:
+    """A project of Docker Compose, read from `files`, which are merged in this order.
+
+    Without `services` all are run that the `profiles` leave; with them these and what they depend on; in both cases
+    none of `without`. `env` are variables of the files. `ports` are container ports that are published besides those
+    that the files publish, by service. `ready` are services of which somebody will ask whether they are ready: they
+    must be there. All services are on the `network` of that id too; there the service that stands for the project has
+    the `aliases`.
+    """
+
+    engine: ClassVar[str] = "compose"
+
+    files: tuple[Path, ...]
+    services: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ready: tuple[str, ...] = ()
+    network: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        """Where the paths in the files start."""
+        return self.files[0].parent
+
+    def fingerprint(self) -> str:
+        """Equal for projects that may stand for one another."""
+        return naming.fingerprint("compose", self)
+
+    def __str__(self) -> str:
+        return " and ".join(file.name for file in self.files)
+
+    def __repr__(self) -> str:
+        return _shown(self)
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalSpec:
     """A server that runs already, at this URL. `ports` maps port names to host and port; `source` names the setting."""
 
@@ -200,7 +239,7 @@ class ThreadSpec:
         return f"{self.interface.upper()} app {place}"
 
 
-Spec = ContainerSpec | ProcessSpec | ThreadSpec | ExternalSpec
+Spec = ContainerSpec | ProcessSpec | ThreadSpec | ComposeSpec | ExternalSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +279,7 @@ def _recipe(build: Build | None) -> object:
         return str(build)
 
 
-def _shown(spec: Build | ContainerSpec | ProcessSpec, **instead: object) -> str:
+def _shown(spec: Build | ContainerSpec | ProcessSpec | ComposeSpec, **instead: object) -> str:
     """What a dataclass shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
     values = {field.name: instead.get(field.name, getattr(spec, field.name)) for field in fields(spec)}
     text = ", ".join(f"{name}={value!r}" for name, value in values.items())

@@ -170,13 +170,18 @@ _E = TypeVar("_E", bound=Exception)
 
 
 def with_log(instance: Instance, error: _E) -> _E:
-    """The error with the last log lines as a note; whatever goes wrong with the log must not hide the error."""
+    """The error with the last log lines as a note."""
+    add_log(error, instance)
+    return error
+
+
+def add_log(error: Exception, instance: Instance) -> None:
+    """Give an error the last log lines as a note; whatever goes wrong with the log must not hide the error."""
     try:
         lines = naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
     except Exception as failure:
         lines = f"(the log could not be read: {naming.mask(str(failure))})"
     error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
-    return error
 
 
 class _Port(Check):

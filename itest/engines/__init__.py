@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from itest.clock import Deadline
 from itest.errors import ItestError
@@ -195,6 +196,36 @@ class ContainerInstance(Instance, Protocol):
 
     def copy_to(self, path: str, what: bytes | Path) -> None:
         """Put a file or directory there."""
+
+
+class ProjectInstance(Instance, Protocol):
+    """A project of several containers. As an instance it is `main`, with what all of them say and do."""
+
+    @property
+    def services(self) -> Mapping[str, Instance]:
+        """The container of each service, the first one where there are several. Its ports have their numbers as names,
+        `8000`, or `53/udp`."""
+
+    @property
+    def main(self) -> str:
+        """The service that stands for the project. Raises ItestError where that could be several."""
+
+    @property
+    def published(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the ports that each service publishes."""
+
+    def logs_of(self, services: Sequence[str], tail: int | None = None, since: float | None = None) -> str:
+        """What these services have logged, each line with its service in front."""
+
+
+def on_network(instance: Instance) -> list[Instance]:
+    """What has an instance's place on a network: itself, and of a project its main container, if there is one."""
+    if not hasattr(instance, "published"):
+        return [instance]
+    project = cast(ProjectInstance, instance)
+    with contextlib.suppress(ItestError):
+        return [project.services[project.main]]
+    return []
 
 
 def container_of(instance: Instance, purpose: str) -> ContainerInstance:
