@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,11 @@ class Config:
     def child_environment(self, **extra: str) -> dict[str, str]:
         """The environment for a helper process that must find what this one finds."""
         return {**self.environment, **extra}
+
+
+def live_environment() -> MutableMapping[str, str]:
+    """The environment of this process itself: what a program that it starts inherits, and an app on a thread reads."""
+    return os.environ
 
 
 def load(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> Config:

@@ -27,7 +27,7 @@ from itest.network import ClassNetwork
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
-from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec
+from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec, ThreadSpec
 from itest.starting import Job
 from itest.sweep import Sweeps
 
@@ -276,7 +276,7 @@ class Session:
                     if attempt > 1:
                         error.add_note(f"this was the last of {attempt} attempts to start it")
                     raise
-        if not self.config.quiet and (server.fresh or self._reused(service)):
+        if not self.config.quiet and service.announced and (server.fresh or self._reused(service)):
             how = "ready" if server.fresh else "in use again"
             trace.say(f"{_announcement(server, spec)}, {how} in {span.seconds:.2f} s")
         return server
@@ -298,7 +298,7 @@ class Session:
     def _watch(self, spec: Spec, share: Share | None) -> None:
         """Have a reaper before the first thing exists that would need one, and have it know the share."""
         with self._lock:
-            if self._reaper is None and not isinstance(spec, ExternalSpec) and not self._alone:
+            if self._reaper is None and not isinstance(spec, ExternalSpec | ThreadSpec) and not self._alone:
                 self._reaper = Reaper(self.id)
             if self._reaper is not None and share is not None:
                 self._reaper.watch(share)
