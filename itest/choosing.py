@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAKERS = {
     "docker": "itest.engines.docker:DockerEngine",
     "process": "itest.engines.process:ProcessEngine",
+    "thread": "itest.engines.thread:ThreadEngine",
     "compose": "itest.engines.compose:ComposeEngine",
     "external": "itest.engines.external:ExternalEngine",
 }

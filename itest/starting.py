@@ -101,7 +101,9 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)
             until_ready(check, instance, deadline, subject=job.subject)
-        return service.connect(instance, address)
+        server = service.connect(instance, address)
+        server.settle()
+        return server
     except BaseException as error:
         try:
             instance.stop()

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from itest.clock import Deadline
 from itest.errors import ItestError
 from itest.spec import Spec
 from itest.trace import Recorder
+
+T = TypeVar("T")
 
 
 class Endpoint(NamedTuple):
@@ -133,6 +135,31 @@ class Instance(Protocol):
 
     def disown(self) -> None:
         """Other processes use it as well, and will stop it: let it go on when this process has ended."""
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """An instance that can be started again, on the same ports."""
+
+    def restart(self) -> None:
+        """End it in an orderly way and start it again; readiness is not waited for. Raises ItestError."""
+
+
+class ThreadedApp(Instance, Protocol):
+    """An app on a thread of this process."""
+
+    interface: str
+    """`asgi` or `wsgi`."""
+
+    app: Any
+    """The app itself, as its module or its factory made it."""
+
+    @property
+    def served(self) -> Any:
+        """The app as its server calls it: with the state that its lifespan made, and with its log captured."""
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
+        """Run it in the event loop that an ASGI app is served by. Raises TimeoutError."""
 
 
 class ContainerInstance(Instance, Protocol):

@@ -11,10 +11,9 @@ from unittest import mock
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.config import Config
-from itest.container_options import ContainerOptions
 from itest.engines import Endpoint
 from itest.errors import DeclarationError, Unavailable
-from itest.services.postgres import declaration, template
+from itest.services.postgres import programs, template
 from itest.services.postgres.programs import Programs
 
 
@@ -22,7 +21,7 @@ class InitTest(unittest.TestCase):
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        self.enterContext(mock.patch.object(declaration, "find_programs", return_value=found))
+        self.enterContext(mock.patch.object(programs, "find_programs", return_value=found))
 
     def file(self, name: str, text: str = "SELECT 1") -> str:
         path = self.directory / name
@@ -99,11 +98,11 @@ class PlainTest(unittest.TestCase):
     def test_a_plain_container_is_asked_for_nothing_more(self) -> None:
         spec = Postgres().container("geheim")
         self.assertEqual(set(spec.env), {"POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA"})
-        self.assertEqual((spec.env["POSTGRES_DB"], dict(spec.files), spec.options), ("itest", {}, ContainerOptions()))
+        self.assertEqual((spec.env["POSTGRES_DB"], dict(spec.files), spec.options), ("itest", {}, None))
 
     def test_a_plain_process_neither(self) -> None:
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        with mock.patch.object(declaration, "find_programs", return_value=found):
+        with mock.patch.object(programs, "find_programs", return_value=found):
             spec = Postgres().process("geheim", Config())
         self.assertEqual((dict(spec.env), set(spec.files)), ({}, {"password.secret"}))
 
@@ -124,7 +123,7 @@ class NamesTest(unittest.TestCase):
 
     def test_a_process_is_told(self) -> None:
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        with mock.patch.object(declaration, "find_programs", return_value=found):
+        with mock.patch.object(programs, "find_programs", return_value=found):
             spec = self.service.process("geheim", Config())
         [initdb] = spec.prepare
         self.assertEqual(initdb[initdb.index("--username") + 1], "app")
@@ -141,7 +140,7 @@ class NamesTest(unittest.TestCase):
     def test_no_text_shows_the_password(self) -> None:
         service = Postgres(password="letmein")
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        with mock.patch.object(declaration, "find_programs", return_value=found):
+        with mock.patch.object(programs, "find_programs", return_value=found):
             shown = [repr(service), repr(service.container("")), repr(service.process("", Config()))]
         self.assertNotIn("letmein", str(shown))
 

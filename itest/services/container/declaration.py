@@ -159,7 +159,7 @@ class Container(Service["ContainerView"]):
             ports=texts.ports(self.ports),
             tmpfs=texts.tmpfs(self.tmpfs),
             files={place: self._content(place, what) for place, what in self.files.items()},
-            options=self._options(),
+            options=options if (options := self._options()) != ContainerOptions() else None,
         )
 
     def process(self, secret: str, config: Config) -> ProcessSpec:

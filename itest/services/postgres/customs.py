@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from itest import naming, server_settings
-from itest.container_options import mounts
 from itest.errors import DeclarationError
 from itest.services.postgres import extensions, init
 from itest.wait import Check
@@ -84,6 +83,10 @@ def password_variable(service: Postgres) -> dict[str, str]:
 
 
 def _check_volumes(service: Postgres, where: str) -> None:
+    if not service.volumes:
+        return
+    from itest.container_options import mounts
+
     try:
         mounts(service.volumes, service.directory)
     except DeclarationError as error:
