@@ -54,9 +54,9 @@ class OursTest(unittest.TestCase):
     def test_fields_are_there(self) -> None:
         classes: list[Any] = [Container, Build, Compose, Postgres, Redis, Kafka]
         fields = {field.name for each in classes for field in dataclasses.fields(each)}
-        functions: list[Any] = [wait.http, wait.log, ContainerView.exec, App.container]
+        functions: list[Any] = [wait.http, wait.log, ContainerView.exec, ContainerView.logs, App.container]
         fields |= {name for each in functions for name in inspect.signature(each).parameters}
-        fields |= {"A", "read_only"}  # A variable; a field of Mount.
+        fields |= {"A", "read_only"}  # A variable, and a field of Mount.
         named = {name for code in self.code for name in re.findall(r"\b([a-z_]+)=", code)}
         self.assertGreater(len(named), 30)
         self.assertLessEqual(named, fields)
@@ -67,7 +67,7 @@ class OursTest(unittest.TestCase):
                 there = found[1] == "http_port" or hasattr(ContainerView, found[1]) or found[1] == "server"
                 self.assertTrue(there, code)
             if found := re.match(r'(?:self\.stack\["web"\])?\.([a-z]+)', code):
-                self.assertTrue(hasattr(ComposeService, found[1]) or found[1] in ("stdout", "stderr"), code)
+                self.assertTrue(hasattr(ComposeService, found[1]) or found[1] in ("stdout", "stderr", "env"), code)
             if found := re.match(r"self\.stack\.([a-z]+)", code):
                 self.assertTrue(hasattr(ComposeView, found[1]), code)
 
