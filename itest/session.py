@@ -323,7 +323,11 @@ class Session:
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
-    """The spec on the class's network, where it is a container, or several, that begin there."""
+    """The spec on the class's network, where it is a container, or several, that begin there, or an app of this process
+    that they may call."""
+    if isinstance(spec, ThreadSpec) and network is not None and service.scope != "session":
+        with contextlib.suppress(ItestError):  # Docker is on another machine, whose containers do not reach this one.
+            return replace(spec, host=network.host)
     if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec | ComposeSpec):
         return spec
     return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))

@@ -220,7 +220,8 @@ class ThreadSpec:
     """An app to serve on a thread of this process. `app` is the object, or `module:attribute` where it is.
 
     `interface` is `asgi` or `wsgi`. With `factory` it is called without arguments for the app itself; None: if it can
-    be. `env` is in this process's own environment as long as the app lives.
+    be. `env` is in this process's own environment as long as the app lives. `host` is a second address that it is
+    served at, under the same port: the one at which containers reach this process.
     """
 
     engine: ClassVar[str] = "thread"
@@ -230,6 +231,7 @@ class ThreadSpec:
     factory: bool | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     ports: tuple[str, ...] = ("http",)
+    host: str = ""
 
     def fingerprint(self) -> str:
         app = self.app if isinstance(self.app, str) else id(self.app)

@@ -16,17 +16,13 @@ from itest import naming
 from itest.clock import Deadline, wall
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance, State, Thing, from_inside, thread_env
+from itest.engines.ports import listeners
 from itest.engines.thread_load import load
 from itest.engines.thread_log import CAPTURE, AppLog
 from itest.errors import ItestError, StartError, StartTimeout
 from itest.spec import Spec, ThreadSpec, fill
 from itest.trace import Recorder
 from itest.wait import with_log
-
-HOST = "127.0.0.1"
-
-BACKLOG = 128
-"""Connections that may wait to be accepted."""
 
 STOP_WAIT = 8.0
 """Seconds that an app has to answer its last requests and to leave its lifespan."""
@@ -124,8 +120,8 @@ class ThreadInstance:
         self.app: Any = None
         self._forget = forget
         self._log = AppLog()
-        self._listeners = {name: _listener(0) for name in spec.ports}
-        self._endpoints = {name: Endpoint(*listener.getsockname()[:2]) for name, listener in self._listeners.items()}
+        self._listeners = {name: listeners(0, spec.host) for name in spec.ports}
+        self._endpoints = {name: Endpoint(*found[0].getsockname()[:2]) for name, found in self._listeners.items()}
         self._env: dict[str, str] | None = None
         self._serving: Serving | None = None
         self._thread: threading.Thread | None = None
@@ -146,9 +142,10 @@ class ThreadInstance:
     def restart(self) -> None:
         with self._lock:
             self._end()
-            for name, listener in self._listeners.items():
-                listener.close()
-                self._listeners[name] = _listener(self._endpoints[name].port)
+            for name, found in self._listeners.items():
+                for listener in found:
+                    listener.close()
+                self._listeners[name] = listeners(self._endpoints[name].port, self.spec.host)
             self._settled.clear()
             self._failure = None
             self._begin(Deadline.after(RESTART_WAIT), self.labels.get(naming.SERVICE, "") or str(self.spec))
@@ -254,7 +251,7 @@ class ThreadInstance:
                 self._end()
             finally:
                 self._stopped = True
-                for listener in self._listeners.values():
+                for listener in itertools.chain.from_iterable(self._listeners.values()):
                     listener.close()
                 if self._env is not None:
                     thread_env.undo(self._env)
@@ -280,18 +277,14 @@ class ThreadInstance:
         return f"thread {self.id} ({self.spec})"
 
 
-def _listener(port: int) -> socket.socket:
-    return socket.create_server((HOST, port), backlog=BACKLOG)
-
-
-def _serving(spec: ThreadSpec, app: Any, listener: socket.socket, log: AppLog) -> Serving:
+def _serving(spec: ThreadSpec, app: Any, found: Sequence[socket.socket], log: AppLog) -> Serving:
     if spec.interface == "asgi":
         from itest.engines.thread_asgi import AsgiServing
 
-        return AsgiServing(app, listener, log)
+        return AsgiServing(app, found, log)
     from itest.engines.thread_wsgi import WsgiServing
 
-    return WsgiServing(app, listener, log)
+    return WsgiServing(app, found, log)
 
 
 def _text(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 from itest.engines.thread_log import AppLog
@@ -22,13 +22,13 @@ Message = MutableMapping[str, Any]
 class AsgiServing:
     """Serves one app until it is stopped."""
 
-    def __init__(self, app: Any, listener: socket.socket, log: AppLog) -> None:
+    def __init__(self, app: Any, listeners: Sequence[socket.socket], log: AppLog) -> None:
         import uvicorn
 
         self.failure: BaseException | None = None
         self._app = app
         self._log = log
-        self._listener = listener
+        self._listeners = list(listeners)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._server = uvicorn.Server(
@@ -68,7 +68,7 @@ class AsgiServing:
 
     async def _serve(self) -> None:
         self._task = asyncio.current_task()
-        await self._server.serve(sockets=[self._listener])
+        await self._server.serve(sockets=self._listeners)
 
     def stop(self) -> None:
         """Have it end in an orderly way. Called from another thread."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -28,14 +28,14 @@ T = TypeVar("T")
 class WsgiServing:
     """Serves one app until it is stopped."""
 
-    def __init__(self, app: Any, listener: socket.socket, log: AppLog) -> None:
+    def __init__(self, app: Any, listeners: Sequence[socket.socket], log: AppLog) -> None:
         from waitress.server import create_server
 
         self.failure: BaseException | None = None
         self._app = app
         self._log = log
         self._sockets: dict[int, Any] = {}
-        self._server = create_server(self._answer, map=self._sockets, sockets=[listener], threads=THREADS)
+        self._server = create_server(self._answer, map=self._sockets, sockets=list(listeners), threads=THREADS)
 
     def served(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """The app, as any thread may call it, which then goes on as one of its own."""

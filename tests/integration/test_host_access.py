@@ -8,7 +8,7 @@ import threading
 from typing import Any
 from unittest import mock
 
-from itest import Container, ContainerTestCase, Network, Redis
+from itest import App, Container, ContainerTestCase, Network, Redis
 from itest.engines import HOST_INSIDE, docker_network
 
 
@@ -55,3 +55,40 @@ class BesideOthersTest(ContainerTestCase):
         hosts = self.box.exec(["cat", "/etc/hosts"]).stdout
         self.assertRegex(hosts, rf"{self.network.host}\s+{HOST_INSIDE}")
         self.assertEqual(self.box.exec(["nc", "-w", "5", "redis", "6379"], stdin="QUIT\r\n").exit_code, 0)
+
+
+async def receiver(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the address at which it was called."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": scope["server"][0].encode()})
+
+
+class AppTest(ContainerTestCase):
+    """An app of the test process is called by containers, and by the test."""
+
+    network = Network()
+    receiver = App.asgi(receiver, factory=False)
+    caller = Container("busybox:1.37", command=["wget", "-qO-", "{receiver.url}"], job=True)
+
+    def test_a_container_has_called_it(self) -> None:
+        self.assertEqual(self.caller.logs().strip(), self.network.host)
+
+    def test_the_test_calls_it_on_the_loopback(self) -> None:
+        self.assertEqual(self.receiver.client.get("/").text, "127.0.0.1")
+
+    def test_after_a_restart_too(self) -> None:
+        self.receiver.server.instance.restart()
+        port = self.receiver.port
+        with socket.create_connection((self.network.host, port), timeout=5):
+            self.assertEqual(self.receiver.client.get("/").text, "127.0.0.1")
+
+
+class AloneTest(ContainerTestCase):
+    """Without containers in its class an app listens on the loopback only."""
+
+    receiver = App.asgi(receiver, factory=False)
+
+    def test_one_address(self) -> None:
+        instance: Any = self.receiver.server.instance
+        self.assertEqual([len(found) for found in instance._listeners.values()], [1])
