@@ -227,9 +227,6 @@ class Server(ABC, Generic[V]):
     def lease(self, service: Service[V], owner: str) -> Lease[V]:
         """Data of one's own on this server, for the class named `owner`, as `service` declares it."""
 
-    def settle(self) -> None:
-        """Called once, by the process that has started it, before anything else."""
-
     def keep(self, *, cold: bool) -> Keep | None:
         """At the end of the run: make its state one that later runs can begin with, close its clients and say how the
         state is taken. None: it is not worth it, nothing was done and `close` is still to be called.

@@ -101,9 +101,7 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)
             until_ready(check, instance, deadline, subject=job.subject)
-        server = service.connect(instance, address)
-        server.settle()
-        return server
+        return service.connect(instance, address)
     except BaseException as error:
         try:
             instance.stop()

@@ -56,7 +56,6 @@ class SharingTest(InnerTest):
             version="Redis 8",
             instance=None,
             close=lambda: None,
-            settle=lambda: None,
             title="Redis",
             kind="redis",
             share=None,

@@ -195,12 +195,9 @@ class Postgres(Service[PostgresView]):
         return self._and_own(self._answers(address, lambda cursor: cursor.execute("SELECT 1")))
 
     def ready_again(self, address: str, secret: str) -> Check:
-        user, password = unquote(urlsplit(address).username or ""), self.password or secret
-
-        def change(cursor: Any) -> None:
-            cursor.execute(password_statement(user, cursor.connection.server_version), (password,))
-
-        return self._and_own(self._answers(address, change))
+        statement = password_statement(unquote(urlsplit(address).username or ""))
+        password = self.password or secret
+        return self._and_own(self._answers(address, lambda cursor: cursor.execute(statement, (password,))))
 
     def _and_own(self, check: Check) -> Check:
         return check if self.ready is None else check & self.ready

@@ -93,11 +93,6 @@ class PostgresServer(Server["PostgresView"]):
             self._admin.close()
             raise
 
-    def settle(self) -> None:
-        slow = "SELECT 1 FROM pg_authid WHERE rolname = current_user AND rolpassword LIKE 'SCRAM-SHA-256$4096:%%'"
-        if self.number >= 160000 and self.admin(slow):
-            self.admin(f"{warm.password_statement(self.user, self.number)}; RESET scram_iterations", self.password)
-
     @property
     def version(self) -> str:
         major, minor = divmod(self.number, 10000)
