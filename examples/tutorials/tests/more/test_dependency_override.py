@@ -10,7 +10,7 @@ class WelcomeTest(PostgresMixin, RedisMixin, ContainerTestCase):
     postgres = Postgres(migrations="../../migrations", fixtures=["users.sql"])
     app = App.asgi(
         "app.api:create_app",
-        env={"DATABASE_URL": "{postgres.url}", "REDIS_URL": "{redis.url}"},
+        env={"DATABASE_URL": "{postgres.sqlalchemy_url}", "REDIS_URL": "{redis.url}"},
     )
 
     def test_a_user_is_welcomed(self):

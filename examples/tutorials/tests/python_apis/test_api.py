@@ -8,7 +8,7 @@ class UserApiTest(PostgresMixin, RedisMixin, ContainerTestCase):
     postgres = Postgres(migrations="../../migrations")
     app = App.asgi(
         "app.api:create_app",
-        env={"DATABASE_URL": "{postgres.url}", "REDIS_URL": "{redis.url}"},
+        env={"DATABASE_URL": "{postgres.sqlalchemy_url}", "REDIS_URL": "{redis.url}"},
     )
 
     def create(self, email, name="New User"):

@@ -9,7 +9,7 @@ from tests.rust_patterns.base import DatabaseTest
 class ApiTest(RedisMixin, DatabaseTest):
     app = App.asgi(
         "app.api:create_app",
-        env={"DATABASE_URL": "{postgres.url}", "REDIS_URL": "{redis.url}"},
+        env={"DATABASE_URL": "{postgres.sqlalchemy_url}", "REDIS_URL": "{redis.url}"},
     )
 
     def test_a_user_is_created(self):
