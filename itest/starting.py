@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from itest import naming, trace, warm
+from itest import by_hand, naming, trace, warm
 from itest.clock import Clock, Deadline
 from itest.config import Config
 from itest.engines import Engine, Instance
-from itest.errors import DeclarationError, ExternalError, ItestError, PortTaken
+from itest.errors import BuildError, DeclarationError, ExternalError, ImageError, ItestError, PortTaken, StartError
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.spec import ExternalSpec, Spec
@@ -61,7 +61,13 @@ def start(job: Job) -> Server[Any]:
             state.used()
             server.origin = state
             return server
-    server = _run(job, None)
+    try:
+        server = _run(job, None)
+    except StartError as error:
+        command = by_hand.command(job.spec)
+        if command and not isinstance(error, ImageError | BuildError):
+            error.add_note(f"it was started as: {command}")
+        raise
     server.origin = state
     return server
 

@@ -39,7 +39,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
-from itest import naming
+from itest import causes, naming
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines import (
@@ -61,7 +61,7 @@ from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
 from itest.errors import StartError, Unavailable
 from itest.spec import ContainerSpec, Spec
-from itest.trace import Recorder
+from itest.trace import Recorder, say
 
 ANSWER_TIMEOUT = 2
 """Seconds in which Docker must say its version to count as available."""
@@ -86,6 +86,7 @@ class DockerEngine:
         self._making: threading.Thread | None = None
         self._failure: Exception | None = None
         self._ids: dict[str, str] = {}
+        self._warnings: set[str] = set()
 
     def unavailable(self) -> str | None:
         try:
@@ -305,6 +306,7 @@ class DockerEngine:
             with translated(f"start {spec}", StartError, deadline):
                 created = self.client.create_container_from_config(config, name, spec.platform or None)
                 container = str(created["Id"])
+                self._warned(spec, created)
                 docker_files.put(self.client, container, spec.files)
                 self.client.start(container)
             return container
@@ -315,6 +317,7 @@ class DockerEngine:
             status, said = docker_quick.ask(path, "POST", f"/containers/create?{query}", config, API_TIMEOUT)
             if status == 201:
                 container = str(said["Id"])
+                self._warned(spec, said)
                 status, said = docker_quick.ask(path, "POST", f"/containers/{container}/start", None, API_TIMEOUT)
                 if status in (204, 304):
                     return container
@@ -322,6 +325,14 @@ class DockerEngine:
             raise StartError(unanswered(f"start {spec}", error), seconds=deadline.elapsed) from None
         reason = said.get("message", said) if isinstance(said, dict) else said
         raise refused(f"start {spec}", StartError, str(reason), deadline)
+
+    def _warned(self, spec: ContainerSpec, created: Mapping[str, Any]) -> None:
+        """Say it, once, where Docker ignores a limit that was asked for."""
+        for warning in created.get("Warnings") or ():
+            known = causes.find(str(warning), causes.DOCKER)
+            if known is not None and warning not in self._warnings and not self._config.quiet:
+                self._warnings.add(warning)
+                say(f"{spec}, Docker says: {naming.shorten(str(warning))}; {known.cure}")
 
 
 class _Later:
@@ -352,7 +363,10 @@ def _greet(address: Address) -> None:
 
 def _no_docker(address: Address, error: Exception) -> str:
     said = naming.shorten(naming.mask(str(error)))
-    return f"something listens at {address}, but it does not answer as Docker does: {said}"
+    return (
+        f"something listens at {address}, but it does not answer as Docker does: {said or type(error).__name__}; see "
+        f"whether Docker runs there (`docker version`), else correct {address.source}"
+    )
 
 
 def no_sdk(address: Address) -> str:

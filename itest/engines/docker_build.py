@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itest import build_context, naming, warm_store
+from itest import build_context, causes, naming, warm_store
 from itest.clock import Clock, Deadline, wall
 from itest.config import Config
 from itest.engines import docker_built, dockerfile
@@ -230,6 +230,9 @@ def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str
         reason += "; check the name given as target"
     elif "COPY failed" in said or "ADD failed" in said:
         reason += f"; paths are relative to the context {Path(build.context).absolute()}"
+    elif (known := causes.find(f"{said}\n{progress.output}", causes.DOCKER)) is not None:
+        reason += f"; {known.cure}"
+        return _with_output(BuildError(f"could not build the {build}: {reason}", cause=known.name), progress, code)
     return _with_output(BuildError(f"could not build the {build}: {reason}"), progress, code)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from itest import naming
+from itest import causes, naming
 from itest.clock import Deadline
 from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk
 from itest.engines.docker_address import LOOPBACK
@@ -27,8 +27,6 @@ PUBLISH_TIMEOUT = 5.0
 
 REMOVE_TIMEOUT = 10.0
 """Seconds to wait for a removal that somebody else has begun."""
-
-_PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 
 
 class DockerInstance:
@@ -339,11 +337,13 @@ def translated(
 def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | None = None) -> ItestError:
     """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
     said = naming.shorten(naming.mask(said), 500)
-    if kind is StartError and any(text in said.lower() for text in _PORT_TAKEN):
-        kind, said = PortTaken, f"{said}; another program took the port, or it is reserved on this machine"
-    failure = kind(f"could not {doing}, Docker says: {said}")
-    if isinstance(failure, StartError) and deadline is not None:
-        failure.seconds = deadline.elapsed
+    known = causes.find(said, causes.DOCKER)
+    if kind is StartError and known is not None and known.name == causes.PORT_TAKEN:
+        kind = PortTaken
+    failure = kind(f"could not {doing}, Docker says: {said}{f'; {known.cure}' if known else ''}")
+    if isinstance(failure, StartError):
+        failure.cause = known.name if known else ""
+        failure.seconds = deadline.elapsed if deadline is not None else 0.0
     return failure
 
 

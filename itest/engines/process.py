@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from itest import naming
+from itest import causes, naming
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines import Instance, Thing, directory, launcher
@@ -105,7 +105,10 @@ class ProcessEngine:
             except ItestError as failure:
                 error.add_note(str(failure))
             if isinstance(error, OSError) and not isinstance(error, ItestError):
-                raise StartError(f"{spec} could not be started: {naming.mask(str(error))}", service=subject) from error
+                known = causes.find(str(error), causes.LOG)
+                cure = f". {known.sentence}" if known else ""
+                said = f"{spec} could not be started: {naming.mask(str(error))}{cure}"
+                raise StartError(said, service=subject, cause=known.name if known else "") from error
             raise
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
@@ -203,12 +206,14 @@ class _Launch:
             lines = naming.clean_log(output.read().decode(errors="replace")).strip()
         command = naming.mask(shlex.join(argv))
         error: StartError
+        known = causes.of_death(lines, None, oom_killed=False)
         if in_time:
             error = StartError(
                 f"preparing {self._spec} failed: `{command}` {_exit_text(process.returncode)}, "
-                f"{until.elapsed:.1f} s after the start began. Its output is below",
+                f"{until.elapsed:.1f} s after the start began. {f'{known.sentence} ' if known else ''}Its output is below",
                 service=subject,
                 seconds=until.elapsed,
+                cause=known.name if known else "",
             )
         else:
             error = StartTimeout(

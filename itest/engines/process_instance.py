@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from itest import naming
+from itest import causes, naming
 from itest.clock import Deadline, wall
 from itest.engines import Endpoint, ExecResult, State, directory, from_inside, launcher
 from itest.engines.directory import Record
@@ -37,12 +36,6 @@ _LOG_LIMIT = 4 * 1024 * 1024
 
 _CLOCK_TICK = 0.02
 """Seconds by which a file's time may lag behind the clock: the kernel stamps files with the last timer tick."""
-
-_PORT_TAKEN = re.compile(
-    r"Address already in use|could not bind|could not create any TCP/IP sockets|BindException",
-    re.IGNORECASE,
-)
-"""What servers log when somebody else has their port."""
 
 
 class ProcessInstance:
@@ -220,11 +213,16 @@ class ProcessInstance:
         if not self._place.exists():
             return State(False, "removed", code)
         status = f"killed by {launcher.signal_name(-code)}" if code is not None and code < 0 else "exited"
-        return State(False, status, code, port_taken=bool(_PORT_TAKEN.search(self.logs(tail=50))))
+        return State(False, status, code, port_taken=_is_port_taken(self.logs(tail=50)))
 
     def _mark(self) -> None:
         with contextlib.suppress(OSError):
             self._marks.append((wall(), (self._place / LOG_FILE).stat().st_size))
+
+
+def _is_port_taken(log: str) -> bool:
+    """Whether the server says that somebody else has its port."""
+    return causes.is_said(causes.PORT_TAKEN, log, causes.LOG)
 
 
 def end_child(process: subprocess.Popen[bytes], number: int, *, group: bool = True) -> None:
