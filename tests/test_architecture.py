@@ -44,11 +44,13 @@ LEVELS: dict[str, tuple[str, ...]] = {
         "engines",
         "service",
         "data",
+        "services",
         "reaper",
         "warm",
         "report",
         "session",
         "case",
+        "door",
     ),
     "testing": (
         "base",

@@ -98,6 +98,11 @@ def _start(address: Address) -> str:
     return causes.named(causes.NOT_RUNNING).cure
 
 
+def current_context(environment: Mapping[str, str]) -> str:
+    """The docker context that the docker command would use without DOCKER_HOST; empty for none."""
+    return environment.get("DOCKER_CONTEXT", "") or _current_context(_docker_directory(environment))
+
+
 def _from_docker_host(url: str, environment: Mapping[str, str]) -> Address:
     if "://" not in url:
         url = f"unix://{url}" if url.startswith("/") else f"tcp://{url}"

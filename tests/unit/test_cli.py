@@ -16,7 +16,7 @@ from unittest import mock
 
 import itest
 from itest import cli, naming, sharing, warm
-from itest.cli import ps
+from itest.cli import look, ps
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import docker_built
@@ -35,7 +35,7 @@ class CliTest(unittest.TestCase):
 
     def setUp(self) -> None:
         self.engine = MemoryEngine()
-        self.enterContext(mock.patch.object(cli, "engines", lambda config: [self.engine]))
+        self.enterContext(mock.patch.object(look, "engines", lambda config: [self.engine]))
         self.enterContext(mock.patch.object(cli, "load", lambda: Config()))
 
     def run_(self, *arguments: str) -> tuple[int, str, str]:
@@ -54,7 +54,7 @@ class CliTest(unittest.TestCase):
 class UsageTest(CliTest):
     def test_wrong_usage_is_2_and_says_what_is_right(self) -> None:
         for arguments, text in {
-            (): "the following arguments are required: {ps,sweep}",
+            (): "the following arguments are required: COMMAND",
             ("nonsense",): "invalid choice: 'nonsense'",
             ("ps", "--all"): "unrecognized arguments: --all",
             ("sweep", "--json"): "unrecognized arguments: --json",
