@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from itest import naming
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
 
+LONGEST = 160
+"""Characters of one word: Kafka's command has a script and a file among its arguments, which are of no use here."""
+
 
 def command(spec: Spec) -> str:
     """`docker run ...`, or the program with its variables; empty for what is not started. Placeholders that only an
@@ -24,7 +27,7 @@ def command(spec: Spec) -> str:
     else:
         assert isinstance(spec, ExternalSpec)
         return ""
-    return naming.mask(shlex.join(words))
+    return naming.mask(shlex.join(naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in words))
 
 
 def _options(spec: ContainerSpec) -> Iterator[str]:

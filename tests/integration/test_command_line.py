@@ -14,7 +14,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from itest.clock import Deadline
+from itest.clock import Deadline, wall
 from itest.config import load
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
@@ -249,6 +249,8 @@ class UpTest(CommandLineTest):
             self.assertEqual(process.returncode, 0, process.stderr)
             self.assertRegex(process.stderr, r"\(from ITEST_POSTGRES_URL\)|PostgreSQL .*, in use again in ")
 
+        for record in self.place.glob("cache/servers/*/server.json"):  # No run has made their time shorter.
+            self.assertGreater(json.loads(record.read_text())["expires"], wall() + 7.5 * 3600)
         log, _ = self.itest("logs", "postgres", "-n", "1000")
         self.assertIn("database system is ready to accept connections", log)
         stopped, _ = self.itest("down", "redis")

@@ -246,5 +246,11 @@ class CommandTest(unittest.TestCase):
         spec = ProcessSpec("Web 1", ("/bin/web", "-d", "{directory}"), ("web",), env={"MODE": "test"})
         self.assertEqual(by_hand.command(spec), "MODE=test /bin/web -d '{directory}'")
 
+    def test_a_script_among_the_words_is_cut(self) -> None:
+        text = by_hand.command(ContainerSpec("web:1", command=("sh", "-c", "echo a\n" * 100)))
+        self.assertNotIn("\n", text)
+        self.assertRegex(text, r"^docker run --rm web:1 sh -c 'echo a echo a .*…'$")
+        self.assertLess(len(text), 250)
+
     def test_an_external_server(self) -> None:
         self.assertEqual(by_hand.command(ExternalSpec("redis://h", {}, "X")), "")

@@ -104,6 +104,13 @@ def _container(engine: DockerEngine, image: str, pull: bool) -> Iterator[Finding
         )
     for number, name in enumerate(candidates, 1):
         try:
+            if not pull and not engine.images.identity(name):
+                yield Finding(
+                    "container",
+                    PROBLEM,
+                    f"image {name} is not on the Docker host: `itest doctor --image {name} --pull` tries to pull it",
+                )
+                return
             yield from _trial(engine, name, pull)
         except ImageError as error:
             yield Finding("container", PROBLEM, str(error))
