@@ -7,10 +7,17 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from itest import naming
-from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
+from itest.container_options import ContainerOptions
+from itest.spec import ContainerSpec, ProcessSpec, Spec
 
 LONGEST = 160
 """Characters of one word: Kafka's command has a script and a file among its arguments, which are of no use here."""
+
+
+def add(error: Exception, spec: Spec) -> None:
+    """Give an error how the server of a spec was started as a note, where that can be said."""
+    if text := command(spec):
+        error.add_note(f"it was started as: {text}")
 
 
 def command(spec: Spec) -> str:
@@ -25,7 +32,6 @@ def command(spec: Spec) -> str:
     elif isinstance(spec, ProcessSpec):
         words = [*_variables(spec.env, frozenset()), *spec.argv]
     else:
-        assert isinstance(spec, ExternalSpec)
         return ""
     return naming.mask(shlex.join(naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in words))
 
@@ -38,7 +44,7 @@ def _options(spec: ContainerSpec) -> Iterator[str]:
         yield from ("-p", f"127.0.0.1::{port.number}{'' if port.protocol == 'tcp' else f'/{port.protocol}'}")
     for path, size in spec.tmpfs.items():
         yield from ("--tmpfs", f"{path}:size={size}" if size else path)
-    options = spec.options
+    options = spec.options or ContainerOptions()
     for name, value in {
         "platform": spec.platform,
         "user": options.user,

@@ -2,7 +2,7 @@
 """Known causes: what Docker, registries and servers say when a start fails, what that means and what to do.
 
 The one table of them, used by every error of a start. docs/troubleshooting.md is made of it, and each cause is tested
-with the very words that are said.
+with the very words that are said. It is imported where an error is made, so that a run without errors does not pay for it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from itest.engines import Instance
+from itest.engines import Instance, on_network
 from itest.errors import DeclarationError, NotStarted
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class ClassNetwork:
 
     def join(self, instance: Instance, service: str) -> None:
         """Have a container that runs already on it. Raises ItestError."""
-        self._engine.connect(instance, self.id, self.names(service))
+        for each in on_network(instance):
+            self._engine.connect(each, self.id, self.names(service))
 
     def close(self) -> None:
         """Remove it; servers that go on running just leave it. Raises ItestError."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from itest import by_hand, naming, trace, warm
+from itest import naming, trace, warm
 from itest.clock import Clock, Deadline
 from itest.config import Config
 from itest.engines import Engine, Instance
@@ -64,9 +64,10 @@ def start(job: Job) -> Server[Any]:
     try:
         server = _run(job, None)
     except StartError as error:
-        command = by_hand.command(job.spec)
-        if command and not isinstance(error, ImageError | BuildError):
-            error.add_note(f"it was started as: {command}")
+        if not isinstance(error, ImageError | BuildError):
+            from itest import by_hand  # Only errors need it.
+
+            by_hand.add(error, job.spec)
         raise
     server.origin = state
     return server
@@ -107,7 +108,9 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)
             until_ready(check, instance, deadline, subject=job.subject)
-        return service.connect(instance, address)
+        server = service.connect(instance, address)
+        server.settle()
+        return server
     except BaseException as error:
         try:
             instance.stop()

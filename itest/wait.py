@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from itest import causes, naming
+from itest import naming
 from itest.clock import Deadline
 from itest.engines import Instance, State
 from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
@@ -126,22 +126,24 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
     while True:
         state = instance.state()
         if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
-            lines = _last_lines(instance)
-            raise _with_log(instance, _ended(state, check, deadline, subject, lines), lines)
+            lines = last_lines(instance)
+            raise with_log(instance, _ended(state, check, deadline, subject, lines), lines)
         try:
             check(instance)
             return
         except NotReady as error:
             reason = naming.shorten(naming.mask(str(error)), 300)
         if deadline.passed:
-            lines = _last_lines(instance)
-            raise _with_log(instance, _late(reason, check, deadline, subject, lines), lines)
+            lines = last_lines(instance)
+            raise with_log(instance, _late(reason, check, deadline, subject, lines), lines)
         deadline.pause(pause)
         pause = min(pause * GROWTH, LONGEST_PAUSE)
 
 
 def _late(reason: str, check: object, deadline: Deadline, subject: str, lines: str) -> StartTimeout:
     """The error for an instance that runs and never became ready."""
+    from itest import causes  # Only errors need it.
+
     known = causes.of_silence(lines)
     return StartTimeout(
         f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
@@ -155,6 +157,8 @@ def _late(reason: str, check: object, deadline: Deadline, subject: str, lines: s
 
 def _ended(state: State, check: object, deadline: Deadline, subject: str, lines: str) -> StartError:
     """The error for an instance that ended before it was ready."""
+    from itest import causes  # Only errors need it.
+
     story = f"{subject} ended before it was ready: {state}, {deadline.elapsed:.1f} s after its start"
     if state.port_taken:
         return PortTaken(
@@ -178,18 +182,24 @@ def _ended(state: State, check: object, deadline: Deadline, subject: str, lines:
 _E = TypeVar("_E", bound=Exception)
 
 
-def _last_lines(instance: Instance) -> str:
+def with_log(instance: Instance, error: _E, lines: str | None = None) -> _E:
+    """The error with the last log lines as a note; they are read where they are not given."""
+    add_log(error, instance, lines)
+    return error
+
+
+def add_log(error: Exception, instance: Instance, lines: str | None = None) -> None:
+    """Give an error the last log lines as a note."""
+    lines = last_lines(instance) if lines is None else lines
+    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
+
+
+def last_lines(instance: Instance) -> str:
     """The end of its log; whatever goes wrong with that must not hide the error that it is for."""
     try:
         return naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
     except Exception as failure:
         return f"(the log could not be read: {naming.mask(str(failure))})"
-
-
-def _with_log(instance: Instance, error: _E, lines: str) -> _E:
-    """The error with the last log lines as a note."""
-    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
-    return error
 
 
 class _Port(Check):

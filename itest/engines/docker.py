@@ -33,13 +33,12 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from itest import causes, naming
+from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines import (
@@ -53,15 +52,16 @@ from itest.engines import (
     docker_things,
 )
 from itest.engines.docker_address import Address, locate, problem
-from itest.engines.docker_build import name_of
 from itest.engines.docker_config import ports_of, published, wanted
 from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
 from itest.engines.docker_options import volume_name
-from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
 from itest.errors import StartError, Unavailable
 from itest.spec import ContainerSpec, Spec
 from itest.trace import Recorder, say
+
+if TYPE_CHECKING:
+    from itest.engines.docker_pull import Images
 
 ANSWER_TIMEOUT = 2
 """Seconds in which Docker must say its version to count as available."""
@@ -107,7 +107,7 @@ class DockerEngine:
             raise StartError(f"could not start {spec}: {error}", seconds=deadline.elapsed) from error
         # The name is ours, so that the container can be removed even when the answer with its id never came.
         name = _name(labels)
-        volumes = [volume_name(labels, volume) for volume in spec.options.volumes]
+        volumes = [volume_name(labels, volume) for volume in (spec.options.volumes if spec.options else ())]
         try:
             container = self._started(name, wanted(replace(spec, image=image), labels, address, chosen), spec, deadline)
         except BaseException as error:
@@ -278,11 +278,17 @@ class DockerEngine:
 
     def _made(self, address: Address) -> tuple[Any, Address, Images]:
         client = _client(address)
+        from itest.engines.docker_pull import Images
+
         return client, address, Images(client, self._config)
 
     def _image(self, spec: ContainerSpec, trace: Recorder, subject: str) -> str:
         """The name or id of its image, once that is there. Raises StartError."""
-        name = spec.image if spec.build is None else name_of(spec.build)
+        name = spec.image
+        if spec.build is not None:
+            from itest.engines.docker_build import name_of
+
+            name = name_of(spec.build)
         if spec.pull in ("missing", "never") and not spec.platform and self._known(name):
             return name
         name = self.images.need(spec, trace, subject)
@@ -329,6 +335,8 @@ class DockerEngine:
     def _warned(self, spec: ContainerSpec, created: Mapping[str, Any]) -> None:
         """Say it, once, where Docker ignores a limit that was asked for."""
         for warning in created.get("Warnings") or ():
+            from itest import causes  # Mostly there is none.
+
             known = causes.find(str(warning), causes.DOCKER)
             if known is not None and warning not in self._warnings and not self._config.quiet:
                 self._warnings.add(warning)
@@ -426,6 +434,8 @@ def _side_by_side(actions: Sequence[Callable[[], None]]) -> None:
 
     if len(actions) > 1:
         try:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(min(len(actions), 8), thread_name_prefix="itest-remove") as pool:
                 list(pool.map(run, actions))
             actions = ()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from itest import causes, naming
+from itest import naming
 from itest.errors import Unavailable
 
 CONNECT_TIMEOUT = 1.5
@@ -76,8 +76,12 @@ def problem(address: Address) -> str | None:
     except FileNotFoundError:
         return f"there is no Docker socket at {address}: {_start(address)}"
     except PermissionError:
+        from itest import causes  # Only errors need it.
+
         return f"this user may not use the Docker socket {address}: {causes.named(causes.NO_PERMISSION).cure}"
     except ConnectionRefusedError:
+        from itest import causes
+
         if parts.scheme == "unix" and not Path(parts.path).is_socket():
             return f"{address} is no socket: {causes.named(causes.NO_SOCKET, source=address.source).cure}"
         return f"nothing listens at {address}, so Docker is not running: {_start(address)}"
@@ -92,6 +96,8 @@ def problem(address: Address) -> str | None:
 
 def _start(address: Address) -> str:
     """How to start Docker, by where it would be."""
+    from itest import causes
+
     path = address.parts.path
     if "/.docker/run/" in path or "/.docker/desktop/" in path or "desktop" in address.source.lower():
         return f"{causes.DESKTOP_NOT_RUNNING}, {causes.named(causes.DESKTOP_NOT_RUNNING).cure}"

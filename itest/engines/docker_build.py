@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itest import build_context, causes, naming, warm_store
+from itest import build_context, naming, warm_store
 from itest.clock import Clock, Deadline, wall
 from itest.config import Config
 from itest.engines import docker_built, dockerfile
@@ -214,6 +214,8 @@ def name_of(build: Build, platform: str = "") -> str:
 
 def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str) -> BuildError:
     """The error for what Docker says is wrong; `text` is the Dockerfile's."""
+    from itest import causes  # Only errors need it.
+
     said = str(message["error"])
     code = (message.get("errorDetail") or {}).get("code")
     if code is None and (match := _CODE.search(said)):

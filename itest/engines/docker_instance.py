@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from itest import causes, naming
+from itest import naming
 from itest.clock import Deadline
 from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk
 from itest.engines.docker_address import LOOPBACK
@@ -336,6 +336,8 @@ def translated(
 
 def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | None = None) -> ItestError:
     """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
+    from itest import causes  # Only errors need it.
+
     said = naming.shorten(naming.mask(said), 500)
     known = causes.find(said, causes.DOCKER)
     if kind is StartError and known is not None and known.name == causes.PORT_TAKEN:
@@ -345,6 +347,13 @@ def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | 
         failure.cause = known.name if known else ""
         failure.seconds = deadline.elapsed if deadline is not None else 0.0
     return failure
+
+
+def port_taken(said: str) -> bool:
+    """Whether Docker says that somebody else has a port."""
+    from itest import causes  # Only errors need it.
+
+    return causes.is_said(causes.PORT_TAKEN, said, causes.DOCKER)
 
 
 def unanswered(doing: str, error: Exception) -> str:

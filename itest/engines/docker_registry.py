@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from itest import causes, naming
+from itest import naming
 
 HUB = "docker.io"
 
@@ -25,6 +25,8 @@ def explain(
     `asked`: the name it was asked for by, with a mirror; `login`: where a login came from, `problem`: why there is none;
     `there`: an older one is there, but a newer one was to be looked for.
     """
+    from itest import causes  # Only errors need it.
+
     said = _once(naming.mask(said))
     host = registry_of(asked or image)
     suffix = "" if host == HUB else f" {host}"

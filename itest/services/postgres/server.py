@@ -73,6 +73,7 @@ class PostgresServer(Server["PostgresView"]):
         self._first: object = None
         self._impure: shared.Shared | None = None
         self.options = service.options()
+        self.keepable = not service.volumes  # What lies in them is not seen in what a kept state is found by.
         self.chosen_password = service.password if instance.owned else ""
         self._lock = threading.RLock()
         self.log = Log(self)
@@ -91,6 +92,11 @@ class PostgresServer(Server["PostgresView"]):
         except BaseException:
             self._admin.close()
             raise
+
+    def settle(self) -> None:
+        slow = "SELECT 1 FROM pg_authid WHERE rolname = current_user AND rolpassword LIKE 'SCRAM-SHA-256$4096:%%'"
+        if self.number >= 160000 and self.admin(slow):
+            self.admin(f"{warm.password_statement(self.user, self.number)}; RESET scram_iterations", self.password)
 
     @property
     def version(self) -> str:
@@ -124,7 +130,7 @@ class PostgresServer(Server["PostgresView"]):
 
     def keep(self, *, cold: bool) -> Keep | None:
         with self._lock:
-            if not self.instance.owned or self._leases or self._first is None:
+            if not self.instance.owned or self._leases or self._first is None or not self.keepable:
                 return None  # Nobody has used it, or somebody still does.
             kept = warm.keep(self, self._first, self._impure, cold=cold)
         if kept is not None:

@@ -11,9 +11,7 @@ from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.service import View, client_package
 from itest.services.postgres import async_engine
-from itest.services.postgres.factories import bind
 from itest.services.postgres.kept import end_statement
-from itest.services.postgres.loading import load
 
 if TYPE_CHECKING:
     import asyncpg
@@ -108,6 +106,8 @@ class PostgresView(View):
         Paths are relative to the test's module, or to the directory `fixtures` beside it; the ending may be left out.
         Raises FixtureError that names the file and the row; then nothing was loaded.
         """
+        from itest.services.postgres.loading import load  # Most tests load nothing.
+
         places = [self._directory] if self.directory is None else [self.directory, self._directory]
         files = [fixture_files.locate(fixture, places) for fixture in fixtures]
         connection = self._statement_connection()
@@ -120,6 +120,8 @@ class PostgresView(View):
 
         Undone after the test. `persistence` is what `create()` ends with: "commit", "flush" or None.
         """
+        from itest.services.postgres.factories import bind
+
         self._cleanups.callback(bind(factories, self.own_session, persistence))
 
     @property

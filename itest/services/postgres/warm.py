@@ -37,10 +37,15 @@ OURS = r"^itest_(t_[0-9a-f]{16}|[0-9a-f]{8}_[0-9]+)$"
 """The names of the databases that itest makes, in any process of a run."""
 
 
-def password_statement(user: str) -> str:
-    """The statement that gives a role another password, with a placeholder for that."""
+def password_statement(user: str, number: int) -> str:
+    """The statement that gives a role another password, with a placeholder for that; `number` is the server's version.
+
+    From PostgreSQL 16 on with one iteration of its hash in place of 4096, which protect passwords that can be guessed:
+    connecting takes half the time (3 ms for 5.4, measured with PostgreSQL 17).
+    """
     quoted = user.replace('"', '""')
-    return f'ALTER ROLE "{quoted}" PASSWORD %s'
+    fast = "SET scram_iterations = 1; " if number >= 160000 else ""
+    return f'{fast}ALTER ROLE "{quoted}" PASSWORD %s'
 
 
 def footprint(server: PostgresServer) -> object:
@@ -106,7 +111,7 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
         if lasting[name] == NEW:
             server.admin(f'COMMENT ON DATABASE "{name}" IS %s', now)
     secret = server.chosen_password or naming.secret()
-    server.admin(password_statement(server.user), secret)
+    server.admin(password_statement(server.user, server.number), secret)
     server.admin("CHECKPOINT")
     if not directory:
         tidy = f"{__name__}:tidy"
