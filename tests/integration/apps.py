@@ -15,7 +15,11 @@ from flask import Flask
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 
-ENV = {"DATABASE_URL": "{postgres.url}", "REDIS_URL": "{redis.url}"}
+ENV = {
+    "DATABASE_URL": "{postgres.url}",
+    "SQLALCHEMY_URL": "{postgres.sqlalchemy_url}",
+    "REDIS_URL": "{redis.url}",
+}
 
 COUNT = "SELECT count(*), pg_backend_pid() FROM rows"
 INSERT = "INSERT INTO rows DEFAULT VALUES"
@@ -30,7 +34,7 @@ def create_api() -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        engine = create_engine(os.environ["DATABASE_URL"], pool_size=1)
+        engine = create_engine(os.environ["SQLALCHEMY_URL"], pool_size=1)
         with Redis.from_url(os.environ["REDIS_URL"]) as cache:
             engine.connect().close()  # What is in the pool now, SQLAlchemy takes for alive until a request has failed.
             app.state.engine, app.state.cache = engine, cache

@@ -343,9 +343,9 @@ class FailureTest(ProjectsTest):
             StartTimeout,
             "  web: {image: 'busybox:1.37', command: httpd -f -p 80, ports: [80]}\n",
             ready={"web": http("/missing")},
-            startup_timeout=1.0,
+            startup_timeout=6.0,
         )
-        self.assertRegex(text, r"did not become ready within 1 s, .* \(web: GET /missing to answer\)")
+        self.assertRegex(text, r"did not become ready within 6 s, .* \(web: GET /missing to answer\)")
         self.assertRegex(text, r"Last reason: web: GET http://127\.0\.0\.1:\d+/missing answered 404")
 
     def test_services_that_wait_too_long_for_another_one(self) -> None:
@@ -354,9 +354,9 @@ class FailureTest(ProjectsTest):
             f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{slow: {{condition: service_healthy}}}}}}\n"
             f"  slow:\n    image: busybox:1.37\n    command: sh -c 'echo still warming up; exec {SLEEP}'\n"
             f"    healthcheck: {{test: exit 1, interval: 100ms, retries: 1000}}\n",
-            startup_timeout=2.0,
+            startup_timeout=8.0,
         )
-        self.assertRegex(text, r"compose.yaml did not start within 2 s: .*slow is starting")
+        self.assertRegex(text, r"compose.yaml did not start within 8 s: .*slow is starting")
         self.assertIn("slow | still warming up", text)
 
     def test_a_port_that_somebody_else_took(self) -> None:

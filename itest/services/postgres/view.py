@@ -52,6 +52,11 @@ class PostgresView(View):
         return self._reached(self.server.url_of(self.name))
 
     @property
+    def sqlalchemy_url(self) -> str:
+        """The URL for `sqlalchemy.create_engine`, which from 2.1 on takes a plain one for psycopg's and not psycopg2's."""
+        return self.url_for("psycopg2")
+
+    @property
     def dsn(self) -> str:
         """The address in libpq's keyword form."""
         dsn: str = client_package("psycopg2.extensions", "postgres", "PostgresView.dsn").make_dsn(
