@@ -14,11 +14,13 @@ from contextlib import closing
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from itest.case import ContainerMixin
 from itest.cli import wanted
 from itest.cli.up import TARGETS
 from itest.config import Config
 from itest.errors import ConfigError
 from itest.loan import Loan, loans_of, take_all
+from itest.network import ClassNetwork, Network
 from itest.session import Session
 
 if TYPE_CHECKING:
@@ -55,13 +57,25 @@ def run(options: argparse.Namespace, config: Config) -> int:
     with closing(Session(config)) as session, contextlib.ExitStack() as leases:
         variables: dict[str, str] = {}
         for cls in wanted.classes(options.wanted):
-            loans = loans_of(cls, cls._itest_declarations, session, None)
+            network = _network(cls, session)
+            if network is not None:
+                leases.callback(network.close)
+            loans = loans_of(cls, cls._itest_declarations, session, network)
             for loan in loans:
                 leases.callback(loan.give_back)
             take_all(loans, session)
             for name, value in (pair for loan in loans for pair in _variables(loan).items()):
                 variables.setdefault(name, value)
         return _run(argv, config.child_environment(**variables))
+
+
+def _network(cls: type[ContainerMixin], session: Session) -> ClassNetwork | None:
+    """The network of its containers, as the tests of the class would have it."""
+    declared = cls._itest_declarations
+    if len(declared) < 2 or not any(service.in_container for _, service in declared):
+        return None
+    found = [value for base in cls.__mro__ for value in vars(base).values() if isinstance(value, Network)]
+    return session.network(cls.__name__.lower(), found[0].aliases if found else {})
 
 
 def _variables(loan: Loan) -> Mapping[str, str]:

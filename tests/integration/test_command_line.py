@@ -35,7 +35,8 @@ class PeopleTest(ContainerTestCase):
         pass
 
 class WebTest(ContainerTestCase):
-    web = Container("busybox:1.37", command="sleep 60")
+    redis = Redis()
+    web = Container("busybox:1.37", command="httpd -f -p 80", ports=80, env={"CACHE": "{redis.url}"})
 
     def test_nothing(self):
         pass
@@ -149,6 +150,16 @@ class ExecTest(CommandLineTest):
         )
         for target in ("tests.test_people.PeopleTest", "tests/test_people.py::PeopleTest"):
             self.assertEqual(self.python(code, target)[0], "(0,)\n")
+
+    def test_containers_have_the_network_of_the_class(self) -> None:
+        engine = DockerEngine(load())
+        reason = engine.unavailable()
+        engine.close()
+        if reason:
+            self.skipTest(reason)
+        self.assertRegex(
+            self.python("import os; print(os.environ['WEB_URL'])", "tests.test_people.WebTest")[0], "^http://"
+        )
 
     def test_tests_use_the_same_servers(self) -> None:
         argv = [sys.executable, "-m", "unittest", "tests.test_people.PeopleTest"]
@@ -281,7 +292,7 @@ class UpTest(CommandLineTest):
 
     def test_what_cannot_stay(self) -> None:
         output, errors = self.itest("up", "tests.test_people.WebTest", code=1)
-        self.assertEqual(output, "")
+        self.assertRegex(output, "^ITEST_REDIS_URL=.*\n$")
         self.assertIn("itest: WebTest.web (Container) is not started: each class has one of its own", errors)
 
 

@@ -79,6 +79,13 @@ class UsageTest(CliTest):
         self.assertEqual((code, errors.count("\n")), (2, 1))
         self.assertRegex(errors, "^itest: engine = 'nonsense' in the variable ITEST_ENGINE: it must be one of ")
 
+    def test_the_version(self) -> None:
+        self.assertEqual(self.run_("--version"), (0, f"itest {itest.__version__}\n", ""))
+
+    def test_ctrl_c_is_130_without_a_traceback(self) -> None:
+        with mock.patch.object(ps, "show", side_effect=KeyboardInterrupt):
+            self.assertEqual(self.run_("ps"), (130, "", ""))
+
     def test_it_is_installed_as_a_command(self) -> None:
         project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
         self.assertEqual(project["project"]["scripts"], {"itest": "itest.cli:main"})

@@ -49,7 +49,8 @@ def versions() -> Iterator[Finding]:
             there.append(f"{name} {version}")
         else:
             missing.append((name, extra))
-    yield Finding("packages", OK, ", ".join(there))
+    if there:
+        yield Finding("packages", OK, ", ".join(there))
     for name, extra in missing:
         yield Finding(
             "packages", NOTE, f"{name} is not installed: pip install 'itest-containers[{extra}]' for this service"
