@@ -44,11 +44,13 @@ LEVELS: dict[str, tuple[str, ...]] = {
         "engines",
         "service",
         "data",
+        "services",
         "reaper",
         "warm",
         "report",
         "session",
         "case",
+        "door",
     ),
     "testing": (
         "base",
@@ -66,8 +68,8 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "door": ("base", "case", "service", "data", "services", "session", "testing", "wait"),
 }
 GROUPS = {
-    "errors": "base", "clock": "base", "lock": "base",
-    "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "container_options": "facts", "build_context": "facts",
+    "errors": "base", "clock": "base", "lock": "base", "causes": "base",
+    "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "container_options": "facts", "by_hand": "facts", "build_context": "facts",
     "engines": "protocols", "wait": "wait",
     "service": "service", "isolation": "data", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",
     "reaper": "reaper", "reuse": "reaper", "sweep": "reaper", "session": "session", "choosing": "session", "network": "session", "references": "session", "starting": "session", "joining": "session", "warm": "warm", "warm_store": "facts", "sharing": "facts", "detached": "facts", "warm_keeper": "warm",

@@ -58,7 +58,7 @@ from itest.engines.docker_options import volume_name
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
 from itest.spec import ContainerSpec, Spec
-from itest.trace import Recorder
+from itest.trace import Recorder, say
 
 if TYPE_CHECKING:
     from itest.engines.docker_pull import Images
@@ -87,6 +87,7 @@ class DockerEngine:
         self._failure: Exception | None = None
         self._ids: dict[str, str] = {}
         self._gateways: dict[str, str] = {}
+        self._warnings: set[str] = set()
 
     def unavailable(self) -> str | None:
         try:
@@ -332,6 +333,7 @@ class DockerEngine:
             with translated(f"start {spec}", StartError, deadline):
                 created = self.client.create_container_from_config(config, name, spec.platform or None)
                 container = str(created["Id"])
+                self._warned(spec, created)
                 docker_files.put(self.client, container, spec.files)
                 self.client.start(container)
             return container
@@ -342,6 +344,7 @@ class DockerEngine:
             status, said = docker_quick.ask(path, "POST", f"/containers/create?{query}", config, API_TIMEOUT)
             if status == 201:
                 container = str(said["Id"])
+                self._warned(spec, said)
                 status, said = docker_quick.ask(path, "POST", f"/containers/{container}/start", None, API_TIMEOUT)
                 if status in (204, 304):
                     return container
@@ -349,6 +352,16 @@ class DockerEngine:
             raise StartError(unanswered(f"start {spec}", error), seconds=deadline.elapsed) from None
         reason = said.get("message", said) if isinstance(said, dict) else said
         raise refused(f"start {spec}", StartError, str(reason), deadline)
+
+    def _warned(self, spec: ContainerSpec, created: Mapping[str, Any]) -> None:
+        """Say it, once, where Docker ignores a limit that was asked for."""
+        for warning in created.get("Warnings") or ():
+            from itest import causes  # Mostly there is none.
+
+            known = causes.find(str(warning), causes.DOCKER)
+            if known is not None and warning not in self._warnings and not self._config.quiet:
+                self._warnings.add(warning)
+                say(f"{spec}, Docker says: {naming.shorten(str(warning))}; {known.cure}")
 
 
 class _Later:
@@ -379,7 +392,10 @@ def _greet(address: Address) -> None:
 
 def _no_docker(address: Address, error: Exception) -> str:
     said = naming.shorten(naming.mask(str(error)))
-    return f"something listens at {address}, but it does not answer as Docker does: {said}"
+    return (
+        f"something listens at {address}, but it does not answer as Docker does: {said or type(error).__name__}; see "
+        f"whether Docker runs there (`docker version`), else correct {address.source}"
+    )
 
 
 def no_sdk(address: Address) -> str:

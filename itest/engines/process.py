@@ -112,7 +112,12 @@ class ProcessEngine:
             except ItestError as failure:
                 error.add_note(str(failure))
             if isinstance(error, OSError) and not isinstance(error, ItestError):
-                raise StartError(f"{spec} could not be started: {naming.mask(str(error))}", service=subject) from error
+                from itest import causes  # Only errors need it.
+
+                known = causes.find(str(error), causes.LOG)
+                cure = f". {known.sentence}" if known else ""
+                said = f"{spec} could not be started: {naming.mask(str(error))}{cure}"
+                raise StartError(said, service=subject, cause=known.name if known else "") from error
             raise
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
@@ -220,14 +225,18 @@ class _Launch:
                 return
             output.seek(max(0, output.seek(0, os.SEEK_END) - 4000))
             lines = naming.clean_log(output.read().decode(errors="replace")).strip()
+        from itest import causes
+
         command = naming.mask(shlex.join(argv))
         error: StartError
+        known = causes.of_death(lines, None, oom_killed=False)
         if in_time:
             error = StartError(
                 f"preparing {self._spec} failed: `{command}` {_exit_text(process.returncode)}, "
-                f"{until.elapsed:.1f} s after the start began. Its output is below",
+                f"{until.elapsed:.1f} s after the start began. {f'{known.sentence} ' if known else ''}Its output is below",
                 service=subject,
                 seconds=until.elapsed,
+                cause=known.name if known else "",
             )
         else:
             error = StartTimeout(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -37,12 +36,6 @@ _LOG_LIMIT = 4 * 1024 * 1024
 
 _CLOCK_TICK = 0.02
 """Seconds by which a file's time may lag behind the clock: the kernel stamps files with the last timer tick."""
-
-_PORT_TAKEN = re.compile(
-    r"Address already in use|could not bind|could not create any TCP/IP sockets|BindException",
-    re.IGNORECASE,
-)
-"""What servers log when somebody else has their port."""
 
 
 class ProcessInstance:
@@ -237,11 +230,18 @@ class ProcessInstance:
         if not self._place.exists():
             return State(False, "removed", code)
         status = f"killed by {launcher.signal_name(-code)}" if code is not None and code < 0 else "exited"
-        return State(False, status, code, port_taken=bool(_PORT_TAKEN.search(self.logs(tail=50))))
+        return State(False, status, code, port_taken=_is_port_taken(self.logs(tail=50)))
 
     def _mark(self) -> None:
         with contextlib.suppress(OSError):
             self._marks.append((wall(), (self._place / LOG_FILE).stat().st_size))
+
+
+def _is_port_taken(log: str) -> bool:
+    """Whether the server says that somebody else has its port."""
+    from itest import causes  # Only errors need it.
+
+    return causes.is_said(causes.PORT_TAKEN, log, causes.LOG)
 
 
 def end_child(process: subprocess.Popen[bytes], number: int, *, group: bool = True) -> None:

@@ -110,6 +110,17 @@ class StartTest(FakeDockerTest):
         self.server.server_close()
         self.assertRegex(self.fails(StartError), "^could not look for image web:1, Docker does not answer: ")
 
+    def test_a_limit_that_docker_ignores_is_said_once(self) -> None:
+        warnings = [
+            "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
+        ]
+        self.answers["POST /containers/create"] = (201, {"Id": "c0ffee" * 10, "Warnings": warnings})
+        self.start()
+        self.start()
+        self.assertEqual(self.stderr.getvalue().count("itest: "), 1)
+        self.assertIn(f"itest: image web:1, Docker says: {warnings[0]}; rootless Docker and ", self.stderr.getvalue())
+
     def test_a_port_that_was_taken(self) -> None:
         for said in (
             "driver failed programming external connectivity: Bind for 127.0.0.1:1 failed: port is already allocated",
