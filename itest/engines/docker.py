@@ -10,7 +10,7 @@
     docker_build      building an image
     docker_built      those that were built
     dockerfile        what they are built from
-    docker_progress   showing people how far that is
+    docker_progress   how far that is
     docker_config     what is asked to be created
     docker_options    the rarer part of that
     docker_files      files for a container, before it starts and later

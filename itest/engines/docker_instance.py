@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import shlex
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from itest import naming
-from itest.clock import Deadline
+from itest.clock import Deadline, wall
 from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_listening import Listening
@@ -27,6 +28,9 @@ PUBLISH_TIMEOUT = 5.0
 
 REMOVE_TIMEOUT = 10.0
 """Seconds to wait for a removal that somebody else has begun."""
+
+LAST_WORDS = 0.1
+"""Seconds that the last lines of a log are waited for when it is followed no more."""
 
 _PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 
@@ -135,6 +139,26 @@ class DockerInstance:
         except not_found():
             return ""
         return text.decode("utf-8", "replace")
+
+    def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:
+        """Its output as it comes, until `stop` is set or it ends; from its beginning if it is `new`, else from now on."""
+        stream = self._client.logs(self._id, stream=True, follow=True, since=None if new else int(wall()))
+        ended = threading.Event()
+
+        def close() -> None:
+            stop.wait()
+            ended.wait(LAST_WORDS)  # Docker passes on what was just said within that time.
+            with contextlib.suppress(Exception):
+                stream.close()
+
+        closer = threading.Thread(target=close, name="itest-log-end", daemon=True)
+        closer.start()
+        try:
+            yield from stream
+        finally:
+            ended.set()
+            stop.set()
+            closer.join()
 
     def exec(
         self,
