@@ -98,7 +98,7 @@ class Session:
         self.trace = trace.Recorder(clock)
         self.secret = naming.secret()
         self._clock = clock
-        self._telling = Telling(config, self.trace, clock)
+        self._telling = Telling(self.id, config, self.trace, clock)
         self._alone = engines is not None
         self._engines = Engines(config, engines)
         self._reaper: Reaper | None = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ LOG_LINES = 500
 class Telling:
     """Told by the session what happens to its servers, and by the test case which result a test reports to."""
 
-    def __init__(self, config: Config, recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, session: str, config: Config, recorder: Recorder, clock: Clock) -> None:
+        self._session = session
         self._config = config
         self._recorder = recorder
         # The working directory may be another one when the run is over.
@@ -51,6 +53,8 @@ class Telling:
                 result._itest_watch = Watch(result, self._recorder)  # type: ignore[attr-defined]  # as above
             else:
                 watch.recorder = self._recorder  # Its session was closed in between.
+        if self._page is not None and sharing.worker_of() and hasattr(result, "stopTestRun"):
+            _after(result, self._write_page)  # Nothing else may be called of a worker: pools kill theirs.
 
     def started(self, server: Server[Any], span: Span) -> None:
         """A server was started, or joined."""
@@ -106,14 +110,33 @@ class Telling:
             from itest.report.text import print_timing
 
             print_timing(spans)
-        if self._page is not None:
-            from itest.report import page
+        self._write_page()
 
-            try:
-                page.write(self._page, sharing.run(self._config), spans, self._since_1970, self._config)
-            except Exception as error:
-                reason = naming.shorten(naming.mask(str(error) or type(error).__name__))
-                trace.say(f"could not write the report {self._page}: {reason}")
+    def _write_page(self) -> None:
+        """Write what is known by now. Never raises."""
+        if self._page is None:
+            return
+        from itest.report import page, run
+
+        try:
+            own = run.part(self._session, list(self._recorder.spans), self._since_1970, self._config)
+            page.write(self._page, sharing.run(self._config), own, self._config)
+        except Exception as error:
+            reason = naming.shorten(naming.mask(str(error) or type(error).__name__))
+            trace.say(f"could not write the report {self._page}: {reason}")
+
+
+def _after(result: unittest.TestResult, write: Callable[[], object]) -> None:
+    """Have it called after the result's `stopTestRun`."""
+    stop = result.stopTestRun
+
+    def stop_and_write() -> None:
+        try:
+            stop()
+        finally:
+            write()
+
+    result.stopTestRun = stop_and_write  # type: ignore[method-assign]  # what this function is for
 
 
 def _remember(span: Span, seconds: float | None) -> None:

@@ -148,7 +148,8 @@ def _service(name: str, spans: list[Span]) -> Costs:
 def _class(name: str, spans: list[Span]) -> Costs:
     tests = [span for span in spans if span.name == "test"]
     failed = sum(span.failed for span in tests)
-    return Costs(name, _sums(spans), _resets(spans), tests=len(tests), failed=failed)
+    number = sum("of" not in span.facts for span in tests)
+    return Costs(name, _sums(spans), _resets(spans), tests=number, failed=failed)
 
 
 def _sums(spans: Iterable[Span]) -> dict[str, float]:

@@ -28,7 +28,7 @@ def lines(spans: Sequence[Span]) -> list[tuple[str, float]]:
         elif span.name in STEPS and span.ended is not None:
             parts = [part for part in spans if part.parent is span and part.name in ("pull", "build")]
             seconds = span.seconds - sum(part.seconds for part in parts)
-            what = span.facts.get("title") or span.facts.get("image") or span.facts.get("version")
+            what = next((span.facts[fact] for fact in ("version", "title", "image") if span.facts.get(fact)), "")
             found.append((f"itest: {span.name} {span.subject}{f' ({what})' if what else ''}", seconds))
     for kind, lengths in resets.items():
         found.append((f"itest: reset {kind} ({len(lengths)} times)", sum(lengths)))

@@ -6,7 +6,6 @@ The result's methods are replaced on the instance, as no hook of plain unittest 
 
 from __future__ import annotations
 
-import traceback
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +67,7 @@ class Watch:
     def _ended(self, test: Any, outcome: str, text: str = "") -> None:
         span = self._spans.get(id(test))
         if span is None:  # Of a class or module: its set-up or tear-down.
-            span = self.recorder.begin("test", test.id(), {"owner": _owner(test)})
+            span = self.recorder.begin("test", test.id(), {"owner": _owner(test), "of": "class"})
             self.recorder.end(span)
         facts = span.facts
         if "outcome" not in facts or facts["outcome"] in (PASSED, SKIPPED):
@@ -84,13 +83,16 @@ class Watch:
             self._ended(test, FAILED if failed else ERROR, f"{subtest._subDescription()}\n{text}")
 
     def _text(self, kept: str, test: Any, error: Any) -> str:
-        """The traceback as the runner shows it, notes included; else as Python does."""
+        """The traceback as the runner shows it, notes included; else as unittest would."""
         texts = getattr(self._result, kept, None)
         if isinstance(texts, list) and texts and texts[-1][0] is test:
             return str(texts[-1][1])
-        if isinstance(error, tuple) and len(error) == 3:
-            return "".join(traceback.format_exception(*error))
-        return str(error)
+        error = getattr(error, "_excinfo", error)  # pytest has a wrapper of its own.
+        if not isinstance(error, tuple) or len(error) != 3 or not isinstance(test, unittest.TestCase):
+            return str(error)
+        plain = unittest.TestResult()
+        plain.addError(test, error)
+        return plain.errors[0][1]
 
 
 def _owner(test: Any) -> str:

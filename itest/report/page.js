@@ -14,7 +14,7 @@ function h(tag, attributes, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child != null && child !== false));
+  node.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
   return node;
 }
 const by = (id) => document.getElementById(id);
@@ -117,7 +117,7 @@ function drawHead() {
   if (known.length) facts.push([time(Math.max(0, sum(known.map((saving) => saving.cold - saving.took)))), "saved by kept states"]);
   else if (savings.length) facts.push(["not known", "what kept states have saved: not measured when they were kept"]);
   by("head").replaceChildren(
-    h("div", { class: "meta" }, h("b", {}, "itest"), ` · ${[when, first.command, first.python && `Python ${first.python}`].filter(Boolean).join(" · ")}`),
+    h("div", { class: "meta" }, h("b", {}, "itest"), ` · ${[when, parts.map((part) => part.command).find(Boolean), first.python && `Python ${first.python}`].filter(Boolean).join(" · ")}`),
     h("h1", {}, title),
     tests.length ? h("div", { class: "strip", role: "img", "aria-label": [...counts].map(([outcome, number]) => `${number} ${outcome}`).join(", ") },
       [...counts].map(([outcome, number]) => h("i", { class: wordOf(outcome), style: `flex: ${number}` }))) : null,
@@ -132,18 +132,19 @@ function drawHead() {
 
 function written(text, kind) {
   const pre = h("pre", { tabindex: 0, "aria-label": kind });
+  let within = false; // A traceback, whose end is its first line that is not indented.
   for (const line of text.split("\n")) {
-    const which = /^ *File ".*", line \d+/.test(line) ? "at" : /^ *\| /.test(line) ? "log"
-      : /^[A-Za-z_][\w.]*(Error|Exception|Failure|Warning|Exit|Interrupt|Iteration|Timeout|Died|Taken|Unavailable)\b:?/.test(line) ? "says" : "";
+    const at = /^\s+File ".*", line \d+/.test(line), says = within && /^[A-Za-z_][\w.]*(: |$)/.test(line);
+    const which = at ? "at" : /^ *\| /.test(line) ? "log" : says ? "says" : "";
+    within = at || (within && !says);
     pre.append(which ? h("span", { class: which }, line) : line, "\n");
   }
   return pre;
 }
 
-function reasonOf(text) {
-  const lines = text.split("\n").map((line) => line.trimEnd());
-  return lines.findLast((line) => /^[A-Za-z_][\w.]*(Error|Exception|Failure|Exit|Timeout|Died|Unavailable)\b/.test(line))
-    || lines.findLast((line) => line.trim()) || "";
+function reasonOf(pre, text) {
+  const said = pre ? [...pre.querySelectorAll(".says")] : [];
+  return said.length ? said.at(-1).textContent : text.trim().split("\n").at(-1);
 }
 
 function framed(pre, text) {
@@ -163,7 +164,7 @@ function drawFailures() {
       return h("details", { class: "failure", id: `failure-${test.number}`, open: index < 3 },
         h("summary", {}, h("span", { class: `dot ${wordOf(test.outcome)}` }),
           h("span", { class: "name" }, h("b", {}, test.name), h("span", { class: "soft" }, ` ${short(test.class)}${test.outcome === "failed" ? "" : ` · ${test.outcome}`}`),
-            h("span", { class: "why" }, reasonOf(test.text))),
+            h("span", { class: "why" }, reasonOf(pre, test.text))),
           h("span", { class: "time" }, time(test.seconds))),
         pre ? framed(pre, test.text) : h("pre", {}, test.outcome));
     }));

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from typing import Any
 from itest import naming
 from itest.config import Config
 from itest.lock import locked
-from itest.report.run import part
-from itest.trace import Span
 
 FORMAT = 1
 """Raised when the data changes: a page of another format is not added to."""
@@ -30,21 +28,17 @@ LOCK_WAIT = 30.0
 _BEFORE, _AFTER = '<script type="application/json" id="run">', "</script>"
 
 
-def write(path: Path, run: str, spans: Sequence[Span], since_1970: float, config: Config) -> None:
-    """Write the page, or add these spans to one that an earlier process of the same `run` has written.
+def write(path: Path, run: str, part: Mapping[str, Any], config: Config) -> None:
+    """Write the page of a session's part of the run, or add it to that of others in the same `run`.
 
-    `since_1970` is what must be added to a span's times. Raises OSError, and ItestError where the page is locked.
+    Raises OSError, and ItestError where the page is locked.
     """
-    own = part(spans, since_1970, config)
+    name = naming.fingerprint(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path, config):
-        data = {
-            "format": FORMAT,
-            "run": naming.fingerprint(run),
-            "parts": [*_earlier(path, naming.fingerprint(run)), own],
-        }
+        others = [each for each in _earlier(path, name) if each["id"] != part["id"]]
         new = path.with_name(f".{path.name}.{os.getpid()}.new")
-        new.write_text(render(data), encoding="utf-8")
+        new.write_text(render({"format": FORMAT, "run": name, "parts": [*others, part]}), encoding="utf-8")
         new.replace(path)
 
 

@@ -19,11 +19,13 @@ TEXT_LIMIT = 60_000
 """Characters of one text that are shown, its beginning and its end."""
 
 
-def part(spans: Sequence[Span], since_1970: float, config: Config) -> dict[str, Any]:
-    """The data of one process. Its times count from its own `began` (seconds since 1970)."""
+def part(session: str, spans: Sequence[Span], since_1970: float, config: Config) -> dict[str, Any]:
+    """The data of one session. Its times count from its own `began` (seconds since 1970); `since_1970` is what must be
+    added to a span's times for that."""
     began = min((span.started for span in spans), default=0.0)
     last = max((span.ended if span.ended is not None else span.started for span in spans), default=began)
     return {
+        "id": session,
         "pid": os.getpid(),
         "worker": config.variable("PYTEST_XDIST_WORKER"),
         "command": _command(),
@@ -112,6 +114,8 @@ def _text(text: str) -> str:
 def _command() -> str:
     """What was typed, as far as Python knows: `python -m unittest -v` has a path for its first argument."""
     program, *arguments = sys.argv or [""]
+    if program in ("", "-c"):  # Somebody's worker.
+        return ""
     directory, name = os.path.split(program)
     if name == "__main__.py":
         program = f"python -m {os.path.basename(directory)}"

@@ -42,7 +42,7 @@ def print_timing(spans: Sequence[Span]) -> None:
         console.print(_table("class", classes, CLASS_COLUMNS, _class_label))
     console.print(closing_line(spans))
     for line in saving_lines(costs.savings(spans)):
-        console.print(line)
+        console.print(line, soft_wrap=True)
 
 
 def closing_line(spans: Sequence[Span]) -> str:
@@ -63,14 +63,15 @@ def saving_lines(savings: Sequence[Saving]) -> list[str]:
     for saving in savings:
         if saving.unknown:
             lines.append(
-                f"{saving.service} began with a kept state in {saving.took:.2f} s; what that has saved is not known, as "
-                f"it was not measured when it was kept"
+                f"{saving.service}: {saving.took:.2f} s from its kept state; what that saved is not known, as it was not "
+                f"measured when that was kept"
             )
             continue
-        templates = f" and {saving.templates} template database{'s' * (saving.templates > 1)}" * bool(saving.templates)
+        templates = f" ({saving.templates} template database{'s' * (saving.templates > 1)} included)"
+        templates *= bool(saving.templates)
         lines.append(
-            f"{saving.service} began with a kept state in {saving.took:.2f} s; without it, its start{templates} took "
-            f"{saving.cold:.2f} s: {_saved(saving.seconds)}"
+            f"{saving.service}: {saving.took:.2f} s from its kept state, {saving.cold:.2f} s when there was none"
+            f"{templates}: {_saved(saving.seconds)}"
         )
     return lines
 

@@ -121,23 +121,21 @@ class SavingsTest(unittest.TestCase):
         self.assertEqual(
             self.lines(start, found, found, other),
             [
-                "postgres began with a kept state in 0.50 s; without it, its start and 1 template database took 3.25 s: "
-                "2.75 s saved"
+                "postgres: 0.50 s from its kept state, 3.25 s when there was none (1 template database included): 2.75 s saved"
             ],
         )
 
     def test_a_start_that_was_no_faster(self) -> None:
         self.assertEqual(
             self.lines(span("start", "postgres", 0, 0.5, server="1", kept="yes", cold="0.25")),
-            ["postgres began with a kept state in 0.50 s; without it, its start took 0.25 s: nothing saved"],
+            ["postgres: 0.50 s from its kept state, 0.25 s when there was none: nothing saved"],
         )
 
     def test_a_state_of_which_that_was_never_measured(self) -> None:
         self.assertEqual(
             self.lines(span("start", "postgres", 0, 0.5, server="1", kept="yes")),
             [
-                "postgres began with a kept state in 0.50 s; what that has saved is not known, as it was not measured when "
-                "it was kept"
+                "postgres: 0.50 s from its kept state; what that saved is not known, as it was not measured when that was kept"
             ],
         )
 
