@@ -31,5 +31,6 @@ def lines(spans: Sequence[Span]) -> list[tuple[str, float]]:
             what = next((span.facts[fact] for fact in ("version", "title", "image") if span.facts.get(fact)), "")
             found.append((f"itest: {span.name} {span.subject}{f' ({what})' if what else ''}", seconds))
     for kind, lengths in resets.items():
-        found.append((f"itest: reset {kind} ({len(lengths)} times)", sum(lengths)))
+        times = f"{len(lengths)} time{'s' * (len(lengths) != 1)}"
+        found.append((f"itest: reset {kind} ({times})", sum(lengths)))
     return found
