@@ -35,7 +35,7 @@ class Telling:
         self._results: list[Any] = []
         self._streams = Streams() if config.logging else None
         if not config.quiet:
-            Board(clock, ci=config.ci).listen(recorder)
+            Board(clock, ci=config.ci, dumb=config.variable("TERM") == "dumb").listen(recorder)
 
     def watch(self, result: unittest.TestResult) -> None:
         """A test is about to report to this result. Cheap, as it is called for each test."""

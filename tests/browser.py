@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+FRAMES = "window.requestAnimationFrame = (draw) => setTimeout(draw, 0);"
+"""Without a screen Chromium may stop to make frames, and what waits for one waits for ever."""
+
 
 class Rendered(NamedTuple):
     """The document after its scripts have run, and the errors that they have logged."""
@@ -29,10 +32,8 @@ def render(page: Path, script: str = "", width: int = 1200, height: int = 900) -
         raise unittest.SkipTest(f"there is none of {', '.join(NAMES)} here to look at the page with")
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory, "page.html")
-        text = page.read_text(encoding="utf-8")
-        copy.write_text(
-            text.replace("</body>", f"<script>{script}</script></body>") if script else text, encoding="utf-8"
-        )
+        text = page.read_text(encoding="utf-8").replace("<head>", f"<head><script>{FRAMES}</script>", 1)
+        copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
         command = [
             program,
             "--headless=new",

@@ -8,6 +8,7 @@ others write next replaces the line.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from dataclasses import dataclass
@@ -72,12 +73,13 @@ class _Entry:
 class Board:
     """Tells people what takes long. It listens to a recorder; a thread looks on while something goes on.
 
-    `ci`: nobody watches, so only failures are told.
+    `ci`: nobody watches, so only failures are told. `dumb`: the terminal cannot redraw a line.
     """
 
-    def __init__(self, clock: Clock = SYSTEM, *, ci: bool = False) -> None:
+    def __init__(self, clock: Clock = SYSTEM, *, ci: bool = False, dumb: bool = False) -> None:
         self._clock = clock
         self._ci = ci
+        self._dumb = dumb
         self._lock = threading.RLock()
         self._entries: dict[int, _Entry] = {}
         self._wake = threading.Event()
@@ -125,7 +127,7 @@ class Board:
         with self._lock:
             now = self._clock.monotonic()
             inner = [entry for entry in self._entries.values() if not self._has_part(entry)]
-            if _is_terminal(sys.__stderr__):
+            if _is_terminal(sys.__stderr__) and not self._dumb:
                 shown = [entry for entry in inner if now - entry.since >= SILENT]
                 for entry in shown:
                     entry.mentioned = True
@@ -146,7 +148,9 @@ class Board:
                 if not self._entries:
                     self._thread = None
                     return
-                pause = self.look()
+                pause = AGAIN
+                with contextlib.suppress(OSError, ValueError):  # Nobody can be told any more.
+                    pause = self.look()
             self._wake.wait(pause)
 
     def _around(self, span: Span) -> list[_Entry]:

@@ -91,7 +91,7 @@ class BrowserTest(unittest.TestCase):
         expression = """await (async () => {
             const press = async (...keys) => {
                 for (const key of keys) document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-                await new Promise((done) => setTimeout(done, 100));
+                await new Promise((done) => setTimeout(done, 50));
                 return [...document.querySelectorAll(".tick")].map((tick) => tick.textContent).join();
             };
             const all = await press("0"), near = await press("+", "+", "+"), again = await press("0");

@@ -8,6 +8,7 @@ import io
 import sys
 import threading
 import unittest
+from typing import Any
 from unittest import mock
 
 from itest import trace
@@ -185,6 +186,14 @@ class TerminalTest(ProgressTest):
             self.pass_time(1)
             self.assertEqual(self.screen(), ["..F.itest: something else", " itest: starting kafka 5 s"])
         self.assertEqual(self.screen(), ["..F.itest: something else"])
+
+    def test_a_terminal_that_cannot_redraw_has_lines(self) -> None:
+        Board(self.clock, dumb=True).listen(recorder := Recorder(self.clock))
+        board: Any = recorder.begun[0].__self__  # type: ignore[attr-defined]  # a bound method
+        with recorder.span("start", "kafka"):
+            self.clock.sleep(3)
+            board.look()
+        self.assertEqual(self.lines, ["itest: starting kafka (3 s so far)"])
 
     def test_a_line_too_long_is_cut_and_never_wraps(self) -> None:
         with self.recorder.span("pull", "web", image="registry.example.com/a/very/long/name:1"):
