@@ -64,6 +64,7 @@ class Loan:
         self._server: Server[Any] | None = None
         self._lease: Lease[Any] | None = None
         self._sealed = False
+        self._cuts = 0
 
     @property
     def label(self) -> str:
@@ -87,6 +88,7 @@ class Loan:
             self._lease = server.lease(self._resolved, owner)
         self._lease.view.directory = self._directory
         self._sealed = False
+        self._cuts = self._cuts_of_neighbours
 
     def class_view(self) -> View:
         if self._lease is None:
@@ -104,10 +106,23 @@ class Loan:
             if not self._sealed:
                 self._lease.seal()
                 self._sealed = True
+            self._mend()
             view: View = self._lease.reset(test)
             span.facts["way"] = self._lease.way
         view.directory = self._directory
         return view
+
+    def _mend(self) -> None:
+        """Have the server started again where it has lost its connections to neighbours, which are reset before it."""
+        if (cuts := self._cuts_of_neighbours) != self._cuts and self._server is not None:
+            self._cuts = cuts
+            with self._session.trace.span("reconnect", self.service.kind):
+                self._server.reconnect()
+
+    @property
+    def _cuts_of_neighbours(self) -> int:
+        leases = [self._neighbours[name]._lease for name in references.needs(self.service)]
+        return sum(lease.cuts for lease in leases if lease is not None)
 
     def finish(self, test: str) -> None:
         if self._lease is not None:

@@ -126,14 +126,14 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
     while True:
         state = instance.state()
         if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
-            raise _with_log(instance, _ended(state, check, deadline, subject))
+            raise with_log(instance, _ended(state, check, deadline, subject))
         try:
             check(instance)
             return
         except NotReady as error:
             reason = naming.shorten(naming.mask(str(error)), 300)
         if deadline.passed:
-            raise _with_log(
+            raise with_log(
                 instance,
                 StartTimeout(
                     f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. "
@@ -169,14 +169,19 @@ def _ended(state: State, check: object, deadline: Deadline, subject: str) -> Sta
 _E = TypeVar("_E", bound=Exception)
 
 
-def _with_log(instance: Instance, error: _E) -> _E:
-    """The error with the last log lines as a note; whatever goes wrong with the log must not hide the error."""
+def with_log(instance: Instance, error: _E) -> _E:
+    """The error with the last log lines as a note."""
+    add_log(error, instance)
+    return error
+
+
+def add_log(error: Exception, instance: Instance) -> None:
+    """Give an error the last log lines as a note; whatever goes wrong with the log must not hide the error."""
     try:
         lines = naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
     except Exception as failure:
         lines = f"(the log could not be read: {naming.mask(str(failure))})"
     error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
-    return error
 
 
 class _Port(Check):

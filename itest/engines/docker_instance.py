@@ -363,12 +363,17 @@ def translated(
 def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | None = None) -> ItestError:
     """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
     said = naming.shorten(naming.mask(said), 500)
-    if kind is StartError and any(text in said.lower() for text in _PORT_TAKEN):
+    if kind is StartError and port_taken(said):
         kind, said = PortTaken, f"{said}; another program took the port, or it is reserved on this machine"
     failure = kind(f"could not {doing}, Docker says: {said}")
     if isinstance(failure, StartError) and deadline is not None:
         failure.seconds = deadline.elapsed
     return failure
+
+
+def port_taken(said: str) -> bool:
+    """Whether Docker says that somebody has a host port that it was to publish."""
+    return any(text in said.lower() for text in _PORT_TAKEN)
 
 
 def unanswered(doing: str, error: Exception) -> str:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from itest import naming
@@ -63,6 +63,7 @@ class ProcessInstance:
         self._program = record.argv[0] if record.argv else ""
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        self._again: Callable[[], object] | None = None
         self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
         self._lock = threading.Lock()
 
@@ -70,6 +71,22 @@ class ProcessInstance:
         """The process was started, by this process, as its child."""
         self._process, self._owner = process, os.getpid()
         self._program, self._environment = program, dict(environment)
+
+    def run(self, start: Callable[[], subprocess.Popen[bytes]], program: str, environment: Mapping[str, str]) -> None:
+        """Start the process, as a child of this one, now and whenever it is restarted."""
+        self._again = lambda: self.own(start(), program, environment)
+        self._again()
+
+    def restart(self) -> None:
+        """End it and its children and start it again, with the same ports and directory; its log goes on. Raises
+        ItestError."""
+        with self._lock:
+            process = self._child
+            if process is None or self._again is None:
+                raise ItestError(f"{self} cannot be restarted here: another process has started it")
+            end_child(process, self._record.stop_signal)
+            directory.end_inhabitants(self._place, bool(self._record.workplace))
+            self._again()
 
     def removal(self) -> tuple[str, str] | None:
         """None: `stop` is the only way."""
@@ -154,7 +171,7 @@ class ProcessInstance:
                 last = stop.wait(_FOLLOW_PAUSE)
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
-        """Run a command in its directory, as its user; programs that lie beside its own are found by name.
+        """Run a command where it works, as its user; programs that lie beside its own are found by name.
 
         Exit code 127 means that there is no such program. Raises TimeoutError when the command has not ended after
         `timeout` seconds; it is killed then.
@@ -166,7 +183,7 @@ class ProcessInstance:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=self._place,
+            cwd=self._record.workplace or self._place,
             env={**self._environment, "PATH": path},
             start_new_session=True,
             user=user,

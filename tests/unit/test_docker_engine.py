@@ -321,7 +321,9 @@ class FindTest(FakeDockerTest):
         self.assertEqual(len(self.server.requests("DELETE /containers")), 3)
 
     def test_remove_while_the_interpreter_shuts_down(self) -> None:
-        with mock.patch.object(docker, "ThreadPoolExecutor", side_effect=RuntimeError("cannot schedule new futures")):
+        with mock.patch(
+            "concurrent.futures.ThreadPoolExecutor", side_effect=RuntimeError("cannot schedule new futures")
+        ):
             self.assertEqual(self.engine.remove(LABELS), 5)
 
     def test_without_a_label(self) -> None:

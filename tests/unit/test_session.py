@@ -359,7 +359,7 @@ class CloseTest(InnerTest):
 
     def test_it_works_where_no_thread_can_be_started_any_more(self) -> None:
         self.session.lend(self.service())
-        with mock.patch.object(sessions, "ThreadPoolExecutor", side_effect=RuntimeError("interpreter shutdown")):
+        with mock.patch("concurrent.futures.ThreadPoolExecutor", side_effect=RuntimeError("interpreter shutdown")):
             self.session.close()
         self.assertEqual(self.events, [START, *STOP, "close"])
 

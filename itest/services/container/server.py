@@ -16,6 +16,9 @@ from itest.wait import until_ready
 if TYPE_CHECKING:
     from itest.services.container.declaration import Container
 
+RECONNECT_GRACE = 2
+"""Seconds for the end of one whose neighbours have ended its connections. Many shells wait for the kill."""
+
 
 class ContainerServer(Server[ContainerView]):
     """Knows what a test has done to the container as a whole, to undo it."""
@@ -36,6 +39,9 @@ class ContainerServer(Server[ContainerView]):
 
     def lease(self, service: Service[ContainerView], owner: str) -> ContainerLease:
         return ContainerLease(self)
+
+    def reconnect(self) -> None:
+        self.restart(RECONNECT_GRACE)
 
     def view(self) -> ContainerView:
         return ContainerView(self)
@@ -101,7 +107,7 @@ class ContainerLease(Lease[ContainerView]):
 
     def __init__(self, server: ContainerServer) -> None:
         self._server = server
-        self.view = ContainerView(server)
+        self.view = server.view()
 
     def seal(self) -> None:
         """Nothing: there is no baseline that could be gone back to."""
@@ -109,7 +115,7 @@ class ContainerLease(Lease[ContainerView]):
     def reset(self, test: str) -> ContainerView:
         if self._server.instance.owned:
             self.way = self._server.restore()
-        return ContainerView(self._server)
+        return self._server.view()
 
     def finish(self, test: str) -> None:
         self._server.unpause()
