@@ -17,6 +17,7 @@
     docker_network    networks, and what is on them
     docker_instance   one container
     docker_exec       commands in it
+    docker_follow     its log as it is written
     docker_listening  whether its process listens
     docker_warm       kept states as images
     docker_things     what itest has made there, in whatever run

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from itest import naming
-from itest.clock import Deadline, wall
-from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk
+from itest.clock import Deadline
+from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_follow, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_listening import Listening
 from itest.errors import ItestError, PortTaken, StartError
@@ -28,9 +28,6 @@ PUBLISH_TIMEOUT = 5.0
 
 REMOVE_TIMEOUT = 10.0
 """Seconds to wait for a removal that somebody else has begun."""
-
-LAST_WORDS = 0.1
-"""Seconds that the last lines of a log are waited for when it is followed no more."""
 
 _PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 
@@ -141,24 +138,8 @@ class DockerInstance:
         return text.decode("utf-8", "replace")
 
     def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:
-        """Its output as it comes, until `stop` is set or it ends; from its beginning if it is `new`, else from now on."""
-        stream = self._client.logs(self._id, stream=True, follow=True, since=None if new else int(wall()))
-        ended = threading.Event()
-
-        def close() -> None:
-            stop.wait()
-            ended.wait(LAST_WORDS)  # Docker passes on what was just said within that time.
-            with contextlib.suppress(Exception):
-                stream.close()
-
-        closer = threading.Thread(target=close, name="itest-log-end", daemon=True)
-        closer.start()
-        try:
-            yield from stream
-        finally:
-            ended.set()
-            stop.set()
-            closer.join()
+        """Its output as it comes, until `stop` is set or it is removed; from its beginning if it is `new`."""
+        return docker_follow.follow(self._client, self, stop, new=new)
 
     def exec(
         self,
