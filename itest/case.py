@@ -100,6 +100,7 @@ class ContainerMixin(Assertions, _Base):
             finally:
                 result.stopTestRun()
         _close_with_run(result)
+        sessions.watch(result)
         if _skipped(self):
             return super().run(result)
         try:
@@ -200,9 +201,10 @@ def _enter(cls: type[ContainerMixin]) -> list[Loan]:
     cls._itest_loans = loans  # type: ignore[attr-defined]  # as above
     cls.addClassCleanup(_leave, cls, loans)
     try:
-        take_all(loans, session)
-        cls.setUpTestData()
-        cls._itest_entered()
+        with session.trace.span("setup", f"{cls.__module__}.{cls.__qualname__}"):
+            take_all(loans, session)
+            cls.setUpTestData()
+            cls._itest_entered()
     except BaseException as error:
         _leave(cls, loans)
         if isinstance(error, Unavailable) and not session.config.required:
@@ -229,7 +231,7 @@ def _network(cls: type) -> tuple[str, Network | None]:
     return next(((name, value) for name, value in found.items() if isinstance(value, Network)), ("", None))
 
 
-def _begin_run(tests: list[unittest.TestCase]) -> bool:
+def _begin_run(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
     """Start what the selected tests need, all at once and beside the tests: each class waits for its own only.
 
     False in a worker process and where a session is open already: then this is a part of a run that somebody else began.
@@ -240,6 +242,8 @@ def _begin_run(tests: list[unittest.TestCase]) -> bool:
     services = [service for cls in classes for _, service in cls._itest_declarations if service.scope == "session"]
     if services:
         sessions.current().start_ahead(services)
+    if classes:
+        sessions.current().watch(result)
     return True
 
 

@@ -52,8 +52,14 @@ class Config:
     timing: bool = False
     """Print at the end of the run where its time went."""
 
+    report: str = ""
+    """A file for a page (HTML) that shows the run: its timeline, services, tests, failures and logs."""
+
+    logging: bool = False
+    """Pass the lines of the servers' logs on to Python's `logging`, as `itest.postgres`, `itest.redis` and so on."""
+
     quiet: bool = False
-    """Do not announce which server runs where."""
+    """Do not announce which server runs where, nor what takes long."""
 
     cache_dir: Path = field(default_factory=lambda: _default_cache())
     """Where files are kept between runs. Default: `$XDG_CACHE_HOME/itest`, or what the platform has for that."""
@@ -99,6 +105,11 @@ class Config:
         return self.environment.get(name, "")
 
     @property
+    def ci(self) -> bool:
+        """Whether nobody looks on, as far as the variable CI says."""
+        return _is_ci(self.environment)
+
+    @property
     def required(self) -> bool:
         """Whether a service that cannot run here is an error instead of a skip."""
         return self.require not in ("", "0")
@@ -117,11 +128,15 @@ def load(environment: Mapping[str, str] | None = None, directory: Path | None = 
     """Read the settings. Raises ConfigError that names the setting, where it stands and what it could be."""
     environment = dict(os.environ if environment is None else environment)
     values: dict[str, Any] = {}
-    if environment.get("CI", "").lower() not in ("", "0", "false"):
+    if _is_ci(environment):
         values["require"] = "1"
     for name, value, source in [*_from_files(directory or Path.cwd()), *_from_environment(environment)]:
         values[name] = _convert(name, value, source)
     return Config(environment=environment, **values)
+
+
+def _is_ci(environment: Mapping[str, str]) -> bool:
+    return environment.get("CI", "").lower() not in ("", "0", "false")
 
 
 _SETTINGS = {item.name: item for item in fields(Config) if item.name != "environment"}

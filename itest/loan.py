@@ -83,8 +83,9 @@ class Loan:
 
     def take(self, server: Server[Any]) -> None:
         self._server = server
-        with self._session.trace.span("lease", self.service.kind):
-            self._lease = server.lease(self._resolved, f"{self.owner.__module__}.{self.owner.__qualname__}")
+        owner = f"{self.owner.__module__}.{self.owner.__qualname__}"
+        with self._session.trace.span("lease", self.service.kind, owner=owner, server=server.instance.id):
+            self._lease = server.lease(self._resolved, owner)
         self._lease.view.directory = self._directory
         self._sealed = False
         self._cuts = self._cuts_of_neighbours
@@ -99,8 +100,9 @@ class Loan:
         if self.service.scope == "test":
             self.give_back()
             self.take(self._session.lend(*self.wanted()))
-        assert self._lease is not None
-        with self._session.trace.span("reset", self.service.kind, test=test) as span:
+        assert self._lease is not None and self._server is not None
+        kind, server = self.service.kind, self._server.instance.id
+        with self._session.trace.span("reset", kind, test=test, server=server) as span:
             if not self._sealed:
                 self._lease.seal()
                 self._sealed = True

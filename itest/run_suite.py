@@ -15,7 +15,7 @@ from typing import Any
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
-Begin = Callable[[list[unittest.TestCase]], bool]
+Begin = Callable[[list[unittest.TestCase], unittest.TestResult], bool]
 End = Callable[[], object]
 
 _begin: Begin | None = None
@@ -26,8 +26,8 @@ _running = False
 def install(begin: Begin, end: End) -> None:
     """Have plain unittest make suites of this kind, unless somebody else has chosen one.
 
-    `begin` is called with the selected tests before the first of them runs and says whether a run begins here; if so,
-    `end` is called after the last.
+    `begin` is called with the selected tests and the result before the first test, and says whether a run begins here;
+    if so, `end` is called after the last.
     """
     global _begin, _end
     _begin, _end = begin, end
@@ -43,7 +43,7 @@ class RunSuite(unittest.TestSuite):
         # Within a suite of somebody else's, unittest has marked the result already (TestSuite.run). And within a test
         # people run suites on results of their own: tests of test tools do. The end of neither is that of the run.
         within = _running or getattr(result, "_testRunEntered", False)
-        if within or _begin is None or _end is None or not _begin([*_tests(self)]):
+        if within or _begin is None or _end is None or not _begin([*_tests(self)], result):
             return super().run(result, debug)
         _running = True
         try:

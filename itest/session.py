@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 import threading
+import unittest
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +31,7 @@ from itest.sharing import Share
 from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec, ThreadSpec
 from itest.starting import Job
 from itest.sweep import Sweeps
+from itest.telling import Telling
 
 START_ATTEMPTS = 5
 """How often a start is tried when somebody else takes the chosen host port in between."""
@@ -58,6 +60,12 @@ def install(session: Session | None) -> Session | None:
 def opened() -> Session | None:
     """The session if this process has opened one and not closed it yet."""
     return None if _current is None or _current.closed else _current
+
+
+def watch(result: unittest.TestResult) -> None:
+    """A test is about to report to this result. Nothing where no session is open."""
+    if (session := opened()) is not None:
+        session.watch(result)
 
 
 def _forget() -> None:
@@ -89,6 +97,7 @@ class Session:
         self.trace = trace.Recorder(clock)
         self.secret = naming.secret()
         self._clock = clock
+        self._telling = Telling(self.id, config, self.trace, clock)
         self._alone = engines is not None
         self._engines = Engines(config, engines)
         self._reaper: Reaper | None = None
@@ -228,10 +237,11 @@ class Session:
         if self._reaper is not None:
             self._reaper.close(done=clean)
             self._reaper = None
-        if self.config.timing:
-            from itest.report.text import print_timing
+        self._telling.over()
 
-            print_timing(self.trace.spans)
+    def watch(self, result: unittest.TestResult) -> None:
+        """A test is about to report to this result."""
+        self._telling.watch(result)
 
     def _key(self, service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
         alone = "alone" if not service.sharable and (self._group or self._reused(service)) else ""
@@ -266,7 +276,7 @@ class Session:
                     self._watch(spec, share)
                     server = starting.start(job) if share is None else joining.join(job, share)
                     self._watch(spec, share)
-                    span.facts["version"] = server.version
+                self._telling.started(server, span)
                 break
             except PortTaken:
                 if attempt >= START_ATTEMPTS:
@@ -310,6 +320,7 @@ class Session:
             return True
         with self.trace.span("stop", server.kind) as span:
             try:
+                self._telling.stopping(server, span)
                 reaper = self._reaper if self.closed else None
                 if server.share is not None:
                     joining.leave(server, server.share, reaper=reaper)

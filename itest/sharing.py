@@ -156,6 +156,12 @@ def group(config: Config) -> tuple[str, str] | None:
     return (f"{pid} {naming.start_time(pid)}", naming.owner(pid)) if pid else None
 
 
+def run(config: Config) -> str:
+    """Equal in all processes of one parallel run, and in no other run."""
+    found = group(config)
+    return f"{os.getpid()} {naming.start_time(os.getpid())}" if found is None else found[0]
+
+
 def worker_of() -> int:
     """The id of the process whose worker this one is, made by multiprocessing; 0 if it is nobody's."""
     if "multiprocessing.process" not in sys.modules:

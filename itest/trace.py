@@ -22,6 +22,12 @@ class Span:
     ended: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
     failed: bool = False
+    parent: Span | None = field(default=None, repr=False, compare=False)
+    """The step that this one is a part of."""
+    amount: str = field(default="", compare=False)
+    """How far it has come, for people: `12 of 140 MB`."""
+    share: float | None = field(default=None, compare=False)
+    """How much of it is done, 0 to 1; None where nobody knows."""
 
     @property
     def seconds(self) -> float:
@@ -30,20 +36,26 @@ class Span:
 
 
 class Recorder:
-    """Collects the spans of a session, from any thread, and tells listeners about each one that ends."""
+    """Collects the spans of a session, from any thread, and tells listeners about each that begins and each that ends."""
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self.spans: list[Span] = []
+        self.begun: list[Callable[[Span], None]] = []
         self.listeners: list[Callable[[Span], None]] = []
 
     @contextmanager
     def span(self, name: str, subject: str, **facts: str) -> Iterator[Span]:
         """Time the body of the `with`. The span is kept whether the body succeeds or not."""
-        span = Span(name, subject, self._clock.monotonic(), facts=facts)
+        outer: tuple[Recorder, Span] | None = getattr(_here, "now", None)
+        parent = outer[1] if outer is not None and outer[0] is self else None
+        span = Span(name, subject, self._clock.monotonic(), facts=facts, parent=parent)
         with self._lock:
             self.spans.append(span)
+        _here.now = (self, span)
+        for listener in self.begun:
+            listener(span)
         try:
             yield span
         except BaseException:
@@ -51,12 +63,46 @@ class Recorder:
             raise
         finally:
             span.ended = self._clock.monotonic()
+            _here.now = outer
             for listener in self.listeners:
                 listener(span)
+
+    def begin(self, name: str, subject: str, facts: dict[str, str]) -> Span:
+        """A span for what begins in one call and ends in another, as tests do. Listeners are not told of it."""
+        span = Span(name, subject, self._clock.monotonic(), facts=facts)
+        self.spans.append(span)
+        return span
+
+    def end(self, span: Span) -> None:
+        """The end of a span of `begin`."""
+        span.ended = self._clock.monotonic()
+
+
+_here = threading.local()
+"""`now`: the recorder and innermost span of this thread."""
+
+
+@contextmanager
+def step(name: str, subject: str, **facts: str) -> Iterator[Span]:
+    """A part of the step that this thread is in, for code that knows no recorder; kept nowhere outside of any step."""
+    now: tuple[Recorder, Span] | None = getattr(_here, "now", None)
+    if now is None:
+        yield Span(name, subject, 0.0, facts=facts)
+        return
+    with now[0].span(name, subject, **facts) as span:
+        yield span
+
+
+drawn = False
+"""Whether a line of progress is on the terminal, for whoever writes next to erase."""
 
 
 def say(line: str) -> None:
     """One line on the real standard error: seen even where a runner captures `sys.stderr`."""
     stream = sys.__stderr__
     if stream is not None and not stream.closed:
-        print(f"itest: {line}", file=stream, flush=True)
+        print(f"{ERASE if drawn else ''}itest: {line}", file=stream, flush=True)
+
+
+ERASE = "\x1b[K"
+"""Erases a terminal's line from the cursor on."""

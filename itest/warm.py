@@ -14,7 +14,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from itest import detached, naming, trace, warm_store
@@ -62,6 +62,8 @@ class State:
     """The id of the image that the state was or will be made on; empty for a process."""
     record: Record | None
     since: float
+    steps: dict[str, float] = field(default_factory=dict)
+    """Seconds that steps took in this run which later runs can do without; see `Record.steps`."""
 
     @property
     def usable(self) -> bool:
@@ -243,6 +245,7 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
         "place": place,
         "container": "" if place else instance.id,
         "base": state.base,
+        "steps": {**(state.record.steps if state.record is not None else {}), **state.steps},
         "entrypoint": getattr(state.spec, "entrypoint", None),
     }
     process = detached.start(

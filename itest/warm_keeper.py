@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def main(orders: Mapping[str, Any]) -> None:
     cache, fingerprint = Path(orders["cache"]), str(orders["fingerprint"])
     keep = _keep(orders["keep"])
     before = warm_store.read(cache, fingerprint)
-    record = Record(fingerprint, keep.service, wall(), keep.secret)
+    record = Record(fingerprint, keep.service, wall(), keep.secret, steps=orders["steps"])
     with contextlib.closing(DockerEngine(_config(orders))) as engine:
         try:
             record = (
@@ -94,7 +95,7 @@ def _take_container(orders: Mapping[str, Any], keep: Keep, record: Record, engin
         )
     finally:
         docker_warm.remove_container(engine, container)
-    return Record(record.fingerprint, record.service, wall(), record.secret, image=image, size=size)
+    return replace(record, created=wall(), image=image, size=size)
 
 
 def _archive(orders: Mapping[str, Any], keep: Keep, record: Record) -> Record:
@@ -110,7 +111,7 @@ def _archive(orders: Mapping[str, Any], keep: Keep, record: Record) -> Record:
         raise
     finally:
         directory.remove(place)
-    return Record(record.fingerprint, record.service, wall(), record.secret, archive=archive.name, size=size)
+    return replace(record, created=wall(), archive=archive.name, size=size)
 
 
 def _discard(engine: DockerEngine, image: str) -> bool:

@@ -12,8 +12,8 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from itest import naming
@@ -41,6 +41,8 @@ class Record:
     archive: str = ""
     size: int = 0
     failed: str = ""
+    steps: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that it took when there was nothing to begin with: `start`, and each template by its key."""
 
 
 def identity(cache: Path) -> str:

@@ -10,13 +10,14 @@
     docker_build      building an image
     docker_built      those that were built
     dockerfile        what they are built from
-    docker_progress   showing people how far that is
+    docker_progress   how far that is
     docker_config     what is asked to be created
     docker_options    the rarer part of that
     docker_files      files for a container, before it starts and later
     docker_network    networks, and what is on them
     docker_instance   one container
     docker_exec       commands in it
+    docker_follow     its log as it is written
     docker_listening  whether its process listens
     docker_warm       kept states as images
     docker_things     what itest has made there, in whatever run

@@ -9,7 +9,7 @@ import re
 import tempfile
 import textwrap
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,20 +19,14 @@ from itest.clock import Clock, Deadline, wall
 from itest.config import Config
 from itest.engines import docker_built, dockerfile
 from itest.engines.docker_instance import translated
-from itest.engines.docker_progress import Board, Progress
+from itest.engines.docker_progress import Steps
 from itest.errors import BuildError, ImageError, ItestError, StartError
 from itest.lock import locked
 from itest.spec import BUILT, Build
-from itest.trace import Recorder
+from itest.trace import Recorder, Span
 
 if TYPE_CHECKING:
     from itest.engines.docker_pull import Images
-
-LINES = 20
-"""Lines of a failed step's output that go with the error."""
-
-LABELS = 3
-"""Labels that an image is given."""
 
 LOCK_TIME = 24 * 3600.0
 """Seconds after which a lock's file is removed."""
@@ -41,11 +35,10 @@ LOCK_TIME = 24 * 3600.0
 class Builds:
     """The images that are built on one Docker host. Usable from any thread, and by several processes at once."""
 
-    def __init__(self, client: Any, config: Config, images: Images, board: Board, clock: Clock) -> None:
+    def __init__(self, client: Any, config: Config, images: Images, clock: Clock) -> None:
         self._client = client
         self._config = config
         self._images = images
-        self._board = board
         self._clock = clock
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
@@ -77,8 +70,8 @@ class Builds:
             except ImageError as error:
                 error.add_note(f"it is needed to build the {build}")
                 raise
-        with trace.span("build", subject or name, image=name):
-            self._build(build, name, platform, root, recipe)
+        with trace.span("build", subject or name, image=name, title=str(build)) as span:
+            self._build(build, name, platform, root, recipe, span)
         with contextlib.suppress(ItestError):
             docker_built.trim(self._client, self._config.cache_dir, name)
 
@@ -108,28 +101,27 @@ class Builds:
             return False
         return True
 
-    def _build(self, build: Build, name: str, platform: str, root: Path, recipe: Path) -> None:
+    def _build(self, build: Build, name: str, platform: str, root: Path, recipe: Path, span: Span) -> None:
         from docker.errors import DockerException
         from requests.exceptions import RequestException
         from urllib3.exceptions import HTTPError
 
         deadline = Deadline.after(self._config.build_timeout, self._clock)
-        progress = Steps(str(build), deadline)
+        steps = Steps(span)
         try:
-            with self._board.showing(progress):
-                for message in self._messages(build, name, platform, root, recipe, deadline):
-                    progress.note(message)
-                    if "error" in message:
-                        raise _failed(build, progress, message, recipe.read_text(encoding="utf-8", errors="replace"))
-                    self._board.draw()
-                    if deadline.passed:
-                        raise TimeoutError
+            for message in self._messages(build, name, platform, root, recipe, deadline):
+                steps.note(message)
+                if "error" in message:
+                    text = recipe.read_text(encoding="utf-8", errors="replace")
+                    raise _failed(build, steps, deadline, message, text)
+                if deadline.passed:
+                    raise TimeoutError
         except (TimeoutError, RequestException, DockerException, HTTPError) as error:
             if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
-                reason = f"it was given up after {deadline.elapsed:.0f} s at {progress.amount}: raise build_timeout"
+                reason = f"it was given up after {deadline.elapsed:.0f} s at {span.amount}: raise build_timeout"
             else:
                 reason = f"Docker does not answer: {naming.shorten(naming.mask(str(error)), 300)}"
-            raise _with_output(BuildError(f"could not build the {build}: {reason}"), progress, None) from None
+            raise _with_output(BuildError(f"could not build the {build}: {reason}"), steps, deadline, None) from None
 
     def _messages(
         self, build: Build, name: str, platform: str, root: Path, recipe: Path, deadline: Deadline
@@ -169,39 +161,6 @@ class Builds:
                         yield json.loads(line)
 
 
-class Steps(Progress):
-    """How far a build is."""
-
-    doing = "building"
-    done = "built"
-
-    def __init__(self, title: str, deadline: Deadline) -> None:
-        super().__init__(title, deadline)
-        self.number = self.step = ""
-        self._said: deque[str] = deque(maxlen=500)
-
-    def note(self, message: Mapping[str, Any]) -> None:
-        """Take in one of Docker's messages."""
-        text = str(message.get("stream") or "")
-        if match := _STEP.match(text):
-            # Docker counts a step for each label too, which nobody finds in the Dockerfile.
-            last = max(int(match[1]), int(match[2]) - LABELS)
-            self.number, self.step = f"{match[1]}/{last}", naming.clean_log(match[3]).strip()
-            self._said.clear()
-        elif not text.startswith((" ---> ", "Removing intermediate container ", "--> ")):
-            self._said.append(text)
-
-    @property
-    def amount(self) -> str:
-        return f"step {self.number}" if self.number else "its beginning"
-
-    @property
-    def output(self) -> str:
-        """The last lines that the step has printed."""
-        return "\n".join(naming.clean_log("".join(self._said)).strip("\n").splitlines()[-LINES:])
-
-
-_STEP = re.compile(r"STEP (\d+)/(\d+) ?: (.*)", re.IGNORECASE | re.DOTALL)
 _HEREDOC = re.compile(r"^\s*(RUN|COPY|ADD)\b.*<<", re.IGNORECASE | re.MULTILINE)
 _CODE = re.compile(r"non-zero code: (\d+)|exit status (\d+)")
 
@@ -212,7 +171,7 @@ def name_of(build: Build, platform: str = "") -> str:
     return f"{BUILT}:{build.fingerprint()}{suffix}"
 
 
-def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str) -> BuildError:
+def _failed(build: Build, steps: Steps, deadline: Deadline, message: Mapping[str, Any], text: str) -> BuildError:
     """The error for what Docker says is wrong; `text` is the Dockerfile's."""
     from itest import causes  # Only errors need it.
 
@@ -220,11 +179,11 @@ def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str
     code = (message.get("errorDetail") or {}).get("code")
     if code is None and (match := _CODE.search(said)):
         code = int(match[1] or match[2])
-    step = f"step {progress.number}, `{naming.shorten(progress.step, 200)}`," if progress.step else "a command"
+    step = f"step {steps.number}, `{naming.shorten(steps.step, 200)}`," if steps.step else "a command"
     reason = naming.shorten(naming.mask(said), 400)
     if code is not None:
-        reason = f"{step} ended with exit code {code} after {progress.deadline.elapsed:.1f} s"
-    elif progress.step:
+        reason = f"{step} ended with exit code {code} after {deadline.elapsed:.1f} s"
+    elif steps.step:
         reason = f"{step} failed: {reason}"
     if "buildkit" in said.lower() or ("unknown instruction" in said and _HEREDOC.search(text)):
         reason += "; this needs BuildKit, and itest builds without: `docker build -t NAME` by hand, and use that image"
@@ -232,18 +191,20 @@ def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str
         reason += "; check the name given as target"
     elif "COPY failed" in said or "ADD failed" in said:
         reason += f"; paths are relative to the context {Path(build.context).absolute()}"
-    elif (known := causes.find(f"{said}\n{progress.output}", causes.DOCKER)) is not None:
+    elif (known := causes.find(f"{said}\n{steps.output}", causes.DOCKER)) is not None:
         reason += f"; {known.cure}"
-        return _with_output(BuildError(f"could not build the {build}: {reason}", cause=known.name), progress, code)
-    return _with_output(BuildError(f"could not build the {build}: {reason}"), progress, code)
+        return _with_output(
+            BuildError(f"could not build the {build}: {reason}", cause=known.name), steps, deadline, code
+        )
+    return _with_output(BuildError(f"could not build the {build}: {reason}"), steps, deadline, code)
 
 
-def _with_output(error: BuildError, progress: Steps, code: int | None) -> BuildError:
-    error.seconds = progress.deadline.elapsed
-    error.step, error.exit_code, error.output = progress.step, code, progress.output
-    if progress.step and (progress.output or code is not None):
-        lines = textwrap.indent(progress.output or "(none)", "  | ")
-        error.add_note(f"output of `{naming.shorten(progress.step, 200)}`:\n{lines}")
+def _with_output(error: BuildError, steps: Steps, deadline: Deadline, code: int | None) -> BuildError:
+    error.seconds = deadline.elapsed
+    error.step, error.exit_code, error.output = steps.step, code, steps.output
+    if steps.step and (steps.output or code is not None):
+        lines = textwrap.indent(steps.output or "(none)", "  | ")
+        error.add_note(f"output of `{naming.shorten(steps.step, 200)}`:\n{lines}")
     return error
 
 

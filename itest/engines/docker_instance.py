@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk
+from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_follow, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_listening import Listening
 from itest.errors import ItestError, PortTaken, StartError
@@ -133,6 +134,10 @@ class DockerInstance:
         except not_found():
             return ""
         return text.decode("utf-8", "replace")
+
+    def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:
+        """Its output as it comes, until `stop` is set or it is removed; from its beginning if it is `new`."""
+        return docker_follow.follow(self._client, self, stop, new=new)
 
     def exec(
         self,

@@ -14,11 +14,11 @@ from itest.config import Config
 from itest.engines.docker_build import Builds
 from itest.engines.docker_instance import translated
 from itest.engines.docker_login import Login, Logins
-from itest.engines.docker_progress import Board, Progress
+from itest.engines.docker_progress import Layers
 from itest.engines.docker_registry import explain, fits, mirrored, registry_of
 from itest.errors import DeclarationError, ImageError, StartError
 from itest.spec import PULLS, ContainerSpec
-from itest.trace import Recorder
+from itest.trace import Recorder, Span
 
 STALLED = 300.0
 """Seconds without a word from Docker after which a pull is given up: unpacking a large layer is silent too."""
@@ -35,9 +35,8 @@ class Images:
         self._lock = threading.Lock()
         self._ids: dict[tuple[str, str], str] = {}
         self._pulled: set[tuple[str, str]] = set()
-        self._board = Board(clock, quiet=config.quiet)
         self._logins = Logins(client, config.environment)
-        self._builds = Builds(client, config, self, self._board, clock)
+        self._builds = Builds(client, config, self, clock)
 
     def need(self, spec: ContainerSpec, trace: Recorder, subject: str = "") -> str:
         """The name or id of the image of a spec, which `subject` needs, once it is there.
@@ -66,8 +65,10 @@ class Images:
                         f"image {image} is not on the Docker host{_for(platform)}, and pull='never' says not to pull it: "
                         f"bring it (`docker pull`, `docker load`), or say pull='missing'"
                     )
-                with trace.span("pull", subject or image, image=image):
-                    self._pull(image, asked, platform, newer=pull == "always")
+                newer = pull == "always"
+                why = "" if newer else f", which is not on the Docker host{_for(platform)}"
+                with trace.span("pull", subject or image, image=image, why=why) as span:
+                    self._pull(image, asked, platform, newer, span)
                 self._pulled.add(key)
                 self._ids.pop(key, None)
             # The name may soon stand for the image of another platform, if somebody else asks for that.
@@ -94,14 +95,14 @@ class Images:
         self._ids[image, platform] = str(found["Id"])
         return True
 
-    def _pull(self, image: str, asked: str, platform: str, newer: bool) -> None:
+    def _pull(self, image: str, asked: str, platform: str, newer: bool, span: Span) -> None:
         """Pull what is asked for, and have it known as `image` too. `newer`: one may be there already."""
         from docker.errors import DockerException
         from docker.utils import parse_repository_tag
         from requests.exceptions import RequestException
 
         deadline = Deadline.after(self._config.pull_timeout, self._clock)
-        progress = Progress(image, deadline, "" if newer else f", which is not on the Docker host{_for(platform)}")
+        layers = Layers(span)
         login = self._logins.to(registry_of(asked))
 
         def failed(said: str) -> ImageError:
@@ -117,20 +118,18 @@ class Images:
             return ImageError(text, seconds=deadline.elapsed)
 
         try:
-            with self._board.showing(progress):
-                for message in self._messages(asked, platform, login):
-                    if error := message.get("error"):
-                        raise failed(str(error))
-                    progress.note(message)
-                    self._board.draw()
-                    if deadline.passed:
-                        raise TimeoutError
+            for message in self._messages(asked, platform, login):
+                if error := message.get("error"):
+                    raise failed(str(error))
+                layers.note(message)
+                if deadline.passed:
+                    raise TimeoutError
         except (TimeoutError, RequestException, DockerException) as error:
             if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
                 state = "" if newer else f"image {image} is not on the Docker host, and "
                 raise ImageError(
                     f"{state}{f'the pull of image {image}' if newer else 'its pull'} was given up after "
-                    f"{deadline.elapsed:.0f} s ({progress.amount}): raise pull_timeout, or `docker pull` by hand",
+                    f"{deadline.elapsed:.0f} s ({span.amount}): raise pull_timeout, or `docker pull` by hand",
                     seconds=deadline.elapsed,
                 ) from None
             raise failed(str(error)) from None

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from itest import naming
@@ -33,6 +33,12 @@ KILL_WAIT = 5.0
 
 _LOG_LIMIT = 4 * 1024 * 1024
 """Bytes of a log that are read at most, counted from its end."""
+
+_PIECE = 65536
+"""Bytes of a log that are read at once while it is followed."""
+
+_FOLLOW_PAUSE = 0.1
+"""Seconds between two looks at a log that is followed."""
 
 _CLOCK_TICK = 0.02
 """Seconds by which a file's time may lag behind the clock: the kernel stamps files with the last timer tick."""
@@ -144,6 +150,18 @@ class ProcessInstance:
         except OSError:
             return ""
         return text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
+
+    def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:
+        """Its output as it comes, until `stop` is set or it ends; from its beginning if it is `new`, else from now on."""
+        with (self._place / LOG_FILE).open("rb") as log:
+            log.seek(0, os.SEEK_SET if new else os.SEEK_END)
+            last = False
+            while True:
+                while piece := log.read(_PIECE):
+                    yield piece
+                if last:
+                    return
+                last = stop.wait(_FOLLOW_PAUSE)
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         """Run a command where it works, as its user; programs that lie beside its own are found by name.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told about a run when it is over. Everything here reads spans (`itest.trace`) and nothing else."""
+"""What is told about a run, while it goes on and when it is over. Everything here reads spans (`itest.trace`)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time went: one small table on standard error at the end of a run with `ITEST_TIMING=1`."""
+"""Where the time went: small tables on standard error at the end of a run with `ITEST_TIMING=1`."""
 
 from __future__ import annotations
 
@@ -7,110 +7,103 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from itest.report import costs
+from itest.report.costs import Costs, Saving
 from itest.report.table import plain_console, plain_table
 from itest.trace import Span
 
-MOST_ROWS = 6
-"""Services with a row of their own, the costliest; the table stays within 12 lines however many there are."""
+if TYPE_CHECKING:
+    from rich.table import Table
 
-WHOLE = ("start", "lease", "reset", "stop")
-"""Steps that add up to what a service costs."""
-
-PARTS = ("pull", "prepare", "ready")
-"""Steps within a start, told as well but not added again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What one service cost, in seconds: the sum of each step by name, and the length of each reset."""
-
-    service: str
-    steps: dict[str, float]
-    resets: tuple[float, ...] = ()
-    servers: int = 0
-    failed: int = 0
-
-    @property
-    def total(self) -> float:
-        return sum(self.steps.get(step, 0.0) for step in WHOLE)
-
-    @property
-    def label(self) -> str:
-        servers = f" x {self.servers}" if self.servers > 1 else ""
-        return f"{self.service}{servers}" + (f" ({self.failed} failed)" if self.failed else "")
+NAME = 42
+"""Columns for a class's name; of a longer one its end is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the table; it is left out where no service has anything in it."""
+    """A column of a table; it is left out where no row has anything in it."""
 
     heading: str
     cell: Callable[[Costs], str]
 
 
 def print_timing(spans: Sequence[Span]) -> None:
-    """Print the table on the real standard error, which runners do not capture. Nothing where nothing was started."""
+    """Print the tables on the real standard error, which runners do not capture. Nothing where nothing was started."""
     stream = sys.__stderr__
-    rows = costs(spans)
-    if stream is None or stream.closed or not rows:
+    services, classes = costs.services(spans), costs.classes(spans)
+    if stream is None or stream.closed or not services:
         return
-    total = _together("sum", rows)
-    table = plain_table(show_footer=True)
-    table.add_column("service", total.service, no_wrap=True)
-    columns = [column for column in COLUMNS if any(column.cell(row) != NOTHING for row in rows)]
-    for column in columns:
-        table.add_column(column.heading, column.cell(total), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(row.label, *(column.cell(row) for column in columns))
     console = plain_console(stream)
-    parts = [step for step in PARTS if any(step in row.steps for row in rows)]
-    inside = f" (within start: {', '.join(parts)})" if parts else ""
-    console.print(f"\nitest: where the time went, in seconds{inside}", markup=False)
-    console.print(table)
-    console.print(closing_line(spans), markup=False)
-
-
-def costs(spans: Sequence[Span]) -> list[Costs]:
-    """What each service cost, the costliest first; the cheapest are put together where there are too many."""
-    kinds = dict.fromkeys(span.subject for span in spans if span.name in WHOLE + PARTS)
-    rows = [_costs(kind, [span for span in spans if span.subject == kind]) for kind in kinds]
-    rows.sort(key=lambda row: row.total, reverse=True)
-    if len(rows) <= MOST_ROWS:
-        return rows
-    others = rows[MOST_ROWS - 1 :]
-    return [*rows[: MOST_ROWS - 1], _together(f"{len(others)} others", others)]
+    console.print(f"\nitest: where the time went, in seconds{_inside(services)}")
+    console.print(_table("service", services, SERVICE_COLUMNS, lambda row: row.label))
+    if classes:
+        console.print(_table("class", classes, CLASS_COLUMNS, _class_label))
+    console.print(closing_line(spans))
+    for line in saving_lines(costs.savings(spans)):
+        console.print(line, soft_wrap=True)
 
 
 def closing_line(spans: Sequence[Span]) -> str:
     """How much of the run's time that was. Less than the sum, because services start and stop side by side."""
-    ended = sorted((span.started, span.ended) for span in spans if span.ended is not None)
+    ended = [span for span in spans if span.ended is not None]
     if not ended:
         return "nothing was finished"
-    waited, reached = 0.0, ended[0][0]
-    for started, end in ended:
-        waited += max(0.0, end - max(started, reached))
-        reached = max(reached, end)
-    run = reached - ended[0][0]
-    return f"side by side that took {waited:.2f} s of a run of {run:.2f} s; the tests themselves {run - waited:.2f} s"
+    run = max(span.ended or 0.0 for span in ended) - min(span.started for span in ended)
+    waited = costs.busy(span for span in ended if span.name in costs.WHOLE + costs.PARTS)
+    tests = [span for span in ended if span.name == "test"]
+    themselves = costs.busy(tests) if tests else run - waited
+    return f"side by side that took {waited:.2f} s of a run of {run:.2f} s; the tests themselves {themselves:.2f} s"
 
 
-def _costs(service: str, spans: Sequence[Span]) -> Costs:
-    steps: dict[str, float] = {}
-    for span in spans:
-        steps[span.name] = steps.get(span.name, 0.0) + span.seconds
-    return Costs(
-        service,
-        steps,
-        resets=tuple(span.seconds for span in spans if span.name == "reset"),
-        servers=sum(span.name == "start" for span in spans),
-        failed=sum(span.failed for span in spans if span.name in WHOLE),
-    )
+def saving_lines(savings: Sequence[Saving]) -> list[str]:
+    """A line for each service that began with a kept state: what that has saved, by how long it took without."""
+    lines = []
+    for saving in savings:
+        if saving.unknown:
+            lines.append(
+                f"{saving.service}: {saving.took:.2f} s from its kept state; what that saved is not known, as it was not "
+                f"measured when that was kept"
+            )
+            continue
+        templates = f" ({saving.templates} template database{'s' * (saving.templates > 1)} included)"
+        templates *= bool(saving.templates)
+        lines.append(
+            f"{saving.service}: {saving.took:.2f} s from its kept state, {saving.cold:.2f} s when there was none"
+            f"{templates}: {_saved(saving.seconds)}"
+        )
+    return lines
 
 
-def _together(label: str, rows: Sequence[Costs]) -> Costs:
-    steps = {step: sum(row.steps.get(step, 0.0) for row in rows) for step in {s for row in rows for s in row.steps}}
-    return Costs(label, steps, resets=tuple(length for row in rows for length in row.resets))
+def _saved(seconds: float) -> str:
+    return f"{seconds:.2f} s saved" if seconds >= 0.005 else "nothing saved"
+
+
+def _inside(services: Sequence[Costs]) -> str:
+    """Which columns are parts of others."""
+    steps = {step for row in services for step in row.steps}
+    start = [step for step in costs.PARTS if step in steps and step != "migrate"]
+    told = [f"in start: {', '.join(start)}"] * bool(start) + ["in lease: migrate"] * ("migrate" in steps)
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _table(heading: str, rows: Sequence[Costs], columns: Sequence[Column], label: Callable[[Costs], str]) -> Table:
+    total = costs.together("sum", rows)
+    table = plain_table(show_footer=True)
+    table.add_column(heading, total.name, no_wrap=True)
+    shown = [column for column in columns if any(column.cell(row) != NOTHING for row in rows)]
+    for column in shown:
+        table.add_column(column.heading, column.cell(total), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(label(row), *(column.cell(row) for column in shown))
+    return table
+
+
+def _class_label(row: Costs) -> str:
+    failed = f" ({row.failed} failed)" if row.failed else ""
+    room = NAME - len(failed)
+    return (row.name if len(row.name) <= room else f"…{row.name[1 - room :]}") + failed
 
 
 def _seconds(step: str) -> Callable[[Costs], str]:
@@ -123,13 +116,27 @@ def _median(row: Costs) -> str:
 
 NOTHING = "-"
 
-COLUMNS = (
-    Column("start", _seconds("start")),
-    *(Column(step, _seconds(step)) for step in PARTS),
-    Column("lease", _seconds("lease")),
+RESETS = (
     Column("resets", lambda row: str(len(row.resets)) if row.resets else NOTHING),
     Column("median", _median),
     Column("reset", _seconds("reset")),
+)
+
+SERVICE_COLUMNS = (
+    Column("start", _seconds("start")),
+    *(Column(step, _seconds(step)) for step in costs.PARTS if step != "migrate"),
+    Column("lease", _seconds("lease")),
+    Column("migrate", _seconds("migrate")),
+    *RESETS,
     Column("stop", _seconds("stop")),
+    Column("sum", lambda row: f"{row.total:.2f}"),
+)
+
+CLASS_COLUMNS = (
+    Column("set-up", _seconds("setup")),
+    Column("migrate", _seconds("migrate")),
+    *RESETS[:2],
+    Column("tests", lambda row: str(row.tests) if row.tests else NOTHING),
+    Column("in tests", _seconds("test")),
     Column("sum", lambda row: f"{row.total:.2f}"),
 )

@@ -25,6 +25,7 @@ from itest.engines import directory, docker_warm
 from itest.engines.docker import DockerEngine
 from itest.errors import MigrationError, Unavailable
 from itest.migrations import Function, SqlFiles
+from itest.report import costs
 from itest.services.postgres import PostgresView
 from itest.session import Session
 
@@ -181,6 +182,26 @@ class WarmTest(unittest.TestCase):
             for wrong in (first.secret, record.secret):
                 with self.assertRaisesRegex(psycopg2.OperationalError, "password authentication failed"):
                     psycopg2.connect(good.replace(second.secret, wrong))
+
+    def test_what_it_saves_is_known_from_when_it_was_kept(self) -> None:
+        def saved() -> list[costs.Saving]:
+            with self.run_of() as session:
+                server = session.lend(self.declaration)
+                with session.trace.span("lease", "postgres"):
+                    server.lease(self.declaration, "C").close()
+            return costs.savings(session.trace.spans)
+
+        self.assertEqual(saved(), [])
+        for record in warm_store.all_of(self.config.cache_dir):
+            self.assertEqual(len(record.steps), 2, record)
+            self.assertTrue(all(0 < seconds < 120 for seconds in record.steps.values()), record)
+        [saving] = saved()
+        self.assertEqual((saving.service, saving.templates, saving.unknown), ("postgres", 1, False))
+        self.assertGreater(saving.cold, 0.0)
+        for record in warm_store.all_of(self.config.cache_dir):  # As an earlier version of itest has left it.
+            warm_store.write(self.config.cache_dir, replace(record, steps={}))
+        [saving] = saved()
+        self.assertTrue(saving.unknown)
 
     def test_switched_off(self) -> None:
         off = replace(self.config, warm=False)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -10,6 +11,7 @@ import os
 import tempfile
 import threading
 import unittest
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from unittest import mock
@@ -18,6 +20,7 @@ from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines.docker import DockerEngine
+from itest.report.progress import Board
 from itest.spec import ContainerSpec, Port
 from itest.trace import Recorder
 
@@ -82,6 +85,18 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def trickle(handler: Handler, messages: Iterable[dict[str, Any]]) -> None:
+    """Answer with messages one by one, as Docker does: each is read as soon as it comes."""
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for message in messages:
+            data = lines(message)
+            handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        handler.wfile.write(b"0\r\n\r\n")
+
+
 def lines(*messages: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(message).encode() + b"\r\n" for message in messages)
 
@@ -102,6 +117,8 @@ class FakeDockerTest(unittest.TestCase):
         self.enterContext(mock.patch.dict(os.environ, {"DOCKER_CONFIG": self.home, "HOME": self.home}))
         self.stderr = self.enterContext(mock.patch("sys.__stderr__", io.StringIO()))
         self.trace = Recorder()
+        self.board = Board()
+        self.board.listen(self.trace)
         self.engine = self.make()
 
     def make(self, **settings: Any) -> DockerEngine:
@@ -110,6 +127,12 @@ class FakeDockerTest(unittest.TestCase):
         engine = DockerEngine(Config(environment=environment, **settings))
         self.addCleanup(engine.close)
         return engine
+
+    def shown(self, text: str) -> None:
+        """Wait until people have been shown that."""
+        deadline = Deadline.after(10)
+        while text not in self.stderr.getvalue() and not deadline.passed:
+            deadline.pause(0.01)
 
     def start(self, spec: ContainerSpec = SPEC, engine: DockerEngine | None = None) -> Any:
         return (engine or self.engine).start(spec, LABELS, Deadline.after(5), self.trace)

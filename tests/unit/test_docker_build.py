@@ -10,18 +10,20 @@ import tarfile
 import tempfile
 import threading
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
 from itest.clock import SYSTEM, wall
-from itest.engines import docker_built, docker_progress
+from itest.engines import docker_built
 from itest.engines.dockerfile import Base, bases
 from itest.errors import BuildError, ImageError
 from itest.lock import locked
+from itest.report import progress
 from itest.spec import Build, ContainerSpec
-from tests.unit.fake_docker import FakeDockerTest, Handler, lines
+from tests.unit.fake_docker import FakeDockerTest, Handler, lines, trickle
 
 
 class BasesTest(unittest.TestCase):
@@ -103,7 +105,7 @@ class BuildTest(FakeBuildTest):
         self.assertEqual(self.server.body("POST /containers/create")["Image"], self.image)
         self.assertEqual(
             [(span.name, span.subject, span.facts) for span in self.trace.spans],
-            [("build", "web", {"image": self.image})],
+            [("build", "web", {"image": self.image, "title": f"image of {self.root}/Dockerfile"})],
         )
 
     def test_another_content_is_another_image(self) -> None:
@@ -198,26 +200,24 @@ class BuildTest(FakeBuildTest):
         self.assertEqual([file.stem for file in old.parent.iterdir()], [Build(self.root).fingerprint()])
 
     def test_a_slow_one_is_mentioned(self) -> None:
-        def slow(handler: Handler) -> None:
-            handler.send_response(200)
-            handler.end_headers()
+        def slow() -> Iterator[dict[str, Any]]:
             for step in (1, 2):
-                SYSTEM.sleep(0.05)
-                handler.wfile.write(lines({"stream": f"Step {step}/5 : RUN make\n"}))
+                yield {"stream": f"Step {step}/5 : RUN make\n"}
+                self.shown(f"step {step}/2" if self.stderr.isatty() else "building")
 
-        self.answers["POST /build"] = slow
-        with mock.patch.object(docker_progress, "SILENT", 0.02):
+        self.answers["POST /build"] = lambda handler: trickle(handler, slow())
+        with mock.patch.object(progress, "SILENT", 0.02):
             self.start(self.spec)
         self.assertRegex(
             self.stderr.getvalue(),
-            rf"^itest: building image of {self.root}/Dockerfile\nitest: image of {self.root}/Dockerfile built, after 0.\d s\n$",
+            rf"^itest: building image of {self.root}/Dockerfile \(0 s so far, .*\)\nitest: image of {self.root}/Dockerfile built, after 0.\d s\n$",
         )
         self.stderr.truncate(0)
         self.stderr.isatty = lambda: True  # type: ignore[method-assign]
         (self.root / "Dockerfile").write_text("FROM base:1\nRUN make all\n")
-        with mock.patch.object(docker_progress, "SILENT", 0.02), mock.patch.object(docker_progress, "REDRAW", 0):
+        with mock.patch.object(progress, "SILENT", 0.02), mock.patch.object(progress, "REDRAW", 0.01):
             self.start(self.spec)
-        self.assertIn("Dockerfile step 2/2\r", self.stderr.getvalue().replace(str(self.root), ""))
+        self.assertRegex(self.stderr.getvalue(), rf"building image of {self.root}/Dockerfile .*━.* .*step 2/2, 0 s")
 
 
 class FailureTest(FakeBuildTest):

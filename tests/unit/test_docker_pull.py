@@ -10,17 +10,18 @@ import os
 import threading
 import unittest
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from itest import naming
 from itest.clock import SYSTEM
-from itest.engines import docker_progress
 from itest.engines.docker_registry import explain, fits, mirrored, registry_of
 from itest.errors import DeclarationError, ImageError, Unavailable
+from itest.report import progress
 from itest.spec import ContainerSpec, Port
-from tests.unit.fake_docker import FakeDockerTest, Handler, lines
+from tests.unit.fake_docker import FakeDockerTest, Handler, lines, trickle
 
 
 class ExplainTest(unittest.TestCase):
@@ -213,32 +214,29 @@ class PullTest(FakeDockerTest):
             return 200, b""
 
         self.answers["POST /images/create"] = slow
-        with mock.patch.object(docker_progress, "SILENT", 0.02):
+        with mock.patch.object(progress, "SILENT", 0.02):
             self.start(self.spec)
-            self.start(self.spec, self.make(quiet=True))
         self.assertRegex(
             self.stderr.getvalue(),
-            r"^itest: pulling ghcr.io/acme/web:2, which is not on the Docker host\n"
+            r"^itest: pulling ghcr.io/acme/web:2, which is not on the Docker host \(0 s so far, nothing downloaded yet\)\n"
             r"itest: ghcr.io/acme/web:2 pulled, after 0.\d s\n$",
         )
 
     def test_on_a_terminal_one_line_is_redrawn(self) -> None:
-        def slow(handler: Handler) -> None:
-            handler.send_response(200)
-            handler.end_headers()
-            for current in (1, 2, 3):
-                SYSTEM.sleep(0.05)
+        def slow() -> Iterator[dict[str, Any]]:
+            for current in (1, 2):
                 detail = {"current": current * 10**6, "total": 4 * 10**6}
-                handler.wfile.write(lines({"status": "Downloading", "id": "a", "progressDetail": detail}))
-            handler.wfile.write(lines({"status": "Download complete", "id": "a"}))
+                yield {"status": "Downloading", "id": "a", "progressDetail": detail}
+                self.shown(f"{current} of 4 MB")
+            yield {"status": "Download complete", "id": "a"}
 
-        self.answers["POST /images/create"] = slow
+        self.answers["POST /images/create"] = lambda handler: trickle(handler, slow())
         self.stderr.isatty = lambda: True  # type: ignore[method-assign]
-        with mock.patch.object(docker_progress, "SILENT", 0.02), mock.patch.object(docker_progress, "REDRAW", 0):
+        with mock.patch.object(progress, "SILENT", 0.02), mock.patch.object(progress, "REDRAW", 0.01):
             self.start(self.spec)
         text = self.stderr.getvalue()
-        self.assertIn("\r\x1b[Kitest: pulling ghcr.io/acme/web:2 2 of 4 MB\r", text)
-        self.assertRegex(text, r"4 of 4 MB\ritest: \x1b\[Kghcr.io/acme/web:2 pulled, after 0.\d s\n$")
+        self.assertRegex(text, r"\x1b\[K itest: pulling ghcr.io/acme/web:2 .*━.* .*2 of 4 MB, 0 s")
+        self.assertRegex(text, r"\x1b\[K?itest: ghcr.io/acme/web:2 pulled, after 0.\d s\n\x1b\[K$")
 
     def test_one_pull_for_many(self) -> None:
         def slow(handler: Handler) -> tuple[int, bytes]:

@@ -7,12 +7,12 @@ import io
 import unittest
 from unittest import mock
 
-from itest.report import table, text
+from itest.report import costs, table, text
 from itest.trace import Span
 
 
-def span(name: str, subject: str, started: float, ended: float | None, failed: bool = False) -> Span:
-    return Span(name, subject, started, ended, failed=failed)
+def span(name: str, subject: str, started: float, ended: float | None, failed: bool = False, **facts: str) -> Span:
+    return Span(name, subject, started, ended, facts, failed=failed)
 
 
 RUN = [
@@ -51,34 +51,34 @@ def printed(spans: list[Span], terminal: bool = False) -> str:
 
 class CostsTest(unittest.TestCase):
     def test_total_counts_no_part_of_a_start_twice(self) -> None:
-        postgres, redis = text.costs(RUN)
+        postgres, redis = costs.services(RUN)
 
         self.assertAlmostEqual(postgres.total, 3.0 + 0.009 + 0.5)
         self.assertAlmostEqual(redis.total, 0.25 + 0.0005 + 0.125)
 
     def test_the_costliest_service_comes_first(self) -> None:
-        self.assertEqual([row.service for row in text.costs(RUN[::-1])], ["postgres", "redis"])
+        self.assertEqual([row.name for row in costs.services(RUN[::-1])], ["postgres", "redis"])
 
     def test_each_server_of_a_service_is_counted(self) -> None:
-        [row] = text.costs([span("start", "redis", 0, 1), span("start", "redis", 5, 7)])
+        [row] = costs.services([span("start", "redis", 0, 1), span("start", "redis", 5, 7)])
 
         self.assertEqual((row.label, row.total), ("redis x 2", 3.0))
 
     def test_failures_are_told(self) -> None:
-        [row] = text.costs([span("ready", "redis", 0, 1, failed=True), span("start", "redis", 0, 1, failed=True)])
+        [row] = costs.services([span("ready", "redis", 0, 1, failed=True), span("start", "redis", 0, 1, failed=True)])
 
         self.assertEqual(row.label, "redis (1 failed)")
 
     def test_a_step_still_going_on_costs_nothing_yet(self) -> None:
-        [row] = text.costs([span("start", "redis", 0, 1), span("stop", "redis", 5, None)])
+        [row] = costs.services([span("start", "redis", 0, 1), span("stop", "redis", 5, None)])
 
         self.assertEqual(row.total, 1.0)
 
     def test_steps_of_other_names_make_no_row(self) -> None:
-        self.assertEqual(text.costs([span("discover", "tests", 0, 1)]), [])
+        self.assertEqual(costs.services([span("discover", "tests", 0, 1)]), [])
 
     def test_the_cheapest_are_put_together_where_there_are_too_many(self) -> None:
-        rows = text.costs([span("start", f"service{number}", 0, number) for number in range(1, 10)])
+        rows = costs.services([span("start", f"service{number}", 0, number) for number in range(1, 10)])
 
         self.assertEqual(
             [row.label for row in rows], ["service9", "service8", "service7", "service6", "service5", "4 others"]
@@ -86,10 +86,70 @@ class CostsTest(unittest.TestCase):
         self.assertEqual(rows[-1].total, 1 + 2 + 3 + 4)
 
 
+class ClassCostsTest(unittest.TestCase):
+    def test_what_was_done_for_a_class(self) -> None:
+        setup = span("setup", "shop.tests.OrderTest", 0, 2)
+        lease = span("lease", "postgres", 1, 2)
+        migrate = span("migrate", "postgres", 1, 1.5)
+        lease.parent, migrate.parent = setup, lease
+        tests = [
+            span("test", "shop.tests.OrderTest.test_a", 3, 4, owner="shop.tests.OrderTest"),
+            span("test", "shop.tests.OrderTest.test_b", 4, 4.5, failed=True, owner="shop.tests.OrderTest"),
+        ]
+        reset = span("reset", "postgres", 2, 2.25, test="shop.tests.OrderTest.test_a")
+        [row] = costs.classes([setup, lease, migrate, *tests, reset])
+
+        self.assertEqual((row.name, row.tests, row.failed), ("shop.tests.OrderTest", 2, 1))
+        self.assertEqual(row.steps, {"setup": 2, "migrate": 0.5, "test": 1.5, "reset": 0.25})
+        self.assertEqual(row.total, 3.75)
+
+    def test_what_is_nobodys_has_no_row(self) -> None:
+        self.assertEqual(costs.classes([span("reset", "redis", 0, 1), span("start", "redis", 0, 1)]), [])
+
+
+class SavingsTest(unittest.TestCase):
+    def lines(self, *spans: Span) -> list[str]:
+        return text.saving_lines(costs.savings(spans))
+
+    def test_a_start_that_began_with_nothing_has_saved_nothing(self) -> None:
+        self.assertEqual(self.lines(span("start", "postgres", 0, 1, server="1")), [])
+
+    def test_the_start_and_the_templates_that_were_there(self) -> None:
+        start = span("start", "postgres", 0, 0.5, server="1", kept="yes", cold="1.25")
+        found = span("found", "postgres", 1, 1, server="1", template="t", cold="2.0")
+        other = span("found", "postgres", 1, 1, server="2", template="u", cold="9.0")
+        self.assertEqual(
+            self.lines(start, found, found, other),
+            [
+                "postgres: 0.50 s from its kept state, 3.25 s when there was none (1 template database included): 2.75 s saved"
+            ],
+        )
+
+    def test_a_start_that_was_no_faster(self) -> None:
+        self.assertEqual(
+            self.lines(span("start", "postgres", 0, 0.5, server="1", kept="yes", cold="0.25")),
+            ["postgres: 0.50 s from its kept state, 0.25 s when there was none: nothing saved"],
+        )
+
+    def test_a_state_of_which_that_was_never_measured(self) -> None:
+        self.assertEqual(
+            self.lines(span("start", "postgres", 0, 0.5, server="1", kept="yes")),
+            [
+                "postgres: 0.50 s from its kept state; what that saved is not known, as it was not measured when that was kept"
+            ],
+        )
+
+
 class ClosingLineTest(unittest.TestCase):
     def test_time_spent_side_by_side_counts_once(self) -> None:
         self.assertEqual(
             text.closing_line(RUN), "side by side that took 3.51 s of a run of 6.50 s; the tests themselves 2.99 s"
+        )
+
+    def test_tests_are_not_what_is_waited_for(self) -> None:
+        spans = [span("setup", "T", 0, 2), span("start", "redis", 0, 1), span("test", "T.test", 2, 2.5)]
+        self.assertEqual(
+            text.closing_line(spans), "side by side that took 1.00 s of a run of 2.50 s; the tests themselves 0.50 s"
         )
 
     def test_nothing_finished(self) -> None:
@@ -104,7 +164,7 @@ class PrintTimingTest(unittest.TestCase):
             printed(RUN).splitlines(),
             [
                 "",
-                "itest: where the time went, in seconds (within start: pull, prepare, ready)",
+                "itest: where the time went, in seconds (in start: pull, prepare, ready)",
                 "service   start  pull  prepare  ready  resets  median  reset  stop   sum",
                 "─" * 72,
                 "postgres   3.00  1.00     0.50   0.50       3  2.0 ms   0.01  0.50  3.51",
@@ -115,13 +175,45 @@ class PrintTimingTest(unittest.TestCase):
             ],
         )
 
+    def test_the_classes_have_a_table_too(self) -> None:
+        owner = "shop.tests.integration.orders.test_order_repository.OrderTest"
+        lines = printed(
+            [
+                span("start", "postgres", 0, 1, server="1"),
+                span("setup", owner, 0, 1.5),
+                span("migrate", "postgres", 1, 1.25, owner=owner),
+                span("reset", "postgres", 1.5, 1.501, test=f"{owner}.test_a"),
+                span("test", f"{owner}.test_a", 2, 3, owner=owner),
+                span("test", f"{owner}.test_b", 3, 4, failed=True, owner=owner),
+                span("stop", "postgres", 4, 4.25),
+            ]
+        ).splitlines()
+        self.assertEqual(
+            lines,
+            [
+                "",
+                "itest: where the time went, in seconds (in lease: migrate)",
+                "service   start  migrate  resets  median  reset  stop   sum",
+                "─" * 59,
+                "postgres   1.00     0.25       1  1.0 ms   0.00  0.25  1.25",
+                "─" * 59,
+                "sum        1.00     0.25       1  1.0 ms   0.00  0.25  1.25",
+                "class                                       set-up  migrate  resets  median  tests  in tests   sum",
+                "─" * 98,
+                "…est_order_repository.OrderTest (1 failed)    1.50     0.25       1  1.0 ms      2      2.00  3.50",
+                "─" * 98,
+                "sum                                           1.50     0.25       1  1.0 ms      2      2.00  3.50",
+                "side by side that took 1.50 s of a run of 4.25 s; the tests themselves 2.00 s",
+            ],
+        )
+
     def test_columns_that_nobody_needs_are_left_out(self) -> None:
         header = printed([span("start", "redis", 0, 1), span("stop", "redis", 2, 3)]).splitlines()[2]
 
         self.assertEqual(header.split(), ["service", "start", "stop", "sum"])
 
     def test_never_more_than_twelve_lines_that_fit(self) -> None:
-        lines = printed([span(name, f"service{n}", 0, n * 7) for n in range(40) for name in text.WHOLE + text.PARTS])
+        lines = printed([span(name, f"service{n}", 0, n * 7) for n in range(40) for name in costs.WHOLE + costs.PARTS])
 
         self.assertLessEqual(len(lines.strip().splitlines()), 12)
         self.assertLessEqual(max(map(len, lines.splitlines())), table.WIDTH)

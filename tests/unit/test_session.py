@@ -124,9 +124,17 @@ class StartTest(InnerTest):
     def test_each_step_is_a_span(self) -> None:
         run(case(self.service()))
         spans = [f"{span.name} {span.subject}" for span in self.session.trace.spans]
+        self.assertEqual(spans.pop(0), f"setup {__name__}.T")
         self.assertEqual(spans, ["start memory", "ready memory", "lease memory", "reset memory", "stop memory"])
-        self.assertEqual(self.session.trace.spans[0].facts, {"engine": "memory", "version": "Memory 1"})
-        self.assertTrue(self.session.trace.spans[3].facts["test"].endswith("T.test_a"))
+        facts = {
+            "engine": "memory",
+            "version": "Memory 1",
+            "title": "Memory",
+            "server": "memory-1",
+            "where": "container memory-1 (memory:1)",
+        }
+        self.assertEqual(self.session.trace.spans[1].facts, facts)
+        self.assertTrue(self.session.trace.spans[4].facts["test"].endswith("T.test_a"))
 
     def test_what_runs_is_announced_once_unless_quiet(self) -> None:
         session = self.use(MemoryEngine(), quiet=False, clock=ManualClock())

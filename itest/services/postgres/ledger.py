@@ -199,7 +199,8 @@ class Ledger:
         kept = Kept(server, server.database, "itest migrations")
         view = PostgresView(server, server.database, "migrations", kept, directory)
         try:
-            migrator(service.migrations).apply(view, directory)
+            with trace.step("migrate", service.kind, server=server.instance.id):
+                migrator(service.migrations).apply(view, directory)
             self._fingerprint = wanted
         finally:
             view.close()

@@ -157,7 +157,8 @@ class SchemaLease(Lease[PostgresView]):
 
     def _migrate(self) -> None:
         if self._service.migrations is not None:
-            migrator(self._service.migrations).apply(self.view, self._directory)
+            with trace.step("migrate", self._service.kind, server=self._server.instance.id):
+                migrator(self._service.migrations).apply(self.view, self._directory)
 
     def _make_again(self, test: str) -> None:
         """The schema was changed: make it anew, and bring the baseline's rows into it."""

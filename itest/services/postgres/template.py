@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itest import fixture_files, naming
+from itest import fixture_files, naming, trace
 from itest.clock import Deadline
 from itest.errors import ResetError
 from itest.migrations import migrator
@@ -50,12 +50,13 @@ def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) 
     """
     name = f"itest_t_{key}"
     if server.exists(name):
-        return name, True
+        with trace.step("found", service.kind, server=server.instance.id, template=key):
+            return name, True
     with _building(server, key):
         if server.exists(name):
             return name, True
         before = warm.footprint(server)
-        made = build(server, service, base, server.create(server.base))
+        made = build(server, service, base, server.create(server.base), key)
         pure = warm.footprint(server) == before
         comment = warm.NEW if pure else warm.IMPURE
         if pure and not (_lasts(service) and not (server.container_directory() and _has_unlogged(server, made))):
@@ -94,17 +95,18 @@ def _has_unlogged(server: PostgresServer, name: str) -> bool:
         return bool(cursor.fetchall())
 
 
-def build(server: PostgresServer, service: Postgres, base: Path, name: str) -> str:
-    """Give the database `name` its extensions, migrate and fill it. If that fails it is dropped again and the error goes
-    on."""
+def build(server: PostgresServer, service: Postgres, base: Path, name: str, key: str = "") -> str:
+    """Give the database `name` its extensions, migrate and fill it; `key` is the template's. If that fails it is dropped
+    again and the error goes on."""
     kept = Kept(server, name, "itest migrations")
     view = PostgresView(server, name, "migrations", kept, base)
     try:
-        extensions.create(server, service, name)
-        if service.migrations is not None:
-            migrator(service.migrations).apply(view, base)
-        if service.fixtures:
-            view.load(*service.fixtures)
+        with trace.step("migrate", service.kind, server=server.instance.id, template=key):
+            extensions.create(server, service, name)
+            if service.migrations is not None:
+                migrator(service.migrations).apply(view, base)
+            if service.fixtures:
+                view.load(*service.fixtures)
     except BaseException:
         view.close()
         kept.close()
