@@ -59,6 +59,9 @@ class Config:
     quiet: bool = False
     """Do not announce which server runs where."""
 
+    artifacts: str = ""
+    """Directory for the whole logs and states of failing tests' services, which their notes show in part."""
+
     cache_dir: Path = field(default_factory=lambda: _default_cache())
     """Where files are kept between runs. Default: `$XDG_CACHE_HOME/itest`, or what the platform has for that."""
 

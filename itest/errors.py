@@ -14,6 +14,7 @@
     │   ├── PortTaken               its host port was taken meanwhile; retried where a new port helps
     │   ├── InstanceDied            its container or process ended before it was ready
     │   └── StartTimeout            it never became ready (also a TimeoutError)
+    ├── ServerDied                  a server ended while tests were using it
     ├── ExternalError               an external server cannot be reached or used
     ├── MigrationError              a migration failed
     ├── FixtureError                a fixture is missing, cannot be read or cannot be loaded
@@ -132,6 +133,15 @@ class StartTimeout(StartError, TimeoutError):
     def __init__(self, message: str, *, service: str = "", seconds: float = 0.0, reason: str = "") -> None:
         super().__init__(message, service=service, seconds=seconds)
         self.reason = reason
+
+
+class ServerDied(ItestError):
+    """A server ended while tests were using it. `exit_code` is None where it is not known."""
+
+    def __init__(self, message: str, *, exit_code: int | None = None, oom_killed: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.oom_killed = oom_killed
 
 
 class ExternalError(ItestError):

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from itest import references
+from itest import naming, references
 from itest import session as sessions
-from itest.errors import NotStarted
+from itest.errors import NotStarted, ServerDied
+from itest.examine import DEATH_GRACE, death, last_words
 from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
 from itest.service import Lease, Server, Service, View
@@ -63,7 +64,10 @@ class Loan:
         self._directory = directory_of(owner.__module__)
         self._server: Server[Any] | None = None
         self._lease: Lease[Any] | None = None
-        self._sealed = False
+        self._sealed = self._dead = False
+        self._last_test = f"{owner.__module__}.{owner.__qualname__}"
+        self.mark: Callable[[], object] = _nothing
+        """Called when a test begins, for a server whose log does not tell the time of its lines."""
 
     @property
     def label(self) -> str:
@@ -85,7 +89,13 @@ class Loan:
         with self._session.trace.span("lease", self.service.kind):
             self._lease = server.lease(self._resolved, f"{self.owner.__module__}.{self.owner.__qualname__}")
         self._lease.view.directory = self._directory
-        self._sealed = False
+        self._sealed = self._dead = False
+        self.mark = getattr(server.instance, "mark", _nothing)
+
+    @property
+    def lent(self) -> tuple[Server[Any], Lease[Any]] | None:
+        """The server and the lease, while there are any."""
+        return None if self._server is None or self._lease is None else (self._server, self._lease)
 
     def class_view(self) -> View:
         if self._lease is None:
@@ -98,14 +108,45 @@ class Loan:
             self.give_back()
             self.take(self._session.lend(*self.wanted()))
         assert self._lease is not None
+        if self._dead:
+            self._report_death(test)
         with self._session.trace.span("reset", self.service.kind, test=test) as span:
-            if not self._sealed:
-                self._lease.seal()
-                self._sealed = True
-            view: View = self._lease.reset(test)
+            try:
+                if not self._sealed:
+                    self._lease.seal()
+                    self._sealed = True
+                view: View = self._lease.reset(test)
+            except Exception:
+                try:
+                    self._report_death(test)
+                except ServerDied as error:
+                    raise error from None  # What a client says of a server that is gone explains nothing.
+                raise
             span.facts["way"] = self._lease.way
         view.directory = self._directory
+        self._last_test = test
         return view
+
+    def _report_death(self, test: str) -> None:
+        """Raise ServerDied if the server has ended: that is why it could not be used. Its log is told once."""
+        server = self._server
+        if server is None or (state := death(server, DEATH_GRACE)) is None:
+            return
+        known, self._dead = self._dead, True
+        error = ServerDied(
+            f"{self.label} ended before {test}: {server.title} ({server.instance}) {state}. The last test that used it "
+            f"was {self._last_test}{'; its end is told above' if known else ''}. No other test of this class can run; the "
+            f"next class gets a new one",
+            exit_code=state.exit_code,
+            oom_killed=state.oom_killed,
+        )
+        if not known:
+            try:
+                log = "\n".join(f"  | {line}" for line in last_words(server)) or "  (its log is empty, or gone with it)"
+            except Exception as problem:
+                log = f"  (its log could not be read: {naming.mask(str(problem))})"
+            error.add_note(f"last log lines of {server.instance}:\n{log}")
+        raise error
 
     def finish(self, test: str) -> None:
         if self._lease is not None:
@@ -126,3 +167,7 @@ class Loan:
     @property
     def usable(self) -> bool:
         return not self.stopped and self._session is sessions.opened()
+
+
+def _nothing() -> None:
+    """For an instance whose log needs no mark."""

@@ -26,6 +26,7 @@ from itest.async_clients import AsyncClients, Opening
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance
 from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
+from itest.evidence import Evidence
 from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
 
 if TYPE_CHECKING:
@@ -271,6 +272,14 @@ class Lease(ABC, Generic[V]):
 
     def finish(self, test: str) -> None:  # most leases have nothing to say here
         """The last of the test's own cleanups: what is raised here fails the test that caused it."""
+
+    def evidence(self, since: float) -> Evidence:
+        """What state a failed test has left things in, `since` the moment it began (seconds since 1970).
+
+        Called on a thread of its own while the test waits, for 2 s at most; it may be left behind after that. It changes
+        nothing and takes no lock that a test needs, so it asks on connections of its own. What it raises is one line.
+        """
+        return Evidence()
 
     @abstractmethod
     def close(self) -> None:

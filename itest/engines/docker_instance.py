@@ -128,6 +128,24 @@ class DockerInstance:
             health_said=str(checks[-1].get("Output", "")).strip(),
         )
 
+    def usage(self) -> list[str]:
+        """Its memory, and what is unusual about it: restarts, processes in it that were killed for lack of memory."""
+        with translated(f"inspect {self}", passing=(not_found(),)):
+            told = self._client.inspect_container(self._id)
+            stats = self._client.stats(self._id, stream=False, one_shot=True)
+        facts = []
+        memory = stats.get("memory_stats") or {}
+        if used := memory.get("usage"):
+            # What its processes hold: the cache of files can be had back at any time.
+            used -= (memory.get("stats") or {}).get("inactive_file", 0)
+            limit = int(told["HostConfig"].get("Memory") or 0)
+            facts.append(f"{used >> 20} MB{f' of {limit >> 20} MB' if limit else ''} in use")
+        if restarts := int(told.get("RestartCount") or 0):
+            facts.append(f"restarted {restarts} time{'s'[: restarts != 1]}")
+        if told["State"].get("OOMKilled"):
+            facts.append("a process in it was killed for lack of memory")
+        return facts
+
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         try:
             with translated(f"read the log of {self}", passing=(not_found(),)):

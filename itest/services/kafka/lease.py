@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from itest import naming, trace
 from itest.clock import Deadline
 from itest.errors import DeclarationError, ItestError, ResetError
+from itest.evidence import Evidence
 from itest.service import Lease
 from itest.services.kafka import clients
+from itest.services.kafka.evidence import evidence
 from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
 from itest.services.kafka.topics import NAME_LIMIT, VANISH_WAIT, Mark, Partition, Topic, is_name
 from itest.services.kafka.view import KafkaView
@@ -51,6 +53,7 @@ class KafkaLease(Lease["KafkaView"]):
         self._created: set[str] = set()
         self._groups: set[str] = set()
         self._test_groups: set[str] = set()
+        self._group_names: dict[str, str] = {}
         self._topics: dict[str, int] = {}
         self._baseline: dict[Partition, list[Record]] = {}
         if self._isolation == "none":
@@ -66,6 +69,7 @@ class KafkaLease(Lease["KafkaView"]):
             if self._isolation != "none":
                 server.give_prefix(self.prefix)
             raise
+        self._test_prefix = self.prefix
         self.view = KafkaView(server, self, service.codec, self.prefix, 0)
 
     @property
@@ -110,6 +114,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             return prefix + name
         physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
+        self._group_names[physical] = name
         (self._test_groups if number else self._groups).add(physical)  # An app's group lives as long as its class.
         return physical
 
@@ -128,15 +133,22 @@ class KafkaLease(Lease["KafkaView"]):
 
     def reset(self, test: str) -> KafkaView:
         number = next(self._server.numbers)
-        prefix = self.prefix
+        prefix = self._test_prefix = self.prefix
         with _resetting(f"bringing Kafka back to the class's baseline before {test}"):
             self._delete_groups(self._test_groups)
             if self._isolation == "records":
                 self._steadily(self._empty)
             elif self._isolation == "prefix":
-                prefix = f"{self.prefix}{number}-"
+                prefix = self._test_prefix = f"{self.prefix}{number}-"
                 self._renew(prefix)
         return KafkaView(self._server, self, self._service.codec, prefix, number)
+
+    def evidence(self, since: float) -> Evidence:
+        if self._isolation == "none" and not self.prefix:
+            return Evidence()  # All topics there are, which may be anybody's.
+        names = {name: name.removeprefix(self._test_prefix) for name in self._steadily(self._mine)}
+        groups = {physical: self._group_names[physical] for physical in self._groups | self._test_groups}
+        return evidence(self._server, names, groups)
 
     def close(self) -> None:
         self.view.close()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.errors import ResetError
+from itest.evidence import Evidence
 from itest.service import Lease
-from itest.services.postgres import shared
+from itest.services.postgres import evidence, shared
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe_recycle import ProbeRecycler
 from itest.services.postgres.recycle import NeedsClone, Recycler
@@ -67,6 +68,10 @@ class PostgresLease(Lease[PostgresView]):
                 raise ResetError(f"the database {self._name} could not be reset for {test}: {reason}") from error
         self._last_test = test
         return PostgresView(self._server, self._name, test, self._kept, self._directory)
+
+    def evidence(self, since: float) -> Evidence:
+        written = self._recycler.written() if isinstance(self._recycler, Recycler) else {}
+        return evidence.evidence(self._server, self._name, since, written)
 
     def close(self) -> None:
         self.view.close()

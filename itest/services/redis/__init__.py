@@ -20,11 +20,13 @@ from itest.async_clients import own_time
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
+from itest.evidence import Evidence
 from itest.naming import fingerprint
 from itest.server_settings import Setting
 from itest.service import Lease, Server, Service, ServiceMixin, View, client_package
 from itest.services.redis import recipes
 from itest.services.redis.clients import UNCHECKED, Kept, connect, nameless, package, with_authority
+from itest.services.redis.evidence import evidence
 from itest.services.redis.recipes import PORT
 from itest.services.redis.state import ServerState, state_of
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
@@ -273,6 +275,12 @@ class RedisLease(Lease["RedisView"]):
             self._server.renew(self.database)
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    def evidence(self, since: float) -> Evidence:
+        if self._isolation == "none":
+            return Evidence()  # It may be anybody's, and as large as can be.
+        baseline = {key: dump for key, _, dump in self._baseline}
+        return evidence(self._server.nearest_url_of(self.database), f"{self._prefix}*", baseline, since)
 
     def close(self) -> None:
         self.view.close()

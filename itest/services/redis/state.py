@@ -33,8 +33,8 @@ class ServerState:
         self._admin: Any = admin
         self._whole = whole
         # As the server wrote them: redis-py's dictionaries of all their fields take longer than the whole round trip.
-        admin.set_response_callback("CLIENT LIST", _as_it_is)
-        admin.set_response_callback("INFO", _as_it_is)
+        admin.set_response_callback("CLIENT LIST", as_it_is)
+        admin.set_response_callback("INFO", as_it_is)
         self._counts: dict[str, int] = {}
         self._newest_client = 0
         self._settings: dict[str, str] = {}
@@ -48,7 +48,7 @@ class ServerState:
         self._settings, self._functions, self._users = state_of(self._admin)
         listed, stats = self._ask()
         self._counts = _counts(stats)
-        self._newest_client = _newest(_clients(listed))
+        self._newest_client = _newest(clients_of(listed))
 
     def forget(self) -> None:
         """Bring back what was there before the class, whatever the class's own baseline added to it."""
@@ -62,7 +62,7 @@ class ServerState:
     def restore(self, answers: list[Any], database: int, kept: Kept, test: str) -> None:
         """Undo what was touched since the last call, and end the clients that the test left waiting."""
         *_, listed, stats = answers
-        clients = _clients(listed)
+        clients = clients_of(listed)
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)
         touched = frozenset(
@@ -71,7 +71,7 @@ class ServerState:
         if touched:
             self._undo(touched)
             listed, stats = self._ask()
-            clients, counts = _clients(listed), _counts(stats)
+            clients, counts = clients_of(listed), _counts(stats)
         self._counts = counts
         self._newest_client = max(self._newest_client, _newest(clients))
 
@@ -111,7 +111,7 @@ class ServerState:
         if any(client["name"] == KEPT_NAME and _unclean(client, database) for client in clients):
             kept.close()
         for client in clients:
-            doing = _waiting(client)
+            doing = waiting(client)
             if int(client["id"]) <= self._newest_client or client["name"] == KEPT_NAME or not doing:
                 continue
             with contextlib.suppress(package().ResponseError):  # Gone by itself.
@@ -136,7 +136,7 @@ _WATCHED = re.compile(
 )
 
 
-def _as_it_is(answer: bytes, **options: object) -> bytes:
+def as_it_is(answer: bytes, **options: object) -> bytes:
     return answer
 
 
@@ -145,7 +145,7 @@ def _counts(stats: bytes) -> dict[str, int]:
     return {name.decode(): int(calls) for name, calls in _WATCHED.findall(stats)}
 
 
-def _clients(listed: bytes) -> list[dict[str, str]]:
+def clients_of(listed: bytes) -> list[dict[str, str]]:
     """The fields of each client. A value may hold anything but spaces, and be empty."""
     lines = listed.decode("utf-8", "replace").splitlines()
     return [dict(word.split("=", 1) for word in line.split(" ") if "=" in word) for line in lines if line]
@@ -155,7 +155,7 @@ def _newest(clients: list[dict[str, str]]) -> int:
     return max((int(client["id"]) for client in clients), default=0)
 
 
-def _waiting(client: dict[str, str]) -> str:
+def waiting(client: dict[str, str]) -> str:
     """What a client is in the middle of; empty for one that only is connected."""
     if "b" in client["flags"]:
         return "blocked"
@@ -165,7 +165,7 @@ def _waiting(client: dict[str, str]) -> str:
 
 
 def _unclean(client: dict[str, str], database: int) -> bool:
-    return bool(_waiting(client)) or int(client["db"]) != database or int(client.get("watch", 0)) > 0
+    return bool(waiting(client)) or int(client["db"]) != database or int(client.get("watch", 0)) > 0
 
 
 def _user(line: str) -> str:

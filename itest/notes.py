@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of the note on a failing test, and the files that hold what did not fit into it.
+
+itest: the services when this test failed, before its tearDown
+postgres: PostgreSQL 17.6, container 3f2a9c1b2d3e (postgres:17), 41 MB in use
+  session 71, idle in transaction for 0.4 s; last statement: UPDATE orders SET ...
+  log since the test began, 2 lines:
+  | ERROR:  relation "user" does not exist at character 15
+  | STATEMENT:  SELECT * FROM user
+redis: Redis 8.0, container 90ab12cd34ef (redis:8), 9 MB in use; no keys; nothing in the log
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from itest import naming
+from itest.examine import Finding
+
+HEAD = "itest: the services when this test failed"
+
+MOST_LINES = 40
+"""Lines of a note at most: a screen."""
+
+WIDTH = 180
+"""Characters of a line at most."""
+
+FILE_NAME_LIMIT = 150
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""What a terminal would obey, or XML may not hold."""
+
+
+def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
+    """The note. `artifacts` is the directory that has the whole of it."""
+    shares = _shares(findings)
+    lines = [f"{HEAD}, before its tearDown"]
+    for finding, (states, logs) in zip(findings, shares, strict=True):
+        lines += _of(finding, states, logs, artifacts)
+    if artifacts is not None:
+        lines.append(f"whole logs and states: {artifacts}")
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more lines"]
+    return "\n".join(_clean(line) for line in lines)
+
+
+def save(findings: Sequence[Finding], directory: Path, test: str) -> Path:
+    """Write all that was found to files of a directory named after the test; returns that. Raises OSError."""
+    name = re.sub(r"[^\w.=-]+", "_", test).strip("._") or "test"
+    place = directory.resolve() / (name if len(name) <= FILE_NAME_LIMIT else name[-FILE_NAME_LIMIT:])
+    place.mkdir(parents=True, exist_ok=True)
+    for finding in findings:
+        state = [*_headline(finding), *finding.evidence.lines, *finding.evidence.more]
+        _write(place / f"{finding.subject.name}.state.txt", state)
+        _write(place / f"{finding.subject.name}.log", finding.log)
+    return place
+
+
+def _write(file: Path, lines: Sequence[str]) -> None:
+    """Added to what an earlier failure of the same test has written."""
+    with file.open("a", encoding="utf-8", errors="replace") as handle:
+        handle.writelines(naming.mask(_UNPRINTABLE.sub("", line)) + "\n" for line in lines)
+
+
+def _shares(findings: Sequence[Finding]) -> list[tuple[int, int]]:
+    """How many lines of state and of log each may have: nobody's are cut before there is no more room."""
+    room = MOST_LINES - 2 - 3 * len(findings)  # Each has a first line, a heading of its log and perhaps a problem.
+    states = _divided([len(finding.evidence.lines) for finding in findings], room // 2)
+    logs = _divided([len(finding.log) for finding in findings], room - sum(states))
+    return list(zip(states, logs, strict=True))
+
+
+def _divided(wanted: Sequence[int], room: int) -> list[int]:
+    """Each as much as it wants, and where that is too much for all, the small ones first and the rest evenly."""
+    given = [0] * len(wanted)
+    for left, index in zip(range(len(wanted), 0, -1), sorted(range(len(wanted)), key=wanted.__getitem__), strict=True):
+        given[index] = max(0, min(wanted[index], room // left))
+        room -= given[index]
+    return given
+
+
+def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> list[str]:
+    first, *problems = _headline(finding)
+    found, log = finding.evidence.lines, finding.log
+    quiet = [] if log or finding.problems else ["nothing in its log since the test began"]
+    lines = [*problems, *(f"  {line}" for line in found[:states])]
+    if len(found) > states:
+        lines.append(f"  ... and {len(found) - states} more of these")
+    if log:
+        which = "log since the test began" if finding.log_is_of_this_test else "end of its log"
+        cut = "" if artifacts is not None else "; set ITEST_ARTIFACTS to a directory to have them all"
+        count = (
+            f"{len(log)} line{'s'[: len(log) != 1]}" if logs >= len(log) else f"last {logs} of {len(log)} lines{cut}"
+        )
+        lines.append(f"  {which}, {count}:")
+        lines += (f"  | {line.expandtabs(4)}" for line in log[len(log) - logs :])
+    return ["; ".join([first, *quiet]), *lines]
+
+
+def _headline(finding: Finding) -> list[str]:
+    """The first line, and one for each problem."""
+    server = finding.subject.server
+    version, where = _version(finding), str(server.instance)
+    what = where if version in where else f"{version}, {where}"
+    first = [", ".join([f"{finding.subject.name}: {what}", *finding.facts])]
+    if finding.ended:
+        first = [
+            f"{finding.subject.name}: ENDED under this test, {finding.ended}: {what}; the next class gets a new one"
+        ]
+    elif finding.evidence.brief:
+        first.append(finding.evidence.brief)
+    return ["; ".join(first), *(f"  {problem}" for problem in finding.problems)]
+
+
+def _version(finding: Finding) -> str:
+    try:
+        return finding.subject.server.version
+    except Exception:  # Some ask the server for it.
+        return finding.subject.server.title
+
+
+def _clean(line: str) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    shown = naming.mask(_UNPRINTABLE.sub("", line.lstrip()))
+    return indent + (shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…")
