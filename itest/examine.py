@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from itest import naming
+from itest import alive, naming
 from itest.clock import Deadline
-from itest.engines import State
 from itest.evidence import Evidence
 from itest.service import Lease, Server
 
@@ -22,12 +21,6 @@ T = TypeVar("T")
 
 SECONDS = 2.0
 """How long all of it may take together."""
-
-DEATH_GRACE = 0.1
-"""Seconds in which a server that refuses its clients is seen to have ended: its sockets close before it is reaped."""
-
-LAST_LINES = 20
-"""Lines of the log of a server that has ended without a word since the test began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,39 +71,26 @@ def examine(subjects: Sequence[Subject], since: float, seconds: float = SECONDS)
     return findings
 
 
-def death(server: Server[Any], grace: float = 0.0) -> State | None:
-    """How a server has ended; None if it runs, also after that many seconds."""
-    deadline = Deadline.after(grace)
-    while (state := server.instance.state()).running or server.lives():
-        if deadline.passed:
-            return None
-        deadline.pause(0.005)
-    return state
-
-
-def last_words(server: Server[Any], lines: int = LAST_LINES) -> list[str]:
-    """The last lines of its log. Raises what the engine raises."""
-    return _lines(server.instance.logs(tail=lines))
-
-
 def _examine(finding: Finding, since: float) -> None:
     """The steps in an order that gives the most where a later one fails."""
     server, lease = finding.subject.server, finding.subject.lease
     instance = server.instance
-    ended = _step(finding, "being asked whether it runs", lambda: death(server))
+    ended = _step(finding, "being asked whether it runs", lambda: alive.ended(server))
     if ended is None:
         evidence = _step(finding, "being asked for its state", lambda: lease.evidence(since))
         finding.evidence = evidence or finding.evidence
-        if evidence is None and (ended := _step(finding, "being asked whether it still runs", lambda: _dying(server))):
+        if evidence is None and (
+            ended := _step(finding, "being asked whether it still runs", lambda: alive.ended(server, alive.GRACE))
+        ):
             finding.problems.clear()  # That is why.
     if ended is not None:
-        finding.ended = str(ended)
+        finding.ended = alive.told(ended)
     elif hasattr(instance, "usage"):
         finding.facts += _step(finding, "being asked for its memory", instance.usage) or []
     finding.log = _step(finding, "reading its log", lambda: _lines(instance.logs(since=since))) or []
     if ended is not None and not finding.log:
         finding.log_is_of_this_test = False
-        finding.log = _step(finding, "reading its log", lambda: last_words(server)) or []
+        finding.log = _step(finding, "reading its log", lambda: alive.last_words(server)) or []
     finding.done = True
 
 
@@ -122,10 +102,6 @@ def _step(finding: Finding, doing: str, step: Callable[[], T]) -> T | None:
     except Exception as error:
         finding.problems.append(f"{doing} failed: {naming.shorten(str(error) or type(error).__name__, 200)}")
         return None
-
-
-def _dying(server: Server[Any]) -> State | None:
-    return death(server, DEATH_GRACE)
 
 
 def _lines(text: str) -> list[str]:

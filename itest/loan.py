@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from itest import naming, references
+from itest import alive, references
 from itest import session as sessions
 from itest.errors import NotStarted, ServerDied
-from itest.examine import DEATH_GRACE, death, last_words
 from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
 from itest.service import Lease, Server, Service, View
@@ -108,7 +107,7 @@ class Loan:
             self.give_back()
             self.take(self._session.lend(*self.wanted()))
         assert self._lease is not None
-        if self._dead:
+        if self._dead or (self._server is not None and self._server.hung_up()):
             self._report_death(test)
         with self._session.trace.span("reset", self.service.kind, test=test) as span:
             try:
@@ -130,23 +129,17 @@ class Loan:
     def _report_death(self, test: str) -> None:
         """Raise ServerDied if the server has ended: that is why it could not be used. Its log is told once."""
         server = self._server
-        if server is None or (state := death(server, DEATH_GRACE)) is None:
+        if server is None or (state := alive.ended(server, alive.GRACE)) is None:
             return
         known, self._dead = self._dead, True
-        error = ServerDied(
-            f"{self.label} ended before {test}: {server.title} ({server.instance}) {state}. The last test that used it "
-            f"was {self._last_test}{'; its end is told above' if known else ''}. No other test of this class can run; the "
-            f"next class gets a new one",
-            exit_code=state.exit_code,
-            oom_killed=state.oom_killed,
+        raise alive.died(
+            f"{self.label} ended before {test}: {server.title} ({server.instance}) {alive.told(state)}. The last test that "
+            f"used it was {self._last_test}{'; its end is told above' if known else ''}. No other test of this class can "
+            f"run; the next class gets a new one",
+            server,
+            state,
+            log=not known,
         )
-        if not known:
-            try:
-                log = "\n".join(f"  | {line}" for line in last_words(server)) or "  (its log is empty, or gone with it)"
-            except Exception as problem:
-                log = f"  (its log could not be read: {naming.mask(str(problem))})"
-            error.add_note(f"last log lines of {server.instance}:\n{log}")
-        raise error
 
     def finish(self, test: str) -> None:
         if self._lease is not None:

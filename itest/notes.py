@@ -33,6 +33,13 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 """What a terminal would obey, or XML may not hold."""
 
 
+_ROUTINE = re.compile(r"\b(INFO|DEBUG|TRACE)\b|\bLOG:  checkpoint ")
+"""Lines that a server writes when all is well; some write dozens for each thing they do."""
+
+MOST_ROUTINE = 5
+"""Routine lines past which only the others are shown."""
+
+
 def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
     """The note. `artifacts` is the directory that has the whole of it."""
     shares = _shares(findings)
@@ -68,7 +75,7 @@ def _shares(findings: Sequence[Finding]) -> list[tuple[int, int]]:
     """How many lines of state and of log each may have: nobody's are cut before there is no more room."""
     room = MOST_LINES - 2 - 3 * len(findings)  # Each has a first line, a heading of its log and perhaps a problem.
     states = _divided([len(finding.evidence.lines) for finding in findings], room // 2)
-    logs = _divided([len(finding.log) for finding in findings], room - sum(states))
+    logs = _divided([len(_telling(finding)[0]) for finding in findings], room - sum(states))
     return list(zip(states, logs, strict=True))
 
 
@@ -83,20 +90,31 @@ def _divided(wanted: Sequence[int], room: int) -> list[int]:
 
 def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> list[str]:
     first, *problems = _headline(finding)
-    found, log = finding.evidence.lines, finding.log
-    quiet = [] if log or finding.problems else ["nothing in its log since the test began"]
+    found = finding.evidence.lines
+    log, routine = _telling(finding)
     lines = [*problems, *(f"  {line}" for line in found[:states])]
     if len(found) > states:
         lines.append(f"  ... and {len(found) - states} more of these")
+    which = "log since the test began" if finding.log_is_of_this_test else "end of its log"
+    left_out = f", without {routine} routine line{'s'[: routine != 1]}" if routine else ""
     if log:
-        which = "log since the test began" if finding.log_is_of_this_test else "end of its log"
-        cut = "" if artifacts is not None else "; set ITEST_ARTIFACTS to a directory to have them all"
-        count = (
-            f"{len(log)} line{'s'[: len(log) != 1]}" if logs >= len(log) else f"last {logs} of {len(log)} lines{cut}"
-        )
-        lines.append(f"  {which}, {count}:")
+        count = f"{len(log)} line{'s'[: len(log) != 1]}" if logs >= len(log) else f"last {logs} of {len(log)} lines"
+        cut = "" if artifacts is not None or logs >= len(log) else "; set ITEST_ARTIFACTS to a directory to have all"
+        lines.append(f"  {which}, {count}{left_out}{cut}:")
         lines += (f"  | {line.expandtabs(4)}" for line in log[len(log) - logs :])
-    return ["; ".join([first, *quiet]), *lines]
+    elif routine:
+        first += f"; {routine} lines in its log since the test began, all of them routine"
+    elif not finding.problems:
+        first += "; nothing in its log since the test began"
+    return [first, *lines]
+
+
+def _telling(finding: Finding) -> tuple[list[str], int]:
+    """The lines of its log that are shown where there is room, and how many others were left out."""
+    log = finding.log
+    telling = [line for line in log if not _ROUTINE.search(line)]
+    few = len(log) - len(telling) <= MOST_ROUTINE
+    return (log, 0) if few or finding.ended else (telling, len(log) - len(telling))
 
 
 def _headline(finding: Finding) -> list[str]:

@@ -242,6 +242,10 @@ class Server(ABC, Generic[V]):
         """Whether it can still be used."""
         return self.instance.state().running
 
+    def hung_up(self) -> bool:
+        """Whether it has ended a connection of ours, as far as that shows without a round trip; it may live on."""
+        return False
+
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk
+from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_sdk, docker_usage
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_listening import Listening
 from itest.errors import ItestError, PortTaken, StartError
@@ -129,22 +129,9 @@ class DockerInstance:
         )
 
     def usage(self) -> list[str]:
-        """Its memory, and what is unusual about it: restarts, processes in it that were killed for lack of memory."""
-        with translated(f"inspect {self}", passing=(not_found(),)):
-            told = self._client.inspect_container(self._id)
-            stats = self._client.stats(self._id, stream=False, one_shot=True)
-        facts = []
-        memory = stats.get("memory_stats") or {}
-        if used := memory.get("usage"):
-            # What its processes hold: the cache of files can be had back at any time.
-            used -= (memory.get("stats") or {}).get("inactive_file", 0)
-            limit = int(told["HostConfig"].get("Memory") or 0)
-            facts.append(f"{used >> 20} MB{f' of {limit >> 20} MB' if limit else ''} in use")
-        if restarts := int(told.get("RestartCount") or 0):
-            facts.append(f"restarted {restarts} time{'s'[: restarts != 1]}")
-        if told["State"].get("OOMKilled"):
-            facts.append("a process in it was killed for lack of memory")
-        return facts
+        """Its memory and what is unusual about it, as phrases. Raises ItestError."""
+        with translated(f"inspect {self}"):
+            return docker_usage.facts(self._client, self._id)
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         try:

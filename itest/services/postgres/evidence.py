@@ -47,7 +47,10 @@ _LOCKS = (
 )
 
 _FLUSH = "SELECT pg_logical_emit_message(false, 'itest', '', true)"
-_FLUSH_BEFORE_17 = "BEGIN READ WRITE; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, '', ''); COMMIT; SELECT 1"
+_FLUSH_BEFORE_17 = (
+    "BEGIN READ WRITE; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, '', ''); "
+    "COMMIT; SELECT 1"
+)
 
 _VERBS = (("INSERT", "inserted"), ("UPDATE", "updated"), ("DELETE", "deleted"), ("MULTI_INSERT", "inserted"))
 

@@ -7,12 +7,11 @@ What a test did to them is undone between tests; one that is broken, or whose ch
 from __future__ import annotations
 
 import contextlib
-import select
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from itest import trace
+from itest import alive, trace
 from itest.service import client_package
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ class Kept:
         return self._handed_out
 
     def _connect(self) -> Any:
+        alive.check(self._server)
         return self._server.driver.connect(self._nearest_url, application_name=self._label)
 
     def _on_connect(self, connection: Any, record: Any) -> None:
@@ -113,7 +113,7 @@ class Kept:
     def count(self) -> int:
         """How many there are. One whose session has ended, by whomever, is given up."""
         for link in [*self._pooled.values(), *([self._own] if self._own is not None else [])]:
-            if link.connection.closed or _has_ended(link.connection):
+            if link.connection.closed or alive.has_spoken(link.connection):
                 self._give_up(link)
         return len(self._pooled) + (self._own is not None)
 
@@ -184,14 +184,6 @@ def end_statement(server: PostgresServer, connection: Any) -> None:
     statement is done, so that even close() would wait for it."""
     if not connection.closed and connection.get_transaction_status() == ACTIVE:
         server.end_session(connection.info.backend_pid)
-
-
-def _has_ended(connection: Any) -> bool:
-    """Whether the server said something without having been asked: seen without a round trip, and almost always its
-    farewell. Else a connection is given up needlessly."""
-    socket = select.poll()
-    socket.register(connection, select.POLLIN)
-    return bool(socket.poll(0))
 
 
 def _scrub(link: _Link, then: str) -> list[tuple[Any, ...]]:

@@ -152,6 +152,7 @@ class RollbackLease(PostgresLease):
         if self._sandbox is not None and not self._sandbox.closed:
             return
         self._forget()
+        self._server.check_alive()
         sandbox = self._server.driver.connect(
             self._server.nearest_url_of(self._name),
             connection_factory=connection_class(),

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from itest import naming
+from itest import alive, naming
 from itest.clock import Deadline
 from itest.engines import Instance
-from itest.errors import ItestError, ResetError
+from itest.errors import ItestError, ResetError, ServerDied
 from itest.service import Lease, Server, Service, client_package
 from itest.services.postgres import init, leaks, shared, warm
 from itest.services.postgres.log import Log
@@ -77,6 +77,7 @@ class PostgresServer(Server["PostgresView"]):
         self._lock = threading.RLock()
         self.log = Log(self)
         self._parts: dict[object, Any] = {}
+        self._admin: Any = None
         self._admin = self._first_connection()
         try:
             self.number = int(self._admin.server_version)
@@ -134,6 +135,16 @@ class PostgresServer(Server["PostgresView"]):
     def footprint(self) -> str:
         self.can_recycle()  # It may make an extension, which is not a test's doing.
         return naming.fingerprint(warm.footprint(self))
+
+    def hung_up(self) -> bool:
+        return self._admin is not None and (bool(self._admin.closed) or alive.has_spoken(self._admin))
+
+    def check_alive(self) -> None:
+        """Raise the driver's OperationalError if it has ended, which whoever connects must be ready for anyway."""
+        try:
+            alive.check(self)
+        except ServerDied as error:
+            raise self.driver.OperationalError(str(error)) from None
 
     def clear(self) -> None:
         for (name,) in self.admin("SELECT datname FROM pg_database WHERE datname ~ %s", warm.OURS):
@@ -205,6 +216,7 @@ class PostgresServer(Server["PostgresView"]):
 
     def connection(self, name: str, label: str, **kwargs: Any) -> Any:
         """A new connection of ours to a database, in autocommit; whoever asks closes it."""
+        self.check_alive()
         connection = self.driver.connect(
             self.nearest_url_of(name), **{"application_name": label, "connect_timeout": 10, **kwargs}
         )

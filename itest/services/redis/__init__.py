@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from itest import alive
 from itest.async_clients import own_time
 from itest.config import Config
 from itest.engines import Instance
@@ -139,6 +140,12 @@ class RedisServer(Server["RedisView"]):
     def footprint(self) -> str:
         return fingerprint(*state_of(self._admin))
 
+    def hung_up(self) -> bool:
+        # As far as redis-py lets us see it: the connection that lies unused in the pool.
+        idle: Any = getattr(self._admin.connection_pool, "_available_connections", None)
+        socket = getattr(idle[-1], "_sock", None) if idle else None
+        return socket is not None and alive.has_spoken(socket)
+
     def clear(self) -> None:
         self._admin.flushall(asynchronous=True)
         self._admin.script_flush()
@@ -239,7 +246,7 @@ class RedisLease(Lease["RedisView"]):
         self._last_test = owner
         self._admin = connect(server.nearest_url_of(self.database))
         self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
-        self._kept = Kept(server.nearest_url_of(self.database), service.decode_responses)
+        self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
         self.view = RedisView(server, self.database, self._kept, self._prefix)
 
     def seal(self) -> None:

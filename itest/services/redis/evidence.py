@@ -68,8 +68,13 @@ def _keys(client: Any, pattern: str) -> tuple[list[bytes], bool]:
 def _brief(count: int, complete: bool, same: int) -> str:
     if not complete:
         return f"more than {count} keys" if count else "too many keys to look at"
-    text = f"{count} key{'s'[: count != 1]}" if count else "no keys"
-    return f"{text}, {same} of them the unchanged baseline" if same else text
+    if count and count == same:
+        return f"nothing but the baseline's {_keys_of(count)}, unchanged"
+    return (_keys_of(count) if count else "no keys") + (f", {same} of them the unchanged baseline" if same else "")
+
+
+def _keys_of(count: int) -> str:
+    return f"{count} key{'s'[: count != 1]}"
 
 
 def _waiting(client: Any, database: int) -> list[str]:
@@ -86,10 +91,12 @@ def _who(name: str) -> str:
 
 def _slow(client: Any, since: float) -> list[str]:
     entries = [entry for entry in client.slowlog_get(128) if entry["start_time"] >= int(since)]
-    lines = [
-        f"slow: {entry['duration'] / 1000:.0f} ms, {naming.shorten(naming.mask(_text(entry['command'])), 100)}"
-        for entry in entries[:MOST_SLOW]
-    ]
+    # The log has whole seconds, so that what another test did just before cannot be told apart.
+    lines = []
+    for entry in entries[:MOST_SLOW]:
+        command = naming.shorten(naming.mask(_text(entry["command"])), 100)
+        when = " or before this test" if entry["start_time"] <= since else ""
+        lines.append(f"slow{when}: {entry['duration'] / 1000:.0f} ms, {command}")
     return lines + ([f"and {len(entries) - MOST_SLOW} more slow commands"] if len(entries) > MOST_SLOW else [])
 
 
