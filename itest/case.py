@@ -125,6 +125,7 @@ class ContainerMixin(Assertions, _Base):
             super().run(Watched(result, self._itest_diagnosis.annotate))  # type: ignore[arg-type]  # it has all of one
         finally:
             self._itest_after()
+            self._itest_diagnosis.keep()
         return result
 
     def debug(self) -> None:

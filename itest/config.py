@@ -62,6 +62,15 @@ class Config:
     artifacts: str = ""
     """Directory for the whole logs and states of failing tests' services, which their notes show in part."""
 
+    keep: str = ""
+    """`failed`: what failed tests leave in their services stays after the run, to be looked at."""
+
+    keep_time: float = 3600.0
+    """Seconds that it stays."""
+
+    strict: bool = False
+    """What a test leaves behind (sessions, clients, consumers, threads) fails it."""
+
     cache_dir: Path = field(default_factory=lambda: _default_cache())
     """Where files are kept between runs. Default: `$XDG_CACHE_HOME/itest`, or what the platform has for that."""
 
@@ -124,7 +133,11 @@ def load(environment: Mapping[str, str] | None = None, directory: Path | None = 
 
 
 _SETTINGS = {item.name: item for item in fields(Config) if item.name != "environment"}
-_CHOICES = {"engine": ("auto", "docker", "process"), "require": ("", "0", "1", "docker", "process")}
+_CHOICES = {
+    "engine": ("auto", "docker", "process"),
+    "require": ("", "0", "1", "docker", "process"),
+    "keep": ("", "failed"),
+}
 
 
 def _from_files(directory: Path) -> list[tuple[str, object, str]]:

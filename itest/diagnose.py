@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from itest import naming, notes
+from itest import keeping, naming, notes
+from itest import session as sessions
 from itest.clock import wall
 from itest.config import Config
 from itest.examine import Subject, examine
@@ -50,6 +51,11 @@ class Diagnosis:
             error.add_note(self._note())
         except Exception as problem:
             _add(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(naming.mask(repr(problem)))}")
+
+    def keep(self) -> None:
+        """After a test that failed: keep what it left, if that is wanted. Never raises."""
+        if self.failed and self._config.keep and self._loans:
+            keeping.keep(self._test, self._loans, sessions.current())
 
     def _note(self) -> str:
         self._made += 1

@@ -17,3 +17,10 @@ class Evidence:
     brief: str = ""
     lines: list[str] = field(default_factory=list)
     more: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What a failed test left, put where no later test comes. `commands` for a shell look at it; none has a password."""
+
+    commands: tuple[str, ...]

@@ -26,7 +26,7 @@ from itest.async_clients import AsyncClients, Opening
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance
 from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
-from itest.evidence import Evidence
+from itest.evidence import Aside, Evidence
 from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
 
 if TYPE_CHECKING:
@@ -284,6 +284,14 @@ class Lease(ABC, Generic[V]):
         nothing and takes no lock that a test needs, so it asks on connections of its own. What it raises is one line.
         """
         return Evidence()
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        """Have what that test left stay where no later one comes; the server will outlive the run. None: it cannot be.
+
+        Called after the test, with its clients closed. `write(name, text)` gives the path of a file that only this user
+        may read, for passwords.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -33,7 +33,7 @@ try:
 except ImportError:  # Windows, where nothing is shared.
     fcntl = None  # type: ignore[assignment]  # how a module that may be missing is spelled
 
-FORMAT = 1
+FORMAT = 2
 """Part of each key; raised when records or servers change so that another version of itest cannot use them."""
 
 GATE_WAIT = 300.0
@@ -55,13 +55,19 @@ class Record:
     ready: bool = False
     footprint: str = ""
     expires: float = 0.0
+    kept: bool = False
+    """It stays only so that people can look at what failed tests have left (ITEST_KEEP)."""
 
 
 class Share:
     """One such server, for one process that uses it or wants to."""
 
-    def __init__(self, directory: Path, owner: str = "", lifetime: float = 0.0) -> None:
+    def __init__(self, directory: Path, owner: str = "", lifetime: float = 0.0, *, private: bool = False) -> None:
         self.directory = directory
+        self.private = private
+        """No other process uses it; it may only stay after its run."""
+        self.kept = False
+        """Whether this process wants it to stay, for people to look at."""
         self.owner = owner
         """The process (`naming.owner`) whose end is the end of all its users; empty for a server that is to be reused."""
         self.lifetime = lifetime

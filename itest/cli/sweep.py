@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from itest import naming, owners
 from itest.cli.look import look
 from itest.engines import Engine, Thing
-from itest.sweep import is_over, remove, share_of
+from itest.sweep import is_kept, is_over, remove, share_of
 
 
 def run(engines: Sequence[Engine], *, living: bool) -> int:
     """Remove it, and say what. `living`: also what belongs to processes that run. Returns the exit code."""
     seen = look(engines)
-    wanted = [thing for _, thing in seen.things if is_over(thing) or (living and _is_own(thing))]
+    wanted = [thing for _, thing in seen.things if is_over(thing) or is_kept(thing) or (living and _is_own(thing))]
     swept = remove(wanted, in_use=living)
     for thing in swept.removed:
         print(f"removed {thing}")

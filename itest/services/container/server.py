@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import Instance, container_of
+from itest.evidence import Aside
 from itest.service import Lease, Server, Service
 from itest.services.container.image import built_from
 from itest.services.container.view import ContainerView
@@ -110,6 +113,10 @@ class ContainerLease(Lease[ContainerView]):
         if self._server.instance.owned:
             self.way = self._server.restore()
         return ContainerView(self._server)
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        container = self._server.instance.id[:12]
+        return Aside((f"docker logs {container}", f"docker exec -it {container} sh"))
 
     def finish(self, test: str) -> None:
         self._server.unpause()

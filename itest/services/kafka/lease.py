@@ -7,14 +7,16 @@ What is dirty: a partition whose end offset is not the one that the last reset l
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from itest import naming, trace
 from itest.clock import Deadline
 from itest.errors import DeclarationError, ItestError, ResetError
-from itest.evidence import Evidence
+from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.kafka import clients
 from itest.services.kafka.evidence import evidence
@@ -142,6 +144,34 @@ class KafkaLease(Lease["KafkaView"]):
                 prefix = self._test_prefix = f"{self.prefix}{number}-"
                 self._renew(prefix)
         return KafkaView(self._server, self, self._service.codec, prefix, number)
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        if self._fixed:
+            return None
+        left = [name for name in self._mine() if name.startswith(self._test_prefix)]
+        # The topics stay as they are, with their prefix; the class goes on under another one.
+        prefix = self._server.take_prefix(None, object())
+        self._topics = {prefix + name.removeprefix(self.prefix): count for name, count in self._topics.items()}
+        self._baseline = {
+            Partition(prefix + at.topic.removeprefix(self.prefix), at.partition): [
+                replace(record, partition=Partition(prefix + at.topic.removeprefix(self.prefix), at.partition))
+                for record in records
+            ]
+            for at, records in self._baseline.items()
+        }
+        self.prefix = self._test_prefix = prefix
+        servers, program = self._server.bootstrap_servers, ["kafka-console-consumer.sh"]
+        if hasattr(self._server.instance, "go_on"):  # A container has the programs too.
+            inside = [
+                "docker",
+                "exec",
+                "-it",
+                self._server.instance.id[:12],
+                "/opt/kafka/bin/kafka-console-consumer.sh",
+            ]
+            servers, program = self._server.internal_bootstrap_servers, inside
+        words = [*program, "--bootstrap-server", servers, "--from-beginning", "--topic"]
+        return Aside(tuple(shlex.join([*words, name]) for name in left) or ("no topics",))
 
     def evidence(self, since: float) -> Evidence:
         if self._isolation == "none" and not self.prefix:

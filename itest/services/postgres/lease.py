@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.errors import ResetError
-from itest.evidence import Evidence
+from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.postgres import evidence, shared
+from itest.services.postgres.aside import aside
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe_recycle import ProbeRecycler
 from itest.services.postgres.recycle import NeedsClone, Recycler
@@ -37,6 +41,7 @@ class PostgresLease(Lease[PostgresView]):
         self._recycler: Recycler | ProbeRecycler | None = None
         self._state: shared.Shared | None = None
         self._last_test = owner
+        self._numbers = itertools.count(1)
         if self._own:
             self._pristine = server.template(service, service.directory)
             self._name = server.create(self._pristine)
@@ -73,6 +78,13 @@ class PostgresLease(Lease[PostgresView]):
         written = self._recycler.written() if isinstance(self._recycler, Recycler) else {}
         return evidence.evidence(self._server, self._name, since, written)
 
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        if not self._isolated or self._recycler is None:
+            return None
+        kept = naming.identifier("itest", "kept", self._server.token, str(next(self._numbers)), *test.split(".")[-2:])
+        self._clone_again(lambda name: self._server.rename(name, kept))
+        return aside(self._server, kept, write)
+
     def close(self) -> None:
         self.view.close()
         self._kept.close()
@@ -97,13 +109,13 @@ class PostgresLease(Lease[PostgresView]):
             self.way, self.reason = "cloned", naming.shorten(naming.mask(str(error)))
             self._clone_again()
 
-    def _clone_again(self) -> None:
+    def _clone_again(self, out_of_the_way: Callable[[str], object] | None = None) -> None:
         server = self._server
         if self._recycler is not None:
             self._recycler.close()
             self._recycler = None
         self._kept.close()
-        server.drop(self._name)
+        (out_of_the_way or server.drop)(self._name)
         if self._state is not None:
             shared.restore(server, self._state)
         server.create(self._pristine, self._name)

@@ -9,10 +9,13 @@ full.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from itest import naming
 from itest.errors import IsolationError, ItestError, ResetError
+from itest.evidence import Aside
 from itest.service import client_package
 from itest.services.postgres import leaks
 from itest.services.postgres.lease import PostgresLease
@@ -109,6 +112,9 @@ class RollbackLease(PostgresLease):
             )
         if wrong:
             raise IsolationError(f"{test}: {wrong}")
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        return None  # Nothing is left of it.
 
     def close(self) -> None:
         self._forget()

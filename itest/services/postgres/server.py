@@ -302,6 +302,13 @@ class PostgresServer(Server["PostgresView"]):
             self._databases.discard(name)
             self._snapshots.pop(name, None)
 
+    def rename(self, name: str, new: str) -> None:
+        """Give a database of ours another name, under which it outlives this object."""
+        with self._lock:
+            self.end_sessions(name)
+            self.admin(f'ALTER DATABASE "{name}" RENAME TO "{new}"')
+            self._databases.discard(name)
+
     def made(self, name: str) -> bool:
         """Whether a database has a name of ours."""
         return name.startswith(f"{self._prefix}_")

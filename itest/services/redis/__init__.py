@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shlex
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from itest import alive
 from itest.async_clients import own_time
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
-from itest.evidence import Evidence
+from itest.evidence import Aside, Evidence
 from itest.naming import fingerprint
 from itest.server_settings import Setting
 from itest.service import Lease, Server, Service, ServiceMixin, View, client_package
@@ -123,6 +125,7 @@ class RedisServer(Server["RedisView"]):
         self._admin = self._first_connection()
         self._lock = threading.Lock()
         self._leased: set[int] = set()
+        self._for_good: set[int] = set()
         info: Any = self._admin.info("server")
         name, number = (
             ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
@@ -152,7 +155,9 @@ class RedisServer(Server["RedisView"]):
 
     def close(self) -> None:
         if not self.owned or self.shared:
-            for number in list(self._leased):  # After Ctrl-C: a database that keeps keys would never be used again.
+            for number in (
+                self._leased - self._for_good
+            ):  # After Ctrl-C: a database that keeps keys would never be used again.
                 self.give_database(number)
         self._admin.close()
 
@@ -176,6 +181,13 @@ class RedisServer(Server["RedisView"]):
                 return client
             client.close()
         return connect(self.address)
+
+    def keep_database(self) -> int:
+        """As `take_database`, for good: it is not emptied at the end."""
+        number = self.take_database()
+        with self._lock:
+            self._for_good.add(number)
+        return number
 
     def take_database(self) -> int:
         """The number of an empty database that nobody else uses. Raises ExternalError when there is none."""
@@ -282,6 +294,17 @@ class RedisLease(Lease["RedisView"]):
             self._server.renew(self.database)
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        if self._isolation != "database":
+            return None
+        number = self._server.keep_database()
+        self._admin.swapdb(self.database, number)
+        url = urlsplit(self._server.address)
+        words = ["redis-cli", "-h", str(url.hostname), "-p", str(url.port), "-n", str(number)]
+        words += ["--tls", "--cacert", self._server.authority] if self._server.authority else []
+        file = write("redis-password", unquote(url.password or ""))
+        return Aside((f'REDISCLI_AUTH="$(cat {shlex.quote(str(file))})" {shlex.join(words)}',))
 
     def evidence(self, since: float) -> Evidence:
         if self._isolation == "none":
