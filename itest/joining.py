@@ -51,7 +51,7 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
     with share.gate():
         record = share.read()
         last = share.leave()
-        if last and record is not None and (share.lifetime or record.kept):
+        if last and record is not None and (share.lifetime or share.kept):
             if share.lifetime:
                 share.write(replace(record, expires=wall() + share.lifetime))
             last = False
@@ -68,8 +68,8 @@ def stay(share: Share, seconds: float) -> None:
     with share.gate():
         if (record := share.read()) is None:
             raise ItestError("nothing is known of it any more")
-        share.write(replace(record, expires=max(record.expires, wall() + seconds), kept=True))
-    share.kept = True
+        share.write(replace(record, expires=max(record.expires, wall() + seconds)))
+        share.keep()
 
 
 def _start(job: Job, share: Share) -> Server[Any]:

@@ -33,7 +33,7 @@ try:
 except ImportError:  # Windows, where nothing is shared.
     fcntl = None  # type: ignore[assignment]  # how a module that may be missing is spelled
 
-FORMAT = 2
+FORMAT = 1
 """Part of each key; raised when records or servers change so that another version of itest cannot use them."""
 
 GATE_WAIT = 300.0
@@ -55,8 +55,6 @@ class Record:
     ready: bool = False
     footprint: str = ""
     expires: float = 0.0
-    kept: bool = False
-    """It stays only so that people can look at what failed tests have left (ITEST_KEEP)."""
 
 
 class Share:
@@ -66,8 +64,6 @@ class Share:
         self.directory = directory
         self.private = private
         """No other process uses it; it may only stay after its run."""
-        self.kept = False
-        """Whether this process wants it to stay, for people to look at."""
         self.owner = owner
         """The process (`naming.owner`) whose end is the end of all its users; empty for a server that is to be reused."""
         self.lifetime = lifetime
@@ -123,6 +119,15 @@ class Share:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(record), file)
         new.replace(self.directory / "server.json")
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays so that people can look at what failed tests have left. By a file of its own, since other
+        versions of itest could not read a record with one field more."""
+        return (self.directory / "kept").exists()
+
+    def keep(self) -> None:
+        (self.directory / "kept").touch(mode=0o600)
 
     def forget(self) -> None:
         """There is no server any more."""

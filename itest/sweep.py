@@ -47,8 +47,7 @@ def is_over(thing: Thing) -> bool:
 def is_kept(thing: Thing) -> bool:
     """Whether it is there only for people to look at (ITEST_KEEP), and its run has ended: who sweeps by hand has seen it."""
     share = share_of(thing)
-    record = None if share is None else sharing.Share(share).read()
-    return record is not None and record.kept and owners.is_dead(thing.labels.get(naming.OWNER, ""))
+    return share is not None and sharing.Share(share).kept and owners.is_dead(thing.labels.get(naming.OWNER, ""))
 
 
 def share_of(thing: Thing) -> Path | None:
