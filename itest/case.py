@@ -125,6 +125,7 @@ class ContainerMixin(Assertions, _Base):
             super().run(Watched(result, self._itest_diagnosis.annotate))  # type: ignore[arg-type]  # it has all of one
         finally:
             self._itest_after()
+            self._itest_diagnosis.end()
             self._itest_diagnosis.keep()
         return result
 
@@ -153,6 +154,9 @@ class ContainerMixin(Assertions, _Base):
         for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
             self._itest_views[id(loan.service)] = loan.reset(test)
         self._itest_diagnosis = Diagnosis(test, loans, config)  # What the resets did is not the test's doing.
+        if config.strict:
+            self._itest_diagnosis.begin_strict()
+            self.addCleanup(self._itest_diagnosis.end_strict, self._itest_views.values())
         for loan in loans:  # Cleanups run last in, first out: after all of the test's own, and counted as the test's.
             self.addCleanup(loan.finish, test)
         method = getattr(self, self._testMethodName)

@@ -7,16 +7,18 @@ every runner that shows notes (PEP 678) shows these, and nothing is done for a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from itest import keeping, naming, notes
+from itest import keeping, leaks, naming, notes
 from itest import session as sessions
 from itest.clock import wall
 from itest.config import Config
+from itest.errors import LeftBehind
 from itest.examine import Subject, examine
 from itest.loan import Loan
+from itest.service import View
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -27,7 +29,7 @@ MOST_NOTES = 3
 class Diagnosis:
     """The diagnosis of one test, or of the set-up of one class."""
 
-    __slots__ = ("_config", "_loans", "_made", "_since", "_test", "failed")
+    __slots__ = ("_began", "_config", "_loans", "_made", "_since", "_test", "_threads", "failed")
 
     def __init__(self, test: str, loans: Sequence[Loan], config: Config) -> None:
         self._test = test
@@ -36,7 +38,8 @@ class Diagnosis:
         self._made = 0
         self.failed = False
         """Whether anything was annotated."""
-        self._since = wall()
+        self._began = self._since = wall()
+        self._threads = leaks.threads()
         for loan in loans:
             loan.mark()
 
@@ -51,6 +54,32 @@ class Diagnosis:
             error.add_note(self._note())
         except Exception as problem:
             _add(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(naming.mask(repr(problem)))}")
+
+    def begin_strict(self) -> None:
+        """With `strict`: from here on, what is found to be left behind is this test's."""
+        leaks.begin()
+
+    def end_strict(self, views: Iterable[View]) -> None:
+        """With `strict`, as the last of the test's cleanups: raise LeftBehind if it has left anything.
+
+        One that failed is left as it is: its data is worth more.
+        """
+        try:
+            if not self.failed:
+                for view in views:
+                    view.close()
+                for loan in self._loans:
+                    loan.settle(self._test, self._began)
+                leaks.report_threads(self._test, self._threads)
+        finally:
+            left = leaks.end()
+        if left:
+            raise LeftBehind(left)
+
+    def end(self) -> None:
+        """After the test, whatever came of it."""
+        if not self._config.strict:
+            leaks.report_threads(self._test, self._threads)
 
     def keep(self) -> None:
         """After a test that failed: keep what it left, if that is wanted. Never raises."""

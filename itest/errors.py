@@ -20,6 +20,7 @@
     ├── FixtureError                a fixture is missing, cannot be read or cannot be loaded
     ├── ResetError                  the data of a test could not be reset
     ├── IsolationError              a test did what its isolation cannot undo (also an AssertionError)
+    ├── LeftBehind                  with `strict`: a test left something behind (also an AssertionError)
     └── ReceiveTimeout              fewer messages than expected arrived (also an AssertionError)
 
 A message says what was being done, to what, for how long, the last reason and what to try. The facts are
@@ -181,6 +182,15 @@ class ResetError(ItestError):
 
 class IsolationError(ItestError, AssertionError):
     """A test did what the isolation of its class cannot undo or must not touch. It fails the test that did it."""
+
+
+class LeftBehind(ItestError, AssertionError):
+    """A test left something behind: sessions, transactions, clients, consumers, tasks or threads. Raised with `strict`;
+    what could be ended was. `left` has a sentence for each."""
+
+    def __init__(self, left: list[str]) -> None:
+        super().__init__("\n".join(left))
+        self.left = list(left)
 
 
 class ReceiveTimeout(ItestError, AssertionError):

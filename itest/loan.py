@@ -145,6 +145,12 @@ class Loan:
         if self._lease is not None:
             self._lease.finish(test)
 
+    def settle(self, test: str, since: float) -> None:
+        """With `strict`: see `Lease.settle`."""
+        if self._lease is not None:
+            alone = not any(self.name in references.needs(loan.service) for loan in self._neighbours.values())
+            self._lease.settle(test, since, alone)
+
     def give_back(self) -> None:
         lease, self._lease = self._lease, None
         server, self._server = self._server, None

@@ -285,6 +285,11 @@ class Lease(ABC, Generic[V]):
         """
         return Evidence()
 
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        """With `strict`, after a test that passed, its clients closed: end what it has left in the service, and report
+        it (leaks.report). It began at `since`. `alone`: no app of the class uses the service, which may keep connections.
+        """
+
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         """Have what that test left stay where no later one comes; the server will outlive the run. None: it cannot be.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from itest import naming, trace
+from itest import leaks, naming, trace
 from itest.clock import Deadline
 from itest.errors import DeclarationError, ItestError, ResetError
 from itest.evidence import Aside, Evidence
@@ -47,7 +47,7 @@ class Record:
 class KafkaLease(Lease["KafkaView"]):
     """A prefix for a class and what lies under it."""
 
-    def __init__(self, server: KafkaServer, service: Kafka) -> None:
+    def __init__(self, server: KafkaServer, service: Kafka, owner: str) -> None:
         self._server = server
         self._service = service
         self._isolation = service.isolation_or_default
@@ -72,6 +72,7 @@ class KafkaLease(Lease["KafkaView"]):
                 server.give_prefix(self.prefix)
             raise
         self._test_prefix = self.prefix
+        self._last_test = owner
         self.view = KafkaView(server, self, service.codec, self.prefix, 0)
 
     @property
@@ -143,7 +144,11 @@ class KafkaLease(Lease["KafkaView"]):
             elif self._isolation == "prefix":
                 prefix = self._test_prefix = f"{self.prefix}{number}-"
                 self._renew(prefix)
+        self._last_test = test
         return KafkaView(self._server, self, self._service.codec, prefix, number)
+
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        self._delete_groups(self._test_groups)
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         if self._fixed:
@@ -212,7 +217,13 @@ class KafkaLease(Lease["KafkaView"]):
 
     def _delete_groups(self, names: set[str]) -> None:
         if names:
-            self._server.delete_groups(names.__contains__)
+            for group in self._server.delete_groups(names.__contains__):
+                members = self._server.end_members(group)
+                leaks.report(
+                    f"{self._last_test} left {members} consumer{'s'[: members != 1]} behind in the group "
+                    f"{self._group_names.get(group, group)!r}, put out of it"
+                )
+                self._server.delete_groups({group}.__contains__)
             self._test_groups.clear()
 
     def _mine(self) -> dict[str, Topic]:

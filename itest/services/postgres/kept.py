@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from itest import alive, trace
+from itest import alive, leaks
 from itest.service import client_package
 
 if TYPE_CHECKING:
@@ -117,10 +117,14 @@ class Kept:
                 self._give_up(link)
         return len(self._pooled) + (self._own is not None)
 
+    def pids(self) -> set[int]:
+        """The sessions that are kept here."""
+        known = {link.pid for link in self._pooled.values()}
+        return known | ({self._own.pid} if self._own is not None else set())
+
     def foreign(self, pids: Collection[int]) -> set[int]:
         """Those of a database's sessions that are not kept here."""
-        known = {link.pid for link in self._pooled.values()}
-        return set(pids) - known - ({self._own.pid} if self._own is not None else set())
+        return set(pids) - self.pids()
 
     def scrub(self, then: str, test: str = "a test") -> list[tuple[Any, ...]] | None:
         """Undo what was done to the used connections. Returns the rows of the statement `then`, which rides along with
@@ -132,10 +136,12 @@ class Kept:
             if link.connection.closed:
                 continue
             if link.connection.get_transaction_status() == ACTIVE:
-                trace.say(f"{test} left a thread behind that is using its database connection; the session was ended")
+                leaks.report(
+                    f"{test} left a thread behind that is using its database connection; the session was ended"
+                )
                 self._give_up(link)
             elif link.out is not None:
-                trace.say(f"{test} did not return a connection to `postgres.engine`; it was closed")
+                leaks.report(f"{test} did not return a connection to `postgres.engine`; it was closed")
                 self._give_up(link)
             else:
                 try:

@@ -16,6 +16,7 @@ from itest.service import Lease
 from itest.services.postgres import evidence, shared
 from itest.services.postgres.aside import aside
 from itest.services.postgres.kept import Kept
+from itest.services.postgres.leaks import end_idle
 from itest.services.postgres.probe_recycle import ProbeRecycler
 from itest.services.postgres.recycle import NeedsClone, Recycler
 from itest.services.postgres.view import PostgresView
@@ -77,6 +78,16 @@ class PostgresLease(Lease[PostgresView]):
     def evidence(self, since: float) -> Evidence:
         written = self._recycler.written() if isinstance(self._recycler, Recycler) else {}
         return evidence.evidence(self._server, self._name, since, written)
+
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        if not self._isolated:
+            return
+        try:
+            self._reset(test)
+            if alone:
+                end_idle(self._server, self._name, since, self._kept.pids(), test)
+        except self._server.driver.Error as error:
+            raise ResetError(f"what {test} has left could not be looked at: {naming.mask(str(error))}") from error
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         if not self._isolated or self._recycler is None:

@@ -113,6 +113,9 @@ class RollbackLease(PostgresLease):
         if wrong:
             raise IsolationError(f"{test}: {wrong}")
 
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        """Nothing: `finish` has looked already."""
+
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         return None  # Nothing is left of it.
 

@@ -295,6 +295,10 @@ class RedisLease(Lease["RedisView"]):
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
 
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        if self._rest is not None:
+            self._rest.settle(self.database, self._kept, test, alone)
+
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         if self._isolation != "database":
             return None

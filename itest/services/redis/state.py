@@ -11,7 +11,8 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from itest import trace
+from itest import leaks
+from itest.clock import Deadline
 from itest.services.redis.clients import KEPT_NAME, Kept, package
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ SETTINGS = ("config|set", "config|rewrite")
 FUNCTIONS = ("function|load", "function|delete", "function|flush", "function|restore")
 SCRIPTS = ("eval", "eval_ro", "script|load")
 USERS = ("acl|setuser", "acl|deluser", "acl|load")
+
+CLOSE_GRACE = 0.25
+"""Seconds in which the server notices that a client was closed."""
 
 
 class ServerState:
@@ -103,6 +107,37 @@ class ServerState:
                 _, name, *rules = line.split(" ")
                 self._admin.execute_command("ACL SETUSER", name, "reset", *rules)
 
+    def settle(self, database: int, kept: Kept, test: str, idle: bool) -> None:
+        """As `restore`, of what there is now; with `idle` it also ends the clients of this database that the test only
+        did not close."""
+        answers = [*self._ask()]
+        if idle:
+            own = str(self._admin.client_id())
+            grace = Deadline.after(CLOSE_GRACE)
+            while (left := self._idle(answers[0], database, own)) and not grace.passed:
+                grace.pause(0.005)  # The server notices only now that one was closed.
+                answers = [*self._ask()]
+            for client in left:
+                with contextlib.suppress(package().ResponseError):  # Gone by itself.
+                    self._admin.client_kill_filter(_id=client["id"])
+                leaks.report(
+                    f"{test} did not close a Redis client, and it was ended: client {client['id']}, last command: "
+                    f"{client['cmd']}"
+                )
+        self.restore(answers, database, kept, test)
+
+    def _idle(self, listed: bytes, database: int, own: str) -> list[dict[str, str]]:
+        """The new clients of the database that are doing nothing, but for the one that asks."""
+        return [
+            client
+            for client in clients_of(listed)
+            if int(client["id"]) > self._newest_client
+            and client["name"] != KEPT_NAME
+            and client["id"] != own
+            and int(client["db"]) == database
+            and not waiting(client)
+        ]
+
     def _end_leaked(self, clients: list[dict[str, str]], database: int, kept: Kept, test: str) -> None:
         """Kill clients that connected during the test and are still blocked, subscribed or in MULTI.
 
@@ -116,7 +151,7 @@ class ServerState:
                 continue
             with contextlib.suppress(package().ResponseError):  # Gone by itself.
                 self._admin.client_kill_filter(_id=client["id"])
-            trace.say(
+            leaks.report(
                 f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}"
             )
 
