@@ -19,6 +19,8 @@ from itest.errors import ServerDied
 if TYPE_CHECKING:
     from itest.service import Server
 
+__unittest = True  # Hides these frames from the traceback of a failed test (unittest/result.py).
+
 GRACE = 0.1
 """Seconds in which a server that refuses its clients is seen to have ended: its sockets close before it is reaped."""
 
@@ -27,9 +29,10 @@ LAST_LINES = 20
 
 
 def check(server: Server[Any]) -> None:
-    """Raise ServerDied if it has ended. Costs microseconds as long as it has not hung up on us."""
+    """Raise ServerDied if it has ended; a failing test's note has its log. Costs microseconds as long as it has not hung
+    up on us."""
     if server.hung_up() and (state := ended(server, GRACE)) is not None:
-        raise died(f"{server.title} ({server.instance}) has ended: {told(state)}", server, state)
+        raise died(f"{server.title} ({server.instance}) has ended: {told(state)}", server, state, log=False)
 
 
 def ended(server: Server[Any], grace: float = 0.0) -> State | None:

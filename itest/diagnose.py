@@ -46,7 +46,7 @@ class Diagnosis:
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has one. Never raises."""
         self.failed = True
-        if not isinstance(error, BaseException) or not self._loans:
+        if not isinstance(error, BaseException) or isinstance(error, LeftBehind) or not self._loans:
             return
         if any(note.startswith(notes.HEAD) for note in getattr(error, "__notes__", ())):
             return
@@ -95,6 +95,8 @@ class Diagnosis:
         findings = examine([Subject(*each) for each in lent], since)
         for loan in self._loans:
             loan.mark()
+            if any(finding.ended and finding.subject.name == loan.name for finding in findings):
+                loan.found_dead()
         place, trouble = None, ""
         if self._config.artifacts and findings:
             try:

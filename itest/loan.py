@@ -13,6 +13,8 @@ from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
 from itest.service import Lease, Server, Service, View
 
+__unittest = True  # Hides these frames from the traceback of a failed test (unittest/result.py).
+
 
 def loans_of(
     owner: type,
@@ -140,6 +142,10 @@ class Loan:
             state,
             log=not known,
         )
+
+    def found_dead(self) -> None:
+        """Its server's end has been told, log and all."""
+        self._dead = True
 
     def finish(self, test: str) -> None:
         if self._lease is not None:

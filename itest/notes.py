@@ -1,13 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The text of the note on a failing test, and the files that hold what did not fit into it.
 
-itest: the services when this test failed, before its tearDown
-postgres: PostgreSQL 17.6, container 3f2a9c1b2d3e (postgres:17), 41 MB in use
-  session 71, idle in transaction for 0.4 s; last statement: UPDATE orders SET ...
-  log since the test began, 2 lines:
-  | ERROR:  relation "user" does not exist at character 15
-  | STATEMENT:  SELECT * FROM user
-redis: Redis 8.0, container 90ab12cd34ef (redis:8), 9 MB in use; no keys; nothing in the log
+A line for each service, under it its state and its log. `tests/golden` has examples of all that can be there.
 """
 
 from __future__ import annotations
@@ -33,17 +27,10 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 """What a terminal would obey, or XML may not hold."""
 
 
-_ROUTINE = re.compile(r"\b(INFO|DEBUG|TRACE)\b|\bLOG:  checkpoint ")
-"""Lines that a server writes when all is well; some write dozens for each thing they do."""
-
-MOST_ROUTINE = 5
-"""Routine lines past which only the others are shown."""
-
-
 def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
     """The note. `artifacts` is the directory that has the whole of it."""
     shares = _shares(findings)
-    lines = [f"{HEAD}, before its tearDown"]
+    lines = [HEAD]
     for finding, (states, logs) in zip(findings, shares, strict=True):
         lines += _of(finding, states, logs, artifacts)
     if artifacts is not None:
@@ -96,25 +83,31 @@ def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> lis
     if len(found) > states:
         lines.append(f"  ... and {len(found) - states} more of these")
     which = "log since the test began" if finding.log_is_of_this_test else "end of its log"
-    left_out = f", without {routine} routine line{'s'[: routine != 1]}" if routine else ""
+    left_out = f", without {_lines(routine)} of routine" if routine else ""
     if log:
-        count = f"{len(log)} line{'s'[: len(log) != 1]}" if logs >= len(log) else f"last {logs} of {len(log)} lines"
+        count = _lines(len(log)) if logs >= len(log) else f"last {logs} of {_lines(len(log))}"
         cut = "" if artifacts is not None or logs >= len(log) else "; set ITEST_ARTIFACTS to a directory to have all"
         lines.append(f"  {which}, {count}{left_out}{cut}:")
         lines += (f"  | {line.expandtabs(4)}" for line in log[len(log) - logs :])
     elif routine:
-        first += f"; {routine} lines in its log since the test began, all of them routine"
+        first += f"; nothing but {_lines(routine)} of routine logged"
     elif not finding.problems:
-        first += "; nothing in its log since the test began"
+        first += "; nothing logged"
     return [first, *lines]
 
 
 def _telling(finding: Finding) -> tuple[list[str], int]:
     """The lines of its log that are shown where there is room, and how many others were left out."""
     log = finding.log
-    telling = [line for line in log if not _ROUTINE.search(line)]
-    few = len(log) - len(telling) <= MOST_ROUTINE
-    return (log, 0) if few or finding.ended else (telling, len(log) - len(telling))
+    routine = finding.subject.server.routine
+    if routine is None or finding.ended:
+        return log, 0
+    telling = [line for line in log if not routine.search(line)]
+    return telling, len(log) - len(telling)
+
+
+def _lines(count: int) -> str:
+    return f"{count} line{'s'[: count != 1]}"
 
 
 def _headline(finding: Finding) -> list[str]:
@@ -124,9 +117,8 @@ def _headline(finding: Finding) -> list[str]:
     what = where if version in where else f"{version}, {where}"
     first = [", ".join([f"{finding.subject.name}: {what}", *finding.facts])]
     if finding.ended:
-        first = [
-            f"{finding.subject.name}: ENDED under this test, {finding.ended}: {what}; the next class gets a new one"
-        ]
+        name = finding.subject.name
+        first = [f"{name}: {what} ENDED under this test: {finding.ended}; the next class gets a new one"]
     elif finding.evidence.brief:
         first.append(finding.evidence.brief)
     return ["; ".join(first), *(f"  {problem}" for problem in finding.problems)]

@@ -12,6 +12,7 @@ import copy
 import importlib
 import importlib.util
 import math
+import re
 import sys
 import unittest
 from abc import ABC, abstractmethod
@@ -207,6 +208,9 @@ class Server(ABC, Generic[V]):
 
     fresh = True
     """Whether this process started it, or found it running."""
+
+    routine: ClassVar[re.Pattern[str] | None] = None
+    """What is in the lines that it logs when all is well, which only bury those that tell something."""
 
     shared = False
     """Whether other processes use it at the same time: then what belongs to the server as a whole is left alone."""

@@ -35,6 +35,8 @@ CLOSE_WAIT = 1.0
 class KafkaServer(Server["KafkaView"]):
     """A running Kafka broker, or an external cluster."""
 
+    routine = re.compile(r"\b(INFO|DEBUG|TRACE)\b")
+
     def __init__(self, title: str, kind: str, instance: Instance, address: str) -> None:
         super().__init__(title, kind, instance)
         self.bootstrap_servers = address

@@ -42,8 +42,21 @@ _SESSIONS = (
 _LOCKS = (
     "SELECT pid, granted, mode, relation::regclass::text FROM pg_locks "
     "WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND locktype = 'relation' "
-    "AND pid = ANY(%s) AND relation >= 16384 AND mode <> 'AccessShareLock' "
+    "AND pid = ANY(%s) AND relation >= 16384 "
     "AND relation IN (SELECT oid FROM pg_class WHERE relkind IN ('r', 'p', 'm')) ORDER BY pid, relation"
+)
+
+MOST_LOCKS = 3
+"""Locked tables of a session that are named."""
+
+_STRENGTHS = (
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
 )
 
 _FLUSH = "SELECT pg_logical_emit_message(false, 'itest', '', true)"
@@ -70,12 +83,10 @@ def evidence(server: PostgresServer, name: str, since: float, written: Mapping[s
         for session in sessions:
             if not session.busy and session.age is not None and session.age < max(0.0, wall() - since):
                 found.lines.append(session.text([]))
-        if written:
-            found.lines.append("written by this test:")
-            for table in list(written)[:MOST_TABLES]:
-                found.lines.append(f"  {table}: {_count(server, ask, table)}{_verbs(written[table])}")
-            if len(written) > MOST_TABLES:
-                found.lines.append(f"  and {len(written) - MOST_TABLES} more tables")
+        for table in list(written)[:MOST_TABLES]:
+            found.lines.append(f"wrote to {table}{_verbs(written[table])}, {_count(server, ask, table)}")
+        if len(written) > MOST_TABLES:
+            found.lines.append(f"wrote to {len(written) - MOST_TABLES} more tables")
         found.more = [f"session {session.pid} of {session.label!r}: {session.query}" for session in sessions]
     return found
 
@@ -96,15 +107,19 @@ class _Session:
         said = [f"session {self.pid}{self._who}, {self.state}"]
         if self.transaction is not None:
             said[0] += f" for {self.transaction:.1f} s"
-        wanted = [relation for pid, granted, _, relation in locks if pid == self.pid and not granted]
+        said.append(f"last statement: {naming.shorten(naming.mask(self.query), 100)}")
         if self._blockers:
+            wanted = [relation for pid, granted, _, relation in locks if pid == self.pid and not granted]
             what = f"a lock on {wanted[0]}" if wanted else "a lock"
             said.append(f"waits for {what} held by session {' and '.join(map(str, self._blockers))}")
-        held = [f"{relation} ({_mode(mode)})" for pid, granted, mode, relation in locks if pid == self.pid and granted]
+        held: dict[str, int] = {}  # Of each table the strongest one.
+        for pid, granted, mode, relation in locks:
+            if pid == self.pid and granted and mode in _STRENGTHS:
+                held[relation] = max(held.get(relation, 0), _STRENGTHS.index(mode))
         if held:
-            more = f" and {len(held) - 3} more" if len(held) > 3 else ""
-            said.append(f"holds locks on {', '.join(held[:3])}{more}")
-        said.append(f"last statement: {naming.shorten(naming.mask(self.query), 100)}")
+            names = [f"{relation} ({_mode(_STRENGTHS[strength])})" for relation, strength in held.items()]
+            more = f" and {len(names) - MOST_LOCKS} more" if len(names) > MOST_LOCKS else ""
+            said.append(f"has locked {', '.join(names[:MOST_LOCKS])}{more}")
         return "; ".join(said)
 
     @property
@@ -112,10 +127,14 @@ class _Session:
         return f" of {self.label!r}" if self.label and not self.label.startswith("itest:") else ""
 
 
+_OURS = (SCRUB[:40], "BEGIN READ WRITE; SELECT set_config", "COMMIT; SELECT pg_current_wal_insert_lsn()")
+"""What the statements of a reset begin with."""
+
+
 def _is_ours(row: tuple[Any, ...]) -> bool:
     """Whether its last statement is one of itest's: then the test has not used that session."""
     query, transaction = str(row[5]), row[2]
-    return transaction is None and (not query or query.startswith((SCRUB[:40], "BEGIN READ WRITE; SELECT set_config")))
+    return transaction is None and (not query or query.startswith(_OURS))
 
 
 def _mode(mode: str) -> str:
@@ -127,7 +146,7 @@ def _mode(mode: str) -> str:
 def _verbs(records: Collection[str]) -> str:
     kinds = {record.partition("+")[0].removeprefix("HOT_") for record in records}
     verbs = list(dict.fromkeys(verb for kind, verb in _VERBS if kind in kinds))
-    return f", {' and '.join(verbs)}" if verbs else ""
+    return f" ({', '.join(verbs)})" if verbs else ""
 
 
 def _count(server: PostgresServer, ask: Any, table: str) -> str:
@@ -135,12 +154,12 @@ def _count(server: PostgresServer, ask: Any, table: str) -> str:
     try:
         [(rows,)] = ask(f"SELECT count(*) FROM (SELECT FROM {table} LIMIT {MOST_COUNTED + 1}) AS rows")
     except server.driver.errors.LockNotAvailable:
-        return "locked, so not counted"
+        return "whose rows are not counted, since it is locked"
     except server.driver.errors.UndefinedTable:
-        return "not there, or not committed"
+        return "which is not there, or not committed"
     if rows > MOST_COUNTED:
-        return f"more than {MOST_COUNTED} rows"
-    return f"{rows} row{'s'[: rows != 1]} committed"
+        return f"which has more than {MOST_COUNTED} committed rows"
+    return f"which has {rows or 'no'} committed row{'s'[: rows != 1]}"
 
 
 @contextlib.contextmanager

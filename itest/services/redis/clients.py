@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from itest import alive
+from itest.errors import ServerDied
 from itest.service import Server, client_package
 from itest.wait import ANSWER_TIMEOUT
 
@@ -71,7 +72,10 @@ def _checked(server: Server[Any], url: str) -> Any:
     class Checked(kind):  # type: ignore[misc]  # the package is only there when it is used
         def connect(self, *args: Any, **kwargs: Any) -> Any:
             if not self.is_connected:
-                alive.check(server)
+                try:
+                    alive.check(server)
+                except ServerDied as error:
+                    raise error from None  # How the client came to notice explains nothing.
             return super().connect(*args, **kwargs)
 
     return Checked

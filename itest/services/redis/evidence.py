@@ -69,7 +69,7 @@ def _brief(count: int, complete: bool, same: int) -> str:
     if not complete:
         return f"more than {count} keys" if count else "too many keys to look at"
     if count and count == same:
-        return f"nothing but the baseline's {_keys_of(count)}, unchanged"
+        return f"{_keys_of(count)}, as the baseline has {'it' if count == 1 else 'them'}"
     return (_keys_of(count) if count else "no keys") + (f", {same} of them the unchanged baseline" if same else "")
 
 
