@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from itest import naming, trace
+from itest.errors import ItestError
 from itest.loan import Loan
 from itest.session import Session
 
@@ -27,36 +28,37 @@ def keep(test: str, loans: Sequence[Loan], session: Session) -> None:
         if session.kept == MOST + 1:
             trace.say(f"ITEST_KEEP: {MOST} failed tests are kept; {test} and those after it are not")
         return
-    lines = []
+    kept, problems = [], []
     for loan in loans:
         if loan.lent is not None:
             try:
-                lines += _keep(test, loan, session)
+                kept += _keep(test, loan, session)
             except Exception as error:
-                lines.append(f"{loan.name} could not be kept: {naming.shorten(naming.mask(str(error) or repr(error)))}")
-    if lines:
+                problems.append(f"{loan.name} is not kept: {naming.shorten(naming.mask(str(error) or repr(error)))}")
+    if kept:
         trace.say(
             f"kept what {test} left, for {session.config.keep_time:.0f} s; after the run `itest sweep` removes it sooner"
         )
-        for line in lines:
-            trace.say(f"  {line}")
+    elif problems:
+        trace.say(f"nothing is kept of {test}")
+    for line in kept + problems:
+        trace.say(f"  {line}")
 
 
 def _keep(test: str, loan: Loan, session: Session) -> list[str]:
+    """The commands to look at it. Raises ItestError that says why there are none."""
     assert loan.lent is not None
     server, lease = loan.lent
     if not server.instance.owned:
-        return [f"{loan.name} is not kept: it is an external server"]
+        raise ItestError("it is an external server")
     if not server.lives():
-        return [f"{loan.name} is not kept: it has ended"]
+        raise ItestError("it has ended")
     directory = session.keep(server)
     if directory is None:
-        return [f"{loan.name} is not kept: it is not known to other processes here (cache_dir, or this platform)"]
+        raise ItestError("its server cannot outlive the run (it needs a cache_dir that can be written to, and POSIX)")
     aside = lease.put_aside(test, writer(directory))
     if aside is None:
-        return [
-            f"{loan.name} is not kept: with isolation={loan.service.isolation_or_default!r} nothing can be put aside"
-        ]
+        raise ItestError(f"with isolation={loan.service.isolation_or_default!r} nothing can be put aside")
     return [f"{loan.name}: {command}" for command in aside.commands]
 
 
