@@ -192,6 +192,9 @@ class LeftBehind(ItestError, AssertionError):
         super().__init__("\n".join(left))
         self.left = list(left)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (LeftBehind, (self.left,), self.__dict__)
+
 
 class ReceiveTimeout(ItestError, AssertionError):
     """Fewer messages than expected arrived in time. `received` holds those that did."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from typing import Any
 from unittest import mock
@@ -51,7 +52,8 @@ class StrictTest(InnerTest):
             self.check(run(self.make()), ran=3, failures=1)
 
     def test_its_sentences_are_an_attribute(self) -> None:
-        self.assertEqual(LeftBehind(["one", "two"]).left, ["one", "two"])
+        for error in (LeftBehind(["one", "two"]), pickle.loads(pickle.dumps(LeftBehind(["one", "two"])))):
+            self.assertEqual((str(error), error.left), ("one\ntwo", ["one", "two"]))
 
 
 class ThreadsTest(InnerTest):
