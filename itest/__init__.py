@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from itest.errors import Unavailable as Unavailable
     from itest.fixture_files import fixtures as fixtures
     from itest.network import Network as Network
+    from itest.services.app import App as App
+    from itest.services.compose import Compose as Compose
     from itest.services.container import Container as Container
     from itest.services.kafka import Kafka as Kafka
     from itest.services.kafka import KafkaMixin as KafkaMixin
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "App": "itest.services.app",
     "AsyncContainerTestCase": "itest.async_case",
     "Build": "itest.spec",
+    "Compose": "itest.services.compose",
     "ConfigError": "itest.errors",
     "Container": "itest.services.container",
     "ContainerMixin": "itest.case",
@@ -65,8 +69,10 @@ _HOME = {
 }
 
 __all__ = [
+    "App",
     "AsyncContainerTestCase",
     "Build",
+    "Compose",
     "ConfigError",
     "Container",
     "ContainerMixin",

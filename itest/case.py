@@ -212,9 +212,8 @@ def _enter(cls: type[ContainerMixin]) -> list[Loan]:
         raise unittest.SkipTest("every test of the class is skipped, so nothing was started for it")
     session = sessions.current()
     declared = cls._itest_declarations
-    network = None
-    if len(declared) > 1 and any(service.in_container for _, service in declared):
-        declaration = _network(cls)[1]
+    network, declaration = None, _network(cls)[1]
+    if (len(declared) > 1 or declaration) and any(service.in_container for _, service in declared):
         network = session.network(cls.__name__.lower(), declaration.aliases if declaration else {})
     cls._itest_network = network  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
     loans = loans_of(cls, declared, session, network)

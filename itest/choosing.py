@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAKERS = {
     "docker": "itest.engines.docker:DockerEngine",
     "process": "itest.engines.process:ProcessEngine",
+    "thread": "itest.engines.thread:ThreadEngine",
+    "compose": "itest.engines.compose:ComposeEngine",
     "external": "itest.engines.external:ExternalEngine",
 }
 """Every engine by its name, which is what a spec says of itself (`spec.engine`)."""

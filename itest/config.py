@@ -8,15 +8,11 @@ the directories above it, up to the first that has one.
 
 from __future__ import annotations
 
-import configparser
 import contextlib
-import difflib
 import math
 import os
 import sys
-import tempfile
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -104,6 +100,9 @@ class Config:
     kafka_home: str = ""
     """An unpacked Apache Kafka (its `libs` directory is used), for the process engine."""
 
+    compose: str = ""
+    """A `docker-compose` program, or a `docker` that has the plugin. Default: the one that `docker compose` runs."""
+
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The environment as it was when the settings were read; see `variable`."""
 
@@ -119,6 +118,11 @@ class Config:
     def child_environment(self, **extra: str) -> dict[str, str]:
         """The environment for a helper process that must find what this one finds."""
         return {**self.environment, **extra}
+
+
+def live_environment() -> MutableMapping[str, str]:
+    """The environment of this process itself: what a program that it starts inherits, and an app on a thread reads."""
+    return os.environ
 
 
 def load(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> Config:
@@ -148,27 +152,50 @@ def _from_files(directory: Path) -> list[tuple[str, object, str]]:
             break
     else:
         return []
-    found: list[tuple[str, object, str]] = []
-    if toml.is_file():
-        try:
-            table = tomllib.loads(toml.read_text(encoding="utf-8")).get("tool", {}).get("itest", {})
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"the settings in {toml} cannot be read: {error}") from error
-        if not isinstance(table, dict):
-            raise ConfigError(f"the settings in {toml} cannot be read: [tool.itest] must be a table")
-        found += [(name, value, f"[tool.itest] in {toml}") for name, value in table.items()]
-    if cfg.is_file():
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read(cfg, encoding="utf-8")
-        except (OSError, UnicodeDecodeError, configparser.Error) as error:
-            raise ConfigError(f"the settings in {cfg} cannot be read: {error}") from error
-        if parser.has_section("itest"):
-            found += [(name, value, f"[itest] in {cfg}") for name, value in parser.items("itest")]
+    found = [*_from_toml(toml), *_from_cfg(cfg)]
     for name, _, source in found:
         if name not in _SETTINGS:
             raise ConfigError(f"unknown setting {name!r} in {source}{_hint(name)}")
     return found
+
+
+def _from_toml(file: Path) -> list[tuple[str, object, str]]:
+    if not _mentions(file):
+        return []
+    import tomllib
+
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("itest", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
+    if not isinstance(table, dict):
+        raise ConfigError(f"the settings in {file} cannot be read: [tool.itest] must be a table")
+    return [(name, value, f"[tool.itest] in {file}") for name, value in table.items()]
+
+
+def _from_cfg(file: Path) -> list[tuple[str, object, str]]:
+    if not _mentions(file):
+        return []
+    import configparser
+
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(file, encoding="utf-8")
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
+    if not parser.has_section("itest"):
+        return []
+    return [(name, value, f"[itest] in {file}") for name, value in parser.items("itest")]
+
+
+def _mentions(file: Path) -> bool:
+    """Whether a file can have settings of ours. Most have none, and importing the parsers takes 6 ms."""
+    try:
+        return b"itest" in file.read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, object, str]]:
@@ -180,17 +207,23 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, object,
             continue
         if name in _SETTINGS:
             found.append((name, value, f"the variable {variable}"))
-        elif difflib.get_close_matches(name, _SETTINGS, cutoff=0.85):
+        elif _near(name, 0.85):
             raise ConfigError(f"unknown setting in the variable {variable}{_hint(name, PREFIX)}")
     return found
 
 
 def _hint(name: str, prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, _SETTINGS, n=1)
+    near = _near(name)
     spell = str.upper if prefix else str
     if near:
         return f"; did you mean {prefix}{spell(near[0])}?"
     return f"; the settings are {', '.join(sorted(_SETTINGS))}"
+
+
+def _near(name: str, cutoff: float = 0.6) -> list[str]:
+    from difflib import get_close_matches
+
+    return get_close_matches(name, _SETTINGS, n=1, cutoff=cutoff)
 
 
 def _convert(name: str, value: object, source: str) -> object:
@@ -258,5 +291,7 @@ def _default_cache() -> Path:
     try:
         home = Path.home()
     except RuntimeError:
+        import tempfile
+
         return Path(tempfile.gettempdir()) / f"itest-cache-{os.getuid()}"
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "itest"

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from itest.errors import DeclarationError
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -76,3 +78,29 @@ def size(value: int | str) -> int:
     if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
         return int(float(match[1]) * _UNITS[match[2].lower()])
     raise ValueError(f"{value!r} is no size: write a number of bytes, or a text like '512m' or '1.5g'")
+
+
+def mounts(value: Mapping[str, str | Path | Mount], directory: Path) -> dict[str, Mount]:
+    """`volumes` of a declaration: a text is the name of a volume, a path one of this machine, from `directory` on.
+
+    Raises DeclarationError.
+    """
+    found = {}
+    for path, what in value.items():
+        mount = what if isinstance(what, Mount) else Mount(what)
+        source = mount.source
+        if isinstance(source, Path):
+            mount = replace(mount, source=directory / source.expanduser())
+        elif not isinstance(source, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", source):
+            raise DeclarationError(
+                f"volumes: {source!r} is no name of a volume; for a file or directory of this machine write a Path"
+            )
+        found[inside("volumes", path)] = mount
+    return found
+
+
+def inside(name: str, path: object) -> str:
+    """A path in the container, which must be absolute. Raises DeclarationError."""
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise DeclarationError(f"{name}: {path!r} is no absolute path in the container; write it as '/etc/x.conf'")
+    return path

@@ -82,12 +82,16 @@ class MissingPackage(ItestError, ImportError):
 
 
 class StartError(ItestError):
-    """A service could not be started. `service` is its name, `seconds` how long was spent on it."""
+    """A service could not be started. `service` is its name, `seconds` how long was spent on it.
 
-    def __init__(self, message: str, *, service: str = "", seconds: float = 0.0) -> None:
+    `cause` is the name of the known cause (causes.py) that it looks like; empty for none.
+    """
+
+    def __init__(self, message: str, *, service: str = "", seconds: float = 0.0, cause: str = "") -> None:
         super().__init__(message)
         self.service = service
         self.seconds = seconds
+        self.cause = cause
 
 
 class ImageError(StartError):
@@ -106,11 +110,12 @@ class BuildError(StartError):
         *,
         service: str = "",
         seconds: float = 0.0,
+        cause: str = "",
         step: str = "",
         exit_code: int | None = None,
         output: str = "",
     ) -> None:
-        super().__init__(message, service=service, seconds=seconds)
+        super().__init__(message, service=service, seconds=seconds, cause=cause)
         self.step = step
         self.exit_code = exit_code
         self.output = output
@@ -123,16 +128,20 @@ class PortTaken(StartError):
 class InstanceDied(StartError):
     """The container or process ended before it was ready. `exit_code` is None where it is not known."""
 
-    def __init__(self, message: str, *, service: str = "", seconds: float = 0.0, exit_code: int | None = None) -> None:
-        super().__init__(message, service=service, seconds=seconds)
+    def __init__(
+        self, message: str, *, service: str = "", seconds: float = 0.0, cause: str = "", exit_code: int | None = None
+    ) -> None:
+        super().__init__(message, service=service, seconds=seconds, cause=cause)
         self.exit_code = exit_code
 
 
 class StartTimeout(StartError, TimeoutError):
     """The service did not become ready within its startup_timeout. `reason` is the last one it gave."""
 
-    def __init__(self, message: str, *, service: str = "", seconds: float = 0.0, reason: str = "") -> None:
-        super().__init__(message, service=service, seconds=seconds)
+    def __init__(
+        self, message: str, *, service: str = "", seconds: float = 0.0, cause: str = "", reason: str = ""
+    ) -> None:
+        super().__init__(message, service=service, seconds=seconds, cause=cause)
         self.reason = reason
 
 

@@ -53,7 +53,7 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
         last = share.leave()
         if last and record is not None and (share.lifetime or share.kept):
             if share.lifetime:
-                share.write(replace(record, expires=wall() + share.lifetime))
+                share.write(replace(record, expires=max(record.expires, wall() + share.lifetime)))
             last = False
         if last:
             share.forget()

@@ -65,10 +65,11 @@ class Loan:
         self._directory = directory_of(owner.__module__)
         self._server: Server[Any] | None = None
         self._lease: Lease[Any] | None = None
-        self._sealed = self._dead = False
+        self._sealed = self._end_told = False
         self._last_test = f"{owner.__module__}.{owner.__qualname__}"
         self.mark: Callable[[], object] = _nothing
         """Called when a test begins, for a server whose log does not tell the time of its lines."""
+        self._cuts = 0
 
     @property
     def label(self) -> str:
@@ -90,8 +91,9 @@ class Loan:
         with self._session.trace.span("lease", self.service.kind):
             self._lease = server.lease(self._resolved, f"{self.owner.__module__}.{self.owner.__qualname__}")
         self._lease.view.directory = self._directory
-        self._sealed = self._dead = False
+        self._sealed = self._end_told = False
         self.mark = getattr(server.instance, "mark", _nothing)
+        self._cuts = self._cuts_of_neighbours
 
     @property
     def lent(self) -> tuple[Server[Any], Lease[Any]] | None:
@@ -109,13 +111,14 @@ class Loan:
             self.give_back()
             self.take(self._session.lend(*self.wanted()))
         assert self._lease is not None
-        if self._dead or (self._server is not None and self._server.hung_up()):
+        if self._end_told or (self._server is not None and self._server.hung_up()):
             self._report_death(test)
         with self._session.trace.span("reset", self.service.kind, test=test) as span:
             try:
                 if not self._sealed:
                     self._lease.seal()
                     self._sealed = True
+                self._mend()
                 view: View = self._lease.reset(test)
             except Exception:
                 try:
@@ -131,9 +134,9 @@ class Loan:
     def _report_death(self, test: str) -> None:
         """Raise ServerDied if the server has ended: that is why it could not be used. Its log is told once."""
         server = self._server
-        if server is None or (state := alive.ended(server, alive.GRACE)) is None:
+        if server is None or server.tells_its_end or (state := alive.ended(server, alive.GRACE)) is None:
             return
-        known, self._dead = self._dead, True
+        known, self._end_told = self._end_told, True
         raise alive.died(
             f"{self.label} ended before {test}: {server.title} ({server.instance}) {alive.told(state)}. The last test that "
             f"used it was {self._last_test}{'; its end is told above' if known else ''}. No other test of this class can "
@@ -145,7 +148,19 @@ class Loan:
 
     def found_dead(self) -> None:
         """Its server's end has been told, log and all."""
-        self._dead = True
+        self._end_told = True
+
+    def _mend(self) -> None:
+        """Have the server started again where it has lost its connections to neighbours, which are reset before it."""
+        if (cuts := self._cuts_of_neighbours) != self._cuts and self._server is not None:
+            self._cuts = cuts
+            with self._session.trace.span("reconnect", self.service.kind):
+                self._server.reconnect()
+
+    @property
+    def _cuts_of_neighbours(self) -> int:
+        leases = [self._neighbours[name]._lease for name in references.needs(self.service)]
+        return sum(lease.cuts for lease in leases if lease is not None)
 
     def finish(self, test: str) -> None:
         if self._lease is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from itest.engines import Instance
+from itest.engines import Instance, on_network
 from itest.errors import DeclarationError, NotStarted
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ class Network:
     """A declaration that gives services more names on the network of their class: `Network({"postgres": ["db"]})`.
 
     Without one the network has the names of the class's attributes. As a descriptor it gives the network itself, whose
-    `id` is for containers that a test starts by other means. There is none on local processes: NotStarted is raised.
+    `id` is for containers that a test starts by other means, and its `host` for servers in the test that containers
+    call. There is none on local processes: NotStarted is raised.
     """
 
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -66,6 +67,13 @@ class ClassNetwork:
                 self._id = self._engine.network(self._name, self._labels)
             return self._id
 
+    @property
+    def host(self) -> str:
+        """The address to bind in this process, for the containers on it to reach what listens there: they call this
+        machine `host.docker.internal`. Nobody else's network leads to it. Raises ItestError where Docker is on another
+        machine."""
+        return self._engine.host_on(self.id)
+
     def names(self, service: str) -> list[str]:
         """What the service that a class calls `service` is called here: so, and with hyphens, since an underscore is no
         part of a host name to many clients."""
@@ -73,7 +81,8 @@ class ClassNetwork:
 
     def join(self, instance: Instance, service: str) -> None:
         """Have a container that runs already on it. Raises ItestError."""
-        self._engine.connect(instance, self.id, self.names(service))
+        for each in on_network(instance):
+            self._engine.connect(each, self.id, self.names(service))
 
     def close(self) -> None:
         """Remove it; servers that go on running just leave it. Raises ItestError."""

@@ -118,7 +118,7 @@ def _headline(finding: Finding) -> list[str]:
     first = [", ".join([f"{finding.subject.name}: {what}", *finding.facts])]
     if finding.ended:
         name = finding.subject.name
-        first = [f"{name}: {what} ENDED under this test: {finding.ended}; the next class gets a new one"]
+        first = [f"{name}: {what} ENDED under this test: {finding.ended}; {finding.subject.server.after_its_end}"]
     elif finding.evidence.brief:
         first.append(finding.evidence.brief)
     return ["; ".join(first), *(f"  {problem}" for problem in finding.problems)]

@@ -65,6 +65,9 @@ class Service(ABC, Generic[V]):
     in_container: ClassVar[bool] = False
     """Whether it always runs in a container: it then reaches its neighbours by their names on the class's network."""
 
+    announced: ClassVar[bool] = True
+    """Whether it is told, when one is started, which server runs where."""
+
     isolation: str = ""
     """How a test's data is undone; empty for the service's default."""
     scope: str = "session"
@@ -209,6 +212,12 @@ class Server(ABC, Generic[V]):
     fresh = True
     """Whether this process started it, or found it running."""
 
+    after_its_end: ClassVar[str] = "the next class gets a new one"
+    """What happens when it has ended under a test."""
+
+    tells_its_end: ClassVar[bool] = False
+    """Whether its lease sees by itself, in a reset, that it has ended."""
+
     routine: ClassVar[re.Pattern[str] | None] = None
     """What is in the lines that it logs when all is well, which only bury those that tell something."""
 
@@ -253,6 +262,10 @@ class Server(ABC, Generic[V]):
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""
 
+    def reconnect(self) -> None:
+        """Neighbours that it refers to have ended its connections: have it connect again, if need be by a restart at the
+        same address. Raises ItestError."""
+
     @abstractmethod
     def close(self) -> None:
         """Close the server's own clients. What it runs on is stopped by the session."""
@@ -267,6 +280,9 @@ class Lease(ABC, Generic[V]):
     """
 
     way = ""
+
+    cuts = 0
+    """How often it has ended connections of others than itest: of an app that lives on, which may not expect that."""
 
     view: V
 

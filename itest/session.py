@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from itest.network import ClassNetwork
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
-from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
+from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec, ThreadSpec
 from itest.starting import Job
 from itest.sweep import Sweeps
 
@@ -140,7 +139,7 @@ class Session:
                 if self._was_closed():
                     self._stop(slot)
                     raise NotStarted(f"the run ended while {service.title} was starting")
-            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec):
+            if network is not None and not _begins_there(service) and isinstance(spec, ContainerSpec | ComposeSpec):
                 network.join(slot.server.instance, name)
             return slot.server
 
@@ -148,6 +147,8 @@ class Session:
         """`lend` for several at once: they start side by side. The first failure, in order, is raised."""
         if len(wanted) < 2:
             return [self.lend(*each) for each in wanted]
+        from concurrent.futures import ThreadPoolExecutor  # It imports logging; many runs need none of both.
+
         with ThreadPoolExecutor(len(wanted), thread_name_prefix="itest-start") as pool:
             futures = [pool.submit(self.lend, *each) for each in wanted]
         try:
@@ -224,6 +225,8 @@ class Session:
             # Threads, because Docker takes a tenth of a second for each; but none can be started during interpreter
             # shutdown, where this may run from atexit.
             try:
+                from concurrent.futures import ThreadPoolExecutor
+
                 with ThreadPoolExecutor(len(servers), thread_name_prefix="itest-stop") as pool:
                     clean = all(list(pool.map(self._stop, servers)))
             except RuntimeError:
@@ -287,7 +290,7 @@ class Session:
                     if attempt > 1:
                         error.add_note(f"this was the last of {attempt} attempts to start it")
                     raise
-        if not self.config.quiet and (server.fresh or self._reused(service)):
+        if not self.config.quiet and service.announced and (server.fresh or self._reused(service)):
             how = "ready" if server.fresh else "in use again"
             trace.say(f"{_announcement(server, spec)}, {how} in {span.seconds:.2f} s")
         return server
@@ -311,7 +314,7 @@ class Session:
     def _watch(self, spec: Spec, share: Share | None) -> None:
         """Have a reaper before the first thing exists that would need one, and have it know the share."""
         with self._lock:
-            if self._reaper is None and not isinstance(spec, ExternalSpec) and not self._alone:
+            if self._reaper is None and not isinstance(spec, ExternalSpec | ThreadSpec) and not self._alone:
                 self._reaper = Reaper(self.id)
             if self._reaper is not None and share is not None:
                 self._reaper.watch(share)
@@ -336,8 +339,12 @@ class Session:
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
-    """The spec on the class's network, where it is a container that begins there."""
-    if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec):
+    """The spec on the class's network, where it is a container, or several, that begin there, or an app of this process
+    that they may call."""
+    if isinstance(spec, ThreadSpec) and network is not None and service.scope != "session":
+        with contextlib.suppress(ItestError):  # Docker is on another machine, whose containers do not reach this one.
+            return replace(spec, host=network.host)
+    if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec | ComposeSpec):
         return spec
     return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))
 

@@ -214,6 +214,22 @@ def reap(directory: Path, remove: Callable[[str], object], session: str = "") ->
             share.leave()
 
 
+def end(directory: Path, remove: Callable[[str], object]) -> bool:
+    """If nobody uses the server, remove what runs there by its label `itest.session`, whatever time it has left. Whether
+    it is gone."""
+    share = Share(directory)
+    with share.gate():
+        alone = share.join()
+        try:
+            record = share.read()
+            if alone and record is not None:
+                remove(record.session)
+                share.forget()
+            return alone
+        finally:
+            share.leave()
+
+
 def is_over(directory: Path) -> bool:
     """Whether nobody uses the server of that directory any more and its time is over, or nothing is known of it."""
     share = Share(directory)

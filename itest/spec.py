@@ -12,11 +12,13 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from itest import build_context, naming
-from itest.container_options import ContainerOptions
+from itest import naming
 from itest.errors import BuildError
+
+if TYPE_CHECKING:
+    from itest.container_options import ContainerOptions
 
 PULLS = ("missing", "always", "never")
 """When an image is pulled: if it is not there; once per session whether it is or not; never."""
@@ -50,6 +52,8 @@ class Build:
 
     def fingerprint(self) -> str:
         """Equal for equal Dockerfiles, files, arguments and targets. Raises BuildError where they cannot be read."""
+        from itest import build_context  # tarfile and more, for the few that build
+
         content = build_context.digest(*build_context.find(self.context, self.dockerfile))
         return naming.fingerprint("build", content, self.args, self.target)
 
@@ -92,7 +96,7 @@ class ContainerSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     network: str = ""
     aliases: tuple[str, ...] = ()
-    options: ContainerOptions = field(default_factory=ContainerOptions)
+    options: ContainerOptions | None = None
     build: Build | None = None
     pull: str = "missing"
     platform: str = ""
@@ -122,6 +126,8 @@ class ProcessSpec:
     `files` are written into the process's own directory first (mode 0600; bytes as they are), then each command of
     `prepare` must succeed there, then `argv` runs. `runs_as_root` is False for servers that refuse user id 0.
     `stop_signal` must be one after which the server leaves nothing behind, because it also arrives when the owner dies.
+    With a `directory` it works there, and not in its own. `inherits`: it has the whole environment of this process, and
+    its umask, as if a user had started it by hand; else hardly anything of them, so that servers are everywhere alike.
     `warm` is the path of an archive with a kept state, to be unpacked in place of running `prepare`.
     """
 
@@ -136,6 +142,8 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
     runs_as_root: bool = True
+    directory: str = ""
+    inherits: bool = False
     warm: str = ""
 
     def fingerprint(self) -> str:
@@ -149,6 +157,45 @@ class ProcessSpec:
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name.endswith(".secret") else what for name, what in self.files.items()}
         return _shown(self, files=hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSpec:
+    """A project of Docker Compose, read from `files`, which are merged in this order.
+
+    Without `services` all are run that the `profiles` leave; with them these and what they depend on; in both cases
+    none of `without`. `env` are variables of the files. `ports` are container ports that are published besides those
+    that the files publish, by service. `ready` are services of which somebody will ask whether they are ready: they
+    must be there. All services are on the `network` of that id too; there the service that stands for the project has
+    the `aliases`.
+    """
+
+    engine: ClassVar[str] = "compose"
+
+    files: tuple[Path, ...]
+    services: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ready: tuple[str, ...] = ()
+    network: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        """Where the paths in the files start."""
+        return self.files[0].parent
+
+    def fingerprint(self) -> str:
+        """Equal for projects that may stand for one another."""
+        return naming.fingerprint("compose", self)
+
+    def __str__(self) -> str:
+        return " and ".join(file.name for file in self.files)
+
+    def __repr__(self) -> str:
+        return _shown(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +215,37 @@ class ExternalSpec:
         return f"external server from {self.source}"
 
 
-Spec = ContainerSpec | ProcessSpec | ExternalSpec
+@dataclass(frozen=True, slots=True)
+class ThreadSpec:
+    """An app to serve on a thread of this process. `app` is the object, or `module:attribute` where it is.
+
+    `interface` is `asgi` or `wsgi`. With `factory` it is called without arguments for the app itself; None: if it can
+    be. `env` is in this process's own environment as long as the app lives. `host` is a second address that it is
+    served at, under the same port: the one at which containers reach this process.
+    """
+
+    engine: ClassVar[str] = "thread"
+
+    app: object
+    interface: str
+    factory: bool | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ports: tuple[str, ...] = ("http",)
+    host: str = ""
+
+    def fingerprint(self) -> str:
+        app = self.app if isinstance(self.app, str) else id(self.app)
+        return naming.fingerprint("thread", app, self.interface, self.factory, self.env, self.ports)
+
+    def __str__(self) -> str:
+        place = self.app
+        if not isinstance(place, str):  # A factory by its name, an app by its type's.
+            named: Any = place if hasattr(place, "__qualname__") else type(place)
+            place = f"{named.__module__}:{named.__qualname__}"
+        return f"{self.interface.upper()} app {place}"
+
+
+Spec = ContainerSpec | ProcessSpec | ThreadSpec | ComposeSpec | ExternalSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +285,7 @@ def _recipe(build: Build | None) -> object:
         return str(build)
 
 
-def _shown(spec: Build | ContainerSpec | ProcessSpec, **instead: object) -> str:
+def _shown(spec: Build | ContainerSpec | ProcessSpec | ComposeSpec, **instead: object) -> str:
     """What a dataclass shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
     values = {field.name: instead.get(field.name, getattr(spec, field.name)) for field in fields(spec)}
     text = ", ".join(f"{name}={value!r}" for name, value in values.items())

@@ -13,7 +13,7 @@ from itest import naming, trace, warm
 from itest.clock import Clock, Deadline
 from itest.config import Config
 from itest.engines import Engine, Instance
-from itest.errors import DeclarationError, ExternalError, ItestError, PortTaken
+from itest.errors import BuildError, DeclarationError, ExternalError, ImageError, ItestError, PortTaken, StartError
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.spec import ExternalSpec, Spec
@@ -61,7 +61,14 @@ def start(job: Job) -> Server[Any]:
             state.used()
             server.origin = state
             return server
-    server = _run(job, None)
+    try:
+        server = _run(job, None)
+    except StartError as error:
+        if not isinstance(error, ImageError | BuildError):
+            from itest import by_hand  # Only errors need it.
+
+            by_hand.add(error, job.spec)
+        raise
     server.origin = state
     return server
 

@@ -126,29 +126,39 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
     while True:
         state = instance.state()
         if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
-            raise _with_log(instance, _ended(state, check, deadline, subject))
+            lines = last_lines(instance)
+            raise with_log(instance, _ended(state, check, deadline, subject, lines), lines)
         try:
             check(instance)
             return
         except NotReady as error:
             reason = naming.shorten(naming.mask(str(error)), 300)
         if deadline.passed:
-            raise _with_log(
-                instance,
-                StartTimeout(
-                    f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. "
-                    f"Last reason: {reason}. If it only needs longer, raise startup_timeout.",
-                    service=subject,
-                    seconds=deadline.elapsed,
-                    reason=reason,
-                ),
-            )
+            lines = last_lines(instance)
+            raise with_log(instance, _late(reason, check, deadline, subject, lines), lines)
         deadline.pause(pause)
         pause = min(pause * GROWTH, LONGEST_PAUSE)
 
 
-def _ended(state: State, check: object, deadline: Deadline, subject: str) -> StartError:
+def _late(reason: str, check: object, deadline: Deadline, subject: str, lines: str) -> StartTimeout:
+    """The error for an instance that runs and never became ready."""
+    from itest import causes  # Only errors need it.
+
+    known = causes.of_silence(lines)
+    return StartTimeout(
+        f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
+        f"{known.sentence if known else 'If it only needs longer, raise startup_timeout.'}",
+        service=subject,
+        seconds=deadline.elapsed,
+        cause=known.name if known else "",
+        reason=reason,
+    )
+
+
+def _ended(state: State, check: object, deadline: Deadline, subject: str, lines: str) -> StartError:
     """The error for an instance that ended before it was ready."""
+    from itest import causes  # Only errors need it.
+
     story = f"{subject} ended before it was ready: {state}, {deadline.elapsed:.1f} s after its start"
     if state.port_taken:
         return PortTaken(
@@ -156,12 +166,15 @@ def _ended(state: State, check: object, deadline: Deadline, subject: str) -> Sta
             f"something here opens many ports at once.",
             service=subject,
             seconds=deadline.elapsed,
+            cause=causes.PORT_TAKEN,
         )
+    known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed)
+    usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
     return InstanceDied(
-        f"{story}, while waiting for {check}. Its last log lines are below; a wrong setting or a missing environment "
-        f"variable is the usual cause.",
+        f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",
         service=subject,
         seconds=deadline.elapsed,
+        cause=known.name if known else "",
         exit_code=state.exit_code,
     )
 
@@ -169,14 +182,24 @@ def _ended(state: State, check: object, deadline: Deadline, subject: str) -> Sta
 _E = TypeVar("_E", bound=Exception)
 
 
-def _with_log(instance: Instance, error: _E) -> _E:
-    """The error with the last log lines as a note; whatever goes wrong with the log must not hide the error."""
-    try:
-        lines = naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
-    except Exception as failure:
-        lines = f"(the log could not be read: {naming.mask(str(failure))})"
-    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
+def with_log(instance: Instance, error: _E, lines: str | None = None) -> _E:
+    """The error with the last log lines as a note; they are read where they are not given."""
+    add_log(error, instance, lines)
     return error
+
+
+def add_log(error: Exception, instance: Instance, lines: str | None = None) -> None:
+    """Give an error the last log lines as a note."""
+    lines = last_lines(instance) if lines is None else lines
+    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
+
+
+def last_lines(instance: Instance) -> str:
+    """The end of its log; whatever goes wrong with that must not hide the error that it is for."""
+    try:
+        return naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
+    except Exception as failure:
+        return f"(the log could not be read: {naming.mask(str(failure))})"
 
 
 class _Port(Check):

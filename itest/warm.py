@@ -23,7 +23,7 @@ from itest.config import Config
 from itest.engines import Engine
 from itest.errors import ItestError, Unavailable
 from itest.service import Server
-from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
+from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec, ThreadSpec
 from itest.warm_store import Record
 
 if TYPE_CHECKING:
@@ -104,8 +104,10 @@ class State:
 
 def look(config: Config, engine: Engine, spec: Spec, service: str, recorder: trace.Recorder) -> State | None:
     """The state for this spec on this engine. None where states are not kept: switched off, or nothing to be kept."""
-    if not config.warm or isinstance(spec, ExternalSpec):
+    if not config.warm or isinstance(spec, ExternalSpec | ComposeSpec | ThreadSpec):
         return None
+    if isinstance(spec, ProcessSpec) and spec.inherits:
+        return None  # What it is does not follow from its spec.
     base = identity(engine, spec, recorder, service)
     if not base:
         return None

@@ -23,8 +23,8 @@ START_TIMEOUT=60            # seconds until dockerd must answer; it takes 2 to 5
 PULL_TIMEOUT=600            # seconds for one image from a registry that was seen to answer
 PROBE_TIMEOUT=20            # seconds for the first and smallest pull, which finds out whether a registry answers
 BUILD_TIMEOUT=600           # seconds for one stand-in
-SUITE=trixie                # Debian 13: PostgreSQL 17, Redis 8, busybox 1.37 and the JRE 21 of apache/kafka
-IMAGES=(busybox:1.37 postgres:17 redis:8 apache/kafka:4.1.1)   # the smallest first: it is the probe
+SUITE=trixie                # Debian 13: PostgreSQL 17, Redis 8, busybox 1.37, Python 3.13, JRE 21 for Kafka, Compose 2.26
+IMAGES=(busybox:1.37 postgres:17 redis:8 apache/kafka:4.1.1 python:3.13-slim)   # the smallest first: it is the probe
 
 WORK=                       # temporary directory of `images`; removed when the script ends
 RELEASE_NETWORK_FILES=(forward-policy ip-forward own-chains)   # what `up` found, so that `down` can put it back
@@ -37,7 +37,8 @@ usage() {
 usage: tools/engine.sh COMMAND
   up             make a Docker Engine reachable, starting a private one where none answers
   images         make the images of the tests: pulled, or stand-ins built from Debian's packages
-  env            both, then print what `eval` needs to use them
+  compose        have Docker Compose 2: the machine's own, or the program out of Debian's package
+  env            all three, then print what `eval` needs to use them
   status         say which engine is used and which images it has
   down [--all]   end the private engine; with --all, remove its images and data too
 environment: ITEST_ENGINE_DIR  where the private engine lives (default /var/tmp/itest-engine)
@@ -560,6 +561,15 @@ build_redis() {
 }
 
 # shellcheck disable=SC2016
+build_python() {
+    # Without pip, which apps in the tests have no use for: they bring what they import.
+    make_root "$1" --include=python3 \
+        --customize-hook='mkdir -p "$1/usr/local/bin"; ln -s /usr/bin/python3 "$1/usr/local/bin/python"
+            ln -s /usr/bin/python3 "$1/usr/local/bin/python3"'
+    name_image "$(import_root "$1" "ENV PATH=$STANDARD_PATH LANG=C.UTF-8" 'CMD ["python3"]')" "$1"
+}
+
+# shellcheck disable=SC2016
 build_kafka() {
     local files=$HERE/images/kafka id container
     mkdir -p "$WORK/kafka/libs"
@@ -599,6 +609,45 @@ build_kafka() {
     fi
 }
 
+# --- Docker Compose --------------------------------------------------------------------------------------------------
+
+COMPOSE=$STATE/docker-compose
+
+is_compose() { [[ $("$@" version --short 2>/dev/null) =~ ^v?[2-9] ]]; }
+has_compose() { is_compose docker compose || is_compose docker-compose; }
+
+# Have Docker Compose 2. Where it is installed, or the user says which, nothing is done; else the program is taken out of
+# Debian's package, which is not installed. Without it the tests of Compose projects skip, so failing is no error.
+cmd_compose() {
+    local work
+    if [[ -n ${ITEST_COMPOSE:-} ]] || has_compose || is_compose "$COMPOSE"; then
+        return 0
+    fi
+    if ! is_debian || [[ $EUID -ne 0 ]]; then
+        say "there is no Docker Compose 2 here, and only as root on Debian or Ubuntu can this script get it"
+        return 0
+    fi
+    mkdir -p "$STATE"
+    exec 8>"$STATE/compose.lock"
+    flock -w "$BUILD_TIMEOUT" 8 || die "another tools/engine.sh holds $STATE/compose.lock."
+    if ! is_compose "$COMPOSE"; then
+        install_packages mmdebstrap debian-archive-keyring
+        work=$(mktemp -d "${TMPDIR:-/var/tmp}/itest-compose.XXXXXX")
+        chmod 755 "$work"   # apt's unprivileged user reads in it
+        if WORK=$work make_root compose --variant=extract --include=docker-compose >"$work/log" 2>&1 8>&- &&
+            tar -xOf "$work/compose.tar" ./usr/libexec/docker/cli-plugins/docker-compose >"$COMPOSE.new" &&
+            chmod 755 "$COMPOSE.new" && is_compose "$COMPOSE.new"; then
+            mv "$COMPOSE.new" "$COMPOSE"   # at once, for those who look for it meanwhile
+            say "took Docker Compose $("$COMPOSE" version --short) out of Debian's package"
+        else
+            tail -n 5 "$work/log" >&2
+            say "could not get Docker Compose 2 from Debian's package; the tests of Compose projects will skip"
+        fi
+        rm -rf --one-file-system "$work" "$COMPOSE.new"
+    fi
+    exec 8>&-
+}
+
 # --- Commands --------------------------------------------------------------------------------------------------------
 
 cmd_env() {
@@ -608,9 +657,13 @@ cmd_env() {
     done
     cmd_up
     cmd_images
+    cmd_compose
     if [[ $PRIVATE == yes && $host_before != "$DOCKER_HOST" ]]; then
         printf 'export DOCKER_HOST=%q\n' "$DOCKER_HOST"
         ((${#others[@]} == 0)) || printf 'unset %s\n' "${others[*]}"
+    fi
+    if [[ -z ${ITEST_COMPOSE:-} ]] && ! has_compose && is_compose "$COMPOSE"; then
+        printf 'export ITEST_COMPOSE=%q\n' "$COMPOSE"
     fi
 }
 
@@ -633,7 +686,7 @@ main() {
     local command=${1:-}
     shift || true
     case $command/$# in
-        up/0 | images/0 | env/0 | status/0 | down/0) ;;
+        up/0 | images/0 | compose/0 | env/0 | status/0 | down/0) ;;
         down/1) [[ $1 == --all ]] || { usage; exit 2; } ;;
         *) usage; exit 2 ;;
     esac

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from itest.config import Config
 from itest.engines import Engine, Thing
 from itest.errors import ItestError
 
@@ -17,6 +19,24 @@ class Seen:
 
     things: list[tuple[str, Thing]] = field(default_factory=list)
     code: int = 0
+
+
+def engines(config: Config) -> list[Engine]:
+    """All that itest may have run something on, whatever the settings choose for the next run."""
+    from itest.engines.docker import DockerEngine
+    from itest.engines.process import ProcessEngine
+
+    return [DockerEngine(config), ProcessEngine(config)]
+
+
+@contextlib.contextmanager
+def opened(config: Config) -> Iterator[list[Engine]]:
+    """These engines, closed afterwards."""
+    with contextlib.ExitStack() as stack:
+        found = engines(config)
+        for engine in found:
+            stack.callback(engine.close)
+        yield found
 
 
 def look(engines: Sequence[Engine]) -> Seen:

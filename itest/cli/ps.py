@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from itest import naming, owners
-from itest.cli.look import look
+from itest.cli.look import look, opened
 from itest.clock import wall
+from itest.config import Config
 from itest.engines import Engine, Thing
 from itest.report.table import plain_console, plain_table
 
@@ -18,6 +20,29 @@ WIDTH = 200
 """Columns of the table in a file: ids must not be cut there."""
 
 COLUMNS = ("service", "version or image", "engine", "what", "state", "age", "owner", "reuse")
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "ps",
+        help="list what itest has made and is still there: containers, networks, local processes",
+        description="List what itest has made and is still there, of whatever run, with the process that owns it.",
+    )
+    parser.add_argument(
+        "--cache", action="store_true", help="list instead the states and built images that are kept for later runs"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    if options.cache:
+        from itest.cli import cache
+
+        return cache.show(config, as_json=options.json)
+    with opened(config) as found:
+        return show(found, as_json=options.json)
 
 
 def show(engines: Sequence[Engine], *, as_json: bool, stream: TextIO | None = None) -> int:

@@ -3,16 +3,49 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from itest import naming, owners
-from itest.cli.look import look
+from itest.cli.look import look, opened
+from itest.config import Config
 from itest.engines import Engine, Thing
 from itest.sweep import is_kept, is_over, remove, share_of
 
 
-def run(engines: Sequence[Engine], *, living: bool) -> int:
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "sweep",
+        help="remove what killed runs have left",
+        description="Remove what belongs to runs that have ended without removing it. What belongs to a living "
+        "process, to another machine or to another container stays.",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--all",
+        action="store_true",
+        help="remove also what belongs to your living processes on this machine; it asks nothing, and tests that are "
+        "running right now fail",
+    )
+    what.add_argument(
+        "--cache", action="store_true", help="remove instead all states and built images that are kept for later runs"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    if options.cache:
+        from itest.cli import cache
+
+        return cache.sweep(config)
+    with opened(config) as found:
+        return sweep(found, living=options.all)
+
+
+def sweep(engines: Sequence[Engine], *, living: bool) -> int:
     """Remove it, and say what. `living`: also what belongs to processes that run. Returns the exit code."""
     seen = look(engines)
     wanted = [thing for _, thing in seen.things if is_over(thing) or is_kept(thing) or (living and _is_own(thing))]

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from itest.clock import Deadline
 from itest.errors import ItestError
 from itest.spec import Spec
 from itest.trace import Recorder
+
+T = TypeVar("T")
 
 
 class Endpoint(NamedTuple):
@@ -134,6 +137,31 @@ class Instance(Protocol):
         """Other processes use it as well, and will stop it: let it go on when this process has ended."""
 
 
+@runtime_checkable
+class Restartable(Protocol):
+    """An instance that can be started again, on the same ports."""
+
+    def restart(self) -> None:
+        """End it in an orderly way and start it again; readiness is not waited for. Raises ItestError."""
+
+
+class ThreadedApp(Instance, Protocol):
+    """An app on a thread of this process."""
+
+    interface: str
+    """`asgi` or `wsgi`."""
+
+    app: Any
+    """The app itself, as its module or its factory made it."""
+
+    @property
+    def served(self) -> Any:
+        """The app as its server calls it: with the state that its lifespan made, and with its log captured."""
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
+        """Run it in the event loop that an ASGI app is served by. Raises TimeoutError."""
+
+
 class ContainerInstance(Instance, Protocol):
     """What can be done with a container beyond that; see `container_of`. All raise ItestError."""
 
@@ -168,6 +196,36 @@ class ContainerInstance(Instance, Protocol):
 
     def copy_to(self, path: str, what: bytes | Path) -> None:
         """Put a file or directory there."""
+
+
+class ProjectInstance(Instance, Protocol):
+    """A project of several containers. As an instance it is `main`, with what all of them say and do."""
+
+    @property
+    def services(self) -> Mapping[str, Instance]:
+        """The container of each service, the first one where there are several. Its ports have their numbers as names,
+        `8000`, or `53/udp`."""
+
+    @property
+    def main(self) -> str:
+        """The service that stands for the project. Raises ItestError where that could be several."""
+
+    @property
+    def published(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the ports that each service publishes."""
+
+    def logs_of(self, services: Sequence[str], tail: int | None = None, since: float | None = None) -> str:
+        """What these services have logged, each line with its service in front."""
+
+
+def on_network(instance: Instance) -> list[Instance]:
+    """What has an instance's place on a network: itself, and of a project its main container, if there is one."""
+    if not hasattr(instance, "published"):
+        return [instance]
+    project = cast(ProjectInstance, instance)
+    with contextlib.suppress(ItestError):
+        return [project.services[project.main]]
+    return []
 
 
 def container_of(instance: Instance, purpose: str) -> ContainerInstance:

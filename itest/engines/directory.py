@@ -39,7 +39,8 @@ _NAME = re.compile(r"itest-([0-9a-z]+)-([0-9a-z_]+)-[0-9A-Za-z_]{8}")
 class Record:
     """What the state file says, so that any process can find the instance and end it properly.
 
-    `preparing`: it is not the server that runs, but a command that has to run before it.
+    `preparing`: it is not the server that runs, but a command that has to run before it. `workplace`: where it works, if
+    that is not its own directory.
     """
 
     labels: Mapping[str, str]
@@ -50,6 +51,7 @@ class Record:
     prefix: tuple[str, ...] = ()
     user: int | None = None
     preparing: bool = False
+    workplace: str = ""
 
 
 def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
@@ -108,8 +110,9 @@ def scan() -> Iterator[Path]:
 def remove(directory: Path) -> None:
     """End what still runs in it and delete it. Raises ItestError if it is still there after that."""
     deadline = Deadline.after(REMOVE_WAIT)
+    marked = bool(read(directory).workplace)
     while directory.exists():
-        _end_inhabitants(directory)
+        end_inhabitants(directory, marked)
         _delete(directory)
         if not directory.exists():
             return
@@ -140,10 +143,11 @@ def _delete(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _end_inhabitants(directory: Path) -> None:
+def end_inhabitants(directory: Path, marked: bool) -> None:
+    """End the processes that work in it, or carry its mark."""
     deadline = Deadline.after(REMOVE_WAIT)
     asked: set[int] = set()
-    while (stragglers := launcher.inhabitants(directory)) and not deadline.passed:
+    while (stragglers := launcher.inhabitants(directory, marked=marked)) and not deadline.passed:
         for pid in stragglers:
             late = deadline.elapsed >= STRAGGLER_WAIT
             if late or pid not in asked:

@@ -33,10 +33,9 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from itest import naming
@@ -52,16 +51,17 @@ from itest.engines import (
     docker_sdk,
     docker_things,
 )
-from itest.engines.docker_address import Address, locate, problem
-from itest.engines.docker_build import name_of
+from itest.engines.docker_address import LOOPBACK, Address, locate, problem
 from itest.engines.docker_config import ports_of, published, wanted
 from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
 from itest.engines.docker_options import volume_name
-from itest.engines.docker_pull import Images
 from itest.engines.ports import free_port
-from itest.errors import StartError, Unavailable
+from itest.errors import ItestError, StartError, Unavailable
 from itest.spec import ContainerSpec, Spec
-from itest.trace import Recorder
+from itest.trace import Recorder, say
+
+if TYPE_CHECKING:
+    from itest.engines.docker_pull import Images
 
 ANSWER_TIMEOUT = 2
 """Seconds in which Docker must say its version to count as available."""
@@ -86,6 +86,8 @@ class DockerEngine:
         self._making: threading.Thread | None = None
         self._failure: Exception | None = None
         self._ids: dict[str, str] = {}
+        self._gateways: dict[str, str] = {}
+        self._warnings: set[str] = set()
 
     def unavailable(self) -> str | None:
         try:
@@ -106,9 +108,11 @@ class DockerEngine:
             raise StartError(f"could not start {spec}: {error}", seconds=deadline.elapsed) from error
         # The name is ours, so that the container can be removed even when the answer with its id never came.
         name = _name(labels)
-        volumes = [volume_name(labels, volume) for volume in spec.options.volumes]
+        volumes = [volume_name(labels, volume) for volume in (spec.options.volumes if spec.options else ())]
         try:
-            container = self._started(name, wanted(replace(spec, image=image), labels, address, chosen), spec, deadline)
+            host = self._gateway(spec.network) if spec.network else ""
+            config = wanted(replace(spec, image=image), labels, address, chosen, host)
+            container = self._started(name, config, spec, deadline)
         except BaseException as error:
             try:
                 with translated(f"remove {name}"):
@@ -197,6 +201,24 @@ class DockerEngine:
         with translated(f"remove network {network[:12]}"):
             docker_network.remove(self.client, network)
 
+    def host_on(self, network: str) -> str:
+        """The address to listen on in this process, for containers on this network to reach it as HOST_INSIDE.
+
+        Raises ItestError where Docker is on another machine.
+        """
+        if self.address.host != LOOPBACK:
+            raise ItestError(
+                f"containers on {self.address.host}, where Docker is, do not reach this machine by any address that "
+                f"itest could know; have the server in a container too"
+            )
+        # Docker Desktop and its like lead their name for this machine to its loopback.
+        return self._gateway(network) or LOOPBACK
+
+    def _gateway(self, network: str) -> str:
+        if network not in self._gateways:
+            self._gateways[network] = docker_network.gateway(self.client, network)
+        return self._gateways[network]
+
     def connect(self, instance: Instance, network: str, aliases: Sequence[str] = ()) -> None:
         """Have a container on this network too, also under these names. Raises ItestError."""
         docker_network.connect(self.client, network, instance.id, aliases)
@@ -277,11 +299,17 @@ class DockerEngine:
 
     def _made(self, address: Address) -> tuple[Any, Address, Images]:
         client = _client(address)
+        from itest.engines.docker_pull import Images
+
         return client, address, Images(client, self._config)
 
     def _image(self, spec: ContainerSpec, trace: Recorder, subject: str) -> str:
         """The name or id of its image, once that is there. Raises StartError."""
-        name = spec.image if spec.build is None else name_of(spec.build)
+        name = spec.image
+        if spec.build is not None:
+            from itest.engines.docker_build import name_of
+
+            name = name_of(spec.build)
         if spec.pull in ("missing", "never") and not spec.platform and self._known(name):
             return name
         name = self.images.need(spec, trace, subject)
@@ -305,6 +333,7 @@ class DockerEngine:
             with translated(f"start {spec}", StartError, deadline):
                 created = self.client.create_container_from_config(config, name, spec.platform or None)
                 container = str(created["Id"])
+                self._warned(spec, created)
                 docker_files.put(self.client, container, spec.files)
                 self.client.start(container)
             return container
@@ -315,6 +344,7 @@ class DockerEngine:
             status, said = docker_quick.ask(path, "POST", f"/containers/create?{query}", config, API_TIMEOUT)
             if status == 201:
                 container = str(said["Id"])
+                self._warned(spec, said)
                 status, said = docker_quick.ask(path, "POST", f"/containers/{container}/start", None, API_TIMEOUT)
                 if status in (204, 304):
                     return container
@@ -322,6 +352,16 @@ class DockerEngine:
             raise StartError(unanswered(f"start {spec}", error), seconds=deadline.elapsed) from None
         reason = said.get("message", said) if isinstance(said, dict) else said
         raise refused(f"start {spec}", StartError, str(reason), deadline)
+
+    def _warned(self, spec: ContainerSpec, created: Mapping[str, Any]) -> None:
+        """Say it, once, where Docker ignores a limit that was asked for."""
+        for warning in created.get("Warnings") or ():
+            from itest import causes  # Mostly there is none.
+
+            known = causes.find(str(warning), causes.DOCKER)
+            if known is not None and warning not in self._warnings and not self._config.quiet:
+                self._warnings.add(warning)
+                say(f"{spec}, Docker says: {naming.shorten(str(warning))}; {known.cure}")
 
 
 class _Later:
@@ -352,7 +392,10 @@ def _greet(address: Address) -> None:
 
 def _no_docker(address: Address, error: Exception) -> str:
     said = naming.shorten(naming.mask(str(error)))
-    return f"something listens at {address}, but it does not answer as Docker does: {said}"
+    return (
+        f"something listens at {address}, but it does not answer as Docker does: {said or type(error).__name__}; see "
+        f"whether Docker runs there (`docker version`), else correct {address.source}"
+    )
 
 
 def no_sdk(address: Address) -> str:
@@ -412,6 +455,8 @@ def _side_by_side(actions: Sequence[Callable[[], None]]) -> None:
 
     if len(actions) > 1:
         try:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(min(len(actions), 8), thread_name_prefix="itest-remove") as pool:
                 list(pool.map(run, actions))
             actions = ()

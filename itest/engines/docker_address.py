@@ -24,8 +24,6 @@ CONNECT_TIMEOUT = 1.5
 
 LOOPBACK = "127.0.0.1"
 
-_START = "start it (Docker Desktop, `colima start`, `sudo systemctl start docker`) or set DOCKER_HOST"
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -76,21 +74,39 @@ def problem(address: Address) -> str | None:
         elif parts.scheme in ("tcp", "http", "https"):
             _connect_tcp(parts.hostname or "", parts.port or (2376 if address.certificates else 2375))
     except FileNotFoundError:
-        return f"there is no Docker socket at {address}: {_START}"
+        return f"there is no Docker socket at {address}: {_start(address)}"
     except PermissionError:
-        return (
-            f"this user may not use the Docker socket {address}: add the user to the group docker "
-            f"(`sudo usermod -aG docker $USER`, then log in again) or use rootless Docker"
-        )
+        from itest import causes  # Only errors need it.
+
+        return f"this user may not use the Docker socket {address}: {causes.named(causes.NO_PERMISSION).cure}"
     except ConnectionRefusedError:
-        return f"nothing listens at {address}, so Docker is not running: {_START}"
+        from itest import causes
+
+        if parts.scheme == "unix" and not Path(parts.path).is_socket():
+            return f"{address} is no socket: {causes.named(causes.NO_SOCKET, source=address.source).cure}"
+        return f"nothing listens at {address}, so Docker is not running: {_start(address)}"
     except socket.gaierror:
         return f"the host of {address} is not known to this machine: correct {address.source} or the network's DNS"
     except TimeoutError:
         return f"{address} did not answer within {CONNECT_TIMEOUT:g} s: correct {address.source} or start Docker there"
     except OSError as error:
-        return f"{address} cannot be reached ({error}): {_START}"
+        return f"{address} cannot be reached ({error}): {_start(address)}"
     return None
+
+
+def _start(address: Address) -> str:
+    """How to start Docker, by where it would be."""
+    from itest import causes
+
+    path = address.parts.path
+    if "/.docker/run/" in path or "/.docker/desktop/" in path or "desktop" in address.source.lower():
+        return f"{causes.DESKTOP_NOT_RUNNING}, {causes.named(causes.DESKTOP_NOT_RUNNING).cure}"
+    return causes.named(causes.NOT_RUNNING).cure
+
+
+def current_context(environment: Mapping[str, str]) -> str:
+    """The docker context that the docker command would use without DOCKER_HOST; empty for none."""
+    return environment.get("DOCKER_CONTEXT", "") or _current_context(_docker_directory(environment))
 
 
 def _from_docker_host(url: str, environment: Mapping[str, str]) -> Address:

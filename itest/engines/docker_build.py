@@ -214,6 +214,8 @@ def name_of(build: Build, platform: str = "") -> str:
 
 def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str) -> BuildError:
     """The error for what Docker says is wrong; `text` is the Dockerfile's."""
+    from itest import causes  # Only errors need it.
+
     said = str(message["error"])
     code = (message.get("errorDetail") or {}).get("code")
     if code is None and (match := _CODE.search(said)):
@@ -230,6 +232,9 @@ def _failed(build: Build, progress: Steps, message: Mapping[str, Any], text: str
         reason += "; check the name given as target"
     elif "COPY failed" in said or "ADD failed" in said:
         reason += f"; paths are relative to the context {Path(build.context).absolute()}"
+    elif (known := causes.find(f"{said}\n{progress.output}", causes.DOCKER)) is not None:
+        reason += f"; {known.cure}"
+        return _with_output(BuildError(f"could not build the {build}: {reason}", cause=known.name), progress, code)
     return _with_output(BuildError(f"could not build the {build}: {reason}"), progress, code)
 
 

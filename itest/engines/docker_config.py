@@ -15,9 +15,13 @@ from itest.spec import ContainerSpec, fill
 
 
 def wanted(
-    spec: ContainerSpec, labels: Mapping[str, str], address: Address, chosen: Mapping[str, tuple[str, int]]
+    spec: ContainerSpec,
+    labels: Mapping[str, str],
+    address: Address,
+    chosen: Mapping[str, tuple[str, int]],
+    host: str = "",
 ) -> dict[str, Any]:
-    """What the Engine API is asked to create."""
+    """What the Engine API is asked to create. `host`: the address of this machine on the spec's network, if it has one."""
 
     def filled(text: str) -> str:
         try:
@@ -47,7 +51,7 @@ def wanted(
         },
     }
     if spec.network:
-        config["HostConfig"].update(NetworkMode=spec.network, ExtraHosts=[f"{HOST_INSIDE}:host-gateway"])
+        config["HostConfig"].update(NetworkMode=spec.network, ExtraHosts=[f"{HOST_INSIDE}:{host or 'host-gateway'}"])
         config["NetworkingConfig"] = {"EndpointsConfig": {spec.network: {"Aliases": list(spec.aliases)}}}
     if spec.command:
         config["Cmd"] = [filled(argument) for argument in spec.command]

@@ -28,8 +28,6 @@ PUBLISH_TIMEOUT = 5.0
 REMOVE_TIMEOUT = 10.0
 """Seconds to wait for a removal that somebody else has begun."""
 
-_PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
-
 
 class DockerInstance:
     """A container."""
@@ -343,13 +341,24 @@ def translated(
 
 def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | None = None) -> ItestError:
     """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
+    from itest import causes  # Only errors need it.
+
     said = naming.shorten(naming.mask(said), 500)
-    if kind is StartError and any(text in said.lower() for text in _PORT_TAKEN):
-        kind, said = PortTaken, f"{said}; another program took the port, or it is reserved on this machine"
-    failure = kind(f"could not {doing}, Docker says: {said}")
-    if isinstance(failure, StartError) and deadline is not None:
-        failure.seconds = deadline.elapsed
+    known = causes.find(said, causes.DOCKER)
+    if kind is StartError and known is not None and known.name == causes.PORT_TAKEN:
+        kind = PortTaken
+    failure = kind(f"could not {doing}, Docker says: {said}{f'; {known.cure}' if known else ''}")
+    if isinstance(failure, StartError):
+        failure.cause = known.name if known else ""
+        failure.seconds = deadline.elapsed if deadline is not None else 0.0
     return failure
+
+
+def port_taken(said: str) -> bool:
+    """Whether Docker says that somebody else has a port."""
+    from itest import causes  # Only errors need it.
+
+    return causes.is_said(causes.PORT_TAKEN, said, causes.DOCKER)
 
 
 def unanswered(doing: str, error: Exception) -> str:

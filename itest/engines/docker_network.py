@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,24 @@ def create(client: Any, name: str, labels: Mapping[str, str]) -> str:
         # Names need not be unique in Docker, and a start that was broken off could have left one of that name.
         made = client.create_network(f"itest-{name}-{secrets.token_hex(5)}", driver="bridge", labels=dict(labels))
     return str(made["Id"])
+
+
+def gateway(client: Any, network: str) -> str:
+    """The address that this machine has on a network; empty where it has none, because Docker's networks are in a
+    virtual machine or on another one. Raises ItestError."""
+    with translated(f"look at the network {network[:12]}"):
+        pools = (client.inspect_network(network).get("IPAM") or {}).get("Config") or ()
+    return next((address for pool in pools if _is_ours(address := pool.get("Gateway", "").partition("/")[0])), "")
+
+
+def _is_ours(address: str) -> bool:
+    """Whether a server of this machine can listen there."""
+    if not address or ":" in address:  # With IPv6 switched on, a network has a gateway of each kind.
+        return False
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind((address, 0))
+        return True
+    return False
 
 
 def connect(client: Any, network: str, container: str, aliases: Sequence[str]) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest import naming
-from itest.container_options import ContainerOptions, Healthcheck, Mount
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.errors import StartError
 from itest.spec import ContainerSpec
+
+if TYPE_CHECKING:
+    from itest.container_options import ContainerOptions, Healthcheck, Mount
 
 _NANOSECONDS = 1_000_000_000
 
 
 def add(config: dict[str, Any], spec: ContainerSpec, labels: Mapping[str, str], address: Address) -> None:
     """Add a spec's options to what Docker is asked to create. Raises StartError for what cannot work there."""
-    options = spec.options
+    if (options := spec.options) is None:
+        return
     plain = {"User": options.user, "WorkingDir": options.workdir, "Hostname": options.hostname}
     config.update({name: value for name, value in plain.items() if value})
     if options.labels:

@@ -9,58 +9,6 @@ from itest import naming
 
 HUB = "docker.io"
 
-# What registries and daemons say (text of Docker 20.10 to 29, containerd and Podman), and what to do about it. The
-# first that matches counts: a rate limit, for one, also says "denied".
-_CURES = (
-    (
-        ("toomanyrequests", "rate limit", "429 Too Many"),
-        "the rate limit of {registry} is used up: log in (`docker login{login}`, or the variable DOCKER_AUTH_CONFIG), "
-        "wait, or name a mirror by the setting mirror",
-    ),
-    (
-        ("no matching manifest", "does not match the specified platform"),
-        "the image does not exist for {platform}: choose another image or tag",
-    ),
-    (
-        ("x509", "certificate", "HTTP response to HTTPS client"),
-        "Docker does not trust the registry: add its certificate, or list it in insecure-registries",
-    ),
-    (
-        (
-            "no such host",
-            "connection refused",
-            "i/o timeout",
-            "network is unreachable",
-            "no route to host",
-            "Client.Timeout",
-            "TLS handshake timeout",
-            "deadline exceeded",
-            "server misbehaving",
-            "proxyconnect",
-            "connection reset",
-            "EOF",
-        ),
-        "the Docker host cannot reach the registry {registry}: check its network, proxy or mirror, or bring the image "
-        "with `docker load`",
-    ),
-    (
-        ("manifest unknown", "manifest for", "not found"),
-        "the registry has no such image: check name and tag",
-    ),
-    (
-        ("denied", "does not exist", "unauthorized", "authentication required", "no basic auth"),
-        "{access}",
-    ),
-    (
-        ("no space left",),
-        "make room on the Docker host, `docker system df` shows what takes it",
-    ),
-    (
-        ("invalid reference", "invalid tag", "invalid repository"),
-        "write it as [registry/]name[:tag]",
-    ),
-)
-
 
 def explain(
     image: str,
@@ -77,6 +25,8 @@ def explain(
     `asked`: the name it was asked for by, with a mirror; `login`: where a login came from, `problem`: why there is none;
     `there`: an older one is there, but a newer one was to be looked for.
     """
+    from itest import causes  # Only errors need it.
+
     said = _once(naming.mask(said))
     host = registry_of(asked or image)
     suffix = "" if host == HUB else f" {host}"
@@ -85,12 +35,10 @@ def explain(
         access = "the name is wrong, or the login for {registry} is: it comes from {source}, renew it there"
     elif problem:
         access += f" ({naming.mask(problem)})"
-    cures = (cure for texts, cure in _CURES if any(text.lower() in said.lower() for text in texts))
-    cure = next(cures, "try `docker pull` by hand").replace("{access}", access)
-    facts = {"{registry}": host, "{login}": suffix, "{source}": login}
-    facts["{platform}"] = f"platform {platform}" if platform else "this machine's processor"
-    for name, value in facts.items():
-        cure = cure.replace(name, value)
+    facts = {"access": access, "registry": host, "login": suffix, "source": login}
+    facts["platform"] = f"platform {platform}" if platform else "this machine's processor"
+    known = causes.find(said, causes.REGISTRY, **facts)
+    cure = known.cure if known else "try `docker pull` by hand"
     where = f" as {asked}, by the setting mirror" if asked and asked != image else ""
     state = "" if there else f"is not on the Docker host{f' for platform {platform}' if platform else ''} and "
     return f"image {image} {state}could not be pulled{where}: {naming.shorten(said, 300)}; {cure}"

@@ -23,6 +23,9 @@ from typing import IO
 PID_FILE = "itest.pid"
 """Written into the working directory by the child itself, before it becomes the program that it is to run."""
 
+MARK = "ITEST_PROCESS"
+"""The variable that names its instance's directory to a process that works elsewhere, and to its children."""
+
 LAUNCH_WAIT = 30.0
 """Seconds that fork and exec may take. They take milliseconds; nothing may hang."""
 
@@ -32,6 +35,8 @@ _WRAPPER = (
     # With its start time a process is known for certain, while a process id alone is used again.
     '{ read -r line < "/proc/$$/stat"; } 2>/dev/null || line=$$\n'
     f"printf '%s\\n' \"$line\" > {PID_FILE} || exit 1\n"
+    '[ -z "$1" ] || cd -- "$1" || exit 1\n'
+    "shift\n"
     'exec "$@"\n'
 )
 
@@ -55,22 +60,25 @@ class Launcher:
         environment: Mapping[str, str],
         user: int | None,
         output: IO[bytes],
+        workplace: str = "",
+        umask: int = 0o077,
     ) -> subprocess.Popen[bytes]:
         """Start a program in a session of its own, with its output in a file. Raises OSError if that fails.
 
         `prefix` are commands that exec their arguments (unshare, setpriv); `user` is the user and group id to run as.
+        It works in the `workplace`, an absolute path, if that is not its instance's `directory`. A `umask` of -1 is ours.
         """
 
         def launch() -> subprocess.Popen[bytes]:
             process = subprocess.Popen(
-                [*prefix, "/bin/sh", "-c", _WRAPPER, str(os.getpid()), *argv],
+                [*prefix, "/bin/sh", "-c", _WRAPPER, str(os.getpid()), workplace, *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
                 env=dict(environment),
                 start_new_session=True,  # Ctrl-C reaches the foreground group: only Python may decide what ends.
-                umask=0o077,
+                umask=umask,
                 user=user,
                 group=user,
                 extra_groups=None if user is None else [],
@@ -151,13 +159,15 @@ def running(directory: Path) -> int | None:
     return pid if now is not None and now[0] not in "ZX" and now[_START] == _fields(line)[_START] else None
 
 
-def inhabitants(directory: Path) -> list[int]:
-    """Ids of the processes that work in the directory or below it (Linux; empty elsewhere).
+def inhabitants(directory: Path, *, marked: bool = False) -> list[int]:
+    """Ids of the processes that work in the directory or below it (Linux; empty elsewhere), and of those that carry its
+    MARK if they do so (`marked`).
 
     Children that made a session of their own, as those of PostgreSQL do, are found by nothing else. A process with a
     terminal is somebody's shell that has a look around: it is left alone, and so are we.
     """
     here = str(directory)
+    mark = f"{MARK}={here}".encode()
     own = str(os.getpid())
     found = []
     try:
@@ -171,11 +181,19 @@ def inhabitants(directory: Path) -> list[int]:
             place = os.readlink(f"/proc/{entry}/cwd")
         except OSError:
             continue
-        if place == here or place.startswith((f"{here}/", f"{here} (deleted)")):
+        if place == here or place.startswith((f"{here}/", f"{here} (deleted)")) or (marked and _carries(entry, mark)):
             now = _stat(int(entry))
             if now is not None and now[_TERMINAL] == "0":
                 found.append(int(entry))
     return found
+
+
+def _carries(pid: str, mark: bytes) -> bool:
+    """Whether the process was started with that variable."""
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # It has ended, or is another user's.
+        return False
 
 
 def signal_group(pid: int, number: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing a free host port before the server that will use it is started."""
+"""Host ports: a free one, chosen before the server that will use it is started; and sockets that listen at one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ import socket
 from itest.engines import Endpoint
 
 _ATTEMPTS = 16
+
+HOST = "127.0.0.1"
+
+BACKLOG = 128
+"""Connections that may wait to be accepted."""
+
+
+def listeners(port: int = 0, host: str = "") -> list[socket.socket]:
+    """Sockets that listen on the loopback and on `host` too, at the same port: that one, or a free one. Raises OSError."""
+    for _ in range(_ATTEMPTS):
+        first = socket.create_server((HOST, port), backlog=BACKLOG)
+        if host in ("", HOST):
+            return [first]
+        try:
+            return [first, socket.create_server((host, first.getsockname()[1]), backlog=BACKLOG)]
+        except OSError:  # That port is free on one of the two addresses only.
+            first.close()
+            if port:
+                raise
+    raise OSError(f"no port is free on {HOST} and on {host}")
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -20,7 +20,7 @@ from typing import IO
 
 from itest import naming
 from itest.clock import Deadline
-from itest.config import Config
+from itest.config import Config, live_environment
 from itest.engines import Instance, Thing, directory, launcher
 from itest.engines.directory import Record
 from itest.engines.launcher import Launcher
@@ -73,7 +73,14 @@ class ProcessEngine:
             ports = {name: free_port() for name in spec.ports}
             spec = _filled(spec, {name: (HOST, port) for name, port in ports.items()}, str(place))
             record = Record(
-                dict(labels), spec.version, spec.stop_signal, spec.argv, ports, identity.prefix, identity.user
+                dict(labels),
+                spec.version,
+                spec.stop_signal,
+                spec.argv,
+                ports,
+                identity.prefix,
+                identity.user,
+                workplace=spec.directory,
             )
             directory.write(place, replace(record, preparing=bool(spec.prepare) and not spec.warm))
             instance = ProcessInstance(place, record, self._environment)
@@ -83,7 +90,8 @@ class ProcessEngine:
             if must_move:
                 spec = move_in(spec, place)
             _write_files(place, spec.files, identity)
-            launch = _Launch(self._launcher, self._privileges, identity, place, spec, {**self._environment, **spec.env})
+            environment = self._environment_of(spec, place)
+            launch = _Launch(self._launcher, self._privileges, identity, place, spec, environment)
             if spec.warm:
                 with trace.span("prepare", subject):
                     unpack(Path(spec.warm), place, identity.user)
@@ -95,9 +103,8 @@ class ProcessEngine:
             for name in spec.files:
                 if name.endswith(".secret"):
                     (place / name).unlink(missing_ok=True)
-            with (place / LOG_FILE).open("ab") as log:
-                number = None if naming.SHARED in labels else spec.stop_signal
-                instance.own(launch(spec.argv, log, number), spec.argv[0], launch.environment)
+            number = None if naming.SHARED in labels else spec.stop_signal
+            instance.run(lambda: launch.server(number), spec.argv[0], launch.environment)
             return instance
         except BaseException as error:
             try:
@@ -105,7 +112,12 @@ class ProcessEngine:
             except ItestError as failure:
                 error.add_note(str(failure))
             if isinstance(error, OSError) and not isinstance(error, ItestError):
-                raise StartError(f"{spec} could not be started: {naming.mask(str(error))}", service=subject) from error
+                from itest import causes  # Only errors need it.
+
+                known = causes.find(str(error), causes.LOG)
+                cure = f". {known.sentence}" if known else ""
+                said = f"{spec} could not be started: {naming.mask(str(error))}{cure}"
+                raise StartError(said, service=subject, cause=known.name if known else "") from error
             raise
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
@@ -141,6 +153,11 @@ class ProcessEngine:
             remove = self._instance(place, record).stop
             found.append(Thing(kind, name, record.version, record.labels, directory.created(place), bool(pid), remove))
         return found
+
+    def _environment_of(self, spec: ProcessSpec, place: Path) -> dict[str, str]:
+        own = {"PATH": os.defpath, **live_environment()} if spec.inherits else self._environment
+        mark = {launcher.MARK: str(place)} if spec.directory else {}
+        return {**own, **spec.env, **mark}
 
     def _instance(self, place: Path, record: Record) -> ProcessInstance:
         return self._started.get(place.name) or ProcessInstance(place, record, self._environment)
@@ -182,7 +199,14 @@ class _Launch:
             environment=self.environment,
             user=self._identity.user,
             output=output,
+            workplace=self._spec.directory,
+            umask=-1 if self._spec.inherits else 0o077,
         )
+
+    def server(self, death_signal: int | None) -> subprocess.Popen[bytes]:
+        """Start what the instance is for; its output is added to its log."""
+        with (self._place / LOG_FILE).open("ab") as log:
+            return self(self._spec.argv, log, death_signal)
 
     def complete(self, argv: Sequence[str], until: Deadline, subject: str) -> None:
         """Run a command to its end. Raises StartError when it fails, StartTimeout when it takes too long.
@@ -201,14 +225,18 @@ class _Launch:
                 return
             output.seek(max(0, output.seek(0, os.SEEK_END) - 4000))
             lines = naming.clean_log(output.read().decode(errors="replace")).strip()
+        from itest import causes
+
         command = naming.mask(shlex.join(argv))
         error: StartError
+        known = causes.of_death(lines, None, oom_killed=False)
         if in_time:
             error = StartError(
                 f"preparing {self._spec} failed: `{command}` {_exit_text(process.returncode)}, "
-                f"{until.elapsed:.1f} s after the start began. Its output is below",
+                f"{until.elapsed:.1f} s after the start began. {f'{known.sentence} ' if known else ''}Its output is below",
                 service=subject,
                 seconds=until.elapsed,
+                cause=known.name if known else "",
             )
         else:
             error = StartTimeout(

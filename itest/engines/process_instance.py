@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from itest import naming
@@ -38,12 +37,6 @@ _LOG_LIMIT = 4 * 1024 * 1024
 _CLOCK_TICK = 0.02
 """Seconds by which a file's time may lag behind the clock: the kernel stamps files with the last timer tick."""
 
-_PORT_TAKEN = re.compile(
-    r"Address already in use|could not bind|could not create any TCP/IP sockets|BindException",
-    re.IGNORECASE,
-)
-"""What servers log when somebody else has their port."""
-
 
 class ProcessInstance:
     """A process with its directory: one we started, or one that another process started and we found."""
@@ -57,6 +50,7 @@ class ProcessInstance:
         self._program = record.argv[0] if record.argv else ""
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        self._again: Callable[[], object] | None = None
         self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
         self._lock = threading.Lock()
 
@@ -64,6 +58,22 @@ class ProcessInstance:
         """The process was started, by this process, as its child."""
         self._process, self._owner = process, os.getpid()
         self._program, self._environment = program, dict(environment)
+
+    def run(self, start: Callable[[], subprocess.Popen[bytes]], program: str, environment: Mapping[str, str]) -> None:
+        """Start the process, as a child of this one, now and whenever it is restarted."""
+        self._again = lambda: self.own(start(), program, environment)
+        self._again()
+
+    def restart(self) -> None:
+        """End it and its children and start it again, with the same ports and directory; its log goes on. Raises
+        ItestError."""
+        with self._lock:
+            process = self._child
+            if process is None or self._again is None:
+                raise ItestError(f"{self} cannot be restarted here: another process has started it")
+            end_child(process, self._record.stop_signal)
+            directory.end_inhabitants(self._place, bool(self._record.workplace))
+            self._again()
 
     def removal(self) -> tuple[str, str] | None:
         """None: `stop` is the only way."""
@@ -144,7 +154,7 @@ class ProcessInstance:
         return text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
-        """Run a command in its directory, as its user; programs that lie beside its own are found by name.
+        """Run a command where it works, as its user; programs that lie beside its own are found by name.
 
         Exit code 127 means that there is no such program. Raises TimeoutError when the command has not ended after
         `timeout` seconds; it is killed then.
@@ -156,7 +166,7 @@ class ProcessInstance:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=self._place,
+            cwd=self._record.workplace or self._place,
             env={**self._environment, "PATH": path},
             start_new_session=True,
             user=user,
@@ -228,12 +238,19 @@ class ProcessInstance:
         if not self._place.exists():
             return State(False, "removed", code)
         status = f"killed by {launcher.signal_name(-code)}" if code is not None and code < 0 else "exited"
-        return State(False, status, code, port_taken=bool(_PORT_TAKEN.search(self.logs(tail=50))))
+        return State(False, status, code, port_taken=_is_port_taken(self.logs(tail=50)))
 
     def mark(self) -> None:
         """Remember how long the log is now, for `logs(since=...)`."""
         with contextlib.suppress(OSError):
             self._marks.append((wall(), (self._place / LOG_FILE).stat().st_size))
+
+
+def _is_port_taken(log: str) -> bool:
+    """Whether the server says that somebody else has its port."""
+    from itest import causes  # Only errors need it.
+
+    return causes.is_said(causes.PORT_TAKEN, log, causes.LOG)
 
 
 def end_child(process: subprocess.Popen[bytes], number: int, *, group: bool = True) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import unittest
 from unittest import mock
 from urllib.parse import urlsplit
@@ -91,3 +92,17 @@ class DirectTest(unittest.TestCase):
         self.assertTrue(module._is_own_address("127.0.0.1"))
         for address in (None, "", "192.0.2.1", "nonsense"):
             self.assertFalse(module._is_own_address(address), address)
+
+    def test_a_container_that_is_gone_delays_nothing(self) -> None:
+        """Its address refuses nobody: whoever connected there would wait for seconds."""
+        for service in (Postgres(scope="class"), Redis(scope="class")):
+            with self.subTest(service.kind):
+                server = session.lend(service, "gone")
+                lease = server.lease(service, "C")
+                lease.seal()
+                lease.reset("C.test")
+                server.instance.stop()
+                begun = time.monotonic()
+                lease.close()
+                session.take_back(server)
+                self.assertLess(time.monotonic() - begun, 1.0)

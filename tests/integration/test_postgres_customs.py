@@ -197,6 +197,14 @@ class DockerTest(BothTest):
         with self.lease(Postgres(init=[self.file("b.sql", BOOKS), self.file("a.sh", script)])) as test:
             self.assertEqual(self.titles(test()), ["Emma", "sh"])
 
+    def test_what_is_mounted_can_be_read_by_init(self) -> None:
+        self.file("titles.csv", "Emma\n").chmod(0o644)
+        self.directory.chmod(0o755)
+        script = self.file("1.sql", "CREATE TABLE book (title text);\nCOPY book FROM '/seed/titles.csv';")
+        with self.lease(Postgres(init=[script], volumes={"/seed": self.directory, "/spool": "spool"})) as test:
+            self.assertEqual(test().execute("SELECT title FROM book"), [("Emma",)])
+            self.assertEqual(test().exec(["test", "-d", "/spool"]).exit_code, 0)
+
     def test_an_image_with_data_libraries_and_scripts_of_its_own(self) -> None:
         """As those of PostGIS and TimescaleDB: another data directory, a preloaded library, scripts that make extensions."""
         dockerfile = """\

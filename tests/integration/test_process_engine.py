@@ -177,6 +177,69 @@ class ProcessEngineTest(EngineTestCase):
         expected = {**kept, "LC_ALL": "C.UTF-8", "TZ": "UTC", "OWN": "1"}
         self.assertEqual(lines, {f"{name}={value}" for name, value in expected.items()})
 
+    def test_what_is_asked_for_inherits_environment_umask_and_works_elsewhere(self) -> None:
+        with temporary_directory() as workplace, mock.patch.dict(os.environ, {"REDIS_URL": "z", "OWN": "theirs"}):
+            spec = shell("env; umask; echo up; exec sleep 60", env={"OWN": "1"}, directory=workplace, inherits=True)
+            instance = self.start(spec)
+            eventually(lambda: "up" in instance.logs(), "the environment is in the log")
+            place = self.place(instance)
+            lines = instance.logs().splitlines()
+            self.assertLessEqual({"REDIS_URL=z", "OWN=1", f"PWD={workplace}", f"{launcher.MARK}={place}"}, set(lines))
+            self.assertNotIn("TZ=UTC", set(lines) - {f"{name}={value}" for name, value in os.environ.items()})
+            umask = os.umask(0o022)
+            os.umask(umask)
+            self.assertEqual(int(lines[-2], 8), umask)
+            self.assertEqual(instance.exec(["pwd"]).stdout, f"{workplace}\n")
+            self.assertEqual(os.listdir(workplace), [])
+            self.assertTrue(instance.state().running)
+            instance.stop()
+            self.assertFalse(place.exists())
+            self.assertTrue(os.path.isdir(workplace))
+
+    def test_children_of_one_that_works_elsewhere_end_with_it(self) -> None:
+        with temporary_directory() as workplace:
+            for end in ("wait", "exit 1"):  # Also if it ended before.
+                with self.subTest(end):
+                    instance = self.start(shell(f"setsid sleep 60 & echo $!; {end}", directory=workplace))
+                    eventually(lambda: instance.logs().strip(), "the child")  # noqa: B023  # called at once
+                    if end != "wait":
+                        eventually(lambda: not instance.state().running, "its end")  # noqa: B023  # as above
+                    child = int(instance.logs())
+                    instance.stop()
+                    eventually(lambda: not alive(child), "the child is gone")  # noqa: B023  # as above
+
+    def test_it_is_started_again_at_the_same_address(self) -> None:
+        with temporary_directory() as workplace:
+            script = f"setsid sleep 60 & echo $!; exec {sys.executable} -c '{SERVER}' $0"
+            argv = ("/bin/sh", "-c", script, "{port:main}")
+            instance = self.ready(python_server(argv=argv, directory=workplace))
+            endpoint, before = instance.endpoint(), launcher.running(self.place(instance))
+            instance.restart()
+            wait.until_ready(wait.log("listening", times=2) & wait.port(), instance, Deadline.after(20), subject="it")
+            self.assertEqual(instance.endpoint(), endpoint)
+            self.assertNotIn(launcher.running(self.place(instance)), (before, None))
+            first, second = (int(line) for line in instance.logs().split() if line.isdecimal())
+            self.assertFalse(alive(first))
+            self.assertTrue(alive(second))
+            found = next(iter(ProcessEngine(load()).find(self.labels)))
+            with self.assertRaisesRegex(ItestError, "cannot be restarted here: another process has started it"):
+                found.restart()  # type: ignore[attr-defined]  # a ProcessInstance
+
+    def test_it_is_known_again_where_it_works_elsewhere(self) -> None:
+        with temporary_directory() as workplace:
+            instance = self.start(shell("setsid sleep 60 & echo $!; wait", directory=workplace))
+            eventually(lambda: instance.logs().strip(), "the child")
+            child = int(instance.logs())
+            other = ProcessEngine(load())
+            self.addCleanup(other.close)
+            self.assertEqual(other.remove(self.labels), 1)
+            eventually(lambda: not alive(child), "the child is gone")
+
+    def test_a_workplace_that_is_not_there(self) -> None:
+        instance = self.start(shell("sleep 60", directory="/no/such/place"))
+        eventually(lambda: not instance.state().running, "its end")
+        self.assertIn("/no/such/place", instance.logs())
+
     def test_exec(self) -> None:
         instance = self.ready(python_server(env={"OWN": "1"}))
         result = instance.exec(["sh", "-c", "pwd; echo $OWN; echo oops >&2; exit 3"])

@@ -81,8 +81,9 @@ class SampleTestCase(unittest.TestCase):
             arguments.insert(0, sys.executable)
         before = Leftovers.snapshot()
         with tempfile.TemporaryDirectory(prefix="sample-") as place:
-            directory = Path(place, name)
-            shutil.copytree(SAMPLES / name, directory, ignore=shutil.ignore_patterns("__pycache__"))
+            source = SAMPLES / name
+            directory = Path(place, source.name)
+            shutil.copytree(source, directory, ignore=shutil.ignore_patterns("__pycache__", ".*_cache"))
             outcome = _run(arguments, directory, self._environment(environment or {}), timeout)
         try:
             before.check()

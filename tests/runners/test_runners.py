@@ -86,6 +86,28 @@ class AllServicesTest(_Runners, SampleTestCase):
 
 
 @two_at_a_time
+class ShopTest(_Runners, SampleTestCase):
+    """The shop example's tests with 4 worker processes, of each runner that has workers."""
+
+    suite = "../../examples/shop"
+    count = 21
+    services = (Postgres(), Redis(), Kafka())
+    test_unittest = test_pytest = test_nose2 = test_django = None
+    test_unittest_parallel_by_module = test_unittest_parallel_by_test = None
+
+    def test_unittest_parallel_by_class(self) -> None:
+        self.run_by(
+            "unittest_parallel", "-m", "unittest_parallel", "-s", "tests", "-t", ".", "-j", "4", "--level", "class"
+        )
+
+    def test_xdist(self) -> None:
+        self.run_by("xdist", "-m", "pytest", "-n", "4", "tests")
+
+    def test_django_parallel(self) -> None:
+        self.run_by("django", DJANGO, "4")
+
+
+@two_at_a_time
 class CoroutinesTest(SampleTestCase):
     """Clients of asyncio, in loops of both scopes."""
 

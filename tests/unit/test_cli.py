@@ -16,7 +16,7 @@ from unittest import mock
 
 import itest
 from itest import cli, naming, sharing, warm
-from itest.cli import ps
+from itest.cli import look, ps
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import docker_built
@@ -35,7 +35,7 @@ class CliTest(unittest.TestCase):
 
     def setUp(self) -> None:
         self.engine = MemoryEngine()
-        self.enterContext(mock.patch.object(cli, "engines", lambda config: [self.engine]))
+        self.enterContext(mock.patch.object(look, "engines", lambda config: [self.engine]))
         self.enterContext(mock.patch.object(cli, "load", lambda: Config()))
 
     def run_(self, *arguments: str) -> tuple[int, str, str]:
@@ -54,7 +54,7 @@ class CliTest(unittest.TestCase):
 class UsageTest(CliTest):
     def test_wrong_usage_is_2_and_says_what_is_right(self) -> None:
         for arguments, text in {
-            (): "the following arguments are required: {ps,sweep}",
+            (): "the following arguments are required: COMMAND",
             ("nonsense",): "invalid choice: 'nonsense'",
             ("ps", "--all"): "unrecognized arguments: --all",
             ("sweep", "--json"): "unrecognized arguments: --json",
@@ -78,6 +78,13 @@ class UsageTest(CliTest):
             code, _, errors = self.run_("ps")
         self.assertEqual((code, errors.count("\n")), (2, 1))
         self.assertRegex(errors, "^itest: engine = 'nonsense' in the variable ITEST_ENGINE: it must be one of ")
+
+    def test_the_version(self) -> None:
+        self.assertEqual(self.run_("--version"), (0, f"itest {itest.__version__}\n", ""))
+
+    def test_ctrl_c_is_130_without_a_traceback(self) -> None:
+        with mock.patch.object(ps, "show", side_effect=KeyboardInterrupt):
+            self.assertEqual(self.run_("ps"), (130, "", ""))
 
     def test_it_is_installed_as_a_command(self) -> None:
         project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))

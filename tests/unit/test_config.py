@@ -172,7 +172,7 @@ class MistakesTest(ConfigTest):
         ):
             self.load()
         self.pyproject("")
-        self.setup_cfg("engine = docker\n")
+        self.setup_cfg("itest = docker\n")
         with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/setup.cfg cannot be read: .+"):
             self.load()
 

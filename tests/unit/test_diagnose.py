@@ -193,7 +193,9 @@ class ShownTest(unittest.TestCase):
 
     def finding(self, name: str = "memory", log: int = 0, lines: int = 0, **fields: Any) -> Finding:
         instance = mock.Mock(spec=MemoryInstance, __str__=lambda self: "container 1 (image:1)")
-        server = mock.Mock(version="Memory 1", instance=instance, routine=None)
+        server = mock.Mock(
+            version="Memory 1", instance=instance, routine=None, after_its_end="the next class gets a new one"
+        )
         return Finding(
             Subject(name, server, mock.Mock()),
             evidence=Evidence(lines=[f"state {number}" for number in range(lines)]),

@@ -110,6 +110,17 @@ class StartTest(FakeDockerTest):
         self.server.server_close()
         self.assertRegex(self.fails(StartError), "^could not look for image web:1, Docker does not answer: ")
 
+    def test_a_limit_that_docker_ignores_is_said_once(self) -> None:
+        warnings = [
+            "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.",
+        ]
+        self.answers["POST /containers/create"] = (201, {"Id": "c0ffee" * 10, "Warnings": warnings})
+        self.start()
+        self.start()
+        self.assertEqual(self.stderr.getvalue().count("itest: "), 1)
+        self.assertIn(f"itest: image web:1, Docker says: {warnings[0]}; rootless Docker and ", self.stderr.getvalue())
+
     def test_a_port_that_was_taken(self) -> None:
         for said in (
             "driver failed programming external connectivity: Bind for 127.0.0.1:1 failed: port is already allocated",
@@ -321,7 +332,9 @@ class FindTest(FakeDockerTest):
         self.assertEqual(len(self.server.requests("DELETE /containers")), 3)
 
     def test_remove_while_the_interpreter_shuts_down(self) -> None:
-        with mock.patch.object(docker, "ThreadPoolExecutor", side_effect=RuntimeError("cannot schedule new futures")):
+        with mock.patch(
+            "concurrent.futures.ThreadPoolExecutor", side_effect=RuntimeError("cannot schedule new futures")
+        ):
             self.assertEqual(self.engine.remove(LABELS), 5)
 
     def test_without_a_label(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import itest
-from itest import ContainerTestCase, Postgres, fixture_files
+from itest import ContainerTestCase, Postgres, fixture_data, fixture_files
 from itest.errors import DeclarationError, FixtureError, MissingPackage
 from itest.services.postgres.loading.catalog import Key, Table
 from itest.services.postgres.loading.encoding import Unfit, copy_text, text_of
@@ -33,8 +33,8 @@ class FilesTest(unittest.TestCase):
         file.write_text(text, encoding="utf-8")
         return file
 
-    def read(self, name: str, text: str) -> fixture_files.Fixture:
-        return fixture_files.read(self.write(name, text))
+    def read(self, name: str, text: str) -> fixture_data.Fixture:
+        return fixture_data.read(self.write(name, text))
 
     def assertRefused(self, message: str, name: str, text: str) -> FixtureError:
         with self.assertRaises(FixtureError) as caught:
@@ -98,11 +98,11 @@ class ReadTest(FilesTest):
 
     def test_a_file_is_parsed_once_until_it_changes(self) -> None:
         first = self.read("a.json", '{"users": []}')
-        self.assertIs(fixture_files.read(first.file), first)
+        self.assertIs(fixture_data.read(first.file), first)
         again = self.read("a.json", '{"users": [{}]}')
         self.assertEqual(len(again.tables[0].rows), 1)
         os.utime(again.file, (1, 1))
-        self.assertIsNot(fixture_files.read(again.file), again)
+        self.assertIsNot(fixture_data.read(again.file), again)
 
     def test_what_is_no_json_or_yaml(self) -> None:
         error = self.assertRefused("a.json, line 2: no JSON: Expecting value (column 1)", "a.json", '{"users":\n}')
@@ -136,7 +136,7 @@ class ReadTest(FilesTest):
         file = self.write("a.csv")
         file.write_bytes(b"\xff\xfe")
         with self.assertRaisesRegex(FixtureError, r"a\.csv is not UTF-8: "):
-            fixture_files.read(file)
+            fixture_data.read(file)
 
     def test_without_yaml(self) -> None:
         with mock.patch.dict(sys.modules, {"yaml": None}), self.assertRaises(MissingPackage) as caught:
@@ -181,7 +181,7 @@ class EncodingTest(unittest.TestCase):
 
 class OrderTest(unittest.TestCase):
     def group(self, oid: int) -> Group:
-        source = fixture_files.TableRows(Path("a.json"), str(oid))
+        source = fixture_data.TableRows(Path("a.json"), str(oid))
         return Group(source, Table(oid, str(oid), str(oid), "r", False, {}), ("id",))
 
     def key(self, child: int, parent: int) -> Key:

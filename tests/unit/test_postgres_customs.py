@@ -13,7 +13,7 @@ from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.config import Config
 from itest.engines import Endpoint
 from itest.errors import DeclarationError, Unavailable
-from itest.services.postgres import declaration, template
+from itest.services.postgres import programs, template
 from itest.services.postgres.programs import Programs
 
 
@@ -21,7 +21,7 @@ class InitTest(unittest.TestCase):
     def setUp(self) -> None:
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        self.enterContext(mock.patch.object(declaration, "find_programs", return_value=found))
+        self.enterContext(mock.patch.object(programs, "find_programs", return_value=found))
 
     def file(self, name: str, text: str = "SELECT 1") -> str:
         path = self.directory / name
@@ -70,6 +70,15 @@ class InitTest(unittest.TestCase):
             f"local processes run .sql and .sql.gz only, use Docker",
         )
 
+    def test_volumes_are_for_containers(self) -> None:
+        service = Postgres(volumes={"/seed": self.directory, "/spool": "spool"})
+        self.assertEqual(
+            {path: mount.source for path, mount in service.container("").options.mounts.items()},
+            {"/seed": self.directory, "/spool": "spool"},
+        )
+        with self.assertRaisesRegex(Unavailable, r"^volumes \(/seed, /spool\) are mounted into containers only"):
+            service.process("", Config())
+
     def test_one_that_is_not_there_is_named(self) -> None:
         with self.assertRaises(DeclarationError) as caught:
             Postgres(init=[self.directory / "x.sql"]).container("")
@@ -89,11 +98,11 @@ class PlainTest(unittest.TestCase):
     def test_a_plain_container_is_asked_for_nothing_more(self) -> None:
         spec = Postgres().container("geheim")
         self.assertEqual(set(spec.env), {"POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA"})
-        self.assertEqual((spec.env["POSTGRES_DB"], dict(spec.files)), ("itest", {}))
+        self.assertEqual((spec.env["POSTGRES_DB"], dict(spec.files), spec.options), ("itest", {}, None))
 
     def test_a_plain_process_neither(self) -> None:
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        with mock.patch.object(declaration, "find_programs", return_value=found):
+        with mock.patch.object(programs, "find_programs", return_value=found):
             spec = Postgres().process("geheim", Config())
         self.assertEqual((dict(spec.env), set(spec.files)), ({}, {"password.secret"}))
 
@@ -114,7 +123,7 @@ class NamesTest(unittest.TestCase):
 
     def test_a_process_is_told(self) -> None:
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        with mock.patch.object(declaration, "find_programs", return_value=found):
+        with mock.patch.object(programs, "find_programs", return_value=found):
             spec = self.service.process("geheim", Config())
         [initdb] = spec.prepare
         self.assertEqual(initdb[initdb.index("--username") + 1], "app")
@@ -131,7 +140,7 @@ class NamesTest(unittest.TestCase):
     def test_no_text_shows_the_password(self) -> None:
         service = Postgres(password="letmein")
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-        with mock.patch.object(declaration, "find_programs", return_value=found):
+        with mock.patch.object(programs, "find_programs", return_value=found):
             shown = [repr(service), repr(service.container("")), repr(service.process("", Config()))]
         self.assertNotIn("letmein", str(shown))
 
@@ -186,6 +195,14 @@ class RefusedTest(unittest.TestCase):
 
     def test_what_is_waited_for(self) -> None:
         self.assertEqual(self.refused(ready="up"), "ready='up' is no check, like itest.wait.log('seeded')")
+
+    def test_volumes(self) -> None:
+        self.assertIn("is no absolute path in the container", self.refused(volumes={"seed": "data"}))
+        self.assertIn("for a file or directory of this machine write a Path", self.refused(volumes={"/seed": "./seed"}))
+        self.assertEqual(
+            self.refused(volumes={"/var/lib/itest/data": "data"}),
+            "volumes: /var/lib/itest/data lies in /var/lib/itest, where itest has the data in memory",
+        )
 
     def test_isolation_by_schema_sees_nothing_of_it(self) -> None:
         for fields in ({"init": ["a.sql"]}, {"extensions": ["vector"]}, {"database": "shop"}):

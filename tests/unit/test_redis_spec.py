@@ -53,7 +53,13 @@ class SharingTest(InnerTest):
 
     def fingerprint(self, service: Redis) -> str:
         server = SimpleNamespace(
-            version="Redis 8", instance=None, close=lambda: None, title="Redis", kind="redis", share=None, fresh=True
+            version="Redis 8",
+            instance=None,
+            close=lambda: None,
+            title="Redis",
+            kind="redis",
+            share=None,
+            fresh=True,
         )
         self.use(MemoryEngine())
         with (

@@ -6,11 +6,12 @@ from __future__ import annotations
 import unittest
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from unittest import mock
 
 from itest import ContainerTestCase, Network, references
 from itest.errors import DeclarationError, NotStarted
 from itest.service import Service
-from itest.testing import MemoryService
+from itest.testing import MemoryServer, MemoryService
 from tests.unit.inner import InnerTest, run
 
 
@@ -63,6 +64,27 @@ class OrderTest(InnerTest):
 
         self.check(run(T), ran=2)
         self.assertEqual(self.events.count("start api:1"), 2)
+
+    def test_one_whose_neighbour_has_ended_its_connections_is_told_before_its_next_test(self) -> None:
+        class T(ContainerTestCase):
+            api = self.app("api:1", env={"DB": "{db.host}"})
+            other = self.app("other:1")
+            db = self.service("db:1")
+
+            def test_1(self) -> None:
+                [loan] = [loan for loan in T._itest_loans if loan.name == "db"]  # type: ignore[attr-defined]  # ours
+                loan._lease.cuts += 1
+
+            def test_2(self) -> None:
+                pass
+
+            test_3 = test_2
+
+        told: list[str] = []
+        with mock.patch.object(MemoryServer, "reconnect", lambda server: told.append(server.instance.spec.image)):
+            self.check(run(T), ran=3)
+        self.assertEqual(told, ["api:1"])
+        self.assertEqual([span.subject for span in self.session.trace.spans if span.name == "reconnect"], ["memory"])
 
     def test_an_attribute_that_is_not_there(self) -> None:
         class T(ContainerTestCase):

@@ -193,6 +193,7 @@ class FailureTest(InnerTest):
                 "last log lines of container memory-1 (memory:1):\n"
                 "  | booting\n"
                 "  | waiting for a disk\n"
+                "it was started as: docker run --rm -e 'PASSWORD=***' -p 127.0.0.1::1 memory:1\n"
             ),
             result.errors[0][1],
         )
@@ -212,6 +213,7 @@ class FailureTest(InnerTest):
                 "environment variable is the usual cause.\n"
                 "last log lines of container memory-1 (memory:1):\n"
                 "  | FATAL: no configuration\n"
+                "it was started as: docker run --rm -e 'PASSWORD=***' -p 127.0.0.1::1 memory:1\n"
             ),
             result.errors[0][1],
         )
@@ -224,7 +226,7 @@ class FailureTest(InnerTest):
             self.assertRaises(StartError) as caught,
         ):
             session.lend(service)
-        self.assertEqual(caught.exception.__notes__[-1], "and it could not be removed: no daemon; ***")
+        self.assertEqual(caught.exception.__notes__[-2], "and it could not be removed: no daemon; ***")
 
     def test_a_taken_port_is_retried_with_a_new_one(self) -> None:
         def prepare(instance: MemoryInstance) -> None:
@@ -351,7 +353,7 @@ class CloseTest(InnerTest):
 
     def test_it_works_where_no_thread_can_be_started_any_more(self) -> None:
         self.session.lend(self.service())
-        with mock.patch.object(sessions, "ThreadPoolExecutor", side_effect=RuntimeError("interpreter shutdown")):
+        with mock.patch("concurrent.futures.ThreadPoolExecutor", side_effect=RuntimeError("interpreter shutdown")):
             self.session.close()
         self.assertEqual(self.events, [START, *STOP, "close"])
 

@@ -106,10 +106,11 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(
             str(caught.exception),
             "Memory (image memory:1) ended before it was ready: exited with exit code 137, killed for lack of memory, "
-            "0.0 s after its start, while waiting for poll 1000. Its last log lines are below; a wrong setting or a "
-            "missing environment variable is the usual cause.",
+            "0.0 s after its start, while waiting for poll 1000. Likely cause: out of memory; give the container more "
+            '(memory="1g"), or Docker itself (Docker Desktop: Settings, Resources), or the server less. Its last log lines '
+            "are below.",
         )
-        self.assertEqual(caught.exception.exit_code, 137)
+        self.assertEqual((caught.exception.exit_code, caught.exception.cause), (137, "out of memory"))
         self.assertEqual(
             caught.exception.__notes__, ["last log lines of container memory-1 (memory:1):\n  | out of memory"]
         )

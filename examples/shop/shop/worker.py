@@ -48,4 +48,5 @@ def open_consumer(settings: Settings, group: str = "warehouse") -> KafkaConsumer
 if __name__ == "__main__":
     settings = Settings.from_env()
     with open_shop(settings) as shop, closing(open_consumer(settings)) as consumer:
+        print("waiting for orders", flush=True)
         run_worker(consumer, partial(handle, shop=shop), threading.Event())

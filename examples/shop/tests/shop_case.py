@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the whole shop share: its three services, and settings that lead there."""
+"""What the tests of the whole shop share: its three services, and the variables that lead an app to them."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 from itest import ContainerTestCase, Kafka, KafkaMixin, Postgres, PostgresMixin, RedisMixin
 from itest.migrations import SqlFiles
 from shop.models import Product
-from shop.settings import Settings
+
+ENV = {
+    "DATABASE_URL": "{postgres.url}",
+    "REDIS_URL": "{redis.url}",
+    "KAFKA_BOOTSTRAP_SERVERS": "{kafka.bootstrap_servers}",
+    "ORDERS_TOPIC": "{kafka.prefix}orders",
+}
+"""For an app of the shop: what stands in braces is that attribute of the service of that name."""
 
 
 class ShopTestCase(PostgresMixin, RedisMixin, KafkaMixin, ContainerTestCase):
     postgres = Postgres("postgres:17", migrations=SqlFiles("../migrations"))
     kafka = Kafka(codec="json")
-
-    settings: ClassVar[Settings]
 
     @classmethod
     def setUpTestData(cls) -> None:
@@ -24,9 +27,3 @@ class ShopTestCase(PostgresMixin, RedisMixin, KafkaMixin, ContainerTestCase):
             session.add(Product(sku="book", name="A book", price=1200, stock=5))
             session.add(Product(sku="lamp", name="A lamp", price=4900, stock=1))
             session.commit()
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        addresses = {**cls.postgres.env, **cls.redis.env, **cls.kafka.env}
-        cls.settings = Settings.from_env({**addresses, "ORDERS_TOPIC": cls.kafka.topic("orders")})

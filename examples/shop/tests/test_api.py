@@ -3,35 +3,26 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from fastapi.testclient import TestClient
-
-from shop.api import create_app
-from tests.shop_case import ShopTestCase
+from itest import App
+from tests.shop_case import ENV, ShopTestCase
 
 
 class ApiTest(ShopTestCase):
-    client: ClassVar[TestClient]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.client = cls.enterClassContext(TestClient(create_app(cls.settings)))
+    app = App.asgi("shop.api:create_app", env=ENV)
 
     def order(self, **quantities: int) -> tuple[int, dict[str, int]]:
-        response = self.client.post("/orders", json={"customer": "ada", "quantities": quantities})
+        response = self.app.client.post("/orders", json={"customer": "ada", "quantities": quantities})
         return response.status_code, response.json()
 
     def available(self) -> dict[str, int]:
-        return {item["sku"]: item["available"] for item in self.client.get("/products").json()}
+        return {item["sku"]: item["available"] for item in self.app.client.get("/products").json()}
 
     def test_an_order_is_accepted_and_announced(self) -> None:
         self.assertEqual(self.order(book=2), (201, {"id": 1}))
 
         [message] = self.queue.receive("orders", count=1, timeout=10)
         self.assertEqual(message.value, {"type": "order.placed", "order": 1})
-        self.assertEqual(self.client.get("/orders/1").json(), {"status": "placed"})
+        self.assertEqual(self.app.client.get("/orders/1").json(), {"status": "placed"})
 
     def test_an_order_shows_in_the_cached_product_list(self) -> None:
         self.assertEqual(self.available(), {"book": 5, "lamp": 1})
@@ -58,6 +49,6 @@ class ApiTest(ShopTestCase):
     def test_a_product_is_added_once(self) -> None:
         pen = {"sku": "pen", "name": "A pen", "price": 300, "stock": 10}
 
-        self.assertEqual(self.client.post("/products", json=pen).status_code, 201)
-        self.assertEqual(self.client.post("/products", json=pen).status_code, 409)
+        self.assertEqual(self.app.client.post("/products", json=pen).status_code, 201)
+        self.assertEqual(self.app.client.post("/products", json=pen).status_code, 409)
         self.assertEqual(self.available(), {"book": 5, "lamp": 1, "pen": 10})

@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import closing
-from typing import Any, ClassVar
+import sys
 
+from itest import App
+from itest.wait import log
 from shop.models import Order, Product
+from shop.settings import Settings
 from shop.shop import Shop, open_shop
-from shop.worker import handle, open_consumer, run_worker
-from tests.shop_case import ShopTestCase
+from shop.worker import handle
+from tests.shop_case import ENV, ShopTestCase
 
 
-class WorkerTest(ShopTestCase):
-    shop: ClassVar[Shop]
+class HandleTest(ShopTestCase):
+    """What the worker does with an event, without the worker."""
+
+    shop: Shop
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.shop = cls.enterClassContext(open_shop(cls.settings))
+        addresses = {**cls.postgres.env, **cls.redis.env, **cls.kafka.env}
+        settings = Settings.from_env({**addresses, "ORDERS_TOPIC": cls.kafka.topic("orders")})
+        cls.shop = cls.enterClassContext(open_shop(settings))
 
     def test_an_order_event_takes_the_goods_off_the_shelf(self) -> None:
         order = self.shop.order("ada", {"book": 2})
@@ -39,22 +44,27 @@ class WorkerTest(ShopTestCase):
 
         self.assertEqual(self.session.get_one(Product, "book").stock, 3)
 
-    def test_the_worker_ships_what_it_hears_of(self) -> None:
-        # The worker as it runs in production, but in a consumer group that no other test has been in.
-        stop = threading.Event()
 
-        def ship_and_stop(event: dict[str, Any]) -> None:
-            handle(event, self.shop)
-            stop.set()
+class WorkerTest(ShopTestCase):
+    """The shop as it runs in production: the API and the worker, each a process, and nothing between them but Kafka."""
 
-        consumer = self.enterContext(closing(open_consumer(self.settings, self.kafka.group("warehouse"))))
-        worker = threading.Thread(target=run_worker, args=(consumer, ship_and_stop, stop))
-        worker.start()
-        self.addCleanup(worker.join, timeout=10)
-        self.addCleanup(stop.set)
+    api = App.command(
+        [sys.executable, "-m", "uvicorn", "--factory", "shop.api:create_app", "--port", "{port}"], env=ENV
+    )
+    worker = App.command([sys.executable, "-m", "shop.worker"], env=ENV, ready=log("waiting for orders"))
 
-        order = self.shop.order("ada", {"book": 2})
-        worker.join(timeout=20)
+    def check_that_an_order_is_shipped(self) -> None:
+        order = {"customer": "ada", "quantities": {"book": 2}}
+        number = self.api.client.post("/orders", json=order).json()["id"]
 
-        self.assertFalse(worker.is_alive(), "the event did not arrive within 20 s")
-        self.assertEqual(self.session.get_one(Order, order).status, "shipped")
+        def is_shipped() -> bool:
+            return bool(self.api.client.get(f"/orders/{number}").json()["status"] == "shipped")
+
+        self.assertEventually(is_shipped, timeout=20)
+        self.assertEqual(self.session.get_one(Product, "book").stock, 3)
+
+    def test_the_worker_ships_what_the_api_announces(self) -> None:
+        self.check_that_an_order_is_shipped()
+
+    def test_and_again_on_clean_data(self) -> None:
+        self.check_that_an_order_is_shipped()

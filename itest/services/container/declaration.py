@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from itest import naming
 from itest.config import Config
-from itest.container_options import ContainerOptions, Healthcheck, Mount
+from itest.container_options import ContainerOptions, Healthcheck, Mount, inside
+from itest.container_options import mounts as mounts_of
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, StartError, Unavailable
 from itest.service import Service
@@ -113,7 +114,7 @@ class Container(Service["ContainerView"]):
         mounts = self._options().mounts
         memory = texts.tmpfs(self.tmpfs)
         for place, what in self.files.items():
-            self._check_file(texts.inside("files", place), what, memory, mounts)
+            self._check_file(inside("files", place), what, memory, mounts)
 
     def _check_ready(self, ports: Mapping[str, Port]) -> None:
         if self.ready is None:
@@ -158,7 +159,7 @@ class Container(Service["ContainerView"]):
             ports=texts.ports(self.ports),
             tmpfs=texts.tmpfs(self.tmpfs),
             files={place: self._content(place, what) for place, what in self.files.items()},
-            options=self._options(),
+            options=options if (options := self._options()) != ContainerOptions() else None,
         )
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
@@ -214,7 +215,7 @@ class Container(Service["ContainerView"]):
             cap_add=texts.names("cap_add", self.cap_add),
             cap_drop=texts.names("cap_drop", self.cap_drop),
             privileged=self.privileged,
-            mounts=texts.mounts(self.volumes, self.directory),
+            mounts=mounts_of(self.volumes, self.directory),
             healthcheck=texts.healthcheck(self.healthcheck),
             extra_hosts=dict(self.extra_hosts),
             labels=dict(self.labels),

@@ -19,9 +19,15 @@ from itest.wait import until_ready
 if TYPE_CHECKING:
     from itest.services.container.declaration import Container
 
+RECONNECT_GRACE = 2
+"""Seconds for the end of one whose neighbours have ended its connections. Many shells wait for the kill."""
+
 
 class ContainerServer(Server[ContainerView]):
     """Knows what a test has done to the container as a whole, to undo it."""
+
+    after_its_end = "it is started again before the next test"
+    tells_its_end = True
 
     def __init__(self, service: Container, instance: Instance, address: str) -> None:
         super().__init__(service.title, service.kind, instance)
@@ -39,6 +45,9 @@ class ContainerServer(Server[ContainerView]):
 
     def lease(self, service: Service[ContainerView], owner: str) -> ContainerLease:
         return ContainerLease(self)
+
+    def reconnect(self) -> None:
+        self.restart(RECONNECT_GRACE)
 
     def view(self) -> ContainerView:
         return ContainerView(self)
@@ -104,7 +113,7 @@ class ContainerLease(Lease[ContainerView]):
 
     def __init__(self, server: ContainerServer) -> None:
         self._server = server
-        self.view = ContainerView(server)
+        self.view = server.view()
 
     def seal(self) -> None:
         """Nothing: there is no baseline that could be gone back to."""
@@ -112,7 +121,7 @@ class ContainerLease(Lease[ContainerView]):
     def reset(self, test: str) -> ContainerView:
         if self._server.instance.owned:
             self.way = self._server.restore()
-        return ContainerView(self._server)
+        return self._server.view()
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         container = self._server.instance.id[:12]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from itest.container_options import Healthcheck, Mount, size
+from itest.container_options import Healthcheck, inside, size
 from itest.errors import DeclarationError, StartError
 from itest.spec import Port
 
@@ -100,13 +100,6 @@ def env_file(path: Path) -> dict[str, str]:
     return found
 
 
-def inside(name: str, path: object) -> str:
-    """A path in the container, which must be absolute."""
-    if not isinstance(path, str) or not path.startswith("/"):
-        raise DeclarationError(f"{name}: {path!r} is no absolute path in the container; write it as '/etc/x.conf'")
-    return path
-
-
 def bytes_of(name: str, value: int | str) -> int:
     try:
         return size(value)
@@ -120,22 +113,6 @@ def tmpfs(value: Mapping[str, int | str] | Sequence[str] | str) -> dict[str, int
         value = [value]
     sized = value if isinstance(value, Mapping) else dict.fromkeys(value, 0)
     return {inside("tmpfs", path): bytes_of("tmpfs", limit) for path, limit in sized.items()}
-
-
-def mounts(value: Mapping[str, str | Path | Mount], directory: Path) -> dict[str, Mount]:
-    """A text is the name of a volume, a path one of this machine, from `directory` on."""
-    found = {}
-    for path, what in value.items():
-        mount = what if isinstance(what, Mount) else Mount(what)
-        source = mount.source
-        if isinstance(source, Path):
-            mount = replace(mount, source=directory / source.expanduser())
-        elif not isinstance(source, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", source):
-            raise DeclarationError(
-                f"volumes: {source!r} is no name of a volume; for a file or directory of this machine write a Path"
-            )
-        found[inside("volumes", path)] = mount
-    return found
 
 
 def limits(value: Mapping[str, int | Sequence[int]]) -> dict[str, tuple[int, int]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itest.container_options import inside
 from itest.engines import Endpoint, ExecResult, container_of
 from itest.errors import ItestError
 from itest.service import View
@@ -111,7 +112,7 @@ class ContainerView(View):
     def copy_to(self, path: str, what: str | bytes | Path) -> None:
         """Put a text, bytes, or a file or directory of this machine at an absolute path in the container."""
         container = container_of(self.server.instance, "copy to")
-        texts.inside("copy_to", path)
+        inside("copy_to", path)
         if isinstance(what, str):
             what = what.encode()
         container.copy_to(path, self._local(what) if isinstance(what, Path) else what)

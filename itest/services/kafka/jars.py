@@ -118,7 +118,8 @@ _answers: dict[tuple[object, ...], Jars | Unavailable] = {}
 _lock = threading.Lock()
 
 
-def _find(config: Config, version: str) -> Jars:
+def present(config: Config, version: str) -> Jars | None:
+    """A Kafka that is on this machine, looked for without fetching one. Raises ConfigError for a wrong `kafka_home`."""
     if config.kafka_home:
         if jars := _jars(Path(config.kafka_home, "libs"), "the setting kafka_home"):
             return jars
@@ -129,10 +130,19 @@ def _find(config: Config, version: str) -> Jars:
     for directory in _installations(config):
         if jars := _jars(directory, str(directory)):
             return jars
-    cached = config.cache_dir / f"kafka-{version}"
-    if jars := _jars(cached, "Maven"):
+    return _jars(config.cache_dir / f"kafka-{version}", "Maven")
+
+
+def find_maven(config: Config) -> str | None:
+    """What fetches the jars where there are none."""
+    return _which("mvn", config)
+
+
+def _find(config: Config, version: str) -> Jars:
+    if jars := present(config, version):
         return jars
-    if maven := _which("mvn", config):
+    cached = config.cache_dir / f"kafka-{version}"
+    if maven := find_maven(config):
         return _resolve(config, version, cached, maven)
     raise no_program(
         "Apache Kafka",

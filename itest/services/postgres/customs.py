@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from itest import naming, server_settings
@@ -26,6 +27,9 @@ RESERVED = {
 }
 """Settings that no declaration may have, and why."""
 
+PLACE = "/var/lib/itest"
+"""A directory of ours in the container, in memory: its data lies below it."""
+
 _VARIABLES = {
     "POSTGRES_USER": "user",
     "POSTGRES_PASSWORD": "password",
@@ -44,6 +48,7 @@ def check(service: Postgres, where: str) -> None:
     extensions.check(service.extensions, where)
     server_settings.check(service.settings, RESERVED, where, 'settings={"work_mem": "8MB"}')
     _check_image(service, where)
+    _check_volumes(service, where)
     if service.ready is not None and not isinstance(service.ready, Check):
         raise DeclarationError(f"{where}: ready={service.ready!r} is no check, like itest.wait.log('seeded')")
     for variable, field in _VARIABLES.items():
@@ -75,6 +80,20 @@ def variables(service: Postgres) -> dict[str, str]:
 def password_variable(service: Postgres) -> dict[str, str]:
     """Passwords do not count for which declarations share a server; where one was chosen it must."""
     return {"ITEST_PASSWORD": naming.fingerprint("password", service.password)} if service.password else {}
+
+
+def _check_volumes(service: Postgres, where: str) -> None:
+    if not service.volumes:
+        return
+    from itest.container_options import mounts
+
+    try:
+        mounts(service.volumes, service.directory)
+    except DeclarationError as error:
+        raise DeclarationError(f"{where}: {error}") from None
+    for path in service.volumes:
+        if PurePosixPath(path).is_relative_to(PLACE):
+            raise DeclarationError(f"{where}: volumes: {path} lies in {PLACE}, where itest has the data in memory")
 
 
 def _check_image(service: Postgres, where: str) -> None:

@@ -14,14 +14,12 @@ from urllib.parse import quote, unquote, urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
-from itest.errors import ConfigError, DeclarationError, ExternalError
+from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable
 from itest.fixture_files import check_name
-from itest.migrations import migrator
 from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin, client_package, need_client
 from itest.services.postgres import customs, init
 from itest.services.postgres.customs import USER
-from itest.services.postgres.programs import find_programs
 from itest.services.postgres.server import BASE, PostgresServer
 from itest.services.postgres.view import PostgresView
 from itest.services.postgres.warm import password_statement
@@ -31,6 +29,8 @@ from itest.wait import ANSWER_TIMEOUT, Check, answer
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
     from sqlalchemy.orm import Session
+
+    from itest.container_options import ContainerOptions, Mount
 
 IMAGE = "postgres:17"
 PORT = 5432
@@ -78,6 +78,8 @@ class Postgres(Service[PostgresView]):
     user: str = USER
     password: str = field(default="", repr=False)
     database: str = ""
+    volumes: Mapping[str, str | Path | Mount] = field(default_factory=dict)
+    """Mounts, by absolute path: a text names a volume, which containers of a run share; a Path is of this machine."""
     ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
     """What else is waited for, once a client gets an answer: `itest.wait.log("seeded")`."""
 
@@ -86,6 +88,8 @@ class Postgres(Service[PostgresView]):
         customs.check(self, f"{owner}.{name}")
         if self.migrations is not None:
             try:
+                from itest.migrations import migrator
+
                 migrator(self.migrations)
             except TypeError as error:
                 raise DeclarationError(f"{owner}.{name}: {error}") from None
@@ -124,9 +128,23 @@ class Postgres(Service[PostgresView]):
             tmpfs={"/var/lib/itest": 0},
             secrets=frozenset({"POSTGRES_PASSWORD"}),
             files=init.in_container(self),
+            options=self._container_options(),
         )
 
+    def _container_options(self) -> ContainerOptions | None:
+        if not self.volumes:
+            return None
+        from itest.container_options import ContainerOptions, mounts
+
+        return ContainerOptions(mounts=mounts(self.volumes, self.directory))
+
     def process(self, secret: str, config: Config) -> ProcessSpec:
+        if self.volumes:
+            raise Unavailable(
+                f"volumes ({', '.join(self.volumes)}) are mounted into containers only, so they need Docker"
+            )
+        from itest.services.postgres.programs import find_programs
+
         programs = find_programs(config)
         locale = "C" if sys.platform == "darwin" else "C.UTF-8"
         data = "{directory}/data"

@@ -17,12 +17,12 @@ from itest.services.postgres import evidence, shared
 from itest.services.postgres.aside import aside
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.leaks import end_idle
-from itest.services.postgres.probe_recycle import ProbeRecycler
 from itest.services.postgres.recycle import NeedsClone, Recycler
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.probe_recycle import ProbeRecycler
     from itest.services.postgres.server import PostgresServer
 
 
@@ -61,6 +61,7 @@ class PostgresLease(Lease[PostgresView]):
             return
         server = self._server
         if self._log_position() != self._position:  # Somebody wrote: what there is now may differ from the template.
+            self._count_cuts()
             self._pristine = server.create(self._name)
         self._recycler = self._new_recycler()
 
@@ -126,15 +127,27 @@ class PostgresLease(Lease[PostgresView]):
             self._recycler.close()
             self._recycler = None
         self._kept.close()
+        self._count_cuts()
         (out_of_the_way or server.drop)(self._name)
         if self._state is not None:
             shared.restore(server, self._state)
         server.create(self._pristine, self._name)
         self._recycler = self._new_recycler()
 
+    def _count_cuts(self) -> None:
+        """Called before the sessions of the database are ended, because it is to be copied or dropped."""
+        theirs = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = %s AND backend_type = 'client backend' AND NOT starts_with(application_name, 'itest')"
+        )
+        [(sessions,)] = self._server.admin(theirs, self._name)
+        self.cuts += min(1, sessions)
+
     def _new_recycler(self) -> Recycler | ProbeRecycler:
         server = self._server
         if not server.can_recycle():
+            from itest.services.postgres.probe_recycle import ProbeRecycler
+
             return ProbeRecycler(server, self._name)
         self._state = shared.read(server, self._name)
         return Recycler(server, self._name, self._pristine, self._state)

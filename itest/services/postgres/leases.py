@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 from itest.errors import ExternalError
 from itest.services.postgres import extensions
 from itest.services.postgres.lease import PostgresLease
-from itest.services.postgres.rollback import RollbackLease
-from itest.services.postgres.schema import SchemaLease
-from itest.services.postgres.truncate import TruncateLease
 
 if TYPE_CHECKING:
     from itest.service import Lease
@@ -27,11 +24,18 @@ def lease(server: PostgresServer, service: Postgres, owner: str) -> Lease[Postgr
         _check_may_create(server, isolation)
     if not owned and isolation in ("truncate", "none") and service.extensions:
         extensions.need(server, service)
+    # A run needs one or two of them, and each brings modules of its own.
     if isolation == "rollback":
+        from itest.services.postgres.rollback import RollbackLease
+
         return RollbackLease(server, service, owner)
     if isolation == "schema":
+        from itest.services.postgres.schema import SchemaLease
+
         return SchemaLease(server, service, owner)
     if isolation == "truncate" and not owned:  # A server of ours has no database but those that itest makes.
+        from itest.services.postgres.truncate import TruncateLease
+
         return TruncateLease(server, service, owner)
     return PostgresLease(server, service, owner)
 

@@ -76,6 +76,7 @@ class PostgresServer(Server["PostgresView"]):
         self._first: object = None
         self._impure: shared.Shared | None = None
         self.options = service.options()
+        self.keepable = not service.volumes  # What lies in them is not seen in what a kept state is found by.
         self.chosen_password = service.password if instance.owned else ""
         self._lock = threading.RLock()
         self.log = Log(self)
@@ -128,7 +129,7 @@ class PostgresServer(Server["PostgresView"]):
 
     def keep(self, *, cold: bool) -> Keep | None:
         with self._lock:
-            if not self.instance.owned or self._leases or self._first is None:
+            if not self.instance.owned or self._leases or self._first is None or not self.keepable:
                 return None  # Nobody has used it, or somebody still does.
             kept = warm.keep(self, self._first, self._impure, cold=cold)
         if kept is not None:
@@ -368,7 +369,8 @@ class PostgresServer(Server["PostgresView"]):
             try:
                 return self._execute(sql, params)
             except (self.driver.OperationalError, self.driver.InterfaceError):
-                if not self._admin.closed:
+                # Nobody answers at the address of a container that is gone, not even with a refusal.
+                if not self._admin.closed or not self.instance.state().running:
                     raise
             # A test ended every session there was, or restarted the server.
             self._admin = self.connection(self.database, "itest")

@@ -11,9 +11,7 @@ from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.service import View, client_package
 from itest.services.postgres import async_engine
-from itest.services.postgres.factories import bind
 from itest.services.postgres.kept import end_statement
-from itest.services.postgres.loading import load
 
 if TYPE_CHECKING:
     import asyncpg
@@ -52,6 +50,11 @@ class PostgresView(View):
     @property
     def url(self) -> str:
         return self._reached(self.server.url_of(self.name))
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The URL for `sqlalchemy.create_engine`, which from 2.1 on takes a plain one for psycopg's and not psycopg2's."""
+        return self.url_for("psycopg2")
 
     @property
     def dsn(self) -> str:
@@ -108,6 +111,8 @@ class PostgresView(View):
         Paths are relative to the test's module, or to the directory `fixtures` beside it; the ending may be left out.
         Raises FixtureError that names the file and the row; then nothing was loaded.
         """
+        from itest.services.postgres.loading import load  # Most tests load nothing.
+
         places = [self._directory] if self.directory is None else [self.directory, self._directory]
         files = [fixture_files.locate(fixture, places) for fixture in fixtures]
         connection = self._statement_connection()
@@ -120,6 +125,8 @@ class PostgresView(View):
 
         Undone after the test. `persistence` is what `create()` ends with: "commit", "flush" or None.
         """
+        from itest.services.postgres.factories import bind
+
         self._cleanups.callback(bind(factories, self.own_session, persistence))
 
     @property

@@ -38,7 +38,11 @@ OURS = r"^itest_(t_[0-9a-f]{16}|kept_[0-9a-z_]+|[0-9a-f]{8}_[0-9]+)$"
 
 
 def password_statement(user: str) -> str:
-    """The statement that gives a role another password, with a placeholder for that."""
+    """The statement that gives a role another password, with a placeholder for that.
+
+    Its hash has the server's own 4096 iterations. Fewer would make connecting faster (one: 3 ms for 5.4, PostgreSQL 17),
+    but clients that keep to RFC 5802, those of Java and pg8000 among them, refuse fewer.
+    """
     quoted = user.replace('"', '""')
     return f'ALTER ROLE "{quoted}" PASSWORD %s'
 

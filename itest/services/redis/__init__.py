@@ -280,14 +280,15 @@ class RedisLease(Lease["RedisView"]):
         """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole."""
         if self._isolation != "none":
             pipeline: Any = self._admin.pipeline(transaction=False)
+            # First what is only looked at: Redis frees what it has flushed on a thread, which takes its time from the rest.
+            if self._rest is not None:
+                self._rest.look(pipeline)
             if self._isolation == "database":
                 pipeline.flushdb(asynchronous=True)
             elif ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000)):
                 pipeline.unlink(*ours)
             for key, expires_at, dump in self._baseline:
                 pipeline.restore(key, expires_at, dump, replace=True, absttl=expires_at > 0)
-            if self._rest is not None:
-                self._rest.look(pipeline)
             answers = pipeline.execute()
             if self._rest is not None:
                 self._rest.restore(answers, self.database, self._kept, self._last_test)
@@ -319,6 +320,9 @@ class RedisLease(Lease["RedisView"]):
     def close(self) -> None:
         self.view.close()
         self._kept.close()
+        if not self._server.instance.state().running:
+            self._admin.close()
+            return  # Nobody answers at the address of a container that is gone, not even with a refusal.
         with contextlib.suppress(package().RedisError):
             if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
                 self._admin.unlink(*ours)

@@ -60,12 +60,12 @@ class ServerState:
         self._undo(frozenset((*SETTINGS, *FUNCTIONS, *USERS)))
 
     def look(self, pipeline: Any) -> None:
-        """Add the two questions whose answers `restore` needs, last."""
+        """Add the two questions whose answers `restore` needs, first."""
         pipeline.client_list().info("commandstats")
 
     def restore(self, answers: list[Any], database: int, kept: Kept, test: str) -> None:
         """Undo what was touched since the last call, and end the clients that the test left waiting."""
-        *_, listed, stats = answers
+        listed, stats, *_ = answers
         clients = clients_of(listed)
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from itest import fixture_files, script
+from itest import fixture_data, script
 from itest.errors import FixtureError
-from itest.fixture_files import TableRows
+from itest.fixture_data import TableRows
 from itest.services.postgres.loading import catalog, report
 from itest.services.postgres.loading.catalog import Catalog, Key, Table
 from itest.services.postgres.loading.groups import Group, groups_of, in_order
@@ -33,7 +33,7 @@ LOCK_SECONDS = 10
 
 def load(connection: Any, driver: Any, files: Sequence[Path]) -> None:
     """Load these files in one transaction on a connection. Raises FixtureError; then nothing of them was loaded."""
-    parsed = [fixture_files.read(file) for file in files]
+    parsed = [fixture_data.read(file) for file in files]
     before = connection.autocommit
     connection.autocommit = False
     try:

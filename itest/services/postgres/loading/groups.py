@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from itest import script
 from itest.errors import FixtureError
-from itest.fixture_files import TableRows
+from itest.fixture_data import TableRows
 from itest.services.postgres.loading.catalog import Key, Table, quoted
 from itest.services.postgres.loading.encoding import Unfit, copy_text, text_of
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from itest import naming, script
 from itest.errors import FixtureError
-from itest.fixture_files import TableRows
+from itest.fixture_data import TableRows
 from itest.services.postgres.loading.catalog import Table
 from itest.services.postgres.loading.groups import Group
 

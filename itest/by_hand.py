@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A spec as the command line that starts it without itest: what a startup error shows, passwords masked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from itest import naming
+from itest.container_options import ContainerOptions
+from itest.spec import ContainerSpec, ProcessSpec, Spec
+
+LONGEST = 160
+"""Characters of one word: Kafka's command has a script and a file among its arguments, which are of no use here."""
+
+
+def add(error: Exception, spec: Spec) -> None:
+    """Give an error how the server of a spec was started as a note, where that can be said."""
+    if text := command(spec):
+        error.add_note(f"it was started as: {text}")
+
+
+def command(spec: Spec) -> str:
+    """`docker run ...`, or the program with its variables; empty for what is not started. Placeholders that only an
+    engine fills stay as they are."""
+    if isinstance(spec, ContainerSpec):
+        words = ["docker", "run", "--rm", *_options(spec)]
+        entrypoint = spec.entrypoint or ()
+        if entrypoint:
+            words += ["--entrypoint", entrypoint[0]]
+        words += [spec.image if spec.build is None else "IMAGE", *entrypoint[1:], *spec.command]
+    elif isinstance(spec, ProcessSpec):
+        words = [*_variables(spec.env, frozenset()), *spec.argv]
+    else:
+        return ""
+    return naming.mask(shlex.join(naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in words))
+
+
+def _options(spec: ContainerSpec) -> Iterator[str]:
+    """The options of `docker run` that matter for whether it starts."""
+    for variable in _variables(spec.env, spec.secrets):
+        yield from ("-e", variable)
+    for port in spec.ports.values():
+        yield from ("-p", f"127.0.0.1::{port.number}{'' if port.protocol == 'tcp' else f'/{port.protocol}'}")
+    for path, size in spec.tmpfs.items():
+        yield from ("--tmpfs", f"{path}:size={size}" if size else path)
+    options = spec.options or ContainerOptions()
+    for name, value in {
+        "platform": spec.platform,
+        "user": options.user,
+        "workdir": options.workdir,
+        "memory": options.memory,
+        "cpus": options.cpus,
+        "shm-size": options.shm_size,
+    }.items():
+        if value:
+            yield from (f"--{name}", str(value))
+    for path, mount in options.mounts.items():
+        yield from ("-v", f"{mount.source}:{path}{':ro' if mount.read_only else ''}")
+    if options.privileged:
+        yield "--privileged"
+
+
+def _variables(env: Mapping[str, str], secrets: frozenset[str]) -> Iterator[str]:
+    for name, value in env.items():
+        hidden = name in secrets or naming.is_secret_name(name)
+        yield f"{name}={naming.MASK if hidden and value else value}"

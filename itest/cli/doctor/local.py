@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor finds of local processes: which servers there are, and a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from itest import naming, wait
+from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
+from itest.clock import Deadline
+from itest.config import Config
+from itest.engines.process import ProcessEngine
+from itest.errors import ItestError, StartError
+from itest.services.kafka import jars, recipes
+from itest.services.postgres import Postgres
+from itest.services.redis import Redis
+from itest.spec import ProcessSpec
+from itest.trace import Recorder
+
+TIMEOUT = 20.0
+"""Seconds for the process."""
+
+
+def servers(config: Config) -> Iterator[Finding]:
+    """What would run in place of each service's image."""
+    for service in (Postgres(), Redis()):
+        try:
+            version = service.process("", config).version
+            yield Finding("process", OK, f"{version} would stand in for image {service.image}")
+        except ItestError as error:
+            yield Finding("process", NOTE, f"not used: {error}")
+    try:
+        java = jars.find_java(config)
+        if (found := jars.present(config, recipes.VERSION)) is not None:
+            yield Finding("process", OK, f"{found} would stand in for image {recipes.IMAGE}")
+        elif jars.find_maven(config):
+            yield Finding("process", OK, f"Apache Kafka {recipes.VERSION} would be fetched by mvn once, for {java}")
+        else:
+            yield Finding(
+                "process", NOTE, "not used: no Apache Kafka for local processes; set ITEST_KAFKA_HOME or install Maven"
+            )
+    except ItestError as error:
+        yield Finding("process", NOTE, f"not used: {error}")
+
+
+def trial(config: Config) -> Iterator[Finding]:
+    """Start the server that is ready first, and stop it."""
+    spec = _quickest(config)
+    if spec is None:
+        yield Finding(
+            "process",
+            PROBLEM,
+            "no server is here that could be started: pip install 'itest-containers[embedded]', or use Docker",
+        )
+        return
+    labels = {naming.SESSION: naming.session_id(), naming.SERVICE: "doctor", naming.OWNER: naming.owner()}
+    deadline = Deadline.after(TIMEOUT)
+    with closing(ProcessEngine(config)) as engine:
+        try:
+            instance = engine.start(spec, labels, deadline, Recorder())
+            try:
+                wait.until_ready(wait.port(), instance, deadline, subject=str(spec))
+                said = f"{spec} was started in {deadline.elapsed:.1f} s, answered at {instance.endpoint()}"
+            finally:
+                instance.stop()
+            yield Finding("process", OK, f"{said} and was stopped")
+        except StartError as error:
+            yield Finding("process", PROBLEM, naming.shorten(str(error), 600))
+
+
+def _quickest(config: Config) -> ProcessSpec | None:
+    for service in (Redis(), Postgres()):
+        try:
+            return service.process(naming.secret(), config)
+        except ItestError:
+            continue
+    return None

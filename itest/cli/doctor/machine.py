@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor finds of this machine: versions, settings, external servers, space, leftovers."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import metadata
+from pathlib import Path
+
+from itest import __version__, naming
+from itest.cli import wanted
+from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
+from itest.cli.look import opened
+from itest.config import Config
+from itest.errors import ItestError
+from itest.sweep import is_over
+
+GIGABYTE = 1024**3
+LITTLE = GIGABYTE // 2
+"""Bytes below which servers do not start."""
+SCARCE = 2 * GIGABYTE
+"""Bytes below which an image may not fit."""
+
+CLIENTS = {
+    "psycopg2": ("postgres", ("psycopg2-binary", "psycopg2")),
+    "redis": ("redis", ("redis",)),
+    "kafka-python": ("kafka", ("kafka-python",)),
+}
+"""The packages that services need, each with the extra that brings it and the distributions that have it."""
+
+OPTIONAL = ("sqlalchemy", "asyncpg", "aiokafka", "alembic", "django")
+
+
+def versions() -> Iterator[Finding]:
+    """itest's, Python's and those of the packages."""
+    yield Finding(
+        "itest",
+        OK,
+        f"itest {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+    )
+    there = [f"{name} {version}" for name in ("docker", "rich", *OPTIONAL) if (version := _version(name))]
+    missing = []
+    for name, (extra, distributions) in CLIENTS.items():
+        if version := next(filter(None, map(_version, distributions)), ""):
+            there.append(f"{name} {version}")
+        else:
+            missing.append((name, extra))
+    if there:
+        yield Finding("packages", OK, ", ".join(there))
+    for name, extra in missing:
+        yield Finding(
+            "packages", NOTE, f"{name} is not installed: pip install 'itest-containers[{extra}]' for this service"
+        )
+
+
+def settings(config: Config) -> Iterator[Finding]:
+    """Those that are not as they are by default; none that holds a password."""
+    default = Config()
+    hidden = ("environment", "cache_dir", "postgres_url", "redis_url")
+    names = [item.name for item in fields(config) if item.name not in hidden]
+    changed = [f"{name} = {getattr(config, name)}" for name in names if getattr(config, name) != getattr(default, name)]
+    if changed:
+        yield Finding("settings", OK, naming.mask(", ".join(changed)))
+
+
+def external(config: Config) -> Iterator[Finding]:
+    """Servers that the settings name: whether anybody listens there."""
+    for name in wanted.SERVICES:
+        [cls] = wanted.classes([name])
+        [(_, service)] = cls._itest_declarations
+        if not (url := getattr(config, service.external_setting)):
+            continue
+        variable = wanted.setting_of(service)
+        try:
+            spec = service.external_spec(url, variable)
+        except ItestError as error:
+            yield Finding(name, PROBLEM, str(error))
+            continue
+        for host, port in spec.ports.values():
+            try:
+                socket.create_connection((host, port), timeout=3).close()
+                yield Finding(name, OK, f"an external server is used, {host}:{port} (from {variable}), and it listens")
+            except OSError as error:
+                yield Finding(
+                    name,
+                    PROBLEM,
+                    f"the external server {host}:{port} cannot be reached ({error}): start it, or correct {variable}",
+                )
+
+
+def space(config: Config) -> Iterator[Finding]:
+    """On the disk of the cache directory."""
+    place = next(each for each in (config.cache_dir, *config.cache_dir.parents) if each.exists())
+    yield room(
+        "cache", shutil.disk_usage(place).free, str(config.cache_dir), "move it by ITEST_CACHE_DIR, or make room"
+    )
+    memory = Path("/dev/shm")
+    if memory.is_dir() and (free := shutil.disk_usage(memory).free) < 256 * 1024**2:
+        yield Finding(
+            "memory",
+            NOTE,
+            f"/dev/shm has {free // 2**20} MB free, so the data of local processes lies on disk, which is slower (in a "
+            f"container: --shm-size=1g)",
+        )
+
+
+def room(name: str, free: int, where: str, cure: str) -> Finding:
+    """The finding for so many bytes that are free there."""
+    said = f"{free / GIGABYTE:.1f} GB free at {where}"
+    if free < SCARCE:
+        return Finding(name, PROBLEM if free < LITTLE else NOTE, f"only {said}: {cure}")
+    return Finding(name, OK, said)
+
+
+def leftovers(config: Config) -> Iterator[Finding]:
+    """Of earlier runs."""
+    with opened(config) as engines:
+        for engine in engines:
+            try:
+                things = [] if engine.unavailable() else engine.things()
+            except ItestError as error:
+                yield Finding("leftovers", NOTE, f"{engine.name} cannot be asked: {error}")
+                continue
+            if over := [thing for thing in things if is_over(thing)]:
+                listed = naming.shorten("; ".join(map(str, over)), 200)
+                yield Finding(
+                    "leftovers", NOTE, f"killed runs have left {listed}: the next run removes it, or `itest sweep`"
+                )
+            elif things:
+                yield Finding(
+                    "leftovers",
+                    OK,
+                    f"{len(things)} things of runs that go on, or are kept, on {engine.name}: `itest ps`",
+                )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`itest up` and `itest down`: the servers of a test class, started to stay and stopped again.
+
+They are what a run with `reuse` leaves and finds. Their URLs are printed as the settings that make itest, in any process,
+take them for external servers; a run with ITEST_REUSE=1 finds them without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from itest import naming, sharing
+from itest.choosing import Engines
+from itest.cli import wanted
+from itest.cli.look import look, opened
+from itest.config import Config
+from itest.engines import Thing
+from itest.errors import ConfigError
+from itest.service import Service
+from itest.session import Session
+from itest.sweep import share_of
+
+LENGTHS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+TARGETS = "services by name (postgres, redis=valkey/valkey:8) or test classes (tests.test_orders.OrderTest, tests/test_orders.py)"
+
+
+def add_to(commands: Any) -> None:
+    """Add both commands to the parser."""
+    up = commands.add_parser(
+        "up",
+        help="start the services of a test class, and leave them running",
+        description="Start the services of test classes and leave them running; print their URLs, with passwords, as the "
+        "variables by which itest takes them for external servers.",
+    )
+    up.add_argument("wanted", nargs="+", metavar="WANTED", help=TARGETS)
+    up.add_argument(
+        "--for",
+        dest="seconds",
+        type=_length,
+        default=8 * 3600.0,
+        metavar="TIME",
+        help="how long: 30m, 8h (default), 2d",
+    )
+    up.add_argument("--export", action="store_true", help='write `export` before each, for eval "$(itest up ...)"')
+    up.add_argument("--json", action="store_true", help="print JSON")
+    up.set_defaults(run=run)
+    down = commands.add_parser(
+        "down",
+        help="stop what `itest up`, or a run with reuse, has left running",
+        description="Stop servers that `itest up`, or a run with reuse, has left running. Those of another cache directory "
+        "and those that a process is using stay.",
+    )
+    down.add_argument("wanted", nargs="*", metavar="WANTED", help=TARGETS)
+    down.add_argument("--all", action="store_true", help="all of them, in place of WANTED")
+    down.set_defaults(run=stop)
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    """Start them and print their URLs; 1 where one cannot be left running."""
+    found: dict[str, str] = {}
+    code = 0
+    with closing(Session(replace(config, reuse=True, reuse_time=options.seconds))) as session:
+        named = _services(options.wanted)
+        kept = [(name, service) for name, service in named if _can_stay(service)]
+        servers = session.lend_all([(service, "", None, name) for name, service in kept])
+        for (name, service), server in zip(kept, servers, strict=True):
+            variable, url = wanted.setting_of(service), wanted.url_of(server)
+            if found.setdefault(variable, url) != url:
+                print(f"itest: {name} runs too, but {variable} names another one: {url}", file=sys.stderr)
+        for name, service in named:
+            if not _can_stay(service):
+                code = 1
+                print(
+                    f"itest: {name} ({service.title}) is not started: each class has one of its own, which cannot be shared",
+                    file=sys.stderr,
+                )
+        if options.json:
+            print(json.dumps(found, indent=2))
+        else:
+            for variable, url in found.items():
+                print(f"{'export ' if options.export else ''}{variable}={shlex.quote(url)}")
+        sys.stdout.flush()
+    return code
+
+
+def stop(options: argparse.Namespace, config: Config) -> int:
+    """Stop them; 1 where one is in use."""
+    if bool(options.wanted) == options.all:
+        raise ConfigError("say what to stop: services or test classes as for `itest up`, or --all")
+    with opened(config) as engines:
+        seen = look(engines)
+        things = [thing for _, thing in seen.things if _stays(thing, sharing.root(config))]
+        if not options.all:
+            keys = _identities(options.wanted, config)
+            things = [thing for thing in things if thing.labels.get(naming.FINGERPRINT) in keys]
+        code = seen.code
+        for thing in things:
+            if (share := share_of(thing)) is None:
+                continue
+            if sharing.end(share, lambda session, thing=thing: thing.remove()):  # type: ignore[misc]  # mypy knows no default there
+                print(f"stopped {thing}")
+            else:
+                code = 1
+                print(f"itest: {thing} stays: a process uses it right now; see `itest ps`", file=sys.stderr)
+        if not things:
+            print("nothing to stop")
+    return code
+
+
+def _services(texts: Sequence[str]) -> list[tuple[str, Service[Any]]]:
+    """The services of all that is wanted, and what to call each."""
+    return [
+        (f"{cls.__name__}.{name}" if cls.__name__ != "Services" else name, service)
+        for cls in wanted.classes(texts)
+        for name, service in cls._itest_declarations
+    ]
+
+
+def _can_stay(service: Service[Any]) -> bool:
+    return service.scope == "session" and bool(service.external_setting)
+
+
+def _stays(thing: Thing, root: Path) -> bool:
+    """Whether it is a server that is left running between runs, by runs with this cache directory."""
+    share = share_of(thing)
+    record = None if share is None or share.parent != root else sharing.Share(share).read()
+    return record is not None and record.ready and record.expires > 0
+
+
+def _identities(texts: Sequence[str], config: Config) -> set[str]:
+    """What the servers of all that is wanted are known by."""
+    with closing(Engines(config)) as engines:
+        return {service.identity(engines.spec(service, "")) for _, service in _services(texts)}
+
+
+def _length(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time: write 90s, 30m, 8h or 2d")
+    return float(match[1]) * LENGTHS[match[2] or "s"]

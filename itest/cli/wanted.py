@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What services a command line asks for: names of services, with an image or not, and test classes by name or path."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import unittest
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from itest.case import ContainerMixin, ContainerTestCase
+from itest.errors import ConfigError
+from itest.service import Server, Service
+
+SERVICES = {
+    "postgres": "itest.services.postgres:Postgres",
+    "redis": "itest.services.redis:Redis",
+    "kafka": "itest.services.kafka:Kafka",
+}
+"""The services that can be asked for by their names alone."""
+
+
+def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
+    """Test classes with what is asked for: `postgres,redis=valkey/valkey:8`, `tests.test_orders.OrderTest`,
+    `tests/test_orders.py`. Services that are named get a class of their own.
+
+    Raises ConfigError for what is no such thing.
+    """
+    found: list[type[ContainerMixin]] = []
+    named: dict[str, Service[Any]] = {}
+    for word in (word for text in wanted for word in text.split(",") if word):
+        name, _, image = word.partition("=")
+        if name in SERVICES:
+            named[name] = _service(name, image)
+        elif "." in word or "/" in word:
+            found += [cls for cls in _of_tests(word) if cls not in found]
+        else:
+            raise ConfigError(
+                f"{word!r} is neither a service ({', '.join(SERVICES)}; with an image, redis=valkey/valkey:8) nor a test "
+                f"class (tests.test_orders.OrderTest, or tests/test_orders.py)"
+            )
+    return [*([type("Services", (ContainerTestCase,), dict(named))] if named else []), *found]
+
+
+def url_of(server: Server[Any]) -> str:
+    """The URL of the server as a whole, its password included, as the settings of an external server take it."""
+    return str(getattr(server, "address", "") or getattr(server, "bootstrap_servers", ""))
+
+
+def setting_of(service: Service[Any]) -> str:
+    """The variable by which itest takes such a server as an external one; empty where there is none."""
+    return f"ITEST_{service.external_setting.upper()}" if service.external_setting else ""
+
+
+def _service(name: str, image: str) -> Service[Any]:
+    module, _, attribute = SERVICES[name].partition(":")
+    declaration = getattr(importlib.import_module(module), attribute)
+    service: Service[Any] = declaration(image) if image else declaration()
+    service.check("itest", name)
+    return service
+
+
+def _of_tests(target: str) -> list[type[ContainerMixin]]:
+    """The test classes with services of a module, class or test."""
+    if sys.path[:1] != [str(Path.cwd())]:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        suite = unittest.defaultTestLoader.loadTestsFromName(_dotted(target))
+    except ConfigError:
+        raise
+    except Exception as error:  # Whatever a test module does when it is imported.
+        raise ConfigError(f"the tests {target} cannot be loaded: {type(error).__name__}: {error}") from error
+    if errors := unittest.defaultTestLoader.errors:
+        reason = str(errors[-1]).strip()
+        errors.clear()
+        raise ConfigError(f"the tests {target} cannot be loaded:\n{reason}")
+    found = list(dict.fromkeys(type(test) for test in _tests(suite) if isinstance(test, ContainerMixin)))
+    found = [cls for cls in found if cls._itest_declarations]
+    if not found:
+        raise ConfigError(f"no test class with services in {target}")
+    return found
+
+
+def _dotted(target: str) -> str:
+    """`tests/test_orders.py::OrderTest` as a module is imported: `tests.test_orders.OrderTest`."""
+    path, *names = target.split("::")
+    if path.endswith(".py") or "/" in path:
+        file = Path(path).resolve()
+        if not file.is_relative_to(Path.cwd()):
+            raise ConfigError(f"{path} is not below the working directory, from which test modules are imported")
+        path = ".".join(file.relative_to(Path.cwd()).with_suffix("").parts)
+    return ".".join([path, *names])
+
+
+def _tests(suite: unittest.TestSuite | unittest.TestCase) -> Iterator[unittest.TestCase]:
+    if isinstance(suite, unittest.TestSuite):
+        for each in suite:
+            yield from _tests(each)
+    else:
+        yield suite

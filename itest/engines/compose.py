@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compose engine: projects of several containers, by the program Docker Compose, on the Docker that itest uses.
+
+    compose_program   the program itself: where it is, running it
+    compose_model     what of a project is changed, so that it can run beside others
+    compose_job       the calls of that program: read the files, build, start
+    compose_instance  a project that runs
+    compose           the engine: have it read, changed, started, removed
+
+What Compose makes has itest's labels, so that it is found, listed and removed as all that the docker engine makes:
+at the end by label through the API, which takes a moment, while `docker compose down` waits for each stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from itest import naming, warm_store
+from itest.clock import Deadline
+from itest.config import Config
+from itest.engines import Instance, Thing, compose_model, compose_program, docker_built
+from itest.engines.compose_instance import ComposeInstance
+from itest.engines.compose_job import ComposeJob
+from itest.engines.compose_program import Program
+from itest.engines.docker import DockerEngine
+from itest.engines.docker_address import LOOPBACK
+from itest.engines.docker_instance import DockerInstance, translated
+from itest.engines.ports import free_port
+from itest.errors import ItestError, StartError, Unavailable
+from itest.spec import PULLS, ComposeSpec, Spec
+from itest.trace import Recorder
+
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+NUMBER = "com.docker.compose.container-number"
+"""Labels of Compose's own (compose-spec, "Reserved labels")."""
+
+START_INTERVAL_API = (1, 44)
+"""The Engine API since which a health check can be run more often until its first success (Docker 25)."""
+
+
+class ComposeEngine:
+    """Runs projects. All that can be asked of what they are made of, the docker engine answers."""
+
+    name = "compose"
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._docker = DockerEngine(config)
+        self._program: Program | None = None
+
+    def unavailable(self) -> str | None:
+        for setting, value in (("engine", self._config.engine), ("require", self._config.require)):
+            if value == "process":
+                return f"the setting {setting} = 'process' leaves out Docker, which Docker Compose needs"
+        if reason := self._docker.unavailable():
+            return reason
+        try:
+            self._program = self._program or compose_program.find(self._config)
+        except Unavailable as error:
+            return str(error)
+        return None
+
+    def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
+        assert isinstance(spec, ComposeSpec)
+        project = f"itest-{secrets.token_hex(5)}"
+        variables = compose_program.environment(self._config, self._docker.address, spec.env)
+        job = ComposeJob(self._known(), spec, project, variables)
+        read = job.read()
+        network = self._network(spec, read["services"]) if spec.network else ""
+        model = compose_model.isolated(
+            read,
+            spec,
+            labels,
+            self._publish,
+            network=network,
+            cache=warm_store.identity(self._config.cache_dir),
+            start_interval=self._api() >= START_INTERVAL_API,
+        )
+        self._images(job, model, trace)
+        deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count, nor a build's.
+        ours = {naming.SESSION: labels[naming.SESSION], PROJECT: project}
+        try:
+            job.up(json.dumps(model).encode(), deadline, lambda: self._containers(project))
+            containers = self._containers(project, model["services"])
+        except BaseException as error:
+            try:
+                self._docker.remove(ours)
+            except Exception as failure:
+                error.add_note(f"and what there was of project {project} was left behind: {failure}")
+            raise
+        ports = compose_model.published(model["services"])
+        main = compose_model.main(model["services"], spec)
+        return ComposeInstance(project, containers, ports, main, lambda: self._docker.remove(ours))
+
+    def find(self, labels: Mapping[str, str]) -> list[Instance]:
+        return self._docker.find(labels)
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        return self._docker.remove(labels)
+
+    def things(self) -> list[Thing]:
+        return self._docker.things()
+
+    def close(self) -> None:
+        self._docker.close()
+
+    def _known(self) -> Program:
+        """Raises Unavailable."""
+        if self._program is None:
+            self._program = compose_program.find(self._config)
+        return self._program
+
+    def _publish(self) -> tuple[str, str]:
+        """Where the next port is published. On another machine nothing is known of free ports, nor is its loopback of
+        use here."""
+        if self._docker.address.host != LOOPBACK:
+            return "0.0.0.0", ""
+        return LOOPBACK, str(free_port())
+
+    def _api(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self._docker.client.api_version.split("."))
+
+    def _containers(self, project: str, services: Mapping[str, Any] | None = None) -> dict[str, list[DockerInstance]]:
+        """The containers there are of a project by service, whatever they do, in the order of their numbers."""
+        with translated(f"list the containers of project {project}"):
+            listed = self._docker.client.containers(all=True, filters={"label": [f"{PROJECT}={project}"]})
+        ports = compose_model.published(services or {})
+        found: dict[str, list[DockerInstance]] = {name: [] for name in ports}
+        for item in sorted(listed, key=lambda item: int(item["Labels"].get(NUMBER, 0))):
+            name = item["Labels"].get(SERVICE, "")
+            each = DockerInstance(
+                self._docker.client, item["Id"], item["Image"], ports.get(name, {}), self._docker.address.host
+            )
+            found.setdefault(name, []).append(each)
+        return {name: containers for name, containers in found.items() if containers}  # Some are scaled to none.
+
+    def _images(self, job: ComposeJob, model: Mapping[str, Any], trace: Recorder) -> None:
+        """Have all images there. Ours is the better way to pull: its progress is shown, and its errors say what to do."""
+        building = [name for name, service in model["services"].items() if "build" in service]
+        built = {model["services"][name]["image"] for name in building}
+        for service in model["services"].values():
+            if (image := service.get("image")) and image not in built:
+                policy = service.pop("pull_policy", "")
+                pull, platform = policy if policy in PULLS else "missing", service.get("platform", "")
+                self._docker.images.get(image.replace("$$", "$"), pull, platform, trace, "compose")
+        if building:
+            with trace.span("build", "compose", services=", ".join(building)):
+                job.build(json.dumps(model).encode(), building, self._config.build_timeout)
+            with contextlib.suppress(ItestError):  # What is too much stays until the next time.
+                docker_built.trim(self._docker.client, self._config.cache_dir, "")
+
+    def _network(self, spec: ComposeSpec, services: Mapping[str, Any]) -> str:
+        """The name of the class's network, by which Compose knows it. Raises StartError where what is on it has a name
+        that a service of the project will have there too: who asks for it would get now the one, now the other."""
+        client = self._docker.client
+        names = set(compose_model.chosen(services, spec))
+        with translated(f"look at the network of {spec}"):
+            network = client.inspect_network(spec.network)
+            for container in network["Containers"] or {}:
+                facts = client.inspect_container(container)["NetworkSettings"]["Networks"].get(network["Name"], {})
+                if taken := sorted(names.intersection(facts.get("Aliases") or ())):
+                    raise StartError(
+                        f"could not start {spec}: its service {taken[0]!r} has the same name as a service of the test "
+                        f"class, which runs on the same network; leave one of them out by without=[{taken[0]!r}], or "
+                        f"give the class's attribute another name"
+                    )
+        return str(network["Name"])

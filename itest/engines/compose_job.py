@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Docker Compose is called for: reading a project's files, building its images, starting it; and what it says of
+its failures, in sentences that help."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from itest import naming
+from itest.clock import Deadline
+from itest.engines import Instance, compose_model
+from itest.engines.compose_instance import failed
+from itest.engines.compose_program import Program, Result
+from itest.engines.docker_instance import port_taken
+from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
+from itest.spec import ComposeSpec
+
+READ_TIMEOUT = 60.0
+"""Seconds in which Compose must have read its files. It takes 50 ms; files may be included from elsewhere."""
+
+LOG_TAIL = 50
+"""Log lines that an error carries."""
+
+Containers = Mapping[str, Sequence[Instance]]
+
+
+class ComposeJob:
+    """Compose, called for one project."""
+
+    def __init__(self, program: Program, spec: ComposeSpec, project: str, environment: Mapping[str, str]) -> None:
+        self._program = program
+        self._spec = spec
+        self._project = project
+        self._environment = environment
+        self._doing = f"start {spec}"
+
+    def read(self) -> dict[str, Any]:
+        """The resolved model. Raises StartError for files that Compose does not take, and for what is not in them."""
+        spec = self._spec
+        for file in spec.files:
+            if not file.is_file():
+                raise StartError(f"could not {self._doing}: {_missing(file)}")
+        self._check_profiles()
+        asked = [name for name in spec.services if name not in spec.without]
+        result = self._config([f"--profile={name}" for name in spec.profiles], ["--format=json", *asked])
+        if unset := list(dict.fromkeys(re.findall(r'The \\?"(\w+)\\?" variable is not set', result.stderr))):
+            values = ", ".join(f"{name!r}: ..." for name in unset)
+            raise StartError(
+                f"could not {self._doing}: it uses {' and '.join(f'${{{name}}}' for name in unset)}, which is not set; "
+                f"give it by env={{{values}}}, or a default in the file: ${{{unset[0]}:-default}}"
+            )
+        if result.code != 0 and "no such service" in result.stderr:
+            self._check_services(spec.services)
+        if result.code != 0:
+            raise StartError(f"could not {self._doing}: Docker Compose says: {_said(result)}")
+        model: dict[str, Any] = json.loads(result.stdout)
+        model["name"] = self._project
+        model["services"] = model.get("services") or {}
+        known = compose_model.chosen(model["services"], spec)
+        if missing := [name for name in (*spec.ready, *spec.ports) if name not in known]:
+            self._check_services(missing)
+            raise StartError(
+                f"could not {self._doing}: the declaration names service {missing[0]!r}, which is left out of it; "
+                f"run are {', '.join(known) or 'none'}"
+            )
+        if unknown := [name for name in spec.without if name not in model["services"]]:
+            self._check_services(unknown, left_out=True)
+        if not known:
+            raise StartError(f"could not {self._doing}: no service is left to run")
+        return model
+
+    def build(self, data: bytes, services: Sequence[str], timeout: float) -> None:
+        """Build images. Raises StartError with the output of the step that failed."""
+        deadline = Deadline.after(timeout)
+        try:
+            result = self._run(["--progress=plain", "-f", "-", "build", *services], deadline, data)
+        except TimeoutError:
+            raise StartError(
+                f"could not {self._doing}: building {', '.join(services)} took longer than {deadline.seconds:g} s; "
+                f"if it only needs longer, raise the setting build_timeout"
+            ) from None
+        if result.code != 0:
+            error = StartError(f"could not {self._doing}: building {', '.join(services)} failed: {_said(result)}")
+            raise _noted(error, "what the build said", result.stdout + result.stderr)
+
+    def up(self, data: bytes, deadline: Deadline, containers: Callable[[], Containers]) -> None:
+        """Start it, which may take as long as services wait for others. Raises StartError.
+
+        `containers` gives those that there are by then, by service.
+        """
+        try:
+            result = self._run(["-f", "-", "up", "--detach", "--no-build"], deadline, data)
+        except TimeoutError:
+            raise self._late(deadline, containers()) from None
+        if result.code == 0:
+            return
+        for name, each in containers().items():
+            for container in each:
+                if (state := container.state()).status == "created" or not failed(state):
+                    continue
+                error = InstanceDied(
+                    f"could not {self._doing}: its service {name!r} {state}, {deadline.elapsed:.1f} s after the start, "
+                    f"while others waited for it; its last log lines are below",
+                    service=name,
+                    seconds=deadline.elapsed,
+                    exit_code=state.exit_code,
+                )
+                raise _noted(error, f"last log lines of {name}", container.logs(tail=LOG_TAIL))
+        kind = PortTaken if port_taken(result.stderr) else StartError
+        raise kind(
+            f"could not {self._doing}, Docker Compose says after {deadline.elapsed:.1f} s: {_said(result)}",
+            seconds=deadline.elapsed,
+        )
+
+    def _late(self, deadline: Deadline, found: Containers) -> StartError:
+        """The error for services that still wait for others; nothing in the project becomes ready any more."""
+        waiting, logs = [], ""
+        for name, containers in found.items():
+            state = containers[0].state()
+            if state.status != "created" and (state.running and state.health in ("", "healthy")):
+                continue
+            said = f": {state.health_said}" if state.health_said else ""
+            waiting.append(f"{name} is {f'{state.health}{said}' if state.health else state}")
+            logs += "".join(f"{name} | {line}\n" for line in containers[0].logs(tail=LOG_TAIL).splitlines())
+        reason = naming.shorten(naming.mask("; ".join(waiting)), 300) or "Docker Compose itself has not ended"
+        error = StartTimeout(
+            f"{self._spec} did not start within {deadline.seconds:g} s: {reason}. If it only needs longer, raise "
+            f"startup_timeout.",
+            service=str(self._spec),
+            seconds=deadline.elapsed,
+            reason=reason,
+        )
+        return _noted(error, "last log lines", logs)
+
+    def _check_profiles(self) -> None:
+        if not self._spec.profiles:
+            return
+        result = self._config(["--profile=*"], ["--profiles"])
+        known = result.stdout.split()
+        if result.code == 0 and (unknown := [name for name in self._spec.profiles if name not in known]):
+            raise StartError(
+                f"could not {self._doing}: no service has the profile {unknown[0]!r}; "
+                f"there {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}"
+            )
+
+    def _check_services(self, names: Sequence[str], left_out: bool = False) -> None:
+        """Raise StartError for those that are not in the files at all, or in a profile that was not asked for, unless
+        they are to be left out."""
+        result = self._config(["--profile=*"], ["--format=json"])
+        services = (json.loads(result.stdout).get("services") or {}) if result.code == 0 else {}
+        for name in names:
+            if name not in services:
+                known = ", ".join(services) or "none"
+                raise StartError(f"could not {self._doing}: it has no service {name!r}; it has {known}")
+            if (
+                not left_out
+                and (profiles := services[name].get("profiles"))
+                and not set(profiles) & set(self._spec.profiles)
+            ):
+                raise StartError(
+                    f"could not {self._doing}: service {name!r} is only run with the profile {profiles[0]!r}: "
+                    f"profiles=[{profiles[0]!r}]"
+                )
+
+    def _config(self, options: Sequence[str], arguments: Sequence[str]) -> Result:
+        files = [word for file in self._spec.files for word in ("-f", str(file))]
+        deadline = Deadline.after(READ_TIMEOUT)
+        try:
+            return self._run([*options, *files, "config", *arguments], deadline)
+        except TimeoutError:
+            raise StartError(f"could not {self._doing}: Docker Compose did not read it in {READ_TIMEOUT:g} s") from None
+
+    def _run(self, arguments: Sequence[str], deadline: Deadline, data: bytes = b"") -> Result:
+        where = ["--ansi=never", f"--project-name={self._project}", f"--project-directory={self._spec.directory}"]
+        return self._program.run(
+            [*where, *arguments], deadline, environment=self._environment, directory=self._spec.directory, model=data
+        )
+
+
+_NOISE = re.compile(
+    r"^ *(Container|Network|Volume|Image|Service) |level=warning|^time=\S+ level=info|^#\d+ |^-+$|^ > ?$"
+)
+
+
+def _said(result: Result) -> str:
+    """What Compose said of its failure: its last lines, without those that tell of progress."""
+    lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
+    telling = [line for line in lines if not _NOISE.search(line)] or lines
+    return naming.shorten(naming.mask(" ".join(telling[-3:])), 500) or f"nothing, but ended with {result.code}"
+
+
+def _missing(file: Path) -> str:
+    """The sentence for a file that is not there, with one of that name that is."""
+    for depth, directory in enumerate(file.parent.parents, start=1):
+        if depth <= 4 and (directory / file.name).is_file():
+            return f"there is no file {file}; did you mean {'../' * depth}{file.name}? Paths start at the test's module"
+    near = [each.name for each in sorted(file.parent.glob("*compose*.y*ml"))] if file.parent.is_dir() else []
+    there = f"; there is {', '.join(near)}" if near else ""
+    return f"there is no file {file}{there}. Paths start at the directory of the test's module"
+
+
+def _noted(error: StartError, title: str, log: str) -> StartError:
+    lines = naming.clean_log(log).strip().splitlines()[-LOG_TAIL:]
+    error.add_note(f"{title}:\n" + textwrap.indent("\n".join(lines) or "(the log is empty)", "  | ", lambda _: True))
+    return error

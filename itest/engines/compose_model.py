@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Compose project made fit to run beside others: what of it is fixed for the whole machine becomes its own.
+
+It changes the model that `docker compose config` has resolved (merged, with its variables, absolute paths), and not the
+files by one more file: what is there is known, so that all of it can be seen to, and the tags by which a file takes
+back what another says (`!reset`, `!override`) are not in every version. In that model a dollar is written twice.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from itest import naming
+from itest.engines import HOST_INSIDE, docker_built
+from itest.spec import BUILT, ComposeSpec
+
+CLASS_NETWORK = "itest-class"
+"""What the network of the test class is called in the model."""
+
+PROBE_SECONDS = 1.0
+"""Seconds between two runs of a health check: most files say 5 to 30, and nothing can start sooner after it."""
+
+START_PROBE = "200ms"
+"""The same until the first success, with a Docker that can have it otherwise afterwards."""
+
+Model = dict[str, Any]
+
+
+def isolated(
+    model: Model,
+    spec: ComposeSpec,
+    labels: Mapping[str, str],
+    publish: Callable[[], tuple[str, str]],
+    *,
+    network: str = "",
+    cache: str = "",
+    start_interval: bool = False,
+) -> Model:
+    """The model to run. `publish` gives interface and host port of a port to publish, the latter empty where Docker is
+    to choose; `network` is the name of the class's network; `cache` says whose images are built (docker_built.py);
+    `start_interval`: Docker knows that of health checks."""
+    ours = {name: value.replace("$", "$$") for name, value in labels.items()}
+    services = chosen(model["services"], spec)
+    for name, service in services.items():
+        service.pop("profiles", None)  # It was chosen already.
+        service["labels"] = {**service.get("labels", {}), **ours}
+        _rename(service)
+        _publish(service, spec.ports.get(name, ()), publish)
+        _hasten(service, start_interval)
+        if "build" in service and not service.get("image"):
+            _name(service, f"{spec.files[0]}, service {name}", cache)
+        if network:
+            _join(service, spec.aliases if name == main(services, spec) else ())
+    result = {**model, "services": services}
+    for kind in ("networks", "volumes"):
+        found = {key: dict(value or {}) for key, value in model.get(kind, {}).items()}
+        for key, value in found.items():
+            if not value.get("external"):
+                value["name"] = f"{model['name']}_{key}"
+                value["labels"] = {**value.get("labels", {}), **ours}
+        result[kind] = found
+    if network:
+        result["networks"][CLASS_NETWORK] = {"name": network, "external": True}
+    return result
+
+
+def chosen(services: Mapping[str, Model], spec: ComposeSpec) -> dict[str, Model]:
+    """The services to run: all, or those of the spec with what they depend on; none that it leaves out."""
+    left = {name: dict(service) for name, service in services.items() if name not in spec.without}
+    for service in left.values():
+        needs = {name: how for name, how in (service.get("depends_on") or {}).items() if name in left}
+        service.pop("depends_on", None)
+        if needs:
+            service["depends_on"] = needs
+    if not spec.services:
+        return left
+    wanted: set[str] = set()
+    names = list(spec.services)
+    for name in names:
+        if name in left and name not in wanted:
+            wanted.add(name)
+            names += left[name].get("depends_on", ())
+    return {name: service for name, service in left.items() if name in wanted}
+
+
+def published(services: Mapping[str, Model]) -> dict[str, dict[str, str]]:
+    """The ports that each service publishes, by their names here: `{"web": {"8000": "8000/tcp"}}`."""
+    found: dict[str, dict[str, str]] = {name: {} for name in services}
+    for name, service in services.items():
+        for port in service.get("ports") or ():
+            number, protocol = port["target"], port.get("protocol", "tcp")
+            found[name][str(number) if protocol == "tcp" else f"{number}/{protocol}"] = f"{number}/{protocol}"
+    return found
+
+
+def main(services: Mapping[str, Model], spec: ComposeSpec) -> str:
+    """The service that stands for the project: the first that publishes a port, of those that the declaration names, or
+    else the only one that does. Empty where that could be several."""
+    publishing = [name for name, service in services.items() if service.get("ports") or name in spec.ports]
+    for name in (*spec.services, *spec.ready, *spec.ports):
+        if name in publishing:
+            return name
+    return publishing[0] if len(publishing) == 1 else ""
+
+
+def _name(service: Model, recipe: str, cache: str) -> None:
+    """An image that is built and has no name has always the same one, so that no run leaves one of its own; and it is
+    listed, bounded and removed with those that itest builds itself."""
+    fingerprint = naming.fingerprint("compose", recipe)
+    labels = {
+        docker_built.FINGERPRINT: fingerprint,
+        docker_built.RECIPE: recipe.replace("$", "$$"),
+        docker_built.CACHE: cache,
+    }
+    service["image"] = f"{BUILT}:{fingerprint}"
+    service["build"] = {**service["build"], "labels": {**service["build"].get("labels", {}), **labels}}
+
+
+def _rename(service: Model) -> None:
+    """The name that a container has on the whole machine becomes one that it has on its networks, where others of the
+    project may know it by that."""
+    name = service.pop("container_name", "")
+    if not name or service.get("network_mode"):
+        return
+    service["networks"] = {
+        key: {**(value or {}), "aliases": [*(value or {}).get("aliases", ()), name]}
+        for key, value in service.get("networks", {}).items()
+    }
+
+
+def _publish(service: Model, more: Iterable[int], publish: Callable[[], tuple[str, str]]) -> None:
+    """Every port, by host ports of this run's own."""
+    order = [(int(port["target"]), port.get("protocol", "tcp")) for port in service.get("ports") or ()]
+    order += [(number, "tcp") for number in more]
+    service.pop("ports", None)
+    several = int(service.get("scale") or service.get("deploy", {}).get("replicas") or 1) > 1
+    ports = []
+    for number, protocol in dict.fromkeys(order):
+        interface, host_port = publish()
+        port = {"mode": "ingress", "target": number, "protocol": protocol, "host_ip": interface}
+        # Two containers cannot have one port, and that one is free was seen for TCP only.
+        ports.append(port if several or protocol != "tcp" or not host_port else {**port, "published": host_port})
+    if ports:
+        service["ports"] = ports
+
+
+def _hasten(service: Model, start_interval: bool) -> None:
+    """Have a health check run more often, and give up after the same time as before."""
+    check = service.get("healthcheck")
+    if not check or check.get("disable") or not check.get("test"):
+        return
+    check = service["healthcheck"] = dict(check)
+    interval, retries = _seconds(check.get("interval", "30s")), int(check.get("retries", 3))
+    if interval <= PROBE_SECONDS:
+        return
+    if start_interval:
+        if "start_interval" not in check:
+            check["start_interval"] = START_PROBE
+            check["start_period"] = f"{_seconds(check.get('start_period', '0s')) + interval * retries:g}s"
+    else:
+        check["interval"], check["retries"] = f"{PROBE_SECONDS:g}s", math.ceil(retries * interval / PROBE_SECONDS)
+
+
+_DURATION = re.compile(r"([\d.]+)(h|ms|us|µs|ns|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def _seconds(duration: object) -> float:
+    """Seconds of a Go duration, `1m30s`."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(str(duration)))
+
+
+def _join(service: Model, aliases: Iterable[str]) -> None:
+    """Have it on the class's network too, unless it has no network of its own."""
+    if service.get("network_mode"):
+        return
+    service["networks"] = {**service.get("networks", {}), CLASS_NETWORK: {"aliases": list(aliases)}}
+    hosts = service.get("extra_hosts") or []
+    if isinstance(hosts, dict):
+        service["extra_hosts"] = {HOST_INSIDE: "host-gateway", **hosts}
+    elif not any(host.startswith(HOST_INSIDE) for host in hosts):
+        service["extra_hosts"] = [*hosts, f"{HOST_INSIDE}:host-gateway"]

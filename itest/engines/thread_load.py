@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding an app in its module, and having its factory make it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+from typing import Any
+
+from itest import naming
+from itest.errors import StartError
+from itest.spec import ThreadSpec
+
+
+def load(spec: ThreadSpec, subject: str) -> Any:
+    """The app. Raises StartError, whose cause is what its module or its factory has raised."""
+    app: Any = _find(spec, spec.app, subject) if isinstance(spec.app, str) else spec.app
+    if spec.factory or (spec.factory is None and _is_factory(app)):
+        try:
+            app = app()
+        except (Exception, SystemExit) as error:
+            raise _failed(spec, f"its factory raised {_text(error)}", subject) from error
+    if not callable(app):
+        raise _failed(spec, f"it is no app but {naming.shorten(repr(app), 80)}", subject)
+    return app
+
+
+def _find(spec: ThreadSpec, text: str, subject: str) -> Any:
+    module, _, names = text.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise _failed(
+                spec,
+                f"there is no module {error.name!r} on sys.path; the current directory is {os.getcwd()}, so run the "
+                f"tests from where it can be imported, or set PYTHONPATH",
+                subject,
+            ) from error
+        raise _failed(spec, f"importing {module} raised {_text(error)}", subject) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(spec, f"importing {module} raised {_text(error)}", subject) from error
+    value: Any = found
+    for name in names.split("."):
+        if not hasattr(value, name):
+            near = difflib.get_close_matches(name, dir(value), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise _failed(spec, f"{module} has no {names!r}{hint}", subject)
+        value = getattr(value, name)
+    return value
+
+
+def _is_factory(app: object) -> bool:
+    """Whether it can be called without arguments, which no app can."""
+    try:
+        inspect.signature(app).bind()  # type: ignore[arg-type]  # what is no callable raises TypeError too
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _text(error: BaseException) -> str:
+    return naming.shorten(naming.mask(f"{type(error).__name__}: {error}"), 300)
+
+
+def _failed(spec: ThreadSpec, reason: str, subject: str) -> StartError:
+    return StartError(f"{spec} could not be started: {reason}", service=subject)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app under test: a live server that gets its neighbours' addresses by references and stays up over a class.
+
+This file has the four ways to declare one. `declaration.py` has what they share, `command.py`, `thread.py` and
+`container.py` have the kinds, `server.py` has the server, the lease and the view.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from itest.errors import DeclarationError
+from itest.services.app.command import CommandApp
+from itest.services.app.container import ContainerApp, ContainerAppView
+from itest.services.app.declaration import AppService, Value
+from itest.services.app.server import AppServer, AppView
+from itest.services.app.thread import ThreadApp, ThreadAppView
+from itest.wait import Check
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+class Options(TypedDict, total=False):
+    """What every kind of app takes besides its own, as every service does."""
+
+    scope: str
+    startup_timeout: float | None
+    start_attempts: int
+    depends_on: Sequence[str]
+    external: str
+
+
+class App:
+    """An app under test: `App.command`, `App.asgi`, `App.wsgi` or `App.container`.
+
+    Texts in `env` may refer to neighbours: `env={"DATABASE_URL": "{postgres.url}"}`. `ready` is a check of itest.wait;
+    without one the app is ready when its port answers. Each class has an app of its own, which stays up while the data
+    of its neighbours is reset under it, so that tests meet it as production does: with what it keeps in memory.
+    """
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise DeclarationError(
+            "an app is run in one of four ways: App.command(argv), App.asgi(app), App.wsgi(app) or App.container(image)"
+        )
+
+    @staticmethod
+    def command(
+        argv: Sequence[str | os.PathLike[str]] | str,
+        *,
+        env: Mapping[str, Value] | None = None,
+        ready: Check | None = None,
+        directory: str | os.PathLike[str] = "",
+        **options: Unpack[Options],
+    ) -> CommandApp:
+        """A program, started as you would by hand: with your environment and in the current directory.
+
+        `{port}` in `argv` and `env` is the port that it is to listen on. A text is split into words as a shell does,
+        but no shell runs it. `directory` is another one to work in, relative to that of the test's module.
+        """
+        words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
+        return CommandApp(argv=tuple(words), workplace=os.fspath(directory), env=env or {}, ready=ready, **options)
+
+    @staticmethod
+    def asgi(
+        app: Any,
+        *,
+        env: Mapping[str, Value] | None = None,
+        ready: Check | None = None,
+        factory: bool | None = None,
+        **options: Unpack[Options],
+    ) -> ThreadApp:
+        """An ASGI app (FastAPI, Starlette, Django), served by uvicorn on a thread of this process.
+
+        `app` is the app, a factory for it, or where either is: `"shop.api:create_app"`. What can be called without
+        arguments is taken for a factory, unless `factory` says. `env` is in this process's own environment meanwhile.
+        """
+        return ThreadApp(app=app, interface="asgi", factory=factory, env=env or {}, ready=ready, **options)
+
+    @staticmethod
+    def wsgi(
+        app: Any,
+        *,
+        env: Mapping[str, Value] | None = None,
+        ready: Check | None = None,
+        factory: bool | None = None,
+        **options: Unpack[Options],
+    ) -> ThreadApp:
+        """A WSGI app (Flask, Django), served by waitress on threads of this process; else as `asgi`."""
+        return ThreadApp(app=app, interface="wsgi", factory=factory, env=env or {}, ready=ready, **options)
+
+    container = ContainerApp
+    """An image, run in a container: `App.container("shop:1", ports={"http": 8000})`. Takes what `Container` takes, and is
+    given the addresses by which containers reach its neighbours. `url` leads to the first port."""
+
+
+__all__ = [
+    "App",
+    "AppServer",
+    "AppService",
+    "AppView",
+    "CommandApp",
+    "ContainerApp",
+    "ContainerAppView",
+    "ThreadApp",
+    "ThreadAppView",
+]

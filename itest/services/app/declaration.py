@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the declarations of all kinds of app share."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+from itest import naming
+from itest.config import Config
+from itest.engines import Instance
+from itest.errors import ConfigError, DeclarationError, Unavailable
+from itest.service import Service, client_package
+from itest.services.app.server import AppLease, AppServer, AppView
+from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
+from itest.wait import Check, port
+
+A = TypeVar("A", bound=AppView)
+
+Value = str | int | os.PathLike[str]
+"""What a variable of an app's environment may be given as."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AppService(Service[A]):
+    """An app under test. Made by one of the verbs of `App`."""
+
+    kind: ClassVar[str] = "app"
+    title: ClassVar[str] = "App"
+    isolations: ClassVar[tuple[str, ...]] = ("none",)
+    texts: ClassVar[tuple[str, ...]] = ("env",)
+    announced: ClassVar[bool] = False
+
+    env: Mapping[str, Value] = field(default_factory=dict)
+    ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
+    scope: str = "class"
+
+    @property
+    @abstractmethod
+    def what(self) -> str:
+        """What is run, for sentences."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a port."""
+        return True
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """`env` as texts."""
+        return {name: os.fspath(v) if isinstance(v, os.PathLike) else str(v) for name, v in self.env.items()}
+
+    def check(self, owner: str, name: str) -> None:
+        super().check(owner, name)
+        for variable, value in self.env.items():
+            if isinstance(value, bool) or not isinstance(value, str | int | os.PathLike):
+                raise DeclarationError(
+                    f"{owner}.{name}: env[{variable!r}] is {value!r}, but a variable of an environment is a text"
+                )
+
+    def import_ahead(self) -> None:
+        super().import_ahead()
+        client_package("httpx", "app", "an app's client")
+
+    def container(self, secret: str) -> ContainerSpec:
+        raise Unavailable(f"{self.what} is run in no container")
+
+    def process(self, secret: str, config: Config) -> ProcessSpec:
+        raise Unavailable(f"{self.what} is no local process")
+
+    def identity(self, spec: Spec) -> str:
+        return spec.fingerprint()
+
+    def external_spec(self, url: str, source: str) -> ExternalSpec:
+        try:
+            parts = urlsplit(url)
+            number = parts.port or DEFAULT_PORTS[parts.scheme]
+        except (ValueError, KeyError):
+            number = 0
+        if not number or not parts.hostname:
+            raise ConfigError(f"{source} is no URL of an app: it must look like http://host:8000")
+        return ExternalSpec(url, {"http": (parts.hostname, number)}, source)
+
+    def address(self, instance: Instance, secret: str) -> str:
+        return f"http://{instance.endpoint()}" if self.listens else ""
+
+    def readiness(self, address: str) -> Check:
+        return self.ready or port()
+
+    def connect(self, instance: Instance, address: str) -> AppServer[A]:
+        return AppServer(self, instance, address)
+
+    @abstractmethod
+    def lease_of(self, server: AppServer[A], owner: str) -> AppLease[A]:
+        """A lease of a server that runs this app."""
+
+
+def text_of(app: Any) -> str:
+    """A command or an image in the length that fits a sentence."""
+    return naming.shorten(naming.mask(str(app)), 200)

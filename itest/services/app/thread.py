@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An app on a thread of this process: served at a port like any other, and at hand as an object too."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from itest.config import Config
+from itest.engines import ThreadedApp
+from itest.errors import DeclarationError, NotStarted
+from itest.service import client_package, need_client
+from itest.services.app.declaration import AppService
+from itest.services.app.server import AppLease, AppServer, AppView
+from itest.services.app.transport import LoopTransport, wsgi_transport
+from itest.spec import ThreadSpec
+
+if TYPE_CHECKING:
+    from httpx import Client
+
+SERVERS = {"asgi": "uvicorn", "wsgi": "waitress"}
+
+PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ThreadApp(AppService["ThreadAppView"]):
+    """An app in this process. See `App.asgi` and `App.wsgi`."""
+
+    app: Any
+    interface: str
+    factory: bool | None = None
+
+    @property
+    def what(self) -> str:
+        return str(self._spec)
+
+    @property
+    def _spec(self) -> ThreadSpec:
+        env = {name: value.replace("{port}", "{port:http}") for name, value in self.environment.items()}
+        return ThreadSpec(self.app, self.interface, self.factory, env)
+
+    def check(self, owner: str, name: str) -> None:
+        super().check(owner, name)
+        if isinstance(self.app, str) and not PLACE.fullmatch(self.app):
+            raise DeclarationError(
+                f"{owner}.{name}: {self.app!r} names no app; write 'module:app' or 'module:create_app'"
+            )
+        if not isinstance(self.app, str) and not callable(self.app):
+            raise DeclarationError(f"{owner}.{name}: {self.app!r} is no app: it cannot be called")
+
+    def check_client(self) -> None:
+        need_client(SERVERS[self.interface], "app", f"App.{self.interface}()")
+
+    def own_spec(self, secret: str, config: Config) -> ThreadSpec:
+        return self._spec
+
+    def lease_of(self, server: AppServer[ThreadAppView], owner: str) -> AppLease[ThreadAppView]:
+        return ThreadAppLease(server, ThreadAppView, self.scope, owner)
+
+
+class ThreadAppLease(AppLease["ThreadAppView"]):
+    """Undoes a test's `dependency_overrides` of a FastAPI app. What the class has overridden stays."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._before = self._baseline = dict(self._overrides)
+
+    def seal(self) -> None:
+        super().seal()
+        self._baseline = dict(self._overrides)
+
+    def reset(self, test: str) -> ThreadAppView:
+        self._restore(self._baseline)
+        return super().reset(test)
+
+    def finish(self, test: str) -> None:
+        self._restore(self._baseline)
+        super().finish(test)
+
+    def close(self) -> None:
+        super().close()
+        self._restore(self._before)
+
+    @property
+    def _overrides(self) -> dict[Any, Any]:
+        found = getattr(self.view.app, "dependency_overrides", None)
+        return found if isinstance(found, dict) else {}
+
+    def _restore(self, overrides: dict[Any, Any]) -> None:
+        found = self._overrides
+        if found != overrides:
+            found.clear()
+            found.update(overrides)
+
+
+class ThreadAppView(AppView):
+    """What a test gets of an app in this process."""
+
+    _test_client: Client | None = None
+
+    @property
+    def app(self) -> Any:
+        """The app itself; None for an external one. What a test sets in a FastAPI app's `dependency_overrides` is undone
+        after it."""
+        return getattr(self.server.instance, "app", None)
+
+    @property
+    def test_client(self) -> Client:
+        """As `client`, but without a socket: what the app raises, the test raises. Closed after the test."""
+        if self._test_client is None:
+            if self.app is None:
+                raise NotStarted(f"{self.server.version} does not run in this process but at {self.url}: use `client`")
+            instance = cast(ThreadedApp, self.server.instance)
+            transport = LoopTransport(instance) if instance.interface == "asgi" else wsgi_transport(instance)
+            httpx = client_package("httpx", "app", f"{type(self).__name__}.test_client")
+            self._test_client = self._closing(httpx.Client(**self._settings(), transport=transport))
+        return self._test_client
+
+    def close(self) -> None:
+        super().close()
+        self._test_client = None  # As for `client`.

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The declaration of a Compose project."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import ClassVar, cast
+
+from itest import naming
+from itest.config import Config
+from itest.engines import Instance, ProjectInstance
+from itest.errors import ConfigError, DeclarationError, Unavailable
+from itest.service import Service
+from itest.services.compose.readiness import Ready
+from itest.services.compose.view import ComposeServer, ComposeView
+from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec
+from itest.wait import Check
+
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, eq=False)
+class Compose(Service[ComposeView]):
+    """The services of a compose.yaml: `Compose("compose.yaml", ready={"web": http("/health")})`.
+
+    Needs Docker and Docker Compose 2. The file is run as it is, but beside everything else on the machine: under a
+    project name, container names, volumes and host ports of this run's own. Its data cannot be reset, so by default each
+    class has a project of its own (`scope="class"`). Paths start at the directory of the test's module.
+    """
+
+    kind: ClassVar[str] = "compose"
+    title: ClassVar[str] = "Compose project"
+    isolations: ClassVar[tuple[str, ...]] = ("none",)
+    texts: ClassVar[tuple[str, ...]] = ("env",)
+    in_container: ClassVar[bool] = True
+
+    file: str | Path | Sequence[str | Path] = "compose.yaml"
+    """The file, or several, which are merged in this order: `["compose.yaml", "compose.test.yaml"]`."""
+    _: KW_ONLY
+    services: Sequence[str] = ()
+    """The services to run, with all that they depend on; empty for all."""
+    without: Sequence[str] = ()
+    """Services that are not run although others depend on them: something else of the class takes their place."""
+    ready: Mapping[str, Check] | None = None  # type: ignore[assignment]  # see `readiness`
+    """When a service can be used. By default its health check passes, else its published ports answer, else it runs."""
+    profiles: Sequence[str] = ()
+    env: Mapping[str, object] = field(default_factory=dict)
+    """Variables of the file, `${NAME}`; they win over the environment and over the file `.env` beside it."""
+    ports: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
+    """Container ports that tests reach besides those that the file publishes: `{"db": [5432]}`."""
+    scope: str = "class"
+
+    def check(self, owner: str, name: str) -> None:
+        super().check(owner, name)
+        try:
+            self._check()
+        except DeclarationError as error:
+            raise DeclarationError(f"{owner}.{name}: {error}") from None
+
+    def _check(self) -> None:
+        if self.reuse:
+            raise DeclarationError("reuse=True: itest cannot bring a project's data back to what it was")
+        if self.external:
+            raise DeclarationError("external: a project has no URL; declare its services that run already instead")
+        if not list(self._files()):
+            raise DeclarationError("file: there is none")
+        for what in ("services", "without", "profiles"):
+            value = getattr(self, what)
+            if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+                raise DeclarationError(f"{what}: {value!r} is no list of names: {what}=['web']")
+        for both in self.without:
+            if both in self.services:
+                raise DeclarationError(f"{both!r} is in services= and in without=")
+        if not isinstance(self.ready or {}, Mapping):
+            raise DeclarationError("ready: it must say of which service: ready={'web': http('/health')}")
+        for service, check in (self.ready or {}).items():
+            if not isinstance(check, Check):
+                raise DeclarationError(
+                    f"ready: {check!r} of {service!r} is no check, like http('/health') of itest.wait"
+                )
+        for variable in self.env:
+            if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
+                raise DeclarationError(f"env: {variable!r} is no name of a variable")
+        for service, numbers in self._ports().items():
+            for number in numbers:
+                if type(number) is not int or not 0 < number < 65536:
+                    raise DeclarationError(
+                        f"ports: {number!r} of {service!r} is no port: ports={{{service!r}: [8000]}}"
+                    )
+
+    def own_spec(self, secret: str, config: Config) -> Spec:
+        env = {name: str(value) for name, value in self.env.items()}
+        for name, value in env.items():
+            if naming.is_secret_name(name) and len(value) >= naming.DISTINCT:
+                naming.remember_secret(value)
+        return ComposeSpec(
+            files=tuple((self.directory / file).resolve() for file in self._files()),
+            services=tuple(self.services),
+            without=tuple(self.without),
+            profiles=tuple(self.profiles),
+            env=env,
+            ports=self._ports(),
+            ready=tuple(self.ready or ()),
+        )
+
+    def container(self, secret: str) -> ContainerSpec:
+        raise NotImplementedError("a project is several containers: see own_spec")
+
+    def process(self, secret: str, config: Config) -> ProcessSpec:
+        raise Unavailable("a Compose project runs in containers only, so it needs Docker")
+
+    def external_spec(self, url: str, source: str) -> ExternalSpec:
+        raise ConfigError(f"{source}: a Compose project has no URL")
+
+    def identity(self, spec: Spec) -> str:
+        return spec.fingerprint()
+
+    def address(self, instance: Instance, secret: str) -> str:
+        return ""
+
+    def readiness(self, address: str) -> Check:
+        return Ready(self.ready or {})
+
+    def connect(self, instance: Instance, address: str) -> ComposeServer:
+        return ComposeServer(self, cast(ProjectInstance, instance))
+
+    def file_names(self) -> str:
+        return " and ".join(file.name for file in self._files())
+
+    def _files(self) -> Iterator[Path]:
+        yield from map(Path, (self.file,) if isinstance(self.file, str | Path) else self.file)
+
+    def _ports(self) -> dict[str, tuple[int, ...]]:
+        return {
+            service: tuple(ports) if isinstance(ports, Sequence) else (ports,) for service, ports in self.ports.items()
+        }

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a project can be used: when each of its services can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from itest import naming, wait
+from itest.clock import Deadline
+from itest.engines import Instance, ProjectInstance, State
+from itest.errors import StartError
+from itest.wait import Check, NotReady
+
+STEADY = 0.2
+"""Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner."""
+
+
+class Ready(Check):
+    """Each service does what its check asks for. Without a check: its health check passes; where it has none, its
+    published ports answer; where there are none, it runs, or has ended with exit code 0.
+
+    A service that has ended otherwise ends the wait; so does one that Docker calls unhealthy, as in
+    `docker compose up --wait`.
+    """
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._done: set[str] = set()
+        self._steady: Deadline | None = None
+
+    def __call__(self, instance: Instance) -> None:
+        project = cast(ProjectInstance, instance)
+        self._steady = self._steady or Deadline.after(STEADY)
+        waiting: dict[str, NotReady] = {}
+        for name, service in project.services.items():
+            if name in self._done:
+                continue
+            try:
+                self._look(name, service, project.published.get(name, ()))
+            except NotReady as error:
+                waiting[name] = error
+            else:
+                self._done.add(name)
+        if waiting:
+            raise NotReady("; ".join(f"{name}: {error}" for name, error in waiting.items()))
+
+    def _look(self, name: str, service: Instance, ports: tuple[str, ...]) -> None:
+        """Raises NotReady, or StartError for one that will not be ready any more."""
+        state = service.state()
+        check = self._checks.get(name)
+        if state.status == "created":
+            raise NotReady("it has not been started yet")
+        if not state.running and (state.exit_code != 0 or (check is not None and not check.may_end)):
+            raise _given_up(name, service, state, f"ended before it was ready: {state}")
+        if state.status == "restarting":
+            raise NotReady("it has ended, and Docker starts it again")
+        if state.health == "unhealthy":
+            said = f", which said: {state.health_said}" if state.health_said else ""
+            raise _given_up(name, service, state, f"is unhealthy by its own health check{said}")
+        if state.running and state.health == "starting":
+            raise NotReady(f"its health check has not passed{f': {state.health_said}' if state.health_said else ''}")
+        if check is not None:
+            check(service)
+        elif state.running and not state.health:
+            for port in ports:
+                if "/" not in port:  # Nobody can see whether anything listens on a port that is not TCP.
+                    wait.port(port)(service)
+            if not ports and self._steady is not None and not self._steady.passed:
+                raise NotReady("it has just started")
+
+    def __str__(self) -> str:
+        told = "; ".join(f"{name}: {check}" for name, check in self._checks.items())
+        return f"its services to be ready ({told})" if told else "its services to be ready"
+
+
+def _given_up(name: str, service: Instance, state: State, what: str) -> StartError:
+    error = StartError(f"service {name!r} {naming.shorten(naming.mask(what), 400)}", service=name)
+    wait.add_log(error, service)
+    return error

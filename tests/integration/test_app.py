@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apps under test: that they stay up while data is reset under them, and what is told of those that do not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import unittest
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+from urllib.parse import urlsplit
+
+from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
+from itest.clock import Deadline
+from itest.config import load
+from itest.engines import directory
+from itest.engines.docker import DockerEngine
+from itest.wait import http, log
+from tests.integration import apps
+from tests.unit.inner import run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TABLE = Postgres(migrations=lambda view: view.execute("CREATE TABLE rows (id int GENERATED ALWAYS AS IDENTITY)"))
+
+API = [sys.executable, "-m", "uvicorn", "--factory", "tests.integration.apps:create_api", "--port", "{port}"]
+
+
+class InnerTest(unittest.TestCase):
+    """Runs inner test classes in a session of their own."""
+
+    settings: ClassVar[dict[str, Any]] = {"engine": "process"}
+
+    def setUp(self) -> None:
+        self.environment = dict(os.environ)
+        self.addCleanup(lambda: self.assertEqual(dict(os.environ), self.environment))
+        self.session = self.enterContext(testing.session(quiet=True, **self.settings))
+
+    def check(self, *classes: type[unittest.TestCase], ran: int, failures: int = 0, errors: int = 0) -> list[str]:
+        """Run them, check the counts, and give the texts of what went wrong."""
+        result = run(*classes)
+        texts = [text for _, text in [*result.failures, *result.errors]]
+        found = (result.testsRun, len(result.failures), len(result.errors))
+        self.assertEqual(found, (ran, failures, errors), "\n".join([*texts, *(text for _, text in result.skipped)]))
+        return texts
+
+
+class LiveMixin:
+    """What each kind of app does while its data is reset under it."""
+
+    def live(self, app: Any) -> Any:
+        seen: list[int] = []
+
+        class T(ContainerTestCase):
+            postgres = TABLE.replace()
+            redis = Redis()
+            api = app
+            urls: ClassVar[set[str]] = set()
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute(apps.INSERT)  # What is written now ends its connections before the first test.
+                cls.urls.add(cls.api.url)
+
+            def test_1(self) -> None:
+                pids = set()
+                for number in (2, 3):
+                    response = self.api.client.post("/rows")
+                    self.assertEqual(response.status_code, 200, self.api.logs())
+                    answer = response.json()
+                    self.assertEqual((answer["rows"], answer["hits"]), (number, number - 1))
+                    pids.add(answer["pid"])
+                self.assertEqual(self.postgres.execute("SELECT count(*) FROM rows"), [(3,)])
+                self.urls.add(self.api.url)
+                self.assertEqual((len(pids), len(self.urls)), (1, 1))
+                seen.append(*pids)
+
+            test_2 = test_1
+
+            def test_3_makes_the_database_be_cloned_again(self) -> None:
+                self.postgres.execute("CREATE TABLE extra ()")
+
+            test_4 = test_5 = test_1
+
+            @classmethod
+            def tearDownClass(cls) -> None:
+                if "site" in cls.api.server.version:
+                    cls.api.client.get("/close")
+                # One connection for two tests, and another one after the only reset that could not leave it alone.
+                first, second, third, fourth = seen
+                assert first == second and third == fourth != first, seen
+
+        return T
+
+
+class LiveTest(InnerTest, LiveMixin):
+    def test_a_program(self) -> None:
+        self.check(self.live(App.command(API, env=apps.ENV, directory=ROOT, ready=http("/who"))), ran=5)
+
+    def test_asgi(self) -> None:
+        self.check(self.live(App.asgi(apps.create_api, env=apps.ENV)), ran=5)
+
+    def test_wsgi(self) -> None:
+        self.check(self.live(App.wsgi("tests.integration.apps:create_site", env=apps.ENV)), ran=5)
+
+
+class DockerLiveTest(LiveTest):
+    """The same with databases in containers: the app itself is a local process or a thread all the same."""
+
+    settings: ClassVar[dict[str, Any]] = {"engine": "docker"}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        _need_docker()
+
+    def test_a_container_reaches_its_neighbours_by_their_names(self) -> None:
+        class T(ContainerTestCase):
+            redis = Redis(decode_responses=True)
+            app = App.container(
+                "busybox:1.37",
+                ports={"http": 80},
+                command=["sh", "-c", 'mkdir /www; echo "$REDIS_URL" > /www/index.html; exec httpd -f -p 80 -h /www'],
+                env={"REDIS_URL": "{redis.url}"},
+                ready=http("/index.html"),
+            )
+            plain = App.container("busybox:1.37", ports={"web": 80}, command=["httpd", "-f", "-p", "80"])
+
+            def test(self) -> None:
+                url = self.app.client.get("/index.html").text.strip()
+                self.assertEqual(url.partition("@")[2], f"redis:6379/{self.redis.database}")
+                password = urlsplit(url).password
+                commands = rf"AUTH {password}\r\nSELECT {self.redis.database}\r\nSET key value\r\nQUIT\r\n"
+                result = self.app.exec(["sh", "-c", f"printf '{commands}' | nc redis 6379"])
+                self.assertEqual(self.redis.client().get("key"), "value", result)
+                self.assertEqual(self.plain.client.get("/no").status_code, 404)
+                self.assertEqual(self.plain.port, int(self.plain.url.rpartition(":")[2]))
+
+        self.check(T, ran=1)
+
+
+class ViewTest(InnerTest):
+    def test_an_app_in_this_process_is_at_hand_and_its_overrides_are_undone(self) -> None:
+        class T(ContainerTestCase):
+            redis = Redis()
+            postgres = TABLE.replace()
+            app = App.asgi(apps.create_api, env=apps.ENV)
+
+            def test_1(self) -> None:
+                self.assertEqual(self.app.client.get("/who").json(), "the real one")
+                self.app.app.dependency_overrides[apps.who] = lambda: "another one"
+                self.assertEqual(self.app.client.get("/who").json(), "another one")
+                self.assertEqual(self.app.test_client.get("/who").json(), "another one")
+
+            test_2 = test_1
+
+            def test_what_the_app_raises_the_test_raises(self) -> None:
+                self.assertEqual(self.app.client.get("/boom").status_code, 500)
+                with self.assertRaisesRegex(ValueError, "^boom$"):
+                    self.app.test_client.get("/boom")
+                self.assertEqual(self.app.test_client.post("/rows", content=iter([b"a", b"b"])).status_code, 200)
+                self.assertIn("ValueError: boom", self.app.logs())
+
+            def test_cookies_are_the_tests_own(self) -> None:
+                self.assertEqual(dict(self.app.client.cookies), {})
+                self.app.client.get("/who")
+                self.assertEqual(dict(self.app.client.cookies), {"seen": "yes"})
+
+            def test_cookies_are_the_next_tests_own(self) -> None:
+                self.test_cookies_are_the_tests_own()
+
+            def test_addresses(self) -> None:
+                self.assertEqual(self.app.url, f"http://127.0.0.1:{self.app.port}")
+                self.assertEqual((self.app.host, self.app.env), ("127.0.0.1", {"APP_URL": self.app.url}))
+                self.assertEqual(repr(self.app), f"<ThreadAppView {self.app.url}>")
+                self.assertEqual(os.environ["DATABASE_URL"], self.postgres.url)
+
+        class OverriddenTest(ContainerTestCase):
+            app = App.asgi(app=apps.FastAPI())
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.app.app.dependency_overrides[apps.who] = len
+
+            def test_1(self) -> None:
+                self.assertEqual(self.app.app.dependency_overrides, {apps.who: len})
+                self.app.app.dependency_overrides.clear()
+
+            test_2 = test_1
+
+        self.check(T, OverriddenTest, ran=8)
+        [declared] = [each for name, each in OverriddenTest._itest_declarations if name == "app"]
+        self.assertEqual(declared.app.dependency_overrides, {})  # type: ignore[attr-defined]  # a ThreadApp
+
+    def test_wsgi_without_a_socket(self) -> None:
+        class T(ContainerTestCase):
+            redis = Redis()
+            postgres = TABLE.replace()
+            app = App.wsgi(apps.create_site, env=apps.ENV)
+
+            def test(self) -> None:
+                self.assertEqual(self.app.client.get("/boom").status_code, 500)
+                self.app.app.testing = True  # Flask's own word for it.
+                with self.assertRaisesRegex(ValueError, "^boom$"):
+                    self.app.test_client.get("/boom")
+                self.assertEqual(self.app.test_client.post("/rows").json()["rows"], 1)
+                self.app.client.get("/close")
+
+        self.check(T, ran=1)
+
+    def test_async(self) -> None:
+        class T(AsyncContainerTestCase):
+            redis = Redis()
+            postgres = TABLE.replace()
+            app = App.asgi(apps.create_api, env=apps.ENV)
+
+            async def test(self) -> None:
+                async with self.app.aclient(headers={"a": "b"}) as client:
+                    answer = await client.post("/rows")
+                    self.assertEqual((answer.json()["rows"], answer.request.headers["a"]), (1, "b"))
+
+        self.check(T, ran=1)
+
+    def test_an_app_for_each_test(self) -> None:
+        class T(ContainerTestCase):
+            app = App.command(
+                [sys.executable, "-c", "import time; print('up'); time.sleep(60)"], ready=log("up"), scope="test"
+            )
+            seen: ClassVar[set[str]] = set()
+
+            def test_1(self) -> None:
+                self.seen.add(self.app.server.instance.id)
+                self.app.server.instance.stop()
+
+            test_2 = test_1
+
+            @classmethod
+            def tearDownClass(cls) -> None:
+                assert len(cls.seen) == 2
+
+        self.check(T, ran=2)
+
+    def test_a_program_without_a_port(self) -> None:
+        class T(ContainerTestCase):
+            worker = App.command([sys.executable, "-c", "import time; print('up'); time.sleep(60)"], ready=log("up"))
+
+            def test(self) -> None:
+                with self.assertRaisesRegex(AttributeError, r"has no URL: nothing in its command or env says \{port\}"):
+                    self.worker.url  # noqa: B018  # that reading it raises is the point
+                self.assertIn("<AppView `", repr(self.worker))
+
+        self.check(T, ran=1)
+
+    def test_an_app_that_runs_elsewhere(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"external")
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        with HTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_port}/"
+
+            class T(ContainerTestCase):
+                app = App.asgi(apps.create_api, external="APP_URL")
+
+                def test(self) -> None:
+                    self.assertEqual(self.app.client.get("/").text, "external")
+                    self.assertEqual(self.app.url, url[:-1])
+                    self.assertIsNone(self.app.app)
+                    with self.assertRaisesRegex(AttributeError, "does not run in this process but at .*: use `client`"):
+                        self.app.test_client  # noqa: B018  # as above
+
+            with testing.session(quiet=True, environment={**os.environ, "APP_URL": url}):
+                self.check(T, ran=1)
+            server.shutdown()
+
+
+class ErrorTest(InnerTest):
+    def fail(self, app: Any) -> str:  # type: ignore[override]  # nobody needs the other one here
+        class T(ContainerTestCase):
+            api = app
+
+            def test(self) -> None:
+                pass
+
+        [text] = self.check(T, ran=0, errors=1)
+        return text
+
+    def test_a_program_that_exits_at_once_with_its_traceback(self) -> None:
+        text = self.fail(
+            App.command(
+                [sys.executable, "-c", "def connect():\n    raise KeyError('DATABASE_URL')\nconnect()", "{port}"]
+            )
+        )
+        self.assertRegex(text, r"InstanceDied: App \(`.*`\) ended before it was ready: exited with exit code 1, ")
+        self.assertIn("in connect\n  | KeyError: 'DATABASE_URL'\n", text)
+
+    def test_a_program_that_never_answers_with_its_log(self) -> None:
+        code = "import time; print('waiting for the database'); time.sleep(60)"
+        text = self.fail(App.command([sys.executable, "-c", code, "{port}"], startup_timeout=1))
+        self.assertRegex(
+            text, r"StartTimeout: App \(`.*`\) did not become ready within 1 s, waiting for its port to accept"
+        )
+        self.assertIn("  | waiting for the database\n", text)
+
+    def test_a_program_that_is_not_there(self) -> None:
+        self.assertIn("there is no program 'uvicron' on PATH (looked for in ", self.fail(App.command("uvicron {port}")))
+
+    def test_a_lifespan_that_fails_with_its_traceback(self) -> None:
+        with mock.patch.dict(os.environ):
+            os.environ.pop("DATABASE_URL", None)
+            text = self.fail(App.asgi(apps.create_api))
+        self.assertIn("in lifespan\n", text)
+        self.assertIn(
+            "StartError: ASGI app tests.integration.apps:create_api could not be started: it raised KeyError", text
+        )
+
+    def test_an_app_that_dies_under_a_test(self) -> None:
+        code = """
+            import http.server, os, sys
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    if self.path == "/exit":
+                        print("good bye", flush=True)
+                        os._exit(3)
+                    self.send_response(200)
+                    self.end_headers()
+            http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+        """
+
+        class Base(ContainerTestCase):
+            app = App.command([sys.executable, "-c", textwrap.dedent(code), "{port}"])
+
+            def test_1(self) -> None:
+                self.assertEqual(self.app.client.get("/").status_code, 200)
+
+        class First(Base):
+            def test_2(self) -> None:
+                with contextlib.suppress(Exception):
+                    self.app.client.get("/exit")
+                instance = self.app.server.instance
+                deadline = Deadline.after(10)
+                while instance.state().running and not deadline.passed:
+                    deadline.pause(0.01)
+
+            def test_3(self) -> None:
+                raise AssertionError("it is not reached")
+
+        class Second(Base):
+            pass
+
+        died, after = self.check(First, Second, ran=4, failures=1, errors=1)
+        told = r"does not run any more: exited with exit code 3 during or after tests\..*First\.test_2\."
+        self.assertRegex(
+            died, rf"IsolationError: `.*` {told} A test that ends it on purpose needs an app of its own: scope="
+        )
+        self.assertRegex(after, rf"ResetError: `.*` {told} The next class gets a new one")
+        for text in (died, after):
+            self.assertIn("  | good bye\n", text)
+
+
+class KillTest(unittest.TestCase):
+    def test_a_program_ends_with_the_tests_that_are_killed(self) -> None:
+        code = """
+            import os, signal, sys
+            from itest import App
+            from itest.session import current
+            from itest.wait import log
+
+            app = App.command(["sh", "-c", "setsid sleep 60 & echo up $$ $!; wait"], ready=log("up"))
+            server = current().lend(app, "T")
+            print(server.instance.logs(), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(done.returncode, -signal.SIGKILL)
+        deadline = Deadline.after(20)
+        for pid in done.stdout.split()[1:]:
+            while os.path.exists(f"/proc/{pid}/cwd") and not deadline.passed:
+                deadline.pause(0.02)
+            self.assertFalse(os.path.exists(f"/proc/{pid}/cwd"), f"process {pid} still runs")
+        while left := [
+            place for place in directory.scan() if directory.read(place).version.startswith("`sh -c setsid")
+        ]:
+            self.assertFalse(deadline.passed, left)
+            deadline.pause(0.02)
+
+
+def _need_docker() -> None:
+    config = load()
+    engine = DockerEngine(config)
+    reason = engine.unavailable()
+    engine.close()
+    if reason and config.require in ("1", "docker"):
+        raise AssertionError(f"ITEST_REQUIRE={config.require}, but Docker cannot be used: {reason}")
+    if reason:
+        raise unittest.SkipTest(f"Docker cannot be used: {reason}")

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line with real services, each command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from itest.clock import Deadline, wall
+from itest.config import load
+from itest.engines.docker import DockerEngine
+from itest.engines.process import ProcessEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TESTS = """
+from itest import Container, ContainerTestCase, Postgres, Redis
+
+def people(view):
+    view.execute("CREATE TABLE people (name text)")
+
+class PeopleTest(ContainerTestCase):
+    postgres = Postgres(migrations=people)
+    redis = Redis()
+
+    def test_nothing(self):
+        pass
+
+class WebTest(ContainerTestCase):
+    redis = Redis()
+    web = Container("busybox:1.37", command="httpd -f -p 80", ports=80, env={"CACHE": "{redis.url}"})
+
+    def test_nothing(self):
+        pass
+"""
+
+
+class CommandLineTest(unittest.TestCase):
+    """Runs commands in an empty project, with a cache directory of its own."""
+
+    def setUp(self) -> None:
+        self.place = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
+        self.place.joinpath("tests").mkdir()
+        self.place.joinpath("tests", "__init__.py").touch()
+        self.place.joinpath("tests", "test_people.py").write_text(TESTS, encoding="utf-8")
+        kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("ITEST_")}
+        wanted = {name: os.environ[name] for name in ("ITEST_ENGINE",) if name in os.environ}
+        self.environment = {**kept, **wanted, "PYTHONPATH": str(ROOT), "ITEST_CACHE_DIR": str(self.place / "cache")}
+        self.environment["ITEST_WARM"] = "0"  # Nobody waits here for states to be kept.
+
+    def start(self, *arguments: str, **changes: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "itest", *arguments],
+            cwd=self.place,
+            env={**self.environment, **changes},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process: subprocess.Popen[str]) -> None:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def itest(self, *arguments: str, code: int = 0, **changes: str) -> tuple[str, str]:
+        """What the command prints, and what it says on its standard error."""
+        process = self.start(*arguments, **changes)
+        output, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, code, output + errors)
+        self.assertNotIn("Traceback", errors)
+        return output, errors
+
+    def need_engine(self) -> None:
+        """Skip where services cannot run."""
+        config = load()
+        usable = []
+        for engine in (DockerEngine(config), ProcessEngine(config)):
+            usable += [engine.name] if config.engine in ("auto", engine.name) and not engine.unavailable() else []
+            engine.close()
+        if not usable:
+            self.skipTest("no engine can be used here")
+
+
+class ExecTest(CommandLineTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.need_engine()
+
+    def python(self, code: str, *wanted: str, expected: int = 0, **changes: str) -> tuple[str, str]:
+        options = [word for each in wanted for word in ("--with", each)]
+        return self.itest("exec", *options, "--", sys.executable, "-c", code, code=expected, **changes)
+
+    def test_a_command_has_the_urls_and_its_exit_code_is_itest_s(self) -> None:
+        code = (
+            "import os, sys, redis, psycopg2\n"
+            "psycopg2.connect(os.environ['DATABASE_URL']).close()\n"
+            "psycopg2.connect(os.environ['ITEST_POSTGRES_URL']).close()\n"
+            "redis.Redis.from_url(os.environ['REDIS_URL']).close()\n"
+            "print('answers', os.environ['ITEST_REDIS_URL'])\n"
+            "sys.exit(7)"
+        )
+        output, errors = self.python(code, "postgres,redis", expected=7)
+        self.assertRegex(output, r"^answers redis://:\w+@127\.0\.0\.1:\d+\n$")
+        secret = re.search(r":(\w+)@", output)
+        assert secret is not None
+        self.assertNotIn(secret[1], errors)
+        self.assertRegex(errors, "itest: PostgreSQL .*, ready in ")
+        self.check_nothing_is_left(secret[1])
+
+    def check_nothing_is_left(self, secret: str) -> None:
+        """The password is in the command line or environment of the servers, and nowhere else."""
+        deadline = Deadline.after(20)
+        while True:
+            ours = [thing for thing in self.things() if thing["owner"] and thing["owner"]["pid"] in self.pids]
+            if not ours or deadline.passed:
+                self.assertEqual(ours, [])
+                return
+            deadline.pause(0.1)
+
+    def things(self) -> list[dict[str, Any]]:
+        return list(json.loads(self.itest("ps", "--json")[0]))
+
+    @property
+    def pids(self) -> set[int]:
+        return set(self._pids)
+
+    def start(self, *arguments: str, **changes: str) -> subprocess.Popen[str]:
+        process = super().start(*arguments, **changes)
+        self._pids = [*getattr(self, "_pids", []), process.pid]
+        return process
+
+    def test_a_test_class_s_services_are_migrated(self) -> None:
+        code = (
+            "import os, psycopg2\n"
+            "with psycopg2.connect(os.environ['DATABASE_URL']) as connection, connection.cursor() as cursor:\n"
+            "    cursor.execute('SELECT count(*) FROM people')\n"
+            "    print(cursor.fetchone())\n"
+        )
+        for target in ("tests.test_people.PeopleTest", "tests/test_people.py::PeopleTest"):
+            self.assertEqual(self.python(code, target)[0], "(0,)\n")
+
+    def test_containers_have_the_network_of_the_class(self) -> None:
+        engine = DockerEngine(load())
+        reason = engine.unavailable()
+        engine.close()
+        if reason:
+            self.skipTest(reason)
+        self.assertRegex(
+            self.python("import os; print(os.environ['WEB_URL'])", "tests.test_people.WebTest")[0], "^http://"
+        )
+
+    def test_tests_use_the_same_servers(self) -> None:
+        argv = [sys.executable, "-m", "unittest", "tests.test_people.PeopleTest"]
+        _, errors = self.itest("exec", "--with", "postgres,redis", *argv)
+        self.assertIn("(from ITEST_POSTGRES_URL)", errors)
+        self.assertRegex(errors, r"Ran 1 test .*\n\nOK\n$")
+
+    def test_signals_are_passed_on_and_the_services_are_stopped_after(self) -> None:
+        code = (
+            "import signal, sys\n"
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(33))\n"
+            "print('up', flush=True)\n"
+            "signal.pause()\n"
+        )
+        process = self.start("exec", "--with", "redis", "--", sys.executable, "-c", code)
+        assert process.stdout is not None
+        self.assertEqual(process.stdout.readline(), "up\n")
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 33, output + errors)
+        self.check_nothing_is_left("")
+
+    def test_what_is_killed_ends_with_128_and_the_signal(self) -> None:
+        self.python("import os; os.kill(os.getpid(), 9)", "redis", expected=137)
+
+    def test_a_command_that_is_not_there(self) -> None:
+        _, errors = self.itest("exec", "--with", "redis", "no-such-program", code=127)
+        self.assertTrue(errors.endswith("itest: there is no program 'no-such-program'\n"), errors)
+
+    def test_a_file_that_is_no_program(self) -> None:
+        _, errors = self.itest("exec", "--with", "redis", "./tests/test_people.py", code=126)
+        self.assertTrue(errors.endswith("itest: './tests/test_people.py' cannot be run: Permission denied\n"), errors)
+
+    def test_services_that_cannot_be_had_are_125(self) -> None:
+        settings = {"ITEST_ENGINE": "docker", "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+        _, errors = self.itest("exec", "--with", "redis", "true", code=125, **settings)
+        self.assertRegex(errors, "^itest: nothing here can run Redis: docker: there is no Docker socket at ")
+
+
+class WrongTest(CommandLineTest):
+    def test_what_is_wrong_is_2_and_a_sentence(self) -> None:
+        for arguments, text in {
+            (
+                "exec",
+                "--with",
+                "mysql",
+                "true",
+            ): "'mysql' is neither a service (postgres, redis, kafka; with an image, ",
+            ("exec", "--with", "redis"): "no command is given: itest exec --with postgres -- COMMAND",
+            ("exec", "--with", "redis", "--"): "no command is given",
+            ("up", "tests.nowhere.Test"): "the tests tests.nowhere.Test cannot be loaded:",
+            ("up", "/etc/test_x.py"): "/etc/test_x.py is not below the working directory",
+            ("up", "unittest"): "'unittest' is neither a service",
+            ("up", "json.decoder"): "no test class with services in json.decoder",
+            ("up", "unittest.case"): "the tests unittest.case cannot be loaded: TypeError: ",
+            ("down",): "say what to stop: services or test classes as for `itest up`, or --all",
+            ("down", "redis", "--all"): "say what to stop",
+            ("up", "redis", "--for", "ever"): "'ever' is no length of time: write 90s, 30m, 8h or 2d",
+        }.items():
+            with self.subTest(arguments):
+                output, errors = self.itest_code(*arguments)
+                self.assertEqual(output, "")
+                self.assertIn(text, errors)
+
+    def itest_code(self, *arguments: str) -> tuple[str, str]:
+        process = self.start(*arguments)
+        output, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 2, output + errors)
+        return output, errors
+
+
+class UpTest(CommandLineTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.need_engine()
+        self.addCleanup(self.itest, "down", "--all")
+
+    def test_up_again_and_down(self) -> None:
+        output, _ = self.itest("up", "tests.test_people.PeopleTest")
+        lines = output.splitlines()
+        self.assertRegex(lines[0], r"^ITEST_POSTGRES_URL=postgresql://postgres:\w+@127\.0\.0\.1:\d+/postgres$")
+        self.assertRegex(lines[1], r"^ITEST_REDIS_URL=redis://:\w+@127\.0\.0\.1:\d+$")
+        again, errors = self.itest("up", "--export", "tests/test_people.py::PeopleTest")
+        self.assertEqual(again, "".join(f"export {line}\n" for line in lines))
+        self.assertIn("in use again in ", errors)
+        as_json, _ = self.itest("up", "--json", "redis")
+        self.assertEqual(json.loads(as_json), dict([lines[1].split("=", 1)]))
+
+        for environment in (dict(line.split("=", 1) for line in lines), {"ITEST_REUSE": "1"}):
+            process = subprocess.run(
+                [sys.executable, "-m", "unittest", "tests.test_people.PeopleTest"],
+                cwd=self.place,
+                env={**self.environment, **environment},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            self.assertEqual(process.returncode, 0, process.stderr)
+            self.assertRegex(process.stderr, r"\(from ITEST_POSTGRES_URL\)|PostgreSQL .*, in use again in ")
+
+        for record in self.place.glob("cache/servers/*/server.json"):  # No run has made their time shorter.
+            self.assertGreater(json.loads(record.read_text())["expires"], wall() + 7.5 * 3600)
+        log, _ = self.itest("logs", "postgres", "-n", "1000")
+        self.assertIn("database system is ready to accept connections", log)
+        stopped, _ = self.itest("down", "redis")
+        self.assertRegex(stopped, r"^stopped (container|process) \w+ \(.*\)\n$")
+        stopped, _ = self.itest("down", "tests.test_people.PeopleTest")
+        self.assertEqual(stopped.count("stopped "), 1)
+        self.assertEqual(self.itest("down", "--all")[0], "nothing to stop\n")
+
+    def test_what_is_in_use_stays(self) -> None:
+        self.itest("up", "redis")
+        code = "print('up', flush=True); input()"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "itest", "exec", "--with", "redis", "--", sys.executable, "-c", code],
+            cwd=self.place,
+            env={**self.environment, "ITEST_REUSE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(self.end, process)
+        assert process.stdout is not None
+        self.assertEqual(process.stdout.readline(), "up\n")
+        _, errors = self.itest("down", "--all", code=1)
+        self.assertIn(" stays: a process uses it right now", errors)
+        process.communicate("\n", timeout=30)
+        self.assertIn("stopped ", self.itest("down", "--all")[0])
+
+    def test_what_cannot_stay(self) -> None:
+        output, errors = self.itest("up", "tests.test_people.WebTest", code=1)
+        self.assertRegex(output, "^ITEST_REDIS_URL=.*\n$")
+        self.assertIn("itest: WebTest.web (Container) is not started: each class has one of its own", errors)
+
+
+class LogsTest(CommandLineTest):
+    def test_a_service_that_does_not_run(self) -> None:
+        _, errors = self.itest("logs", "nonsense", code=1)
+        self.assertIn("itest: nothing of itest runs the service 'nonsense'", errors)

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Known causes, by the very words of Docker, registries and servers."""
+
+from __future__ import annotations
+
+import unittest
+from pathlib import Path
+
+from itest import by_hand, causes, naming
+from itest.causes import CLIENT, DOCKER, LOG, REGISTRY
+from itest.clock import Deadline
+from itest.container_options import ContainerOptions, Mount
+from itest.engines.docker_address import Address, problem
+from itest.engines.docker_instance import refused
+from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
+from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
+from itest.testing import ManualClock
+from itest.wait import log, until_ready
+from tests.unit.test_wait import instance_of
+from tools import troubleshooting
+
+OCI = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: "
+)
+
+SAID = {
+    # What is said, by whom: its cause, and what the cure must mention.
+    # Docker 29 to an old client; Docker 20.10 to a new one.
+    ("client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client", DOCKER): ("Docker's API is another version", "pip install -U docker"),
+    ("client version 1.50 is too new. Maximum supported API version is 1.41", CLIENT): ("Docker's API is another version", ""),
+    # The docker command, on macOS with Docker Desktop closed, on Windows, on Linux.
+    ("Cannot connect to the Docker daemon at unix:///Users/me/.docker/run/docker.sock. Is the docker daemon running?", CLIENT): ("Docker Desktop is not running", "open the app"),
+    ("error during connect: this error may indicate that the docker daemon is not running: Get \"http://%2F%2F.%2Fpipe%2Fdocker_engine/v1.24/info\": open //./pipe/docker_engine: The system cannot find the file specified.", CLIENT): ("Docker Desktop is not running", ""),
+    ("error during connect: Get \"http://%2F%2F.%2Fpipe%2FdockerDesktopLinuxEngine/v1.47/info\": open //./pipe/dockerDesktopLinuxEngine: The system cannot find the file specified.", CLIENT): ("Docker Desktop is not running", ""),
+    ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", CLIENT): ("Docker is not running", "systemctl start docker"),
+    ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get \"http://%2Fvar%2Frun%2Fdocker.sock/v1.24/info\": dial unix /var/run/docker.sock: connect: permission denied", CLIENT): ("no permission on the socket", "usermod -aG docker"),
+    # Registries.
+    ("toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit", REGISTRY): ("rate limit", "docker login"),
+    ("toomanyrequests: You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit", REGISTRY): ("rate limit", "the setting mirror"),
+    ("no matching manifest for linux/arm64/v8 in the manifest list entries", REGISTRY): ("no image for this processor", "choose another image"),
+    ("Get \"https://registry.example.com/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority", REGISTRY): ("registry not trusted", "insecure-registries"),
+    ("Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host", REGISTRY): ("registry out of reach", "docker load"),
+    ("manifest for postgres:99 not found: manifest unknown: manifest unknown", REGISTRY): ("no such image", "check name and tag"),
+    ("pull access denied for acme/shop, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", REGISTRY): ("no access to the image", ""),
+    ("failed to register layer: write /usr/lib/x86_64-linux-gnu/libLLVM.so: no space left on device", REGISTRY): ("no space left", "docker system df"),
+    # Docker, when it is to create or start a container.
+    ("mkdir /var/lib/docker/overlay2/1f0c-init: no space left on device", DOCKER): ("no space left", "docker system df"),
+    ("driver failed programming external connectivity on endpoint db (0d28a5): Bind for 0.0.0.0:5436 failed: port is already allocated", DOCKER): ("port taken", "another program"),
+    ("driver failed programming external connectivity on endpoint db (0d28a5): Error starting userland proxy: listen tcp4 127.0.0.1:5432: bind: address already in use", DOCKER): ("port taken", ""),
+    ("Ports are not available: exposing port TCP 127.0.0.1:50051 -> 127.0.0.1:0: listen tcp 127.0.0.1:50051: bind: An attempt was made to access a socket in a way forbidden by its access permissions.", DOCKER): ("port taken", "reserved"),
+    ("Error starting userland proxy: listen tcp 127.0.0.1:9095: bind: Only one usage of each socket address (protocol/network address/port) is normally permitted.", DOCKER): ("port taken", ""),
+    ("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network", DOCKER): ("no free network addresses", "docker network prune"),
+    ("all predefined address pools have been fully subnetted", DOCKER): ("no free network addresses", "VPN"),
+    ("driver failed programming external connectivity on endpoint db (0d28a5):  (iptables failed: iptables --wait -t nat -A DOCKER -p tcp -d 127.0.0.1 --dport 5432 -j DNAT: iptables: No chain/target/match by that name.\n (exit status 1))", DOCKER): ("Docker's firewall rules are gone", "restart"),
+    ("invalid mount config for type \"bind\": bind source path does not exist: /home/me/data", DOCKER): ("path is not shared with Docker", "files="),
+    ("Mounts denied: \nThe path /data is not shared from the host and is not known to Docker.\nYou can configure shared paths from Docker -> Preferences... -> Resources -> File Sharing.", DOCKER): ("path is not shared with Docker", "File sharing"),
+    (OCI + 'exec: "/docker-entrypoint.sh": permission denied: unknown', DOCKER): ("program may not be executed", "chmod"),
+    (OCI + 'exec: "serve": executable file not found in $PATH: unknown', DOCKER): ("no such program", "first word"),
+    (OCI + 'exec: "/srv/run": stat /srv/run: no such file or directory: unknown', DOCKER): ("no such program", ""),
+    (OCI + "exec /bin/server: exec format error: unknown", DOCKER): ("wrong architecture", "platform="),
+    ("Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.", DOCKER): ("limits ignored", "Delegate"),
+    ("Resource limits are not supported and ignored on cgroups V1 rootless systems", DOCKER): ("limits ignored", "cgroup v2"),
+    ("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted", DOCKER): ("limits ignored", ""),
+    (OCI + "unable to apply cgroup configuration: rootless needs no limits + no cgroupsPath when no permission is granted for cgroups: mkdir /sys/fs/cgroup/user.slice/docker: permission denied: unknown", DOCKER): ("limits ignored", ""),
+    ("crun: the requested cgroup controller `memory` is not available: OCI runtime error", DOCKER): ("limits ignored", ""),
+    ("cgroups: cannot find cgroup mount destination: unknown", DOCKER): ("limits ignored", ""),
+    # What starts the program in a container, in the container's log.
+    ("exec /usr/local/bin/docker-entrypoint.sh: exec format error", LOG): ("wrong architecture", "another processor"),
+    ("standard_init_linux.go:228: exec user process caused: exec format error", LOG): ("wrong architecture", ""),
+    ('standard_init_linux.go:175: exec user process caused "exec format error"', LOG): ("wrong architecture", ""),
+    ("exec /entrypoint.sh: no such file or directory", LOG): ("no such program", "interpreter"),
+    # The dynamic loaders of glibc and musl.
+    ("/usr/bin/server: error while loading shared libraries: libssl.so.1.1: cannot open shared object file: No such file or directory", LOG): ("missing library", "musl"),
+    ("/usr/local/bin/oci-registry: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.34' not found (required by /usr/local/bin/oci-registry)", LOG): ("missing library", ""),
+    ("Error loading shared library libstdc++.so.6: No such file or directory (needed by /app/server)", LOG): ("missing library", ""),
+    ("Error relocating /aws/dist/aws: __vsnprintf_chk: symbol not found", LOG): ("missing library", ""),
+    # Entrypoints of images.
+    ("Error: Database is uninitialized and superuser password is not specified.\n       You must specify POSTGRES_PASSWORD to a non-empty value for the\n       superuser. For example, \"-e POSTGRES_PASSWORD=password\" on \"docker run\".", LOG): ("image needs a variable", 'env={"POSTGRES_PASSWORD": "..."}'),
+    ("2022-08-27 09:15:11+00:00 [ERROR] [Entrypoint]: Database is uninitialized and password option is not specified\n    You need to specify one of the following:\n    - MYSQL_ROOT_PASSWORD\n    - MYSQL_ALLOW_EMPTY_PASSWORD\n    - MYSQL_RANDOM_ROOT_PASSWORD", LOG): ("image needs a variable", "MYSQL_ROOT_PASSWORD"),
+    ("[ERROR] [Entrypoint]: Database is uninitialized and password option is not specified\n\tYou need to specify one of MARIADB_ROOT_PASSWORD, MARIADB_ALLOW_EMPTY_ROOT_PASSWORD and MARIADB_RANDOM_ROOT_PASSWORD", LOG): ("image needs a variable", "MARIADB_ROOT_PASSWORD"),
+    ("error: missing 'MONGO_INITDB_ROOT_USERNAME' or 'MONGO_INITDB_ROOT_PASSWORD'\n       both must be specified for a user to be created", LOG): ("image needs a variable", "MONGO_INITDB_ROOT_USERNAME"),
+    ("No custom admin password found. Please provide a password via the environment variable OPENSEARCH_INITIAL_ADMIN_PASSWORD.", LOG): ("image needs a variable", "OPENSEARCH_INITIAL_ADMIN_PASSWORD"),
+    ("KAFKA_PROCESS_ROLES is required.\nCommand [/usr/local/bin/dub ensure KAFKA_PROCESS_ROLES] FAILED !", LOG): ("image needs a variable", "KAFKA_PROCESS_ROLES"),
+    # Servers.
+    ("FATAL:  could not write lock file \"postmaster.pid\": No space left on device", LOG): ("no space left", "tmpfs"),
+    ("java.io.IOException: No space left on device", LOG): ("no space left", ""),
+    ('ERROR:  could not resize shared memory segment "/PostgreSQL.1654218" to 16777216 bytes: No space left on device', LOG): ("too little shared memory", "shm_size"),
+    ("# There is insufficient memory for the Java Runtime Environment to continue.\n# Native memory allocation (mmap) failed to map 1073741824 bytes", LOG): ("out of memory", "memory="),
+    ("java.lang.OutOfMemoryError: Java heap space", LOG): ("out of memory", ""),
+    ("FATAL:  could not map anonymous shared memory: Cannot allocate memory", LOG): ("out of memory", ""),
+    ("ERROR: [1] bootstrap checks failed\n[1]: max virtual memory areas vm.max_map_count [65530] is too low, increase to at least [262144]", LOG): ("limit of mapped memory", "sysctl -w vm.max_map_count=262144"),
+    ("accept4: too many open files", LOG): ("too many open files", "nofile"),
+    ('LOG:  could not bind IPv4 address "127.0.0.1": Address already in use\nHINT:  Is another postmaster already running on port 5432?', LOG): ("port taken", ""),
+    ("# Warning: Could not create server TCP listening socket 127.0.0.1:6379: bind: Address already in use", LOG): ("port taken", ""),
+    ("java.net.BindException: Address already in use", LOG): ("port taken", ""),
+    ('FATAL:  unrecognized configuration parameter "work_memory"', LOG): ("unknown setting", "version"),
+    ("*** FATAL CONFIG FILE ERROR (Redis 8.2.1) ***\nReading the configuration file, at line 2\n>>> 'maxmem \"64mb\"'\nBad directive or wrong number of arguments", LOG): ("unknown setting", ""),
+    ("# Unresolved Configuration(s) Detected:\n# >>> 'maxmemoryy 8mb'", LOG): ("unknown setting", ""),
+    ("org.apache.kafka.common.config.ConfigException: Missing required configuration `controller.listener.names`", LOG): ("unknown setting", ""),
+    ("[ERROR] [MY-000067] [Server] unknown variable 'query_cache_size=0'.", LOG): ("unknown setting", ""),
+    ("FATAL:  database files are incompatible with server\nDETAIL:  The data directory was initialized by PostgreSQL version 13, which is not compatible with this version 14.0", LOG): ("data of another version", "empty"),
+    ("# Can't handle RDB format version 12", LOG): ("data of another version", ""),
+    ("chown: changing ownership of '/var/lib/postgresql/data': Operation not permitted", LOG): ("no permission on its files", "user="),
+    ('initdb: error: could not change permissions of directory "/var/lib/postgresql/data": Operation not permitted', LOG): ("no permission on its files", ""),
+    ("java.nio.file.AccessDeniedException: /usr/share/elasticsearch/data/node.lock", LOG): ("no permission on its files", ""),
+}  # fmt: skip
+
+HARMLESS = (
+    "LOG:  database system is ready to accept connections",
+    "WARNING Memory overcommit must be enabled! Without it, a background save or replication may fail",
+    'LOG:  skipping missing configuration file "/etc/postgresql/postgresql.auto.conf"',
+    "shared_buffers is required to be larger than 16",
+    "FATAL: no configuration",
+)
+
+
+class TableTest(unittest.TestCase):
+    def test_what_is_said_has_its_cause_and_cure(self) -> None:
+        for (text, said_by), (name, cure) in SAID.items():
+            with self.subTest(text[:80]):
+                known = causes.find(text, said_by)
+                assert known is not None
+                self.assertEqual(known.name, name)
+                self.assertIn(cure, known.cure)
+
+    def test_every_cause_is_among_them_or_known_by_its_example(self) -> None:
+        for cause in causes.TABLE:
+            for said_by in cause.said_by:
+                with self.subTest(cause.name, said_by=said_by):
+                    known = causes.find(cause.example, said_by)
+                    assert known is not None or cause.name == "image needs a variable"
+                    self.assertIn(known.name if known else cause.name, [cause.name, "no space left"])
+        self.assertLessEqual(
+            {cause.name for cause in causes.TABLE} - {"wrong name of an image", "no socket"},
+            {name for name, _ in SAID.values()},
+        )
+
+    def test_what_is_harmless_has_none(self) -> None:
+        for text in HARMLESS:
+            with self.subTest(text):
+                self.assertIsNone(causes.find(text, LOG))
+
+    def test_who_says_it_counts(self) -> None:
+        self.assertIsNone(causes.find("topic orders not found", LOG))
+        self.assertIsNone(causes.find("relation does not exist", LOG))
+
+    def test_a_cure_is_a_part_of_a_sentence(self) -> None:
+        for cause in causes.TABLE:
+            self.assertNotRegex(cause.cure, r"\.$")
+            self.assertNotRegex(cause.name, r"\.$")
+
+    def test_killed_without_a_word(self) -> None:
+        known = causes.of_death("", 137, oom_killed=False)
+        assert known is not None
+        self.assertEqual(known.name, "it was killed")
+        self.assertIsNone(causes.of_death("", 1, oom_killed=False))
+
+    def test_the_page_says_the_same(self) -> None:
+        page = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+        self.assertEqual(
+            page.read_text(encoding="utf-8"),
+            troubleshooting.filled(page.read_text(encoding="utf-8")),
+            "run python -m tools.troubleshooting",
+        )
+
+
+class ErrorsTest(unittest.TestCase):
+    """Each error of a start names the cause."""
+
+    def test_a_server_that_dies(self) -> None:
+        instance = instance_of("memory")
+        instance.log = "exec /usr/local/bin/docker-entrypoint.sh: exec format error\n"
+        instance.end(exit_code=255)
+        with self.assertRaises(InstanceDied) as caught:
+            until_ready(log("ready"), instance, Deadline.after(1, ManualClock()), subject="Memory")
+        self.assertEqual(caught.exception.cause, "wrong architecture")
+        self.assertIn(
+            "while waiting for 'ready' in the log. Likely cause: wrong architecture; the image is for another processor, ",
+            str(caught.exception),
+        )
+        self.assertTrue(str(caught.exception).endswith(". Its last log lines are below."))
+
+    def test_a_server_that_is_never_ready(self) -> None:
+        instance = instance_of("memory")
+        instance.log = "could not write block 7: No space left on device\nJAVA_HOME is not set\n"
+        with self.assertRaises(StartTimeout) as caught:
+            until_ready(log("ready"), instance, Deadline.after(1, ManualClock()), subject="Memory")
+        self.assertEqual(caught.exception.cause, "no space left")
+        self.assertIn("seen 0 of 1 times in the log. Likely cause: no space left; ", str(caught.exception))
+
+    def test_what_docker_refuses(self) -> None:
+        error = refused(
+            "start image web:1", StartError, OCI + 'exec: "serve": executable file not found in $PATH: unknown'
+        )
+        assert isinstance(error, StartError)
+        self.assertEqual(error.cause, "no such program")
+        self.assertRegex(
+            str(error), r"^could not start image web:1, Docker says: failed to .*\$PATH: unknown; the command's "
+        )
+        self.assertIsInstance(
+            refused("start it", StartError, "Bind for x failed: port is already allocated"), PortTaken
+        )
+
+    def test_docker_desktop(self) -> None:
+        for url, source in (
+            ("unix:///nowhere/me/.docker/run/docker.sock", "Docker Desktop's socket"),
+            ("unix:///nowhere/docker.sock", "the docker context 'desktop-linux'"),
+        ):
+            self.assertEqual(
+                problem(Address(url, source)),
+                f"there is no Docker socket at {url} ({source}): Docker Desktop is not running, start it and wait until it "
+                f"says that it is running (`docker desktop start`, or open the app)",
+            )
+
+    def test_a_file_that_is_no_socket(self) -> None:
+        self.assertEqual(
+            problem(Address(f"unix://{__file__}", "DOCKER_HOST")),
+            f"unix://{__file__} (DOCKER_HOST) is no socket: correct DOCKER_HOST: it must name the socket that Docker "
+            f"listens on, unix:///var/run/docker.sock",
+        )
+
+
+class CommandTest(unittest.TestCase):
+    """How it was started, for those who want to see it by hand."""
+
+    def test_a_container(self) -> None:
+        secret = naming.secret()
+        spec = ContainerSpec(
+            "web:1",
+            env={"WEB_KEY": "k", "MODE": "a b", "DOOR": secret},
+            command=("serve", f"--password={secret}"),
+            entrypoint=("/bin/sh", "-c"),
+            ports={"http": Port(80), "dns": Port(53, protocol="udp")},
+            tmpfs={"/data": 8, "/tmp": 0},
+            options=ContainerOptions(memory=64, user="app", mounts={"/srv": Mount("data", read_only=True)}),
+        )
+        self.assertEqual(
+            by_hand.command(spec),
+            "docker run --rm -e 'WEB_KEY=***' -e 'MODE=a b' -e DOOR=*** -p 127.0.0.1::80 -p 127.0.0.1::53/udp "
+            "--tmpfs /data:size=8 --tmpfs /tmp --user app --memory 64 -v data:/srv:ro --entrypoint /bin/sh web:1 -c serve "
+            "--password=***",
+        )
+
+    def test_a_process(self) -> None:
+        spec = ProcessSpec("Web 1", ("/bin/web", "-d", "{directory}"), ("web",), env={"MODE": "test"})
+        self.assertEqual(by_hand.command(spec), "MODE=test /bin/web -d '{directory}'")
+
+    def test_a_script_among_the_words_is_cut(self) -> None:
+        text = by_hand.command(ContainerSpec("web:1", command=("sh", "-c", "echo a\n" * 100)))
+        self.assertNotIn("\n", text)
+        self.assertRegex(text, r"^docker run --rm web:1 sh -c 'echo a echo a .*…'$")
+        self.assertLess(len(text), 250)
+
+    def test_an_external_server(self) -> None:
+        self.assertEqual(by_hand.command(ExternalSpec("redis://h", {}, "X")), "")

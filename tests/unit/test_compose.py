@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compose projects, as far as no Docker is needed: declarations, readiness, and the program Docker Compose."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from itest import Compose, ContainerTestCase, http, testing
+from itest.clock import Deadline
+from itest.config import Config
+from itest.engines import State, compose_program
+from itest.engines.compose_instance import ComposeInstance
+from itest.engines.compose_program import Program
+from itest.engines.docker_address import Address
+from itest.errors import DeclarationError, ItestError, StartError, Unavailable
+from itest.services.compose.readiness import Ready
+from itest.spec import ComposeSpec, ContainerSpec, Port
+from itest.testing import MemoryEngine, MemoryInstance
+from itest.trace import Recorder
+from itest.wait import NotReady, answer, ended
+
+
+class DeclarationTest(unittest.TestCase):
+    def assertWrong(self, text: str, **fields: Any) -> None:
+        with self.assertRaises(DeclarationError) as caught:
+            type("T", (ContainerTestCase,), {"stack": Compose(**fields)})
+        self.assertEqual(str(caught.exception), f"T.stack: {text}")
+
+    def test_what_can_be_seen_to_be_wrong(self) -> None:
+        self.assertWrong("services: 'web' is no list of names: services=['web']", services="web")
+        self.assertWrong("profiles: 'full' is no list of names: profiles=['web']", profiles="full")
+        self.assertWrong("'web' is in services= and in without=", services=["web"], without=["web"])
+        self.assertWrong("ready: it must say of which service: ready={'web': http('/health')}", ready=http("/"))
+        self.assertWrong(
+            "ready: '/health' of 'web' is no check, like http('/health') of itest.wait", ready={"web": "/health"}
+        )
+        self.assertWrong("env: 'A B' is no name of a variable", env={"A B": "1"})
+        self.assertWrong("ports: 0 of 'web' is no port: ports={'web': [8000]}", ports={"web": [0]})
+        self.assertWrong("ports: '80' of 'web' is no port: ports={'web': [8000]}", ports={"web": ["80"]})
+        self.assertWrong("file: there is none", file=[])
+        self.assertWrong("reuse=True: itest cannot bring a project's data back to what it was", reuse=True)
+        self.assertWrong(
+            "external: a project has no URL; declare its services that run already instead", external="URL"
+        )
+        self.assertWrong("unknown isolation 'database'; Compose project supports 'none'", isolation="database")
+
+    def test_it_refers_to_neighbours(self) -> None:
+        with self.assertRaisesRegex(DeclarationError, "T.stack refers to 'db', which is no service of T"):
+            type("T", (ContainerTestCase,), {"stack": Compose(env={"URL": "{db.url}"})})
+
+    def test_its_spec(self) -> None:
+        class T(ContainerTestCase):
+            stack = Compose(ports={"web": 80}, env={"N": 1, "TOKEN": "a-token-of-their-own"}, ready={"web": http("/")})
+
+        service = dict(T._itest_declarations)["stack"]
+        spec = service.own_spec("", Config())
+        assert isinstance(spec, ComposeSpec)
+        self.assertEqual(spec.files, (Path(__file__).resolve().parent / "compose.yaml",))
+        self.assertEqual((spec.ports, spec.ready), ({"web": (80,)}, ("web",)))
+        self.assertEqual(str(spec), "compose.yaml")
+        self.assertIn("'N': '1'", repr(spec))
+        self.assertNotIn("a-token-of-their-own", repr(spec))
+        self.assertEqual(service.identity(spec), service.identity(service.own_spec("", Config())))
+
+
+class ReadinessTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.engine = MemoryEngine()
+
+    def container(self, *ports: str) -> MemoryInstance:
+        spec = ContainerSpec("image:1", ports={port: Port(1) for port in ports})
+        instance = self.engine.start(spec, {"service": "x"}, Deadline.after(1), Recorder())
+        assert isinstance(instance, MemoryInstance)
+        return instance
+
+    def project(self, **containers: MemoryInstance) -> Any:
+        each: Any = {name: [container] for name, container in containers.items()}
+        return ComposeInstance("itest-1", each, {}, "", lambda: None)
+
+    def test_a_service_without_anything_to_be_seen_must_run_for_a_moment(self) -> None:
+        project, check = self.project(a=self.container()), Ready({})
+        with self.assertRaisesRegex(NotReady, "^a: it has just started$"):
+            check(project)
+        deadline = Deadline.after(5)
+        while not deadline.passed:
+            try:
+                check(project)
+                break
+            except NotReady:
+                deadline.pause(0.02)
+        self.assertFalse(deadline.passed)
+
+    def test_a_service_with_a_check_must_pass_it(self) -> None:
+        def fail(_: object) -> None:
+            raise OSError("refused")
+
+        project = self.project(a=self.container())
+        check = Ready({"a": answer("PING to answer", fail, (OSError,))})
+        with self.assertRaisesRegex(NotReady, "^a: OSError: refused$"):
+            check(project)
+        self.assertEqual(str(check), "its services to be ready (a: PING to answer)")
+        self.assertEqual(str(Ready({})), "its services to be ready")
+
+    def test_health(self) -> None:
+        a = self.container()
+        a.current = State(True, health="starting", health_said="not yet")
+        with self.assertRaisesRegex(NotReady, "^a: its health check has not passed: not yet$"):
+            Ready({})(self.project(a=a))
+        a.current = State(True, health="unhealthy", health_said="no disk")
+        a.log = "the log\n"
+        with self.assertRaises(StartError) as caught:
+            Ready({})(self.project(a=a))
+        self.assertEqual(str(caught.exception), "service 'a' is unhealthy by its own health check, which said: no disk")
+        self.assertIn("the log", caught.exception.__notes__[0])
+        a.current = State(True, health="healthy")
+        Ready({})(self.project(a=a))
+
+    def test_ends(self) -> None:
+        a = self.container()
+        a.end(0)
+        Ready({})(self.project(a=a))
+        Ready({"a": ended()})(self.project(a=a))
+        with self.assertRaisesRegex(StartError, "service 'a' ended before it was ready: exited with exit code 0"):
+            Ready({"a": http("/")})(self.project(a=a))
+        a.end(2)
+        with self.assertRaisesRegex(StartError, "service 'a' ended before it was ready: exited with exit code 2"):
+            Ready({})(self.project(a=a))
+
+    def test_services_that_docker_starts_again(self) -> None:
+        a = self.container()
+        a.current = State(True, status="restarting")
+        with self.assertRaisesRegex(NotReady, "it has ended, and Docker starts it again"):
+            Ready({})(self.project(a=a))
+        a.current = State(False, status="created", exit_code=0)
+        with self.assertRaisesRegex(NotReady, "it has not been started yet"):
+            Ready({})(self.project(a=a))
+
+    def test_a_project_runs_until_a_service_has_failed_and_then_shows_the_log_of_that(self) -> None:
+        a, b = self.container(), self.container()
+        a.log, b.log = "one\ntwo\n", "three\n"
+        project = self.project(first=a, b=b)
+        self.assertTrue(project.state().running)
+        self.assertEqual(project.logs(), "first | one\nfirst | two\nb     | three\n")
+        a.end(0)
+        self.assertTrue(project.state().running)
+        b.end(137, oom_killed=True)
+        self.assertEqual(str(project.state()), "service 'b' exited with exit code 137, killed for lack of memory")
+        self.assertEqual(project.logs(), "b | three\n")
+        with self.assertRaisesRegex(ItestError, "project itest-1 .first, b. publishes no port"):
+            project.endpoint()
+
+
+class ProgramTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.enterContext(mock.patch.object(compose_program, "PLUGINS", (str(self.directory / "system"),)))
+
+    def program(self, script: str, name: str = "bin/docker-compose") -> Path:
+        path = self.directory / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+        return path
+
+    def find(self, **settings: Any) -> Program:
+        variables = {"HOME": str(self.directory), "PATH": str(self.directory / "bin")}
+        return compose_program.find(Config(environment=variables, **settings))
+
+    def unavailable(self, **settings: Any) -> str:
+        with self.assertRaises(Unavailable) as caught:
+            self.find(**settings)
+        return str(caught.exception)
+
+    def test_where_it_is_looked_for(self) -> None:
+        on_path = self.program("echo 2.1.0")
+        self.assertEqual(self.find(), Program((str(on_path),), "2.1.0"))
+        system = self.program("echo v2.2.0", "system/docker-compose")
+        self.assertEqual(self.find(), Program((str(system),), "2.2.0"))
+        own = self.program("echo 2.3.0-desktop.1", ".docker/cli-plugins/docker-compose")
+        self.assertEqual(self.find(), Program((str(own),), "2.3.0"))
+        mine = self.program("echo 5.0.1", "mine")
+        self.assertEqual(self.find(compose=str(mine)), Program((str(mine),), "5.0.1"))
+        docker = self.program('[ "$1" = compose ] && echo 2.4.0', "bin/docker")
+        self.assertEqual(self.find(compose="docker"), Program((str(docker), "compose"), "2.4.0"))
+
+    def test_it_is_not_here(self) -> None:
+        text = self.unavailable()
+        self.assertIn("Docker Compose is not here: there is no docker-compose on PATH nor in", text)
+        self.assertIn("install it (https://docs.docker.com/compose/install", text)
+        self.assertIn("ITEST_COMPOSE", text)
+
+    def test_the_setting_names_none(self) -> None:
+        self.assertEqual(
+            self.unavailable(compose="no-such"), "compose = 'no-such' (the setting, or ITEST_COMPOSE) is no program"
+        )
+
+    def test_version_1_is_refused(self) -> None:
+        path = self.program("echo 1.29.2")
+        self.assertIn(
+            f"{path} is Docker Compose 1.29.2, which ended in 2023; version 2 is needed: install it", self.unavailable()
+        )
+
+    def test_something_else_of_that_name(self) -> None:
+        path = self.program("echo unknown command; exit 1")
+        self.assertIn(f"{path} says unknown command when it is asked for its version; install", self.unavailable())
+
+    def test_its_environment(self) -> None:
+        config = Config(environment={"COMPOSE_FILE": "x", "A": "1", "DOCKER_CONTEXT": "y", "DOCKER_TLS_VERIFY": "1"})
+        found = compose_program.environment(config, Address("unix:///d.sock", "test"), {"A": "2", "B": "3"})
+        self.assertEqual(found, {"A": "2", "B": "3", "DOCKER_HOST": "unix:///d.sock", "DOCKER_TLS_VERIFY": "1"})
+        address = Address("tcp://h:2376", "test", Path("/certs"), verify=False)
+        found = compose_program.environment(config, address, {})
+        self.assertEqual(
+            found, {"A": "1", "DOCKER_HOST": "tcp://h:2376", "DOCKER_CERT_PATH": "/certs", "DOCKER_TLS": "1"}
+        )
+
+    def run_script(self, script: str, seconds: float = 10.0, model: bytes = b"") -> compose_program.Result:
+        program = Program((str(self.program(script)),), "2.0.0")
+        return program.run(
+            ["up"], Deadline.after(seconds), environment=os.environ, directory=self.directory, model=model
+        )
+
+    def test_what_it_reads_says_and_ends_with(self) -> None:
+        result = self.run_script('cat; echo "$1 in $PWD" >&2; exit 3', model=b"{}" * 100_000)
+        self.assertEqual(result, (3, "{}" * 100_000, f"up in {os.path.realpath(self.directory)}\n"))
+
+    def test_it_is_ended_when_its_time_is_over(self) -> None:
+        with self.assertRaises(TimeoutError):
+            self.run_script("echo $$ > pid; sleep 600 & wait", seconds=1.0)
+        self.assertGone()
+
+    def test_a_program_that_cannot_be_run(self) -> None:
+        program = Program((str(self.directory / "no-such"),), "2.0.0")
+        result = program.run(["up"], Deadline.after(10), environment={}, directory=self.directory)
+        self.assertEqual((result.code, result.stderr), (127, f"{self.directory}/no-such: No such file or directory"))
+
+    def test_it_ends_with_its_owner(self) -> None:
+        path = self.program("echo $$ > pid.new; mv pid.new pid; sleep 600 & wait")
+        code = (
+            "import os, sys\nfrom pathlib import Path\nfrom itest.clock import Deadline\n"
+            "from itest.engines.compose_program import Program\n"
+            f"Program(({str(path)!r},), '2').run(['up'], Deadline.after(60), environment=os.environ,"
+            f" directory=Path({str(self.directory)!r}))\n"
+        )
+        owner = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+        with owner:
+            deadline = Deadline.after(20)
+            while not (self.directory / "pid").exists() and not deadline.passed:
+                deadline.pause(0.01)
+            owner.send_signal(signal.SIGKILL)
+        self.assertGone()
+
+    def assertGone(self) -> None:
+        pid = int((self.directory / "pid").read_text())
+        deadline = Deadline.after(10)
+        while not deadline.passed:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+            if Path(f"/proc/{pid}/stat").exists() and ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                return
+            deadline.pause(0.01)
+        self.fail(f"process {pid} still runs")
+
+
+class NoComposeTest(unittest.TestCase):
+    def test_tests_skip_with_a_reason_where_it_is_missing(self) -> None:
+        with (
+            testing.session() as session,
+            mock.patch.object(compose_program, "find", side_effect=Unavailable("Docker Compose is not here")),
+            mock.patch("itest.engines.compose.DockerEngine.unavailable", return_value=None),
+            self.assertRaises(Unavailable) as caught,
+        ):
+            session.lend(Compose())
+        self.assertEqual(str(caught.exception), "compose.yaml cannot be run here: Docker Compose is not here")
