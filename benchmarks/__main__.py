@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `python -m benchmarks NAME`, where a name is `isolation`, `suite`, `start`, `exit` or `crash`."""
+"""The command line: `python -m benchmarks NAME`, where a name is `isolation`, `suite`, `start`, `exit`, `crash` or
+`overhead`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import crash, ending, isolation, launch, start, suite
+from benchmarks import crash, ending, isolation, launch, overhead, start, suite
 from benchmarks.measure import BenchmarkError
 from benchmarks.report import Report, show
 from itest import ItestError
@@ -66,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     killed.add_argument("--kills", type=int, default=crash.KILLS, help="default: 40")
     killed.add_argument("--seed", type=int, help="of the moments, to have those of another time; default: a new one")
     killed.set_defaults(run=_crash)
+
+    own = names.add_parser("overhead", parents=[common], help="what itest itself costs a test, by part")
+    own.add_argument("--rounds", type=int, default=overhead.ROUNDS, help="default: 5")
+    own.add_argument("--tests", type=int, default=overhead.TESTS, help="tests of a class; default: 500")
+    own.set_defaults(run=_overhead)
     for one in (begin, end, killed):
         one.add_argument("--engines", type=_engines, default=launch.ENGINES, help="default: docker,process")
     return parser
@@ -101,6 +107,10 @@ def _exit(options: argparse.Namespace, given: Sequence[str]) -> Report:
 
 def _crash(options: argparse.Namespace, given: Sequence[str]) -> Report:
     return crash.run(options.kills, options.engines, options.seed, given, _say)
+
+
+def _overhead(options: argparse.Namespace, given: Sequence[str]) -> Report:
+    return overhead.run(options.rounds, options.tests, given, _say)
 
 
 def _say(line: str) -> None:

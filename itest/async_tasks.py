@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Collection
 from typing import Any
 
-from itest import async_clients, naming
+from itest import async_clients, leaks, naming
 
 TURNS = 5
 """How often the loop may go round before a task counts as left behind: many are just about to end."""
@@ -46,16 +46,19 @@ async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
 
 
 def report(subject: str, left: list[str], file: str, line: int) -> None:
-    """Say of a test, or a class, which tasks it left behind: a ResourceWarning at that place."""
-    if left:
-        count = f"{len(left)} asyncio tasks" if len(left) > 1 else "an asyncio task"
-        warnings.warn_explicit(
-            f"{subject} left {count} behind, which {'were' if len(left) > 1 else 'was'} cancelled: {'; '.join(left)}. "
-            f"Await what a test starts, use asyncio.TaskGroup, or cancel it in a cleanup",
-            ResourceWarning,
-            file,
-            line,
-        )
+    """Say of a test, or a class, which tasks it left behind: a ResourceWarning at that place, and with `strict` as other
+    things are told that a test leaves."""
+    if not left:
+        return
+    count = f"{len(left)} asyncio tasks" if len(left) > 1 else "an asyncio task"
+    text = (
+        f"{subject} left {count} behind, which {'were' if len(left) > 1 else 'was'} cancelled: {'; '.join(left)}. "
+        f"Await what a test starts, use asyncio.TaskGroup, or cancel it in a cleanup"
+    )
+    if leaks.are_collected():
+        leaks.report(text)
+    else:
+        warnings.warn_explicit(text, ResourceWarning, file, line)
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> list[str]:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 from itest import references, run_suite, sharing
 from itest import session as sessions
 from itest.assertions import Assertions
-from itest.errors import DeclarationError, NotStarted, Unavailable
+from itest.diagnose import Diagnosis, Watched
+from itest.errors import DeclarationError, NotStarted, ServerDied, Unavailable
 from itest.fixture_files import load_marked
 from itest.loan import Loan, loans_of, take_all
 from itest.network import Network
@@ -61,6 +62,7 @@ class ContainerMixin(Assertions, _Base):
 
     _itest_declarations: ClassVar[list[tuple[str, Service[Any]]]] = []
     _itest_views: dict[int, View]
+    _itest_diagnosis: Diagnosis
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -111,17 +113,21 @@ class ContainerMixin(Assertions, _Base):
             result.addSkip(self, str(skip))
             result.stopTest(self)
             return result
-        except Exception:
+        except Exception as error:
             # Reported as this test's error: an exception that escapes run() would end the whole run.
+            if not isinstance(error, ServerDied):  # That one has said it all.
+                self._itest_annotate(error)
             self._itest_after()
             result.startTest(self)
             result.addError(self, sys.exc_info())
             result.stopTest(self)
             return result
         try:
-            super().run(result)
+            super().run(Watched(result, self._itest_diagnosis.annotate))  # type: ignore[arg-type]  # it has all of one
         finally:
             self._itest_after()
+            self._itest_diagnosis.end()
+            self._itest_diagnosis.keep()
         return result
 
     def debug(self) -> None:
@@ -130,6 +136,10 @@ class ContainerMixin(Assertions, _Base):
         try:
             self._itest_before()
             super().debug()
+        except Exception as error:
+            if not isinstance(error, unittest.SkipTest | ServerDied):
+                self._itest_annotate(error)
+            raise
         finally:
             self._itest_after()
 
@@ -140,14 +150,24 @@ class ContainerMixin(Assertions, _Base):
     def _itest_before(self) -> None:
         loans = _enter(type(self))
         self._itest_views = {}
+        test, config = self.id(), sessions.current().config
+        self._itest_diagnosis = Diagnosis(test, loans, config)
         for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
-            self._itest_views[id(loan.service)] = loan.reset(self.id())
+            self._itest_views[id(loan.service)] = loan.reset(test)
+        self._itest_diagnosis = Diagnosis(test, loans, config)  # What the resets did is not the test's doing.
+        if config.strict:
+            self._itest_diagnosis.begin_strict()
+            self.addCleanup(self._itest_diagnosis.end_strict, self._itest_views.values())
         for loan in loans:  # Cleanups run last in, first out: after all of the test's own, and counted as the test's.
-            self.addCleanup(loan.finish, self.id())
+            self.addCleanup(loan.finish, test)
         method = getattr(self, self._testMethodName)
         if hasattr(method, "__itest_fixtures__"):
             views = {loan.name: self._itest_views[id(loan.service)] for loan in loans}
-            load_marked(method, self.id(), {name: view for name, view in views.items() if hasattr(view, "load")})
+            load_marked(method, test, {name: view for name, view in views.items() if hasattr(view, "load")})
+
+    def _itest_annotate(self, error: Exception) -> None:
+        if (diagnosis := self.__dict__.get("_itest_diagnosis")) is not None:  # Else nothing has been started for it.
+            diagnosis.annotate(error)
 
     def _itest_after(self) -> None:
         for view in self.__dict__.pop("_itest_views", {}).values():
@@ -200,12 +220,16 @@ def _enter(cls: type[ContainerMixin]) -> list[Loan]:
     loans = loans_of(cls, declared, session, network)
     cls._itest_loans = loans  # type: ignore[attr-defined]  # as above
     cls.addClassCleanup(_leave, cls, loans)
+    diagnosis = None
     try:
         with session.trace.span("setup", f"{cls.__module__}.{cls.__qualname__}"):
             take_all(loans, session)
+            diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, session.config)
             cls.setUpTestData()
             cls._itest_entered()
     except BaseException as error:
+        if diagnosis is not None and isinstance(error, Exception) and not isinstance(error, unittest.SkipTest):
+            diagnosis.annotate(error)
         _leave(cls, loans)
         if isinstance(error, Unavailable) and not session.config.required:
             raise unittest.SkipTest(str(error)) from error

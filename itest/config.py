@@ -61,6 +61,18 @@ class Config:
     quiet: bool = False
     """Do not announce which server runs where, nor what takes long."""
 
+    artifacts: str = ""
+    """Directory for the whole logs and states of failing tests' services, which their notes show in part."""
+
+    keep: str = ""
+    """`failed`: what failed tests leave in their services stays after the run, to be looked at."""
+
+    keep_time: float = 3600.0
+    """Seconds that it stays."""
+
+    strict: bool = False
+    """What a test leaves behind (sessions, clients, consumers, threads) fails it."""
+
     cache_dir: Path = field(default_factory=lambda: _default_cache())
     """Where files are kept between runs. Default: `$XDG_CACHE_HOME/itest`, or what the platform has for that."""
 
@@ -140,7 +152,11 @@ def _is_ci(environment: Mapping[str, str]) -> bool:
 
 
 _SETTINGS = {item.name: item for item in fields(Config) if item.name != "environment"}
-_CHOICES = {"engine": ("auto", "docker", "process"), "require": ("", "0", "1", "docker", "process")}
+_CHOICES = {
+    "engine": ("auto", "docker", "process"),
+    "require": ("", "0", "1", "docker", "process"),
+    "keep": ("", "failed"),
+}
 
 
 def _from_files(directory: Path) -> list[tuple[str, object, str]]:

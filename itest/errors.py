@@ -14,11 +14,13 @@
     │   ├── PortTaken               its host port was taken meanwhile; retried where a new port helps
     │   ├── InstanceDied            its container or process ended before it was ready
     │   └── StartTimeout            it never became ready (also a TimeoutError)
+    ├── ServerDied                  a server ended while tests were using it
     ├── ExternalError               an external server cannot be reached or used
     ├── MigrationError              a migration failed
     ├── FixtureError                a fixture is missing, cannot be read or cannot be loaded
     ├── ResetError                  the data of a test could not be reset
     ├── IsolationError              a test did what its isolation cannot undo (also an AssertionError)
+    ├── LeftBehind                  with `strict`: a test left something behind (also an AssertionError)
     └── ReceiveTimeout              fewer messages than expected arrived (also an AssertionError)
 
 A message says what was being done, to what, for how long, the last reason and what to try. The facts are
@@ -143,6 +145,15 @@ class StartTimeout(StartError, TimeoutError):
         self.reason = reason
 
 
+class ServerDied(ItestError):
+    """A server ended while tests were using it. `exit_code` is None where it is not known."""
+
+    def __init__(self, message: str, *, exit_code: int | None = None, oom_killed: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.oom_killed = oom_killed
+
+
 class ExternalError(ItestError):
     """An external server, named by a URL, cannot be reached or cannot be used."""
 
@@ -180,6 +191,18 @@ class ResetError(ItestError):
 
 class IsolationError(ItestError, AssertionError):
     """A test did what the isolation of its class cannot undo or must not touch. It fails the test that did it."""
+
+
+class LeftBehind(ItestError, AssertionError):
+    """A test left something behind: sessions, transactions, clients, consumers, tasks or threads. Raised with `strict`;
+    what could be ended was. `left` has a sentence for each."""
+
+    def __init__(self, left: list[str]) -> None:
+        super().__init__("\n".join(left))
+        self.left = list(left)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (LeftBehind, (self.left,), self.__dict__)
 
 
 class ReceiveTimeout(ItestError, AssertionError):

@@ -51,8 +51,9 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
     with share.gate():
         record = share.read()
         last = share.leave()
-        if last and record is not None and share.lifetime:
-            share.write(replace(record, expires=max(record.expires, wall() + share.lifetime)))
+        if last and record is not None and (share.lifetime or share.kept):
+            if share.lifetime:
+                share.write(replace(record, expires=max(record.expires, wall() + share.lifetime)))
             last = False
         if last:
             share.forget()
@@ -60,6 +61,15 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
         else:
             server.instance.disown()
             server.close()
+
+
+def stay(share: Share, seconds: float) -> None:
+    """Have its server stay when its last user leaves, for that many seconds from now. Raises ItestError, OSError."""
+    with share.gate():
+        if (record := share.read()) is None:
+            raise ItestError("nothing is known of it any more")
+        share.write(replace(record, expires=max(record.expires, wall() + seconds)))
+        share.keep()
 
 
 def _start(job: Job, share: Share) -> Server[Any]:
@@ -78,7 +88,7 @@ def _start(job: Job, share: Share) -> Server[Any]:
         naming.SHARED: str(share.directory),
     }
     server = starting.start(replace(job, labels={**job.labels, **labels}))
-    server.share, server.shared = share, True
+    server.share, server.shared = share, not share.private
     if share.lifetime:
         record = replace(record, footprint=server.footprint(), expires=wall() + share.lifetime)
     share.write(replace(record, ready=True))

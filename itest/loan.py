@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from itest import references
+from itest import alive, references
 from itest import session as sessions
-from itest.errors import NotStarted
+from itest.errors import NotStarted, ServerDied
 from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
 from itest.service import Lease, Server, Service, View
+
+__unittest = True  # Hides these frames from the traceback of a failed test (unittest/result.py).
 
 
 def loans_of(
@@ -63,7 +65,10 @@ class Loan:
         self._directory = directory_of(owner.__module__)
         self._server: Server[Any] | None = None
         self._lease: Lease[Any] | None = None
-        self._sealed = False
+        self._sealed = self._end_told = False
+        self._last_test = f"{owner.__module__}.{owner.__qualname__}"
+        self.mark: Callable[[], object] = _nothing
+        """Called when a test begins, for a server whose log does not tell the time of its lines."""
         self._cuts = 0
 
     @property
@@ -87,8 +92,14 @@ class Loan:
         with self._session.trace.span("lease", self.service.kind, owner=owner, server=server.instance.id):
             self._lease = server.lease(self._resolved, owner)
         self._lease.view.directory = self._directory
-        self._sealed = False
+        self._sealed = self._end_told = False
+        self.mark = getattr(server.instance, "mark", _nothing)
         self._cuts = self._cuts_of_neighbours
+
+    @property
+    def lent(self) -> tuple[Server[Any], Lease[Any]] | None:
+        """The server and the lease, while there are any."""
+        return None if self._server is None or self._lease is None else (self._server, self._lease)
 
     def class_view(self) -> View:
         if self._lease is None:
@@ -101,16 +112,45 @@ class Loan:
             self.give_back()
             self.take(self._session.lend(*self.wanted()))
         assert self._lease is not None and self._server is not None
+        if self._end_told or self._server.hung_up():
+            self._report_death(test)
         kind, server = self.service.kind, self._server.instance.id
         with self._session.trace.span("reset", kind, test=test, server=server) as span:
-            if not self._sealed:
-                self._lease.seal()
-                self._sealed = True
-            self._mend()
-            view: View = self._lease.reset(test)
+            try:
+                if not self._sealed:
+                    self._lease.seal()
+                    self._sealed = True
+                self._mend()
+                view: View = self._lease.reset(test)
+            except Exception:
+                try:
+                    self._report_death(test)
+                except ServerDied as error:
+                    raise error from None  # What a client says of a server that is gone explains nothing.
+                raise
             span.facts["way"] = self._lease.way
         view.directory = self._directory
+        self._last_test = test
         return view
+
+    def _report_death(self, test: str) -> None:
+        """Raise ServerDied if the server has ended: that is why it could not be used. Its log is told once."""
+        server = self._server
+        if server is None or server.tells_its_end or (state := alive.ended(server, alive.GRACE)) is None:
+            return
+        known, self._end_told = self._end_told, True
+        raise alive.died(
+            f"{self.label} ended before {test}: {server.title} ({server.instance}) {alive.told(state)}. The last test that "
+            f"used it was {self._last_test}{'; its end is told above' if known else ''}. No other test of this class can "
+            f"run; the next class gets a new one",
+            server,
+            state,
+            log=not known,
+        )
+
+    def found_dead(self) -> None:
+        """Its server's end has been told, log and all."""
+        self._end_told = True
 
     def _mend(self) -> None:
         """Have the server started again where it has lost its connections to neighbours, which are reset before it."""
@@ -128,6 +168,12 @@ class Loan:
         if self._lease is not None:
             self._lease.finish(test)
 
+    def settle(self, test: str, since: float) -> None:
+        """With `strict`: see `Lease.settle`."""
+        if self._lease is not None:
+            alone = not any(self.name in references.needs(loan.service) for loan in self._neighbours.values())
+            self._lease.settle(test, since, alone)
+
     def give_back(self) -> None:
         lease, self._lease = self._lease, None
         server, self._server = self._server, None
@@ -143,3 +189,7 @@ class Loan:
     @property
     def usable(self) -> bool:
         return not self.stopped and self._session is sessions.opened()
+
+
+def _nothing() -> None:
+    """For an instance whose log needs no mark."""

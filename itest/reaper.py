@@ -69,8 +69,9 @@ class Reaper:
     def watch(self, share: Share) -> None:
         """Have it see to a server that other processes use as well, when its owner dies; and to the end of its time,
         however its owner ends, if it has a lifetime. Called again when more is known of it."""
-        self._lasting |= bool(share.lifetime)
-        self._tell(f"{'lasting' if share.lifetime else 'shared'} {share.session or '-'} {share.directory}")
+        lasting = bool(share.lifetime) or share.kept
+        self._lasting |= lasting
+        self._tell(f"{'lasting' if lasting else 'shared'} {share.session or '-'} {share.directory}")
 
     def send(self, address: str, request: str) -> None:
         """Have it send a request to Docker at this socket when its owner has closed it: `DELETE /containers/...`. If
@@ -119,7 +120,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def main(orders: Mapping[str, object], lines: Sequence[str]) -> None:
     """The reaper's work: remove until nothing is found, since the daemon may still be creating what was asked for."""
-    shared = _shares("shared", lines)
+    lasting = _shares("lasting", lines)
+    shared = {share: session for share, session in _shares("shared", lines).items() if share not in lasting}
     if "done" not in lines:
         deadline = Deadline.after(30.0)
         quiet_rounds = 0
@@ -128,7 +130,7 @@ def main(orders: Mapping[str, object], lines: Sequence[str]) -> None:
             removed += sum(not _reaped(*share) for share in shared.items())
             quiet_rounds = 0 if removed else quiet_rounds + 1
             SYSTEM.sleep(0.2)
-    _keep_time(_shares("lasting", lines))
+    _keep_time(lasting)
 
 
 def _shares(kind: str, lines: Sequence[str]) -> dict[Path, str]:

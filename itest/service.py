@@ -12,6 +12,7 @@ import copy
 import importlib
 import importlib.util
 import math
+import re
 import sys
 import unittest
 from abc import ABC, abstractmethod
@@ -26,6 +27,7 @@ from itest.async_clients import AsyncClients, Opening
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance
 from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
+from itest.evidence import Aside, Evidence
 from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
 
 if TYPE_CHECKING:
@@ -210,6 +212,15 @@ class Server(ABC, Generic[V]):
     fresh = True
     """Whether this process started it, or found it running."""
 
+    after_its_end: ClassVar[str] = "the next class gets a new one"
+    """What happens when it has ended under a test."""
+
+    tells_its_end: ClassVar[bool] = False
+    """Whether its lease sees by itself, in a reset, that it has ended."""
+
+    routine: ClassVar[re.Pattern[str] | None] = None
+    """What is in the lines that it logs when all is well, which only bury those that tell something."""
+
     shared = False
     """Whether other processes use it at the same time: then what belongs to the server as a whole is left alone."""
 
@@ -243,6 +254,10 @@ class Server(ABC, Generic[V]):
     def lives(self) -> bool:
         """Whether it can still be used."""
         return self.instance.state().running
+
+    def hung_up(self) -> bool:
+        """Whether it has ended a connection of ours, as far as that shows without a round trip; it may live on."""
+        return False
 
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""
@@ -281,6 +296,27 @@ class Lease(ABC, Generic[V]):
 
     def finish(self, test: str) -> None:  # most leases have nothing to say here
         """The last of the test's own cleanups: what is raised here fails the test that caused it."""
+
+    def evidence(self, since: float) -> Evidence:
+        """What state a failed test has left things in, `since` the moment it began (seconds since 1970).
+
+        Called on a thread of its own while the test waits, for 2 s at most; it may be left behind after that. It changes
+        nothing and takes no lock that a test needs, so it asks on connections of its own. What it raises is one line.
+        """
+        return Evidence()
+
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        """With `strict`, after a test that passed, its clients closed: end what it has left in the service, and report
+        it (leaks.report). It began at `since`. `alone`: no app of the class uses the service, which may keep connections.
+        """
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        """Have what that test left stay where no later one comes; the server will outlive the run. None: it cannot be.
+
+        Called after the test, with its clients closed. `write(name, text)` gives the path of a file that only this user
+        may read, for passwords.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

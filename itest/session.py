@@ -16,6 +16,7 @@ import threading
 import unittest
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from itest import joining, naming, sharing, starting, trace, warm
@@ -94,6 +95,8 @@ class Session:
         self.pid = os.getpid()
         self.config = config
         self.closed = False
+        self.kept = 0
+        """How many failed tests' data was to be kept (keeping.py)."""
         self.trace = trace.Recorder(clock)
         self.secret = naming.secret()
         self._clock = clock
@@ -207,6 +210,17 @@ class Session:
         for slot in slots:
             self._stop(slot)
 
+    def keep(self, server: Server[Any]) -> Path | None:
+        """Have a server stay after the run, for people to look at; its directory, in which passwords may be written.
+        None: it cannot be. Raises ItestError, OSError."""
+        if (share := server.share) is None:
+            return None
+        joining.stay(share, self.config.keep_time)
+        with self._lock:
+            if self._reaper is not None:
+                self._reaper.watch(share)
+        return share.directory
+
     def close(self) -> None:
         """Stop every server and leave nothing behind. Never raises; what could not be stopped is left to the reaper."""
         if self.closed or self.pid != os.getpid():
@@ -269,7 +283,7 @@ class Session:
             self._clock,
             warm=not self._alone,
         )
-        share = None if scope_key else self._share(job)
+        share = self._share(job, scope_key)
         for attempt in range(1, max(START_ATTEMPTS, service.start_attempts) + 1):
             try:
                 with self.trace.span("start", service.kind, engine=engine.name) as span:
@@ -294,13 +308,15 @@ class Session:
     def _labels(self, kind: str) -> dict[str, str]:
         return {naming.SESSION: self.id, naming.SERVICE: kind, naming.OWNER: naming.owner()}
 
-    def _share(self, job: Job) -> Share | None:
-        """Where this server is shared with other processes; None: it is this one's own."""
+    def _share(self, job: Job, scope_key: str) -> Share | None:
+        """Where this server is shared with other processes, or may outlive this one; None: it is this one's own."""
         reused = self._reused(job.service)
-        if self._alone or isinstance(job.spec, ExternalSpec) or not job.service.sharable:
+        if self._alone or isinstance(job.spec, ExternalSpec):
             return None
-        if not reused and self._group is None:
-            return None
+        if scope_key or not job.service.sharable or (not reused and self._group is None):
+            if not self.config.keep or not sharing.can_be_reused():
+                return None
+            return Share(sharing.place(self.config, "keep", self.id, naming.unique()), naming.owner(), private=True)
         name, owner = ("reuse", "") if reused or self._group is None else self._group
         key = (name, warm.address(job.engine), job.service.kind, job.labels[naming.FINGERPRINT])
         return Share(sharing.place(self.config, *key), owner, self.config.reuse_time if reused else 0.0)

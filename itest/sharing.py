@@ -60,8 +60,10 @@ class Record:
 class Share:
     """One such server, for one process that uses it or wants to."""
 
-    def __init__(self, directory: Path, owner: str = "", lifetime: float = 0.0) -> None:
+    def __init__(self, directory: Path, owner: str = "", lifetime: float = 0.0, *, private: bool = False) -> None:
         self.directory = directory
+        self.private = private
+        """No other process uses it; it may only stay after its run."""
         self.owner = owner
         """The process (`naming.owner`) whose end is the end of all its users; empty for a server that is to be reused."""
         self.lifetime = lifetime
@@ -117,6 +119,15 @@ class Share:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(asdict(record), file)
         new.replace(self.directory / "server.json")
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays so that people can look at what failed tests have left. By a file of its own, since other
+        versions of itest could not read a record with one field more."""
+        return (self.directory / "kept").exists()
+
+    def keep(self) -> None:
+        (self.directory / "kept").touch(mode=0o600)
 
     def forget(self) -> None:
         """There is no server any more."""

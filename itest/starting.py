@@ -135,7 +135,7 @@ def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
 
 
 def _hand_over(server: Server[Any], session: str) -> bool:
-    if not isinstance(server.origin, warm.State):
+    if not isinstance(server.origin, warm.State) or (server.hung_up() and not server.lives()):
         return False
     try:
         return warm.hand_over(server.origin, server, session)

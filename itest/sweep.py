@@ -44,6 +44,12 @@ def is_over(thing: Thing) -> bool:
     return sharing.is_over(share) if share is not None else owners.is_dead(owner)
 
 
+def is_kept(thing: Thing) -> bool:
+    """Whether it is there only for people to look at (ITEST_KEEP), and its run has ended: who sweeps by hand has seen it."""
+    share = share_of(thing)
+    return share is not None and sharing.Share(share).kept and owners.is_dead(thing.labels.get(naming.OWNER, ""))
+
+
 def share_of(thing: Thing) -> Path | None:
     """The directory by which processes share this very server.
 
@@ -81,6 +87,10 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *,
 def _remove(thing: Thing, in_use: bool) -> bool:
     """Remove one; False where somebody uses it."""
     share = share_of(thing)
+    if share is not None and is_kept(thing):
+        thing.remove()
+        sharing.Share(share).forget()  # Passwords that were written there, too.
+        return True
     if share is None or in_use:
         thing.remove()
         return True

@@ -19,6 +19,7 @@ from itest.clock import SYSTEM, Clock, Deadline, wall
 from itest.config import Config, load
 from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing, from_inside
 from itest.errors import StartError
+from itest.evidence import Evidence
 from itest.service import Lease, Server, Service, View
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
 
@@ -241,7 +242,7 @@ class MemoryLease(Lease["MemoryView"]):
     def __init__(self, server: MemoryServer, service: MemoryService) -> None:
         self._server = server
         self._service = service
-        self.view = MemoryView(server, service, "class", {})
+        self._last = self.view = MemoryView(server, service, "class", {})
         self._baseline: dict[str, object] = {}
 
     def seal(self) -> None:
@@ -251,7 +252,12 @@ class MemoryLease(Lease["MemoryView"]):
     def reset(self, test: str) -> MemoryView:
         name = test.rpartition(".")[2]
         self._service.events.append(f"reset {name}")
-        return MemoryView(self._server, self._service, name, dict(self._baseline))
+        self._last = MemoryView(self._server, self._service, name, dict(self._baseline))
+        return self._last
+
+    def evidence(self, since: float) -> Evidence:
+        data = self._last.data
+        return Evidence(f"{len(data)} items" if data else "no data", [f"{name}: {data[name]}" for name in sorted(data)])
 
     def close(self) -> None:
         self._service.events.append("give back")

@@ -12,7 +12,7 @@ from itest import naming, owners
 from itest.cli.look import look, opened
 from itest.config import Config
 from itest.engines import Engine, Thing
-from itest.sweep import is_over, remove, share_of
+from itest.sweep import is_kept, is_over, remove, share_of
 
 
 def add_to(commands: Any) -> None:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
 def sweep(engines: Sequence[Engine], *, living: bool) -> int:
     """Remove it, and say what. `living`: also what belongs to processes that run. Returns the exit code."""
     seen = look(engines)
-    wanted = [thing for _, thing in seen.things if is_over(thing) or (living and _is_own(thing))]
+    wanted = [thing for _, thing in seen.things if is_over(thing) or is_kept(thing) or (living and _is_own(thing))]
     swept = remove(wanted, in_use=living)
     for thing in swept.removed:
         print(f"removed {thing}")

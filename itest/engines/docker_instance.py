@@ -14,7 +14,16 @@ from typing import Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_files, docker_follow, docker_sdk
+from itest.engines import (
+    Endpoint,
+    ExecResult,
+    State,
+    docker_exec,
+    docker_files,
+    docker_follow,
+    docker_sdk,
+    docker_usage,
+)
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_listening import Listening
 from itest.errors import ItestError, PortTaken, StartError
@@ -126,6 +135,11 @@ class DockerInstance:
             health="" if health == "none" else health,
             health_said=str(checks[-1].get("Output", "")).strip(),
         )
+
+    def usage(self) -> list[str]:
+        """Its memory and what is unusual about it, as phrases. Raises ItestError."""
+        with translated(f"inspect {self}"):
+            return docker_usage.facts(self._client, self._id)
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         try:

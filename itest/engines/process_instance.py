@@ -122,12 +122,20 @@ class ProcessInstance:
 
     def state(self) -> State:
         """What it is doing now. The exit code is known to its owner only."""
-        self._mark()
+        self.mark()
         process = self._child
         if process is None:
             return State(True) if launcher.running(self._place) else self._ended(None)
         code = process.poll()
         return State(True) if code is None else self._ended(code)
+
+    def usage(self) -> list[str]:
+        """The memory of the process itself, without its children; nothing where this platform does not say it."""
+        pid = self._process.pid if self._process is not None else launcher.running(self._place)
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+            return [f"{pages * os.sysconf('SC_PAGE_SIZE') >> 20} MB in use"]
+        return []
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         """Its output: the last `tail` lines, those since a moment (seconds since 1970), or all, at most 4 MiB.
@@ -136,7 +144,7 @@ class ProcessInstance:
         at (`state()`, `logs()`) before that moment, so lines from just before it may be among them; a log that was
         not written to since then is empty.
         """
-        self._mark()
+        self.mark()
         try:
             with (self._place / LOG_FILE).open("rb") as log:
                 status = os.fstat(log.fileno())
@@ -250,7 +258,8 @@ class ProcessInstance:
         status = f"killed by {launcher.signal_name(-code)}" if code is not None and code < 0 else "exited"
         return State(False, status, code, port_taken=_is_port_taken(self.logs(tail=50)))
 
-    def _mark(self) -> None:
+    def mark(self) -> None:
+        """Remember how long the log is now, for `logs(since=...)`."""
         with contextlib.suppress(OSError):
             self._marks.append((wall(), (self._place / LOG_FILE).stat().st_size))
 

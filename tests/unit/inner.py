@@ -6,8 +6,8 @@ from __future__ import annotations
 import unittest
 from typing import Any
 
+from itest import notes, testing
 from itest import session as sessions
-from itest import testing
 from itest.service import ServiceMixin
 from itest.testing import MemoryEngine, MemoryService, MemoryView
 
@@ -30,6 +30,11 @@ def run(*subjects: type[unittest.TestCase] | unittest.TestCase, result: Any = No
     finally:
         result.stopTestRun()
     return result
+
+
+def error_line(text: str) -> str:
+    """The last line of a traceback, without the note about the services that follows it."""
+    return text.partition(f"\n{notes.HEAD}")[0].strip().splitlines()[-1]
 
 
 class MemoryMixin(ServiceMixin):
@@ -70,7 +75,7 @@ class InnerTest(unittest.TestCase):
 
     def last_line(self, result: unittest.TestResult, number: int = 0) -> str:
         """The last line of an error's text, without the module of its type: `StartError: no such image`."""
-        return result.errors[number][1].strip().splitlines()[-1].removeprefix("itest.errors.")
+        return error_line(result.errors[number][1]).removeprefix("itest.errors.")
 
 
-__all__ = ["START", "STOP", "InnerTest", "MemoryMixin", "MemoryView", "run", "suite_of"]
+__all__ = ["START", "STOP", "InnerTest", "MemoryMixin", "MemoryView", "error_line", "run", "suite_of"]

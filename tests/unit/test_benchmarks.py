@@ -373,6 +373,17 @@ class CommandTest(unittest.TestCase):
         self.assertRegex(out, r"start\s+the time to the first answer")
         self.assertRegex(out, r"exit\s+the time from the last test's end")
         self.assertRegex(out, r"crash\s+what killed runs leave behind")
+        self.assertRegex(out, r"overhead\s+what itest itself costs a test")
+
+    def test_overhead_needs_no_server(self) -> None:
+        code, out, err = self.call("overhead", "--rounds", "1", "--tests", "30", "--json")
+        self.assertEqual(code, 0, err)
+        report = json.loads(out)
+        parts = {row["strategy"]: row["median"] for row in report["rows"] if row["a class of"] == "3 services"}
+        self.assertGreater(parts["the whole"], parts["diagnosis"])
+        self.assertGreater(parts["diagnosis"], 0)
+        [target] = report["targets"]
+        self.assertEqual(target["verdict"], "met")
 
     def test_what_it_does_not_know_is_named(self) -> None:
         for arguments, message in (

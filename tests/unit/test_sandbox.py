@@ -17,7 +17,7 @@ from itest.services.postgres.rollback import RollbackLease
 from itest.services.postgres.schema import SchemaLease
 from itest.services.postgres.truncate import TruncateLease
 from itest.testing import MemoryLease
-from tests.unit.inner import InnerTest, run
+from tests.unit.inner import InnerTest, error_line, run
 
 
 class DeclarationTest(unittest.TestCase):
@@ -167,7 +167,7 @@ class FinishTest(InnerTest):
         self.check(result, ran=2, failures=1)
         [(test, trace)] = result.failures
         self.assertEqual(
-            (test._testMethodName, trace.strip().splitlines()[-1]),
+            (test._testMethodName, error_line(trace)),
             ("test_1", "itest.errors.IsolationError: of the lease"),
         )
 

@@ -26,6 +26,8 @@ A = TypeVar("A", bound="AppView")
 class AppServer(Server[A]):
     """A running app."""
 
+    tells_its_end = True
+
     def __init__(self, service: AppService[A], instance: Instance, address: str) -> None:
         super().__init__(service.title, service.kind, instance)
         self.address = address.rstrip("/")

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import Instance, container_of
+from itest.evidence import Aside
 from itest.service import Lease, Server, Service
 from itest.services.container.image import built_from
 from itest.services.container.view import ContainerView
@@ -22,6 +25,9 @@ RECONNECT_GRACE = 2
 
 class ContainerServer(Server[ContainerView]):
     """Knows what a test has done to the container as a whole, to undo it."""
+
+    after_its_end = "it is started again before the next test"
+    tells_its_end = True
 
     def __init__(self, service: Container, instance: Instance, address: str) -> None:
         super().__init__(service.title, service.kind, instance)
@@ -116,6 +122,10 @@ class ContainerLease(Lease[ContainerView]):
         if self._server.instance.owned:
             self.way = self._server.restore()
         return self._server.view()
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        container = self._server.instance.id[:12]
+        return Aside((f"docker logs {container}", f"docker exec -it {container} sh"))
 
     def finish(self, test: str) -> None:
         self._server.unpause()

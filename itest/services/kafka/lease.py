@@ -7,15 +7,19 @@ What is dirty: a partition whose end offset is not the one that the last reset l
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from itest import naming, trace
+from itest import leaks, naming, trace
 from itest.clock import Deadline
 from itest.errors import DeclarationError, ItestError, ResetError
+from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.kafka import clients
+from itest.services.kafka.evidence import evidence
 from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
 from itest.services.kafka.topics import NAME_LIMIT, VANISH_WAIT, Mark, Partition, Topic, is_name
 from itest.services.kafka.view import KafkaView
@@ -43,7 +47,7 @@ class Record:
 class KafkaLease(Lease["KafkaView"]):
     """A prefix for a class and what lies under it."""
 
-    def __init__(self, server: KafkaServer, service: Kafka) -> None:
+    def __init__(self, server: KafkaServer, service: Kafka, owner: str) -> None:
         self._server = server
         self._service = service
         self._isolation = service.isolation_or_default
@@ -51,6 +55,7 @@ class KafkaLease(Lease["KafkaView"]):
         self._created: set[str] = set()
         self._groups: set[str] = set()
         self._test_groups: set[str] = set()
+        self._group_names: dict[str, str] = {}
         self._topics: dict[str, int] = {}
         self._baseline: dict[Partition, list[Record]] = {}
         if self._isolation == "none":
@@ -66,6 +71,8 @@ class KafkaLease(Lease["KafkaView"]):
             if self._isolation != "none":
                 server.give_prefix(self.prefix)
             raise
+        self._test_prefix = self.prefix
+        self._last_test = owner
         self.view = KafkaView(server, self, service.codec, self.prefix, 0)
 
     @property
@@ -110,6 +117,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             return prefix + name
         physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
+        self._group_names[physical] = name
         (self._test_groups if number else self._groups).add(physical)  # An app's group lives as long as its class.
         return physical
 
@@ -128,15 +136,54 @@ class KafkaLease(Lease["KafkaView"]):
 
     def reset(self, test: str) -> KafkaView:
         number = next(self._server.numbers)
-        prefix = self.prefix
+        prefix = self._test_prefix = self.prefix
         with _resetting(f"bringing Kafka back to the class's baseline before {test}"):
             self._delete_groups(self._test_groups)
             if self._isolation == "records":
                 self._steadily(self._empty)
             elif self._isolation == "prefix":
-                prefix = f"{self.prefix}{number}-"
+                prefix = self._test_prefix = f"{self.prefix}{number}-"
                 self._renew(prefix)
+        self._last_test = test
         return KafkaView(self._server, self, self._service.codec, prefix, number)
+
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        self._delete_groups(self._test_groups)
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        if self._fixed:
+            return None
+        left = [name for name in self._mine() if name.startswith(self._test_prefix)]
+        # The topics stay as they are, with their prefix; the class goes on under another one.
+        prefix = self._server.take_prefix(None, object())
+        self._topics = {prefix + name.removeprefix(self.prefix): count for name, count in self._topics.items()}
+        self._baseline = {
+            Partition(prefix + at.topic.removeprefix(self.prefix), at.partition): [
+                replace(record, partition=Partition(prefix + at.topic.removeprefix(self.prefix), at.partition))
+                for record in records
+            ]
+            for at, records in self._baseline.items()
+        }
+        self.prefix = self._test_prefix = prefix
+        servers, program = self._server.bootstrap_servers, ["kafka-console-consumer.sh"]
+        if hasattr(self._server.instance, "go_on"):  # A container has the programs too.
+            inside = [
+                "docker",
+                "exec",
+                "-it",
+                self._server.instance.id[:12],
+                "/opt/kafka/bin/kafka-console-consumer.sh",
+            ]
+            servers, program = self._server.internal_bootstrap_servers, inside
+        words = [*program, "--bootstrap-server", servers, "--from-beginning", "--topic"]
+        return Aside(tuple(shlex.join([*words, name]) for name in left) or ("no topics",))
+
+    def evidence(self, since: float) -> Evidence:
+        if self._isolation == "none" and not self.prefix:
+            return Evidence()  # All topics there are, which may be anybody's.
+        names = {name: name.removeprefix(self._test_prefix) for name in self._steadily(self._mine)}
+        groups = {physical: self._group_names[physical] for physical in self._groups | self._test_groups}
+        return evidence(self._server, names, groups)
 
     def close(self) -> None:
         self.view.close()
@@ -170,7 +217,13 @@ class KafkaLease(Lease["KafkaView"]):
 
     def _delete_groups(self, names: set[str]) -> None:
         if names:
-            self._server.delete_groups(names.__contains__)
+            for group in self._server.delete_groups(names.__contains__):
+                members = self._server.end_members(group)
+                leaks.report(
+                    f"{self._last_test} left {members} consumer{'s'[: members != 1]} behind in the group "
+                    f"{self._group_names.get(group, group)!r}, put out of it"
+                )
+                self._server.delete_groups({group}.__contains__)
             self._test_groups.clear()
 
     def _mine(self) -> dict[str, Topic]:

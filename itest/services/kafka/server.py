@@ -35,6 +35,8 @@ CLOSE_WAIT = 1.0
 class KafkaServer(Server["KafkaView"]):
     """A running Kafka broker, or an external cluster."""
 
+    routine = re.compile(r"\b(INFO|DEBUG|TRACE)\b")
+
     def __init__(self, title: str, kind: str, instance: Instance, address: str) -> None:
         super().__init__(title, kind, instance)
         self.bootstrap_servers = address
@@ -75,7 +77,7 @@ class KafkaServer(Server["KafkaView"]):
         from itest.services.kafka.lease import KafkaLease
 
         assert isinstance(service, Kafka)
-        return KafkaLease(self, service)
+        return KafkaLease(self, service, owner)
 
     def clear(self) -> None:
         self.topics.delete(self.topics.all())
@@ -150,12 +152,21 @@ class KafkaServer(Server["KafkaView"]):
 
     # Groups and records.
 
-    def delete_groups(self, mine: Callable[[str], bool]) -> None:
-        """Delete groups in one call. Those that still have members stay; the broker forgets them after a while."""
+    def delete_groups(self, mine: Callable[[str], bool]) -> list[str]:
+        """Delete groups in one call. Returns those that stay, because they still have members."""
         with self.doing("deleting groups"):
             found = [name for group in self.admin.list_groups() if mine(name := group["group_id"])]
-            if found:
-                self.admin.delete_groups(found)
+            told = dict(self.admin.delete_groups(found)) if found else {}
+        return [name for name, error in told.items() if error == "NonEmptyGroupError"]
+
+    def end_members(self, group: str) -> int:
+        """Put all members out of a group; how many there were."""
+        with self.doing(f"ending the members of the group {group}"):
+            members = self.admin.describe_groups([group])[group]["members"]
+            make = clients.package("kafka.admin").MemberToRemove
+            if members:
+                self.admin.remove_group_members(group, [make(member_id=each["member_id"]) for each in members])
+        return len(members)
 
     def assigned(self, starts: Mapping[Partition, int]) -> Any:
         """The consumer, to poll records of these partitions alone, from these offsets. Hold `consuming` meanwhile."""

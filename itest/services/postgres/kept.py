@@ -7,12 +7,11 @@ What a test did to them is undone between tests; one that is broken, or whose ch
 from __future__ import annotations
 
 import contextlib
-import select
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from itest import trace
+from itest import alive, leaks
 from itest.service import client_package
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ class Kept:
         return self._handed_out
 
     def _connect(self) -> Any:
+        alive.check(self._server)
         return self._server.driver.connect(self._nearest_url, application_name=self._label)
 
     def _on_connect(self, connection: Any, record: Any) -> None:
@@ -113,14 +113,18 @@ class Kept:
     def count(self) -> int:
         """How many there are. One whose session has ended, by whomever, is given up."""
         for link in [*self._pooled.values(), *([self._own] if self._own is not None else [])]:
-            if link.connection.closed or _has_ended(link.connection):
+            if link.connection.closed or alive.has_spoken(link.connection):
                 self._give_up(link)
         return len(self._pooled) + (self._own is not None)
 
+    def pids(self) -> set[int]:
+        """The sessions that are kept here."""
+        known = {link.pid for link in self._pooled.values()}
+        return known | ({self._own.pid} if self._own is not None else set())
+
     def foreign(self, pids: Collection[int]) -> set[int]:
         """Those of a database's sessions that are not kept here."""
-        known = {link.pid for link in self._pooled.values()}
-        return set(pids) - known - ({self._own.pid} if self._own is not None else set())
+        return set(pids) - self.pids()
 
     def scrub(self, then: str, test: str = "a test") -> list[tuple[Any, ...]] | None:
         """Undo what was done to the used connections. Returns the rows of the statement `then`, which rides along with
@@ -132,10 +136,12 @@ class Kept:
             if link.connection.closed:
                 continue
             if link.connection.get_transaction_status() == ACTIVE:
-                trace.say(f"{test} left a thread behind that is using its database connection; the session was ended")
+                leaks.report(
+                    f"{test} left a thread behind that is using its database connection; the session was ended"
+                )
                 self._give_up(link)
             elif link.out is not None:
-                trace.say(f"{test} did not return a connection to `postgres.engine`; it was closed")
+                leaks.report(f"{test} did not return a connection to `postgres.engine`; it was closed")
                 self._give_up(link)
             else:
                 try:
@@ -184,14 +190,6 @@ def end_statement(server: PostgresServer, connection: Any) -> None:
     statement is done, so that even close() would wait for it."""
     if not connection.closed and connection.get_transaction_status() == ACTIVE:
         server.end_session(connection.info.backend_pid)
-
-
-def _has_ended(connection: Any) -> bool:
-    """Whether the server said something without having been asked: seen without a round trip, and almost always its
-    farewell. Else a connection is given up needlessly."""
-    socket = select.poll()
-    socket.register(connection, select.POLLIN)
-    return bool(socket.poll(0))
 
 
 def _scrub(link: _Link, then: str) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from itest import naming, trace
+from itest import leaks, naming
 from itest.clock import Deadline
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 GRACE = 0.05
 """Seconds that a transaction of somebody else may take to end by itself: a live app may be in the middle of one."""
+
+CLOSE_GRACE = 0.25
+"""Seconds in which the session of a connection that was closed is gone."""
 
 
 def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> bool:
@@ -33,18 +36,39 @@ def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> bo
         grace.pause(0.002)
     for pid, label, state, query, seconds in left:
         server.end_session(pid)
-        trace.say(report(test, pid, label, state, query, seconds))
+        leaks.report(report(test, pid, label, state, query, seconds))
     return waited
+
+
+def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[int], test: str) -> None:
+    """End the sessions of a database that a test opened and did not close, though they do nothing."""
+    found = (
+        "SELECT pid, application_name, state, query FROM pg_stat_activity WHERE datname = %s "
+        "AND backend_type = 'client backend' AND backend_start >= to_timestamp(%s) AND pid <> ALL(%s) "
+        "AND application_name NOT IN ('itest', 'itest reset', 'itest log', 'itest evidence')"
+    )
+    grace = Deadline.after(CLOSE_GRACE)
+    while (left := server.admin(found, name, since, list(kept))) and not grace.passed:
+        grace.pause(0.005)  # One whose client is closed is just about to end.
+    for pid, label, state, query in left:
+        server.end_session(pid)
+        leaks.report(
+            f"{test} did not close a database connection, and it was ended: session {pid}{_who(label)}, {state}, last "
+            f"statement: {naming.shorten(naming.mask(query)) or 'none'}"
+        )
 
 
 def report(test: str, pid: int, label: str, state: str | None, query: str, seconds: float | None) -> str:
     """A sentence about a session that was ended."""
     holding = "holding an advisory lock" if seconds is None else f"in a transaction for {seconds:.1f} s"
-    who = f" of {label!r}" if label and not label.startswith("itest:") else ""
     return (
-        f"{test} left a database session behind, and it was ended: session {pid}{who}, {state or 'state unknown'}, "
+        f"{test} left a database session behind, and it was ended: session {pid}{_who(label)}, {state or 'state unknown'}, "
         f"{holding}, last statement: {naming.shorten(naming.mask(query)) or 'none'}"
     )
+
+
+def _who(label: str) -> str:
+    return f" of {label!r}" if label and not label.startswith("itest:") else ""
 
 
 def roll_back_prepared(server: PostgresServer, name: str, test: str) -> None:
@@ -53,4 +77,4 @@ def roll_back_prepared(server: PostgresServer, name: str, test: str) -> None:
         cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
         for (gid,) in cursor.fetchall():
             cursor.execute("ROLLBACK PREPARED %s", (gid,))
-            trace.say(f"{test} left a prepared transaction behind, and it was rolled back: {naming.shorten(gid)!r}")
+            leaks.report(f"{test} left a prepared transaction behind, and it was rolled back: {naming.shorten(gid)!r}")

@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.errors import ResetError
+from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.postgres import shared
+from itest.services.postgres import evidence, shared
+from itest.services.postgres.aside import aside
 from itest.services.postgres.kept import Kept
+from itest.services.postgres.leaks import end_idle
 from itest.services.postgres.recycle import NeedsClone, Recycler
 from itest.services.postgres.view import PostgresView
 
@@ -36,6 +42,7 @@ class PostgresLease(Lease[PostgresView]):
         self._recycler: Recycler | ProbeRecycler | None = None
         self._state: shared.Shared | None = None
         self._last_test = owner
+        self._numbers = itertools.count(1)
         if self._own:
             self._pristine = server.template(service, service.directory)
             self._name = server.create(self._pristine)
@@ -69,6 +76,27 @@ class PostgresLease(Lease[PostgresView]):
         self._last_test = test
         return PostgresView(self._server, self._name, test, self._kept, self._directory)
 
+    def evidence(self, since: float) -> Evidence:
+        written = self._recycler.written() if isinstance(self._recycler, Recycler) else {}
+        return evidence.evidence(self._server, self._name, since, written)
+
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        if not self._isolated:
+            return
+        try:
+            self._reset(test)
+            if alone:
+                end_idle(self._server, self._name, since, self._kept.pids(), test)
+        except self._server.driver.Error as error:
+            raise ResetError(f"what {test} has left could not be looked at: {naming.mask(str(error))}") from error
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        if not self._isolated or self._recycler is None:
+            return None
+        kept = naming.identifier("itest", "kept", self._server.token, str(next(self._numbers)), *test.split(".")[-2:])
+        self._clone_again(lambda name: self._server.rename(name, kept))
+        return aside(self._server, kept, write)
+
     def close(self) -> None:
         self.view.close()
         self._kept.close()
@@ -93,14 +121,14 @@ class PostgresLease(Lease[PostgresView]):
             self.way, self.reason = "cloned", naming.shorten(naming.mask(str(error)))
             self._clone_again()
 
-    def _clone_again(self) -> None:
+    def _clone_again(self, out_of_the_way: Callable[[str], object] | None = None) -> None:
         server = self._server
         if self._recycler is not None:
             self._recycler.close()
             self._recycler = None
         self._kept.close()
         self._count_cuts()
-        server.drop(self._name)
+        (out_of_the_way or server.drop)(self._name)
         if self._state is not None:
             shared.restore(server, self._state)
         server.create(self._pristine, self._name)

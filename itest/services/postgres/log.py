@@ -127,6 +127,7 @@ class Log:
     def _second(self) -> Any:
         if self._connection is None or self._connection.closed:
             server = self._server
+            server.check_alive()
             self._connection = server.driver.connect(
                 server.nearest_url_of(server.database), application_name="itest log", async_=True
             )

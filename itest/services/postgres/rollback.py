@@ -9,10 +9,13 @@ full.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from itest import naming
 from itest.errors import IsolationError, ItestError, ResetError
+from itest.evidence import Aside
 from itest.service import client_package
 from itest.services.postgres import leaks
 from itest.services.postgres.lease import PostgresLease
@@ -110,6 +113,12 @@ class RollbackLease(PostgresLease):
         if wrong:
             raise IsolationError(f"{test}: {wrong}")
 
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        """Nothing: `finish` has looked already."""
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        return None  # Nothing is left of it.
+
     def close(self) -> None:
         self._forget()
         super().close()
@@ -152,6 +161,7 @@ class RollbackLease(PostgresLease):
         if self._sandbox is not None and not self._sandbox.closed:
             return
         self._forget()
+        self._server.check_alive()
         sandbox = self._server.driver.connect(
             self._server.nearest_url_of(self._name),
             connection_factory=connection_class(),

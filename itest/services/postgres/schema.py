@@ -16,8 +16,10 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from itest import naming, trace
 from itest.errors import ExternalError, ResetError
+from itest.evidence import Evidence
 from itest.migrations import migrator
 from itest.service import Lease, client_package
+from itest.services.postgres import evidence
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import Probe, state_of
 from itest.services.postgres.view import PostgresView
@@ -136,6 +138,9 @@ class SchemaLease(Lease[PostgresView]):
                 f"the schema {self._schema} could not be reset for {test}: {str(error).strip()}"
             ) from error
         return self._view(test)
+
+    def evidence(self, since: float) -> Evidence:
+        return evidence.evidence(self._server, self._server.database, since, {})
 
     def close(self) -> None:
         self.view.close()

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from itest import naming
+from itest import alive, naming
 from itest.clock import Deadline
 from itest.engines import Instance
-from itest.errors import ItestError, ResetError
+from itest.errors import ItestError, ResetError, ServerDied
 from itest.service import Lease, Server, Service, client_package
 from itest.services.postgres import init, leaks, shared, warm
 from itest.services.postgres.log import Log
@@ -50,6 +50,9 @@ SESSIONS_TIMEOUT = 10.0
 class PostgresServer(Server["PostgresView"]):
     """A running PostgreSQL: one administrative connection, used by one thread at a time."""
 
+    routine = re.compile("LOG:  checkpoint |FATAL:  terminating connection due to administrator command")
+    # The latter are the sessions that resets have ended, as has been told where a test had left them.
+
     def __init__(self, service: Postgres, instance: Instance, address: str) -> None:
         super().__init__(service.title, service.kind, instance)
         self.address = address
@@ -78,6 +81,7 @@ class PostgresServer(Server["PostgresView"]):
         self._lock = threading.RLock()
         self.log = Log(self)
         self._parts: dict[object, Any] = {}
+        self._admin: Any = None
         self._admin = self._first_connection()
         try:
             self.number = int(self._admin.server_version)
@@ -135,6 +139,16 @@ class PostgresServer(Server["PostgresView"]):
     def footprint(self) -> str:
         self.can_recycle()  # It may make an extension, which is not a test's doing.
         return naming.fingerprint(warm.footprint(self))
+
+    def hung_up(self) -> bool:
+        return self._admin is not None and (bool(self._admin.closed) or alive.has_spoken(self._admin))
+
+    def check_alive(self) -> None:
+        """Raise the driver's OperationalError if it has ended, which whoever connects must be ready for anyway."""
+        try:
+            alive.check(self)
+        except ServerDied as error:
+            raise self.driver.OperationalError(str(error)) from None
 
     def clear(self) -> None:
         for (name,) in self.admin("SELECT datname FROM pg_database WHERE datname ~ %s", warm.OURS):
@@ -206,6 +220,7 @@ class PostgresServer(Server["PostgresView"]):
 
     def connection(self, name: str, label: str, **kwargs: Any) -> Any:
         """A new connection of ours to a database, in autocommit; whoever asks closes it."""
+        self.check_alive()
         connection = self.driver.connect(
             self.nearest_url_of(name), **{"application_name": label, "connect_timeout": 10, **kwargs}
         )
@@ -290,6 +305,13 @@ class PostgresServer(Server["PostgresView"]):
                 self.admin(f'DROP DATABASE IF EXISTS "{name}"')
             self._databases.discard(name)
             self._snapshots.pop(name, None)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a database of ours another name, under which it outlives this object."""
+        with self._lock:
+            self.end_sessions(name)
+            self.admin(f'ALTER DATABASE "{name}" RENAME TO "{new}"')
+            self._databases.discard(name)
 
     def made(self, name: str) -> bool:
         """Whether a database has a name of ours."""

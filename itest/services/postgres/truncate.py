@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from itest import naming, trace
 from itest.errors import IsolationError, ResetError
+from itest.evidence import Evidence
 from itest.service import Lease
+from itest.services.postgres import evidence
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.ledger import Ledger
 from itest.services.postgres.probe import USERS, Probe
@@ -55,6 +57,9 @@ class TruncateLease(Lease[PostgresView]):
     def finish(self, test: str) -> None:
         """Raises IsolationError when the test wrote to a table that is not to be emptied."""
         self._check(self._probe, test)
+
+    def evidence(self, since: float) -> Evidence:
+        return evidence.evidence(self._server, self._server.database, since, {})
 
     def close(self) -> None:
         self.view.close()

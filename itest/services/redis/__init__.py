@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shlex
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from itest import alive
 from itest.async_clients import own_time
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
+from itest.evidence import Aside, Evidence
 from itest.naming import fingerprint
 from itest.server_settings import Setting
 from itest.service import Lease, Server, Service, ServiceMixin, View, client_package
 from itest.services.redis import recipes
 from itest.services.redis.clients import UNCHECKED, Kept, connect, nameless, package, with_authority
+from itest.services.redis.evidence import evidence
 from itest.services.redis.recipes import PORT
 from itest.services.redis.state import ServerState, state_of
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
@@ -120,6 +125,7 @@ class RedisServer(Server["RedisView"]):
         self._admin = self._first_connection()
         self._lock = threading.Lock()
         self._leased: set[int] = set()
+        self._for_good: set[int] = set()
         info: Any = self._admin.info("server")
         name, number = (
             ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
@@ -137,13 +143,21 @@ class RedisServer(Server["RedisView"]):
     def footprint(self) -> str:
         return fingerprint(*state_of(self._admin))
 
+    def hung_up(self) -> bool:
+        # As far as redis-py lets us see it: the connection that lies unused in the pool.
+        idle: Any = getattr(self._admin.connection_pool, "_available_connections", None)
+        socket = getattr(idle[-1], "_sock", None) if idle else None
+        return socket is not None and alive.has_spoken(socket)
+
     def clear(self) -> None:
         self._admin.flushall(asynchronous=True)
         self._admin.script_flush()
 
     def close(self) -> None:
         if not self.owned or self.shared:
-            for number in list(self._leased):  # After Ctrl-C: a database that keeps keys would never be used again.
+            for number in (
+                self._leased - self._for_good
+            ):  # After Ctrl-C: a database that keeps keys would never be used again.
                 self.give_database(number)
         self._admin.close()
 
@@ -167,6 +181,13 @@ class RedisServer(Server["RedisView"]):
                 return client
             client.close()
         return connect(self.address)
+
+    def keep_database(self) -> int:
+        """As `take_database`, for good: it is not emptied at the end."""
+        number = self.take_database()
+        with self._lock:
+            self._for_good.add(number)
+        return number
 
     def take_database(self) -> int:
         """The number of an empty database that nobody else uses. Raises ExternalError when there is none."""
@@ -237,7 +258,7 @@ class RedisLease(Lease["RedisView"]):
         self._last_test = owner
         self._admin = connect(server.nearest_url_of(self.database))
         self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
-        self._kept = Kept(server.nearest_url_of(self.database), service.decode_responses)
+        self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
         self.view = RedisView(server, self.database, self._kept, self._prefix)
 
     def seal(self) -> None:
@@ -274,6 +295,27 @@ class RedisLease(Lease["RedisView"]):
             self._server.renew(self.database)
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        if self._rest is not None:
+            self._rest.settle(self.database, self._kept, test, alone)
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        if self._isolation != "database":
+            return None
+        number = self._server.keep_database()
+        self._admin.swapdb(self.database, number)
+        url = urlsplit(self._server.address)
+        words = ["redis-cli", "-h", str(url.hostname), "-p", str(url.port), "-n", str(number)]
+        words += ["--tls", "--cacert", self._server.authority] if self._server.authority else []
+        file = write("redis-password", unquote(url.password or ""))
+        return Aside((f'REDISCLI_AUTH="$(cat {shlex.quote(str(file))})" {shlex.join(words)}',))
+
+    def evidence(self, since: float) -> Evidence:
+        if self._isolation == "none":
+            return Evidence()  # It may be anybody's, and as large as can be.
+        baseline = {key: dump for key, _, dump in self._baseline}
+        return evidence(self._server.nearest_url_of(self.database), f"{self._prefix}*", baseline, since)
 
     def close(self) -> None:
         self.view.close()

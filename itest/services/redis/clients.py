@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from itest.service import client_package
+from itest import alive
+from itest.errors import ServerDied
+from itest.service import Server, client_package
 from itest.wait import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def nameless(url: str) -> str:
 class Kept:
     """One client that stays connected from test to test, because connecting costs more than a whole reset."""
 
-    def __init__(self, url: str, decode_responses: bool) -> None:
+    def __init__(self, server: Server[Any], url: str, decode_responses: bool) -> None:
+        self._server = server
         self.decode_responses = decode_responses
         self._url = url
         self._client: Client | None = None
@@ -47,7 +50,10 @@ class Kept:
     def client(self) -> Client:
         if self._client is None:
             self._client = package().Redis.from_url(
-                self._url, decode_responses=self.decode_responses, client_name=KEPT_NAME
+                self._url,
+                decode_responses=self.decode_responses,
+                client_name=KEPT_NAME,
+                connection_class=_checked(self._server, self._url),
             )
         return self._client
 
@@ -57,6 +63,22 @@ class Kept:
         if client is not None:
             client.connection_pool.disconnect(inuse_connections=True)
             client.close()
+
+
+def _checked(server: Server[Any], url: str) -> Any:
+    """A class of connections that raise ServerDied where they would try for minutes to reach a server that is gone."""
+    kind: Any = package().SSLConnection if url.startswith("rediss:") else package().Connection
+
+    class Checked(kind):  # type: ignore[misc]  # the package is only there when it is used
+        def connect(self, *args: Any, **kwargs: Any) -> Any:
+            if not self.is_connected:
+                try:
+                    alive.check(server)
+                except ServerDied as error:
+                    raise error from None  # How the client came to notice explains nothing.
+            return super().connect(*args, **kwargs)
+
+    return Checked
 
 
 def package() -> Any:

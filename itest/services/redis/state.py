@@ -11,7 +11,8 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from itest import trace
+from itest import leaks
+from itest.clock import Deadline
 from itest.services.redis.clients import KEPT_NAME, Kept, package
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ SETTINGS = ("config|set", "config|rewrite")
 FUNCTIONS = ("function|load", "function|delete", "function|flush", "function|restore")
 SCRIPTS = ("eval", "eval_ro", "script|load")
 USERS = ("acl|setuser", "acl|deluser", "acl|load")
+
+CLOSE_GRACE = 0.25
+"""Seconds in which the server notices that a client was closed."""
 
 
 class ServerState:
@@ -33,8 +37,8 @@ class ServerState:
         self._admin: Any = admin
         self._whole = whole
         # As the server wrote them: redis-py's dictionaries of all their fields take longer than the whole round trip.
-        admin.set_response_callback("CLIENT LIST", _as_it_is)
-        admin.set_response_callback("INFO", _as_it_is)
+        admin.set_response_callback("CLIENT LIST", as_it_is)
+        admin.set_response_callback("INFO", as_it_is)
         self._counts: dict[str, int] = {}
         self._newest_client = 0
         self._settings: dict[str, str] = {}
@@ -48,7 +52,7 @@ class ServerState:
         self._settings, self._functions, self._users = state_of(self._admin)
         listed, stats = self._ask()
         self._counts = _counts(stats)
-        self._newest_client = _newest(_clients(listed))
+        self._newest_client = _newest(clients_of(listed))
 
     def forget(self) -> None:
         """Bring back what was there before the class, whatever the class's own baseline added to it."""
@@ -62,7 +66,7 @@ class ServerState:
     def restore(self, answers: list[Any], database: int, kept: Kept, test: str) -> None:
         """Undo what was touched since the last call, and end the clients that the test left waiting."""
         listed, stats, *_ = answers
-        clients = _clients(listed)
+        clients = clients_of(listed)
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)
         touched = frozenset(
@@ -71,7 +75,7 @@ class ServerState:
         if touched:
             self._undo(touched)
             listed, stats = self._ask()
-            clients, counts = _clients(listed), _counts(stats)
+            clients, counts = clients_of(listed), _counts(stats)
         self._counts = counts
         self._newest_client = max(self._newest_client, _newest(clients))
 
@@ -103,6 +107,37 @@ class ServerState:
                 _, name, *rules = line.split(" ")
                 self._admin.execute_command("ACL SETUSER", name, "reset", *rules)
 
+    def settle(self, database: int, kept: Kept, test: str, idle: bool) -> None:
+        """As `restore`, of what there is now; with `idle` it also ends the clients of this database that the test only
+        did not close."""
+        answers = [*self._ask()]
+        if idle:
+            own = str(self._admin.client_id())
+            grace = Deadline.after(CLOSE_GRACE)
+            while (left := self._idle(answers[0], database, own)) and not grace.passed:
+                grace.pause(0.005)  # The server notices only now that one was closed.
+                answers = [*self._ask()]
+            for client in left:
+                with contextlib.suppress(package().ResponseError):  # Gone by itself.
+                    self._admin.client_kill_filter(_id=client["id"])
+                leaks.report(
+                    f"{test} did not close a Redis client, and it was ended: client {client['id']}, last command: "
+                    f"{client['cmd']}"
+                )
+        self.restore(answers, database, kept, test)
+
+    def _idle(self, listed: bytes, database: int, own: str) -> list[dict[str, str]]:
+        """The new clients of the database that are doing nothing, but for the one that asks."""
+        return [
+            client
+            for client in clients_of(listed)
+            if int(client["id"]) > self._newest_client
+            and client["name"] != KEPT_NAME
+            and client["id"] != own
+            and int(client["db"]) == database
+            and not waiting(client)
+        ]
+
     def _end_leaked(self, clients: list[dict[str, str]], database: int, kept: Kept, test: str) -> None:
         """Kill clients that connected during the test and are still blocked, subscribed or in MULTI.
 
@@ -111,12 +146,12 @@ class ServerState:
         if any(client["name"] == KEPT_NAME and _unclean(client, database) for client in clients):
             kept.close()
         for client in clients:
-            doing = _waiting(client)
+            doing = waiting(client)
             if int(client["id"]) <= self._newest_client or client["name"] == KEPT_NAME or not doing:
                 continue
             with contextlib.suppress(package().ResponseError):  # Gone by itself.
                 self._admin.client_kill_filter(_id=client["id"])
-            trace.say(
+            leaks.report(
                 f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}"
             )
 
@@ -136,7 +171,7 @@ _WATCHED = re.compile(
 )
 
 
-def _as_it_is(answer: bytes, **options: object) -> bytes:
+def as_it_is(answer: bytes, **options: object) -> bytes:
     return answer
 
 
@@ -145,7 +180,7 @@ def _counts(stats: bytes) -> dict[str, int]:
     return {name.decode(): int(calls) for name, calls in _WATCHED.findall(stats)}
 
 
-def _clients(listed: bytes) -> list[dict[str, str]]:
+def clients_of(listed: bytes) -> list[dict[str, str]]:
     """The fields of each client. A value may hold anything but spaces, and be empty."""
     lines = listed.decode("utf-8", "replace").splitlines()
     return [dict(word.split("=", 1) for word in line.split(" ") if "=" in word) for line in lines if line]
@@ -155,7 +190,7 @@ def _newest(clients: list[dict[str, str]]) -> int:
     return max((int(client["id"]) for client in clients), default=0)
 
 
-def _waiting(client: dict[str, str]) -> str:
+def waiting(client: dict[str, str]) -> str:
     """What a client is in the middle of; empty for one that only is connected."""
     if "b" in client["flags"]:
         return "blocked"
@@ -165,7 +200,7 @@ def _waiting(client: dict[str, str]) -> str:
 
 
 def _unclean(client: dict[str, str], database: int) -> bool:
-    return bool(_waiting(client)) or int(client["db"]) != database or int(client.get("watch", 0)) > 0
+    return bool(waiting(client)) or int(client["db"]) != database or int(client.get("watch", 0)) > 0
 
 
 def _user(line: str) -> str:

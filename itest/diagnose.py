@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notes for a failing test: its services' logs since it began and their state, attached to the test's own exception.
+
+The exception is on its way to the result when it is annotated, which in Python 3.11 and later is before tearDown. So
+every runner that shows notes (PEP 678) shows these, and nothing is done for a test that passes but to note the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from itest import keeping, leaks, naming, notes
+from itest import session as sessions
+from itest.clock import wall
+from itest.config import Config
+from itest.errors import LeftBehind
+from itest.examine import Subject, examine
+from itest.loan import Loan
+from itest.service import View
+
+__unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
+
+MOST_NOTES = 3
+"""How many failures of one test are looked into: each of a hundred subTests may fail."""
+
+
+class Diagnosis:
+    """The diagnosis of one test, or of the set-up of one class."""
+
+    __slots__ = ("_began", "_config", "_loans", "_made", "_since", "_test", "_threads", "failed")
+
+    def __init__(self, test: str, loans: Sequence[Loan], config: Config) -> None:
+        self._test = test
+        self._loans = loans
+        self._config = config
+        self._made = 0
+        self.failed = False
+        """Whether anything was annotated."""
+        self._began = self._since = wall()
+        self._threads = leaks.threads()
+        for loan in loans:
+            loan.mark()
+
+    def annotate(self, error: object) -> None:
+        """Add the note to an exception, unless it has one. Never raises."""
+        self.failed = True
+        if not isinstance(error, BaseException) or isinstance(error, LeftBehind) or not self._loans:
+            return
+        if any(note.startswith(notes.HEAD) for note in getattr(error, "__notes__", ())):
+            return
+        try:
+            error.add_note(self._note())
+        except Exception as problem:
+            _add(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(naming.mask(repr(problem)))}")
+
+    def begin_strict(self) -> None:
+        """With `strict`: from here on, what is found to be left behind is this test's."""
+        leaks.begin()
+
+    def end_strict(self, views: Iterable[View]) -> None:
+        """With `strict`, as the last of the test's cleanups: raise LeftBehind if it has left anything.
+
+        One that failed is left as it is: its data is worth more.
+        """
+        try:
+            if not self.failed:
+                for view in views:
+                    view.close()
+                for loan in self._loans:
+                    loan.settle(self._test, self._began)
+                leaks.report_threads(self._test, self._threads)
+        finally:
+            left = leaks.end()
+        if left:
+            raise LeftBehind(left)
+
+    def end(self) -> None:
+        """After the test, whatever came of it."""
+        if not self._config.strict:
+            leaks.report_threads(self._test, self._threads)
+
+    def keep(self) -> None:
+        """After a test that failed: keep what it left, if that is wanted. Never raises."""
+        if self.failed and self._config.keep and self._loans:
+            keeping.keep(self._test, self._loans, sessions.current())
+
+    def _note(self) -> str:
+        self._made += 1
+        if self._made > MOST_NOTES:
+            return f"{notes.HEAD} are shown with its first {MOST_NOTES} failures only"
+        since, self._since = self._since, wall()
+        lent = [(loan.name, *loan.lent) for loan in self._loans if loan.lent is not None]
+        findings = examine([Subject(*each) for each in lent], since)
+        for loan in self._loans:
+            loan.mark()
+            if any(finding.ended and finding.subject.name == loan.name for finding in findings):
+                loan.found_dead()
+        place, trouble = None, ""
+        if self._config.artifacts and findings:
+            try:
+                place = notes.save(findings, Path(self._config.artifacts).expanduser(), self._test)
+            except OSError as error:
+                trouble = f"\nnothing could be written to ITEST_ARTIFACTS: {error}"
+        return notes.text(findings, place) + trouble
+
+
+class Watched:
+    """A unittest result that has failures annotated on their way. Everything else goes to the real one."""
+
+    __slots__ = ("_itest_annotate", "_itest_result")
+    _itest_result: Any
+    _itest_annotate: Callable[[object], None]
+
+    def __init__(self, result: object, annotate: Callable[[object], None]) -> None:
+        object.__setattr__(self, "_itest_result", result)
+        object.__setattr__(self, "_itest_annotate", annotate)
+
+    def addError(self, test: object, err: Any) -> Any:
+        self._itest_annotate(err[1])
+        return self._itest_result.addError(test, err)
+
+    def addFailure(self, test: object, err: Any) -> Any:
+        self._itest_annotate(err[1])
+        return self._itest_result.addFailure(test, err)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._itest_result, name)
+        if name != "addSubTest":  # A result need not have that one: unittest asks.
+            return found
+
+        def add_subtest(test: object, subtest: object, err: Any) -> Any:
+            if err is not None:
+                self._itest_annotate(err[1])
+            return found(test, subtest, err)
+
+        return add_subtest
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._itest_result, name, value)
+
+
+def _add(error: BaseException, note: str) -> None:
+    try:
+        error.add_note(note)
+    except Exception:
+        return  # Its class does not let anybody.

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a container takes of the machine, and what has befallen it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+STATS_TIMEOUT = 0.2
+"""Seconds for Docker's own answer. It has one at once or, as it measures once a second, after a second."""
+
+
+def facts(client: Any, container: str) -> list[str]:
+    """Phrases: its memory, if that is to be had quickly, restarts, processes that were killed for lack of memory."""
+    told = client.inspect_container(container)
+    found = []
+    state, limit = told["State"], int(told["HostConfig"].get("Memory") or 0)
+    used = _of_cgroup(int(state.get("Pid") or 0), container)
+    if (used := _of_stats(client, container) if used is None else used) is not None:
+        found.append(f"{used >> 20} MB{f' of {limit >> 20} MB' if limit else ''} in use")
+    if restarts := int(told.get("RestartCount") or 0):
+        found.append(f"restarted {restarts} time{'s'[: restarts != 1]}")
+    if state.get("OOMKilled"):
+        found.append("a process in it was killed for lack of memory")
+    return found
+
+
+def _of_cgroup(pid: int, container: str) -> int | None:
+    """By the kernel's files, if Docker runs on this very machine: then the process is in a cgroup of that name."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        groups = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+        found = re.search(rf"^\d+:(memory)?:/(\S*{container}\S*)$", groups, re.MULTILINE)
+        if pid and found:
+            # Version 1 has a tree for each controller, version 2 one for all.
+            place = CGROUPS / (found[1] or "") / found[2]
+            used = int((place / ("memory.usage_in_bytes" if found[1] else "memory.current")).read_text())
+            return used - _cache(dict(line.split() for line in (place / "memory.stat").read_text().splitlines()))
+    return None
+
+
+def _of_stats(client: Any, container: str) -> int | None:
+    from requests.exceptions import RequestException
+
+    url = f"{client.base_url}/v{client.api_version}/containers/{container}/stats"
+    with contextlib.suppress(RequestException, ValueError, KeyError):
+        with client.get(url, params={"stream": "false", "one-shot": "true"}, timeout=STATS_TIMEOUT) as response:
+            memory = response.json()["memory_stats"]
+        return int(memory["usage"]) - _cache(memory["stats"])
+    return None
+
+
+def _cache(stats: dict[str, Any]) -> int:
+    """What is not in use, since it can be had back at any time: as `docker stats` counts."""
+    return int(stats.get("total_inactive_file", stats.get("inactive_file", 0)))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking at the services of a test that has failed, within a deadline and without ever raising.
+
+Each is looked at on a thread of its own, which fills a `Finding` step by step: what does not answer in time costs the
+rest of its own finding and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from itest import alive, naming
+from itest.clock import Deadline
+from itest.evidence import Evidence
+from itest.service import Lease, Server
+
+T = TypeVar("T")
+
+SECONDS = 2.0
+"""How long all of it may take together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A service of a test: the name that its class gave it, the server and the lease."""
+
+    name: str
+    server: Server[Any]
+    lease: Lease[Any]
+
+
+@dataclass(slots=True)
+class Finding:
+    """What was found of one service."""
+
+    subject: Subject
+    facts: list[str] = field(default_factory=list)
+    ended: str = ""
+    """How its server has ended; empty if it runs."""
+    evidence: Evidence = field(default_factory=Evidence)
+    log: list[str] = field(default_factory=list)
+    log_is_of_this_test: bool = True
+    problems: list[str] = field(default_factory=list)
+    """Sentences about what could not be looked at."""
+    doing: str = "being asked whether it runs"
+    done: bool = False
+
+
+def examine(subjects: Sequence[Subject], since: float, seconds: float = SECONDS) -> list[Finding]:
+    """What there is to say of these, `since` that moment (seconds since 1970)."""
+    deadline = Deadline.after(seconds)
+    findings = [Finding(subject) for subject in subjects]
+    threads = []
+    for finding in findings:
+        # Daemons: what hangs must not keep the run from ending.
+        thread = threading.Thread(target=_examine, args=(finding, since), name="itest-examine", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # No thread can be had, at the end of the interpreter for instance.
+            finding.problems.append(f"it was not looked at: {error}")
+            finding.done = True
+            continue
+        threads.append((thread, finding))
+    for thread, finding in threads:
+        thread.join(deadline.remaining)
+        if not finding.done:
+            finding.problems.append(f"it did not answer within {seconds:g} s, while {finding.doing}")
+    return findings
+
+
+def _examine(finding: Finding, since: float) -> None:
+    """The steps in an order that gives the most where a later one fails."""
+    server, lease = finding.subject.server, finding.subject.lease
+    instance = server.instance
+    ended = _step(finding, "being asked whether it runs", lambda: alive.ended(server))
+    if ended is None:
+        evidence = _step(finding, "being asked for its state", lambda: lease.evidence(since))
+        finding.evidence = evidence or finding.evidence
+        if evidence is None and (
+            ended := _step(finding, "being asked whether it still runs", lambda: alive.ended(server, alive.GRACE))
+        ):
+            finding.problems.clear()  # That is why.
+    if ended is not None:
+        finding.ended = alive.told(ended)
+    elif hasattr(instance, "usage"):
+        finding.facts += _step(finding, "being asked for its memory", instance.usage) or []
+    finding.log = _step(finding, "reading its log", lambda: _lines(instance.logs(since=since))) or []
+    if ended is not None and not finding.log:
+        finding.log_is_of_this_test = False
+        finding.log = _step(finding, "reading its log", lambda: alive.last_words(server)) or []
+    finding.done = True
+
+
+def _step(finding: Finding, doing: str, step: Callable[[], T]) -> T | None:
+    """The step's result; None where it failed, which the finding then says."""
+    finding.doing = doing
+    try:
+        return step()
+    except Exception as error:
+        finding.problems.append(f"{doing} failed: {naming.shorten(str(error) or type(error).__name__, 200)}")
+        return None
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in naming.clean_log(text).splitlines() if line.strip()]

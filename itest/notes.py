@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of the note on a failing test, and the files that hold what did not fit into it.
+
+A line for each service, under it its state and its log. `tests/golden` has examples of all that can be there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from itest import naming
+from itest.examine import Finding
+
+HEAD = "itest: the services when this test failed"
+
+MOST_LINES = 40
+"""Lines of a note at most: a screen."""
+
+WIDTH = 180
+"""Characters of a line at most."""
+
+FILE_NAME_LIMIT = 150
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""What a terminal would obey, or XML may not hold."""
+
+
+def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
+    """The note. `artifacts` is the directory that has the whole of it."""
+    shares = _shares(findings)
+    lines = [HEAD]
+    for finding, (states, logs) in zip(findings, shares, strict=True):
+        lines += _of(finding, states, logs, artifacts)
+    if artifacts is not None:
+        lines.append(f"whole logs and states: {artifacts}")
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more lines"]
+    return "\n".join(_clean(line) for line in lines)
+
+
+def save(findings: Sequence[Finding], directory: Path, test: str) -> Path:
+    """Write all that was found to files of a directory named after the test; returns that. Raises OSError."""
+    name = re.sub(r"[^\w.=-]+", "_", test).strip("._") or "test"
+    place = directory.resolve() / (name if len(name) <= FILE_NAME_LIMIT else name[-FILE_NAME_LIMIT:])
+    place.mkdir(parents=True, exist_ok=True)
+    for finding in findings:
+        state = [*_headline(finding), *finding.evidence.lines, *finding.evidence.more]
+        _write(place / f"{finding.subject.name}.state.txt", state)
+        _write(place / f"{finding.subject.name}.log", finding.log)
+    return place
+
+
+def _write(file: Path, lines: Sequence[str]) -> None:
+    """Added to what an earlier failure of the same test has written."""
+    with file.open("a", encoding="utf-8", errors="replace") as handle:
+        handle.writelines(naming.mask(_UNPRINTABLE.sub("", line)) + "\n" for line in lines)
+
+
+def _shares(findings: Sequence[Finding]) -> list[tuple[int, int]]:
+    """How many lines of state and of log each may have: nobody's are cut before there is no more room."""
+    room = MOST_LINES - 2 - 3 * len(findings)  # Each has a first line, a heading of its log and perhaps a problem.
+    states = _divided([len(finding.evidence.lines) for finding in findings], room // 2)
+    logs = _divided([len(_telling(finding)[0]) for finding in findings], room - sum(states))
+    return list(zip(states, logs, strict=True))
+
+
+def _divided(wanted: Sequence[int], room: int) -> list[int]:
+    """Each as much as it wants, and where that is too much for all, the small ones first and the rest evenly."""
+    given = [0] * len(wanted)
+    for left, index in zip(range(len(wanted), 0, -1), sorted(range(len(wanted)), key=wanted.__getitem__), strict=True):
+        given[index] = max(0, min(wanted[index], room // left))
+        room -= given[index]
+    return given
+
+
+def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> list[str]:
+    first, *problems = _headline(finding)
+    found = finding.evidence.lines
+    log, routine = _telling(finding)
+    lines = [*problems, *(f"  {line}" for line in found[:states])]
+    if len(found) > states:
+        lines.append(f"  ... and {len(found) - states} more of these")
+    which = "log since the test began" if finding.log_is_of_this_test else "end of its log"
+    left_out = f", without {_lines(routine)} of routine" if routine else ""
+    if log:
+        count = _lines(len(log)) if logs >= len(log) else f"last {logs} of {_lines(len(log))}"
+        cut = "" if artifacts is not None or logs >= len(log) else "; set ITEST_ARTIFACTS to a directory to have all"
+        lines.append(f"  {which}, {count}{left_out}{cut}:")
+        lines += (f"  | {line.expandtabs(4)}" for line in log[len(log) - logs :])
+    elif routine:
+        first += f"; nothing but {_lines(routine)} of routine logged"
+    elif not finding.problems:
+        first += "; nothing logged"
+    return [first, *lines]
+
+
+def _telling(finding: Finding) -> tuple[list[str], int]:
+    """The lines of its log that are shown where there is room, and how many others were left out."""
+    log = finding.log
+    routine = finding.subject.server.routine
+    if routine is None or finding.ended:
+        return log, 0
+    telling = [line for line in log if not routine.search(line)]
+    return telling, len(log) - len(telling)
+
+
+def _lines(count: int) -> str:
+    return f"{count} line{'s'[: count != 1]}"
+
+
+def _headline(finding: Finding) -> list[str]:
+    """The first line, and one for each problem."""
+    server = finding.subject.server
+    version, where = _version(finding), str(server.instance)
+    what = where if version in where else f"{version}, {where}"
+    first = [", ".join([f"{finding.subject.name}: {what}", *finding.facts])]
+    if finding.ended:
+        name = finding.subject.name
+        first = [f"{name}: {what} ENDED under this test: {finding.ended}; {finding.subject.server.after_its_end}"]
+    elif finding.evidence.brief:
+        first.append(finding.evidence.brief)
+    return ["; ".join(first), *(f"  {problem}" for problem in finding.problems)]
+
+
+def _version(finding: Finding) -> str:
+    try:
+        return finding.subject.server.version
+    except Exception:  # Some ask the server for it.
+        return finding.subject.server.title
+
+
+def _clean(line: str) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    shown = naming.mask(_UNPRINTABLE.sub("", line.lstrip()))
+    return indent + (shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…")

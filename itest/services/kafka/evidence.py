@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a test's topics and groups when the test has failed: offsets, lag, members."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from itest.evidence import Evidence
+from itest.services.kafka import clients
+from itest.services.kafka.topics import Mark, Partition
+
+if TYPE_CHECKING:
+    from itest.services.kafka.server import KafkaServer
+
+SECONDS = 1.5
+"""How long the broker may take for an answer."""
+
+
+def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str]) -> Evidence:
+    """Of these topics and groups; each physical name leads to the one that the test knows it by."""
+    found = Evidence(f"{len(names)} topic{'s'[: len(names) != 1]}" if names else "no topics")
+    ends = _ends(server, [partition for name in names for partition in server.topics.partitions(name)])
+    for physical, name in sorted(names.items(), key=lambda item: item[1]):
+        found.lines.append(f"topic {name}: {_records(server, physical, ends)}")
+    found.more = [f"the topic {name} is called {physical}" for physical, name in names.items()]
+    for physical, name in sorted(groups.items(), key=lambda item: item[1]):
+        if said := _group(server, physical, name, names, ends):
+            found.lines.append(said)
+    return found
+
+
+def _ends(server: KafkaServer, partitions: Collection[Partition]) -> dict[Partition, int]:
+    """The offset that the next record of each will get. Not by the client that resets use, which remembers its last
+    question."""
+    make, latest = clients.package().TopicPartition, clients.package("kafka.admin").OffsetSpec.LATEST
+    if not partitions:
+        return {}
+    with server.doing("asking for end offsets"):
+        told: Any = server.admin.list_partition_offsets(
+            {make(*partition): latest for partition in partitions}, timeout_ms=int(SECONDS * 1000)
+        )
+    return {Partition(*partition): answer.offset for partition, answer in told.items()}
+
+
+def _records(server: KafkaServer, name: str, ends: dict[Partition, int]) -> str:
+    mine = {partition: end for partition, end in ends.items() if partition.topic == name}
+    starts = {partition: server.topics.marks.get(partition, Mark("", 0, 0)).start for partition in mine}
+    count = sum(end - starts[partition] for partition, end in mine.items())
+    text = f"{count} record{'s'[: count != 1]}"
+    if not count:
+        return "empty"
+    where = [
+        f"{partition.partition}: {starts[partition]} to {end - 1}"
+        for partition, end in sorted(mine.items())
+        if end > starts[partition]
+    ]
+    return (
+        f"{text}, offsets {where[0].partition(': ')[2]}"
+        if len(mine) == 1
+        else f"{text}, by partition {'; '.join(where)}"
+    )
+
+
+def _group(
+    server: KafkaServer, physical: str, name: str, names: Mapping[str, str], ends: Mapping[Partition, int]
+) -> str:
+    """How far a group is; empty for one that was never used."""
+    with server.doing(f"asking for the group {name}"):
+        entry: Any = server.admin.describe_groups([physical])[physical]
+        state = str(entry["group_state"])
+        if state == "Dead":
+            return ""
+        offsets: Any = server.admin.list_group_offsets({physical: None})[physical]
+    lags = []
+    for partition, answer in sorted(offsets.items()):
+        end = ends.get(Partition(*partition), answer.offset)
+        topic = names.get(partition.topic, partition.topic)
+        lags.append(f"{topic}-{partition.partition} at {answer.offset}, lag {end - max(0, answer.offset)}")
+    members = len(entry["members"])
+    return (
+        f"group {name}: {state.lower()}, {members} member{'s'[: members != 1]}; "
+        f"{'; '.join(lags) or 'nothing committed'}"
+    )

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that are killed under a test: the next use tells, at once, and the next class has a new one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import unittest
+from time import monotonic
+from typing import Any, ClassVar
+
+from itest import ContainerTestCase, Kafka, Postgres, Redis, testing
+from itest.clock import Deadline
+from itest.config import load
+from itest.engines.docker import DockerEngine
+from itest.errors import ServerDied
+from itest.service import Server, Service
+
+LIMIT = 0.2
+"""Seconds in which it must be told, on a machine that does nothing else."""
+
+SLACK = 5
+"""How many times as long a busy machine may take; without our care it takes two seconds to two minutes."""
+
+
+def kill(server: Server[Any]) -> None:
+    """And wait until it is gone."""
+    instance: Any = server.instance
+    if hasattr(instance, "go_on"):
+        instance._client.kill(instance.id)
+    else:
+        os.kill(instance._process.pid, signal.SIGKILL)
+    deadline = Deadline.after(10)
+    while server.lives() and not deadline.passed:
+        deadline.pause(0.01)
+
+
+class _DeathTest(unittest.TestCase):
+    engine: ClassVar[str]
+
+    def check(self, declared: Service[Any], use: Any = None) -> None:
+        """Kill it in a test; use it, if a use is given; go on to the next test and the next class."""
+        moments: list[float] = []
+        servers: list[Server[Any]] = []
+
+        class Dying(ContainerTestCase):
+            service = declared
+
+            def test_1(self) -> None:
+                if use is not None:
+                    use(self.service)
+                servers.append(self.service.server)
+                kill(self.service.server)
+                moments.append(monotonic())
+                if use is not None:
+                    use(self.service)
+
+            def test_2(self) -> None:
+                """Never run."""
+
+        class After(ContainerTestCase):
+            service = declared.replace()
+
+            def test(self) -> None:
+                servers.append(self.service.server)
+
+        class Result(unittest.TestResult):
+            def addError(self, test: Any, err: Any) -> None:
+                super().addError(test, err)
+                moments.append(monotonic())
+
+        result = Result()
+        with testing.session(engine=self.engine, quiet=True):
+            unittest.TestSuite(map(unittest.TestLoader().loadTestsFromTestCase, (Dying, After))).run(result)
+        if result.skipped:
+            self.skipTest(result.skipped[0][1])
+        texts = [text for _, text in [*result.errors, *result.failures]]
+        self.assertEqual(len(texts), 1 if use is None else 2, texts)
+        self.assertIn(f"{ServerDied.__name__}: {Dying.__qualname__}.service ended before ", texts[-1])
+        self.assertRegex(texts[-1], r"(killed by SIGKILL with exit code -9|exit code 137 \(SIGKILL\))")
+        if use is not None:
+            self.assertIn(" ENDED under this test: ", texts[0])
+        self.assertLess(moments[1] - moments[0], LIMIT * SLACK)
+        self.assertEqual(len({id(server) for server in servers}), 2)
+
+    def test_postgres(self) -> None:
+        self.check(Postgres())
+        self.check(Postgres(), lambda view: view.connection.cursor().execute("SELECT 1"))
+
+    def test_redis(self) -> None:
+        self.check(Redis())
+        self.check(Redis(), lambda view: view.cache.get("order"))
+
+    def test_kafka(self) -> None:
+        self.check(Kafka())
+
+
+class DeathOfProcessesTest(_DeathTest):
+    engine = "process"
+
+
+class DeathOfContainersTest(_DeathTest):
+    engine = "docker"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        engine = DockerEngine(load())
+        cls.addClassCleanup(engine.close)
+        if reason := engine.unavailable():
+            raise unittest.SkipTest(reason)
+
+
+def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
+    """Without the base class."""
+    return unittest.TestSuite(map(loader.loadTestsFromTestCase, (DeathOfProcessesTest, DeathOfContainersTest)))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`strict` on real servers: what a test leaves in them fails it and is ended; what itest itself keeps does not."""
+
+from __future__ import annotations
+
+import contextlib
+import unittest
+from typing import Any
+
+import psycopg2
+import redis
+
+from itest import AsyncContainerTestCase, ContainerTestCase, KafkaMixin, PostgresMixin, RedisMixin, testing
+
+
+class StrictTest(unittest.TestCase):
+    def failures(self, *classes: type[unittest.TestCase]) -> dict[str, str]:
+        """The last lines of the failures by test; nothing else may go wrong."""
+        result = unittest.TestResult()
+        load = unittest.TestLoader().loadTestsFromTestCase
+        with testing.session(strict=True, quiet=True):
+            unittest.TestSuite(map(load, classes)).run(result)
+        if result.skipped:
+            self.skipTest(result.skipped[0][1])
+        self.assertEqual([text for _, text in result.errors], [])
+        return {test._testMethodName: text.strip().splitlines()[-1] for test, text in result.failures}
+
+    def test_postgres(self) -> None:
+        kept = self.enterContext(contextlib.ExitStack())
+
+        class Inner(PostgresMixin, ContainerTestCase):
+            def test_idle(self) -> None:
+                connection = psycopg2.connect(self.postgres.url, application_name="shop")
+                kept.callback(connection.close)
+
+            def test_transaction(self) -> None:
+                connection = psycopg2.connect(self.postgres.url)
+                kept.callback(connection.close)
+                connection.cursor().execute("CREATE TABLE orders ()")
+
+            def test_all_that_itest_closes(self) -> None:
+                self.postgres.execute("SELECT 1")
+                self.postgres.connect().cursor().execute("SELECT 1")
+                self.db.cursor().execute("CREATE TABLE orders ()")
+                with self.postgres.session() as session:
+                    session.connection()
+
+        found = self.failures(Inner)
+        self.assertEqual(set(found), {"test_idle", "test_transaction"})
+        self.assertRegex(
+            found["test_idle"],
+            r"test_idle did not close a database connection, and it was ended: session \d+ of 'shop', idle",
+        )
+        self.assertRegex(
+            found["test_transaction"], r"left a database session behind, .*in transaction.*CREATE TABLE orders"
+        )
+
+    def test_coroutines(self) -> None:
+        class Inner(PostgresMixin, AsyncContainerTestCase):
+            async def test_task(self) -> None:
+                import asyncio
+
+                self.task = asyncio.create_task(asyncio.sleep(30), name="worker")
+
+            async def test_all_that_itest_closes(self) -> None:
+                connection = await self.postgres.aconnect()
+                await connection.fetch("SELECT 1")
+
+        found = self.failures(Inner)
+        self.assertEqual(set(found), {"test_task"})
+        self.assertIn("left an asyncio task behind, which was cancelled: 'worker', sleep()", found["test_task"])
+
+    def test_redis(self) -> None:
+        kept = self.enterContext(contextlib.ExitStack())
+
+        class Inner(RedisMixin, ContainerTestCase):
+            def client(self) -> Any:
+                client = redis.Redis.from_url(self.redis.url)
+                kept.callback(client.close)
+                return client
+
+            def test_idle(self) -> None:
+                self.client().get("order")
+
+            def test_subscribed(self) -> None:
+                pubsub = self.client().pubsub()
+                kept.callback(pubsub.close)
+                pubsub.subscribe("news")
+
+            def test_all_that_itest_closes(self) -> None:
+                self.cache.set("order", 1)
+                self.redis.client().get("order")
+
+        found = self.failures(Inner)
+        self.assertEqual(set(found), {"test_idle", "test_subscribed"})
+        self.assertRegex(
+            found["test_idle"], r"did not close a Redis client, and it was ended: client \d+, last command: get"
+        )
+        self.assertIn("it was subscribed, last command: subscribe", found["test_subscribed"])
+
+    def test_kafka(self) -> None:
+        kept = self.enterContext(contextlib.ExitStack())
+
+        class Inner(KafkaMixin, ContainerTestCase):
+            def test_consumer(self) -> None:
+                import kafka  # Here, where itest has seen to it that importing it warns of nothing.
+
+                self.queue.send("orders", b"book")
+                consumer = kafka.KafkaConsumer(
+                    self.kafka.topic("orders"),
+                    bootstrap_servers=self.kafka.bootstrap_servers,
+                    group_id=self.kafka.group("shop"),
+                    auto_offset_reset="earliest",
+                )
+                kept.callback(consumer.close, autocommit=False, timeout_ms=1000)
+                consumer.poll(timeout_ms=10_000)
+
+            def test_all_that_itest_closes(self) -> None:
+                self.queue.send("orders", b"book")
+                self.kafka.consumer("orders", group_id="shop").poll(timeout_ms=10_000)
+
+        found = self.failures(Inner)
+        self.assertEqual(set(found), {"test_consumer"})
+        self.assertIn("left 1 consumer behind in the group 'shop', put out of it", found["test_consumer"])

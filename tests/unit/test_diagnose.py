@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notes on failing tests: when, what of, how long, and that nothing about them can do harm."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from itest import ContainerTestCase, diagnose, examine, naming, notes
+from itest.errors import ServerDied
+from itest.evidence import Evidence
+from itest.examine import Finding, Subject
+from itest.service import ServiceMixin
+from itest.testing import MemoryEngine, MemoryInstance, MemoryLease
+from tests.unit.inner import InnerTest, MemoryMixin, run
+
+
+def note_of(text: str) -> list[str]:
+    """The lines of the note in a traceback's text; empty without one."""
+    _, head, rest = text.partition(f"\n{notes.HEAD}")
+    return (notes.HEAD + rest).rstrip().split("\n") if head else []
+
+
+class WhenTest(InnerTest):
+    def one(self, body: Callable[[Any], object], **attributes: Any) -> unittest.TestResult:
+        """Run a test with this body."""
+        self.use(MemoryEngine())  # Each run closes its session.
+        cls = type("Inner", (MemoryMixin, ContainerTestCase), {"test": body, "__module__": __name__, **attributes})
+        return run(cls)
+
+    def notes(self, result: unittest.TestResult) -> list[list[str]]:
+        return [note_of(text) for _, text in [*result.failures, *result.errors]]
+
+    def test_a_failure_and_an_error(self) -> None:
+        for body in (lambda test: test.fail("x"), lambda test: 1 / 0):
+            [note] = self.notes(self.one(body))
+            self.assertEqual(
+                note,
+                [
+                    "itest: the services when this test failed",
+                    "memory: Memory 1, container memory-1 (memory:1); no data; nothing logged",
+                ],
+            )
+
+    def test_before_tearDown(self) -> None:
+        def body(test: Any) -> None:
+            test.data["order"] = "book"
+            test.fail("x")
+
+        [note] = self.notes(self.one(body, tearDown=lambda test: test.data.clear()))
+        self.assertIn("  order: book", note)
+
+    def test_what_goes_wrong_in_setUp_tearDown_and_cleanups(self) -> None:
+        def broken(test: object) -> None:
+            raise RuntimeError("on purpose")
+
+        for name in ("setUp", "tearDown"):
+            with self.subTest(name):
+                [note] = self.notes(self.one(lambda test: None, **{name: broken}))
+                self.assertTrue(note)
+        [note] = self.notes(self.one(lambda test: test.addCleanup(broken, test)))
+        self.assertTrue(note)
+
+    def test_each_subtest_up_to_a_number(self) -> None:
+        def body(test: Any) -> None:
+            for number in range(5):
+                with test.subTest(number=number):
+                    test.assertEqual(number, 1)
+
+        found = self.notes(self.one(body))
+        self.assertEqual([len(note) for note in found], [2, 2, 2, 1])
+        self.assertIn("with its first 3 failures only", found[3][0])
+
+    def test_not_on_skips_and_expected_failures_and_passes(self) -> None:
+        with mock.patch.object(MemoryLease, "evidence", side_effect=AssertionError("it was asked")) as asked:
+            self.check(self.one(lambda test: test.skipTest("x")), ran=1, skipped=1)
+            result = self.one(unittest.expectedFailure(lambda test: test.fail("x")))
+            self.assertEqual(len(result.expectedFailures), 1)
+            self.assertNotIn(notes.HEAD, result.expectedFailures[0][1])
+            self.check(self.one(lambda test: None), ran=1)
+        asked.assert_not_called()
+
+    def test_by_debug_too(self) -> None:
+        class Inner(MemoryMixin, ContainerTestCase):
+            def test(self) -> None:
+                self.fail("x")
+
+        with self.assertRaises(AssertionError) as caught:
+            Inner("test").debug()
+        self.assertIn(notes.HEAD, caught.exception.__notes__[0])
+        Inner.doClassCleanups()
+
+    def test_a_class_whose_data_cannot_be_written(self) -> None:
+        class Inner(MemoryMixin, ContainerTestCase):
+            @classmethod
+            def setUpTestData(cls) -> None:
+                raise RuntimeError("on purpose")
+
+            def test(self) -> None:
+                """Never run."""
+
+        self.assertTrue(self.notes(run(Inner))[0])
+
+    def test_a_test_case_without_services_has_no_note(self) -> None:
+        class Inner(ContainerTestCase):
+            def test(self) -> None:
+                self.fail("x")
+
+        self.assertEqual(self.notes(run(Inner)), [[]])
+
+    def test_the_note_survives_being_pickled(self) -> None:
+        error = AssertionError("x")
+        error.add_note("a note")
+        self.assertEqual(pickle.loads(pickle.dumps(error)).__notes__, ["a note"])
+
+    def test_results_see_nothing_of_it(self) -> None:
+        """What a runner asks a result for, and sets on it, reaches that one; it may know no subTests."""
+
+        class Result(unittest.TestResult):
+            colour = ""
+
+        result = Result()
+        watched = diagnose.Watched(result, lambda error: None)
+        watched.colour = "red"
+        self.assertEqual(result.colour, "red")
+        self.assertTrue(hasattr(watched, "addSubTest"))
+        self.assertFalse(hasattr(diagnose.Watched(object(), lambda error: None), "addSubTest"))
+
+
+class HarmlessTest(InnerTest):
+    def fails(self, evidence: Callable[..., object]) -> tuple[str, float]:
+        """The text of a test that fails while its service's evidence is this, and how long it took."""
+
+        class Inner(MemoryMixin, ContainerTestCase):
+            def test(self) -> None:
+                self.fail("the test's own error")
+
+        with mock.patch.object(MemoryLease, "evidence", evidence):
+            started = time.monotonic()
+            result = run(Inner)
+            took = time.monotonic() - started
+        [(_, text)] = result.failures
+        self.assertIn("AssertionError: the test's own error\n", text)
+        return text, took
+
+    def test_what_raises_is_one_line(self) -> None:
+        def broken(lease: object, since: float) -> Evidence:
+            raise RuntimeError("broken\nin two lines")
+
+        text, _ = self.fails(broken)
+        self.assertIn("\n  being asked for its state failed: broken in two lines\n", text)
+
+    def test_what_hangs_is_left_behind(self) -> None:
+        release = threading.Event()
+        self.addCleanup(release.set)
+
+        def hanging(lease: object, since: float) -> Evidence:
+            release.wait(20)
+            return Evidence()
+
+        with mock.patch.object(examine, "SECONDS", 0.05), mock.patch.object(examine.examine, "__defaults__", (0.05,)):
+            text, took = self.fails(hanging)
+        self.assertIn("\n  it did not answer within 0.05 s, while being asked for its state\n", text)
+        self.assertLess(took, 2)
+
+    def test_a_bug_in_the_note_itself(self) -> None:
+        with mock.patch.object(notes, "text", side_effect=KeyError("a bug")):
+            text, _ = self.fails(lambda lease, since: Evidence())
+        self.assertIn("they could not be looked at, KeyError('a bug')", text)
+
+    def test_an_exception_that_takes_no_notes(self) -> None:
+        class Proud(Exception):
+            def add_note(self, note: str) -> None:
+                raise TypeError("I take no notes")
+
+        class Inner(MemoryMixin, ContainerTestCase):
+            def test(self) -> None:
+                raise Proud("own error")
+
+        self.assertIn("own error", self.last_line(run(Inner)))
+
+
+class ShownTest(unittest.TestCase):
+    """The text itself."""
+
+    def finding(self, name: str = "memory", log: int = 0, lines: int = 0, **fields: Any) -> Finding:
+        instance = mock.Mock(spec=MemoryInstance, __str__=lambda self: "container 1 (image:1)")
+        server = mock.Mock(
+            version="Memory 1", instance=instance, routine=None, after_its_end="the next class gets a new one"
+        )
+        return Finding(
+            Subject(name, server, mock.Mock()),
+            evidence=Evidence(lines=[f"state {number}" for number in range(lines)]),
+            log=[f"line {number}" for number in range(log)],
+            **fields,
+        )
+
+    def test_never_longer_than_a_screen(self) -> None:
+        for services in (1, 2, 3, 5, 12, 60):
+            for size in (0, 1, 7, 1000):
+                findings = [self.finding(str(number), size, size) for number in range(services)]
+                lines = notes.text(findings, Path("somewhere")).split("\n")
+                self.assertLessEqual(len(lines), notes.MOST_LINES, (services, size))
+                self.assertLessEqual(max(map(len, lines)), notes.WIDTH)
+
+    def test_the_last_lines_of_a_log_are_shown_and_counted(self) -> None:
+        lines = notes.text([self.finding(log=500)]).split("\n")
+        self.assertRegex(lines[2], r"^  log since the test began, last \d\d of 500 lines; set ITEST_ARTIFACTS to a dir")
+        self.assertEqual(lines[-1], "  | line 499")
+
+    def test_a_small_log_is_not_cut_for_a_large_one(self) -> None:
+        text = notes.text([self.finding("a", log=3), self.finding("b", log=500)])
+        self.assertIn("log since the test began, 3 lines:\n  | line 0\n  | line 1\n  | line 2\nb: ", text)
+
+    def test_routine_lines_give_way_to_the_others(self) -> None:
+        finding = self.finding()
+        finding.subject.server.routine = re.compile("INFO")
+        finding.log = [f"[12:00:{number}] INFO all is well" for number in range(50)] + ["[12:01] ERROR it is not"]
+        text = notes.text([finding])
+        self.assertIn("1 line, without 50 lines of routine:\n  | [12:01] ERROR it is not", text)
+        finding.log.pop()
+        self.assertIn("; nothing but 50 lines of routine logged", notes.text([finding]))
+        finding.ended = "exited"
+        self.assertIn("INFO all is well", notes.text([finding]))
+
+    def test_no_control_characters(self) -> None:
+        finding = self.finding()
+        finding.log = ["\x1b[31mred\x1b[0m \x00nul \x9b31m c1 \ufffe \u202e bell\x07"]
+        finding.evidence.lines = ["a key\x1b]0;title\x07\x85"]
+        text = notes.text([finding])
+        self.assertRegex(text, r"\A[\x20-\x7e\n ]*\Z")
+
+    def test_no_passwords(self) -> None:
+        secret = naming.secret()
+        finding = self.finding()
+        finding.log = [f"password={secret}", "connected to postgresql://bob:hidden-word@host/db"]
+        finding.evidence.lines = [f"last statement: ALTER ROLE bob PASSWORD '{secret}'"]
+        finding.problems = [f"no answer from redis://:{secret}@host"]
+        text = notes.text([finding])
+        self.assertNotIn(secret, text)
+        self.assertNotIn("hidden-word", text)
+        with tempfile.TemporaryDirectory() as directory:
+            place = notes.save([finding], Path(directory), "tests.test_it.ItTest.test_it (number=1)")
+            self.assertEqual(place.name, "tests.test_it.ItTest.test_it_number=1")
+            for file in place.iterdir():
+                self.assertNotIn(secret, file.read_text())
+                self.assertNotIn("hidden-word", file.read_text())
+                self.assertTrue(file.read_text())
+
+    def test_a_server_that_ended_says_so_first(self) -> None:
+        finding = self.finding(log=2, ended="exited with exit code 137 (SIGKILL), killed for lack of memory")
+        finding.log_is_of_this_test = False
+        self.assertEqual(
+            notes.text([finding]).split("\n")[1:3],
+            [
+                "memory: Memory 1, container 1 (image:1) ENDED under this test: exited with exit code 137 (SIGKILL), killed "
+                "for lack of memory; the next class gets a new one",
+                "  end of its log, 2 lines:",
+            ],
+        )
+
+
+class ArtifactsTest(InnerTest):
+    def test_the_whole_of_it_is_in_files(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            self.use(MemoryEngine(lambda instance: setattr(instance, "log", "a line\n" * 200)), artifacts=directory)
+
+            class Inner(MemoryMixin, ContainerTestCase):
+                def test(self) -> None:
+                    self.data["order"] = "book"
+                    self.fail("x")
+
+            [(test, text)] = run(Inner).failures
+            place = Path(directory).resolve() / test.id().replace("<", "_").replace(">", "_")
+            self.assertIn(f"\nwhole logs and states: {naming.mask(str(place))}", text)
+            self.assertEqual((place / "memory.log").read_text(), "a line\n" * 200)
+            self.assertIn("order: book", (place / "memory.state.txt").read_text())
+
+    def test_a_directory_that_cannot_be_written_to(self) -> None:
+        with tempfile.NamedTemporaryFile() as file:
+            self.use(MemoryEngine(), artifacts=file.name)
+
+            class Inner(MemoryMixin, ContainerTestCase):
+                def test(self) -> None:
+                    self.fail("x")
+
+            [(_, text)] = run(Inner).failures
+        self.assertIn("\nnothing could be written to ITEST_ARTIFACTS: ", text)
+
+
+class DeathTest(InnerTest):
+    def dying(self) -> type[ContainerTestCase]:
+        engine = self.engine
+        service = self.service()
+
+        class Inner(ServiceMixin, ContainerTestCase):
+            memory = service
+
+            def test_1(self) -> None:
+                engine.instances[-1].log = "oh no\n"
+                engine.instances[-1].end(137, oom_killed=True)
+                self.fail("x")
+
+            def test_2(self) -> None:
+                """Never run."""
+
+            def test_3(self) -> None:
+                """Never run."""
+
+        return Inner
+
+    def test_the_failing_test_says_it_and_those_after_it_fail_at_once(self) -> None:
+        def broken(lease: MemoryLease, test: str) -> None:
+            if not self.engine.instances[-1].current.running:
+                raise ConnectionError("refused")
+            return reset(lease, test)  # type: ignore[return-value]
+
+        class After(MemoryMixin, ContainerTestCase):
+            memory = self.service()
+
+            def test(self) -> None:
+                self.assertTrue(self.memory.server.lives())
+
+        reset = MemoryLease.reset
+        with mock.patch.object(MemoryLease, "reset", broken):
+            started = time.monotonic()
+            result = run(self.dying(), After)
+            self.assertLess(time.monotonic() - started, 1)
+        self.check(result, ran=4, failures=1, errors=2)
+        note = note_of(result.failures[0][1])
+        self.assertIn(
+            " ENDED under this test: exited with exit code 137 (SIGKILL), killed for lack of memory; ", note[1]
+        )
+        self.assertEqual(note[3], "  | oh no")
+        first, second = (text for _, text in result.errors)
+        self.assertRegex(
+            first, r"ServerDied: .*Inner.memory ended before .*test_2: Memory \(container memory-1 .*\) exited "
+        )
+        self.assertNotIn("ConnectionError", first)
+        for text in (first, second):
+            self.assertIn("; its end is told above. ", text)
+            self.assertNotIn("oh no", text)
+        self.assertEqual(self.events.count("start memory:1"), 2)
+
+    def test_its_facts_are_attributes(self) -> None:
+        error = ServerDied("it ended", exit_code=137, oom_killed=True)
+        self.assertEqual((error.exit_code, error.oom_killed), (137, True))
