@@ -209,7 +209,7 @@ class SessionTest(InnerTest):
         self.assertEqual(
             [(test["name"], test["outcome"]) for test in found["tests"]], [("test_a", "passed"), ("test_b", "error")]
         )
-        self.assertTrue(found["tests"][1]["text"].endswith("ValueError: wrong: ***"), found["tests"][1]["text"])
+        self.assertIn("ValueError: wrong: ***\nitest: the services when this test failed", found["tests"][1]["text"])
         [service] = found["services"]
         self.assertEqual((service["version"], service["log"], service["how"]), ("Memory 1", "begun with ***\n", "new"))
         self.assertEqual(sum(step[0] == "reset" and step[5] == service["id"] for step in found["steps"]), 2)
