@@ -17,10 +17,11 @@ import psycopg2
 import redis
 
 from itest import Postgres, Redis, naming, sharing, sweep
-from itest.cli import engines
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import Engine, Thing
+from itest.engines.docker import DockerEngine
+from itest.engines.process import ProcessEngine
 from tests.runners.samples import INHERITED, ROOT, SAMPLES, SampleTestCase
 
 
@@ -28,7 +29,7 @@ class _Keeping(SampleTestCase):
     def setUp(self) -> None:
         self.needs(Postgres(), Redis())
         self.cache = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="cache-")))
-        self.engines: Sequence[Engine] = engines(load())
+        self.engines: Sequence[Engine] = [DockerEngine(load()), ProcessEngine(load())]
         for engine in self.engines:
             self.addCleanup(engine.close)
         self.addCleanup(self.remove)

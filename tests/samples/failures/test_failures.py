@@ -81,6 +81,11 @@ class QueueTest(KafkaMixin, ContainerTestCase):
 class DyingTest(ContainerTestCase):
     redis = Redis(scope="class")
 
+    @classmethod
+    def setUpTestData(cls):
+        while "Ready to accept" not in cls.redis.logs():  # Docker may be some milliseconds behind.
+            pass
+
     def test_09_a_server_that_ends(self):
         self.redis.cache.set("last-order", "book")
         self.redis.client().shutdown(nosave=True)
