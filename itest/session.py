@@ -37,6 +37,9 @@ from itest.telling import Telling
 START_ATTEMPTS = 5
 """How often a start is tried when somebody else takes the chosen host port in between."""
 
+OF_OURS = ("init", "settings", "env", "volumes", "tls")
+"""Fields of declarations by which only a server that itest starts can be changed."""
+
 _current: Session | None = None
 _current_lock = threading.Lock()
 
@@ -303,6 +306,9 @@ class Session:
         if not self.config.quiet and service.announced and (server.fresh or self._reused(service)):
             how = "ready" if server.fresh else "in use again"
             trace.say(f"{_announcement(server, spec)}, {how} in {span.seconds:.2f} s")
+        vain = [name for name in OF_OURS if getattr(service, name, None)]
+        if vain and isinstance(spec, ExternalSpec) and not self.config.quiet:
+            trace.say(f"{server.title} at {server.instance} is external: {', '.join(vain)} change nothing there")
         return server
 
     def _labels(self, kind: str) -> dict[str, str]:

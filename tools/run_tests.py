@@ -131,7 +131,8 @@ def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
     """Run the tests. How many passed, failed and were skipped; why they were is printed, and which took longest."""
-    result = unittest.TextTestRunner(verbosity=2, resultclass=Timed).run(unittest.TestSuite(tests))
+    said = Heard(sys.stderr)
+    result = unittest.TextTestRunner(said, verbosity=2, resultclass=Timed).run(unittest.TestSuite(tests))
     modules: Counter[str] = Counter()
     for seconds, name in result.times:
         modules[name.rsplit(".", 2)[0]] += seconds  # type: ignore[assignment]  # of seconds, too
@@ -145,7 +146,33 @@ def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
         for reason, count in reasons.most_common():
             print(f"  {count:4} {reason}", file=sys.stderr)
     failed = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
+    told = secrets_in("".join(said.text))
+    if told:
+        print(f"\n{told} passwords of this run are in what it printed", file=sys.stderr)
+        failed += told
     return max(0, result.testsRun - failed - len(result.skipped)), failed, len(result.skipped)
+
+
+class Heard:
+    """A stream that keeps what it passes on."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.text: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.text.append(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def secrets_in(text: str) -> int:
+    """How many of the passwords that itest has made in this process are in a text."""
+    from itest import naming
+
+    return sum(len(secret) >= naming.DISTINCT and secret in text for secret in naming._known_secrets)
 
 
 class Timed(unittest.TextTestResult):

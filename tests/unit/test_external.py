@@ -92,6 +92,14 @@ class UnusableTest(unittest.TestCase):
         self.assertIsNone(caught.exception.__cause__)
         return caught.exception
 
+    def test_what_only_a_server_of_ours_can_be_told_is_said_to_be_in_vain(self) -> None:
+        with testing.session(MemoryEngine(), quiet=False) as session, mock.patch("itest.trace.say") as say:
+            service = testing.MemoryService(env={"A": "1"}, external="TEST_URL")
+            with mock.patch.object(type(session.config), "variable", return_value="memory://somewhere"):
+                session.lend(service)
+        said = [call.args[0] for call in say.call_args_list]
+        self.assertIn("Memory at 127.0.0.1:1 is external: env change nothing there", said)
+
     def test_a_redis_where_nobody_listens_is_given_up_after_ten_seconds(self) -> None:
         port = closed_port()
         error = self.lend(Redis(), redis_url=f"redis://:{PASSWORD}@127.0.0.1:{port}/0")
