@@ -140,10 +140,18 @@ def wait_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:
         os.close(handle)
 
 
+def recorded(directory: Path) -> int | None:
+    """The id of the process that wrote the pid file there, whether it still runs or not."""
+    try:
+        return int(_line(directory).split(" ", 1)[0])
+    except (OSError, ValueError):
+        return None
+
+
 def running(directory: Path) -> int | None:
     """The id of the process that wrote the pid file there, if that very process still runs."""
     try:
-        line = (directory / PID_FILE).read_text(encoding="utf-8", errors="replace").strip()
+        line = _line(directory)
         pid = int(line.split(" ", 1)[0])
     except (OSError, ValueError):
         return None
@@ -157,6 +165,10 @@ def running(directory: Path) -> int | None:
         return pid
     now = _stat(pid)
     return pid if now is not None and now[0] not in "ZX" and now[_START] == _fields(line)[_START] else None
+
+
+def _line(directory: Path) -> str:
+    return (directory / PID_FILE).read_text(encoding="utf-8", errors="replace").strip()
 
 
 def inhabitants(directory: Path, *, marked: bool = False) -> list[int]:

