@@ -50,6 +50,10 @@ BOOTSTRAP = detached.READ + (
 LOOK_PAUSE = 1.0
 """Seconds between two looks at the servers that stay for later runs."""
 
+GIVE_UP = 3600.0
+"""Seconds of nothing but failures after which it leaves: another version of itest may be where its own was. The next run
+sweeps what is left."""
+
 EXIT_WAIT = 5.0
 """Seconds the owner waits for its reaper to leave before it ends it."""
 
@@ -148,18 +152,22 @@ def _keep_time(shares: Mapping[Path, str]) -> None:
     server, the others leave."""
     with contextlib.ExitStack() as stack:
         mine = {share: session for share, session in shares.items() if sharing.keeps_time(share, stack)}
-        while mine:
-            mine = {share: session for share, session in mine.items() if not _reaped(share, session)}
+        last = Deadline.after(GIVE_UP)
+        while mine and not last.passed:
+            done = {share: _reaped(share, session) for share, session in mine.items()}
+            if None not in done.values():
+                last = Deadline.after(GIVE_UP)
+            mine = {share: session for share, session in mine.items() if not done[share]}
             if mine:
                 SYSTEM.sleep(LOOK_PAUSE)
 
 
-def _reaped(share: Path, session: str) -> bool:
-    """Whether there is nothing left to do for a shared server."""
+def _reaped(share: Path, session: str) -> bool | None:
+    """Whether there is nothing left to do for a shared server; None where that could not be found out."""
     try:
         return sharing.reap(share, lambda label: _remove_all({naming.SESSION: label}), session)
     except Exception:
-        return False
+        return None
 
 
 def _remove_all(labels: Mapping[str, str]) -> int:
