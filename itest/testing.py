@@ -17,7 +17,8 @@ from itest import naming, trace, wait
 from itest import session as sessions
 from itest.clock import SYSTEM, Clock, Deadline, wall
 from itest.config import Config, load
-from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing, from_inside
+from itest.engines import Endpoint, Engine, ExecResult, Instance, State, Thing
+from itest.engines.local import LocalInstance
 from itest.errors import StartError
 from itest.evidence import Evidence
 from itest.service import Lease, Server, Service, View
@@ -94,7 +95,7 @@ class MemoryEngine:
         self.events.append("close")
 
 
-class MemoryInstance:
+class MemoryInstance(LocalInstance):
     """One thing the memory engine "runs". Tests change it freely: `end()`, `log`, `answers`."""
 
     owned = True
@@ -118,16 +119,6 @@ class MemoryInstance:
             raise KeyError(f"no port {name!r}; there are {', '.join(self._ports)}")
         return self._ports[name or next(iter(self._ports))]
 
-    def direct_endpoint(self, name: str = "") -> Endpoint | None:
-        return None
-
-    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
-        return from_inside(self.endpoint(name))
-
-    def silence(self, name: str = "") -> str:
-        """Empty: nothing stands between it and who connects."""
-        return ""
-
     def state(self) -> State:
         return self.current
 
@@ -141,10 +132,6 @@ class MemoryInstance:
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         return self.answers.get(tuple(argv), ExecResult(127, "", f"{argv[0]}: not found"))
-
-    def removal(self) -> tuple[str, str] | None:
-        """None: `stop` is the only way."""
-        return None
 
     def disown(self) -> None:
         """Nothing: it is no child of this process."""

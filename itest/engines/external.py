@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing, from_inside
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing
+from itest.engines.local import LocalInstance
 from itest.errors import ExternalError
 from itest.spec import ExternalSpec, Spec
 from itest.trace import Recorder
@@ -41,7 +42,7 @@ class ExternalEngine:
         pass
 
 
-class ExternalInstance:
+class ExternalInstance(LocalInstance):
     """A server that somebody else runs; all that is known of it is its address."""
 
     owned = False
@@ -59,16 +60,6 @@ class ExternalInstance:
             raise KeyError(f"no port {name!r}; there are {', '.join(ports)}")
         return Endpoint(*ports[name or next(iter(ports))])
 
-    def direct_endpoint(self, name: str = "") -> Endpoint | None:
-        return None
-
-    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
-        return from_inside(self.endpoint(name))
-
-    def silence(self, name: str = "") -> str:
-        """Empty: nothing stands between it and who connects."""
-        return ""
-
     def state(self) -> State:
         return State(running=True, status="external")
 
@@ -77,10 +68,6 @@ class ExternalInstance:
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         raise ExternalError(f"no command can be run beside {self}: it is an external server")
-
-    def removal(self) -> tuple[str, str] | None:
-        """None: `stop` is the only way."""
-        return None
 
     def disown(self) -> None:
         """Nothing: it is no child of this process."""

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from itest import naming
 from itest.clock import Deadline, wall
-from itest.engines import Endpoint, ExecResult, State, directory, from_inside, launcher, shared_memory
+from itest.engines import Endpoint, ExecResult, State, directory, launcher, shared_memory
 from itest.engines.directory import Record
+from itest.engines.local import LocalInstance
 from itest.errors import ItestError
 
 HOST = "127.0.0.1"
@@ -44,7 +45,7 @@ _CLOCK_TICK = 0.02
 """Seconds by which a file's time may lag behind the clock: the kernel stamps files with the last timer tick."""
 
 
-class ProcessInstance:
+class ProcessInstance(LocalInstance):
     """A process with its directory: one we started, or one that another process started and we found."""
 
     owned = True
@@ -81,10 +82,6 @@ class ProcessInstance:
             directory.end_inhabitants(self._place, bool(self._record.workplace))
             self._again()
 
-    def removal(self) -> tuple[str, str] | None:
-        """None: `stop` is the only way."""
-        return None
-
     def disown(self) -> None:
         """It is nobody's child any more: it may go on when this process has ended."""
         if (process := self._child) is not None and process.returncode is None:
@@ -108,17 +105,6 @@ class ProcessInstance:
         if chosen not in ports:
             raise KeyError(f"{self} has no port {name!r}; its ports are {', '.join(ports) or '(none)'}")
         return Endpoint(HOST, ports[chosen])
-
-    def direct_endpoint(self, name: str = "") -> Endpoint | None:
-        """None: there is nothing between it and its endpoints."""
-        return None
-
-    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
-        return from_inside(self.endpoint(name))
-
-    def silence(self, name: str = "") -> str:
-        """Empty: nothing stands between it and who connects."""
-        return ""
 
     def state(self) -> State:
         """What it is doing now. The exit code is known to its owner only."""

@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeVar
 from itest import naming
 from itest.clock import Deadline, wall
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing, from_inside, thread_env
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing, thread_env
+from itest.engines.local import LocalInstance
 from itest.engines.ports import listeners
 from itest.engines.thread_load import load
 from itest.engines.thread_log import CAPTURE, AppLog
@@ -106,7 +107,7 @@ class ThreadEngine:
         """Nothing: it has nothing but its instances."""
 
 
-class ThreadInstance:
+class ThreadInstance(LocalInstance):
     """An app on a thread."""
 
     owned = True
@@ -204,17 +205,6 @@ class ThreadInstance:
             raise KeyError(f"{self} has no port {name!r}; its ports are {', '.join(self._endpoints)}")
         return self._endpoints[name or next(iter(self._endpoints))]
 
-    def direct_endpoint(self, name: str = "") -> Endpoint | None:
-        """None: there is nothing between it and its endpoints."""
-        return None
-
-    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
-        return from_inside(self.endpoint(name))
-
-    def silence(self, name: str = "") -> str:
-        """Empty: nothing stands between it and who connects."""
-        return ""
-
     def state(self) -> State:
         if self._thread is not None and self._thread.is_alive() and not self._stopped:
             return State(True)
@@ -233,10 +223,6 @@ class ThreadInstance:
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"`{naming.mask(argv[0])}` beside {self} had not ended after {timeout:g} s") from None
         return ExecResult(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
-
-    def removal(self) -> tuple[str, str] | None:
-        """None: `stop` is the only way."""
-        return None
 
     def disown(self) -> None:
         """Nothing: it ends with this process."""

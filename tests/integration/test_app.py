@@ -19,11 +19,10 @@ from urllib.parse import urlsplit
 
 from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
 from itest.clock import Deadline
-from itest.config import load
 from itest.engines import directory
-from itest.engines.docker import DockerEngine
 from itest.wait import http, log
 from tests.integration import apps
+from tests.integration.needs import need_docker
 from tests.unit.inner import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +118,7 @@ class DockerLiveTest(LiveTest):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        _need_docker()
+        need_docker()
 
     def test_a_container_reaches_its_neighbours_by_their_names(self) -> None:
         class T(ContainerTestCase):
@@ -403,14 +402,3 @@ class KillTest(unittest.TestCase):
         ]:
             self.assertFalse(deadline.passed, left)
             deadline.pause(0.02)
-
-
-def _need_docker() -> None:
-    config = load()
-    engine = DockerEngine(config)
-    reason = engine.unavailable()
-    engine.close()
-    if reason and config.require in ("1", "docker"):
-        raise AssertionError(f"ITEST_REQUIRE={config.require}, but Docker cannot be used: {reason}")
-    if reason:
-        raise unittest.SkipTest(f"Docker cannot be used: {reason}")

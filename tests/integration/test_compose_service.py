@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import unittest
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,26 +23,14 @@ from itest.engines.compose import ComposeEngine
 from itest.engines.docker import DockerEngine
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError, StartTimeout
 from itest.session import Session
+from tests.integration.needs import get, need_compose
 
 SHOP = Path(__file__).parent / "compose" / "compose.yaml"
 SLEEP = "sleep 600"
 
 
 def setUpModule() -> None:
-    config = load()
-    engine = ComposeEngine(config)
-    reason = engine.unavailable()
-    engine.close()
-    if reason and config.require in ("1", "docker"):
-        raise AssertionError(f"ITEST_REQUIRE={config.require}, but Docker Compose cannot be used: {reason}")
-    if reason:
-        raise unittest.SkipTest(f"Docker Compose cannot be used: {reason}")
-
-
-def get(url: str) -> str:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as response:
-        text: str = response.read().decode()
-        return text
+    need_compose()
 
 
 class ShopTest(ContainerTestCase):

@@ -23,6 +23,7 @@ from itest.engines.docker import DockerEngine
 from itest.engines.docker_instance import DockerInstance
 from itest.errors import InstanceDied, ItestError, StartError, StartTimeout
 from itest.session import Session
+from tests.integration.needs import get, need_docker
 from tests.unit.inner import run
 
 IMAGE = "busybox:1.37"
@@ -31,20 +32,7 @@ SLEEP = "exec sleep 600"
 
 
 def setUpModule() -> None:
-    config = load()
-    engine = DockerEngine(config)
-    reason = engine.unavailable()
-    engine.close()
-    if reason and config.require in ("1", "docker"):
-        raise AssertionError(f"ITEST_REQUIRE={config.require}, but Docker cannot be used: {reason}")
-    if reason:
-        raise unittest.SkipTest(f"Docker cannot be used: {reason}")
-
-
-def get(url: str) -> str:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as response:
-        text: str = response.read().decode()
-        return text
+    need_docker()
 
 
 class WebTest(ContainerTestCase):

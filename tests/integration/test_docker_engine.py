@@ -23,6 +23,7 @@ from itest.engines.docker import DockerEngine
 from itest.errors import ImageError, InstanceDied, PortTaken, StartError
 from itest.spec import ContainerSpec, Port
 from itest.trace import Recorder
+from tests.integration.needs import need_docker
 
 IMAGE = "busybox:1.37"
 SLEEP = ContainerSpec(IMAGE, command=("sleep", "600"))
@@ -34,14 +35,7 @@ WEB = ContainerSpec(
 
 
 def setUpModule() -> None:
-    config = load()
-    engine = DockerEngine(config)
-    reason = engine.unavailable()
-    engine.close()
-    if reason and config.require in ("1", "docker"):
-        raise AssertionError(f"ITEST_REQUIRE={config.require}, but Docker cannot be used: {reason}")
-    if reason:
-        raise unittest.SkipTest(f"Docker cannot be used: {reason}")
+    need_docker()
 
 
 class DockerTest(unittest.TestCase):

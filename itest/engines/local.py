@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is the same for every instance that is no container: nobody stands between it and its endpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from itest.engines import Endpoint, from_inside
+
+
+class LocalInstance(ABC):
+    """Base of such instances; see the protocol `Instance`."""
+
+    @abstractmethod
+    def endpoint(self, name: str = "") -> Endpoint: ...
+
+    def direct_endpoint(self, name: str = "") -> Endpoint | None:
+        """None: the way to its endpoints is the direct one."""
+        return None
+
+    def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
+        return from_inside(self.endpoint(name))
+
+    def silence(self, name: str = "") -> str:
+        """Empty: whoever could connect was answered by itself."""
+        return ""
+
+    def removal(self) -> tuple[str, str] | None:
+        """None: `stop` is the only way."""
+        return None
