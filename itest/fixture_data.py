@@ -13,7 +13,7 @@ from typing import Any
 
 from itest import script
 from itest.errors import FixtureError
-from itest.service import client_package
+from itest.packages import client_package
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,28 +7,23 @@ servers or the test case that asks for views: they meet in the user's class body
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import importlib
-import importlib.util
 import math
 import re
 import sys
 import unittest
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from itest import naming
-from itest.async_clients import AsyncClients, Opening
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance
-from itest.errors import DeclarationError, ItestError, MissingPackage, NotStarted, Unavailable
+from itest.engines import Instance
+from itest.errors import DeclarationError, ItestError, NotStarted
 from itest.evidence import Aside, Evidence
 from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
+from itest.view import View
 
 if TYPE_CHECKING:
     from typing import Self
@@ -38,9 +33,8 @@ if TYPE_CHECKING:
 
 SCOPES = ("session", "class", "test")
 
-V = TypeVar("V", bound="View")
+V = TypeVar("V", bound=View)
 S = TypeVar("S", bound="Server[Any]")
-C = TypeVar("C")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -323,104 +317,6 @@ class Lease(ABC, Generic[V]):
         """Give the data's place back. Never raises for a server that is gone."""
 
 
-class View(ABC):
-    """What one test gets. Everything a view hands out is closed with it."""
-
-    server: Server[Any]
-    directory: Path | None = None
-    """Where the paths of a test start: the directory of its class's module. None outside of a test class."""
-    _async_clients: AsyncClients | None = None
-
-    def __init__(self, server: Server[Any]) -> None:
-        self.server = server
-        self._cleanups = contextlib.ExitStack()
-        self._inside: str | None = None
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """The full address, password included, in the form that clients take."""
-
-    @property
-    @abstractmethod
-    def env(self) -> dict[str, str]:
-        """The environment variables that an app would need to use this view."""
-
-    def url_for(self, driver: str) -> str:
-        """The URL for another driver: `url_for("asyncpg")` is `postgresql+asyncpg://...`."""
-        scheme, rest = self.url.split("://", 1)
-        return f"{scheme}+{driver}://{rest}"
-
-    @property
-    def host(self) -> str:
-        """The address to connect to, `127.0.0.1` for all but external servers."""
-        return self._endpoint().host
-
-    @property
-    def port(self) -> int:
-        """The host port to connect to."""
-        return self._endpoint().port
-
-    def inside(self, alias: str = "") -> Self:
-        """This view with the addresses that containers reach it by: on a network that they share with its own, by that
-        alias or the container's id. For what it says only; it hands out no clients."""
-        other = copy.copy(self)
-        other._inside = alias
-        return other
-
-    def _endpoint(self) -> Endpoint:
-        instance = self.server.instance
-        return instance.endpoint() if self._inside is None else instance.inside_endpoint(alias=self._inside)
-
-    def _reached(self, url: str) -> str:
-        """A URL of the server with the address that this view is for."""
-        if self._inside is None:
-            return url
-        parts = urlsplit(url)
-        user, at, _ = parts.netloc.rpartition("@")
-        return parts._replace(netloc=f"{user}{at}{self._endpoint()}").geturl()
-
-    def logs(self, tail: int | None = None) -> str:
-        """The server's log, or the last `tail` lines of it, without passwords."""
-        return naming.clean_log(self.server.instance.logs(tail=tail))
-
-    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
-        """Run a command beside the server, for at most `timeout` seconds."""
-        return self.server.instance.exec(argv, timeout=timeout)
-
-    def close(self) -> None:
-        """Close all that this view handed out. May be called twice."""
-        if self._async_clients is not None:
-            self._async_clients.close()
-        self._cleanups.close()
-
-    def _closing(self, client: Any, close: Callable[[], object] | None = None) -> Any:
-        """Register a client for closing; returns it."""
-        self._cleanups.callback(_quietly, close or client.close)
-        return client
-
-    def _closing_async(self, client: C, close: Callable[[], Awaitable[object]], verb: str) -> C:
-        """Register a client of asyncio for closing in the running loop; returns it. Raises LoopError without a loop."""
-        if self._async_clients is None:
-            self._async_clients = AsyncClients()
-        self._async_clients.add(client, close, f"{type(self).__name__}.{verb}()")
-        return client
-
-    def _opening(
-        self, verb: str, open: Callable[[], Awaitable[C]], close: Callable[[C], Awaitable[object]]
-    ) -> Opening[C]:
-        """What a verb returns whose client must be awaited: opened by `open`, and registered for closing."""
-
-        async def opened() -> C:
-            client = await open()
-            return self._closing_async(client, lambda: close(client), verb)
-
-        return Opening(f"{type(self).__name__}.{verb}()", opened, close)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {naming.mask(self.url)}>"
-
-
 class ServiceMixin:
     """Base of the mixins. A mixin only declares: an attribute with a declaration, and typed shorthands for it."""
 
@@ -444,40 +340,12 @@ def declarations(cls: type) -> list[tuple[str, Service[Any]]]:
     return [(name, value) for name, value in found.items() if isinstance(value, Service)]
 
 
-def client_package(package: str, extra: str, purpose: str) -> Any:
-    """Import a client package at the last moment. Raises MissingPackage, naming the extra that brings it."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name is not None and not (package + ".").startswith(error.name + "."):
-            raise  # The package is there, but something that it needs is not: its own message says so.
-        raise MissingPackage(package, extra, purpose) from error
-
-
-def need_client(package: str, extra: str, purpose: str) -> None:
-    """Raise MissingPackage where a client package is not installed, without the time that importing it takes."""
-    found = importlib.util.find_spec(package) if package not in sys.modules else True
-    if not found:
-        raise MissingPackage(package, extra, purpose)
-
-
-def no_program(title: str, tried: Sequence[str], cure: str) -> Unavailable:
-    """No program for the process engine: one sentence on what was looked for and what to install."""
-    return Unavailable(f"no {title} for local processes (looked for {', '.join(tried)}); {cure}")
-
-
 def _mixins(cls: type) -> list[str]:
     return [base.__name__ for base in cls.__mro__ if ServiceMixin in base.__bases__]
 
 
 def _quoted(words: Sequence[str]) -> str:
     return ", ".join(repr(word) for word in words)
-
-
-def _quietly(close: Callable[[], object]) -> None:
-    """Closing a client must not fail a test: the server may be gone, or the test may have broken the connection."""
-    with contextlib.suppress(Exception):
-        close()
 
 
 __all__ = [
@@ -488,8 +356,5 @@ __all__ = [
     "Service",
     "ServiceMixin",
     "View",
-    "client_package",
     "declarations",
-    "need_client",
-    "no_program",
 ]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from itest import naming
 from itest.errors import ConfigError
 from itest.migrations.protocol import bytes_of, reported
-from itest.service import client_package
+from itest.packages import client_package
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView

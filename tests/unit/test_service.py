@@ -20,7 +20,8 @@ from itest import (
     RedisMixin,
 )
 from itest.errors import DeclarationError, MissingPackage, NotStarted, Unavailable
-from itest.service import ServiceMixin, client_package, declarations, no_program
+from itest.packages import client_package, no_program
+from itest.service import ServiceMixin, declarations
 from itest.spec import ContainerSpec, Port
 from itest.testing import MemoryEngine, MemoryService, MemoryView
 from tests.unit.inner import InnerTest, MemoryMixin, run

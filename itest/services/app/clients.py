@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from itest.service import View, client_package
+from itest.packages import client_package
+from itest.service import View
 
 if TYPE_CHECKING:
     from httpx import AsyncClient, Client

@@ -14,7 +14,8 @@ from itest import naming
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, Unavailable
-from itest.service import Service, client_package
+from itest.packages import client_package
+from itest.service import Service
 from itest.services.app.server import AppLease, AppServer, AppView
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.wait import Check, port

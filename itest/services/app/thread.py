@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from itest.config import Config
 from itest.engines import ThreadedApp
 from itest.errors import DeclarationError, NotStarted
-from itest.service import client_package, need_client
+from itest.packages import client_package, need_client
 from itest.services.app.declaration import AppService
 from itest.services.app.server import AppLease, AppServer, AppView
 from itest.services.app.transport import LoopTransport, wsgi_transport

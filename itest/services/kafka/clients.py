@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from itest.engines import Instance
-from itest.service import client_package
+from itest.packages import client_package
 from itest.wait import ANSWER_TIMEOUT, Check, answer
 
 PORT = 9092

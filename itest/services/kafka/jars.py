@@ -20,7 +20,7 @@ from itest.clock import Deadline
 from itest.config import Config
 from itest.errors import ConfigError, Unavailable
 from itest.lock import locked
-from itest.service import no_program
+from itest.packages import no_program
 
 JAVA = 17
 """The oldest Java that runs a broker of Kafka 4 (https://kafka.apache.org/documentation/#java)."""

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from itest.async_clients import Opening, own_time
-from itest.service import View, client_package
+from itest.packages import client_package
+from itest.service import View
 from itest.services.kafka import clients
 from itest.services.kafka.queue import Queue
 from itest.services.kafka.server import KafkaServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from itest.service import client_package
+from itest.packages import client_package
 
 if TYPE_CHECKING:
     import asyncpg

@@ -16,8 +16,9 @@ from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable
 from itest.fixture_files import check_name
+from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
-from itest.service import Service, ServiceMixin, client_package, need_client
+from itest.service import Service, ServiceMixin
 from itest.services.postgres import customs, init
 from itest.services.postgres.customs import USER
 from itest.services.postgres.server import BASE, PostgresServer

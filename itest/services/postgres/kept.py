@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from itest import alive, leaks
-from itest.service import client_package
+from itest.packages import client_package
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection

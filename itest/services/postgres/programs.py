@@ -13,7 +13,7 @@ from pathlib import Path
 
 from itest.config import Config
 from itest.errors import ConfigError
-from itest.service import no_program
+from itest.packages import no_program
 
 OLDEST = 14
 """The oldest major version that PostgreSQL's makers still maintain."""

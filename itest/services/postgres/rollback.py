@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from itest import naming
 from itest.errors import IsolationError, ItestError, ResetError
 from itest.evidence import Aside
-from itest.service import client_package
+from itest.packages import client_package
 from itest.services.postgres import leaks
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.probe import BUSY

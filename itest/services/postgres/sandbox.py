@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from itest import naming
 from itest.errors import IsolationError
-from itest.service import client_package
+from itest.packages import client_package
 
 SAVEPOINT = "itest_sandbox"
 KEEP = f"RELEASE SAVEPOINT {SAVEPOINT}; SAVEPOINT {SAVEPOINT}"

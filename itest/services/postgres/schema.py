@@ -18,7 +18,8 @@ from itest import naming, trace
 from itest.errors import ExternalError, ResetError
 from itest.evidence import Evidence
 from itest.migrations import migrator
-from itest.service import Lease, client_package
+from itest.packages import client_package
+from itest.service import Lease
 from itest.services.postgres import evidence
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import Probe, state_of

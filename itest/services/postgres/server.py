@@ -21,7 +21,8 @@ from itest import alive, naming
 from itest.clock import Deadline
 from itest.engines import Instance
 from itest.errors import ItestError, ResetError, ServerDied
-from itest.service import Lease, Server, Service, client_package
+from itest.packages import client_package
+from itest.service import Lease, Server, Service
 from itest.services.postgres import init, leaks, shared, warm
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
-from itest.service import View, client_package
+from itest.packages import client_package
+from itest.service import View
 from itest.services.postgres import async_engine
 from itest.services.postgres.kept import end_statement
 

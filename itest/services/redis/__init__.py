@@ -25,8 +25,9 @@ from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
 from itest.evidence import Aside, Evidence
 from itest.naming import fingerprint
+from itest.packages import client_package
 from itest.server_settings import Setting
-from itest.service import Lease, Server, Service, ServiceMixin, View, client_package
+from itest.service import Lease, Server, Service, ServiceMixin, View
 from itest.services.redis import recipes
 from itest.services.redis.clients import UNCHECKED, Kept, connect, nameless, package, with_authority
 from itest.services.redis.evidence import evidence

@@ -8,7 +8,8 @@ from urllib.parse import quote, urlsplit
 
 from itest import alive
 from itest.errors import ServerDied
-from itest.service import Server, client_package
+from itest.packages import client_package
+from itest.service import Server
 from itest.wait import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:

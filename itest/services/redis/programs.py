@@ -11,7 +11,7 @@ from pathlib import Path
 
 from itest.config import Config
 from itest.errors import ConfigError, Unavailable
-from itest.service import no_program
+from itest.packages import no_program
 
 
 def find_program(config: Config, *, tls: bool = False) -> tuple[str, str]:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is not installed: packages of clients, and programs of servers. Each is named with what brings it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from itest.errors import MissingPackage, Unavailable
+
+
+def client_package(package: str, extra: str, purpose: str) -> Any:
+    """Import a client package at the last moment. Raises MissingPackage, naming the extra that brings it."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not (package + ".").startswith(error.name + "."):
+            raise  # The package is there, but something that it needs is not: its own message says so.
+        raise MissingPackage(package, extra, purpose) from error
+
+
+def need_client(package: str, extra: str, purpose: str) -> None:
+    """Raise MissingPackage where a client package is not installed, without the time that importing it takes."""
+    found = importlib.util.find_spec(package) if package not in sys.modules else True
+    if not found:
+        raise MissingPackage(package, extra, purpose)
+
+
+def no_program(title: str, tried: Sequence[str], cure: str) -> Unavailable:
+    """No program for the process engine: one sentence on what was looked for and what to install."""
+    return Unavailable(f"no {title} for local processes (looked for {', '.join(tried)}); {cure}")
