@@ -4,6 +4,7 @@
     docker_address    where Docker is, and why nobody answers there
     docker_quick      what a start asks before the SDK is imported
     docker_sdk        that import
+    docker_client     its client, and whether Docker is what listens
     docker_pull       getting an image
     docker_registry   its names, and what registries say
     docker_login      logins to them
@@ -49,10 +50,10 @@ from itest.engines import (
     docker_files,
     docker_network,
     docker_quick,
-    docker_sdk,
     docker_things,
 )
 from itest.engines.docker_address import LOOPBACK, Address, locate, problem
+from itest.engines.docker_client import API_TIMEOUT, connected, greet, no_sdk
 from itest.engines.docker_config import ports_of, published, wanted
 from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
 from itest.engines.docker_options import volume_name
@@ -63,15 +64,6 @@ from itest.trace import Recorder, say
 
 if TYPE_CHECKING:
     from itest.engines.docker_pull import Images
-
-ANSWER_TIMEOUT = 2
-"""Seconds in which Docker must say its version to count as available."""
-
-API_TIMEOUT = 60
-"""Seconds that one request may take. Most take one millisecond; a start takes seconds on a busy host."""
-
-CONNECTIONS = 64
-"""Connections kept for use by threads. With fewer than threads, urllib3 logs a warning for each one it discards."""
 
 
 class DockerEngine:
@@ -266,7 +258,7 @@ class DockerEngine:
                 elif (sdk := find_spec("docker")) is None or sdk.origin is None:  # A directory of that name is no SDK.
                     raise Unavailable(no_sdk(address))
                 else:
-                    _greet(address)
+                    greet(address)
                 self._address = address
             return self._address
 
@@ -299,7 +291,7 @@ class DockerEngine:
             self._failure = error
 
     def _made(self, address: Address) -> tuple[Any, Address, Images]:
-        client = _client(address)
+        client = connected(address)
         from itest.engines.docker_pull import Images
 
         return client, address, Images(client, self._config)
@@ -379,57 +371,6 @@ def _endpoints(ports: Mapping[str, str], published: Sequence[Mapping[str, Any]],
     """Where named ports (`5432/tcp`) are reached, by Docker's list of what a container publishes."""
     found = {f"{each['PrivatePort']}/{each['Type']}": each["PublicPort"] for each in published if "PublicPort" in each}
     return {name: Endpoint(host, int(found[port])) for name, port in ports.items() if port in found}
-
-
-def _greet(address: Address) -> None:
-    """Raises Unavailable where something else than Docker listens."""
-    try:
-        status, said = docker_quick.ask(address.parts.path, "GET", "/version", timeout=ANSWER_TIMEOUT)
-        if status != 200 or "ApiVersion" not in said:
-            raise ValueError(f"it says {said}")
-    except (OSError, ValueError, TypeError) as error:
-        raise Unavailable(_no_docker(address, error)) from None
-
-
-def _no_docker(address: Address, error: Exception) -> str:
-    said = naming.shorten(naming.mask(str(error)))
-    return (
-        f"something listens at {address}, but it does not answer as Docker does: {said or type(error).__name__}; see "
-        f"whether Docker runs there (`docker version`), else correct {address.source}"
-    )
-
-
-def no_sdk(address: Address) -> str:
-    return f"Docker answers at {address}, but the package 'docker' cannot be imported: pip install 'docker>=7.1'"
-
-
-def _client(address: Address) -> Any:
-    """A client that has spoken with Docker and uses the newest version of the API that it offers."""
-    try:
-        docker_sdk.load()
-        from docker.api import APIClient
-        from docker.errors import DockerException, InvalidConfigFile
-        from docker.tls import TLSConfig
-    except ImportError:
-        raise Unavailable(no_sdk(address)) from None
-    try:
-        tls: Any = False
-        if (directory := address.certificates) is not None:
-            tls = TLSConfig(
-                client_cert=(str(directory / "cert.pem"), str(directory / "key.pem")),
-                ca_cert=str(directory / "ca.pem") if address.verify else None,
-                verify=address.verify,
-            )
-        client = APIClient(address.url, version="auto", timeout=ANSWER_TIMEOUT, tls=tls, max_pool_size=CONNECTIONS)
-    except (InvalidConfigFile, ValueError, AttributeError, TypeError) as error:  # What the SDK says of its own reading.
-        raise Unavailable(
-            f"the configuration of the docker command, ~/.docker/config.json or the one in the directory DOCKER_CONFIG, "
-            f"cannot be used: {naming.shorten(str(error))}; correct it, or log in anew"
-        ) from None
-    except DockerException as error:
-        raise Unavailable(_no_docker(address, error)) from None
-    client.timeout = API_TIMEOUT
-    return client
 
 
 def _name(labels: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Endpoint, State, docker, docker_quick, docker_things
+from itest.engines import Endpoint, State, docker, docker_client, docker_quick, docker_things
 from itest.engines.docker_address import Address
 from itest.engines.docker_instance import PORTS
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError
@@ -39,7 +39,7 @@ class AvailableTest(FakeDockerTest):
     def test_it_says_nothing(self) -> None:
         with (
             socket.create_server(("127.0.0.1", 0)) as silent,
-            mock.patch.object(docker, "ANSWER_TIMEOUT", 0.1),
+            mock.patch.object(docker_client, "ANSWER_TIMEOUT", 0.1),
         ):
             engine = self.make(environment={"DOCKER_HOST": f"tcp://127.0.0.1:{silent.getsockname()[1]}"})
             self.assertRegex(engine.unavailable() or "", "does not answer as Docker does: .*timed out")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SDK's client, and the first word with what listens where Docker should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from itest import naming
+from itest.engines import docker_quick, docker_sdk
+from itest.engines.docker_address import Address
+from itest.errors import Unavailable
+
+ANSWER_TIMEOUT = 2
+"""Seconds in which Docker must say its version to count as available."""
+
+API_TIMEOUT = 60
+"""Seconds that one request may take. Most take one millisecond; a start takes seconds on a busy host."""
+
+CONNECTIONS = 64
+"""Connections kept for use by threads. With fewer than threads, urllib3 logs a warning for each one it discards."""
+
+
+def greet(address: Address) -> None:
+    """Raises Unavailable where something else than Docker listens."""
+    try:
+        status, said = docker_quick.ask(address.parts.path, "GET", "/version", timeout=ANSWER_TIMEOUT)
+        if status != 200 or "ApiVersion" not in said:
+            raise ValueError(f"it says {said}")
+    except (OSError, ValueError, TypeError) as error:
+        raise Unavailable(_no_docker(address, error)) from None
+
+
+def _no_docker(address: Address, error: Exception) -> str:
+    said = naming.shorten(naming.mask(str(error)))
+    return (
+        f"something listens at {address}, but it does not answer as Docker does: {said or type(error).__name__}; see "
+        f"whether Docker runs there (`docker version`), else correct {address.source}"
+    )
+
+
+def no_sdk(address: Address) -> str:
+    return f"Docker answers at {address}, but the package 'docker' cannot be imported: pip install 'docker>=7.1'"
+
+
+def connected(address: Address) -> Any:
+    """A client that has spoken with Docker and uses the newest version of the API that it offers."""
+    try:
+        docker_sdk.load()
+        from docker.api import APIClient
+        from docker.errors import DockerException, InvalidConfigFile
+        from docker.tls import TLSConfig
+    except ImportError:
+        raise Unavailable(no_sdk(address)) from None
+    try:
+        tls: Any = False
+        if (directory := address.certificates) is not None:
+            tls = TLSConfig(
+                client_cert=(str(directory / "cert.pem"), str(directory / "key.pem")),
+                ca_cert=str(directory / "ca.pem") if address.verify else None,
+                verify=address.verify,
+            )
+        client = APIClient(address.url, version="auto", timeout=ANSWER_TIMEOUT, tls=tls, max_pool_size=CONNECTIONS)
+    except (InvalidConfigFile, ValueError, AttributeError, TypeError) as error:  # What the SDK says of its own reading.
+        raise Unavailable(
+            f"the configuration of the docker command, ~/.docker/config.json or the one in the directory DOCKER_CONFIG, "
+            f"cannot be used: {naming.shorten(str(error))}; correct it, or log in anew"
+        ) from None
+    except DockerException as error:
+        raise Unavailable(_no_docker(address, error)) from None
+    client.timeout = API_TIMEOUT
+    return client
