@@ -424,6 +424,49 @@ class NamesTest(KafkaTest):
         self.assertEqual((view.topic("kept"), view.group("billing")), ("kept", "billing"))
 
 
+class EvidenceTest(KafkaTest):
+    """The groups that a failing test is told of."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.by_range: Any = clients.package("kafka.coordinator.assignors.range").RangePartitionAssignor
+
+    def assertTold(self, line: str, assignor: Any) -> None:
+        """Of an app's consumer that gets its partitions by this assignor."""
+        lease, view = self.sealed(topics={"orders": 1})
+        view.queue.send("orders", b"book")
+        consumer = clients.package().KafkaConsumer(
+            view.topic("orders"),
+            bootstrap_servers=view.bootstrap_servers,
+            group_id="warehouse",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            partition_assignment_strategy=[assignor],
+        )
+        self.addCleanup(self.server.admin.delete_groups, ["warehouse"])
+        with contextlib.closing(consumer):
+            deadline = Deadline.after(10)
+            while line not in lease.evidence(0).lines and not deadline.passed:
+                consumer.poll(100)
+                consumer.commit()
+            self.assertIn(line, lease.evidence(0).lines)
+
+    def test_an_apps_own_that_reads_the_tests_topics(self) -> None:
+        self.assertTold("group warehouse: stable, 1 member; orders-0 at 1, lag 0", self.by_range)
+
+    def test_one_that_was_given_nothing(self) -> None:
+        make = clients.package("kafka.protocol.consumer.metadata").ConsumerProtocolAssignment
+
+        class Nothing(self.by_range):  # type: ignore[misc, name-defined]
+            def assign(self, cluster: Any, members: Any) -> Any:
+                return {each.member_id: make(0, [], b"") for each in members}
+
+        self.assertTold(
+            "group warehouse: stable, 1 member, none of which was given a partition of orders; nothing committed",
+            Nothing,
+        )
+
+
 class ExternalTest(KafkaTest):
     """The same broker, taken for somebody else's."""
 

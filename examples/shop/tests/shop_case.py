@@ -18,7 +18,8 @@ ENV = {
 
 class ShopTestCase(PostgresMixin, RedisMixin, KafkaMixin, ContainerTestCase):
     postgres = Postgres("postgres:17", migrations=SqlFiles("../migrations"))
-    kafka = Kafka(codec="json")
+    # Made ahead: a consumer that subscribes before its topic exists can miss it for minutes (docs/kafka.md).
+    kafka = Kafka(codec="json", topics={"orders": 1})
 
     @classmethod
     def setUpTestData(cls) -> None:

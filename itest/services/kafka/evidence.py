@@ -24,9 +24,7 @@ def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str,
     for physical, name in sorted(names.items(), key=lambda item: item[1]):
         found.lines.append(f"topic {name}: {_records(server, physical, ends)}")
     found.more = [f"the topic {name} is called {physical}" for physical, name in names.items()]
-    for physical, name in sorted(groups.items(), key=lambda item: item[1]):
-        if said := _group(server, physical, name, names, ends):
-            found.lines.append(said)
+    found.lines += _groups(server, names, groups, ends)
     return found
 
 
@@ -62,23 +60,51 @@ def _records(server: KafkaServer, name: str, ends: dict[Partition, int]) -> str:
     )
 
 
-def _group(
-    server: KafkaServer, physical: str, name: str, names: Mapping[str, str], ends: Mapping[Partition, int]
-) -> str:
-    """How far a group is; empty for one that was never used."""
-    with server.doing(f"asking for the group {name}"):
-        entry: Any = server.admin.describe_groups([physical])[physical]
-        state = str(entry["group_state"])
-        if state == "Dead":
-            return ""
-        offsets: Any = server.admin.list_group_offsets({physical: None})[physical]
+def _groups(
+    server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str], ends: Mapping[Partition, int]
+) -> list[str]:
+    """How far each group is that was ever used, an app's own that reads these topics among them."""
+    with server.doing("asking for the groups"):
+        # An external broker may have thousands, of anybody.
+        wanted = [*groups]
+        if server.owned:
+            wanted += [each["group_id"] for each in server.admin.list_groups() if each["protocol_type"] == "consumer"]
+        found: Any = server.admin.describe_groups([*dict.fromkeys(wanted)]) if wanted else {}
+        used = {
+            groups.get(id, id): entry
+            for id, entry in found.items()
+            if entry["group_state"] != "Dead" and (id in groups or not names.keys().isdisjoint(_subscribed(entry)))
+        }
+        offsets: Any = {
+            name: server.admin.list_group_offsets({entry["group_id"]: None})[entry["group_id"]]
+            for name, entry in used.items()
+        }
+    return [_group(name, entry, offsets[name], names, ends) for name, entry in sorted(used.items())]
+
+
+def _group(name: str, entry: Any, offsets: Any, names: Mapping[str, str], ends: Mapping[Partition, int]) -> str:
     lags = []
     for partition, answer in sorted(offsets.items()):
         end = ends.get(Partition(*partition), answer.offset)
         topic = names.get(partition.topic, partition.topic)
         lags.append(f"{topic}-{partition.partition} at {answer.offset}, lag {end - max(0, answer.offset)}")
     members = len(entry["members"])
-    return (
-        f"group {name}: {state.lower()}, {members} member{'s'[: members != 1]}; "
-        f"{'; '.join(lags) or 'nothing committed'}"
-    )
+    text = f"group {name}: {entry['group_state'].lower()}, {members} member{'s'[: members != 1]}"
+    # A consumer that subscribed before its topic existed can be without it for minutes (docs/kafka.md).
+    if entry["group_state"] == "Stable" and (idle := (_subscribed(entry) & names.keys()) - _assigned(entry)):
+        text += f", none of which was given a partition of {', '.join(sorted(names[topic] for topic in idle))}"
+    return f"{text}; {'; '.join(lags) or 'nothing committed'}"
+
+
+def _subscribed(entry: Any) -> set[str]:
+    """The topics that members of a group ask for."""
+    return {topic for member in entry["members"] for topic in (member["member_metadata"] or {}).get("topics", ())}
+
+
+def _assigned(entry: Any) -> set[str]:
+    """The topics that members of a group were given partitions of."""
+    return {
+        given["topic"]
+        for member in entry["members"]
+        for given in (member["member_assignment"] or {}).get("assigned_partitions", ())
+    }
