@@ -122,9 +122,7 @@ def look(config: Config, engine: Engine, spec: Spec, service: str, recorder: tra
 
 def address(engine: Engine) -> str:
     """Which engine it is: Docker by where it answers."""
-    from itest.engines.docker import DockerEngine
-
-    return str(engine.address.url) if isinstance(engine, DockerEngine) else engine.name
+    return str(cast("DockerEngine", engine).address.url) if engine.name == "docker" else engine.name
 
 
 def identity(engine: Engine, spec: Spec, recorder: trace.Recorder, service: str) -> str:
@@ -136,10 +134,8 @@ def identity(engine: Engine, spec: Spec, recorder: trace.Recorder, service: str)
         from itest.engines import process_warm
 
         return process_warm.identity(spec)
-    from itest.engines.docker import DockerEngine
-
-    if isinstance(spec, ContainerSpec) and isinstance(engine, DockerEngine):
-        return engine.identity(spec, recorder, service)
+    if isinstance(spec, ContainerSpec) and engine.name == "docker":
+        return cast("DockerEngine", engine).identity(spec, recorder, service)
     return ""
 
 

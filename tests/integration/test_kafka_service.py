@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 import socket
 import threading
 import unittest
@@ -435,6 +436,7 @@ class EvidenceTest(KafkaTest):
         """Of an app's consumer that gets its partitions by this assignor."""
         lease, view = self.sealed(topics={"orders": 1})
         view.queue.send("orders", b"book")
+        view.group("never used")
         consumer = clients.package().KafkaConsumer(
             view.topic("orders"),
             bootstrap_servers=view.bootstrap_servers,
@@ -446,13 +448,27 @@ class EvidenceTest(KafkaTest):
         self.addCleanup(self.server.admin.delete_groups, ["warehouse"])
         with contextlib.closing(consumer):
             deadline = Deadline.after(10)
-            while line not in lease.evidence(0).lines and not deadline.passed:
-                consumer.poll(100)
+            while not re.fullmatch(line, lease.evidence(0).lines[-1]) and not deadline.passed:
+                consumer.poll(1000)
                 consumer.commit()
-            self.assertIn(line, lease.evidence(0).lines)
+            topic, group = lease.evidence(0).lines
+            self.assertRegex(topic, "^topic orders: 1 record, ")
+            self.assertRegex(group, f"^{line}$")
 
     def test_an_apps_own_that_reads_the_tests_topics(self) -> None:
-        self.assertTold("group warehouse: stable, 1 member; orders-0 at 1, lag 0", self.by_range)
+        self.assertTold(r"group warehouse: stable, 1 member; orders-0 at \d+, lag 0", self.by_range)
+
+    def test_the_broker_may_be_loading_them(self) -> None:
+        loading = clients.errors().CoordinatorLoadInProgressError()
+        lease, view = self.sealed(topics={"orders": 1})
+        view.queue.send("orders", b"book")
+        with mock.patch.object(self.server.admin, "list_groups", side_effect=[loading, []]):
+            self.assertEqual(self.server.groups(), [])
+        refused = clients.errors().GroupAuthorizationFailedError()
+        with mock.patch.object(self.server.admin, "list_groups", side_effect=refused):
+            topic, groups = lease.evidence(0).lines
+        self.assertRegex(topic, "^topic orders: 1 record, ")
+        self.assertRegex(groups, "^listing the groups on Kafka at .* failed: GroupAuthorizationFailedError")
 
     def test_one_that_was_given_nothing(self) -> None:
         make = clients.package("kafka.protocol.consumer.metadata").ConsumerProtocolAssignment

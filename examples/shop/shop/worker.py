@@ -25,9 +25,10 @@ def handle(event: dict[str, Any], shop: Shop) -> None:
 
 
 def run_worker(consumer: KafkaConsumer, handler: Handler, stop: threading.Event) -> None:
-    """Handle events until `stop` is set, which it notices within 0.2 s. They are committed after they were handled."""
+    """Handle events until `stop` is set, which it notices within a second. They are committed after they were handled."""
     while not stop.is_set():
-        for records in consumer.poll(timeout_ms=200).values():
+        # A poll that ends while the group is being joined can lose what was assigned (kafka-python 3.0.12).
+        for records in consumer.poll(timeout_ms=1000).values():
             for record in records:
                 handler(record.value)
             consumer.commit()

@@ -18,7 +18,6 @@ ENV = {
 
 class ShopTestCase(PostgresMixin, RedisMixin, KafkaMixin, ContainerTestCase):
     postgres = Postgres("postgres:17", migrations=SqlFiles("../migrations"))
-    # Made ahead: a consumer that subscribes before its topic exists can miss it for minutes (docs/kafka.md).
     kafka = Kafka(codec="json", topics={"orders": 1})
 
     @classmethod

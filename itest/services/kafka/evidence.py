@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from itest.errors import ItestError
 from itest.evidence import Evidence
 from itest.services.kafka import clients
 from itest.services.kafka.topics import Mark, Partition
@@ -24,7 +25,10 @@ def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str,
     for physical, name in sorted(names.items(), key=lambda item: item[1]):
         found.lines.append(f"topic {name}: {_records(server, physical, ends)}")
     found.more = [f"the topic {name} is called {physical}" for physical, name in names.items()]
-    found.lines += _groups(server, names, groups, ends)
+    try:
+        found.lines += _groups(server, names, groups, ends)
+    except ItestError as error:  # Of the topics there is something to tell all the same.
+        found.lines.append(str(error))
     return found
 
 
@@ -64,12 +68,11 @@ def _groups(
     server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str], ends: Mapping[Partition, int]
 ) -> list[str]:
     """How far each group is that was ever used, an app's own that reads these topics among them."""
+    # An external broker may have thousands, of anybody.
+    listed = server.groups(SECONDS) if server.owned else []
+    wanted = {*groups, *(each["group_id"] for each in listed if each["protocol_type"] == "consumer")}
     with server.doing("asking for the groups"):
-        # An external broker may have thousands, of anybody.
-        wanted = [*groups]
-        if server.owned:
-            wanted += [each["group_id"] for each in server.admin.list_groups() if each["protocol_type"] == "consumer"]
-        found: Any = server.admin.describe_groups([*dict.fromkeys(wanted)]) if wanted else {}
+        found: Any = server.admin.describe_groups([*wanted]) if wanted else {}
         used = {
             groups.get(id, id): entry
             for id, entry in found.items()
@@ -90,7 +93,7 @@ def _group(name: str, entry: Any, offsets: Any, names: Mapping[str, str], ends: 
         lags.append(f"{topic}-{partition.partition} at {answer.offset}, lag {end - max(0, answer.offset)}")
     members = len(entry["members"])
     text = f"group {name}: {entry['group_state'].lower()}, {members} member{'s'[: members != 1]}"
-    # A consumer that subscribed before its topic existed can be without it for minutes (docs/kafka.md).
+    # It may have joined before it knew that the topic exists.
     if entry["group_state"] == "Stable" and (idle := (_subscribed(entry) & names.keys()) - _assigned(entry)):
         text += f", none of which was given a partition of {', '.join(sorted(names[topic] for topic in idle))}"
     return f"{text}; {'; '.join(lags) or 'nothing committed'}"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
+from itest.clock import Deadline
 from itest.engines import Instance
 from itest.errors import ItestError, NotStarted
 from itest.service import Server, Service
@@ -27,6 +28,9 @@ OURS = "itest-"
 
 ACK_WAIT = 10.0
 """Seconds in which a record that was sent must be acknowledged."""
+
+GROUPS_WAIT = 5.0
+"""Seconds in which the broker must be done loading its groups. It does so when the first one is used, in milliseconds."""
 
 CLOSE_WAIT = 1.0
 """Seconds to close the producer: what it sent was waited for, so there is nothing left in it."""
@@ -152,10 +156,22 @@ class KafkaServer(Server["KafkaView"]):
 
     # Groups and records.
 
+    def groups(self, seconds: float = GROUPS_WAIT) -> list[Any]:
+        """The groups there are, as the broker lists them: not before it has loaded them."""
+        deadline = Deadline.after(seconds)
+        while True:
+            try:
+                with self.doing("listing the groups"):
+                    return list(self.admin.list_groups())
+            except ItestError as error:
+                if deadline.passed or not isinstance(error.__cause__, clients.errors().CoordinatorLoadInProgressError):
+                    raise
+            deadline.pause(0.005)
+
     def delete_groups(self, mine: Callable[[str], bool]) -> list[str]:
         """Delete groups in one call. Returns those that stay, because they still have members."""
+        found = [name for group in self.groups() if mine(name := group["group_id"])]
         with self.doing("deleting groups"):
-            found = [name for group in self.admin.list_groups() if mine(name := group["group_id"])]
             told = dict(self.admin.delete_groups(found)) if found else {}
         return [name for name, error in told.items() if error == "NonEmptyGroupError"]
 

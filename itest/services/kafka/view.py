@@ -85,6 +85,11 @@ class KafkaView(View):
         """
         physical, settings = self._consuming(topics, kwargs)
         client = clients.make("KafkaConsumer", self.bootstrap_servers, *physical, **settings)
+        if settings.get("group_id"):
+            for topic in physical:
+                # It joins its group once instead of twice then, which takes 29 ms instead of 36 and cannot go wrong in
+                # between (docs/kafka.md).
+                client.partitions_for_topic(topic)
         # What it has read need not be committed: no other test has its group.
         milliseconds = int(clients.CLOSE_TIMEOUT * 1000)
         return self._closing(client, lambda: client.close(autocommit=False, timeout_ms=milliseconds))
