@@ -34,4 +34,6 @@ clean: ## Remove what these targets made here; the Docker Engine ends by `tools/
 $(VENV)/installed: pyproject.toml examples/shop/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' -r examples/shop/requirements.txt
+	# As pip does with what it copies; where PYTHONDONTWRITEBYTECODE is set, each of many processes would do it again.
+	$(VENV)/bin/python -m compileall -q itest
 	touch $@

@@ -25,7 +25,7 @@ from benchmarks.measure import BenchmarkError, summary
 from benchmarks.one_bodies import MOMENTS
 from benchmarks.peers import ROOT
 from benchmarks.report import Row
-from itest import warm
+from itest import warm_listing
 from itest.config import Config, load
 
 SERVICES = ("postgres", "redis", "kafka", "all")
@@ -142,7 +142,7 @@ def measured(
     with tempfile.TemporaryDirectory(prefix="itest-benchmark-") as place, contextlib.ExitStack() as stack:
         caches = make_caches(Path(place), plan.engines)
         for engine, cache in caches.items():
-            stack.callback(warm.clear, ours(engine, cache, "warm", "postgres").launch.config)
+            stack.callback(warm_listing.clear, ours(engine, cache, "warm", "postgres").launch.config)
         notes: list[str] = []
         planned = contenders(plan, caches, notes)
         ready: list[Contender] = []
@@ -230,7 +230,7 @@ def wait_for_kept(config: Config, services: frozenset[str]) -> bool:
     """Whether the state of all these is there, within its time; the process that keeps it is then done but for removing
     what it worked on."""
     until = time.monotonic() + KEEP_WAIT
-    while not services <= {entry.service for entry in warm.entries(config)}:
+    while not services <= {entry.service for entry in warm_listing.entries(config)}:
         if time.monotonic() > until:
             return False
         time.sleep(0.2)
@@ -250,8 +250,12 @@ def end_reuse(contenders: Sequence[Contender], notes: list[str]) -> None:
 
 
 def surroundings(settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which no other settings than these apply, and this tree's itest is imported."""
+    """An environment in which no other settings than these apply, and this tree's itest is imported.
+
+    Python may keep what it has compiled: pip compiles what it installs, the peers and the clients among it.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ITEST_") or PROGRAMS.match(name)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return {**kept, "PYTHONPATH": str(ROOT), **settings}
 
 

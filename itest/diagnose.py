@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from itest import keeping, leaks, naming, notes
+from itest import leaks, naming
 from itest import session as sessions
 from itest.clock import wall
 from itest.config import Config
 from itest.errors import LeftBehind
-from itest.examine import Subject, examine
 from itest.loan import Loan
 from itest.service import View
+
+# What looks into a failure is imported by the first one: most runs have none.
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -48,6 +49,8 @@ class Diagnosis:
         self.failed = True
         if not isinstance(error, BaseException) or isinstance(error, LeftBehind) or not self._loans:
             return
+        from itest import notes
+
         if any(note.startswith(notes.HEAD) for note in getattr(error, "__notes__", ())):
             return
         try:
@@ -84,9 +87,14 @@ class Diagnosis:
     def keep(self) -> None:
         """After a test that failed: keep what it left, if that is wanted. Never raises."""
         if self.failed and self._config.keep and self._loans:
+            from itest import keeping
+
             keeping.keep(self._test, self._loans, sessions.current())
 
     def _note(self) -> str:
+        from itest import notes
+        from itest.examine import Subject, examine
+
         self._made += 1
         if self._made > MOST_NOTES:
             return f"{notes.HEAD} are shown with its first {MOST_NOTES} failures only"

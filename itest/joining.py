@@ -121,6 +121,9 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
 def _answering(job: Job, instance: Instance, record: Record) -> Server[Any]:
     """Raises ItestError when it does not answer."""
     address = job.service.address(instance, record.secret)
+    if job.service.asks_to_connect:
+        with contextlib.suppress(Exception):  # Why not is told by the check.
+            return job.service.connect(instance, address)
     check = job.service.readiness(address)
     try:
         check(instance)  # It does in nearly all cases, and then nobody needs to ask whether it lives.

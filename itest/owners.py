@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
+import socket
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +50,7 @@ class Owner:
 def current(pid: int | None = None) -> Owner:
     """This process, or another one of its namespace."""
     pid = os.getpid() if pid is None else pid
-    host = re.sub(r"\s+", "-", platform.node()) or UNKNOWN
+    host = re.sub(r"\s+", "-", socket.gethostname()) or UNKNOWN
     return Owner(pid, host, start_time(pid) or UNKNOWN, _namespace(), _boot(), _machine())
 
 

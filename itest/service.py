@@ -59,6 +59,8 @@ class Service(ABC, Generic[V]):
     in_container: ClassVar[bool] = False
     """Whether it always runs in a container: it then reaches its neighbours by their names on the class's network."""
 
+    asks_to_connect: ClassVar[bool] = False
+    """Whether `connect` has a client's answer itself, so that a server which was ready before need not be asked first."""
     announced: ClassVar[bool] = True
     """Whether it is told, when one is started, which server runs where."""
 

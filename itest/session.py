@@ -232,19 +232,7 @@ class Session:
         if self._finalize is not None:
             self._finalize.cancel()
         atexit.unregister(self.close)
-        servers = [slot for slot in self._slots.values() if slot.server is not None]
-        if servers:
-            # Threads, because Docker takes a tenth of a second for each; but none can be started during interpreter
-            # shutdown, where this may run from atexit.
-            try:
-                from concurrent.futures import ThreadPoolExecutor
-
-                with ThreadPoolExecutor(len(servers), thread_name_prefix="itest-stop") as pool:
-                    clean = all(list(pool.map(self._stop, servers)))
-            except RuntimeError:
-                clean = all(list(map(self._stop, servers)))
-        else:
-            clean = True
+        clean = self._stop_all([slot for slot in self._slots.values() if slot.server is not None])
         if any(network.open for network in self._networks):
             clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
         if any(slot.lock.locked() for slot in list(self._slots.values())):
@@ -334,6 +322,18 @@ class Session:
                 self._reaper = Reaper(self.id)
             if self._reaper is not None and share is not None:
                 self._reaper.watch(share)
+
+    def _stop_all(self, slots: Sequence[_Slot]) -> bool:
+        """Whether all were stopped."""
+        if len(slots) > 1:
+            # Threads, because Docker takes a tenth of a second for each; but none can be started during interpreter
+            # shutdown, where this may run from atexit.
+            with contextlib.suppress(RuntimeError):
+                from concurrent.futures import ThreadPoolExecutor
+
+                with ThreadPoolExecutor(len(slots), thread_name_prefix="itest-stop") as pool:
+                    return all(list(pool.map(self._stop, slots)))
+        return all(list(map(self._stop, slots)))
 
     def _stop(self, slot: _Slot) -> bool:
         """Stop the slot's server. False when that failed and the reaper must see to it."""

@@ -8,15 +8,17 @@ import contextlib
 import unittest
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest import naming, sharing, trace, warm
 from itest.clock import Clock, wall
 from itest.config import Config
-from itest.log_stream import Streams
 from itest.report.progress import Board
 from itest.service import Server
 from itest.trace import Recorder, Span
+
+if TYPE_CHECKING:
+    from itest.log_stream import Streams
 
 LOG_LINES = 500
 """Last lines of each server's log that are shown in a report."""
@@ -33,7 +35,11 @@ class Telling:
         self._page = Path(config.report).expanduser().absolute() if config.report else None
         self._since_1970 = wall() - clock.monotonic()
         self._results: list[Any] = []
-        self._streams = Streams() if config.logging else None
+        self._streams: Streams | None = None
+        if config.logging:
+            from itest.log_stream import Streams
+
+            self._streams = Streams()
         if not config.quiet:
             Board(clock, ci=config.ci, dumb=config.variable("TERM") == "dumb").listen(recorder)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +20,7 @@ from itest import detached, naming, trace, warm_store
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import Engine
-from itest.errors import ItestError, Unavailable
+from itest.errors import ItestError
 from itest.service import Server
 from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec, ThreadSpec
 from itest.warm_store import Record
@@ -32,21 +31,6 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 30.0
 """Seconds that a server has to become ready when it begins with a kept state; it takes tenths of one."""
-
-IMAGE = "docker image"
-ARCHIVE = "directory"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A kept state, for people: its `kind` is `docker image` or `directory`; times are seconds since 1970."""
-
-    fingerprint: str
-    service: str
-    kind: str
-    size_bytes: int
-    created: float
-    last_used: float
 
 
 @dataclass(slots=True)
@@ -164,64 +148,6 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
     finally:
         if lock is not None:
             os.close(lock)
-
-
-def entries(config: Config) -> list[Entry]:
-    """The kept states, the longest unused first. Images are listed where Docker answers."""
-    found = [_entry(config, record) for record in warm_store.all_of(config.cache_dir) if not record.failed]
-    known = {entry.fingerprint for entry in found}
-    with docker(config) as engine:
-        if engine is not None:
-            from itest.engines import docker_warm
-
-            for image in docker_warm.images(engine, warm_store.identity(config.cache_dir)):  # Without a record.
-                labels = image.get("Labels") or {}
-                fingerprint = str(labels.get(docker_warm.LABEL, ""))
-                if fingerprint not in known:
-                    service = str(labels.get(docker_warm.SERVICE, ""))
-                    size, created = int(image["Size"]), float(image["Created"])
-                    found.append(Entry(fingerprint, service, IMAGE, size, created, created))
-    return sorted(found, key=lambda entry: entry.last_used)
-
-
-def clear(config: Config) -> list[Entry]:
-    """Remove all kept states. Returns what was removed; an image that a container still runs from stays."""
-    removed = entries(config)
-    with docker(config) as engine:
-        if engine is not None:
-            from itest.engines import docker_warm
-
-            stay = {
-                str((image.get("Labels") or {}).get(docker_warm.LABEL))
-                for image in docker_warm.images(engine, warm_store.identity(config.cache_dir))
-                if not docker_warm.discard(engine, image["Id"])
-            }
-            removed = [entry for entry in removed if entry.kind != IMAGE or entry.fingerprint not in stay]
-    for record in list(warm_store.all_of(config.cache_dir)):
-        warm_store.remove(config.cache_dir, record)
-    for stray in list(warm_store.strays(config.cache_dir, 0.0)):
-        stray.unlink(missing_ok=True)
-    return removed
-
-
-def _entry(config: Config, record: Record) -> Entry:
-    used = warm_store.last_used(config.cache_dir, record.fingerprint)
-    kind = IMAGE if record.image else ARCHIVE
-    return Entry(record.fingerprint, record.service, kind, record.size, record.created, used)
-
-
-@contextlib.contextmanager
-def docker(config: Config) -> Iterator[DockerEngine | None]:
-    """The docker engine, closed at the end of the `with`; None where the settings exclude it or none answers."""
-    from itest.engines.docker import DockerEngine
-
-    engine = DockerEngine(config)
-    try:
-        yield None if config.engine == "process" or engine.unavailable() else engine
-    except Unavailable:
-        return
-    finally:
-        engine.close()
 
 
 def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: int) -> None:

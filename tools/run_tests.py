@@ -81,7 +81,7 @@ def main() -> int:
 def prepare() -> None:
     """Have this very code keep the state of a PostgreSQL for each engine: tests that need one then start it in a third
     of the time. What other code has kept of PostgreSQL is forgotten before; its images go with the next one."""
-    from itest import warm, warm_store
+    from itest import warm_listing, warm_store
     from itest.config import load
 
     config = load()
@@ -92,7 +92,7 @@ def prepare() -> None:
         environment = {**os.environ, "ITEST_ENGINE": engine, "ITEST_WARM": "1"}
         subprocess.run([sys.executable, "-c", PREPARE], env=environment, timeout=LIMIT, check=False)
     until = time.monotonic() + KEPT_WAIT
-    while sum(entry.service == "postgres" for entry in warm.entries(config)) < 2 and time.monotonic() < until:
+    while sum(entry.service == "postgres" for entry in warm_listing.entries(config)) < 2 and time.monotonic() < until:
         time.sleep(0.1)
 
 

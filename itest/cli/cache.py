@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from typing import TextIO
 
-from itest import warm
+from itest import warm_listing
 from itest.cli.ps import WIDTH, age
 from itest.clock import wall
 from itest.config import Config
@@ -22,9 +22,9 @@ MEGABYTE = 1024 * 1024
 def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
     """Print them, the longest unused first, with their sizes and the limit. Returns the exit code."""
     stream = stream or sys.stdout
-    entries = warm.entries(config)
+    entries = warm_listing.entries(config)
     total = sum(entry.size_bytes for entry in entries)
-    with warm.docker(config) as engine:
+    with warm_listing.docker(config) as engine:
         built = [] if engine is None else docker_built.entries(engine, config.cache_dir)
     if as_json:
         facts = {
@@ -59,17 +59,17 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
 def sweep(config: Config, stream: TextIO | None = None) -> int:
     """Remove them all, and say how many. Returns the exit code: 1 where one could not be removed."""
     stream = stream or sys.stdout
-    removed = warm.clear(config)
+    removed = warm_listing.clear(config)
     size = _megabytes(sum(entry.size_bytes for entry in removed))
     print(f"removed {_count(len(removed))}, {size} MB", file=stream)
-    left = warm.entries(config)
+    left = warm_listing.entries(config)
     for entry in left:
         print(
             f"itest: could not remove the kept state {entry.fingerprint} of {entry.service}: a server still runs from "
             f"it, or its file cannot be deleted; see `itest ps`",
             file=sys.stderr,
         )
-    with warm.docker(config) as engine:
+    with warm_listing.docker(config) as engine:
         removed_images, used = ([], []) if engine is None else docker_built.clear(engine, config.cache_dir)
     if removed_images:
         print(f"removed {_images(len(removed_images))}", file=stream)

@@ -16,7 +16,6 @@ import subprocess
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import IO
 
@@ -86,8 +85,8 @@ class Launcher:
             _children.add(process)
             return process
 
-        job: Future[subprocess.Popen[bytes]] = Future()
-        self._submit(job, launch)
+        job = _Job(launch)
+        self._submit(job)
         try:
             return job.result(LAUNCH_WAIT)
         except BaseException:
@@ -106,20 +105,41 @@ class Launcher:
                 self._jobs.put(None)
                 thread.join(LAUNCH_WAIT)
 
-    def _submit(self, job: Future[subprocess.Popen[bytes]], function: Callable[[], subprocess.Popen[bytes]]) -> None:
-        def run() -> None:
-            try:
-                job.set_result(function())
-            except BaseException as error:
-                job.set_exception(error)
-
+    def _submit(self, job: _Job) -> None:
         with self._lock:
             if self._thread is None or self._pid != os.getpid():  # Threads do not survive a fork.
                 self._jobs = queue.SimpleQueue()
                 self._thread = threading.Thread(target=_work, args=(self._jobs,), name="itest-launcher", daemon=True)
                 self._pid = os.getpid()
                 self._thread.start()
-            self._jobs.put(run)
+            self._jobs.put(job.run)
+
+
+class _Job:
+    """One start, to be waited for. (A Future would do, whose module imports logging; runs that reuse a server start
+    nothing here.)"""
+
+    def __init__(self, function: Callable[[], subprocess.Popen[bytes]]) -> None:
+        self._function = function
+        self._done = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._process = self._function()
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+
+    def result(self, seconds: float) -> subprocess.Popen[bytes]:
+        """What it started. Raises what that raised, TimeoutError after that many seconds. May be asked again."""
+        if not self._done.wait(seconds):
+            raise TimeoutError(f"a process could not be started within {seconds:g} s")
+        if self._process is None:
+            assert self._error is not None
+            raise self._error
+        return self._process
 
 
 def wait_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from itest import Redis, naming, warm
+from itest import Redis, naming, warm_listing
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import Engine
@@ -155,13 +155,13 @@ class SweepTest(unittest.TestCase):
     def test_what_a_process_keeps_the_state_of_when_its_run_is_over_stays(self) -> None:
         cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
         config = replace(self.config, cache_dir=cache, warm=True)
-        self.addCleanup(warm.clear, config)
+        self.addCleanup(warm_listing.clear, config)
         code = "from itest import Postgres, session; d = Postgres(); session.current().lend(d).lease(d, 'C').close()"
         run = self.python("-c", code, cache=cache)
         _, errors = run.communicate(timeout=60)
         self.assertEqual((run.returncode, errors), (0, ""))
         self.assertNotIn("postgres", self.itest("sweep"))
-        self.eventually(lambda: [entry.service for entry in warm.entries(config)] == ["postgres"])
+        self.eventually(lambda: [entry.service for entry in warm_listing.entries(config)] == ["postgres"])
 
     def eventually(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
         deadline = Deadline.after(seconds)

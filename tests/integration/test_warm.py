@@ -18,7 +18,7 @@ from unittest import mock
 
 import psycopg2
 
-from itest import Postgres, naming, warm, warm_store
+from itest import Postgres, naming, warm, warm_listing, warm_store
 from itest.clock import Deadline
 from itest.config import Config, load
 from itest.engines import directory, docker_warm
@@ -40,7 +40,7 @@ class WarmTest(unittest.TestCase):
     def setUp(self) -> None:
         self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.config = replace(load(), engine=self.engine, quiet=True, cache_dir=self.root / "cache", warm=True)
-        self.addCleanup(warm.clear, self.config)
+        self.addCleanup(warm_listing.clear, self.config)
         self.directory = self.root / "sql"
         self.directory.mkdir()
         (self.directory / "1.sql").write_text(MIGRATION)
@@ -115,14 +115,14 @@ class WarmTest(unittest.TestCase):
         # What it closes over is part of its fingerprint, and so would its calls be.
         with mock.patch.object(Function, "fingerprint", lambda self, base: "always the same"):
             self.assertEqual(self.once(), (False, [("Emma",)]))
-            [entry] = warm.entries(self.config)
+            [entry] = warm_listing.entries(self.config)
             kind = "docker image" if self.engine == "docker" else "directory"
             self.assertEqual((entry.service, entry.kind), ("postgres", kind))
             self.assertGreater(entry.size_bytes, 20_000_000)
             self.assertEqual(self.once(), (True, [("Emma",)]))
         self.assertEqual(len(calls), 1)
-        self.assertEqual(warm.entries(self.config)[0].created, entry.created, "it is kept once")
-        self.assertGreater(warm.entries(self.config)[0].last_used, entry.last_used)
+        self.assertEqual(warm_listing.entries(self.config)[0].created, entry.created, "it is kept once")
+        self.assertGreater(warm_listing.entries(self.config)[0].last_used, entry.last_used)
 
     def test_migrations_that_are_kept_do_not_run_again(self) -> None:
         self.once()
@@ -140,19 +140,19 @@ class WarmTest(unittest.TestCase):
         (self.directory / "1.sql").write_text(MIGRATION + "INSERT INTO book VALUES (2, 'Persuasion')")
         both = [("Emma",), ("Persuasion",)]
         self.assertEqual(self.once(), (True, both))
-        [entry] = warm.entries(self.config)
+        [entry] = warm_listing.entries(self.config)
         self.assertEqual(self.once(), (True, both))
-        self.assertEqual(warm.entries(self.config)[0].created, entry.created)
+        self.assertEqual(warm_listing.entries(self.config)[0].created, entry.created)
         (self.directory / "1.sql").write_text(MIGRATION)
         self.assertEqual(self.once(), (True, [("Emma",)]))
-        self.assertEqual(warm.entries(self.config)[0].created, entry.created, "the first one was still there")
+        self.assertEqual(warm_listing.entries(self.config)[0].created, entry.created, "the first one was still there")
 
     def test_other_settings_have_another_state(self) -> None:
         self.once()
         self.declaration = self.declaration.replace(settings={"work_mem": "5MB"})
         self.assertEqual(self.once(sql="SHOW work_mem"), (False, [("5MB",)]))
         self.assertEqual(self.once(sql="SHOW work_mem"), (True, [("5MB",)]))
-        self.assertEqual(len(warm.entries(self.config)), 2)
+        self.assertEqual(len(warm_listing.entries(self.config)), 2)
 
     def test_what_init_made_is_kept_and_a_changed_script_begins_anew(self) -> None:
         script = self.root / "init.sql"
@@ -165,7 +165,7 @@ class WarmTest(unittest.TestCase):
             self.assertEqual(self.once(sql=sql), (warm_already, [("Lamy", "writer")]))
         script.write_text(script.read_text().replace("Lamy", "Pelikan"))
         self.assertEqual(self.once(sql=sql), (False, [("Pelikan", "writer")]))
-        self.assertEqual(len(warm.entries(self.config)), 2)
+        self.assertEqual(len(warm_listing.entries(self.config)), 2)
 
     def test_the_password_of_the_first_run_is_not_that_of_the_second(self) -> None:
         with self.run_of() as first:
@@ -206,7 +206,7 @@ class WarmTest(unittest.TestCase):
     def test_switched_off(self) -> None:
         off = replace(self.config, warm=False)
         self.assertEqual(self.once(off)[0], False)
-        self.assertEqual(warm.entries(self.config), [])
+        self.assertEqual(warm_listing.entries(self.config), [])
         self.once()
         self.assertEqual(self.once(off)[0], False)
 
@@ -234,16 +234,19 @@ class WarmTest(unittest.TestCase):
             server: Any = session.lend(self.declaration)
             server.lease(self.declaration, "C").close()
             server.admin("CREATE TABLE public.forgotten (id int)")
-        self.assertEqual(warm.entries(self.config), [])
+        self.assertEqual(warm_listing.entries(self.config), [])
 
     def test_templates_with_roles_of_their_own_are_not_kept(self) -> None:
         (self.directory / "1.sql").write_text(MIGRATION + "CREATE ROLE clerk")
         self.assertEqual(self.once()[0], False)
         self.assertEqual(self.once()[0], True, "the initialised server is kept")
-        [entry] = warm.entries(self.config)
+        [entry] = warm_listing.entries(self.config)
         (self.directory / "1.sql").write_text(MIGRATION + "CREATE ROLE clerk; CREATE ROLE cook")
         self.assertEqual(self.once()[0], True)
-        self.assertEqual(warm.entries(self.config), [replace(entry, last_used=warm.entries(self.config)[0].last_used)])
+        self.assertEqual(
+            warm_listing.entries(self.config),
+            [replace(entry, last_used=warm_listing.entries(self.config)[0].last_used)],
+        )
 
     def test_functions_are_kept_only_with_what_they_depend_on(self) -> None:
         self.declaration = Postgres(migrations=lambda view: view.execute(MIGRATION))
@@ -267,11 +270,11 @@ class WarmTest(unittest.TestCase):
     def test_the_bound(self) -> None:
         small = replace(self.config, warm_size=70)
         self.once(small)
-        first = warm.entries(self.config)
+        first = warm_listing.entries(self.config)
         self.assertEqual(len(first), 1)
         self.declaration = self.declaration.replace(settings={"work_mem": "5MB"})
         self.once(small)
-        second = warm.entries(self.config)
+        second = warm_listing.entries(self.config)
         self.assertEqual(len(second), 1)
         self.assertNotEqual(first[0].fingerprint, second[0].fingerprint)
         files = [file.suffix for file in warm_store.directory(self.config.cache_dir).iterdir()]
@@ -279,9 +282,9 @@ class WarmTest(unittest.TestCase):
 
     def test_clear(self) -> None:
         self.once()
-        removed = warm.clear(self.config)
+        removed = warm_listing.clear(self.config)
         self.assertEqual([entry.service for entry in removed], ["postgres"])
-        self.assertEqual(warm.entries(self.config), [])
+        self.assertEqual(warm_listing.entries(self.config), [])
         self.assertEqual(self.once()[0], False)
 
     def test_a_run_that_is_killed_keeps_nothing(self) -> None:
@@ -306,7 +309,7 @@ class WarmTest(unittest.TestCase):
         self.assertRegex(session.id, "^[0-9a-f]{20}$")
         self.nothing_left(session)
         session.close()
-        self.assertEqual(warm.entries(self.config), [])
+        self.assertEqual(warm_listing.entries(self.config), [])
 
 
 class ProcessTest(WarmTest):
@@ -425,7 +428,7 @@ class DockerTest(WarmTest):
         shown = self.with_docker(lambda engine: engine.client.inspect_image(self.image()))
         base = self.with_docker(lambda engine: engine.client.inspect_image(self.declaration.image))
         self.assertEqual(len(shown["RootFS"]["Layers"]), len(base["RootFS"]["Layers"]) + 1)
-        self.assertEqual(len(warm.entries(self.config)), 1)
+        self.assertEqual(len(warm_listing.entries(self.config)), 1)
 
     def test_templates_with_unlogged_tables_are_not_kept(self) -> None:
         """A copy is recovered as after a crash, and that empties them."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import itest
-from itest import cli, naming, sharing, warm
+from itest import cli, naming, sharing, warm_listing
 from itest.cli import look, ps
 from itest.clock import wall
 from itest.config import Config
@@ -24,7 +24,7 @@ from itest.engines.docker_built import Built
 from itest.errors import ItestError
 from itest.sharing import Record, Share
 from itest.testing import MemoryEngine
-from itest.warm import Entry
+from itest.warm_listing import Entry
 from tests.unit.test_sweep import DEAD, add, images
 
 ME = f"{os.getpid()} lives"
@@ -218,12 +218,12 @@ class CacheTest(CliTest):
     def setUp(self) -> None:
         super().setUp()
         # No test may look for what the user has built, let alone remove it.
-        self.enterContext(mock.patch.object(warm, "docker", lambda config: contextlib.nullcontext(self.docker)))
+        self.enterContext(mock.patch.object(warm_listing, "docker", lambda config: contextlib.nullcontext(self.docker)))
         self.docker: object = None
 
     def entries(self, *found: list[Entry]) -> None:
         """What the cache holds each time it is looked at."""
-        self.enterContext(mock.patch.object(warm, "entries", side_effect=found))
+        self.enterContext(mock.patch.object(warm_listing, "entries", side_effect=found))
 
     def entry(self, name: str = "f1", megabytes: int = 46) -> Entry:
         return Entry(name, "postgres", "directory", megabytes * 1024 * 1024, wall() - 7200, wall() - 60)
@@ -275,7 +275,7 @@ class CacheTest(CliTest):
         self.docker = object()
         built = [Built(f"itest-build:f{number}", "/project/Dockerfile", 0, 0.0) for number in range(3)]
         with (
-            mock.patch.object(warm, "clear", return_value=[]),
+            mock.patch.object(warm_listing, "clear", return_value=[]),
             mock.patch.object(docker_built, "clear", return_value=(built[:2], built[2:])),
         ):
             code, output, errors = self.run_("sweep", "--cache")
@@ -284,7 +284,7 @@ class CacheTest(CliTest):
 
     def test_what_stays_of_it_is_1_and_a_sentence(self) -> None:
         self.entries([self.entry()])
-        with mock.patch.object(warm, "clear", return_value=[]):
+        with mock.patch.object(warm_listing, "clear", return_value=[]):
             code, output, errors = self.run_("sweep", "--cache")
         self.assertEqual((code, output), (1, "removed 0 kept states, 0.0 MB\n"))
         self.assertRegex(

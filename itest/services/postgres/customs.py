@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming, server_settings
 from itest.errors import DeclarationError
-from itest.services.postgres import extensions, init
+from itest.services.postgres import init
 from itest.wait import Check
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ _OTHERS = {"bitnami", "bitnamilegacy"}
 def check(service: Postgres, where: str) -> None:
     """Raise DeclarationError for what no server could be started with."""
     init.check(service.init, where)
-    extensions.check(service.extensions, where)
+    if service.extensions:
+        from itest.services.postgres import extensions
+
+        extensions.check(service.extensions, where)
     server_settings.check(service.settings, RESERVED, where, 'settings={"work_mem": "8MB"}')
     _check_image(service, where)
     _check_volumes(service, where)

@@ -68,6 +68,7 @@ class Postgres(Service[PostgresView]):
     title: ClassVar[str] = "PostgreSQL"
     isolations: ClassVar[tuple[str, ...]] = ("database", "rollback", "truncate", "schema", "none")
     external_setting: ClassVar[str] = "postgres_url"
+    asks_to_connect: ClassVar[bool] = True
 
     image: str = IMAGE
     migrations: Any = None

@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itest import naming, script
-from itest.errors import DeclarationError, StartError, Unavailable
+from itest.errors import DeclarationError, Unavailable
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
-    from itest.services.postgres.server import PostgresServer
 
 PLACE = "/docker-entrypoint-initdb.d"
 
@@ -55,40 +53,13 @@ def in_process(service: Postgres) -> dict[str, str | bytes]:
     found = scripts(service)
     for file in found.values():
         if file.suffix == ".sh":
+            from itest import script
+
             raise Unavailable(
                 f"init names the shell script {script.shown(file)}, which is written for the inside of a container: "
                 f"local processes run .sql and .sql.gz only, use Docker"
             )
     return {f"init/{name}": file.read_bytes() for name, file in found.items()}
-
-
-def run(server: PostgresServer, service: Postgres, database: str) -> None:
-    """Make the database on a new server and run the scripts in it, as the image's entrypoint does.
-
-    Raises StartError that names the statement which failed.
-    """
-    if server.container_directory():
-        raise StartError(
-            f"image {service.image} made no database {database!r}: init and database want an image that begins as the "
-            f"official postgres image does",
-            service=service.kind,
-        )
-    server.admin(f'CREATE DATABASE "{database}"')
-    for file in scripts(service).values():
-        # A connection for each, as psql has: what a script sets for its session is not for the next one.
-        connection = server.connection(database, "itest init")
-        try:
-            script.run_alone(connection, _text(file), server.driver)
-        except script.ScriptError as error:
-            hint = ""
-            if error.statement.startswith("\\"):
-                hint = "; local processes run SQL only, use Docker for what psql itself does"
-            raise StartError(
-                f"init failed on {server.version}: {error.sentence(file)}{hint}", service=service.kind
-            ) from error
-        finally:
-            connection.close()
-    server.end_sessions(database)  # One that is still leaving would keep the next from cloning it.
 
 
 def _files(init: Sequence[str | Path], base: Path) -> Iterator[Path]:
@@ -105,14 +76,3 @@ def _files(init: Sequence[str | Path], base: Path) -> Iterator[Path]:
             raise DeclarationError(
                 f"init names {str(name)!r}, but there is no {path}; paths are relative to the module of the test class"
             )
-
-
-def _text(file: Path) -> str:
-    if file.suffix != ".gz":
-        return script.read(file)
-    import gzip  # Few scripts are compressed.
-
-    try:
-        return gzip.decompress(file.read_bytes()).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise script.ScriptError(f"it is no gzip of UTF-8: {naming.shorten(str(error))}") from error

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from itest.errors import ExternalError
-from itest.services.postgres import extensions
 from itest.services.postgres.lease import PostgresLease
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ def lease(server: PostgresServer, service: Postgres, owner: str) -> Lease[Postgr
     if not owned and isolation in ("database", "rollback"):
         _check_may_create(server, isolation)
     if not owned and isolation in ("truncate", "none") and service.extensions:
+        from itest.services.postgres import extensions
+
         extensions.need(server, service)
     # A run needs one or two of them, and each brings modules of its own.
     if isolation == "rollback":

@@ -23,7 +23,7 @@ from itest.engines import Instance
 from itest.errors import ItestError, ResetError, ServerDied
 from itest.packages import client_package
 from itest.service import Lease, Server, Service
-from itest.services.postgres import init, leaks, shared, warm
+from itest.services.postgres import leaks, shared, warm
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.strays import Strays
@@ -92,7 +92,9 @@ class PostgresServer(Server["PostgresView"]):
                 if self.exists(base):
                     self.base = base
                 elif service.init or service.database:
-                    init.run(self, service, base)  # On a local process, at its first start.
+                    from itest.services.postgres import init_run
+
+                    init_run.run(self, service, base)  # On a local process, at its first start.
                     self.base = base
         except BaseException:
             self._admin.close()
@@ -284,8 +286,7 @@ class PostgresServer(Server["PostgresView"]):
             self.admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{strategy}')
             self._databases.add(name)
             if self.instance.owned:
-                for statement in shared.properties(self, template):
-                    self.admin(statement.replace("{name}", f'"{name}"'))
+                self.admin("; ".join(shared.properties(self, template)).replace("{name}", f'"{name}"'))
             else:
                 self.part(Strays).mark(name)
         return name

@@ -7,7 +7,6 @@ tests made themselves.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +195,8 @@ def _restore_system(server: PostgresServer, before: tuple[tuple[str, str], ...])
 
 def _assignment(name: str, value: str) -> str:
     """`work_mem TO '8MB'`; `search_path TO 'app', 'public'`."""
+    import csv  # Settings of roles and databases are rare.
+
     [values] = csv.reader([value], skipinitialspace=True) if name in _LISTS and value else [[value]]
     return f"{name} TO {', '.join(map(_literal, values))}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
@@ -58,8 +58,7 @@ _SHAPES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(NamedTuple):
     """A table, sequence or materialized view. `size` in bytes is that of the pristine one, 0 when it has no rows.
     `guarded` ones have triggers or rules that nothing switches off."""
 
@@ -70,8 +69,7 @@ class Relation:
     guarded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The pristine content of a relation: a table's rows as COPY text with their columns, a sequence's position."""
 
     columns: str = ""

@@ -61,6 +61,7 @@ class Redis(Service["RedisView"]):
     title: ClassVar[str] = "Redis"
     isolations: ClassVar[tuple[str, ...]] = ("database", "prefix", "none")
     external_setting: ClassVar[str] = "redis_url"
+    asks_to_connect: ClassVar[bool] = True
 
     image: str = IMAGE
     decode_responses: bool = False

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running the scripts of `init` on a new local process, as the official image's entrypoint runs them in a container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itest import naming, script
+from itest.errors import StartError
+from itest.services.postgres.init import scripts
+
+if TYPE_CHECKING:
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.server import PostgresServer
+
+
+def run(server: PostgresServer, service: Postgres, database: str) -> None:
+    """Make the database on a new server and run the scripts in it, as the image's entrypoint does.
+
+    Raises StartError that names the statement which failed.
+    """
+    if server.container_directory():
+        raise StartError(
+            f"image {service.image} made no database {database!r}: init and database want an image that begins as the "
+            f"official postgres image does",
+            service=service.kind,
+        )
+    server.admin(f'CREATE DATABASE "{database}"')
+    for file in scripts(service).values():
+        # A connection for each, as psql has: what a script sets for its session is not for the next one.
+        connection = server.connection(database, "itest init")
+        try:
+            script.run_alone(connection, _text(file), server.driver)
+        except script.ScriptError as error:
+            hint = ""
+            if error.statement.startswith("\\"):
+                hint = "; local processes run SQL only, use Docker for what psql itself does"
+            raise StartError(
+                f"init failed on {server.version}: {error.sentence(file)}{hint}", service=service.kind
+            ) from error
+        finally:
+            connection.close()
+    server.end_sessions(database)  # One that is still leaving would keep the next from cloning it.
+
+
+def _text(file: Path) -> str:
+    if file.suffix != ".gz":
+        return script.read(file)
+    import gzip  # Few scripts are compressed.
+
+    try:
+        return gzip.decompress(file.read_bytes()).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise script.ScriptError(f"it is no gzip of UTF-8: {naming.shorten(str(error))}") from error
