@@ -5,6 +5,7 @@
     docker_quick      what a start asks before the SDK is imported
     docker_sdk        that import
     docker_client     its client, and whether Docker is what listens
+    docker_link       these together: Docker as far as a run has needed it
     docker_pull       getting an image
     docker_registry   its names, and what registries say
     docker_login      logins to them
@@ -33,10 +34,8 @@ import contextlib
 import json
 import re
 import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -52,10 +51,11 @@ from itest.engines import (
     docker_quick,
     docker_things,
 )
-from itest.engines.docker_address import LOOPBACK, Address, locate, problem
-from itest.engines.docker_client import API_TIMEOUT, connected, greet, no_sdk
+from itest.engines.docker_address import LOOPBACK, Address
+from itest.engines.docker_client import API_TIMEOUT
 from itest.engines.docker_config import ports_of, published, wanted
 from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
+from itest.engines.docker_link import Later, Link
 from itest.engines.docker_options import volume_name
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
@@ -73,26 +73,22 @@ class DockerEngine:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._lock = threading.Lock()
-        self._connection: tuple[Any, Address, Images] | None = None
-        self._address: Address | None = None
-        self._making: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self._link = Link(config)
         self._ids: dict[str, str] = {}
         self._gateways: dict[str, str] = {}
         self._warnings: set[str] = set()
 
     def unavailable(self) -> str | None:
         try:
-            self._reach()
+            self._link.reach()
         except Unavailable as error:
             return str(error)
         return None
 
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
         assert isinstance(spec, ContainerSpec)
-        address = self._reach()
-        self._prepare()
+        address = self.address
+        self._link.prepare()
         image = spec.warm or self._image(spec, trace, labels.get(naming.SERVICE, ""))
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count.
         try:
@@ -145,7 +141,7 @@ class DockerEngine:
         if found is None:
             with translated("list the containers"):
                 found = self.client.containers(all=True, filters=filters)
-        client, address = _Later(self), self._reach()
+        client, address = Later(self._link), self.address
         return [
             DockerInstance(
                 client,
@@ -161,12 +157,11 @@ class DockerEngine:
 
     def _listed(self, filters: Mapping[str, Any]) -> list[Any] | None:
         """The containers, asked without the SDK; None where that cannot be."""
-        address = self._reach()
-        if address.parts.scheme != "unix" or self._connection is not None:
+        if not self._link.quick:
             return None
         with contextlib.suppress(OSError, ValueError):
             wanted = quote(json.dumps(filters))
-            status, said = docker_quick.ask(address.parts.path, "GET", f"/containers/json?all=1&filters={wanted}")
+            status, said = docker_quick.ask(self.address.parts.path, "GET", f"/containers/json?all=1&filters={wanted}")
             if status == 200 and isinstance(said, list):
                 return said
         return None
@@ -174,7 +169,7 @@ class DockerEngine:
     def remove(self, labels: Mapping[str, str]) -> int:
         instances = self.find(labels)
         _side_by_side([instance.stop for instance in instances])
-        client, _, _ = self._connect()
+        client = self.client
         with translated("remove networks"):
             networks = client.networks(filters=_filters(labels))
             for network in networks:
@@ -222,79 +217,20 @@ class DockerEngine:
     @property
     def client(self) -> Any:
         """The SDK's client. Raises Unavailable."""
-        return self._connect()[0]
+        return self._link.client
 
     @property
     def address(self) -> Address:
         """Where Docker is. Raises Unavailable."""
-        return self._reach()
+        return self._link.address
 
     @property
     def images(self) -> Images:
         """Its images. Raises Unavailable."""
-        return self._connect()[2]
+        return self._link.images
 
     def close(self) -> None:
-        with self._lock:
-            making, self._making = self._making, None
-            if making is not None:
-                making.join()
-            connection, self._connection, self._address = self._connection, None, None
-        if connection is not None:
-            connection[0].close()
-
-    def _reach(self) -> Address:
-        """Where Docker answers. Raises Unavailable.
-
-        On a Unix socket the SDK is not needed for that, nor to find what runs.
-        """
-        with self._lock:
-            if self._address is None:
-                address = locate(self._config.environment)
-                if reason := problem(address):
-                    raise Unavailable(reason)
-                if address.parts.scheme != "unix":
-                    self._connection = self._made(address)
-                elif (sdk := find_spec("docker")) is None or sdk.origin is None:  # A directory of that name is no SDK.
-                    raise Unavailable(no_sdk(address))
-                else:
-                    greet(address)
-                self._address = address
-            return self._address
-
-    def _prepare(self) -> None:
-        """Import the SDK on another thread, while Docker works on what `docker_quick` asks for."""
-        address = self._reach()
-        with self._lock:
-            if self._connection is None and self._making is None:
-                self._failure = None
-                self._making = threading.Thread(target=self._make, args=(address,), name="itest-docker", daemon=True)
-                self._making.start()
-
-    def _connect(self) -> tuple[Any, Address, Images]:
-        """The client, made at the first call. Raises Unavailable."""
-        self._prepare()
-        with self._lock:
-            if self._making is not None:
-                self._making.join()
-                self._making = None
-            if self._failure is not None:
-                self._address = None
-                raise self._failure.with_traceback(None)
-            assert self._connection is not None
-            return self._connection
-
-    def _make(self, address: Address) -> None:
-        try:
-            self._connection = self._made(address)
-        except Exception as error:
-            self._failure = error
-
-    def _made(self, address: Address) -> tuple[Any, Address, Images]:
-        client = connected(address)
-        from itest.engines.docker_pull import Images
-
-        return client, address, Images(client, self._config)
+        self._link.close()
 
     def _image(self, spec: ContainerSpec, trace: Recorder, subject: str) -> str:
         """The name or id of its image, once that is there. Raises StartError."""
@@ -311,18 +247,18 @@ class DockerEngine:
 
     def _known(self, image: str) -> str:
         """The image's id if it is known to be there, or can be known without the SDK."""
-        address = self._reach()
-        if image not in self._ids and address.parts.scheme == "unix" and self._connection is None:
+        if image not in self._ids and self._link.quick:
             with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-                status, said = docker_quick.ask(address.parts.path, "GET", f"/images/{quote(image, safe='/:@')}/json")
+                status, said = docker_quick.ask(
+                    self.address.parts.path, "GET", f"/images/{quote(image, safe='/:@')}/json"
+                )
                 if status == 200:
                     self._ids[image] = str(said["Id"])
         return self._ids.get(image, "")
 
     def _started(self, name: str, config: dict[str, Any], spec: ContainerSpec, deadline: Deadline) -> str:
         """Create and start a container of that name, and give its id. Raises StartError."""
-        address = self._reach()
-        if address.parts.scheme != "unix" or self._connection is not None or spec.files:
+        if not self._link.quick or spec.files:
             with translated(f"start {spec}", StartError, deadline):
                 created = self.client.create_container_from_config(config, name, spec.platform or None)
                 container = str(created["Id"])
@@ -332,7 +268,7 @@ class DockerEngine:
             return container
         said: Any = None
         try:
-            path = address.parts.path
+            path = self.address.parts.path
             query = f"name={name}{f'&platform={quote(spec.platform)}' if spec.platform else ''}"
             status, said = docker_quick.ask(path, "POST", f"/containers/create?{query}", config, API_TIMEOUT)
             if status == 201:
@@ -355,16 +291,6 @@ class DockerEngine:
             if known is not None and warning not in self._warnings and not self._config.quiet:
                 self._warnings.add(warning)
                 say(f"{spec}, Docker says: {naming.shorten(str(warning))}; {known.cure}")
-
-
-class _Later:
-    """The SDK's client, made when something is asked of it."""
-
-    def __init__(self, engine: DockerEngine) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine.client, name)
 
 
 def _endpoints(ports: Mapping[str, str], published: Sequence[Mapping[str, Any]], host: str) -> dict[str, Endpoint]:

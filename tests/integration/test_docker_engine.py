@@ -173,7 +173,7 @@ class BadInputTest(DockerTest):
             self.assertEqual([instance.id for instance in self.engine.find(self.labels)], [first.id])
 
     def test_a_port_that_another_program_listens_on(self) -> None:
-        if self.engine._connect()[1].host != "127.0.0.1":
+        if self.engine.address.host != "127.0.0.1":
             self.skipTest("Docker is on another machine")
         spec = ContainerSpec(IMAGE, command=("sleep", "600"), ports={"main": Port(80, chosen=True)})
         with (
@@ -185,7 +185,7 @@ class BadInputTest(DockerTest):
         self.assertEqual(self.engine.find(self.labels), [])
 
     def test_an_interrupt_between_create_and_start(self) -> None:
-        client = self.engine._connect()[0]
+        client = self.engine.client
         with mock.patch.object(client, "start", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):
             self.start(SLEEP)
 
@@ -274,7 +274,7 @@ class FindTest(DockerTest):
         self.assertEqual(self.engine.remove(self.labels), 1)
 
     def test_networks_are_removed_too(self) -> None:
-        client = self.engine._connect()[0]
+        client = self.engine.client
         network = client.create_network(f"itest-{self.labels[naming.SESSION]}", labels=self.labels)["Id"]
         self.assertEqual(self.engine.remove(self.labels), 1)
         self.assertEqual(client.networks(ids=[network]), [])

@@ -12,8 +12,10 @@ import redis
 from itest import Redis
 from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
-from itest.services.redis import LEASE_KEY, RedisLease, RedisServer
+from itest.services.redis import RedisServer
+from itest.services.redis.lease import RedisLease
 from itest.services.redis.recipes import DATABASES
+from itest.services.redis.server import LEASE_KEY
 from itest.testing import session
 from tests.integration.capture import said
 

@@ -149,8 +149,7 @@ class StartTest(FakeDockerTest):
         released = threading.Event()
         self.addCleanup(released.set)
         self.answers["POST /containers/create"] = lambda handler: released.wait(5) and None
-        assert self.engine._connection is not None
-        self.engine._connection[0].timeout = 0.1
+        self.engine.client.timeout = 0.1
         text = self.fails(StartError)
         self.assertIn("could not start image web:1, Docker does not answer: ", text)
         self.assertIn("Read timed out", text)

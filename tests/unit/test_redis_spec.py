@@ -19,8 +19,8 @@ from itest.config import Config
 from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
 from itest.errors import ConfigError, ExternalError, Unavailable
-from itest.services import redis as module
 from itest.services.redis import programs, recipes
+from itest.services.redis import server as module
 from itest.spec import Port
 from itest.testing import MemoryEngine
 from tests.unit.inner import InnerTest

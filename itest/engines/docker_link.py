@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way to Docker, gone as far as it is needed: where it is, whether it answers, and the SDK's client, whose import takes
+longer than many a start."""
+
+from __future__ import annotations
+
+import threading
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from itest.config import Config
+from itest.engines.docker_address import Address, locate, problem
+from itest.engines.docker_client import connected, greet, no_sdk
+from itest.errors import Unavailable
+
+if TYPE_CHECKING:
+    from itest.engines.docker_pull import Images
+
+
+class Link:
+    """All of it may be used by several threads."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._address: Address | None = None
+        self._made: tuple[Any, Images] | None = None
+        self._making: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def address(self) -> Address:
+        """Where Docker answers. Raises Unavailable."""
+        return self.reach()
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client, made at the first call. Raises Unavailable."""
+        return self._connect()[0]
+
+    @property
+    def images(self) -> Images:
+        """Docker's images. Raises Unavailable."""
+        return self._connect()[1]
+
+    @property
+    def quick(self) -> bool:
+        """Whether `docker_quick` can ask, and is quicker: as long as there is no client. Raises Unavailable."""
+        return self.reach().parts.scheme == "unix" and self._made is None
+
+    def reach(self) -> Address:
+        """See that Docker answers, and where. Raises Unavailable.
+
+        On a Unix socket the SDK is not needed for that, nor to find what runs.
+        """
+        with self._lock:
+            if self._address is None:
+                address = locate(self._config.environment)
+                if reason := problem(address):
+                    raise Unavailable(reason)
+                if address.parts.scheme != "unix":
+                    self._made = self._make(address)
+                elif (sdk := find_spec("docker")) is None or sdk.origin is None:  # A directory of that name is no SDK.
+                    raise Unavailable(no_sdk(address))
+                else:
+                    greet(address)
+                self._address = address
+            return self._address
+
+    def prepare(self) -> None:
+        """Import the SDK on another thread, while Docker works on what `docker_quick` asks for."""
+        address = self.reach()
+        with self._lock:
+            if self._made is None and self._making is None:
+                self._failure = None
+                self._making = threading.Thread(
+                    target=self._make_aside, args=(address,), name="itest-docker", daemon=True
+                )
+                self._making.start()
+
+    def close(self) -> None:
+        with self._lock:
+            making, self._making = self._making, None
+            if making is not None:
+                making.join()
+            made, self._made, self._address = self._made, None, None
+        if made is not None:
+            made[0].close()
+
+    def _connect(self) -> tuple[Any, Images]:
+        self.prepare()
+        with self._lock:
+            if self._making is not None:
+                self._making.join()
+                self._making = None
+            if self._failure is not None:
+                self._address = None
+                raise self._failure.with_traceback(None)
+            assert self._made is not None
+            return self._made
+
+    def _make_aside(self, address: Address) -> None:
+        try:
+            self._made = self._make(address)
+        except Exception as error:
+            self._failure = error
+
+    def _make(self, address: Address) -> tuple[Any, Images]:
+        client = connected(address)
+        from itest.engines.docker_pull import Images
+
+        return client, Images(client, self._config)
+
+
+class Later:
+    """The SDK's client, made when something is asked of it."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link.client, name)

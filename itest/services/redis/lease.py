@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The database of a class, flushed and refilled before each test; its baseline is kept in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from itest.evidence import Aside, Evidence
+from itest.service import Lease
+from itest.services.redis.clients import Kept, connect, package
+from itest.services.redis.evidence import evidence
+from itest.services.redis.state import ServerState
+from itest.services.redis.view import RedisView
+
+if TYPE_CHECKING:
+    from itest.services.redis import Redis
+    from itest.services.redis.server import RedisServer
+
+
+class RedisLease(Lease["RedisView"]):
+    """A numbered database for a class; its baseline is kept in memory and put back after each flush."""
+
+    def __init__(self, server: RedisServer, service: Redis, owner: str) -> None:
+        self._server = server
+        self._isolation = service.isolation_or_default
+        numbered = self._isolation == "database"
+        self.database = server.take_database() if numbered else server.database
+        self._prefix = f"itest:{secrets.token_hex(4)}:" if self._isolation == "prefix" else ""
+        self._baseline: list[tuple[bytes, int, bytes]] = []
+        self._last_test = owner
+        self._admin = connect(server.nearest_url_of(self.database))
+        self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
+        self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
+        self.view = RedisView(server, self.database, self._kept, self._prefix)
+
+    def seal(self) -> None:
+        self.view.close()
+        self._kept.close()
+        keys = [] if self._isolation == "none" else list(self._admin.scan_iter(f"{self._prefix}*", count=1000))
+        pipeline: Any = self._admin.pipeline(transaction=False)  # redis-py types answers, not pipelines
+        for key in keys:
+            pipeline.dump(key).pexpiretime(key)
+        answers = pipeline.execute()
+        # A key that expired in between has no dump; expiry is a moment (ms since 1970), so it goes on running.
+        self._baseline = [
+            (key, max(0, at), dump) for key, dump, at in zip(keys, answers[::2], answers[1::2], strict=True) if dump
+        ]
+        if self._rest is not None:
+            self._rest.remember()
+
+    def reset(self, test: str) -> RedisView:
+        """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole."""
+        if self._isolation != "none":
+            pipeline: Any = self._admin.pipeline(transaction=False)
+            # First what is only looked at: Redis frees what it has flushed on a thread, which takes its time from the rest.
+            if self._rest is not None:
+                self._rest.look(pipeline)
+            if self._isolation == "database":
+                pipeline.flushdb(asynchronous=True)
+            elif ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000)):
+                pipeline.unlink(*ours)
+            for key, expires_at, dump in self._baseline:
+                pipeline.restore(key, expires_at, dump, replace=True, absttl=expires_at > 0)
+            answers = pipeline.execute()
+            if self._rest is not None:
+                self._rest.restore(answers, self.database, self._kept, self._last_test)
+            self._server.renew(self.database)
+        self._last_test = test
+        return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    def settle(self, test: str, since: float, alone: bool) -> None:
+        if self._rest is not None:
+            self._rest.settle(self.database, self._kept, test, alone)
+
+    def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        if self._isolation != "database":
+            return None
+        number = self._server.keep_database()
+        self._admin.swapdb(self.database, number)
+        url = urlsplit(self._server.address)
+        words = ["redis-cli", "-h", str(url.hostname), "-p", str(url.port), "-n", str(number)]
+        words += ["--tls", "--cacert", self._server.authority] if self._server.authority else []
+        file = write("redis-password", unquote(url.password or ""))
+        return Aside((f'REDISCLI_AUTH="$(cat {shlex.quote(str(file))})" {shlex.join(words)}',))
+
+    def evidence(self, since: float) -> Evidence:
+        if self._isolation == "none":
+            return Evidence()  # It may be anybody's, and as large as can be.
+        baseline = {key: dump for key, _, dump in self._baseline}
+        return evidence(self._server.nearest_url_of(self.database), f"{self._prefix}*", baseline, since)
+
+    def close(self) -> None:
+        self.view.close()
+        self._kept.close()
+        if not self._server.instance.state().running:
+            self._admin.close()
+            return  # Nobody answers at the address of a container that is gone, not even with a refusal.
+        with contextlib.suppress(package().RedisError):
+            if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
+                self._admin.unlink(*ours)
+            if self._rest is not None:
+                self._rest.forget()
+        self._admin.close()
+        if self._isolation == "database":
+            self._server.give_database(self.database)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running Redis: the numbered databases that it lends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from itest import alive
+from itest.engines import Instance
+from itest.errors import ExternalError
+from itest.naming import fingerprint
+from itest.service import Server, Service
+from itest.services.redis import recipes
+from itest.services.redis.clients import connect, nameless, package
+from itest.services.redis.lease import RedisLease
+from itest.services.redis.state import state_of
+from itest.services.redis.view import RedisView
+
+if TYPE_CHECKING:
+    from redis import Redis as Client
+
+    from itest.services.redis import Redis
+
+LEASE_SECONDS = 3600
+"""After this long without a reset, a database number of an external server counts as given back by a dead run."""
+LEASE_KEY = "itest:lease:{}"
+
+
+class RedisServer(Server["RedisView"]):
+    """A running Redis; hands out its numbered databases."""
+
+    def __init__(self, service: Redis, instance: Instance, address: str) -> None:
+        super().__init__(service.title, service.kind, instance)
+        self.address = address
+        self.owned = instance.owned
+        self.authority = recipes.authority(service) if self.owned else ""
+        self.database = int(urlsplit(address).path.lstrip("/") or 0)
+        self._nearest = address
+        self._databases = recipes.databases(service)
+        self._admin = self._first_connection()
+        self._lock = threading.Lock()
+        self._leased: set[int] = set()
+        self._for_good: set[int] = set()
+        info: Any = self._admin.info("server")
+        name, number = (
+            ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
+        )
+        self._version = f"{name} {number}"
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    def lease(self, service: Service[RedisView], owner: str) -> RedisLease:
+        assert isinstance(service, Redis)
+        return RedisLease(self, service, owner)
+
+    def footprint(self) -> str:
+        return fingerprint(*state_of(self._admin))
+
+    def hung_up(self) -> bool:
+        # As far as redis-py lets us see it: the connection that lies unused in the pool.
+        idle: Any = getattr(self._admin.connection_pool, "_available_connections", None)
+        socket = getattr(idle[-1], "_sock", None) if idle else None
+        return socket is not None and alive.has_spoken(socket)
+
+    def clear(self) -> None:
+        self._admin.flushall(asynchronous=True)
+        self._admin.script_flush()
+
+    def close(self) -> None:
+        if not self.owned or self.shared:
+            for number in (
+                self._leased - self._for_good
+            ):  # After Ctrl-C: a database that keeps keys would never be used again.
+                self.give_database(number)
+        self._admin.close()
+
+    def url_of(self, database: int) -> str:
+        return urlsplit(self.address)._replace(path=f"/{database}").geturl()
+
+    def nearest_url_of(self, database: int) -> str:
+        """The same for connections that itest keeps itself: around Docker's proxy where that can be."""
+        return urlsplit(self._nearest)._replace(path=f"/{database}").geturl()
+
+    def _first_connection(self) -> Client:
+        """That the other way leads to this very server is shown by the password, which is this run's: a server with
+        another one refuses it, and so does a server without."""
+        if direct := self.instance.direct_endpoint():
+            user, _, _ = urlsplit(self.address).netloc.rpartition("@")
+            nearest = nameless(urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl())
+            client = connect(nearest)
+            with contextlib.suppress(package().RedisError):
+                client.ping()
+                self._nearest = nearest
+                return client
+            client.close()
+        return connect(self.address)
+
+    def keep_database(self) -> int:
+        """As `take_database`, for good: it is not emptied at the end."""
+        number = self.take_database()
+        with self._lock:
+            self._for_good.add(number)
+        return number
+
+    def take_database(self) -> int:
+        """The number of an empty database that nobody else uses. Raises ExternalError when there is none."""
+        with self._lock:
+            for number in range(1, self._count()):
+                if number not in self._leased and (self._claim(number) if self.shared or not self.owned else True):
+                    self._leased.add(number)
+                    return number
+        raise ExternalError(
+            f"no free database on {self._version} at {self.instance}: all of 1 to {self._count() - 1} hold keys or are "
+            f"used by another run; raise its setting `databases`, or empty one"
+        )
+
+    def give_database(self, number: int) -> None:
+        """Empty a database that `take_database` gave, and let others have it."""
+        with self._lock, contextlib.suppress(package().RedisError):
+            with connect(self.url_of(number)) as connection:
+                connection.flushdb(asynchronous=True)
+            if not self.owned or self.shared:
+                self._admin.delete(LEASE_KEY.format(number))
+            self._leased.discard(number)
+
+    def renew(self, number: int) -> None:
+        """Say on an external server that the database is still in use."""
+        if not self.owned:
+            self._admin.expire(LEASE_KEY.format(number), LEASE_SECONDS)
+
+    def _count(self) -> int:
+        if self.owned:
+            return self._databases
+        try:
+            settings: Any = self._admin.config_get("databases")
+        except package().ResponseError:  # Managed servers forbid CONFIG; 16 is what Redis ships with.
+            return 16
+        return int(settings.get("databases", 16))
+
+    def _claim(self, number: int) -> bool:
+        """Whether a database of a server that others use too is ours now: claimed by a key in the URL's own database,
+        and empty.
+
+        On an external server one that holds keys is somebody's, whatever the claims say, and is never touched. On ours
+        claims do not end by themselves: there are more numbers than workers that could be killed.
+        """
+        if number == self.database:
+            return False
+        key = LEASE_KEY.format(number)
+        if self.owned:
+            return bool(self._admin.set(key, "itest", nx=True))
+        if not self._admin.set(key, "itest", nx=True, ex=LEASE_SECONDS):
+            return False
+        with connect(self.url_of(number)) as connection:
+            if connection.dbsize() == 0:
+                return True
+        self._admin.delete(key)
+        return False
