@@ -74,21 +74,25 @@ class Streams:
             thread.join(END_WAIT)
 
 
-def _pass_on(instance: Following, logger: logging.Logger, stop: threading.Event, new: bool) -> None:
+def lines_of(instance: Following, stop: threading.Event, *, new: bool) -> Iterator[str]:
+    """The lines of a log as they are written, without passwords that are known here; see `Following.follow`."""
     rest = b""
     with contextlib.suppress(Exception):  # A server that is gone has no more to say; nobody waits for its log.
         for piece in instance.follow(stop, new=new):
             *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                _log(logger, line)
+            yield from map(_clean, lines)
     if rest:
-        _log(logger, rest)
+        yield _clean(rest)
 
 
-def _log(logger: logging.Logger, raw: bytes) -> None:
-    line = naming.clean_log(raw.decode("utf-8", "replace")).rstrip()
-    if line:
-        logger.log(_level(line), "%s", line)
+def _pass_on(instance: Following, logger: logging.Logger, stop: threading.Event, new: bool) -> None:
+    for line in lines_of(instance, stop, new=new):
+        if line:
+            logger.log(_level(line), "%s", line)
+
+
+def _clean(raw: bytes) -> str:
+    return naming.clean_log(raw.decode("utf-8", "replace")).rstrip()
 
 
 def _level(line: str) -> int:

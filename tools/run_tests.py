@@ -17,6 +17,8 @@ import time
 import unittest
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import IO, Any
 
 APART = {
@@ -137,7 +139,10 @@ def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
     """Run the tests. How many passed, failed and were skipped; why they were is printed, and which took longest."""
     said = Heard(sys.stderr)
-    result = unittest.TextTestRunner(said, verbosity=2, resultclass=Timed).run(unittest.TestSuite(tests))
+    with tempfile.TemporaryDirectory() as place:
+        keep_reports(Path(place))
+        result = unittest.TextTestRunner(said, verbosity=2, resultclass=Timed).run(unittest.TestSuite(tests))
+        reports = [file.read_text(encoding="utf-8") for file in Path(place).rglob("*") if file.is_file()]
     modules: Counter[str] = Counter()
     for seconds, name in result.times:
         modules[name.rsplit(".", 2)[0]] += seconds  # type: ignore[assignment]  # of seconds, too
@@ -151,11 +156,20 @@ def run(tests: list[unittest.TestCase]) -> tuple[int, int, int]:
         for reason, count in reasons.most_common():
             print(f"  {count:4} {reason}", file=sys.stderr)
     failed = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
-    told = secrets_in("".join(said.text))
-    if told:
-        print(f"\n{told} passwords of this run are in what it printed", file=sys.stderr)
-        failed += told
+    told = secrets_in("".join([*said.text, *reports]))
+    if told or not reports:
+        print(f"\n{told} passwords of this run are in what it printed and its {len(reports)} reports", file=sys.stderr)
+        failed += told or 1
     return max(0, result.testsRun - failed - len(result.skipped)), failed, len(result.skipped)
+
+
+def keep_reports(place: Path) -> None:
+    """Have the sessions that tests of this process open write their page, with the logs of all servers, and the artifacts
+    of what fails, so that they can be searched."""
+    from itest import session
+
+    load = session.load
+    session.load = lambda: replace(load(), report=str(place / "page.html"), artifacts=str(place / "artifacts"))  # type: ignore[attr-defined]
 
 
 class Heard:

@@ -56,23 +56,28 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
     return 0
 
 
-def sweep(config: Config, stream: TextIO | None = None) -> int:
+def sweep(config: Config, stream: TextIO | None = None, *, as_json: bool = False) -> int:
     """Remove them all, and say how many. Returns the exit code: 1 where one could not be removed."""
     stream = stream or sys.stdout
     removed = warm_listing.clear(config)
-    size = _megabytes(sum(entry.size_bytes for entry in removed))
-    print(f"removed {_count(len(removed))}, {size} MB", file=stream)
     left = warm_listing.entries(config)
+    with warm_listing.docker(config) as engine:
+        images, used = ([], []) if engine is None else docker_built.clear(engine, config.cache_dir)
+    size = sum(entry.size_bytes for entry in removed)
+    if as_json:
+        counts = {"states": len(removed), "bytes": size, "images": len(images)}
+        failed = [*(entry.fingerprint for entry in left), *(each.image for each in used)]
+        print(json.dumps({"removed": counts, "failed": failed}, indent=2), file=stream)
+        return 1 if failed else 0
+    print(f"removed {_count(len(removed))}, {_megabytes(size)} MB", file=stream)
     for entry in left:
         print(
             f"itest: could not remove the kept state {entry.fingerprint} of {entry.service}: a server still runs from "
             f"it, or its file cannot be deleted; see `itest ps`",
             file=sys.stderr,
         )
-    with warm_listing.docker(config) as engine:
-        removed_images, used = ([], []) if engine is None else docker_built.clear(engine, config.cache_dir)
-    if removed_images:
-        print(f"removed {_images(len(removed_images))}", file=stream)
+    if images:
+        print(f"removed {_images(len(images))}", file=stream)
     for each in used:
         print(f"itest: could not remove image {each.image}: a container uses it; see `itest ps`", file=sys.stderr)
     return 1 if left or used else 0

@@ -4,12 +4,24 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from typing import Any
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
 
 from itest import naming
 from itest.cli.look import look, opened
+from itest.clock import SYSTEM
 from itest.config import Config
+from itest.engines import Instance
+from itest.log_stream import END_WAIT, Following, lines_of
+
+PAUSE = 0.2
+"""Seconds between two looks at whether they still run."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def add_to(commands: Any) -> None:
@@ -20,6 +32,7 @@ def add_to(commands: Any) -> None:
         description="Print the log of each running container and local process of that service, of whatever run.",
     )
     parser.add_argument("service", help="its name in `itest ps`: postgres, redis, kafka, ...")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what it logs, until it ends or Ctrl-C")
     parser.add_argument("-n", "--tail", type=int, metavar="LINES", help="only the last lines")
     parser.set_defaults(run=run)
 
@@ -45,5 +58,36 @@ def run(options: argparse.Namespace, config: Config) -> int:
         for number, instance in enumerate(instances):
             if len(instances) > 1:
                 print(f"{'' if number == 0 else chr(10)}==> {instance} <==")
-            sys.stdout.write(naming.clean_log(instance.logs(tail=options.tail)))
+            if options.tail is not None or not options.follow:
+                sys.stdout.write(naming.clean_log(instance.logs(tail=options.tail)))
+        if options.follow and not follow(instances, new=options.tail is None):
+            return INTERRUPTED
     return seen.code
+
+
+def follow(instances: Sequence[Instance], *, new: bool) -> bool:
+    """Print what they log, side by side: from the beginning if `new`, else from now on. True when all have ended, False
+    after Ctrl-C."""
+    followed = [(instance, threading.Event()) for instance in instances]
+
+    def pass_on(instance: Instance, stop: threading.Event) -> None:
+        for line in lines_of(cast("Following", instance), stop, new=new):
+            print(line, flush=True)
+
+    threads = [threading.Thread(target=pass_on, args=each, daemon=True) for each in followed]
+    for thread in threads:
+        thread.start()
+    try:
+        while any(thread.is_alive() for thread in threads):
+            SYSTEM.sleep(PAUSE)
+            for instance, stop in followed:
+                if not instance.state().running:
+                    stop.set()
+        return True
+    except KeyboardInterrupt:
+        return False
+    finally:
+        for _, stop in followed:
+            stop.set()
+        for thread in threads:
+            thread.join(END_WAIT)

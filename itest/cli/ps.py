@@ -51,7 +51,7 @@ def show(engines: Sequence[Engine], *, as_json: bool, stream: TextIO | None = No
     seen = look(engines)
     found = sorted(seen.things, key=lambda pair: pair[1].created)
     if as_json:
-        print(json.dumps([_facts(engine, thing) for engine, thing in found], indent=2), file=stream)
+        print(json.dumps([facts(engine, thing) for engine, thing in found], indent=2), file=stream)
     elif found:
         table = plain_table()
         for heading in COLUMNS:
@@ -91,7 +91,7 @@ def _owner(text: str) -> str:
     return words[owners.lives(text)]
 
 
-def _facts(engine: str, thing: Thing) -> dict[str, object]:
+def facts(engine: str, thing: Thing) -> dict[str, object]:
     """`owner.lives` is null where that cannot be known from here."""
     text = thing.labels.get(naming.OWNER, "")
     owner = owners.parse(text)

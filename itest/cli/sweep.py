@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from itest import naming, owners
 from itest.cli.look import look, opened
+from itest.cli.ps import facts
 from itest.config import Config
 from itest.engines import Engine, Thing
 from itest.sweep import is_kept, is_over, remove, share_of
@@ -33,6 +35,7 @@ def add_to(commands: Any) -> None:
     what.add_argument(
         "--cache", action="store_true", help="remove instead all states and built images that are kept for later runs"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
@@ -40,16 +43,22 @@ def run(options: argparse.Namespace, config: Config) -> int:
     if options.cache:
         from itest.cli import cache
 
-        return cache.sweep(config)
+        return cache.sweep(config, as_json=options.json)
     with opened(config) as found:
-        return sweep(found, living=options.all)
+        return sweep(found, living=options.all, as_json=options.json)
 
 
-def sweep(engines: Sequence[Engine], *, living: bool) -> int:
+def sweep(engines: Sequence[Engine], *, living: bool, as_json: bool = False) -> int:
     """Remove it, and say what. `living`: also what belongs to processes that run. Returns the exit code."""
     seen = look(engines)
     wanted = [thing for _, thing in seen.things if is_over(thing) or is_kept(thing) or (living and _is_own(thing))]
     swept = remove(wanted, in_use=living)
+    if as_json:
+        engine_of = {id(thing): engine for engine, thing in seen.things}
+        removed = [facts(engine_of[id(thing)], thing) for thing in swept.removed]
+        failed = [{**facts(engine_of[id(thing)], thing), "reason": reason} for thing, reason in swept.failed]
+        print(json.dumps({"removed": removed, "failed": failed}, indent=2))
+        return 1 if swept.failed else seen.code
     for thing in swept.removed:
         print(f"removed {thing}")
     for thing, reason in swept.failed:

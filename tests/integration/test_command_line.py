@@ -232,6 +232,11 @@ class WrongTest(CommandLineTest):
 
 
 class UpTest(CommandLineTest):
+    def heard(self, process: subprocess.Popen[str], text: str) -> str:
+        """The first line of what it prints that has this text."""
+        assert process.stdout is not None
+        return next((line for line in process.stdout if text in line), "")
+
     def setUp(self) -> None:
         super().setUp()
         self.need_engine()
@@ -264,7 +269,15 @@ class UpTest(CommandLineTest):
             self.assertGreater(json.loads(record.read_text())["expires"], wall() + 7.5 * 3600)
         log, _ = self.itest("logs", "postgres", "-n", "1000")
         self.assertIn("database system is ready to accept connections", log)
+        following = [self.start("logs", "redis", "--follow"), self.start("logs", "postgres", "-f", "-n", "1000")]
+        for process in following:
+            self.assertTrue(self.heard(process, "eady to accept connections"))
+        following[1].send_signal(signal.SIGINT)
+        _, errors = following[1].communicate(timeout=30)
+        self.assertEqual(following[1].returncode, 130, errors)
+        self.assertNotIn("Traceback", errors)
         stopped, _ = self.itest("down", "redis")
+        self.assertEqual(following[0].wait(30), 0, "it ends with the server")
         self.assertRegex(stopped, r"^stopped (container|process) \w+ \(.*\)\n$")
         stopped, _ = self.itest("down", "tests.test_people.PeopleTest")
         self.assertEqual(stopped.count("stopped "), 1)

@@ -57,7 +57,6 @@ class UsageTest(CliTest):
             (): "the following arguments are required: COMMAND",
             ("nonsense",): "invalid choice: 'nonsense'",
             ("ps", "--all"): "unrecognized arguments: --all",
-            ("sweep", "--json"): "unrecognized arguments: --json",
             ("sweep", "--all", "--cache"): "argument --cache: not allowed with argument --all",
         }.items():
             with self.subTest(arguments):
@@ -179,6 +178,16 @@ class SweepTest(CliTest):
         self.assertEqual(images(self.engine), ["web:2", "web:3", "web:4", "web:5"])
         self.assertEqual(self.run_("sweep"), (0, "nothing to remove\n", ""))
 
+    def test_json(self) -> None:
+        stuck = self.engine.instances[1]
+        with mock.patch.object(stuck, "stop", side_effect=ItestError("it is stuck")):
+            code, output, errors = self.run_("sweep", "--all", "--json")
+        said = json.loads(output)
+        self.assertEqual((code, errors), (1, ""))
+        self.assertEqual([(each["title"], each["engine"]) for each in said["removed"]], [("web:1", "memory")])
+        self.assertEqual([(each["title"], each["reason"]) for each in said["failed"]], [("web:2", "it is stuck")])
+        self.assertEqual(said["removed"][0].keys() | {"reason"}, said["failed"][0].keys())
+
     def test_all_is_also_what_belongs_to_living_processes_of_this_user(self) -> None:
         said = "removed container memory-1 (web:1)\nremoved container memory-2 (web:2)\n"
         self.assertEqual(self.run_("sweep", "--all"), (0, said, ""))
@@ -281,6 +290,20 @@ class CacheTest(CliTest):
             code, output, errors = self.run_("sweep", "--cache")
         self.assertEqual((code, output), (1, "removed 0 kept states, 0.0 MB\nremoved 2 images that were built\n"))
         self.assertEqual(errors, "itest: could not remove image itest-build:f2: a container uses it; see `itest ps`\n")
+
+    def test_sweeping_as_json(self) -> None:
+        entry, left = self.entry(), self.entry("f2")
+        self.entries([left])
+        self.docker = object()
+        built = [Built(f"itest-build:f{number}", "/project/Dockerfile", 0, 0.0) for number in range(3)]
+        with (
+            mock.patch.object(warm_listing, "clear", return_value=[entry]),
+            mock.patch.object(docker_built, "clear", return_value=(built[:2], built[2:])),
+        ):
+            code, output, errors = self.run_("sweep", "--cache", "--json")
+        counts = {"states": 1, "bytes": entry.size_bytes, "images": 2}
+        self.assertEqual((code, errors), (1, ""))
+        self.assertEqual(json.loads(output), {"removed": counts, "failed": ["f2", "itest-build:f2"]})
 
     def test_what_stays_of_it_is_1_and_a_sentence(self) -> None:
         self.entries([self.entry()])
