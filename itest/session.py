@@ -16,6 +16,7 @@ import threading
 import unittest
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from itest.network import ClassNetwork
 from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
+from itest.side_by_side import side_by_side
 from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec, ThreadSpec
 from itest.starting import Job
 from itest.sweep import Sweeps
@@ -159,17 +161,15 @@ class Session:
         """`lend` for several at once: they start side by side. The first failure, in order, is raised."""
         if len(wanted) < 2:
             return [self.lend(*each) for each in wanted]
-        from concurrent.futures import ThreadPoolExecutor  # It imports logging; many runs need none of both.
-
-        with ThreadPoolExecutor(len(wanted), thread_name_prefix="itest-start") as pool:
-            futures = [pool.submit(self.lend, *each) for each in wanted]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            for future, (_, key, *_) in zip(futures, wanted, strict=True):
-                if key and future.exception() is None:  # Nobody else would ever stop a server of the class's own.
-                    self.take_back(future.result())
-            raise
+        lent = side_by_side([partial(self.lend, *each) for each in wanted], "itest-start")
+        failures = [each for each in lent if isinstance(each, BaseException)]
+        servers = [each for each in lent if isinstance(each, Server)]
+        if failures:
+            for server, (_, key, *_) in zip(lent, wanted, strict=True):
+                if key and isinstance(server, Server):  # Nobody else would ever stop a server of the class's own.
+                    self.take_back(server)
+            raise failures[0]
+        return servers
 
     def network(self, name: str, aliases: Mapping[str, Sequence[str]] | None = None) -> ClassNetwork | None:
         """A network for the containers of a class, made when the first one joins it; None without Docker. `aliases` are
@@ -324,16 +324,8 @@ class Session:
                 self._reaper.watch(share)
 
     def _stop_all(self, slots: Sequence[_Slot]) -> bool:
-        """Whether all were stopped."""
-        if len(slots) > 1:
-            # Threads, because Docker takes a tenth of a second for each; but none can be started during interpreter
-            # shutdown, where this may run from atexit.
-            with contextlib.suppress(RuntimeError):
-                from concurrent.futures import ThreadPoolExecutor
-
-                with ThreadPoolExecutor(len(slots), thread_name_prefix="itest-stop") as pool:
-                    return all(list(pool.map(self._stop, slots)))
-        return all(list(map(self._stop, slots)))
+        """Whether all were stopped. Docker takes a tenth of a second for each."""
+        return all(each is True for each in side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop"))
 
     def _stop(self, slot: _Slot) -> bool:
         """Stop the slot's server. False when that failed and the reaper must see to it."""

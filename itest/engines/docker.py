@@ -34,7 +34,7 @@ import contextlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -59,6 +59,7 @@ from itest.engines.docker_link import Later, Link
 from itest.engines.docker_options import volume_name
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
+from itest.side_by_side import side_by_side
 from itest.spec import ContainerSpec, Spec
 from itest.trace import Recorder, say
 
@@ -168,7 +169,9 @@ class DockerEngine:
 
     def remove(self, labels: Mapping[str, str]) -> int:
         instances = self.find(labels)
-        _side_by_side([instance.stop for instance in instances])
+        for stopped in side_by_side([instance.stop for instance in instances], "itest-remove"):
+            if isinstance(stopped, BaseException):
+                raise stopped
         client = self.client
         with translated("remove networks"):
             networks = client.networks(filters=_filters(labels))
@@ -309,28 +312,3 @@ def _filters(labels: Mapping[str, str]) -> dict[str, list[str]]:
     if not labels:
         raise ValueError("at least one label is needed: without one, every container of the machine would be meant")
     return {"label": [f"{name}={value}" for name, value in labels.items()]}
-
-
-def _side_by_side(actions: Sequence[Callable[[], None]]) -> None:
-    """Run all, on threads where that is worth it and possible, and raise the first error afterwards."""
-    errors: list[Exception] = []
-
-    def run(action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:
-            errors.append(error)
-
-    if len(actions) > 1:
-        try:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(min(len(actions), 8), thread_name_prefix="itest-remove") as pool:
-                list(pool.map(run, actions))
-            actions = ()
-        except RuntimeError:
-            errors.clear()  # No thread can be started while the interpreter shuts down; twice does no harm.
-    for action in actions:
-        run(action)
-    if errors:
-        raise errors[0]

@@ -116,6 +116,7 @@ class SampleTestCase(unittest.TestCase):
             name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)
         }
         environment.update(LC_ALL="C.UTF-8", PYTHONPATH=str(ROOT), ITEST_ENGINE=self.engine, ITEST_REQUIRE="1")
+        environment.update(PYTHONFAULTHANDLER="1")
         environment.update(changes)
         return {name: value for name, value in environment.items() if value is not None}
 
@@ -165,6 +166,9 @@ def _run(command: Sequence[str], directory: Path, environment: Mapping[str, str]
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             code = None
+            process.send_signal(signal.SIGABRT)  # With PYTHONFAULTHANDLER it says where it hangs.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2.0)
         finally:
             _end(process)
         output.seek(0)

@@ -331,9 +331,7 @@ class FindTest(FakeDockerTest):
         self.assertEqual(len(self.server.requests("DELETE /containers")), 3)
 
     def test_remove_while_the_interpreter_shuts_down(self) -> None:
-        with mock.patch(
-            "concurrent.futures.ThreadPoolExecutor", side_effect=RuntimeError("cannot schedule new futures")
-        ):
+        with mock.patch("itest.side_by_side.Thread", side_effect=RuntimeError("can't create new thread")):
             self.assertEqual(self.engine.remove(LABELS), 5)
 
     def test_without_a_label(self) -> None:

@@ -361,9 +361,11 @@ class CloseTest(InnerTest):
 
     def test_it_works_where_no_thread_can_be_started_any_more(self) -> None:
         self.session.lend(self.service())
-        with mock.patch("concurrent.futures.ThreadPoolExecutor", side_effect=RuntimeError("interpreter shutdown")):
+        self.session.lend(self.service("web:2"))
+        with mock.patch("itest.side_by_side.Thread", side_effect=RuntimeError("can't create new thread")):
             self.session.close()
-        self.assertEqual(self.events, [START, *STOP, "close"])
+        again = [each.replace("memory:1", "web:2") for each in (START, *STOP)]
+        self.assertEqual(self.events, [START, again[0], *STOP, *again[1:], "close"])
 
     def test_a_forked_child_stops_nothing(self) -> None:
         self.session.lend(self.service())

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that take long, at the same time: a start, a stop, a removal spend their time waiting for somebody else.
+
+Not by an executor: the interpreter's end waits for an executor's threads, and so a run that is interrupted while a server
+hangs in its start would not end before that start's time limit. Its module imports logging besides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def side_by_side(functions: Sequence[Callable[[], T]], name: str) -> list[T | BaseException]:
+    """What each of them returned or raised, in order. Whoever is interrupted meanwhile goes on without them."""
+    found: dict[int, T | BaseException] = {}
+
+    def call(number: int) -> None:
+        try:
+            found[number] = functions[number]()
+        except BaseException as error:
+            found[number] = error
+
+    threads: list[Thread] = []
+    if len(functions) > 1:
+        with contextlib.suppress(RuntimeError):  # None can be started during the interpreter's shutdown.
+            for number in range(len(functions)):
+                thread = Thread(target=call, args=(number,), name=name, daemon=True)
+                thread.start()
+                threads.append(thread)
+    for number in range(len(threads), len(functions)):
+        try:
+            found[number] = functions[number]()
+        except Exception as error:
+            found[number] = error
+    for thread in threads:
+        thread.join()
+    return [found[number] for number in range(len(functions))]
