@@ -78,11 +78,9 @@ def follow(instances: Sequence[Instance], *, new: bool) -> bool:
     for thread in threads:
         thread.start()
     try:
-        while any(thread.is_alive() for thread in threads):
+        # What ends is not waited for without end: a stream of Docker's cannot always be closed from here.
+        while any(thread.is_alive() for thread in threads) and any(each.state().running for each in instances):
             SYSTEM.sleep(PAUSE)
-            for instance, stop in followed:
-                if not instance.state().running:
-                    stop.set()
         return True
     except KeyboardInterrupt:
         return False

@@ -425,6 +425,45 @@ class NamesTest(KafkaTest):
         self.assertEqual((view.topic("kept"), view.group("billing")), ("kept", "billing"))
 
 
+class AppsGroupsTest(KafkaTest):
+    """The groups that apps make for themselves end with the class: their apps have ended, mostly without leaving them."""
+
+    def joined(self, lease: KafkaLease, group: str) -> Any:
+        consumer = clients.package().KafkaConsumer(
+            lease.topic(lease.prefix, "orders"), bootstrap_servers=self.server.bootstrap_servers, group_id=group
+        )
+        self.addCleanup(consumer.close, autocommit=False, timeout_ms=1000)
+        deadline = Deadline.after(10)
+        while not consumer.assignment() and not deadline.passed:
+            consumer.poll(1000)
+        return consumer
+
+    def groups(self) -> set[str]:
+        return {each["group_id"] for each in self.server.groups()}
+
+    def test_those_that_read_its_topics_or_have_its_prefix(self) -> None:
+        lease, other = self.lease(), self.lease()
+        self.joined(lease, "warehouse")
+        self.joined(lease, f"{lease.prefix}mail")
+        theirs = self.joined(other, "theirs")
+        lease.close()
+        self.assertEqual(self.groups() & {"warehouse", f"{lease.prefix}mail", "theirs"}, {"theirs"})
+        self.assertTrue(theirs.assignment())
+
+    def test_all_where_nobody_else_uses_the_server(self) -> None:
+        lease = self.lease()
+        make = clients.package().TopicPartition
+        consumer = clients.package().KafkaConsumer(bootstrap_servers=self.server.bootstrap_servers, group_id="by hand")
+        self.addCleanup(consumer.close, autocommit=False, timeout_ms=1000)
+        consumer.assign([make(lease.topic(lease.prefix, "orders"), 0)])
+        consumer.seek_to_beginning()
+        consumer.position(make(lease.topic(lease.prefix, "orders"), 0))
+        consumer.commit()
+        self.assertIn("by hand", self.groups())
+        lease.close()
+        self.assertNotIn("by hand", self.groups())
+
+
 class EvidenceTest(KafkaTest):
     """The groups that a failing test is told of."""
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
@@ -650,6 +651,17 @@ class ClientTest(unittest.TestCase):
         with self.assertRaises(clients.errors().KafkaError):
             clients.make("KafkaAdminClient", address, bootstrap_timeout_ms=50)
         self.assertEqual([thread.name for thread in set(threading.enumerate()) - before if "kafka" in thread.name], [])
+
+    def test_one_that_another_thread_is_importing_is_waited_for(self) -> None:
+        whole = clients.package()
+        half = types.ModuleType("kafka")
+        half.__spec__ = mock.Mock(_initializing=True)
+        with (
+            mock.patch.dict(sys.modules, {"kafka": half}),
+            mock.patch("itest.services.kafka.clients.client_package", return_value=whole) as wait,
+        ):
+            self.assertIs(clients.package(), whole)
+        wait.assert_called()
 
     def test_a_missing_package_names_the_extra(self) -> None:
         hidden = {name: None for name in sys.modules if name.partition(".")[0] == "kafka"} | {"kafka": None}

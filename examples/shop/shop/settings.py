@@ -16,9 +16,15 @@ class Settings:
     redis_url: str
     kafka_bootstrap_servers: str
     orders_topic: str = "orders"
+    orders_group: str = "warehouse"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
-        """The settings from DATABASE_URL, REDIS_URL, KAFKA_BOOTSTRAP_SERVERS and ORDERS_TOPIC."""
-        topic = env.get("ORDERS_TOPIC", "orders")
-        return cls(env["DATABASE_URL"], env["REDIS_URL"], env["KAFKA_BOOTSTRAP_SERVERS"], topic)
+        """The settings from DATABASE_URL, REDIS_URL, KAFKA_BOOTSTRAP_SERVERS, ORDERS_TOPIC and ORDERS_GROUP."""
+        return cls(
+            env["DATABASE_URL"],
+            env["REDIS_URL"],
+            env["KAFKA_BOOTSTRAP_SERVERS"],
+            env.get("ORDERS_TOPIC", "orders"),
+            env.get("ORDERS_GROUP", "warehouse"),
+        )

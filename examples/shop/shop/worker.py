@@ -34,12 +34,12 @@ def run_worker(consumer: KafkaConsumer, handler: Handler, stop: threading.Event)
             consumer.commit()
 
 
-def open_consumer(settings: Settings, group: str = "warehouse") -> KafkaConsumer:
+def open_consumer(settings: Settings) -> KafkaConsumer:
     """A consumer of the orders topic that starts with the oldest event its group has not handled."""
     return KafkaConsumer(
         settings.orders_topic,
         bootstrap_servers=settings.kafka_bootstrap_servers,
-        group_id=group,
+        group_id=settings.orders_group,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         value_deserializer=JsonSerializer(),

@@ -12,6 +12,7 @@ ENV = {
     "REDIS_URL": "{redis.url}",
     "KAFKA_BOOTSTRAP_SERVERS": "{kafka.bootstrap_servers}",
     "ORDERS_TOPIC": "{kafka.prefix}orders",
+    "ORDERS_GROUP": "{kafka.prefix}warehouse",
 }
 """For an app of the shop: what stands in braces is that attribute of the service of that name."""
 

@@ -12,6 +12,8 @@ topics.py    which topics there are, and what the last reset left in them
 lease.py     the topics of a class, brought back to their baseline before each test
 view.py      what a test gets
 queue.py     send and receive
+groups.py    the groups by which apps read a class's topics
+evidence.py  what there is when a test has failed
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ def split(servers: str) -> list[tuple[str, int]]:
 
 def package(name: str = "kafka") -> Any:
     """kafka-python, or a module of it. Raises MissingPackage."""
-    if module := sys.modules.get(name):
+    module = sys.modules.get(name)
+    # Another thread may just be importing it: then it is there, with half of what it will have. importlib looks at this too.
+    if module is not None and not getattr(module.__spec__, "_initializing", False):
         return module
     with warnings.catch_warnings():
         # kafka-python 3.0 reads its schemas by a function that Python 3.11 and 3.12 call deprecated; under `-W error`

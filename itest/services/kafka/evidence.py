@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from itest.errors import ItestError
 from itest.evidence import Evidence
 from itest.services.kafka import clients
+from itest.services.kafka.groups import assigned, described, ids, subscribed
 from itest.services.kafka.topics import Mark, Partition
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 SECONDS = 1.5
 """How long the broker may take for an answer."""
+
+MOST = 20
+"""Groups of apps that are looked at."""
 
 
 def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str]) -> Evidence:
@@ -69,20 +73,17 @@ def _groups(
 ) -> list[str]:
     """How far each group is that was ever used, an app's own that reads these topics among them."""
     # An external broker may have thousands, of anybody.
-    listed = server.groups(SECONDS) if server.owned else []
-    wanted = {*groups, *(each["group_id"] for each in listed if each["protocol_type"] == "consumer")}
+    there = ids(server, SECONDS)[:MOST] if server.owned else []
+    found = {id: entry for id, entry in described(server, {*groups, *there}).items() if entry["group_state"] != "Dead"}
     with server.doing("asking for the groups"):
-        found: Any = server.admin.describe_groups([*wanted]) if wanted else {}
-        used = {
-            groups.get(id, id): entry
-            for id, entry in found.items()
-            if entry["group_state"] != "Dead" and (id in groups or not names.keys().isdisjoint(_subscribed(entry)))
-        }
-        offsets: Any = {
-            name: server.admin.list_group_offsets({entry["group_id"]: None})[entry["group_id"]]
-            for name, entry in used.items()
-        }
-    return [_group(name, entry, offsets[name], names, ends) for name, entry in sorted(used.items())]
+        offsets: Any = {id: server.admin.list_group_offsets({id: None})[id] for id in found}
+    # One that is being joined, or that its members have left, is told by what it has read.
+    mine = [
+        id
+        for id, entry in found.items()
+        if id in groups or not names.keys().isdisjoint({*subscribed(entry), *(each.topic for each in offsets[id])})
+    ]
+    return sorted(_group(groups.get(id, id), found[id], offsets[id], names, ends) for id in mine)
 
 
 def _group(name: str, entry: Any, offsets: Any, names: Mapping[str, str], ends: Mapping[Partition, int]) -> str:
@@ -94,20 +95,6 @@ def _group(name: str, entry: Any, offsets: Any, names: Mapping[str, str], ends: 
     members = len(entry["members"])
     text = f"group {name}: {entry['group_state'].lower()}, {members} member{'s'[: members != 1]}"
     # It may have joined before it knew that the topic exists.
-    if entry["group_state"] == "Stable" and (idle := (_subscribed(entry) & names.keys()) - _assigned(entry)):
+    if entry["group_state"] == "Stable" and (idle := (subscribed(entry) & names.keys()) - assigned(entry)):
         text += f", none of which was given a partition of {', '.join(sorted(names[topic] for topic in idle))}"
     return f"{text}; {'; '.join(lags) or 'nothing committed'}"
-
-
-def _subscribed(entry: Any) -> set[str]:
-    """The topics that members of a group ask for."""
-    return {topic for member in entry["members"] for topic in (member["member_metadata"] or {}).get("topics", ())}
-
-
-def _assigned(entry: Any) -> set[str]:
-    """The topics that members of a group were given partitions of."""
-    return {
-        given["topic"]
-        for member in entry["members"]
-        for given in (member["member_assignment"] or {}).get("assigned_partitions", ())
-    }

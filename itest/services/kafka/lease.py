@@ -18,7 +18,7 @@ from itest.clock import Deadline
 from itest.errors import DeclarationError, ItestError, ResetError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.kafka import clients
+from itest.services.kafka import clients, groups
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
 from itest.services.kafka.topics import NAME_LIMIT, VANISH_WAIT, Mark, Partition, Topic, is_name
@@ -182,14 +182,16 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none" and not self.prefix:
             return Evidence()  # All topics there are, which may be anybody's.
         names = {name: name.removeprefix(self._test_prefix) for name in self._steadily(self._mine)}
-        groups = {physical: self._group_names[physical] for physical in self._groups | self._test_groups}
-        return evidence(self._server, names, groups)
+        known = {physical: self._group_names[physical] for physical in self._groups | self._test_groups}
+        return evidence(self._server, names, known)
 
     def close(self) -> None:
         self.view.close()
         kind = None
         try:
             self._delete_groups(self._groups | self._test_groups)
+            if self._server.owned and self._isolation != "none":
+                groups.end(self._server, lambda name: name.startswith(self.prefix))
             if not self._server.owned:
                 self._leave_nothing()
             elif self._isolation == "records" and not self._fixed:

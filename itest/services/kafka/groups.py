@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The consumer groups that an app has made for itself: which of them read a class's topics, and their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from itest.services.kafka.server import KafkaServer
+
+
+def described(server: KafkaServer, ids: Iterable[str]) -> dict[str, Any]:
+    """What the broker says of these groups, by their ids."""
+    with server.doing("asking for the groups"):
+        return dict(server.admin.describe_groups([*ids])) if ids else {}
+
+
+def ids(server: KafkaServer, seconds: float | None = None) -> list[str]:
+    """Those of consumers, which have no type where they only commit: Kafka Connect has groups of its own."""
+    listed = server.groups() if seconds is None else server.groups(seconds)
+    return [each["group_id"] for each in listed if each["protocol_type"] in ("", "consumer")]
+
+
+def subscribed(entry: Any) -> set[str]:
+    """The topics that members of a group ask for; none while it is being joined."""
+    return {topic for member in entry["members"] for topic in (member["member_metadata"] or {}).get("topics", ())}
+
+
+def assigned(entry: Any) -> set[str]:
+    """The topics that members of a group were given partitions of."""
+    return {
+        given["topic"]
+        for member in entry["members"]
+        for given in (member["member_assignment"] or {}).get("assigned_partitions", ())
+    }
+
+
+def end(server: KafkaServer, is_mine: Callable[[str], bool]) -> None:
+    """End the groups whose id, or a topic that they read, is mine; all of them where nobody else uses the server.
+
+    An app that was ended without leaving its group counts as a member for `session.timeout.ms`, 45 s, and whoever joins
+    the group next waits for it (https://kafka.apache.org/documentation/#consumerconfigs_session.timeout.ms).
+    """
+    found = described(server, ids(server))
+    gone = {id for id, entry in found.items() if server.alone or any(map(is_mine, (id, *subscribed(entry))))}
+    for id in gone:
+        if found[id]["members"]:
+            server.end_members(id)
+    if gone:
+        server.delete_groups(gone.__contains__)
