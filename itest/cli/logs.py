@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
@@ -12,7 +13,6 @@ from typing import Any, cast
 
 from itest import naming
 from itest.cli.look import look, opened
-from itest.clock import SYSTEM
 from itest.config import Config
 from itest.engines import Instance
 from itest.log_stream import END_WAIT, Following, lines_of
@@ -68,24 +68,28 @@ def run(options: argparse.Namespace, config: Config) -> int:
 def follow(instances: Sequence[Instance], *, new: bool) -> bool:
     """Print what they log, side by side: from the beginning if `new`, else from now on. True when all have ended, False
     after Ctrl-C."""
-    followed = [(instance, threading.Event()) for instance in instances]
+    stop = threading.Event()
 
-    def pass_on(instance: Instance, stop: threading.Event) -> None:
+    def pass_on(instance: Instance) -> None:
         for line in lines_of(cast("Following", instance), stop, new=new):
             print(line, flush=True)
 
-    threads = [threading.Thread(target=pass_on, args=each, daemon=True) for each in followed]
+    def watch() -> None:
+        with contextlib.suppress(Exception):  # Docker itself may end.
+            while any(each.state().running for each in instances) and not stop.wait(PAUSE):
+                pass
+        stop.set()
+
+    threads = [threading.Thread(target=pass_on, args=(instance,), daemon=True) for instance in instances]
+    threads.append(threading.Thread(target=watch, daemon=True))
     for thread in threads:
         thread.start()
     try:
-        # What ends is not waited for without end: a stream of Docker's cannot always be closed from here.
-        while any(thread.is_alive() for thread in threads) and any(each.state().running for each in instances):
-            SYSTEM.sleep(PAUSE)
+        stop.wait()  # Nothing else happens on this thread, so that Ctrl-C breaks into nothing.
         return True
     except KeyboardInterrupt:
         return False
     finally:
-        for _, stop in followed:
-            stop.set()
+        stop.set()
         for thread in threads:
             thread.join(END_WAIT)

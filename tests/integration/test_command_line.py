@@ -275,7 +275,7 @@ class UpTest(CommandLineTest):
         following[1].send_signal(signal.SIGINT)
         _, errors = following[1].communicate(timeout=30)
         self.assertEqual(following[1].returncode, 130, errors)
-        self.assertNotIn("Traceback", errors)
+        self.assertNotIn("Traceback", errors, errors)
         stopped, _ = self.itest("down", "redis")
         self.assertEqual(following[0].wait(30), 0, "it ends with the server")
         self.assertRegex(stopped, r"^stopped (container|process) \w+ \(.*\)\n$")
