@@ -272,12 +272,12 @@ class UpTest(CommandLineTest):
         following = [self.start("logs", "redis", "--follow"), self.start("logs", "postgres", "-f", "-n", "1000")]
         for process in following:
             self.assertTrue(self.heard(process, "eady to accept connections"))
-        following[1].send_signal(signal.SIGINT)
-        _, errors = following[1].communicate(timeout=30)
-        self.assertEqual(following[1].returncode, 130, errors)
-        self.assertNotIn("Traceback", errors, errors)
+        for process in following:  # Other tests may have such servers at the same time, which it goes on with.
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+            self.assertEqual(process.returncode, 130, errors)
+            self.assertNotIn("Traceback", errors, errors)
         stopped, _ = self.itest("down", "redis")
-        self.assertEqual(following[0].wait(30), 0, "it ends with the server")
         self.assertRegex(stopped, r"^stopped (container|process) \w+ \(.*\)\n$")
         stopped, _ = self.itest("down", "tests.test_people.PeopleTest")
         self.assertEqual(stopped.count("stopped "), 1)

@@ -8,18 +8,20 @@ import io
 import json
 import os
 import tempfile
+import threading
 import tomllib
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import itest
 from itest import cli, naming, sharing, warm_listing
-from itest.cli import look, ps
+from itest.cli import logs, look, ps
 from itest.clock import wall
 from itest.config import Config
-from itest.engines import docker_built
+from itest.engines import State, docker_built
 from itest.engines.docker_built import Built
 from itest.errors import ItestError
 from itest.sharing import Record, Share
@@ -217,6 +219,33 @@ class SweepTest(CliTest):
         with mock.patch.object(self.engine.instances[0], "stop", side_effect=ItestError("it is stuck")):
             code, _, errors = self.run_("sweep")
         self.assertEqual((code, errors), (1, "itest: could not remove container memory-1 (web:1): it is stuck\n"))
+
+
+class FollowTest(unittest.TestCase):
+    class Talking:
+        """An instance that says a line and ends."""
+
+        def __init__(self, line: bytes) -> None:
+            self._line = line
+            self._said = threading.Event()
+            self.new: bool | None = None
+
+        def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:
+            self.new = new
+            yield self._line
+            self._said.set()
+            stop.wait(30)
+
+        def state(self) -> State:
+            return State(not self._said.is_set())
+
+    def test_it_ends_with_the_last_of_them(self) -> None:
+        instances: Any = [self.Talking(b"ready\n"), self.Talking(b"ready too\n")]
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            self.assertTrue(logs.follow(instances, new=True))
+        self.assertEqual(sorted(output.getvalue().splitlines()), ["ready", "ready too"])
+        self.assertEqual([each.new for each in instances], [True, True])
 
 
 def _rest(thing: itest.engines.Thing) -> Iterator[object]:
