@@ -24,8 +24,10 @@ def client_package(package: str, extra: str, purpose: str) -> Any:
 
 def need_client(package: str, extra: str, purpose: str) -> None:
     """Raise MissingPackage where a client package is not installed, without the time that importing it takes."""
-    found = importlib.util.find_spec(package) if package not in sys.modules else True
-    if not found:
+    if sys.modules.get(package) is not None:
+        return
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:  # A directory of that name is no package.
         raise MissingPackage(package, extra, purpose)
 
 

@@ -96,16 +96,16 @@ class Service(ABC, Generic[V]):
         return Path(file).resolve().parent if file else Path.cwd()
 
     def check_client(self) -> None:
-        """Raise MissingPackage where the client package is not installed, before anything is started for it."""
+        """Raise MissingPackage where the client package is not installed, before anything is started for it. It is only
+        looked for: importing it takes time in which the server could be starting already."""
 
     @property
     def sharable(self) -> bool:
         """Whether other processes may use its server at the same time, as its data is isolated there."""
         return self.isolation_or_default != "none"
 
-    def import_ahead(self) -> None:
+    def import_ahead(self) -> None:  # some services need nothing more
         """Import what a running server will need. Called on a thread of its own while an engine is starting it."""
-        self.check_client()
 
     # What an engine is asked to run. Pure, but for `process`, which looks for programs on this machine.
 

@@ -41,6 +41,11 @@ class ContainerTest(unittest.TestCase):
         settings = settings_of(spec.command)
         self.assertEqual([settings[name] for name in ("fsync", "synchronous_commit", "full_page_writes")], ["off"] * 3)
 
+    def test_nothing_writes_to_a_server_that_nobody_uses(self) -> None:
+        self.assertEqual(settings_of(Postgres().container("geheim").command)["autovacuum"], "off")
+        spec = Postgres(settings={"autovacuum": "on"}).container("geheim")
+        self.assertEqual(settings_of(spec.command)["autovacuum"], "on")
+
     def test_settings_and_environment_are_added_and_win(self) -> None:
         spec = Postgres(settings={"work_mem": "8MB", "fsync": "on"}, env={"TZ": "UTC"}).container("geheim")
         settings = settings_of(spec.command)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import unittest
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
@@ -20,7 +21,7 @@ from itest import (
     RedisMixin,
 )
 from itest.errors import DeclarationError, MissingPackage, NotStarted, Unavailable
-from itest.packages import client_package, no_program
+from itest.packages import client_package, need_client, no_program
 from itest.service import ServiceMixin, declarations
 from itest.spec import ContainerSpec, Port
 from itest.testing import MemoryEngine, MemoryService, MemoryView
@@ -242,6 +243,20 @@ class ClientPackageTest(unittest.TestCase):
         ):
             client_package("psycopg2", "postgres", "the service PostgreSQL")
         self.assertIs(caught.exception, missing)
+
+    def test_whether_it_is_there_is_found_out_without_its_import(self) -> None:
+        with tempfile.TemporaryDirectory() as place, mock.patch.object(sys, "path", [place, *sys.path]):
+            Path(place, "itest_some_client.py").write_text(
+                "raise AssertionError('it was imported')\n", encoding="utf-8"
+            )
+            need_client("itest_some_client", "x", "this test")
+
+    def test_neither_nothing_nor_a_directory_of_its_name_is_a_package(self) -> None:
+        with tempfile.TemporaryDirectory() as place, mock.patch.object(sys, "path", [place, *sys.path]):
+            Path(place, "itest_a_directory").mkdir()
+            for name in ("itest_no_client", "itest_a_directory"):
+                with self.subTest(name), self.assertRaisesRegex(MissingPackage, rf"'{name}'.*\[x\]"):
+                    need_client(name, "x", "this test")
 
     def test_no_program_says_what_was_looked_for_and_what_to_install(self) -> None:
         error = no_program("Redis server", ["the package x", "PATH"], "install redis")

@@ -18,6 +18,7 @@ evidence.py  what there is when a test has failed
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -25,6 +26,7 @@ from typing import ClassVar
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError
+from itest.packages import need_client
 from itest.service import Service, ServiceMixin
 from itest.services.kafka import archive, clients, recipes
 from itest.services.kafka.queue import CODECS, Message, Queue
@@ -92,7 +94,11 @@ class Kafka(Service["KafkaView"]):
         return self.prefix is None and self.isolation_or_default != "none"  # Else topics have the same names for all.
 
     def check_client(self) -> None:
+        need_client("kafka", "kafka", "the service Kafka")
+
+    def import_ahead(self) -> None:
         clients.package()
+        importlib.import_module("itest.services.kafka.lease")
 
     def container(self, secret: str) -> ContainerSpec:
         return recipes.container(self.image, self.env)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
+from itest.packages import need_client
 from itest.server_settings import Setting
 from itest.service import Service, ServiceMixin
 from itest.services.redis import recipes
@@ -67,6 +68,9 @@ class Redis(Service["RedisView"]):
         recipes.check(self, f"{owner}.{name}")
 
     def check_client(self) -> None:
+        need_client("redis", "redis", "the service Redis")
+
+    def import_ahead(self) -> None:
         package()
 
     def container(self, secret: str) -> ContainerSpec:
