@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Clock(Protocol):
@@ -36,8 +35,7 @@ def wall() -> float:
     return time.time()
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """A moment by which something must have happened. `Deadline.after(30)` is 30 seconds from now."""
 
     started: float

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import Any
 
 from itest import naming, starting, trace, warm
@@ -53,7 +52,7 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
         last = share.leave()
         if last and record is not None and (share.lifetime or share.kept):
             if share.lifetime:
-                share.write(replace(record, expires=max(record.expires, wall() + share.lifetime)))
+                share.write(record._replace(expires=max(record.expires, wall() + share.lifetime)))
             last = False
         if last:
             share.forget()
@@ -68,7 +67,7 @@ def stay(share: Share, seconds: float) -> None:
     with share.gate():
         if (record := share.read()) is None:
             raise ItestError("nothing is known of it any more")
-        share.write(replace(record, expires=max(record.expires, wall() + seconds)))
+        share.write(record._replace(expires=max(record.expires, wall() + seconds)))
         share.keep()
 
 
@@ -87,11 +86,11 @@ def _start(job: Job, share: Share) -> Server[Any]:
         naming.OWNER: share.owner or naming.owner(),
         naming.SHARED: str(share.directory),
     }
-    server = starting.start(replace(job, labels={**job.labels, **labels}))
+    server = starting.start(job._replace(labels={**job.labels, **labels}))
     server.share, server.shared = share, not share.private
     if share.lifetime:
-        record = replace(record, footprint=server.footprint(), expires=wall() + share.lifetime)
-    share.write(replace(record, ready=True))
+        record = record._replace(footprint=server.footprint(), expires=wall() + share.lifetime)
+    share.write(record._replace(ready=True))
     return server
 
 
@@ -123,14 +122,19 @@ def _answering(job: Job, instance: Instance, record: Record) -> Server[Any]:
     address = job.service.address(instance, record.secret)
     if job.service.asks_to_connect:
         with contextlib.suppress(Exception):  # Why not is told by the check.
-            return job.service.connect(instance, address)
+            return _connected(job, instance, address)
     check = job.service.readiness(address)
     try:
         check(instance)  # It does in nearly all cases, and then nobody needs to ask whether it lives.
     except NotReady:
         deadline = Deadline.after(min(job.timeout, ANSWER_TIMEOUT), job.clock)
         until_ready(check, instance, deadline, subject=f"{job.service.title} ({instance})")
-    return job.service.connect(instance, address)
+    return _connected(job, instance, address)
+
+
+def _connected(job: Job, instance: Instance, address: str) -> Server[Any]:
+    server: Server[Any] = job.service.connect(instance, address)
+    return server
 
 
 def _is_clean(server: Server[Any], record: Record) -> bool:

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -42,9 +41,14 @@ DISTINCT = 12
 _known_secrets: set[str] = set()
 
 
+def random_hex(size: int) -> str:
+    """So many random bytes as hex digits: what secrets.token_hex gives, whose module imports four others for it."""
+    return os.urandom(size).hex()
+
+
 def session_id() -> str:
     """A name for one run, unique among runs: `20-hex-digits`. Random, because two runs must never meet."""
-    return secrets.token_hex(10)
+    return random_hex(10)
 
 
 def owner(pid: int | None = None) -> str:
@@ -65,7 +69,7 @@ def import_path() -> list[str]:
 
 def secret() -> str:
     """A random password that `mask` hides from now on. URL-safe, so that it can stand in a URL as it is."""
-    return remember_secret(secrets.token_hex(16))
+    return remember_secret(random_hex(16))
 
 
 def remember_secret(text: str) -> str:
@@ -149,7 +153,7 @@ def unique(name: str = "") -> str:
     """
     global _unique
     if _unique[0] != os.getpid():  # The first call, or a forked child: it must not go on with its parent's numbers.
-        _unique = (os.getpid(), secrets.token_hex(4), itertools.count(1))
+        _unique = (os.getpid(), random_hex(4), itertools.count(1))
     pid, run, numbers = _unique
     tail = f"{run}-{pid}-{next(numbers)}"
     return f"{name[: UNIQUE_LIMIT - len(tail) - 1]}-{tail}" if name else tail

@@ -14,10 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import socket
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 UNKNOWN = "0"
 """What stands for a fact that this platform does not have."""
@@ -27,8 +26,7 @@ _STATE, _START = 0, 19
 """Places in /proc/PID/stat, counted from behind the program's name, which may hold anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """A process that makes things. What a text does not say is empty, and then nothing is certain."""
 
     pid: int
@@ -50,8 +48,18 @@ class Owner:
 def current(pid: int | None = None) -> Owner:
     """This process, or another one of its namespace."""
     pid = os.getpid() if pid is None else pid
-    host = re.sub(r"\s+", "-", socket.gethostname()) or UNKNOWN
-    return Owner(pid, host, start_time(pid) or UNKNOWN, _namespace(), _boot(), _machine())
+    return Owner(
+        pid, re.sub(r"\s+", "-", host()) or UNKNOWN, start_time(pid) or UNKNOWN, _namespace(), _boot(), _machine()
+    )
+
+
+def host() -> str:
+    """This machine's name in its network."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # Slower to import than all that is done with it.
+
+    return socket.gethostname()
 
 
 def parse(text: str) -> Owner | None:

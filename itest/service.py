@@ -21,13 +21,13 @@ from itest import naming
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import DeclarationError, ItestError, NotStarted
-from itest.evidence import Aside, Evidence
 from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
 from itest.view import View
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from itest.evidence import Aside, Evidence
     from itest.sharing import Share
     from itest.wait import Check
 
@@ -299,6 +299,8 @@ class Lease(ABC, Generic[V]):
         Called on a thread of its own while the test waits, for 2 s at most; it may be left behind after that. It changes
         nothing and takes no lock that a test needs, so it asks on connections of its own. What it raises is one line.
         """
+        from itest.evidence import Evidence  # Only failing tests need it.
+
         return Evidence()
 
     def settle(self, test: str, since: float, alone: bool) -> None:

@@ -352,10 +352,13 @@ def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, nam
     that they may call."""
     if isinstance(spec, ThreadSpec) and network is not None and service.scope != "session":
         with contextlib.suppress(ItestError):  # Docker is on another machine, whose containers do not reach this one.
-            return replace(spec, host=network.host)
+            return spec._replace(host=network.host)
     if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec | ComposeSpec):
         return spec
-    return replace(spec, network=network.id, aliases=(*network.names(name), *spec.aliases))
+    aliases = (*network.names(name), *spec.aliases)
+    if isinstance(spec, ComposeSpec):
+        return spec._replace(network=network.id, aliases=aliases)
+    return replace(spec, network=network.id, aliases=aliases)
 
 
 def _begins_there(service: Service[Any]) -> bool:

@@ -15,13 +15,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
-import shutil
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from itest import naming
 from itest.clock import wall
@@ -40,8 +38,7 @@ GATE_WAIT = 300.0
 """Seconds that others may take to start, check or stop the server, the pull of its image included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What runs: the label `session` that it has, its password, and what it was like when it was new.
 
     `base` is the very image or program that it runs. `ready` is False from before the start until it can be used.
@@ -114,10 +111,10 @@ class Share:
 
     def write(self, record: Record) -> None:
         """Replace what is known of it."""
-        new = self.directory / f"server.{secrets.token_hex(4)}.new"
+        new = self.directory / f"server.{naming.random_hex(4)}.new"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(record), file)
+            json.dump(record._asdict(), file)
         new.replace(self.directory / "server.json")
 
     @property
@@ -133,6 +130,8 @@ class Share:
         """There is no server any more."""
         (self.directory / "server.json").unlink(missing_ok=True)
         if not self.lifetime:  # Nobody comes back to it: its group of processes ends with this run.
+            import shutil  # Its import of all compressions takes longer.
+
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def let_go(self) -> None:

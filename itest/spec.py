@@ -12,7 +12,8 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from itest import naming
 from itest.errors import BuildError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PULLS = ("missing", "always", "never")
 """When an image is pulled: if it is not there; once per session whether it is or not; never."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 BUILT = "itest-build"
 """The name of images that were built; the tag is the fingerprint of what they were built from."""
@@ -68,7 +71,7 @@ class Build:
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if naming.is_secret_name(name) else value for name, value in self.args.items()}
-        return _shown(self, args=hidden)
+        return _shown({**_values(self), "args": hidden}, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class ContainerSpec:
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name in self.secrets else value for name, value in self.env.items()}
-        return _shown(self, env=hidden, files=list(self.files))
+        return _shown({**_values(self), "env": hidden, "files": list(self.files)}, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +159,10 @@ class ProcessSpec:
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name.endswith(".secret") else what for name, what in self.files.items()}
-        return _shown(self, files=hidden)
+        return _shown({**_values(self), "files": hidden}, self)
 
 
-@dataclass(frozen=True, slots=True)
-class ComposeSpec:
+class ComposeSpec(NamedTuple):
     """A project of Docker Compose, read from `files`, which are merged in this order.
 
     Without `services` all are run that the `profiles` leave; with them these and what they depend on; in both cases
@@ -170,17 +172,19 @@ class ComposeSpec:
     the `aliases`.
     """
 
-    engine: ClassVar[str] = "compose"
-
     files: tuple[Path, ...]
     services: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    env: Mapping[str, str] = _NOTHING
+    ports: Mapping[str, tuple[int, ...]] = _NOTHING
     ready: tuple[str, ...] = ()
     network: str = ""
     aliases: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> str:
+        return "compose"
 
     @property
     def directory(self) -> Path:
@@ -195,7 +199,7 @@ class ComposeSpec:
         return " and ".join(file.name for file in self.files)
 
     def __repr__(self) -> str:
-        return _shown(self)
+        return _shown(self._asdict(), self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +219,7 @@ class ExternalSpec:
         return f"external server from {self.source}"
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadSpec:
+class ThreadSpec(NamedTuple):
     """An app to serve on a thread of this process. `app` is the object, or `module:attribute` where it is.
 
     `interface` is `asgi` or `wsgi`. With `factory` it is called without arguments for the app itself; None: if it can
@@ -224,14 +227,16 @@ class ThreadSpec:
     served at, under the same port: the one at which containers reach this process.
     """
 
-    engine: ClassVar[str] = "thread"
-
     app: object
     interface: str
     factory: bool | None = None
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env: Mapping[str, str] = _NOTHING
     ports: tuple[str, ...] = ("http",)
     host: str = ""
+
+    @property
+    def engine(self) -> str:
+        return "thread"
 
     def fingerprint(self) -> str:
         app = self.app if isinstance(self.app, str) else id(self.app)
@@ -244,12 +249,14 @@ class ThreadSpec:
             place = f"{named.__module__}:{named.__qualname__}"
         return f"{self.interface.upper()} app {place}"
 
+    def __repr__(self) -> str:
+        return _shown({name: value for name, value in self._asdict().items() if name != "env"}, self)
+
 
 Spec = ContainerSpec | ProcessSpec | ThreadSpec | ComposeSpec | ExternalSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(NamedTuple):
     """What of a running server later runs can begin with, and how it is taken once the run is over.
 
     `directories` hold it: absolute paths in a container, relative ones in a process's directory. `secret` is the
@@ -261,12 +268,15 @@ class Keep:
 
     directories: tuple[str, ...]
     service: str = ""
-    secret: str = field(default="", repr=False)
+    secret: str = ""
     stop_signal: int = signal.SIGTERM
     tidy: str = ""
     launch: str = ""
     before: tuple[tuple[str, tuple[str, ...]], ...] = ()
     after: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def __repr__(self) -> str:
+        return _shown({name: value for name, value in self._asdict().items() if name != "secret"}, self)
 
 
 def _content(what: bytes | Path) -> object:
@@ -285,9 +295,12 @@ def _recipe(build: Build | None) -> object:
         return str(build)
 
 
-def _shown(spec: Build | ContainerSpec | ProcessSpec | ComposeSpec, **instead: object) -> str:
-    """What a dataclass shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
-    values = {field.name: instead.get(field.name, getattr(spec, field.name)) for field in fields(spec)}
+def _values(spec: Build | ContainerSpec | ProcessSpec) -> dict[str, object]:
+    return {field.name: getattr(spec, field.name) for field in fields(spec)}
+
+
+def _shown(values: Mapping[str, object], spec: object) -> str:
+    """What a value shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
     text = ", ".join(f"{name}={value!r}" for name, value in values.items())
     return naming.mask(f"{type(spec).__name__}({text})")
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from itest import naming, trace, warm
 from itest.clock import Clock, Deadline
@@ -23,8 +22,7 @@ EXTERNAL_TIMEOUT = 10.0
 """Seconds an external server has for its first answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One server to be started: what, by which engine, within how many seconds, with which password and labels.
 
     `warm`: it may begin with a kept state, and its own may be kept.
@@ -108,7 +106,8 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)
             until_ready(check, instance, deadline, subject=job.subject)
-        return service.connect(instance, address)
+        server: Server[Any] = service.connect(instance, address)
+        return server
     except BaseException as error:
         try:
             instance.stop()
@@ -123,7 +122,8 @@ def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
     deadline = Deadline.after(min(job.timeout, EXTERNAL_TIMEOUT), job.clock)
     try:
         until_ready(service.readiness(spec.url), instance, deadline, subject=job.subject)
-        return service.connect(instance, spec.url)
+        server: Server[Any] = service.connect(instance, spec.url)
+        return server
     except (ImportError, DeclarationError):  # Not the server's fault.
         raise
     except Exception as error:

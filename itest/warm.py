@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from itest import detached, naming, trace, warm_store
@@ -143,7 +143,7 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
         keep = server.keep(cold=state.record is None)
         if keep is None:
             return False
-        _start(state, server, replace(keep, service=state.service), session, lock)
+        _start(state, server, keep._replace(service=state.service), session, lock)
         return True
     finally:
         if lock is not None:
@@ -163,7 +163,7 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
         "limit": config.warm_size * 1024 * 1024,
         "session": session,
         "fingerprint": state.fingerprint,
-        "keep": asdict(keep),
+        "keep": keep._asdict(),
         "place": place,
         "container": "" if place else instance.id,
         "base": state.base,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def _take_container(orders: Mapping[str, Any], keep: Keep, record: Record, engin
         )
     finally:
         docker_warm.remove_container(engine, container)
-    return replace(record, created=wall(), image=image, size=size)
+    return record._replace(created=wall(), image=image, size=size)
 
 
 def _archive(orders: Mapping[str, Any], keep: Keep, record: Record) -> Record:
@@ -111,7 +110,7 @@ def _archive(orders: Mapping[str, Any], keep: Keep, record: Record) -> Record:
         raise
     finally:
         directory.remove(place)
-    return replace(record, created=wall(), archive=archive.name, size=size)
+    return record._replace(created=wall(), archive=archive.name, size=size)
 
 
 def _discard(engine: DockerEngine, image: str) -> bool:

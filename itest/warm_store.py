@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
-import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
-from itest import naming
+from itest import naming, owners
 from itest.clock import wall
 
 FORMAT = 1
@@ -26,8 +25,7 @@ RETRY = 24 * 3600.0
 """Seconds after which it is tried again to keep a state that could not be kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One kept state: an image's id or the name of an archive beside this file, with its size in bytes.
 
     `failed` says instead why there is none: it is then not tried at the end of every run.
@@ -41,13 +39,13 @@ class Record:
     archive: str = ""
     size: int = 0
     failed: str = ""
-    steps: Mapping[str, float] = field(default_factory=dict)
+    steps: Mapping[str, float] = MappingProxyType({})
     """Seconds that it took when there was nothing to begin with: `start`, and each template by its key."""
 
 
 def identity(cache: Path) -> str:
     """A name for the cache directory: images of several may lie on one Docker, and each sees to its own."""
-    return naming.fingerprint("cache", platform.node(), str(cache.absolute()))
+    return naming.fingerprint("cache", owners.host(), str(cache.absolute()))
 
 
 def directory(cache: Path) -> Path:
@@ -78,10 +76,10 @@ def read(cache: Path, fingerprint: str) -> Record | None:
 def write(cache: Path, record: Record) -> None:
     """Replace the record. Raises OSError."""
     place = make(cache)
-    new = place / f"{record.fingerprint}.{secrets.token_hex(4)}.new"
+    new = place / f"{record.fingerprint}.{naming.random_hex(4)}.new"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(record), file)
+        json.dump({**record._asdict(), "steps": dict(record.steps)}, file)
     new.replace(_file(cache, record.fingerprint))
 
 
@@ -121,7 +119,7 @@ def archive(cache: Path, record: Record) -> Path:
 
 def new_archive(cache: Path, fingerprint: str) -> Path:
     """A name for a new archive: another one each time, so that nobody reads one that is being replaced."""
-    return make(cache) / f"{fingerprint}.{secrets.token_hex(4)}.tar"
+    return make(cache) / f"{fingerprint}.{naming.random_hex(4)}.tar"
 
 
 def lock_file(cache: Path, fingerprint: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -45,8 +44,7 @@ class ExecResult(NamedTuple):
     stderr: str
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What an instance is doing. `health` is Docker's own word (starting, healthy, unhealthy), empty without one.
 
     `health_said` is what its last health check printed. `port_taken`: it ended because its log says that somebody else
@@ -68,8 +66,7 @@ class State:
         return f"{self.status}{code}{', killed for lack of memory' if self.oom_killed else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
+class Thing(NamedTuple):
     """Something that itest has made on an engine, in whatever run, and that is still there.
 
     `kind` is `container`, `network`, `volume`, `process`, or `directory` for that of a process which has ended. `id` is the

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +66,7 @@ class ComposeEngine:
 
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
         assert isinstance(spec, ComposeSpec)
-        project = f"itest-{secrets.token_hex(5)}"
+        project = f"itest-{naming.random_hex(5)}"
         variables = compose_program.environment(self._config, self._docker.address, spec.env)
         job = ComposeJob(self._known(), spec, project, variables)
         read = job.read()

@@ -33,7 +33,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -305,7 +304,7 @@ def _endpoints(ports: Mapping[str, str], published: Sequence[Mapping[str, Any]],
 def _name(labels: Mapping[str, str]) -> str:
     """A container name that nobody else has: `itest-postgres-1f0c2a9be4`."""
     service = re.sub("[^a-z0-9]+", "-", labels.get(naming.SERVICE, "service").lower())
-    return f"itest-{service}-{secrets.token_hex(5)}"
+    return f"itest-{service}-{naming.random_hex(5)}"
 
 
 def _filters(labels: Mapping[str, str]) -> dict[str, list[str]]:

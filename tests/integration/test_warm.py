@@ -199,7 +199,7 @@ class WarmTest(unittest.TestCase):
         self.assertEqual((saving.service, saving.templates, saving.unknown), ("postgres", 1, False))
         self.assertGreater(saving.cold, 0.0)
         for record in warm_store.all_of(self.config.cache_dir):  # As an earlier version of itest has left it.
-            warm_store.write(self.config.cache_dir, replace(record, steps={}))
+            warm_store.write(self.config.cache_dir, record._replace(steps={}))
         [saving] = saved()
         self.assertTrue(saving.unknown)
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import unittest
-from dataclasses import replace
 from unittest import mock
 
 from itest import naming, owners
@@ -77,36 +76,36 @@ class JudgeTest(unittest.TestCase):
         self.assertTrue(owners.is_own(str(self.own)))
 
     def test_a_process_that_is_gone_is_dead(self) -> None:
-        owner = replace(self.own, pid=NO_PID)
+        owner = self.own._replace(pid=NO_PID)
         self.assertJudged(owner, dead=True, lives=False)
         self.assertFalse(owners.is_own(str(owner)))
 
     @LINUX
     def test_a_process_id_that_is_used_again_is_dead(self) -> None:
-        self.assertJudged(replace(self.own, start="1"), dead=True, lives=False)
+        self.assertJudged(self.own._replace(start="1"), dead=True, lives=False)
 
     def test_a_process_id_whose_start_is_not_known_is_alive(self) -> None:
         for start in ("", "0"):
-            self.assertJudged(replace(self.own, start=start), dead=False, lives=True)
+            self.assertJudged(self.own._replace(start=start), dead=False, lives=True)
 
     @LINUX
     def test_a_zombie_is_dead(self) -> None:
         with subprocess.Popen(["sleep", "60"]) as child:
-            owner = replace(self.own, pid=child.pid, start=naming.start_time(child.pid))
+            owner = self.own._replace(pid=child.pid, start=naming.start_time(child.pid))
             self.assertJudged(owner, dead=False, lives=True)
             child.send_signal(signal.SIGKILL)
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             self.assertJudged(owner, dead=True, lives=False)
 
     def test_another_host_is_not_judged(self) -> None:
-        self.assertJudged(replace(self.own, pid=NO_PID, host="elsewhere"), dead=False, lives=None)
+        self.assertJudged(self.own._replace(pid=NO_PID, host="elsewhere"), dead=False, lives=None)
 
     def test_another_container_is_not_judged_though_its_host_has_the_same_name(self) -> None:
-        self.assertJudged(replace(self.own, pid=NO_PID, pidns="1234"), dead=False, lives=None)
+        self.assertJudged(self.own._replace(pid=NO_PID, pidns="1234"), dead=False, lives=None)
 
     def test_another_machine_of_the_same_name_is_not_judged(self) -> None:
         for machine in ("12345678", "0", ""):
-            owner = replace(self.own, pid=NO_PID, boot="12345678", machine=machine)
+            owner = self.own._replace(pid=NO_PID, boot="12345678", machine=machine)
             with mock.patch.object(owners, "_machine", return_value="0" if machine == "0" else "abcdef01"):
                 self.assertJudged(owner, dead=False, lives=None)
 
@@ -115,7 +114,7 @@ class JudgeTest(unittest.TestCase):
             mock.patch.object(owners, "_machine", return_value="abcdef01"),
             mock.patch.object(owners, "_boot", return_value="22222222"),
         ):
-            self.assertJudged(replace(self.own, boot="11111111", machine="abcdef01"), dead=True, lives=False)
+            self.assertJudged(self.own._replace(boot="11111111", machine="abcdef01"), dead=True, lives=False)
 
     def test_an_owner_of_whom_too_little_is_known_is_not_judged(self) -> None:
         for text in ("", "nonsense", f"{NO_PID}@{self.own.host}", f"{NO_PID}@{self.own.host} start=1"):
@@ -125,7 +124,7 @@ class JudgeTest(unittest.TestCase):
         with mock.patch.multiple(
             owners, _stat=lambda pid: [], _namespace=lambda: "0", _boot=lambda: "0", _machine=lambda: "0"
         ):
-            self.assertJudged(replace(owners.current(), pid=NO_PID), dead=True, lives=False)
+            self.assertJudged(owners.current()._replace(pid=NO_PID), dead=True, lives=False)
             self.assertJudged(owners.current(), dead=False, lives=True)
 
     def test_another_users_process_lives_and_is_not_ours(self) -> None:
@@ -139,5 +138,5 @@ class JudgeTest(unittest.TestCase):
             mock.patch.object(owners, "current", lambda: self.own),
             mock.patch.object(os, "kill", side_effect=AssertionError("it was sent a signal")),
         ):
-            self.assertJudged(replace(self.own, pid=NO_PID), dead=False, lives=None)
+            self.assertJudged(self.own._replace(pid=NO_PID), dead=False, lives=None)
             self.assertFalse(owners.is_own(str(self.own)))

@@ -7,7 +7,6 @@ import contextlib
 import os
 import tempfile
 import unittest
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -104,7 +103,7 @@ class ShareTest(unittest.TestCase):
         share = self.share(60.0)
         with share.gate():
             share.join()
-            share.write(replace(RECORD, ready=False, expires=wall() + 60))
+            share.write(RECORD._replace(ready=False, expires=wall() + 60))
         share.let_go()
         self.assertTrue(sharing.is_over(self.place))
         self.assertTrue(self.reap())
@@ -113,11 +112,11 @@ class ShareTest(unittest.TestCase):
     def test_one_to_be_reused_stays_for_its_time(self) -> None:
         share = self.share(60.0)
         with share.gate():
-            share.write(replace(RECORD, expires=wall() + 60))
+            share.write(RECORD._replace(expires=wall() + 60))
         self.assertFalse(self.reap())
         self.assertFalse(sharing.is_over(self.place))
         with share.gate():
-            share.write(replace(RECORD, expires=wall() - 1))
+            share.write(RECORD._replace(expires=wall() - 1))
         self.assertTrue(sharing.is_over(self.place))
         with share.gate():
             share.join()

@@ -12,7 +12,6 @@ import tempfile
 import threading
 import unittest
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,7 +27,7 @@ from itest.sweep import Sweeps
 from itest.testing import MemoryEngine, MemoryInstance, MemoryService
 from itest.trace import Recorder
 
-DEAD = str(replace(owners.current(), pid=4194305))
+DEAD = str(owners.current()._replace(pid=4194305))
 """An owner on this machine with a process id above the highest that Linux gives out."""
 
 

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +63,11 @@ def _make(cache: Path, key: str, orders: Mapping[str, Any]) -> None:
             _train(Path(place), made, orders)
             with made.open("rb") as file:
                 os.fsync(file.fileno())  # Or a power failure leaves the name with nothing in it.
-            record = replace(record, archive=archive.name_of(key, made), size=made.stat().st_size)
+            record = record._replace(archive=archive.name_of(key, made), size=made.stat().st_size)
         except Exception as error:
             if not made.parent.is_dir():
                 return  # The cache itself is gone, and that is the reason.
-            record = replace(record, failed=naming.shorten(f"{type(error).__name__}: {error}", 1000))
+            record = record._replace(failed=naming.shorten(f"{type(error).__name__}: {error}", 1000))
         for old in directory.glob(f"{key}.*.jsa"):
             old.unlink()
         if record.archive:

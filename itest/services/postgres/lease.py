@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.errors import ResetError
-from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.postgres import evidence, shared
-from itest.services.postgres.aside import aside
+from itest.services.postgres import shared
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.leaks import end_idle
 from itest.services.postgres.recycle import NeedsClone, Recycler
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
+    from itest.evidence import Aside, Evidence
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.probe_recycle import ProbeRecycler
     from itest.services.postgres.server import PostgresServer
@@ -77,6 +76,8 @@ class PostgresLease(Lease[PostgresView]):
         return PostgresView(self._server, self._name, test, self._kept, self._directory)
 
     def evidence(self, since: float) -> Evidence:
+        from itest.services.postgres import evidence  # Only failing tests need it.
+
         written = self._recycler.written() if isinstance(self._recycler, Recycler) else {}
         return evidence.evidence(self._server, self._name, since, written)
 
@@ -91,6 +92,8 @@ class PostgresLease(Lease[PostgresView]):
             raise ResetError(f"what {test} has left could not be looked at: {naming.mask(str(error))}") from error
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
+        from itest.services.postgres.aside import aside
+
         if not self._isolated or self._recycler is None:
             return None
         kept = naming.identifier("itest", "kept", self._server.token, str(next(self._numbers)), *test.split(".")[-2:])

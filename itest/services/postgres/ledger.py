@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ class Ledger:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
-        self._run = secrets.token_hex(4)
+        self._run = naming.random_hex(4)
         self._made: list[Made] = []
         self._claimed: set[int] = set()
         self._fingerprint = ""

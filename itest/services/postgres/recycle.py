@@ -14,7 +14,7 @@ import io
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from itest.services.postgres import evidence, leaks, shared
+from itest.services.postgres import leaks, shared
 from itest.services.postgres.log import Changes
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation
 
@@ -117,6 +117,8 @@ class Recycler:
     def written(self) -> dict[str, set[str]]:
         """The tables written to since the last reset, and by which kinds of log records. Touches nothing that a reset
         or a test uses, so that any thread may ask."""
+        from itest.services.postgres import evidence  # Only failing tests need it.
+
         files = self._files.relations
         found: dict[str, set[str]] = {}
         for file, records in evidence.written(self._server, self._scanned, self._oid, self._undoing).items():

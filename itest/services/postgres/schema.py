@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import secrets
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -40,7 +39,7 @@ class Schemas:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
-        self._token = secrets.token_hex(4)
+        self._token = naming.random_hex(4)
         self._numbers = itertools.count(1)
         self._made: set[str] = set()
         self._own = server.connection(server.database, f"itest schemas {self._token}")

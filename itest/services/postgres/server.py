@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +65,7 @@ class PostgresServer(Server["PostgresView"]):
         ):  # What a class body says is no secret: "postgres" must not be masked in every text.
             naming.remember_secret(self.password)
         self._nearest = address
-        self.token = secrets.token_hex(4)
+        self.token = naming.random_hex(4)
         self._prefix = naming.identifier(BASE, self.token)
         self._numbers = itertools.count(1)
         self._templates: dict[str, str] = {}

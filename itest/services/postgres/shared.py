@@ -7,8 +7,7 @@ tests made themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itest.clock import Deadline
 
@@ -38,8 +37,7 @@ _LISTS = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(NamedTuple):
     """The shared state of a server. Names are quoted where SQL needs it.
 
     `roles` are attributes by name; `members` (role, member, grantor, options); `settings` and `system` what ALTER ROLE

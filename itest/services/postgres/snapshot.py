@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ class Content(NamedTuple):
     position: tuple[int, bool] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(NamedTuple):
     """Which relation and which catalog lies in which file of a database, and the relations by object id."""
 
     relations: dict[int, Relation]
