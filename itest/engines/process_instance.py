@@ -61,6 +61,11 @@ class ProcessInstance(LocalInstance):
         self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
         self._lock = threading.Lock()
 
+    @property
+    def place(self) -> Path:
+        """Its directory, on this machine."""
+        return self._place
+
     def own(self, process: subprocess.Popen[bytes], program: str, environment: Mapping[str, str]) -> None:
         """The process was started, by this process, as its child."""
         self._process, self._owner = process, os.getpid()

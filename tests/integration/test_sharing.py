@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -113,7 +112,7 @@ class SharingTest(unittest.TestCase):
         for file in (self.cache / "servers").glob("*/server.json"):
             share = sharing.Share(file.parent)
             if record := share.read():
-                share.write(replace(record, expires=1.0))
+                share.write(record._replace(expires=1.0))
         self.nothing_left()
 
     def nothing_left(self, seconds: float = 20.0) -> None:

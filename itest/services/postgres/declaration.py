@@ -154,10 +154,21 @@ class Postgres(Service[PostgresView]):
         locale = "C" if sys.platform == "darwin" else "C.UTF-8"
         data = "{directory}/data"
         initdb = [programs.initdb, "--pgdata", data, "--username", self.user, "--pwfile", "{directory}/password.secret"]
-        initdb += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale, "--no-sync"]
+        initdb += [
+            "--auth-host",
+            "scram-sha-256",
+            "--auth-local",
+            "trust",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            locale,
+            "--no-sync",
+        ]
         options = {
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
+            # In the data directory, which only we may enter. Relative, because the path of a socket must be short.
+            "unix_socket_directories": ".",
             # In the data directory, so that removing the directory removes it (research: SIGKILL left it behind).
             "dynamic_shared_memory_type": "mmap",
         }

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import naming
-from itest.errors import ResetError
+from itest.errors import ItestError, ResetError
 from itest.service import Lease
 from itest.services.postgres import shared
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.leaks import end_idle
 from itest.services.postgres.recycle import NeedsClone, Recycler
+from itest.services.postgres.spares import Spare, Spares
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -38,18 +39,20 @@ class PostgresLease(Lease[PostgresView]):
         self._directory = service.directory
         self._isolated = service.isolation_or_default != "none"
         self._own = self._isolated or server.instance.owned
+        self._was_spare = False
         self._recycler: Recycler | ProbeRecycler | None = None
         self._state: shared.Shared | None = None
         self._last_test = owner
         self._numbers = itertools.count(1)
         if self._own:
             self._pristine = server.template(service, service.directory)
-            self._name = server.create(self._pristine)
+            self._name = self._spare() or server.create(self._pristine)
         else:  # isolation="none" on an external server: its database as it is, nothing made and nothing dropped
             self._pristine = self._name = server.database
         if self._isolated:
             server.remember_shared(self)
         self._position = self._log_position()
+        self._untouched = False
         self._kept = Kept(server, self._name, naming.application_name(owner))
         self.view = PostgresView(server, self._name, owner, self._kept, self._directory)
 
@@ -62,7 +65,9 @@ class PostgresLease(Lease[PostgresView]):
         if self._log_position() != self._position:  # Somebody wrote: what there is now may differ from the template.
             self._count_cuts()
             self._pristine = server.create(self._name)
-        self._recycler = self._new_recycler()
+            self._was_spare = False
+        self._recycler = self._new_recycler(self._position if self._was_spare else "")
+        self._untouched = True
 
     def reset(self, test: str) -> PostgresView:
         """Undo what the test before did, or clone the database anew under its old name where undoing will not do."""
@@ -103,11 +108,12 @@ class PostgresLease(Lease[PostgresView]):
     def close(self) -> None:
         self.view.close()
         self._kept.close()
+        given = self._give_back()
         if self._recycler is not None:
             self._recycler.close()
         if not self._own:
             return
-        for name in {self._name, self._pristine} - self._server.templates:
+        for name in {self._name, self._pristine} - self._server.templates - given:
             with contextlib.suppress(self._server.driver.Error, ResetError):
                 self._server.drop(name)
         if self._isolated:
@@ -119,6 +125,10 @@ class PostgresLease(Lease[PostgresView]):
         try:
             if self._recycler is None:
                 raise NeedsClone("the last clone could not be looked at")
+            if self._untouched and self._log_position() == self._position:
+                self._untouched, self.way = False, "clean"  # Nobody has had it yet.
+                return
+            self._untouched = False
             self.way = "undone" if self._recycler.recycle(self._kept, left_by) else "clean"
         except (NeedsClone, self._server.driver.Error) as error:  # Of an unknown trouble, too, a new clone is the cure.
             self.way, self.reason = "cloned", naming.shorten(naming.mask(str(error)))
@@ -146,14 +156,41 @@ class PostgresLease(Lease[PostgresView]):
         [(sessions,)] = self._server.admin(theirs, self._name)
         self.cuts += min(1, sessions)
 
-    def _new_recycler(self) -> Recycler | ProbeRecycler:
+    def _spare(self) -> str:
+        """A database that another class has given back; empty: there is none."""
+        if not self._isolated or not self._server.can_recycle():
+            return ""
+        name = self._server.part(Spares).take(self._pristine)
+        self._was_spare = bool(name)
+        return name
+
+    def _give_back(self) -> set[str]:
+        """Bring the database to what it was at first, for the next class with the same template. Its name, if that was
+        done; else it is of no more use."""
+        server, recycler = self._server, self._recycler
+        if not isinstance(recycler, Recycler) or self._pristine not in server.templates:
+            return set()
+        try:
+            if server.admin("SELECT FROM pg_replication_slots WHERE database = %s", self._name):
+                return set()
+            server.end_sessions(self._name, but=recycler.pid)
+            if not self._untouched:
+                recycler.recycle(self._kept, self._last_test)
+            if not recycler.as_new:
+                return set()
+        except (NeedsClone, ItestError, server.driver.Error):
+            return set()
+        server.part(Spares).give(self._pristine, Spare(self._name, recycler.position))
+        return {self._name}
+
+    def _new_recycler(self, since: object = "") -> Recycler | ProbeRecycler:
         server = self._server
         if not server.can_recycle():
             from itest.services.postgres.probe_recycle import ProbeRecycler
 
             return ProbeRecycler(server, self._name)
         self._state = shared.read(server, self._name)
-        return Recycler(server, self._name, self._pristine, self._state)
+        return Recycler(server, self._name, self._pristine, self._state, str(since))
 
     def _log_position(self) -> object:
         """Where the write-ahead log ends. It moves when anybody writes, so the same position means the same data.

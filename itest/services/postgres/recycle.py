@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest.services.postgres import leaks, shared
 from itest.services.postgres.log import Changes
-from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation
+from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation, Snapshot
 
 if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept
@@ -27,6 +27,10 @@ LONGEST_LOG = 32 * 1024 * 1024
 
 LARGEST_COPY = 8 * 1024 * 1024
 """Bytes of a table up to which its baseline rows are kept in memory; beyond that a new clone is cheaper."""
+
+LONGEST_LIFE = 256 * 1024 * 1024
+"""Bytes of log after which a database is cloned anew. Nothing but a new clone removes the dead rows that resets leave: these
+servers have no autovacuum."""
 
 HARMLESS = frozenset({
     "LOCK", "LOCK_UPDATED", "INPLACE", "PRUNE", "PRUNE_ON_ACCESS", "PRUNE_VACUUM_SCAN", "PRUNE_VACUUM_CLEANUP",
@@ -49,37 +53,55 @@ class NeedsClone(Exception):
 
 
 class Recycler:
-    """The reset of one database of ours on a server of ours. `state` is the shared state that belongs to it."""
+    """The reset of one database of ours on a server of ours. `state` is the shared state that belongs to it.
 
-    def __init__(self, server: PostgresServer, name: str, pristine: str, state: shared.Shared) -> None:
+    It looks at a fresh clone at once, for what only that can tell; where the log's position `since` is known at which the
+    database was pristine, and that it has no unlogged relations, not before something is to be undone.
+    """
+
+    def __init__(self, server: PostgresServer, name: str, pristine: str, state: shared.Shared, since: str = "") -> None:
         self._server = server
         self._name = name
+        self._pristine = pristine
         self._state = state
-        self._own = server.connection(name, "itest reset", options=OURS)
-        [(self._oid,)] = self._ask("SELECT oid FROM pg_database WHERE datname = current_database()")
-        with self._own.cursor() as cursor:
-            self._snapshot = server.snapshot(pristine, cursor)
-        self._files = self._snapshot.files
-        # Their nextval writes no log, so that an unmoved position says nothing of them.
-        self._silent = [relation for relation in self._snapshot.unlogged if relation.kind == "S"]
+        self._own: Any = None
+        self._snapshot: Snapshot | None = None
+        self._moved: Files | None = None
+        [(self._oid, position, self._system)] = server.admin(
+            "SELECT oid, pg_current_wal_insert_lsn()::text, pg_read_file(%s) FROM pg_database WHERE datname = %s",
+            shared.SYSTEM_FILE,
+            name,
+        )
+        self.position = since or position
+        """Where the log ended when the database was last seen to be pristine."""
+        self._scanned, self._undoing, self._read = self.position, "0", 0
+        self._was_dirty = False
+        self._scripts: dict[frozenset[Relation], tuple[str, list[tuple[str, bytes]]]] = {}
         # What can be said without reading the log, in one cheap statement: where it ends, ALTER SYSTEM's file, and how
         # many sessions there are. Who they are is asked only if there are others than ours.
         self._look = (
             f"SELECT pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
             f"pg_stat_get_db_numbackends({self._oid})"
         )
-        self._ask(
-            "PREPARE sessions AS SELECT pid, xact_start IS NOT NULL "
-            "OR pid IN (SELECT pid FROM pg_lock_status() WHERE locktype = 'advisory') FROM pg_stat_get_activity(NULL) "
-            f"WHERE datid = {self._oid} AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
-        [(self._position, self._system, _)] = self._ask(self._look)
-        self._scanned, self._undoing = self._position, "0"
-        self._was_dirty = False
-        self._scripts: dict[frozenset[Relation], tuple[str, list[tuple[str, bytes]]]] = {}
+        if not since:
+            with self._session.cursor() as cursor:
+                self._snapshot = server.snapshot(pristine, cursor)
+        # Their nextval writes no log, so that an unmoved position says nothing of them.
+        self._silent = not since and any(relation.kind == "S" for relation in self._known.unlogged)
+
+    @property
+    def pid(self) -> int:
+        """Of its own session; 0 while it has none."""
+        return 0 if self._own is None else int(self._own.info.backend_pid)
+
+    @property
+    def as_new(self) -> bool:
+        """Whether the database can serve another class when it is pristine again, and all of that be read in the log."""
+        return self._moved is None and not self._known.unlogged and self._read < LONGEST_LIFE
 
     def close(self) -> None:
-        self._own.close()
+        if self._own is not None:
+            self._own.close()
 
     def recycle(self, kept: Kept, test: str) -> bool:
         """Undo what was done since the last call; whether anything was. Raises NeedsClone where that will not do.
@@ -90,14 +112,18 @@ class Recycler:
         if self._was_dirty:  # As the one before was, mostly: so the log is read while the session is brought back.
             asked = self._server.log.changes_meanwhile(self._scanned, self._oid, self._undoing)
         with asked as answer:
-            [(position, system, count)] = kept.scrub(self._look, test) or self._ask(self._look)
-            if count != 1 + kept.count() and self._end_leaked(kept, test):
-                [(position, system, _)] = self._ask(self._look)
+            [(position, system, count)] = kept.scrub(self._look, test) or self._server.admin(self._look)
+            if count != (self._own is not None) + kept.count() and self._end_leaked(kept, test):
+                [(position, system, _)] = self._server.admin(self._look)
                 answer = None  # It does not tell what those did to their end.
-            if answer is None and position == self._position and system == self._system and not self._silent:
+            if answer is None and position == self.position and system == self._system and not self._silent:
                 return False
-            if _bytes(position) - _bytes(self._scanned) > LONGEST_LOG:
+            length = _bytes(position) - _bytes(self._scanned)
+            self._read += length
+            if length > LONGEST_LOG:
                 raise NeedsClone(f"more than {LONGEST_LOG >> 20} MB were written")
+            if self._read > LONGEST_LIFE:
+                raise NeedsClone(f"more than {LONGEST_LIFE >> 20} MB were written since it was cloned")
             read = answer or (lambda: self._server.log.changes(self._scanned, self._oid, self._undoing))
             changed, catalogs, shared_too, position = self._changes(read(), test)
         if shared_too or system != self._system:
@@ -107,11 +133,11 @@ class Recycler:
         if catalogs:
             changed |= self._look_into(catalogs)
         # Not from the end of our own transaction: what an app writes meanwhile must be seen the next time.
-        self._scanned = self._position = position
+        self._scanned = self.position = position
         self._was_dirty = bool(changed)
         if changed:
             # A session's caches know the tables that were used in it: 0.3 ms for 3 tables, 0.6 where they are news.
-            self._undo(changed, kept.scrubbed or self._own)
+            self._undo(changed, kept.scrubbed or self._session)
         return bool(changed)
 
     def written(self) -> dict[str, set[str]]:
@@ -126,8 +152,32 @@ class Recycler:
                 found[relation.name.removeprefix("public.")] = records
         return dict(sorted(found.items()))
 
+    @property
+    def _session(self) -> Any:
+        """Its own connection, opened when it is needed."""
+        if self._own is None:
+            self._own = self._server.connection(self._name, "itest reset", options=OURS)
+            self._ask(
+                "PREPARE sessions AS SELECT pid, xact_start IS NOT NULL "
+                "OR pid IN (SELECT pid FROM pg_lock_status() WHERE locktype = 'advisory') FROM pg_stat_get_activity(NULL) "
+                f"WHERE datid = {self._oid} AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+        return self._own
+
+    @property
+    def _known(self) -> Snapshot:
+        """What its pristine database holds."""
+        if self._snapshot is None:
+            self._snapshot = self._server.snapshot(self._pristine)
+        return self._snapshot
+
+    @property
+    def _files(self) -> Files:
+        """Which relation lies where by now."""
+        return self._known.files if self._moved is None else self._moved
+
     def _ask(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._own.cursor() as cursor:
+        with self._session.cursor() as cursor:
             cursor.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
@@ -142,7 +192,7 @@ class Recycler:
         where the log was read."""
         if told.prepared:
             leaks.roll_back_prepared(self._server, self._name, test)
-        changed: set[Relation] = set(self._snapshot.unlogged)  # They are not in the log.
+        changed: set[Relation] = set(self._known.unlogged)  # They are not in the log.
         catalogs: set[str] = set()
         shared_too = False
         for database, file, record in told.records:
@@ -159,16 +209,17 @@ class Recycler:
     def _look_into(self, catalogs: Collection[str]) -> set[Relation]:
         """The relations that lie in other files than before, after TRUNCATE and the like. Raises NeedsClone if there is
         more to it: temporary tables that are gone, and what was rolled back, have left the catalogs as they were."""
-        with self._own.cursor() as cursor:
-            differing = self._snapshot.changed_catalogs(catalogs, cursor)
+        with self._session.cursor() as cursor:
+            differing = self._known.changed_catalogs(catalogs, cursor)
             if not differing:
                 return set()
-            if differing != {"pg_class"} or not self._snapshot.same_shapes(cursor):
+            if differing != {"pg_class"} or not self._known.same_shapes(cursor):
                 raise NeedsClone(f"the schema changed ({', '.join(sorted(differing))})")
-            before, self._files = self._files, Files.read(cursor, self._files.known)
-        if before.catalogs != self._files.catalogs:
+            before = self._files
+            self._moved = now = Files.read(cursor, before.known)
+        if before.catalogs != now.catalogs:
             raise NeedsClone("system catalogs were rewritten")
-        return {relation for file, relation in self._files.relations.items() if file not in before.relations}
+        return {relation for file, relation in now.relations.items() if file not in before.relations}
 
     def _undo(self, changed: Iterable[Relation], connection: Any) -> None:
         """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
@@ -191,7 +242,7 @@ class Recycler:
                 cursor.execute(end)
             else:
                 cursor.execute(f"{start}; {end}")
-            self._position, self._undoing, _ = cursor.fetchone()
+            self.position, self._undoing, _ = cursor.fetchone()
         connection.autocommit = was
 
     def _script(self, changed: Iterable[Relation]) -> tuple[str, list[tuple[str, bytes]]]:
@@ -204,7 +255,7 @@ class Recycler:
                 raise NeedsClone(f"{relation.name} has triggers or rules that always fire")
             if relation.size > LARGEST_COPY:
                 raise NeedsClone(f"{relation.name} has more than {LARGEST_COPY >> 20} MB of baseline rows")
-        contents = list(zip(relations, self._snapshot.contents(relations), strict=True))
+        contents = list(zip(relations, self._known.contents(relations), strict=True))
         settings = SETTINGS | (SETTINGS_OF_COPY if any(content.rows for _, content in contents) else {})
         steps = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
         steps.append("set_config('itest.xid', pg_current_xact_id()::xid::text, false)")

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from itest import alive, naming
 from itest.clock import Deadline
@@ -25,6 +25,7 @@ from itest.service import Lease, Server, Service
 from itest.services.postgres import leaks, shared, warm
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
+from itest.services.postgres.spares import Spares
 from itest.services.postgres.strays import Strays
 from itest.spec import Keep
 
@@ -42,6 +43,9 @@ Part = TypeVar("Part")
 
 DIRECT_TIMEOUT = 2
 """Seconds that a way around Docker's proxy has to prove itself; libpq takes no less."""
+
+SOCKET_PATH_LIMIT = 80
+"""Characters of a directory below which a socket can be reached by its path, which has 104 bytes at most on macOS."""
 
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
@@ -120,6 +124,11 @@ class PostgresServer(Server["PostgresView"]):
                 self._parts[kind] = kind(self)
             return self._parts[kind]  # type: ignore[no-any-return]  # what kind(self) gave
 
+    @property
+    def reused(self) -> bool:
+        """Whether it stays on for later runs."""
+        return self.share is not None and bool(self.share.lifetime)
+
     def container_directory(self) -> str:
         """Where it has its data, if it runs in a container; empty for a process."""
         [(directory,)] = self.admin("SHOW data_directory")
@@ -153,11 +162,15 @@ class PostgresServer(Server["PostgresView"]):
             raise self.driver.OperationalError(str(error)) from None
 
     def clear(self) -> None:
+        resting = self.part(Spares).resting()
         for (name,) in self.admin("SELECT datname FROM pg_database WHERE datname ~ %s", warm.OURS):
-            if not name.startswith(warm.TEMPLATE):
+            if not name.startswith(warm.TEMPLATE) and name not in resting:
                 self.drop_foreign(name)
 
     def close(self) -> None:
+        if self.reused:
+            with contextlib.suppress(self.driver.Error, ResetError):
+                self.part(Spares).rest()
         if not self.instance.owned or self.shared:
             for name in [*self._databases, *([] if self.shared else self._templates.values())]:
                 with contextlib.suppress(self.driver.Error, ResetError):
@@ -190,11 +203,15 @@ class PostgresServer(Server["PostgresView"]):
                     shared.restore(self, self._shared)
                 self._shared = None
 
-    def snapshot(self, pristine: str, cursor: Any) -> Snapshot:
-        """The snapshot of a pristine database, taken at the first call through a cursor on a fresh clone of it."""
+    def snapshot(self, pristine: str, cursor: Any = None) -> Snapshot:
+        """The snapshot of a pristine database, taken at the first call, through a cursor on a fresh clone if there is one."""
         with self._lock:
             if pristine not in self._snapshots:
-                self._snapshots[pristine] = Snapshot(self, pristine, cursor)
+                if cursor is None:
+                    with self.visit(pristine) as cursor:
+                        self._snapshots[pristine] = Snapshot(self, pristine, cursor)
+                else:
+                    self._snapshots[pristine] = Snapshot(self, pristine, cursor)
             return self._snapshots[pristine]
 
     @contextlib.contextmanager
@@ -232,10 +249,18 @@ class PostgresServer(Server["PostgresView"]):
     def _first_connection(self) -> Any:
         """The administrative connection; by it, where our own connections go from here on is found out.
 
-        That is the way around Docker's proxy, where there is one. The password makes sure that it leads to this very
-        server and not to another container with the same address: it is this run's, and SCRAM has the server prove
-        that it knows it too (RFC 5802, the server's signature). One that was chosen is no such proof: others may have it.
+        That is a local process's Unix socket, by which a round trip takes half the time and connecting a third: it lies in
+        the server's own directory. Or it is the way around Docker's proxy, where there is one. The password makes sure that
+        this leads to the very server and not to another container with the same address: it is this run's, and SCRAM has
+        the server prove that it knows it too (RFC 5802, the server's signature). One that was chosen is no such proof:
+        others may have it.
         """
+        if place := self._socket_directory():
+            query = urlencode({"host": place, "port": self.instance.endpoint("postgres").port})
+            self._nearest = urlsplit(self.address)._replace(query=query).geturl()
+            with contextlib.suppress(self.driver.Error):
+                return self.connection(self.database, "itest", connect_timeout=DIRECT_TIMEOUT)
+            self._nearest = self.address
         if not self.chosen_password and (direct := self.instance.direct_endpoint()):
             user, _, _ = urlsplit(self.address).netloc.rpartition("@")
             self._nearest = urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl()
@@ -245,6 +270,13 @@ class PostgresServer(Server["PostgresView"]):
                 )
             self._nearest = self.address
         return self.connection(self.database, "itest")
+
+    def _socket_directory(self) -> str:
+        """Where a local process has its Unix socket; empty where it has none that this process can use."""
+        place: Path | None = getattr(self.instance, "place", None)
+        if not self.instance.owned or place is None or len(str(place)) > SOCKET_PATH_LIMIT:
+            return ""
+        return str(place / "data")
 
     # Databases.
 
@@ -307,12 +339,18 @@ class PostgresServer(Server["PostgresView"]):
             self._databases.discard(name)
             self._snapshots.pop(name, None)
 
-    def rename(self, name: str, new: str) -> None:
-        """Give a database of ours another name, under which it outlives this object."""
+    def rename(self, name: str, new: str = "") -> str:
+        """Give a database of ours another name, under which it outlives this object; without one, a new name of this
+        object's. Returns the name."""
+        own = not new
+        new = new or f"{self._prefix}_{next(self._numbers)}"
         with self._lock:
             self.end_sessions(name)
             self.admin(f'ALTER DATABASE "{name}" RENAME TO "{new}"')
             self._databases.discard(name)
+            if own:
+                self._databases.add(new)
+        return new
 
     def made(self, name: str) -> bool:
         """Whether a database has a name of ours."""
@@ -345,16 +383,17 @@ class PostgresServer(Server["PostgresView"]):
                 raise ResetError(f"session {pid} did not end within {deadline.seconds:g} s after it was terminated")
             deadline.pause(0.001)
 
-    def end_sessions(self, name: str) -> None:
-        """Terminate every session of a database, whatever it is doing or holding, and wait until they are gone.
+    def end_sessions(self, name: str, but: int = 0) -> None:
+        """Terminate every session of a database, whatever it is doing or holding, and wait until they are gone; `but` one.
 
         A session that is told to end may still be committing: only its absence says that it will not write any more.
         """
         deadline = Deadline.after(SESSIONS_TIMEOUT)
         while left := self.admin(
             "SELECT pid, pg_terminate_backend(pid), state, query FROM pg_stat_activity "
-            "WHERE datname = %s AND backend_type = 'client backend'",
+            "WHERE datname = %s AND backend_type = 'client backend' AND pid <> %s",
             name,
+            but,
         ):
             if deadline.passed:
                 pid, _, state, query = left[0]

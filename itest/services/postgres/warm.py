@@ -33,7 +33,7 @@ KEPT = "itest: a template database, last used at {}"
 TEMPLATE = "itest_t_"
 """How the names of template databases begin on our own servers."""
 
-OURS = r"^itest_(t_[0-9a-f]{16}|kept_[0-9a-z_]+|[0-9a-f]{8}_[0-9]+)$"
+OURS = r"^itest_(t_[0-9a-f]{16}|r_[0-9a-f]{16}_[0-9a-f]{8}|kept_[0-9a-z_]+|[0-9a-f]{8}_[0-9]+)$"
 """The names of the databases that itest makes, in any process of a run."""
 
 

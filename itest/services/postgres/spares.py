@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Databases that a class has given back as it got them: the next class with the same template need not wait for a clone.
+
+On a server that stays for later runs one of each template rests there meanwhile. Its name says which template, its comment
+up to where the log had been read when it was clean; whoever takes it reads on from there, and sees what has happened since.
+A spare gets another name each time: whoever has kept an address of the class before must not reach the next one's data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from itest import naming
+from itest.errors import ResetError
+from itest.services.postgres.recycle import HARMLESS
+
+if TYPE_CHECKING:
+    from itest.services.postgres.server import PostgresServer
+
+RESTING = "itest_r_"
+"""How the names of databases that rest begin; a digest of the template's name follows."""
+
+AT_REST = "itest: at rest, clean at {}"
+_POSITION = re.compile(r"itest: at rest, clean at ([0-9A-F]+/[0-9A-F]+)")
+
+
+class Spare(NamedTuple):
+    """A database that was like its template when the log had been read up to this position."""
+
+    name: str
+    position: str
+
+
+class Spares:
+    """The spares of one server. Their recyclers have nothing to look at but the log: none has unlogged tables."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._spares: dict[str, list[Spare]] = {}
+
+    def take(self, pristine: str) -> str:
+        """A database that is like this one, and nobody else's from now on; empty: there is none."""
+        server = self._server
+        while spare := self._next(pristine):
+            name = ""
+            with contextlib.suppress(
+                server.driver.Error, ResetError
+            ):  # Another process was faster, or the log is gone.
+                if self._is_clean(spare):
+                    name = server.rename(spare.name)
+            if name:
+                return name
+            with contextlib.suppress(server.driver.Error, ResetError):
+                server.drop_foreign(spare.name)
+        return ""
+
+    def give(self, pristine: str, spare: Spare) -> None:
+        """Have it for the next class."""
+        self._spares.setdefault(pristine, []).append(spare)
+
+    def rest(self) -> None:
+        """The server stays for later runs: leave them one of each kind. Raises the driver's error, ResetError."""
+        for pristine, spares in self._spares.items():
+            if spares:
+                name, position = spares.pop()
+                new = f"{self._resting(pristine)}{self._server.token}"
+                self._server.rename(name, new)
+                self._server.admin(f"""COMMENT ON DATABASE "{new}" IS '{AT_REST.format(position)}'""")
+
+    def resting(self) -> set[str]:
+        """The databases that rest on the server, one of each kind whose template is still there."""
+        names = {name for (name,) in self._server.admin("SELECT datname FROM pg_database")}
+        kinds = {self._resting(name) for name in names}
+        found: dict[str, str] = {}
+        for name in sorted(names):
+            kind = name[: name.rfind("_") + 1]
+            if name.startswith(RESTING) and kind in kinds:
+                found[kind] = name
+        return set(found.values())
+
+    def close(self) -> None:
+        """Nothing: the server drops what it has made."""
+        self._spares.clear()
+
+    def _next(self, pristine: str) -> Spare | None:
+        if spares := self._spares.get(pristine):
+            return spares.pop()
+        server = self._server
+        if server.fresh or not server.reused:
+            return None
+        rows = server.admin(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE starts_with(datname, %s)",
+            self._resting(pristine),
+        )
+        for name, comment in rows:
+            if found := _POSITION.fullmatch(comment or ""):
+                return Spare(name, found[1])
+        return None
+
+    def _is_clean(self, spare: Spare) -> bool:
+        server = self._server
+        [(oid,)] = server.admin("SELECT oid FROM pg_database WHERE datname = %s", spare.name)
+        told = server.log.changes(spare.position, oid, "0")
+        written = any(database == oid and type.partition("+")[0] not in HARMLESS for database, _, type in told.records)
+        return not written and not told.prepared
+
+    @staticmethod
+    def _resting(pristine: str) -> str:
+        return f"{RESTING}{naming.fingerprint(pristine)}_"

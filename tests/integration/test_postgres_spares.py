@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A database that a class gives back clean serves the next one with the same template, and between runs rests on a server
+that is reused. What cannot be brought back is dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import unittest
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from itest import sharing, testing
+from itest.errors import Unavailable
+from itest.naming import SESSION
+from itest.services.postgres import Postgres, PostgresServer
+from itest.services.postgres.lease import PostgresLease
+from itest.session import Session
+from tests.integration import sqlbodies
+from tests.integration.sqldump import difference, dump
+
+
+def schema(view: Any) -> None:
+    view.execute("CREATE TABLE t (id serial, v text DEFAULT 'x'); INSERT INTO t (v) VALUES ('seed'); CREATE SEQUENCE s")
+
+
+def large(view: Any) -> None:
+    view.execute(sqlbodies.SCHEMA)
+
+
+def unlogged(view: Any) -> None:
+    view.execute("CREATE UNLOGGED TABLE t (id int)")
+
+
+DECLARATION = Postgres(migrations=schema)
+
+
+def leased(session: Session, service: Postgres = DECLARATION, owner: str = "tests.Some") -> PostgresLease:
+    try:
+        server: Any = session.lend(service)
+    except Unavailable as reason:
+        raise unittest.SkipTest(str(reason)) from None
+    if not server.can_recycle():
+        raise unittest.SkipTest("this server's log cannot be read")
+    lease: PostgresLease = server.lease(service, owner)
+    return lease
+
+
+def use(lease: PostgresLease, *bodies: Callable[[Any], object]) -> tuple[int, str]:
+    """One test for each body; then the lease is closed. The id and the name of its database."""
+    lease.seal()
+    view = lease.reset("tests.Some.test_first")
+    [(oid,)] = view.execute("SELECT oid FROM pg_database WHERE datname = current_database()")
+    for body in bodies:
+        body(view)
+        view.close()
+        view = lease.reset("tests.Some.test_next")
+    view.close()
+    lease.close()
+    return oid, view.name
+
+
+def content(lease: PostgresLease) -> dict[str, Any]:
+    """All there is in its database."""
+    return {what: rows for what, rows in dump(lease.view.url).items() if what != "databases"}
+
+
+def write(view: Any) -> None:
+    view.execute("INSERT INTO t DEFAULT VALUES; SELECT nextval('s'); UPDATE t SET v = 'changed' WHERE id = 1")
+
+
+class ClassesTest(unittest.TestCase):
+    session: Session
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.session = cls.enterClassContext(testing.session())
+        leased(cls.session).close()
+
+    def served(self, *bodies: Callable[[Any], object], service: Postgres = DECLARATION) -> bool:
+        """Whether the database of a class with these tests serves the next class, which must find the baseline anyway."""
+        session = self.enterContext(testing.session())
+        untouched = leased(session, service)
+        baseline = content(untouched)
+        untouched.close()
+        oid, name = use(leased(session, service), *bodies)
+        second = leased(session, service, "tests.Other")
+        self.addCleanup(second.close)
+        second.seal()
+        view = second.reset("tests.Other.test_one")
+        [(now,)] = view.execute("SELECT oid FROM pg_database WHERE datname = current_database()")
+        self.assertEqual(difference(baseline, content(second)), [])
+        if service is DECLARATION:
+            write(view)
+        view.close()
+        self.assertNotEqual(view.name, name)
+        again = second.reset("tests.Other.test_two")
+        self.assertEqual(difference(baseline, content(second)), [])
+        again.close()
+        return bool(now == oid)
+
+    def test_nothing_was_written(self) -> None:
+        self.assertTrue(self.served())
+
+    def test_what_the_last_test_wrote_is_undone(self) -> None:
+        self.assertTrue(self.served(write))
+        self.assertTrue(self.served(write, lambda view: view.execute("DELETE FROM t")))
+
+    def test_a_large_schema(self) -> None:
+        """It has unlogged tables, of which the log says nothing."""
+        self.assertFalse(self.served(service=Postgres(migrations=large)))
+
+    def test_unlogged_tables(self) -> None:
+        self.assertFalse(
+            self.served(lambda view: view.execute("INSERT INTO t VALUES (1)"), service=Postgres(migrations=unlogged))
+        )
+
+    def test_tables_that_were_made_or_moved(self) -> None:
+        self.assertFalse(self.served(lambda view: view.execute("TRUNCATE t")))
+        session = self.enterContext(testing.session())
+        first = leased(session)
+        first.seal()
+        view = first.reset("tests.Some.test_one")
+        view.execute("CREATE TABLE more (id int)")
+        view.close()
+        first.close()
+        second = leased(session)
+        self.addCleanup(second.close)
+        self.assertEqual(second.view.execute("SELECT to_regclass('more')"), [(None,)])
+
+    def test_a_baseline_of_the_classs_own(self) -> None:
+        session = self.enterContext(testing.session())
+        first = leased(session)
+        write(first.view)
+        use(first)
+        second = leased(session)
+        self.addCleanup(second.close)
+        self.assertEqual(second.view.execute("SELECT id, v FROM t"), [(1, "seed")])
+
+    def test_who_kept_the_address_of_the_class_before_reaches_nobodys_data(self) -> None:
+        session = self.enterContext(testing.session())
+        first = leased(session)
+        url = first.view.url
+        with contextlib.closing(psycopg2.connect(url)) as left:
+            with left.cursor() as cursor:
+                cursor.execute("INSERT INTO t DEFAULT VALUES")  # And no commit.
+            use(first)
+            second = leased(session)
+            self.addCleanup(second.close)
+            with self.assertRaises(psycopg2.Error), left.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        with self.assertRaisesRegex(psycopg2.OperationalError, "does not exist"):
+            psycopg2.connect(url)
+        self.assertEqual(second.view.execute("SELECT count(*) FROM t"), [(1,)])
+
+    def test_classes_one_after_the_other_need_one(self) -> None:
+        for _ in range(3):
+            lease = leased(self.session)
+            server: PostgresServer = lease._server
+            use(lease, write)
+        names = [name for (name,) in server.admin("SELECT datname FROM pg_database") if server.made(name)]
+        self.assertEqual(len(names), 1, names)
+
+
+class RunsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        """As if the time of the servers were over."""
+        for place in (self.cache / "servers").glob("*"):
+            with testing.session() as session:
+                for engine in session._engines.usable():
+                    sharing.end(place, lambda label, engine=engine: engine.remove({SESSION: label}))  # type: ignore[misc]  # bound early
+
+    @contextlib.contextmanager
+    def run_of_its_own(self) -> Iterator[Session]:
+        with testing.session(reuse=True, reuse_time=60.0, warm=False, cache_dir=self.cache) as session:
+            yield session
+
+    def one_run(self, *bodies: Callable[[Any], object]) -> int:
+        with self.run_of_its_own() as session:
+            return use(leased(session), *bodies)[0]
+
+    def test_it_rests_until_the_next_run(self) -> None:
+        first = self.one_run(write)
+        self.assertEqual(self.one_run(), first)
+        self.assertEqual(self.one_run(write), first)
+        with self.run_of_its_own() as session:
+            lease = leased(session)
+            self.addCleanup(lease.close)
+            self.assertEqual(lease.view.execute("SELECT id, v FROM t"), [(1, "seed")])
+            self.assertEqual(lease.view.execute("SELECT nextval('s')"), [(1,)])
+
+    def test_one_that_somebody_has_written_to_meanwhile_is_not_used(self) -> None:
+        first = self.one_run()
+        with self.run_of_its_own() as session:
+            server: Any = session.lend(DECLARATION)
+            [name] = [
+                name for (name,) in server.admin("SELECT datname FROM pg_database") if name.startswith("itest_r_")
+            ]
+            with contextlib.closing(psycopg2.connect(server.url_of(name))) as connection, connection.cursor() as cursor:
+                cursor.execute("INSERT INTO t DEFAULT VALUES")
+                connection.commit()
+        self.assertNotEqual(self.one_run(), first)
+        with self.run_of_its_own() as session:
+            lease = leased(session)
+            self.addCleanup(lease.close)
+            self.assertEqual(lease.view.execute("SELECT count(*) FROM t"), [(1,)])
+
+    def test_two_runs_at_once_have_one_each(self) -> None:
+        first = self.one_run()
+        with self.run_of_its_own() as one, self.run_of_its_own() as other:
+            leases = [leased(session) for session in (one, other)]
+            found = {
+                lease.view.execute("SELECT oid FROM pg_database WHERE datname = current_database()")[0][0]
+                for lease in leases
+            }
+            for lease in leases:
+                lease.close()
+        self.assertEqual(len(found), 2)
+        self.assertIn(first, found)
+
+    def test_one_of_a_run_that_was_cut_short_is_removed(self) -> None:
+        self.one_run()
+        with self.run_of_its_own() as session:
+            lease = leased(session)
+            name = lease.view.name
+            lease.view.close()
+            lease._kept.close()  # And nothing more: as if it had been killed.
+            lease._server._databases.discard(name)
+        with self.run_of_its_own() as session:
+            server: Any = session.lend(DECLARATION)
+            self.assertFalse(server.exists(name))
+
+
+if __name__ == "__main__":
+    unittest.main()
