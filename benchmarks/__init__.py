@@ -10,7 +10,7 @@
     schema.py      the tables, and what a test does to them
     ours.py  peers.py  pytest_peer.py      the contenders of `isolation`
     shop_bodies.py  shop_ours.py  shop_tutorial.py      the contenders of `suite`
-    launch.py      one test in a process of its own; one_bodies.py  one_ours.py  one_tutorial.py are such tests
+    launch.py      one test in a process of its own; one_bodies.py  one_ours/  one_tutorial.py are such tests
     crash_sample.py      the suite that is killed
     report.py      the table, the JSON, the facts about the machine
 

@@ -198,7 +198,7 @@ def ours(engine: str, cache: Path, state: str, service: str) -> Contender:
     if state == "reuse":
         environment |= {"ITEST_REUSE": "1", "ITEST_REUSE_TIME": str(REUSE_SECONDS)}
     wanted = KEPT[engine] & (set(SERVICES) if service == "all" else {service})
-    launch = Launch(_class("one_ours", service), environment)
+    launch = Launch(_class(f"one_ours.{service}", service), environment)
     return Contender(service, f"{state}, {engine}", launch, keeps=frozenset(wanted if state == "warm" else ()))
 
 

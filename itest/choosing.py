@@ -7,6 +7,7 @@ import importlib
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from itest import naming
 from itest.config import Config
@@ -40,10 +41,17 @@ class Engines:
         self._usable: list[Engine] | None = None
         self._reasons: dict[str, str] = {}
         self._others: dict[str, Engine] = {}
+        self._specs: WeakKeyDictionary[Service[Any], Spec] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def spec(self, service: Service[Any], secret: str) -> Spec:
-        """What to run for this declaration, and thereby on which engine. Raises Unavailable."""
+        """What to run for this declaration, and thereby on which engine: found out once, since for a local process
+        programs are looked for. Raises Unavailable."""
+        if (known := self._specs.get(service)) is None:
+            known = self._specs[service] = self._spec(service, secret)
+        return known
+
+    def _spec(self, service: Service[Any], secret: str) -> Spec:
         if service.external:
             if url := self._config.variable(service.external):
                 spec = service.external_spec(url, service.external)
