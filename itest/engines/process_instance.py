@@ -52,6 +52,7 @@ class ProcessInstance(LocalInstance):
 
     def __init__(self, place: Path, record: Record, environment: Mapping[str, str]) -> None:
         self._place = place
+        self._log = str(place / LOG_FILE)
         self._record = record
         self._environment = dict(environment)
         self._program = record.argv[0] if record.argv else ""
@@ -253,8 +254,8 @@ class ProcessInstance(LocalInstance):
 
     def mark(self) -> None:
         """Remember how long the log is now, for `logs(since=...)`."""
-        with contextlib.suppress(OSError):
-            self._marks.append((wall(), (self._place / LOG_FILE).stat().st_size))
+        with contextlib.suppress(OSError):  # For each test, so by a text: a Path takes as long again.
+            self._marks.append((wall(), os.stat(self._log).st_size))
 
 
 def _is_port_taken(log: str) -> bool:
