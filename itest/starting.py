@@ -94,7 +94,7 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
     service, spec = job.service, job.spec
     timeout = job.timeout if state is None else min(job.timeout, warm.START_TIMEOUT)
     begun = spec if state is None else state.warm_spec
-    threading.Thread(target=_quietly, args=(service.import_ahead,), name="itest-import", daemon=True).start()
+    import_aside(service)
     instance = job.engine.start(begun, job.labels, Deadline.after(timeout, job.clock), job.trace)
     try:
         with job.trace.span("ready", service.kind):
@@ -142,6 +142,11 @@ def _hand_over(server: Server[Any], session: str) -> bool:
     except Exception as error:
         trace.say(f"the state of {server.title} could not be kept: {naming.shorten(naming.mask(str(error)))}")
         return False
+
+
+def import_aside(service: Service[Any]) -> None:
+    """Import what its running server will need, beside what the caller has to do first."""
+    threading.Thread(target=_quietly, args=(service.import_ahead,), name="itest-import", daemon=True).start()
 
 
 def _quietly(action: Callable[[], object]) -> None:
