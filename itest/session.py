@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from itest import joining, naming, sharing, starting, trace, warm
+from itest import joining, naming, quick_end, sharing, starting, trace, warm
 from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
@@ -121,6 +121,7 @@ class Session:
             from multiprocessing.util import Finalize
 
             self._finalize = Finalize(None, self.close, exitpriority=100)
+        quick_end.prepare()
         atexit.register(self.close)
 
     def lend(
