@@ -87,7 +87,7 @@ class ProgramTest(unittest.TestCase):
     def told(self, code: str = "", *options: str, **environment: str) -> str:
         """What a program prints that has opened a session, and has this besides."""
         ran = subprocess.run(
-            [sys.executable, *options, "-c", PROGRAM.format(code)],
+            [sys.executable, "-S", *options, "-c", PROGRAM.format(code)],  # Not what this installation adds.
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             capture_output=True,
             text=True,
