@@ -15,10 +15,27 @@ truncate.py     "truncate", with its ledger; schema.py: "schema"; both by probe.
 strays.py       databases that a killed run left on an external server
 loading/        fixtures; factories.py: factory_boy
 view.py         what a test gets
+spares.py       databases that classes have given back
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from itest.services.postgres.declaration import Postgres, PostgresMixin
-from itest.services.postgres.server import PostgresServer
-from itest.services.postgres.view import PostgresView
+
+if TYPE_CHECKING:
+    from itest.services.postgres.server import PostgresServer
+    from itest.services.postgres.view import PostgresView
 
 __all__ = ["Postgres", "PostgresMixin", "PostgresServer", "PostgresView"]
+
+_LATER = {"PostgresServer": "server", "PostgresView": "view"}
+"""What a class body does not need, by the module that has it: a server can be starting while that is imported."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

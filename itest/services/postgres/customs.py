@@ -15,6 +15,9 @@ from itest.wait import Check
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
 
+BASE = "itest"
+"""The database that a container is made with: init scripts of the image fill it, so clones start from it."""
+
 USER = "postgres"
 """The superuser of our own servers, unless a declaration names another."""
 
@@ -112,3 +115,13 @@ def _check_image(service: Postgres, where: str) -> None:
             f"{where}: image {service.image!r} preloads timescaledb, and shared_preload_libraries in settings takes the "
             f"place of that: write {f'timescaledb,{libraries}'.rstrip(',')!r}"
         )
+
+
+def password_statement(user: str) -> str:
+    """The statement that gives a role another password, with a placeholder for that.
+
+    Its hash has the server's own 4096 iterations. Fewer would make connecting faster (one: 3 ms for 5.4, PostgreSQL 17),
+    but clients that keep to RFC 5802, those of Java and pg8000 among them, refuse fewer.
+    """
+    quoted = user.replace('"', '""')
+    return f'ALTER ROLE "{quoted}" PASSWORD %s'

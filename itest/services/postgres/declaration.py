@@ -20,10 +20,7 @@ from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin
 from itest.services.postgres import customs, init
-from itest.services.postgres.customs import USER
-from itest.services.postgres.server import BASE, PostgresServer
-from itest.services.postgres.view import PostgresView
-from itest.services.postgres.warm import password_statement
+from itest.services.postgres.customs import BASE, USER, password_statement
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import ANSWER_TIMEOUT, Check, answer
 
@@ -32,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from itest.container_options import ContainerOptions, Mount
+    from itest.services.postgres.server import PostgresServer
+    from itest.services.postgres.view import PostgresView  # noqa: F401  # named as a text, in the base
 
 IMAGE = "postgres:17"
 PORT = 5432
@@ -53,7 +52,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Postgres(Service[PostgresView]):
+class Postgres(Service["PostgresView"]):
     """A PostgreSQL server, and for each class a database of its own on it.
 
     `migrations` brings an empty database to the schema under test: `SqlFiles("migrations")`, `Alembic("alembic.ini")`,
@@ -112,6 +111,7 @@ class Postgres(Service[PostgresView]):
 
     def import_ahead(self) -> None:
         client_package("psycopg2", "postgres", "the service PostgreSQL")
+        importlib.import_module("itest.services.postgres.server")
         importlib.import_module("itest.services.postgres.leases")
         if self.migrations is not None or self.fixtures or self.extensions:
             importlib.import_module("itest.services.postgres.template")
@@ -237,6 +237,8 @@ class Postgres(Service[PostgresView]):
         return answer("SELECT 1 to answer", select, (driver.OperationalError,))
 
     def connect(self, instance: Instance, address: str) -> PostgresServer:
+        from itest.services.postgres.server import PostgresServer  # While it is being started it is imported ahead.
+
         return PostgresServer(self, instance, address)
 
 

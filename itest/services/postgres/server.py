@@ -23,6 +23,7 @@ from itest.errors import ItestError, ResetError, ServerDied
 from itest.packages import client_package
 from itest.service import Lease, Server, Service
 from itest.services.postgres import leaks, shared, warm
+from itest.services.postgres.customs import BASE
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.spares import Spares
@@ -32,9 +33,6 @@ from itest.spec import Keep
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.view import PostgresView
-
-BASE = "itest"
-"""The database that a container is made with: init scripts of the image fill it, so clones start from it."""
 
 VISIT_LOCK = int.from_bytes(b"itvs", "big") & 0x7FFFFFFF
 """The first key of the advisory locks that visits of a database hold alone, and its clones together."""

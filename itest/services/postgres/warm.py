@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from itest import naming
 from itest.clock import wall
 from itest.services.postgres import shared
+from itest.services.postgres.customs import password_statement
 from itest.spec import Keep
 
 if TYPE_CHECKING:
@@ -35,16 +36,6 @@ TEMPLATE = "itest_t_"
 
 OURS = r"^itest_(t_[0-9a-f]{16}|r_[0-9a-f]{16}_[0-9a-f]{8}|kept_[0-9a-z_]+|[0-9a-f]{8}_[0-9]+)$"
 """The names of the databases that itest makes, in any process of a run."""
-
-
-def password_statement(user: str) -> str:
-    """The statement that gives a role another password, with a placeholder for that.
-
-    Its hash has the server's own 4096 iterations. Fewer would make connecting faster (one: 3 ms for 5.4, PostgreSQL 17),
-    but clients that keep to RFC 5802, those of Java and pg8000 among them, refuse fewer.
-    """
-    quoted = user.replace('"', '""')
-    return f'ALTER ROLE "{quoted}" PASSWORD %s'
 
 
 def footprint(server: PostgresServer) -> object:
