@@ -18,6 +18,7 @@ from itest.errors import Unavailable
 from itest.naming import SESSION
 from itest.services.postgres import Postgres, PostgresServer
 from itest.services.postgres.lease import PostgresLease
+from itest.services.postgres.spares import Spares
 from itest.session import Session
 from tests.integration import sqlbodies
 from tests.integration.sqldump import difference, dump
@@ -139,6 +140,29 @@ class ClassesTest(unittest.TestCase):
         second = leased(session)
         self.addCleanup(second.close)
         self.assertEqual(second.view.execute("SELECT id, v FROM t"), [(1, "seed")])
+
+    def test_a_class_that_has_only_read_has_no_baseline_of_its_own(self) -> None:
+        session = self.enterContext(testing.session())
+        first, other = leased(session), leased(session)
+        self.addCleanup(other.close)
+        self.assertEqual(first.view.execute("SELECT id, v FROM t"), [(1, "seed")])
+        write(other.view)  # Another class does at the same time.
+        self.assertIn(
+            use(first, write)[1], {spare.name for spare in first._server.part(Spares)._spares[first._pristine]}
+        )
+
+    def test_a_class_that_wrote_to_an_unlogged_table_has_one(self) -> None:
+        session = self.enterContext(testing.session())
+        first = leased(session, Postgres(migrations=unlogged))
+        self.addCleanup(first.close)
+        first.view.execute("INSERT INTO t VALUES (7)")
+        first.seal()
+        view = first.reset("tests.Some.test_one")
+        view.execute("DELETE FROM t")
+        view.close()
+        again = first.reset("tests.Some.test_two")
+        self.assertEqual(again.execute("SELECT id FROM t"), [(7,)])
+        again.close()
 
     def test_who_kept_the_address_of_the_class_before_reaches_nobodys_data(self) -> None:
         session = self.enterContext(testing.session())

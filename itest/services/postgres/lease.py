@@ -16,7 +16,7 @@ from itest.services.postgres import shared
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.leaks import end_idle
 from itest.services.postgres.recycle import NeedsClone, Recycler
-from itest.services.postgres.spares import Spare, Spares
+from itest.services.postgres.spares import Spare, Spares, unwritten
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -62,12 +62,25 @@ class PostgresLease(Lease[PostgresView]):
         if not self._isolated:
             return
         server = self._server
-        if self._log_position() != self._position:  # Somebody wrote: what there is now may differ from the template.
+        if self._written():  # Then what there is now may differ from the template.
             self._count_cuts()
             self._pristine = server.create(self._name)
             self._was_spare = False
         self._recycler = self._new_recycler(self._position if self._was_spare else "")
         self._untouched = True
+
+    def _written(self) -> bool:
+        """Whether anybody may have written to the database since it was lent."""
+        server, position = self._server, self._log_position()
+        if position == self._position or not server.can_recycle():
+            return position != self._position
+        # Others write too; and who only reads leaves hints in the pages.
+        with contextlib.suppress(server.driver.Error):
+            until = unwritten(server, self._name, str(self._position))
+            if until and not server.snapshot(self._pristine).unlogged:
+                self._position = until
+                return False
+        return True
 
     def reset(self, test: str) -> PostgresView:
         """Undo what the test before did, or clone the database anew under its old name where undoing will not do."""

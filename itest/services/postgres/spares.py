@@ -33,6 +33,17 @@ class Spare(NamedTuple):
     position: str
 
 
+def unwritten(server: PostgresServer, name: str, since: str) -> str:
+    """Up to where the log was read, if it says that nobody has written to a database since that position; else empty.
+
+    Of unlogged tables it says nothing. Raises the driver's error when it does not reach back that far.
+    """
+    [(oid,)] = server.admin("SELECT oid FROM pg_database WHERE datname = %s", name)
+    told = server.log.changes(since, oid, "0")
+    written = any(database == oid and kind.partition("+")[0] not in HARMLESS for database, _, kind in told.records)
+    return "" if written or told.prepared else told.position
+
+
 class Spares:
     """The spares of one server. Their recyclers have nothing to look at but the log: none has unlogged tables."""
 
@@ -48,7 +59,7 @@ class Spares:
             with contextlib.suppress(
                 server.driver.Error, ResetError
             ):  # Another process was faster, or the log is gone.
-                if self._is_clean(spare):
+                if unwritten(server, *spare):
                     name = server.rename(spare.name)
             if name:
                 return name
@@ -98,13 +109,6 @@ class Spares:
             if found := _POSITION.fullmatch(comment or ""):
                 return Spare(name, found[1])
         return None
-
-    def _is_clean(self, spare: Spare) -> bool:
-        server = self._server
-        [(oid,)] = server.admin("SELECT oid FROM pg_database WHERE datname = %s", spare.name)
-        told = server.log.changes(spare.position, oid, "0")
-        written = any(database == oid and type.partition("+")[0] not in HARMLESS for database, _, type in told.records)
-        return not written and not told.prepared
 
     @staticmethod
     def _resting(pristine: str) -> str:
