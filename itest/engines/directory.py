@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -132,8 +133,6 @@ def share_with(directory: Path, user: int) -> None:
 def _delete(directory: Path) -> None:
     """Delete what can be: a process that is just ending may still write into it. The state file is last, so that whoever
     finds the rest knows whose it was, should we be killed meanwhile."""
-    import shutil  # Its import of all compressions takes 2 ms.
-
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(directory)):
             if entry.is_dir(follow_symlinks=False):

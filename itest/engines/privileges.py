@@ -8,6 +8,7 @@ that: no user is added and no permission of a foreign directory touched.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -82,8 +83,6 @@ class Privileges:
         return _succeeds(["/bin/sh", "-c", ":"], user=NOBODY)
 
     def _probed(self, program: str, *options: str, then: Sequence[str] = ()) -> tuple[str, ...]:
-        import shutil  # Its import of all compressions takes 2 ms.
-
         found = shutil.which(program, path=f"{self._path}{os.pathsep}{os.defpath}")
         if found and _succeeds([found, *options, *then, "/bin/sh", "-c", ":"]):
             return (found, *options)
@@ -152,8 +151,6 @@ def _copy_file(source: Path, target: Path) -> None:
                 return
             except OSError:
                 pass  # another file system
-        import shutil
-
         shutil.copyfile(source, target)
         target.chmod(wanted)
 
