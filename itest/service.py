@@ -59,6 +59,9 @@ class Service(ABC, Generic[V]):
     in_container: ClassVar[bool] = False
     """Whether it always runs in a container: it then reaches its neighbours by their names on the class's network."""
 
+    start_seconds: ClassVar[float] = 0.3
+    """About how long its server takes to start, beside those of other services: the slowest of a run is started first."""
+
     asks_to_connect: ClassVar[bool] = False
     """Whether `connect` has a client's answer itself, so that a server which was ready before need not be asked first."""
     announced: ClassVar[bool] = True

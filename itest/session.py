@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import unittest
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -158,19 +158,37 @@ class Session:
                 network.join(slot.server.instance, name)
             return slot.server
 
-    def lend_all(self, wanted: Sequence[tuple[Service[Any], str, ClassNetwork | None, str]]) -> list[Server[Any]]:
-        """`lend` for several at once: they start side by side. The first failure, in order, is raised."""
-        if len(wanted) < 2:
-            return [self.lend(*each) for each in wanted]
-        lent = side_by_side([partial(self.lend, *each) for each in wanted], "itest-start")
-        failures = [each for each in lent if isinstance(each, BaseException)]
-        servers = [each for each in lent if isinstance(each, Server)]
+    def lend_all(
+        self,
+        wanted: Sequence[tuple[Service[Any], str, ClassNetwork | None, str]],
+        lent: Callable[[int, Server[Any]], None] = lambda number, server: None,
+    ) -> list[Server[Any]]:
+        """`lend` for several at once: they start side by side. The first failure, in order, is raised.
+
+        `lent` is called here with each server and its number, in order, while later ones may still be starting; not after
+        a failure. What it raises is raised once all have started.
+        """
+        failures: list[BaseException] = []
+        given: set[int] = set()
+
+        def take(number: int, found: Server[Any] | BaseException) -> None:
+            if isinstance(found, BaseException):
+                failures.append(found)
+            elif not failures:
+                given.add(number)
+                try:
+                    lent(number, found)
+                except Exception as error:
+                    failures.append(error)
+
+        found = side_by_side([partial(self.lend, *each) for each in wanted], "itest-start", take)
         if failures:
-            for server, (_, key, *_) in zip(lent, wanted, strict=True):
-                if key and isinstance(server, Server):  # Nobody else would ever stop a server of the class's own.
+            for number, (server, (_, key, *_)) in enumerate(zip(found, wanted, strict=True)):
+                # Nobody else would ever stop a server of the class's own that was not given to anybody.
+                if key and number not in given and isinstance(server, Server):
                     self.take_back(server)
             raise failures[0]
-        return servers
+        return [each for each in found if isinstance(each, Server)]
 
     def network(self, name: str, aliases: Mapping[str, Sequence[str]] | None = None) -> ClassNetwork | None:
         """A network for the containers of a class, made when the first one joins it; None without Docker. `aliases` are
@@ -194,7 +212,7 @@ class Session:
                 wanted.setdefault(self._key(service, self._engines.spec(service, self.secret)), service)
         if len(wanted) < 2:
             return  # Nothing to win: the first class starts it right now.
-        for service in wanted.values():
+        for service in sorted(wanted.values(), key=lambda service: -service.start_seconds):
             # Daemons: a run that ends early does not wait for them, and the reaper ends what they were starting.
             threading.Thread(target=self._start_quietly, args=(service,), name="itest-start-ahead", daemon=True).start()
 

@@ -15,8 +15,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def side_by_side(functions: Sequence[Callable[[], T]], name: str) -> list[T | BaseException]:
-    """What each of them returned or raised, in order. Whoever is interrupted meanwhile goes on without them."""
+def side_by_side(
+    functions: Sequence[Callable[[], T]], name: str, each: Callable[[int, T | BaseException], None] | None = None
+) -> list[T | BaseException]:
+    """What each of them returned or raised, in order. Whoever is interrupted meanwhile goes on without them.
+
+    `each` is given that one by one, with its number, as soon as it is there and those before it were; it must not raise.
+    """
     found: dict[int, T | BaseException] = {}
 
     def call(number: int) -> None:
@@ -37,6 +42,9 @@ def side_by_side(functions: Sequence[Callable[[], T]], name: str) -> list[T | Ba
             found[number] = functions[number]()
         except Exception as error:
             found[number] = error
-    for thread in threads:
-        thread.join()
+    for number in range(len(functions)):
+        if number < len(threads):
+            threads[number].join()
+        if each is not None:
+            each(number, found[number])
     return [found[number] for number in range(len(functions))]

@@ -45,10 +45,11 @@ class NotReady(Exception):
 class Check:
     """Base of the checks. A subclass implements `__call__` and `__str__`; the latter fits after "waited for".
 
-    `may_end`: an instance that has ended with exit code 0 may be ready.
+    `may_end`: an instance that has ended with exit code 0 may be ready. `longest_pause`: seconds between two polls at most.
     """
 
     may_end = False
+    longest_pause = LONGEST_PAUSE
 
     def __call__(self, instance: Instance) -> None:
         """Return when the instance is ready; raise NotReady when not yet."""
@@ -109,9 +110,17 @@ def ended() -> Check:
     return _Ended()
 
 
-def answer(description: str, function: Callable[[Instance], object], expected: tuple[type[Exception], ...]) -> Check:
-    """A real client's answer: the function returns. Exceptions of the `expected` types mean "not yet"."""
-    return _Answer(description, function, expected)
+def answer(
+    description: str,
+    function: Callable[[Instance], object],
+    expected: tuple[type[Exception], ...],
+    longest_pause: float = LONGEST_PAUSE,
+) -> Check:
+    """A real client's answer: the function returns. Exceptions of the `expected` types mean "not yet".
+
+    A `longest_pause` (seconds) shorter than usual is for what costs little to ask.
+    """
+    return _Answer(description, function, expected, longest_pause)
 
 
 def until_ready(check: Callable[[Instance], object], instance: Instance, deadline: Deadline, *, subject: str) -> None:
@@ -120,7 +129,8 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
     Each poll asks first whether the instance still lives. Raises InstanceDied or StartTimeout, with the last log
     lines as a note.
     """
-    pause = FIRST_PAUSE
+    longest = getattr(check, "longest_pause", LONGEST_PAUSE)
+    pause = min(FIRST_PAUSE, longest)
     reason = "nothing was tried"
     while True:
         state = instance.state()
@@ -136,7 +146,7 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
             lines = last_lines(instance)
             raise with_log(instance, _late(reason, check, deadline, subject, lines), lines)
         deadline.pause(pause)
-        pause = min(pause * GROWTH, LONGEST_PAUSE)
+        pause = min(pause * GROWTH, longest)
 
 
 def _late(reason: str, check: object, deadline: Deadline, subject: str, lines: str) -> StartTimeout:
@@ -328,8 +338,13 @@ class _Ended(Check):
 
 class _Answer(Check):
     def __init__(
-        self, description: str, function: Callable[[Instance], object], expected: tuple[type[Exception], ...]
+        self,
+        description: str,
+        function: Callable[[Instance], object],
+        expected: tuple[type[Exception], ...],
+        longest_pause: float,
     ) -> None:
+        self.longest_pause = longest_pause
         self.description = description
         self.function = function
         self.expected = expected
@@ -347,6 +362,7 @@ class _Answer(Check):
 class _All(Check):
     def __init__(self, checks: tuple[Check, ...]) -> None:
         self.checks = checks
+        self.longest_pause = max(check.longest_pause for check in checks)
 
     def __call__(self, instance: Instance) -> None:
         for check in self.checks:
@@ -362,6 +378,7 @@ class _All(Check):
 class _Any(Check):
     def __init__(self, checks: tuple[Check, ...]) -> None:
         self.checks = checks
+        self.longest_pause = max(check.longest_pause for check in checks)
 
     def __call__(self, instance: Instance) -> None:
         reasons = []

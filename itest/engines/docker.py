@@ -2,7 +2,7 @@
 """The docker engine: containers through the Docker Engine API (Docker, Podman, remote and rootless daemons).
 
     docker_address    where Docker is, and why nobody answers there
-    docker_quick      what a start asks before the SDK is imported
+    docker_quick      what a usual run asks, without the SDK
     docker_sdk        that import
     docker_client     its client, and whether Docker is what listens
     docker_link       these together: Docker as far as a run has needed it
@@ -25,7 +25,7 @@
     docker_things     what itest has made there, in whatever run
     docker            the engine itself: create, find, remove
 
-Together the only modules that know the `docker` package, which is imported once Docker was seen to listen.
+Together the only modules that know the `docker` package, which is imported when something is asked that docker_quick does not.
 """
 
 from __future__ import annotations
@@ -88,7 +88,6 @@ class DockerEngine:
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
         assert isinstance(spec, ContainerSpec)
         address = self.address
-        self._link.prepare()
         image = spec.warm or self._image(spec, trace, labels.get(naming.SERVICE, ""))
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count.
         try:
@@ -112,16 +111,15 @@ class DockerEngine:
                 error.add_note(f"and its container was left behind: {failure}")
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
-        socket = address.parts.path if address.parts.scheme == "unix" else ""
         title = image if spec.build else spec.image
         return DockerInstance(
-            self.client,
+            Later(self._link),
             container,
             title,
             published(spec),
             address.host,
             known,
-            socket=socket,
+            socket=address.socket,
             volumes=volumes,
         )
 
@@ -151,6 +149,7 @@ class DockerEngine:
                 address.host,
                 _endpoints(ports, item.get("Ports") or (), address.host),
                 (item.get("NetworkSettings") or {}).get("Networks"),
+                socket=address.socket,
             )
             for item in found
         ]

@@ -46,6 +46,11 @@ class Address:
             return LOOPBACK
         return name
 
+    @property
+    def socket(self) -> str:
+        """The path of its Unix socket; empty where it has none."""
+        return self.parts.path if self.parts.scheme == "unix" else ""
+
     def __str__(self) -> str:
         return f"{naming.mask(self.url)} ({self.source})"
 

@@ -21,6 +21,7 @@ from itest.engines import (
     docker_exec,
     docker_files,
     docker_follow,
+    docker_quick,
     docker_sdk,
     docker_usage,
 )
@@ -37,6 +38,10 @@ PUBLISH_TIMEOUT = 5.0
 
 REMOVE_TIMEOUT = 10.0
 """Seconds to wait for a removal that somebody else has begun."""
+
+
+class OutOfReach(ItestError):
+    """Docker does not answer any more."""
 
 
 class DockerInstance:
@@ -96,8 +101,8 @@ class DockerInstance:
             return None
         port, _, protocol = self._ports[name or next(iter(self._ports))].partition("/")
         if not self._networks:
-            with contextlib.suppress(ItestError), translated(f"look up the networks of {self}"):
-                self._networks = self._client.inspect_container(self._id)["NetworkSettings"]["Networks"] or {}
+            with contextlib.suppress(ItestError):
+                self._networks = (self._inspected() or {}).get("NetworkSettings", {}).get("Networks") or {}
         for network in self._networks.values():
             if protocol == "tcp" and network.get("IPAddress") and _is_own_address(network.get("Gateway")):
                 return Endpoint(network["IPAddress"], int(port))
@@ -114,16 +119,13 @@ class DockerInstance:
         return self._listening.silence(name, int(self._ports[name].partition("/")[0]))
 
     def state(self) -> State:
-        docker_sdk.load()
-        from requests.exceptions import ConnectionError, Timeout
-
         try:
-            with translated(f"inspect {self}", passing=(not_found(), ConnectionError, Timeout)):
-                state = self._client.inspect_container(self._id)["State"]
-        except not_found():
-            return State(False, "removed")
-        except (ConnectionError, Timeout):
+            inspected = self._inspected()
+        except OutOfReach:
             return State(False, "out of reach, because Docker does not answer")
+        if inspected is None:
+            return State(False, "removed")
+        state = inspected["State"]
         running = bool(state["Running"])
         health = str((state.get("Health") or {}).get("Status", ""))
         checks = (state.get("Health") or {}).get("Log") or [{}]
@@ -142,6 +144,13 @@ class DockerInstance:
             return docker_usage.facts(self._client, self._id)
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
+        if self._socket:
+            with contextlib.suppress(OSError, ValueError, ItestError):
+                if (inspected := self._inspected()) is None:
+                    return ""
+                query = f"stdout=1&stderr=1&tail={'all' if tail is None else tail}{f'&since={since}' if since else ''}"
+                said = docker_quick.logs(self._socket, self._id, query, terminal=bool(inspected["Config"]["Tty"]))
+                return said.decode("utf-8", "replace")
         try:
             with translated(f"read the log of {self}", passing=(not_found(),)):
                 text: bytes = self._client.logs(self._id, tail="all" if tail is None else tail, since=since or None)
@@ -261,13 +270,30 @@ class DockerInstance:
     def __str__(self) -> str:
         return f"container {self._id[:12]} ({self._image})"
 
+    def _inspected(self) -> Mapping[str, Any] | None:
+        """What Docker says of it, without the SDK where that can be; None: it is gone. Raises ItestError."""
+        if self._socket:
+            with contextlib.suppress(OSError, ValueError):
+                status, said = docker_quick.ask(self._socket, "GET", f"/containers/{self._id}/json")
+                if status == 404:
+                    return None
+                if status == 200 and isinstance(said, dict):
+                    return said
+        docker_sdk.load()
+        from requests.exceptions import ConnectionError, Timeout
+
+        try:
+            with translated(f"inspect {self}", passing=(not_found(), ConnectionError, Timeout)):
+                inspected: Mapping[str, Any] = self._client.inspect_container(self._id)
+        except not_found():
+            return None
+        except (ConnectionError, Timeout) as error:
+            raise OutOfReach(unanswered(f"inspect {self}", error)) from None
+        return inspected
+
     def _look_up_endpoints(self) -> None:
         """Remember every endpoint; all are published together. Raises NotReady while they are not."""
-        try:
-            with translated(f"look up the ports of {self}", passing=(not_found(),)):
-                settings = self._client.inspect_container(self._id)["NetworkSettings"]
-        except not_found():
-            settings = {}
+        settings = (self._inspected() or {}).get("NetworkSettings") or {}
         published = settings.get("Ports") or {}
         self._networks = settings.get("Networks") or {}
         for name, port in self._ports.items():

@@ -25,8 +25,6 @@ class Link:
         self._lock = threading.Lock()
         self._address: Address | None = None
         self._made: tuple[Any, Images] | None = None
-        self._making: threading.Thread | None = None
-        self._failure: Exception | None = None
 
     @property
     def address(self) -> Address:
@@ -67,43 +65,24 @@ class Link:
                 self._address = address
             return self._address
 
-    def prepare(self) -> None:
-        """Import the SDK on another thread, while Docker works on what `docker_quick` asks for."""
-        address = self.reach()
-        with self._lock:
-            if self._made is None and self._making is None:
-                self._failure = None
-                self._making = threading.Thread(
-                    target=self._make_aside, args=(address,), name="itest-docker", daemon=True
-                )
-                self._making.start()
-
     def close(self) -> None:
         with self._lock:
-            making, self._making = self._making, None
-            if making is not None:
-                making.join()
             made, self._made, self._address = self._made, None, None
         if made is not None:
             made[0].close()
 
     def _connect(self) -> tuple[Any, Images]:
-        self.prepare()
+        address = self.reach()
         with self._lock:
-            if self._making is not None:
-                self._making.join()
-                self._making = None
-            if self._failure is not None:
-                self._address = None
-                raise self._failure.with_traceback(None)
-            assert self._made is not None
+            if self._made is None:
+                try:
+                    if reason := problem(address):  # By now; the SDK would leave a socket open.
+                        raise Unavailable(reason)
+                    self._made = self._make(address)
+                except Exception:
+                    self._address = None
+                    raise
             return self._made
-
-    def _make_aside(self, address: Address) -> None:
-        try:
-            self._made = self._make(address)
-        except Exception as error:
-            self._failure = error
 
     def _make(self, address: Address) -> tuple[Any, Images]:
         client = connected(address)
@@ -113,10 +92,17 @@ class Link:
 
 
 class Later:
-    """The SDK's client, made when something is asked of it."""
+    """The SDK's client, made when something is asked of it. Docker answered before: that it does not any more is told as
+    the client tells it, and is no reason to skip a test."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._link.client, name)
+        try:
+            client = self._link.client
+        except Unavailable as error:
+            from requests.exceptions import ConnectionError
+
+            raise ConnectionError(str(error)) from None
+        return getattr(client, name)

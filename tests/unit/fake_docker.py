@@ -8,12 +8,14 @@ import importlib.util
 import io
 import json
 import os
+import socket
+import socketserver
 import tempfile
 import threading
 import unittest
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 from itest import naming
@@ -33,8 +35,10 @@ class FakeDocker(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, path: str = "") -> None:
+        """On a port of its own, or on a Unix socket at this path."""
+        self.address_family = socket.AF_UNIX if path else socket.AF_INET
+        super().__init__(path or ("127.0.0.1", 0), Handler)  # type: ignore[arg-type]  # AF_UNIX has no port
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
         self.answers: dict[str, Any] = {
             "GET /version": {"ApiVersion": "1.43", "Version": "24.0.0"},
@@ -44,6 +48,12 @@ class FakeDocker(ThreadingHTTPServer):
             "GET /networks": [],
             "GET /volumes": {"Volumes": None},
         }
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_UNIX:
+            socketserver.TCPServer.server_bind(self)  # HTTPServer's looks up the name of its host.
+        else:
+            super().server_bind()
 
     def requests(self, start: str) -> list[str]:
         return [line for line, _, _ in self.asked if line.startswith(start)]
@@ -105,8 +115,12 @@ def lines(*messages: dict[str, Any]) -> bytes:
 class FakeDockerTest(unittest.TestCase):
     """Base of tests of an engine that talks to a FakeDocker."""
 
+    unix: ClassVar[bool] = False
+    """Whether it listens on a Unix socket."""
+
     def setUp(self) -> None:
-        self.server = FakeDocker()
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        self.server = FakeDocker(f"{directory}/docker.sock" if self.unix else "")
         thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         thread.start()
         self.addCleanup(thread.join)
@@ -122,7 +136,8 @@ class FakeDockerTest(unittest.TestCase):
         self.engine = self.make()
 
     def make(self, **settings: Any) -> DockerEngine:
-        host = f"tcp://127.0.0.1:{self.server.server_address[1]}"
+        place = self.server.server_address
+        host = f"unix://{place!s}" if self.unix else f"tcp://127.0.0.1:{place[1]}"
         environment = {"DOCKER_HOST": host, **settings.pop("environment", {})}
         engine = DockerEngine(Config(environment=environment, **settings))
         self.addCleanup(engine.close)

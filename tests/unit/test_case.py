@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import threading
 import unittest
+from typing import Any, ClassVar
 from unittest import mock
 
 from itest import ContainerTestCase, testing
+from itest.engines import Instance
+from itest.errors import StartError
+from itest.testing import MemoryEngine, MemoryInstance, MemoryServer, MemoryService
 from tests.unit.inner import START, STOP, InnerTest, MemoryMixin, run
 
 
@@ -144,12 +149,86 @@ class OrderTest(InnerTest):
                 self.assertEqual(self.second.data, {})
 
         self.check(run(T), ran=1)
-        self.assertEqual(set(self.events[:2]), {"start memory:1", "start memory:2"})  # Side by side.
+        # Side by side: the second one may still be starting while the first one's lease is taken.
+        starts = ["start memory:1", "start memory:2"]
+        self.assertEqual(sorted(event for event in self.events if event.startswith("start")), starts)
+        self.assertIn(self.events[0], starts)
         self.assertEqual(
-            self.events[2:-5],
+            [event for event in self.events if event not in starts][:-5],
             ["lease T", "lease T", "seal", "reset test_a", "seal", "reset test_a"]
             + ["close test_a", "close test_a", "give back", "give back"],
         )
+
+
+class SlowStartTest(InnerTest):
+    """One service that takes long to start: what can be done without it is."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.leased = threading.Event()
+        self.use(MemoryEngine(self.prepare))
+
+    def prepare(self, instance: MemoryInstance) -> None:
+        """Starting the slow one ends when the other one's lease is there, or after 10 s."""
+        if instance.spec.image == "slow:1":
+            self.events.append("slow begins" if self.leased.wait(10) else "nobody took a lease meanwhile")
+            if instance.spec.env.get("BROKEN"):
+                raise StartError("no slow:1")
+
+    def case(self, scope: str = "session", fails: bool = False, **env: str) -> type[ContainerTestCase]:
+        leased = self.leased
+
+        class Fast(MemoryService):
+            def connect(self, instance: Instance, address: str) -> MemoryServer:
+                server = super().connect(instance, address)
+                lease = server.lease
+
+                def lend(service: Any, owner: str) -> Any:
+                    leased.set()
+                    if fails:
+                        raise StartError("no migration")
+                    return lease(service, owner)
+
+                server.lease = lend  # type: ignore[method-assign]
+                return server
+
+        class Slow(MemoryService):
+            start_seconds: ClassVar[float] = 9.0
+
+        class T(ContainerTestCase):
+            slow = Slow("slow:1", env=env, events=self.events)
+            fast = Fast("fast:1", events=self.events, scope=scope)
+
+            def test_a(self) -> None:
+                pass
+
+        return T
+
+    def test_the_leases_of_the_others_are_taken_meanwhile(self) -> None:
+        self.check(run(self.case()), ran=1)
+        self.assertLess(self.events.index("lease T"), self.events.index("slow begins"))
+
+    def test_they_are_given_back_when_it_fails(self) -> None:
+        for scope in ("class", "session"):
+            with self.subTest(scope):
+                self.events.clear()
+                self.leased.clear()
+                self.use(MemoryEngine(self.prepare))
+                self.check(result := run(self.case(scope, BROKEN="1")), ran=0, errors=1)
+                self.assertIn("StartError: no slow:1", result.errors[0][1])
+                self.assertEqual("stop fast:1" in self.events, scope == "class")
+                self.session.close()
+                self.assertEqual(
+                    [self.events.count(each) for each in ("lease T", "give back", "stop fast:1")], [1, 1, 1]
+                )
+
+    def test_a_lease_that_cannot_be_taken_is_told_once_all_have_started(self) -> None:
+        self.check(result := run(self.case("class", fails=True)), ran=0, errors=1)
+        self.assertEqual(self.last_line(result), "StartError: no migration")
+        self.assertIn("slow begins", self.events)
+        self.assertIn("stop fast:1", self.events)
+        self.session.close()
+        self.assertEqual([self.events.count(each) for each in ("stop fast:1", "stop slow:1")], [1, 1])
 
 
 class ForgottenSuperTest(InnerTest):

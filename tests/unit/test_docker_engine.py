@@ -300,6 +300,35 @@ class InstanceTest(FakeDockerTest):
         )
 
 
+class UnixInstanceTest(InstanceTest):
+    """The same at a Unix socket, where most is asked without the SDK."""
+
+    unix = True
+
+    def test_a_usual_run_does_without_the_sdk(self) -> None:
+        published = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "4711"}]}
+        self.inspects(published)
+        self.answers[f"GET {self.path}/logs"] = b"\x01\0\0\0\0\0\0\x03hi\n"
+        self.assertEqual(self.instance.state(), State(True))
+        self.assertEqual(self.instance.endpoint(), Endpoint("127.0.0.1", 4711))
+        self.assertIsNone(self.instance.direct_endpoint())
+        self.assertEqual(self.instance.logs(), "hi\n")
+        self.assertTrue(self.engine.find(LABELS) == [] and self.engine._link.quick, "a client of the SDK was made")
+
+    def test_the_log_of_a_terminal_is_one_stream(self) -> None:
+        self.inspects()
+        self.answers[f"GET {self.path}/json"]["Config"]["Tty"] = True
+        self.answers[f"GET {self.path}/logs"] = b"\x01\0\0\0\0\0\0\x03hi\n"
+        self.assertEqual(self.instance.logs(), "\x01\0\0\0\0\0\0\x03hi\n")
+
+    def test_what_cannot_be_asked_quickly_is_asked_by_the_sdk(self) -> None:
+        self.answers[f"GET {self.path}/logs"] = b"\x01\0\0\0\0\0\0\x03hi\n"
+        with mock.patch.object(docker_quick, "_exchange", side_effect=OSError("no descriptor is left")):
+            self.assertEqual(self.instance.state(), State(True))
+            self.assertEqual(self.instance.logs(), "hi\n")
+        self.assertFalse(self.engine._link.quick)
+
+
 class FindTest(FakeDockerTest):
     def setUp(self) -> None:
         super().setUp()

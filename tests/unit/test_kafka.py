@@ -139,8 +139,8 @@ class ContainerTest(unittest.TestCase):
     def test_the_official_image_starts_its_broker_at_once(self) -> None:
         spec = Kafka(env={"KAFKA_MESSAGE_MAX_BYTES": "9", "KAFKA_OPTS": "-Da=b"}).container("")
         self.assertIsNone(spec.entrypoint)
-        shell, _, script, _, version, settings, meta, checkpoint = spec.command
-        self.assertEqual((shell, version), ("sh", "4.1.1"))
+        shell, _, script, _, version, settings, meta, checkpoint, logging = spec.command
+        self.assertEqual((shell, version, logging), ("bash", "4.1.1", recipes.LOG4J))
         lines = dict(line.split("=", 1) for line in fill(settings, ENDPOINTS).splitlines())
         self.assertEqual(lines["message.max.bytes"], "9")
         self.assertEqual(lines["log.dirs"], "/var/lib/itest/kafka")
@@ -150,6 +150,24 @@ class ContainerTest(unittest.TestCase):
         self.assertIn(f"cluster.id={spec.env['CLUSTER_ID']}\n", meta)
         self.assertIn(b"metadata.version", base64.b64decode(checkpoint, validate=True))
         self.assertTrue(script.endswith("exec /etc/kafka/docker/run\n"))
+
+    def test_metrics_are_left_to_whoever_may_read_them(self) -> None:
+        reporters, exclude = "KAFKA_METRIC_REPORTERS", "KAFKA_METRICS_JMX_EXCLUDE"
+        env = self.env("apache/kafka:4.1.1")
+        self.assertEqual((env[reporters], env[exclude]), ("", ".*"))
+        self.assertIn("metrics.jmx.exclude=.*\n", recipes.properties({}))
+        for name, value in (
+            ("KAFKA_JMX_PORT", "9101"),
+            ("KAFKA_OPTS", "-javaagent:/opt/exporter.jar"),
+            ("KAFKA_OPTS", "-Dcom.sun.management.jmxremote"),
+            ("KAFKA_METRIC_REPORTERS", "org.apache.kafka.common.metrics.JmxReporter"),
+        ):
+            with self.subTest(name, value=value):
+                watched = dict(Kafka(env={name: value}).container("").env)
+                self.assertEqual((watched.get(reporters, value), exclude in watched), (value, False))
+                self.assertNotIn("metrics.jmx.exclude", recipes.properties({name: value}))
+        for image in ("apache/kafka-native:4.1.1", "confluentinc/cp-kafka:7.6.0"):
+            self.assertNotIn(exclude, self.env(image))
 
     def test_other_images_and_what_their_scripts_know_start_as_they_do(self) -> None:
         for image in (

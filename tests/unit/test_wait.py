@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import unittest
@@ -12,11 +13,11 @@ from unittest import mock
 
 from itest import naming, trace, wait
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, State
+from itest.engines import Endpoint, ExecResult, Instance, State
 from itest.errors import InstanceDied, PortTaken, StartTimeout
 from itest.spec import ContainerSpec, Port
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance
-from itest.wait import Check, NotReady, until_ready
+from itest.wait import Check, NotReady, answer, until_ready
 
 
 def instance_of(*ports: str) -> MemoryInstance:
@@ -75,6 +76,20 @@ class LoopTest(unittest.TestCase):
         self.wait(Counted(31), seconds=10)
         pauses = [round(1000 * pause) for pause in self.clock.slept]
         self.assertEqual((pauses[:4], pauses[10], pauses[-4:]), ([10, 11, 12, 13], 26, [100, 100, 100, 100]))
+
+    def test_what_costs_little_to_ask_is_asked_more_often(self) -> None:
+        polls = itertools.count(1)
+
+        def ask(instance: Instance) -> None:
+            if next(polls) % 20:
+                raise OSError("not yet")
+
+        often, usual = answer("one", ask, (OSError,), 0.015), answer("other", ask, (OSError,))
+        self.wait(often)
+        self.assertEqual([round(1000 * pause) for pause in self.clock.slept[:6]], [10, 11, 12, 13, 15, 15])
+        self.assertEqual(round(1000 * self.clock.slept[-1]), 15)
+        for together in (often & usual, often | usual):
+            self.assertEqual(together.longest_pause, usual.longest_pause)
 
     def test_the_last_poll_is_at_the_deadline_and_the_last_reason_is_kept(self) -> None:
         check = Counted(1000)

@@ -54,6 +54,7 @@ class Kafka(Service["KafkaView"]):
     title: ClassVar[str] = "Kafka"
     isolations: ClassVar[tuple[str, ...]] = ("records", "prefix", "none")
     external_setting: ClassVar[str] = "kafka_bootstrap_servers"
+    start_seconds: ClassVar[float] = 1.0
 
     image: str = recipes.IMAGE
     codec: str = "bytes"

@@ -28,6 +28,10 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that closing a client may take, for what it has not sent yet; a broker that is gone must not delay tests."""
 
 
+GREET_PAUSE = 0.020
+"""Seconds between two of the requests by which a broker is waited for: a start of 1 s would grow the usual pause to 0.1."""
+
+
 def split(servers: str) -> list[tuple[str, int]]:
     """The hosts and ports of a list of bootstrap servers. Empty when it is none."""
     found = []
@@ -160,7 +164,7 @@ def answers(servers: str) -> Check:
         finally:
             client.close()
 
-    return answer(f"a broker at {servers} to answer", ask, (kafka_error, OSError))
+    return answer(f"a broker at {servers} to answer", ask, (kafka_error, OSError), GREET_PAUSE)
 
 
 def _greet(hosts: list[tuple[str, int]]) -> None:

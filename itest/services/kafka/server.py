@@ -36,6 +36,10 @@ CLOSE_WAIT = 1.0
 """Seconds to close the producer: what it sent was waited for, so there is nothing left in it."""
 
 
+VERSION_LINES = 50
+"""Lines at the end of the log of a new broker that have its version in them: it logs that last of all, after a thousand."""
+
+
 class KafkaServer(Server["KafkaView"]):
     """A running Kafka broker, or an external cluster."""
 
@@ -62,7 +66,7 @@ class KafkaServer(Server["KafkaView"]):
     def version(self) -> str:
         """By the broker's own log; by the protocol it speaks where there is none (external servers)."""
         if not self._version:
-            found = re.findall(r"Kafka version: (\S+)", self.instance.logs()) if self.owned else []
+            found = self._logged(VERSION_LINES) or self._logged(None) if self.owned else []
             self._version = f"Apache Kafka {found[-1]}" if found else self._spoken()
         return self._version
 
@@ -206,6 +210,10 @@ class KafkaServer(Server["KafkaView"]):
 
     def __str__(self) -> str:
         return f"Kafka at {self.bootstrap_servers}"
+
+    def _logged(self, lines: int | None) -> list[str]:
+        """The version, each time that it stands in these last lines of the log."""
+        return re.findall(r"Kafka version: (\S+)", self.instance.logs(tail=lines))
 
     def _spoken(self) -> str:
         with contextlib.suppress(Exception):
