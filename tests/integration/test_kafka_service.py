@@ -239,6 +239,67 @@ class RecordsTest(KafkaTest):
         view.producer().send(physical, b"2").get(10)
         self.assertEqual(values(self.next_test(lease), "orders"), [])
 
+    def test_a_topic_that_a_test_made_again_beside_others_is_emptied(self) -> None:
+        lease, view = self.sealed()
+        for value in (b"1", b"2"):  # From the second time on they are emptied without a look at them first.
+            for topic in ("orders", "mail", "gone"):
+                view.queue.send(topic, value)
+            view = self.next_test(lease)
+        physical, gone = view.topic("orders"), view.topic("gone")
+        view.admin.delete_topics([physical, gone])
+        view.admin.create_topics({physical: {"num_partitions": 2}}, wait_for_metadata=True)
+        view.producer().send(physical, b"3", partition=1).get(10)
+        view.queue.send("mail", b"3")
+        view = self.next_test(lease)
+        self.assertEqual([values(view, topic) for topic in ("orders", "mail", "gone")], [[], [], []])
+        view.queue.send("mail", b"4")
+        self.assertEqual([message.value for message in view.queue.receive("mail")], [b"4"])
+
+    def test_partitions_that_a_test_added_are_emptied(self) -> None:
+        lease, view = self.sealed()
+        view.queue.send("orders", b"1")
+        view = self.next_test(lease)
+        physical = view.topic("orders")
+        view.admin.create_partitions({physical: 3})
+        deadline = Deadline.after(10)
+        while len(view.consumer().partitions_for_topic(physical)) < 3 and not deadline.passed:
+            deadline.pause(0.01)
+        for number in range(3):
+            view.producer().send(physical, b"2", partition=number).get(10)
+        self.assertEqual(values(self.next_test(lease), "orders"), [])
+
+    def test_what_was_emptied_before_is_emptied_in_one_round_trip(self) -> None:
+        lease = self.lease()
+        lease.view.queue.send("baseline", b"one")
+        lease.seal()
+        view = self.next_test(lease)
+        for _ in range(2):
+            view.queue.send("orders", b"mine")
+            view = self.next_test(lease)
+        manager = self.server.admin._manager
+        with mock.patch.object(manager, "run", wraps=manager.run) as trips:
+            view.queue.send("orders", b"mine")
+            view = self.next_test(lease)
+            self.next_test(lease)
+        self.assertEqual(trips.call_count, 2)
+        self.assertEqual([values(view, topic) for topic in ("orders", "baseline")], [[], [b"one"]])
+
+    def test_a_topic_that_has_no_leader_yet_is_waited_for(self) -> None:
+        lease, view = self.sealed()
+        view.queue.send("orders", b"mine")
+        reason = clients.errors().LeaderNotAvailableError()
+        survey, fails = self.server.topics.survey, [True, True, False]
+
+        def moody(*args: Any) -> Any:
+            with self.server.doing("asking for end offsets"):
+                if fails.pop(0):
+                    raise reason
+            return survey(*args)
+
+        with mock.patch.object(self.server.topics, "survey", moody):
+            view = self.next_test(lease)
+        self.assertEqual((fails, values(view, "orders")), ([], []))
+
     def test_topics_that_the_app_made_are_emptied(self) -> None:
         lease, view = self.sealed()
         names = [f"{view.prefix}by-app", "orders-by-app"]
@@ -307,6 +368,32 @@ class RecordsTest(KafkaTest):
         with self.assertRaisesRegex(ResetError, "PolicyViolation.*; records of a compacted topic cannot be deleted"):
             self.next_test(lease)
         self.server.topics.delete([name])
+
+    def test_a_compacted_topic_that_nobody_wrote_to_is_none_of_our_business(self) -> None:
+        lease, view = self.sealed()
+        for name in ("compacted", "later"):
+            view.topic(name)
+        self.server.topics.delete([f"{view.prefix}compacted"])
+        view.admin.create_topics({f"{view.prefix}compacted": {"configs": {"cleanup.policy": "compact"}}})
+        view.queue.send("later", b"1")
+        view = self.next_test(lease)
+        self.compact(view, "later")
+        for _ in range(2):
+            view = self.next_test(lease)
+        view.queue.send("later", b"2", key="k")
+        with self.assertRaisesRegex(ResetError, "PolicyViolation.*; records of a compacted topic cannot be deleted"):
+            self.next_test(lease)
+        self.server.topics.delete([f"{view.prefix}{name}" for name in ("compacted", "later")])
+
+    def compact(self, view: KafkaView, name: str) -> None:
+        config = clients.package("kafka.admin")
+        resource = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
+        asked = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
+        resource.configs = {"cleanup.policy": "compact"}
+        view.admin.alter_configs([resource])
+        deadline = Deadline.after(10)
+        while "compact" not in str(view.admin.describe_configs([asked])) and not deadline.passed:
+            deadline.pause(0.01)
 
     def test_transactions_work(self) -> None:
         _, view = self.sealed()

@@ -27,7 +27,7 @@ from itest.errors import ConfigError, DeclarationError, ItestError, MissingPacka
 from itest.lock import locked
 from itest.services.kafka import KafkaServer, Message, archive, archive_build, clients, jars, recipes
 from itest.services.kafka.queue import Queue, decode, encode
-from itest.services.kafka.topics import Partition
+from itest.services.kafka.round_trip import Partition
 from itest.spec import ContainerSpec, fill
 from itest.testing import ManualClock, MemoryEngine
 from itest.trace import Recorder

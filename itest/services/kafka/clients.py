@@ -92,7 +92,14 @@ def make(kind: str, servers: str, *args: Any, creates: bool = True, **settings: 
 
 def admin(servers: str) -> Any:
     """A KafkaAdminClient of ours."""
-    return make("KafkaAdminClient", servers, request_timeout_ms=REQUEST_TIMEOUT, bootstrap_timeout_ms=REQUEST_TIMEOUT)
+    return make(
+        "KafkaAdminClient",
+        servers,
+        request_timeout_ms=REQUEST_TIMEOUT,
+        bootstrap_timeout_ms=REQUEST_TIMEOUT,
+        # It refuses what is more, and several threads may each have several.
+        max_in_flight_requests_per_connection=100,
+    )
 
 
 def producer(servers: str) -> Any:

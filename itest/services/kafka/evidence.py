@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from itest.errors import ItestError
 from itest.evidence import Evidence
-from itest.services.kafka import clients
 from itest.services.kafka.groups import assigned, described, ids, subscribed
-from itest.services.kafka.topics import Mark, Partition
+from itest.services.kafka.round_trip import Partition
+from itest.services.kafka.topics import Mark
 
 if TYPE_CHECKING:
     from itest.services.kafka.server import KafkaServer
@@ -25,7 +25,8 @@ MOST = 20
 def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str]) -> Evidence:
     """Of these topics and groups; each physical name leads to the one that the test knows it by."""
     found = Evidence(f"{len(names)} topic{'s'[: len(names) != 1]}" if names else "no topics")
-    ends = _ends(server, [partition for name in names for partition in server.topics.partitions(name)])
+    partitions = [partition for name in names for partition in server.topics.partitions(name)]
+    ends = server.topics.end_offsets(partitions, SECONDS)
     for physical, name in sorted(names.items(), key=lambda item: item[1]):
         found.lines.append(f"topic {name}: {_records(server, physical, ends)}")
     found.more = [f"the topic {name} is called {physical}" for physical, name in names.items()]
@@ -34,19 +35,6 @@ def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str,
     except ItestError as error:  # Of the topics there is something to tell all the same.
         found.lines.append(str(error))
     return found
-
-
-def _ends(server: KafkaServer, partitions: Collection[Partition]) -> dict[Partition, int]:
-    """The offset that the next record of each will get. Not by the client that resets use, which remembers its last
-    question."""
-    make, latest = clients.package().TopicPartition, clients.package("kafka.admin").OffsetSpec.LATEST
-    if not partitions:
-        return {}
-    with server.doing("asking for end offsets"):
-        told: Any = server.admin.list_partition_offsets(
-            {make(*partition): latest for partition in partitions}, timeout_ms=int(SECONDS * 1000)
-        )
-    return {Partition(*partition): answer.offset for partition, answer in told.items()}
 
 
 def _records(server: KafkaServer, name: str, ends: dict[Partition, int]) -> str:

@@ -20,8 +20,9 @@ from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.kafka import clients, groups
 from itest.services.kafka.evidence import evidence
+from itest.services.kafka.round_trip import Partition, Topic
 from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
-from itest.services.kafka.topics import NAME_LIMIT, VANISH_WAIT, Mark, Partition, Topic, is_name
+from itest.services.kafka.topics import NAME_LIMIT, VANISH_WAIT, Mark, is_name
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             return
         with _resetting("reading the class's baseline"):
-            topics, ends = self._steadily(self._survey)
+            topics, ends = self._steadily(lambda: self._server.topics.survey(self._is_mine))
             marks = {partition: self._mark(partition, topics, end) for partition, end in ends.items()}
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
             self._baseline = self._read({partition: mark for partition, mark in marks.items() if mark.end > mark.start})
@@ -245,29 +246,28 @@ class KafkaLease(Lease["KafkaView"]):
         id = topics[partition.topic].id
         return Mark(id, known.start if known and known.id == id else 0, end)
 
-    def _survey(self) -> tuple[dict[str, Topic], dict[Partition, int]]:
-        topics = self._mine()
-        return topics, self._server.topics.end_offsets(_partitions(topics))
-
     def _steadily(self, function: Callable[[], T]) -> T:
-        """Call it, and again while a topic vanishes under it: one that was deleted is listed for a moment longer."""
+        """Call it, and again while a topic vanishes under it (one that was deleted is listed for a moment longer) or has
+        no broker that leads it yet."""
+        names = ("UnknownTopicOrPartition", "LeaderNotAvailable", "NotLeaderForPartition", "OffsetNotAvailable")
+        passing = tuple(getattr(clients.errors(), f"{name}Error") for name in names)
         deadline = Deadline.after(VANISH_WAIT)
         while True:
             try:
                 return function()
             except ItestError as error:
-                if deadline.passed or not isinstance(error.__cause__, clients.errors().UnknownTopicOrPartitionError):
+                if deadline.passed or not isinstance(error.__cause__, passing):
                     raise
             deadline.pause(0.005)
 
     def _empty(self) -> None:
         """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""
         server = self._server
-        topics, ends = self._survey()
+        topics, ends = server.topics.survey(self._is_mine, lambda partition: partition not in self._baseline)
         if gone := self._topics.keys() - topics.keys():
             for name in gone:
                 self._created |= server.topics.ensure([name], self._topics[name])
-            topics, ends = self._survey()
+            topics, ends = server.topics.survey(self._is_mine)
         dirty = {}
         for partition, end in ends.items():
             topic = topics[partition.topic]
@@ -341,10 +341,6 @@ class KafkaLease(Lease["KafkaView"]):
                         Record(partition, item.key, item.value, tuple(item.headers), item.timestamp) for item in batch
                     )
         return found
-
-
-def _partitions(topics: dict[str, Topic]) -> list[Partition]:
-    return [Partition(name, number) for name, topic in topics.items() for number in topic.leaders]
 
 
 @contextlib.contextmanager

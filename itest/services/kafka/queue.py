@@ -11,8 +11,8 @@ from typing import Any
 from itest import naming
 from itest.clock import Deadline
 from itest.errors import ItestError, ReceiveTimeout
+from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.server import ACK_WAIT, KafkaServer
-from itest.services.kafka.topics import Partition
 
 CODECS = ("bytes", "text", "json")
 

@@ -17,7 +17,8 @@ from itest.errors import ItestError, NotStarted
 from itest.service import Server, Service
 from itest.services.kafka import clients
 from itest.services.kafka.recipes import INTERNAL_PORT
-from itest.services.kafka.topics import Partition, Topics
+from itest.services.kafka.round_trip import Partition
+from itest.services.kafka.topics import Topics
 
 if TYPE_CHECKING:
     from itest.services.kafka.lease import KafkaLease
@@ -115,11 +116,6 @@ class KafkaServer(Server["KafkaView"]):
     @property
     def consumer(self) -> Any:
         return self._client("consumer", clients.consumer)
-
-    @property
-    def meter(self) -> Any:
-        """A consumer that only asks for offsets: the other one's connection may have a fetch waiting in front."""
-        return self._client("meter", clients.consumer)
 
     def _client(self, name: str, make: Callable[[str], Any]) -> Any:
         with self._lock:

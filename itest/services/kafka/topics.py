@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from itest.clock import Deadline
 from itest.errors import ItestError
 from itest.services.kafka import clients
+from itest.services.kafka.round_trip import ANSWER_WAIT, Partition, Topic, ask
 
 if TYPE_CHECKING:
     from itest.services.kafka.server import KafkaServer
@@ -25,7 +25,6 @@ VANISH_WAIT = 5.0
 """Seconds in which a topic that was deleted must be gone from the listing too. It takes milliseconds: the broker that is
 asked hears of it from the controller after the deletion was answered."""
 
-
 NAMES = "letters, digits, '.', '_' and '-' are what the name of a topic is made of"
 
 NAME_LIMIT = 249
@@ -37,21 +36,6 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 def is_name(name: str) -> bool:
     """Whether Kafka allows a topic of that name."""
     return _NAME.fullmatch(name) is not None and len(name) <= NAME_LIMIT
-
-
-class Partition(NamedTuple):
-    """A partition of a topic; equal to kafka-python's TopicPartition, which is the same tuple."""
-
-    topic: str
-    partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic as the broker describes it. `leaders` are the ids of the brokers that lead its partitions."""
-
-    id: str
-    leaders: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +53,41 @@ class Topics:
     def __init__(self, server: KafkaServer) -> None:
         self.marks: dict[Partition, Mark] = {}
         self._server = server
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._known: dict[str, Topic] = {}
         self._created: set[str] = set()
-        self._metered_before: frozenset[Any] = frozenset()
         self._lock = threading.Lock()
 
     def all(self) -> dict[str, Topic]:
         """All topics there are, without those of Kafka itself."""
         with self._server.doing("listing the topics"):
-            found = {
-                entry["name"]: Topic(
-                    str(entry.get("topic_id")),
-                    {part["partition_index"]: part["leader_id"] for part in entry["partitions"]},
-                )
-                for entry in self._server.admin.describe_topics()
-                if not (entry["is_internal"] or entry["name"].startswith("__") or entry["error_code"])
-            }
-        with self._lock:
-            self._known = {name: tuple(topic.leaders) for name, topic in found.items()}
-            self._created &= found.keys()
+            found = ask(self._server.admin, topics=True).topics
+        self._learn(found)
         return found
+
+    def survey(
+        self, is_mine: Callable[[str], bool], may_empty: Callable[[Partition], bool] = lambda partition: False
+    ) -> tuple[dict[str, Topic], dict[Partition, int]]:
+        """The topics that are mine by their names, and the offset that the next record of each partition will get.
+
+        It is one round trip where the topics are those of the last time. What a reset has emptied before is emptied at
+        once, if it may be: that tells its end as well, and takes no longer than to ask for it.
+        """
+        before = {name: topic for name, topic in self._there().items() if is_mine(name)}
+        leaders = leaders_of(before)
+        full = {at: leader for at, leader in leaders.items() if may_empty(at) and self._was_emptied(at, before)}
+        with self._server.doing("looking for what is in the topics"):
+            answers = ask(self._server.admin, topics=True, ends=_without(leaders, full), delete=full)
+        self._learn(answers.topics)
+        topics = {name: topic for name, topic in answers.topics.items() if is_mine(name)}
+        # A topic of another id was made meanwhile: nothing that was answered holds for it. What could not be answered is
+        # asked again, for it may be a topic that is gone, or led by another broker.
+        same = {name for name, topic in topics.items() if name in before and before[name].id == topic.id}
+        ends = {at: end for at, end in {**answers.ends, **answers.starts}.items() if at.topic in same}
+        self.marks.update(
+            {at: Mark(topics[at.topic].id, ends[at], ends[at]) for at in answers.starts.keys() & ends.keys()}
+        )
+        ends |= self._ends(_without(leaders_of(topics), ends))
+        return topics, ends
 
     def ensure(self, names: Iterable[str], partitions: int) -> set[str]:
         """Have topics of these names, with a leader for each partition. Returns those that did not exist before."""
@@ -120,7 +119,7 @@ class Topics:
 
     def partitions(self, name: str) -> list[Partition]:
         """The partitions of a topic that exists."""
-        return [Partition(name, number) for number in self._known[name]]
+        return [Partition(name, number) for number in self._known[name].leaders]
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete topics in one call, and return when they are listed no more. Those that are gone already do not matter.
@@ -140,52 +139,41 @@ class Topics:
                         raise error(topic.get("error_message") or topic["name"])
                 self._await_end(names)
 
-    def end_offsets(self, partitions: Iterable[Partition], seconds: float = 10.0) -> dict[Partition, int]:
+    def end_offsets(self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
         """The offset that the next record of each partition will get. Raises ItestError after that many seconds."""
-        make = clients.package().TopicPartition
-        wanted = frozenset(make(*partition) for partition in partitions)
-        if not wanted:
-            return {}
-        with self._server.doing("asking for end offsets"):
-            milliseconds = int(seconds * 1000)
-            found = self._metered(wanted, milliseconds)
-            if found is None:
-                latest = clients.package("kafka.admin").OffsetSpec.LATEST
-                offsets = self._server.admin.list_partition_offsets(
-                    dict.fromkeys(wanted, latest), timeout_ms=milliseconds
-                )
-                found = {partition: answer.offset for partition, answer in offsets.items()}
-        return {Partition(*partition): offset for partition, offset in found.items()}
-
-    def _metered(self, wanted: frozenset[Any], milliseconds: int) -> dict[Any, int] | None:
-        """The end offsets by one request instead of two, by a client that remembers who leads which partition.
-
-        None for partitions that it did not know before: it learns of them meanwhile. (Asked for those it does not
-        know, kafka-python 3.0 leaves them out and fails with a KeyError.)
-        """
-        known, self._metered_before = self._metered_before, wanted
-        if known != wanted:
-            self._server.meter.assign([*wanted])
-            return None
-        with contextlib.suppress(KeyError):
-            found: dict[Any, int] = self._server.meter.end_offsets([*wanted], timeout_ms=milliseconds)
-            return found
-        return None
+        known = leaders_of(self._there())
+        return self._ends({partition: known.get(partition, -1) for partition in partitions}, seconds)
 
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
         """Delete all records of these partitions; `leaders` are the ids of the brokers that lead them.
 
         Returns the new first offsets. Offsets go on from there: they never start again.
         """
-        make = clients.package().TopicPartition
-        leader = set(leaders.values())
-        with self._server.doing(f"deleting the records of {_listed({partition.topic for partition in leaders})}"):
-            found = self._server.admin.delete_records(
-                {make(*partition): -1 for partition in leaders},
-                # Without it the client asks for the leaders first, which takes as long as the deletion itself.
-                partition_leader_id=leader.pop() if len(leader) == 1 else None,
-            )
-        return {Partition(*partition): result["low_watermark"] for partition, result in found.items()}
+        what = f"deleting the records of {_listed({partition.topic for partition in leaders})}"
+        with self._server.doing(what):
+            answers = ask(self._server.admin, delete=leaders)
+            answers.check("records of")
+        return answers.starts
+
+    def _ends(self, leaders: Mapping[Partition, int], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
+        with self._server.doing("asking for end offsets"):
+            answers = ask(self._server.admin, ends=leaders, seconds=seconds)
+            answers.check("the end of")
+        return answers.ends
+
+    def _there(self) -> dict[str, Topic]:
+        with self._lock:
+            return {**self._known}
+
+    def _learn(self, found: dict[str, Topic]) -> None:
+        with self._lock:
+            self._known = {**found}
+            self._created &= found.keys()
+
+    def _was_emptied(self, partition: Partition, topics: Mapping[str, Topic]) -> bool:
+        """Whether a reset has deleted records of it, as is not allowed of every topic. Of this very one, by its id."""
+        mark = self.marks.get(partition)
+        return mark is not None and mark.start > 0 and mark.id == topics[partition.topic].id
 
     def _await(self, names: list[str], ids: Mapping[str, object]) -> None:
         """Wait until each partition of new topics has a leader: the answer to the creation comes before that.
@@ -199,7 +187,10 @@ class Topics:
             waiting = [name for name in names if not _has_leaders(found.get(name), ids.get(name))]
             with self._lock:
                 for name in set(names).difference(waiting):
-                    self._known[name] = tuple(part["partition_index"] for part in found[name]["partitions"])
+                    self._known[name] = Topic(
+                        str(found[name].get("topic_id")),
+                        {part["partition_index"]: part["leader_id"] for part in found[name]["partitions"]},
+                    )
             if not waiting:
                 return
             if deadline.passed:
@@ -219,6 +210,17 @@ class Topics:
                     f"that is still connected may have made it anew"
                 )
             deadline.pause(0.002)
+
+
+def leaders_of(topics: Mapping[str, Topic]) -> dict[Partition, int]:
+    """All partitions of topics, with the ids of the brokers that lead them."""
+    return {
+        Partition(name, number): leader for name, topic in topics.items() for number, leader in topic.leaders.items()
+    }
+
+
+def _without(leaders: Mapping[Partition, int], others: Container[Partition]) -> dict[Partition, int]:
+    return {partition: leader for partition, leader in leaders.items() if partition not in others}
 
 
 def _has_leaders(entry: Mapping[str, Any] | None, id: object) -> bool:

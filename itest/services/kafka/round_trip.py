@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several requests in one round trip: which topics there are, how far each partition goes, and its records deleted.
+
+kafka-python's own methods ask one thing at a time, and each answer costs a millisecond, most of it until threads of the
+broker and of the client have woken up. What they are made of takes more at once: a connection on which the next request
+waits already when the broker has answered the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from itest.clock import Deadline
+from itest.services.kafka import clients
+
+ANSWER_WAIT = 10.0
+"""Seconds in which a broker must answer."""
+
+
+class Partition(NamedTuple):
+    """A partition of a topic; equal to kafka-python's TopicPartition, which is the same tuple."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the broker describes it. `leaders` are the ids of the brokers that lead its partitions, -1 for none."""
+
+    id: str
+    leaders: Mapping[int, int]
+
+
+Errors: TypeAlias = dict[Partition, type[Exception]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the broker said. A partition that it did not do as it was told is in `errors`, by kafka-python's exceptions."""
+
+    topics: dict[str, Topic] = field(default_factory=dict)
+    """All there are, without those of Kafka itself; empty if it was not asked."""
+    ends: dict[Partition, int] = field(default_factory=dict)
+    """The offset that the next record gets."""
+    starts: dict[Partition, int] = field(default_factory=dict)
+    """The first offset since the records were deleted. It is the end too, as far as nobody has written since."""
+    errors: Errors = field(default_factory=dict)
+
+    def check(self, what: str) -> None:
+        """Raise what is wrong with one of the partitions."""
+        for partition, error in self.errors.items():
+            raise error(f"{what} {partition.topic} (partition {partition.partition})")
+
+    def take_topics(self, response: Any) -> None:
+        for topic in response.topics:
+            if not (topic.is_internal or topic.name.startswith("__") or topic.error_code):
+                leaders = {part.partition_index: part.leader_id for part in topic.partitions}
+                self.topics[topic.name] = Topic(str(topic.topic_id), leaders)
+
+    def take_ends(self, response: Any) -> None:
+        self._take(response, self.ends, "offset")
+
+    def take_starts(self, response: Any) -> None:
+        self._take(response, self.starts, "low_watermark")
+
+    def _take(self, response: Any, offsets: dict[Partition, int], field: str) -> None:
+        for topic in response.topics:
+            for part in topic.partitions:
+                partition = Partition(topic.name, part.partition_index)
+                if part.error_code:
+                    self.errors[partition] = clients.errors().for_code(part.error_code)
+                else:
+                    offsets[partition] = getattr(part, field)
+
+
+def ask(
+    admin: Any,
+    *,
+    topics: bool = False,
+    ends: Mapping[Partition, int] | None = None,
+    delete: Mapping[Partition, int] | None = None,
+    seconds: float = ANSWER_WAIT,
+) -> Answers:
+    """Have it all answered: the topics, the ends of partitions, and the records of others deleted.
+
+    Partitions are given with the ids of the brokers that lead them. Raises kafka-python's errors where a broker does not
+    answer, also after that many seconds.
+    """
+    answers = Answers()
+    requests: list[tuple[int | None, Any, Callable[[Any], None]]] = []
+    if topics:
+        requests.append((None, _all_topics(), answers.take_topics))
+    for leader, some in _by_leader(ends or {}, answers.errors):
+        requests.append((leader, _ends(some), answers.take_ends))
+    for leader, some in _by_leader(delete or {}, answers.errors):
+        requests.append((leader, _deletion(some, seconds), answers.take_starts))
+    manager, deadline = admin._manager, Deadline.after(seconds)
+
+    async def together() -> None:
+        sent = [(manager.send(request, node_id=leader), take) for leader, request, take in requests]
+        for future, take in sent:
+            take(await manager.wait_for(future, deadline.remaining * 1000))
+
+    if requests:
+        manager.run(together)
+    return answers
+
+
+def _by_leader(leaders: Mapping[Partition, int], errors: Errors) -> Iterable[tuple[int, dict[str, list[int]]]]:
+    """The partitions of each broker, by their topics. Those that nobody leads just now are errors."""
+    found: dict[int, dict[str, list[int]]] = {}
+    for partition, leader in leaders.items():
+        if leader < 0:
+            errors[partition] = clients.errors().LeaderNotAvailableError
+        else:
+            found.setdefault(leader, {}).setdefault(partition.topic, []).append(partition.partition)
+    return found.items()
+
+
+def _all_topics() -> Any:
+    return clients.package("kafka.protocol.metadata").MetadataRequest(topics=None, allow_auto_topic_creation=False)
+
+
+def _ends(partitions: Mapping[str, Iterable[int]]) -> Any:
+    offsets = clients.package("kafka.protocol.consumer")
+    topic = offsets.ListOffsetsRequest.ListOffsetsTopic
+    return offsets.ListOffsetsRequest(
+        topics=[
+            topic(
+                name=name,
+                partitions=[
+                    topic.ListOffsetsPartition(partition_index=number, timestamp=offsets.OffsetSpec.LATEST)
+                    for number in numbers
+                ],
+            )
+            for name, numbers in partitions.items()
+        ]
+    )
+
+
+def _deletion(partitions: Mapping[str, Iterable[int]], seconds: float) -> Any:
+    request = clients.package("kafka.protocol.admin").DeleteRecordsRequest
+    topic = request.DeleteRecordsTopic
+    return request(
+        topics=[  # -1 is the end.
+            topic(
+                name=name,
+                partitions=[topic.DeleteRecordsPartition(partition_index=number, offset=-1) for number in numbers],
+            )
+            for name, numbers in partitions.items()
+        ],
+        timeout_ms=int(seconds * 1000),
+    )
