@@ -66,6 +66,16 @@ class RedisIsolationTest(RedisCase):
         self.assertGreater(cache.pttl("short"), 0)
         self.assertEqual(cache.pttl("for ever"), -1)
 
+    def test_a_test_that_ends_all_connections_ends_not_the_class(self) -> None:
+        lease = self.lease()
+        lease.view.cache.set("name", "baseline")
+        lease.seal()
+        lease.reset("one")
+        cache = lease.reset("two").cache
+        cache.set("more", 1)
+        cache.client_kill_filter(_type="normal", skipme=True)
+        self.assertEqual(lease.reset("three").cache.keys(), [b"name"])
+
     def test_two_leases_do_not_see_each_other(self) -> None:
         one, other = self.lease(), self.lease()
         self.assertNotEqual(one.database, other.database)

@@ -87,13 +87,17 @@ def package() -> Any:
     return client_package("redis", "redis", "the service Redis")
 
 
-def connect(address: str) -> Client:
-    """A client of ours: never retries by itself (whoever waits decides that) and never hangs."""
+def connect(address: str, *, single: bool = False) -> Client:
+    """A client of ours: never retries by itself (whoever waits decides that) and never hangs.
+
+    With `single` it has one connection, `client.connection`, but for its pipelines.
+    """
     redis = package()
     client: Client = redis.Redis.from_url(
         address,
         socket_timeout=10.0,
         socket_connect_timeout=ANSWER_TIMEOUT,
         retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+        single_connection_client=single,
     )
     return client

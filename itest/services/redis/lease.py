@@ -6,16 +6,17 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.redis.clients import Kept, connect, package
 from itest.services.redis.evidence import evidence
-from itest.services.redis.state import ServerState
+from itest.services.redis.round_trip import Command, RoundTrip
+from itest.services.redis.state import LOOK, ServerState
 from itest.services.redis.view import RedisView
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class RedisLease(Lease["RedisView"]):
         self._prefix = f"itest:{secrets.token_hex(4)}:" if self._isolation == "prefix" else ""
         self._baseline: list[tuple[bytes, int, bytes]] = []
         self._last_test = owner
-        self._admin = connect(server.nearest_url_of(self.database))
+        self._admin = connect(server.nearest_url_of(self.database), single=True)
         self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
+        self._round_trip: RoundTrip | None = None
         self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
         self.view = RedisView(server, self.database, self._kept, self._prefix)
 
@@ -43,36 +45,37 @@ class RedisLease(Lease["RedisView"]):
         self.view.close()
         self._kept.close()
         keys = [] if self._isolation == "none" else list(self._admin.scan_iter(f"{self._prefix}*", count=1000))
-        pipeline: Any = self._admin.pipeline(transaction=False)  # redis-py types answers, not pipelines
-        for key in keys:
-            pipeline.dump(key).pexpiretime(key)
-        answers = pipeline.execute()
+        answers = RoundTrip(self._admin, [(command, key) for key in keys for command in ("DUMP", "PEXPIRETIME")])()
         # A key that expired in between has no dump; expiry is a moment (ms since 1970), so it goes on running.
         self._baseline = [
             (key, max(0, at), dump) for key, dump, at in zip(keys, answers[::2], answers[1::2], strict=True) if dump
         ]
+        self._round_trip = None
         if self._rest is not None:
             self._rest.remember()
 
     def reset(self, test: str) -> RedisView:
         """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole."""
         if self._isolation != "none":
-            pipeline: Any = self._admin.pipeline(transaction=False)
-            # First what is only looked at: Redis frees what it has flushed on a thread, which takes its time from the rest.
-            if self._rest is not None:
-                self._rest.look(pipeline)
-            if self._isolation == "database":
-                pipeline.flushdb(asynchronous=True)
-            elif ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000)):
-                pipeline.unlink(*ours)
-            for key, expires_at, dump in self._baseline:
-                pipeline.restore(key, expires_at, dump, replace=True, absttl=expires_at > 0)
-            answers = pipeline.execute()
+            if self._round_trip is None or self._prefix:
+                self._round_trip = RoundTrip(self._admin, [*self._resetting()])
+            answers = self._round_trip()
             if self._rest is not None:
                 self._rest.restore(answers, self.database, self._kept, self._last_test)
             self._server.renew(self.database)
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    def _resetting(self) -> Iterator[Command]:
+        # First what is only looked at: Redis frees what it has flushed on a thread, which takes its time from the rest.
+        if self._rest is not None:
+            yield from LOOK
+        if self._isolation == "database":
+            yield "FLUSHDB", "ASYNC"
+        elif ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000)):
+            yield "UNLINK", *ours
+        for key, expires_at, dump in self._baseline:
+            yield "RESTORE", key, expires_at, dump, "REPLACE", *(("ABSTTL",) if expires_at else ())
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         if self._rest is not None:
