@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""One test with PostgreSQL."""
+
 from __future__ import annotations
 
 from benchmarks.one_bodies import OneTest, ask_postgres

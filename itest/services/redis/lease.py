@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from itest import naming
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.redis.clients import Kept, connect, package
@@ -32,7 +32,7 @@ class RedisLease(Lease["RedisView"]):
         self._isolation = service.isolation_or_default
         numbered = self._isolation == "database"
         self.database = server.take_database() if numbered else server.database
-        self._prefix = f"itest:{secrets.token_hex(4)}:" if self._isolation == "prefix" else ""
+        self._prefix = f"itest:{naming.random_hex(4)}:" if self._isolation == "prefix" else ""
         self._baseline: list[tuple[bytes, int, bytes]] = []
         self._last_test = owner
         self._admin = connect(server.nearest_url_of(self.database), single=True)
