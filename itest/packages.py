@@ -6,10 +6,22 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from itest.errors import MissingPackage, Unavailable
+
+
+def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], object]:
+    """A package's `__getattr__` (PEP 562) for names that a class body does not need, each from the module given for it: a
+    server can be starting while that is imported."""
+
+    def find(name: str) -> object:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{places[name]}"), name)
+
+    return find
 
 
 def client_package(package: str, extra: str, purpose: str) -> Any:

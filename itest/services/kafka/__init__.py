@@ -6,8 +6,10 @@ recipes.py   as a container and as a process
 jars.py      where a process's Java and jars come from
 storage.py   the storage of a new broker, without the tool that formats it
 archive.py   a process's classes, kept so that it starts sooner; archive_build.py makes them
+names.py     names of topics and codecs
 clients.py   kafka-python: how its clients are made, and the check that a broker answers
 server.py    a running broker: its clients and its prefixes
+round_trip.py  several requests to a broker at once
 topics.py    which topics there are, and what the last reset left in them
 lease.py     the topics of a class, brought back to their baseline before each test
 view.py      what a test gets
@@ -21,22 +23,26 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError
-from itest.packages import need_client
+from itest.packages import lazily, need_client
 from itest.service import Service, ServiceMixin
 from itest.services.kafka import archive, clients, recipes
-from itest.services.kafka.queue import CODECS, Message, Queue
-from itest.services.kafka.server import KafkaServer
-from itest.services.kafka.topics import NAMES, is_name
-from itest.services.kafka.view import KafkaView
+from itest.services.kafka.names import CODECS, NAMES, is_name
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
 from itest.wait import Check
 
+if TYPE_CHECKING:
+    from itest.services.kafka.queue import Message, Queue
+    from itest.services.kafka.server import KafkaServer
+    from itest.services.kafka.view import KafkaView  # named as a text, in the base
+
 __all__ = ["Kafka", "KafkaMixin", "KafkaServer", "KafkaView", "Message", "Queue"]
+
+__getattr__ = lazily(__name__, {"KafkaServer": "server", "KafkaView": "view", "Message": "queue", "Queue": "queue"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +105,7 @@ class Kafka(Service["KafkaView"]):
 
     def import_ahead(self) -> None:
         clients.package()
+        importlib.import_module("itest.services.kafka.server")
         importlib.import_module("itest.services.kafka.lease")
 
     def container(self, secret: str) -> ContainerSpec:
@@ -121,6 +128,8 @@ class Kafka(Service["KafkaView"]):
 
     def connect(self, instance: Instance, address: str) -> KafkaServer:
         archive.make_missing()
+        from itest.services.kafka.server import KafkaServer  # While it is being started it is imported ahead.
+
         return KafkaServer(self.title, self.kind, instance, address)
 
 

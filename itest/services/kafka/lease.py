@@ -20,9 +20,10 @@ from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.kafka import clients, groups
 from itest.services.kafka.evidence import evidence
+from itest.services.kafka.names import NAME_LIMIT, is_name
 from itest.services.kafka.round_trip import Partition, Topic
 from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
-from itest.services.kafka.topics import NAME_LIMIT, VANISH_WAIT, Mark, is_name
+from itest.services.kafka.topics import VANISH_WAIT, Mark
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:

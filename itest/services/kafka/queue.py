@@ -14,8 +14,6 @@ from itest.errors import ItestError, ReceiveTimeout
 from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.server import ACK_WAIT, KafkaServer
 
-CODECS = ("bytes", "text", "json")
-
 EVIDENCE_WAIT = 2.0
 """Seconds that finding out more for an error's text may take."""
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,18 +23,6 @@ LEADER_WAIT = 10.0
 VANISH_WAIT = 5.0
 """Seconds in which a topic that was deleted must be gone from the listing too. It takes milliseconds: the broker that is
 asked hears of it from the controller after the deletion was answered."""
-
-NAMES = "letters, digits, '.', '_' and '-' are what the name of a topic is made of"
-
-NAME_LIMIT = 249
-"""Characters that Kafka allows in the name of a topic."""
-
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-
-
-def is_name(name: str) -> bool:
-    """Whether Kafka allows a topic of that name."""
-    return _NAME.fullmatch(name) is not None and len(name) <= NAME_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ spares.py       databases that classes have given back
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from itest.packages import lazily
 from itest.services.postgres.declaration import Postgres, PostgresMixin
 
 if TYPE_CHECKING:
@@ -31,11 +31,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Postgres", "PostgresMixin", "PostgresServer", "PostgresView"]
 
-_LATER = {"PostgresServer": "server", "PostgresView": "view"}
-"""What a class body does not need, by the module that has it: a server can be starting while that is imported."""
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = lazily(__name__, {"PostgresServer": "server", "PostgresView": "view"})

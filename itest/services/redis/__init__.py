@@ -8,12 +8,14 @@ clients.py   redis-py: the clients of itest itself, and the one that is kept for
 server.py    a running server: its numbered databases
 lease.py     the database of a class, brought back to its baseline before each test
 state.py     what no FLUSHDB undoes
+round_trip.py  commands that are sent together
 evidence.py  what there is when a test has failed
 view.py      what a test gets
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -22,21 +24,24 @@ from urllib.parse import urlsplit
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError
-from itest.packages import need_client
+from itest.packages import lazily, need_client
 from itest.server_settings import Setting
 from itest.service import Service, ServiceMixin
 from itest.services.redis import recipes
 from itest.services.redis.clients import connect, package, with_authority
 from itest.services.redis.recipes import PORT
-from itest.services.redis.server import RedisServer
-from itest.services.redis.view import RedisView
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
 from itest.wait import Check, answer
 
 if TYPE_CHECKING:
     from redis import Redis as Client
 
+    from itest.services.redis.server import RedisServer
+    from itest.services.redis.view import RedisView  # named as a text, in the base
+
 __all__ = ["Redis", "RedisMixin", "RedisServer", "RedisView"]
+
+__getattr__ = lazily(__name__, {"RedisServer": "server", "RedisView": "view"})
 
 IMAGE = "redis:8"
 
@@ -72,6 +77,7 @@ class Redis(Service["RedisView"]):
 
     def import_ahead(self) -> None:
         package()
+        importlib.import_module("itest.services.redis.server")
 
     def container(self, secret: str) -> ContainerSpec:
         return recipes.container(self, secret)
@@ -108,6 +114,8 @@ class Redis(Service["RedisView"]):
         return answer("PING to answer", ping, (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError))
 
     def connect(self, instance: Instance, address: str) -> RedisServer:
+        from itest.services.redis.server import RedisServer  # While it is being started it is imported ahead.
+
         return RedisServer(self, instance, address)
 
 
