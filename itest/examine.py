@@ -22,6 +22,9 @@ T = TypeVar("T")
 SECONDS = 2.0
 """How long all of it may take together."""
 
+SETTLE, SETTLE_PAUSE = 0.5, 0.03
+"""Seconds in which a container's log must have arrived, and between two looks at it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -87,7 +90,7 @@ def _examine(finding: Finding, since: float) -> None:
         finding.ended = alive.told(ended)
     elif hasattr(instance, "usage"):
         finding.facts += _step(finding, "being asked for its memory", instance.usage) or []
-    finding.log = _step(finding, "reading its log", lambda: _lines(instance.logs(since=since))) or []
+    finding.log = _step(finding, "reading its log", lambda: _log(instance, since)) or []
     if ended is not None and not finding.log:
         finding.log_is_of_this_test = False
         finding.log = _step(finding, "reading its log", lambda: alive.last_words(server)) or []
@@ -102,6 +105,18 @@ def _step(finding: Finding, doing: str, step: Callable[[], T]) -> T | None:
     except Exception as error:
         finding.problems.append(f"{doing} failed: {naming.shorten(str(error) or type(error).__name__, 200)}")
         return None
+
+
+def _log(instance: Any, since: float) -> list[str]:
+    """What it has logged since that moment. What a container writes reaches Docker a moment later, so its log is read until
+    two looks say the same."""
+    lines, settled = _lines(instance.logs(since=since)), Deadline.after(SETTLE)
+    while hasattr(instance, "usage") and not settled.passed:
+        settled.pause(SETTLE_PAUSE)
+        before, lines = lines, _lines(instance.logs(since=since))
+        if lines == before:
+            break
+    return lines
 
 
 def _lines(text: str) -> list[str]:

@@ -268,6 +268,29 @@ class ShownTest(unittest.TestCase):
         )
 
 
+class LateLogTest(unittest.TestCase):
+    """What a container writes reaches Docker a moment after the test has failed."""
+
+    def looked_at(self, *logs: str, container: bool = True) -> tuple[list[str], int]:
+        """What is found where each look at the log sees one of these, and how many looks there were."""
+        instance = mock.Mock(spec=["logs", "usage"] if container else ["logs"])
+        instance.logs.side_effect = [*logs, *[logs[-1]] * 50]
+        with mock.patch.object(examine, "SETTLE_PAUSE", 0.001):
+            return examine._log(instance, 0.0), instance.logs.call_count
+
+    def test_it_is_read_until_nothing_more_comes(self) -> None:
+        self.assertEqual(
+            self.looked_at("", "ERROR: one\n", "ERROR: one\nSTATEMENT\n"), (["ERROR: one", "STATEMENT"], 4)
+        )
+
+    def test_of_one_that_does_not_end_what_has_come_in_time_is_shown(self) -> None:
+        with mock.patch.object(examine, "SETTLE", 0.0):
+            self.assertEqual(self.looked_at("1\n", "1\n2\n"), (["1"], 1))
+
+    def test_a_process_writes_into_a_file(self) -> None:
+        self.assertEqual(self.looked_at("", "late", container=False), ([], 1))
+
+
 class ArtifactsTest(InnerTest):
     def test_the_whole_of_it_is_in_files(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
