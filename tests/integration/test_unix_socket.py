@@ -15,7 +15,7 @@ import psycopg2
 
 from itest import Postgres, testing
 from itest.errors import Unavailable
-from itest.services.postgres import server as module
+from itest.services.postgres import nearest
 
 
 class UnixSocketTest(unittest.TestCase):
@@ -57,7 +57,7 @@ class UnixSocketTest(unittest.TestCase):
             psycopg2.connect(without)
 
     def test_where_its_path_is_too_long_the_port_is_used(self) -> None:
-        with mock.patch.object(module, "SOCKET_PATH_LIMIT", 10):
+        with mock.patch.object(nearest, "SOCKET_PATH_LIMIT", 10):
             other = Postgres().connect(self.server.instance, self.server.address)
         self.addCleanup(other.close)
         self.assertEqual(urlsplit(other.nearest_url_of("postgres")).query, "")

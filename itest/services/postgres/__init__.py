@@ -15,6 +15,7 @@ truncate.py     "truncate", with its ledger; schema.py: "schema"; both by probe.
 strays.py       databases that a killed run left on an external server
 loading/        fixtures; factories.py: factory_boy
 view.py         what a test gets
+nearest.py      shorter ways to it than the address that users are told
 spares.py       databases that classes have given back
 """
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from itest import alive, naming
 from itest.clock import Deadline
@@ -22,7 +22,7 @@ from itest.engines import Instance
 from itest.errors import ItestError, ResetError, ServerDied
 from itest.packages import client_package
 from itest.service import Lease, Server, Service
-from itest.services.postgres import leaks, shared, warm
+from itest.services.postgres import leaks, nearest, shared, warm
 from itest.services.postgres.customs import BASE
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
@@ -38,12 +38,6 @@ VISIT_LOCK = int.from_bytes(b"itvs", "big") & 0x7FFFFFFF
 """The first key of the advisory locks that visits of a database hold alone, and its clones together."""
 
 Part = TypeVar("Part")
-
-DIRECT_TIMEOUT = 2
-"""Seconds that a way around Docker's proxy has to prove itself; libpq takes no less."""
-
-SOCKET_PATH_LIMIT = 80
-"""Characters of a directory below which a socket can be reached by its path, which has 104 bytes at most on macOS."""
 
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
@@ -245,36 +239,13 @@ class PostgresServer(Server["PostgresView"]):
         return connection
 
     def _first_connection(self) -> Any:
-        """The administrative connection; by it, where our own connections go from here on is found out.
-
-        That is a local process's Unix socket, by which a round trip takes half the time and connecting a third: it lies in
-        the server's own directory. Or it is the way around Docker's proxy, where there is one. The password makes sure that
-        this leads to the very server and not to another container with the same address: it is this run's, and SCRAM has
-        the server prove that it knows it too (RFC 5802, the server's signature). One that was chosen is no such proof:
-        others may have it.
-        """
-        if place := self._socket_directory():
-            query = urlencode({"host": place, "port": self.instance.endpoint("postgres").port})
-            self._nearest = urlsplit(self.address)._replace(query=query).geturl()
+        """The administrative connection; by it, where our own connections go from here on is found out."""
+        for url, proof in nearest.ways(self):
+            self._nearest = url
             with contextlib.suppress(self.driver.Error):
-                return self.connection(self.database, "itest", connect_timeout=DIRECT_TIMEOUT)
-            self._nearest = self.address
-        if not self.chosen_password and (direct := self.instance.direct_endpoint()):
-            user, _, _ = urlsplit(self.address).netloc.rpartition("@")
-            self._nearest = urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl()
-            with contextlib.suppress(self.driver.Error):
-                return self.connection(
-                    self.database, "itest", require_auth="scram-sha-256", connect_timeout=DIRECT_TIMEOUT
-                )
-            self._nearest = self.address
+                return self.connection(self.database, "itest", **proof)
+        self._nearest = self.address
         return self.connection(self.database, "itest")
-
-    def _socket_directory(self) -> str:
-        """Where a local process has its Unix socket; empty where it has none that this process can use."""
-        place: Path | None = getattr(self.instance, "place", None)
-        if not self.instance.owned or place is None or len(str(place)) > SOCKET_PATH_LIMIT:
-            return ""
-        return str(place / "data")
 
     # Databases.
 
