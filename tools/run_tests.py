@@ -33,7 +33,7 @@ APART = {
         f"tests.integration.test_{name}."
         for name in ("assertions", "async", "async_page", "benchmarks", "factories", "fixtures", "migrations",
                      "isolation_page", "postgres_leaks", "postgres_random", "postgres_rollback", "postgres_schema",
-                     "postgres_truncate", "postgres_external", "redis_isolation")
+                     "postgres_truncate", "postgres_external", "postgres_spares", "redis_isolation")
     ),
 }  # fmt: skip
 """What runs in processes of its own: the beginnings of the tests' names. Those of `local` use local processes even where
