@@ -73,7 +73,7 @@ class _Failures(SampleTestCase):
             outcome = self.sample("failures", *command, environment={"ITEST_ARTIFACTS": artifacts, **changes})
             self.assertNotEqual(outcome.code, 0, outcome.output)
             written = {file: file.read_text() for file in Path(artifacts).rglob("*.*") if file.is_file()}
-            self.assertGreater(len(written), 10)
+            self.assertGreater(len(written), 10, outcome.output)
             passwords = secrets.read_text().split()
             self.assertTrue(passwords)
             for password in passwords:
