@@ -246,7 +246,8 @@ class RealServerTest(base.EngineTestCase):
         assert pid is not None
         children = [each for each in family if each != pid]
         for child in children:
-            os.kill(child, signal.SIGSTOP)  # Else they end with it.
+            with contextlib.suppress(ProcessLookupError):  # The session that was asked is just ending.
+                os.kill(child, signal.SIGSTOP)  # Else they end with it.
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not alive(pid), "the first process is gone")
         with mock.patch.object(directory, "STRAGGLER_WAIT", 0.1):
