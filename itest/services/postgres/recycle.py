@@ -32,6 +32,9 @@ LONGEST_LIFE = 256 * 1024 * 1024
 """Bytes of log after which a database is cloned anew. Nothing but a new clone removes the dead rows that resets leave: these
 servers have no autovacuum."""
 
+LONGEST_SPARE = 4 * 1024 * 1024
+"""Bytes of log that a class may have written for its database to serve the next one, which begins to count anew."""
+
 HARMLESS = frozenset({
     "LOCK", "LOCK_UPDATED", "INPLACE", "PRUNE", "PRUNE_ON_ACCESS", "PRUNE_VACUUM_SCAN", "PRUNE_VACUUM_CLEANUP",
     "VACUUM", "FREEZE_PAGE", "VISIBLE", "FPI_FOR_HINT", "NEW_CID",
@@ -97,7 +100,8 @@ class Recycler:
     @property
     def as_new(self) -> bool:
         """Whether the database can serve another class when it is pristine again, and all of that be read in the log."""
-        return self._moved is None and not self._known.unlogged and self._read < LONGEST_LIFE
+        plain = self._snapshot is None or not self._snapshot.unlogged  # It is not looked at where that is known.
+        return self._moved is None and plain and self._read < LONGEST_SPARE
 
     def close(self) -> None:
         if self._own is not None:
