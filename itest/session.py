@@ -331,7 +331,9 @@ class Session:
                 return None
             return Share(sharing.place(self.config, "keep", self.id, naming.unique()), naming.owner(), private=True)
         name, owner = ("reuse", "") if reused or self._group is None else self._group
-        key = (name, warm.address(job.engine), job.service.kind, job.labels[naming.FINGERPRINT])
+        # Each virtual environment may have its own programs; two of them in turn would else replace one another's server.
+        program = job.spec.argv[0] if isinstance(job.spec, ProcessSpec) else ""
+        key = (name, warm.address(job.engine), job.service.kind, job.labels[naming.FINGERPRINT], program)
         return Share(sharing.place(self.config, *key), owner, self.config.reuse_time if reused else 0.0)
 
     def _watch(self, spec: Spec, share: Share | None) -> None:
