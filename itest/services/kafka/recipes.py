@@ -98,6 +98,12 @@ exec /etc/kafka/docker/run
 """What bash runs in a container of apache/kafka in place of its own start script, and that one where something is not as
 expected. Arguments: version, settings, meta.properties, bootstrap.checkpoint as base64, log4j2.properties."""
 
+TALKATIVE = {
+    "values": "org.apache.kafka.common.config.AbstractConfig",  # All settings with their values, three times: 1000 lines.
+    "logs": "org.apache.kafka.storage.internals.log.UnifiedLog",  # Some for each topic made or deleted, so at each reset.
+}
+"""Loggers whose informative lines cost more time than they are worth."""
+
 LOG4J = """\
 rootLogger.level = info
 rootLogger.appenderRef.console.ref = console
@@ -105,7 +111,7 @@ appender.console.type = Console
 appender.console.name = console
 appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = [%d] %p %m (%c)%n
-"""
+""" + "".join(f"logger.{key}.name = {name}\nlogger.{key}.level = warn\n" for key, name in TALKATIVE.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +267,7 @@ def _jvm_options(settings: Mapping[str, str]) -> Iterator[str]:
     # One for Maven's slf4j-simple, one for the log4j of an installed Kafka.
     yield "-Dorg.slf4j.simpleLogger.showDateTime=true"
     yield "-Dorg.slf4j.simpleLogger.dateTimeFormat=[yyyy-MM-dd HH:mm:ss,SSS]"
+    yield from (f"-Dorg.slf4j.simpleLogger.log.{name}=warn" for name in TALKATIVE.values())
     yield "-Dlog4j2.configurationFile={directory}/log4j2.properties"
     for name in JVM_VARIABLES:
         yield from shlex.split(settings.get(name, ""))
