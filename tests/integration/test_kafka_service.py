@@ -17,7 +17,7 @@ from unittest import mock
 from itest import ContainerTestCase, Kafka, KafkaMixin, testing
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines.external import ExternalEngine
+from itest.engines.external import ExternalEngine, ExternalInstance
 from itest.errors import (
     DeclarationError,
     ExternalError,
@@ -27,7 +27,7 @@ from itest.errors import (
     ResetError,
     Unavailable,
 )
-from itest.services.kafka import KafkaServer, KafkaView, clients
+from itest.services.kafka import KafkaServer, KafkaView, clients, recipes
 from itest.services.kafka.lease import KafkaLease
 from itest.session import Session
 from itest.trace import Recorder
@@ -133,6 +133,14 @@ class MixinTest(KafkaMixin, ContainerTestCase):
         self.assertEqual(self.kafka.env, {"KAFKA_BOOTSTRAP_SERVERS": f"{self.kafka.host}:{self.kafka.port}"})
         self.assertEqual(self.kafka.url_for("confluentkafka"), f"confluentkafka://{self.kafka.url}")
         self.assertRegex(self.kafka.server.version, r"^Apache Kafka \d+\.\d+")
+
+    def test_its_log_has_times_levels_and_loggers(self) -> None:
+        if isinstance(self.kafka.server.instance, ExternalInstance):
+            self.skipTest("not a broker of ours")
+        [started] = [line for line in self.kafka.logs().splitlines() if "Kafka Server started" in line]
+        self.assertRegex(started, r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] .*INFO kafka\.server\.KafkaRaftServer ")
+        for talkative in recipes.TALKATIVE:
+            self.assertNotIn(f"INFO {talkative}", self.kafka.logs())
 
 
 class QueueTest(KafkaTest):

@@ -77,9 +77,8 @@ class ContainerTest(EngineTest):
     def spec(self, **changes: str) -> ContainerSpec:
         """The default's; `changes` to the arguments of its command by their names."""
         spec = Kafka().container("")
-        names = ("version", "settings", "meta", "checkpoint", "logging")
-        given = dict(zip(names, spec.command[4:], strict=True))
-        return replace(spec, command=(*spec.command[:4], *{**given, **changes}.values()))
+        given = dict(zip(("version", "settings", "meta", "checkpoint"), spec.command[4:8], strict=True))
+        return replace(spec, command=(*spec.command[:4], *{**given, **changes}.values(), *spec.command[8:]))
 
     def wrapper_ran(self, server: KafkaServer) -> bool:
         """Only the image's own start script leaves a file of settings with what it was given."""
@@ -95,7 +94,9 @@ class ContainerTest(EngineTest):
         self.assertIn(f"-XX:SharedArchiveFile={recipes.HOME}/kafka.jsa", running)
         # The JVM says nothing about an archive that was made for another class path, and does not map it.
         self.assertEqual(server.instance.exec(["grep", "-q", f"{recipes.HOME}/kafka.jsa", "/proc/1/maps"]).exit_code, 0)
-        self.assertIn("INFO [KafkaRaftServer nodeId=1] Kafka Server started", server.instance.logs())
+        self.assertIn(
+            "INFO kafka.server.KafkaRaftServer [KafkaRaftServer nodeId=1] Kafka Server started", server.instance.logs()
+        )
 
     def test_an_image_that_is_not_what_its_name_says_starts_as_it_does_by_itself(self) -> None:
         server = self.start(self.spec(version="4.1.99"))

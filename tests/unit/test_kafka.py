@@ -139,8 +139,8 @@ class ContainerTest(unittest.TestCase):
     def test_the_official_image_starts_its_broker_at_once(self) -> None:
         spec = Kafka(env={"KAFKA_MESSAGE_MAX_BYTES": "9", "KAFKA_OPTS": "-Da=b"}).container("")
         self.assertIsNone(spec.entrypoint)
-        shell, _, script, _, version, settings, meta, checkpoint, logging = spec.command
-        self.assertEqual((shell, version, logging), ("bash", "4.1.1", recipes.LOG4J))
+        shell, _, script, _, version, settings, meta, checkpoint, *logging = spec.command
+        self.assertEqual((shell, version, tuple(logging)), ("bash", "4.1.1", recipes.LOGGING))
         lines = dict(line.split("=", 1) for line in fill(settings, ENDPOINTS).splitlines())
         self.assertEqual(lines["message.max.bytes"], "9")
         self.assertEqual(lines["log.dirs"], "/var/lib/itest/kafka")
@@ -244,7 +244,7 @@ class ProcessTest(unittest.TestCase):
         self.find_jars.return_value = jars.Jars(("/k/libs/kafka_2.13-9.9.9.jar",), "9.9.9", "Maven")
         spec = self.spec()
         self.assertEqual(len(spec.prepare), 1)
-        self.assertEqual(sorted(spec.files), ["log4j2.properties", "server.properties"])
+        self.assertEqual(sorted(spec.files), ["server.properties"])
 
     def test_its_settings_are_those_of_the_container(self) -> None:
         properties = self.properties(self.spec())
@@ -261,6 +261,11 @@ class ProcessTest(unittest.TestCase):
         self.assertNotIn("heap.opts", self.properties(spec))
         options = spec.argv[: spec.argv.index("-cp")]
         self.assertEqual(options[-3:], ("-Xmx1g", "-Xms1g", "-Da=b c"))
+
+    def test_logging_of_the_declaration_is_left_alone(self) -> None:
+        own = "-Dlog4j2.configurationFile=/etc/own.properties"
+        for argv in (self.spec(KAFKA_OPTS=own).argv, Kafka(env={"KAFKA_OPTS": own}).container("").command):
+            self.assertEqual([option for option in recipes.LOGGING if option in argv], [])
 
     def test_names_of_settings_go_both_ways(self) -> None:
         for name in ("log.dirs", "a_b.c-d"):

@@ -80,13 +80,12 @@ def _train(directory: Path, target: Path, orders: Mapping[str, Any]) -> None:
     deadline = Deadline.after(SECONDS)
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         ports = {"client": one.getsockname(), "controller": two.getsockname()}
-    texts = {"server.properties": recipes.properties({}), "log4j2.properties": recipes.LOG4J}
-    for name, text in texts.items():
-        (directory / name).write_text(fill(text, ports, str(directory)), encoding="utf-8")
+    file = directory / "server.properties"
+    file.write_text(fill(recipes.properties({}), ports, str(directory)), encoding="utf-8")
     jvm = [fill(option, ports, str(directory)) for option in orders["jvm"]]
     java: list[str] = [orders["java"], *jvm]
     path: str = orders["jars"]
-    settings = str(directory / "server.properties")
+    settings = str(file)
     with (directory / "log").open("wb") as log:
         format = [*java, "-cp", path, "kafka.tools.StorageTool", "format", "-t", storage.CLUSTER_ID, "-c", settings]
         with _running(format, directory, log) as process:

@@ -78,40 +78,53 @@ HOME = "/opt/kafka"
 """Where Kafka is in the official image."""
 
 START = rf"""\
-home={HOME} data={LOG_DIR} settings={DATA}/server.properties logging={DATA}/log4j2.properties
+home={HOME} data={LOG_DIR} settings={DATA}/server.properties
 java=${{JAVA_HOME:+$JAVA_HOME/bin/}}java
 if [ -f "$home/libs/kafka_2.13-$1.jar" ] && command -v "$java" >/dev/null && mkdir $data &&
     printf %s "$2" >$settings && printf %s "$3" >$data/meta.properties &&
-    printf %s "$4" | base64 -d >$data/bootstrap.checkpoint && printf %s "$5" >$logging
+    printf %s "$4" | base64 -d >$data/bootstrap.checkpoint
 then
+    shift 4
     # The class path of the image's own script, for no other will its archive of classes do. That takes two programs for
     # each of a hundred jars to make it, and has the JVM serve JMX.
     path= share= left_out='(-(test|test-sources|src|scaladoc|javadoc)\.jar|jar.asc|connect-file.*\.jar)$'
     for jar in $home/bin/../libs/*; do [[ $jar =~ $left_out ]] || path=$path:$jar; done
     [ ! -r $home/kafka.jsa ] || share=-XX:SharedArchiveFile=$home/kafka.jsa
     exec "$java" $KAFKA_HEAP_OPTS $KAFKA_JVM_PERFORMANCE_OPTS -Djava.awt.headless=true $share \
-        -Dkafka.logs.dir=$home/logs -Dlog4j2.configurationFile=$logging -cp "${{path#:}}" $KAFKA_OPTS kafka.Kafka $settings
+        -Dkafka.logs.dir=$home/logs "$@" -cp "${{path#:}}" $KAFKA_OPTS kafka.Kafka $settings
 fi
 rm -rf $data
 exec /etc/kafka/docker/run
 """
 """What bash runs in a container of apache/kafka in place of its own start script, and that one where something is not as
-expected. Arguments: version, settings, meta.properties, bootstrap.checkpoint as base64, log4j2.properties."""
+expected. Arguments: version, settings, meta.properties, bootstrap.checkpoint as base64, then options of the JVM."""
 
-TALKATIVE = {
-    "values": "org.apache.kafka.common.config.AbstractConfig",  # All settings with their values, three times: 1000 lines.
-    "logs": "org.apache.kafka.storage.internals.log.UnifiedLog",  # Some for each topic made or deleted, so at each reset.
-}
+TALKATIVE = (
+    "org.apache.kafka.common.config.AbstractConfig",  # All settings with their values, three times: 1000 lines.
+    "org.apache.kafka.storage.internals.log.UnifiedLog",  # Some for each topic made or deleted, so at each reset.
+)
 """Loggers whose informative lines cost more time than they are worth."""
 
-LOG4J = """\
-rootLogger.level = info
-rootLogger.appenderRef.console.ref = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = [%d] %p %m (%c)%n
-""" + "".join(f"logger.{key}.name = {name}\nlogger.{key}.level = warn\n" for key, name in TALKATIVE.items())
+
+def _logging() -> Iterator[str]:
+    """To standard error, by the simple loggers of what writes the log: log4j (the image, an installed Kafka) or slf4j (jars
+    from Maven, where Kafka asks log4j for its levels nevertheless). Setting all of log4j up takes a tenth of the start.
+    """
+    yield "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory"
+    for prefix in ("org.apache.logging.log4j.simplelog", "org.slf4j.simpleLogger"):
+        yield f"-D{prefix}.dateTimeFormat=[yyyy-MM-dd HH:mm:ss,SSS]"
+    yield "-Dorg.slf4j.simpleLogger.showDateTime=true"
+    yield "-Dorg.apache.logging.log4j.simplelog.showdatetime=true"
+    yield "-Dorg.apache.logging.log4j.simplelog.showShortLogname=false"
+    yield "-Dorg.apache.logging.log4j.simplelog.showlogname=true"
+    yield "-Dorg.apache.logging.log4j.simplelog.level=info"
+    for name in TALKATIVE:
+        yield f"-Dorg.apache.logging.log4j.simplelog.{name}.level=warn"
+        yield f"-Dorg.slf4j.simpleLogger.log.{name}=warn"
+
+
+LOGGING = tuple(_logging())
+"""Options of the JVM, unless a declaration has some of log4j."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +205,7 @@ def process(image: str, settings: Mapping[str, str], config: Config) -> ProcessS
     options = tuple(_jvm_options(settings))
     command = (java, *options)
     place = "{directory}/server.properties"
-    files: dict[str, str | bytes] = {"server.properties": properties(settings), "log4j2.properties": LOG4J}
+    files: dict[str, str | bytes] = {"server.properties": properties(settings)}
     prepare: tuple[tuple[str, ...], ...] = ()
     if checkpoint := storage.checkpoint(jars.version, _names(settings)):
         files["data/meta.properties"] = storage.META
@@ -223,7 +236,7 @@ def _direct(image: str, env: Mapping[str, str], settings: Mapping[str, str]) -> 
         return ()
     values = {_property(name): value for name, value in env.items() if name.startswith("KAFKA_")}
     text = _lines({name: value for name, value in values.items() if _variable(name) not in JVM_VARIABLES})
-    return ("bash", "-c", START, "bash", version, text, storage.META, checkpoint, LOG4J)
+    return ("bash", "-c", START, "bash", version, text, storage.META, checkpoint, *_log_options(settings))
 
 
 _OFFICIAL = re.compile(r"(^|/)apache/kafka:")
@@ -264,13 +277,13 @@ def _jvm_options(settings: Mapping[str, str]) -> Iterator[str]:
     yield "-XX:-UsePerfData"  # Its file would stay in the temporary directory: the process ends by SIGKILL.
     if _executable_memory():
         yield "-Djava.io.tmpdir={directory}"  # The same for the native libraries that compression unpacks.
-    # One for Maven's slf4j-simple, one for the log4j of an installed Kafka.
-    yield "-Dorg.slf4j.simpleLogger.showDateTime=true"
-    yield "-Dorg.slf4j.simpleLogger.dateTimeFormat=[yyyy-MM-dd HH:mm:ss,SSS]"
-    yield from (f"-Dorg.slf4j.simpleLogger.log.{name}=warn" for name in TALKATIVE.values())
-    yield "-Dlog4j2.configurationFile={directory}/log4j2.properties"
+    yield from _log_options(settings)
     for name in JVM_VARIABLES:
         yield from shlex.split(settings.get(name, ""))
+
+
+def _log_options(settings: Mapping[str, str]) -> tuple[str, ...]:
+    return () if any("log4j" in settings.get(name, "") for name in JVM_VARIABLES) else LOGGING
 
 
 def _names(settings: Mapping[str, str]) -> list[str]:
