@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from benchmarks import launch
 from benchmarks.measure import BenchmarkError, summary
@@ -202,10 +203,16 @@ class Runs:
 def _kill(kill: Kill, environment: Mapping[str, str], place: Path, after: float) -> Outcome | None:
     """Start a run, kill it `after` so many seconds, and watch until nothing is left. None: it ended before."""
     before = Leftovers.snapshot()
-    process = _start(environment, place, subprocess.DEVNULL)
-    time.sleep(after)
-    if process.poll() is not None:
-        return None
+    with tempfile.TemporaryFile(dir=place) as output:
+        process = _start({**environment, "PYTHONFAULTHANDLER": "1"}, place, output)
+        time.sleep(after)
+        if process.poll() is not None:
+            return None
+        return _watch(kill, process, before, output)
+
+
+def _watch(kill: Kill, process: subprocess.Popen[str], before: Leftovers, output: IO[bytes]) -> Outcome:
+    """Kill it, and see what is left of it."""
     family = {process.pid, *_children(process.pid)}
     process.send_signal(kill.signal)
     killed = time.monotonic()
@@ -217,10 +224,20 @@ def _kill(kill: Kill, environment: Mapping[str, str], place: Path, after: float)
         left = [thing for thing in remaining(before, family) if thing in left]
     seconds = time.monotonic() - killed
     if process.poll() is None:
-        left.append("the run itself")
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        left.append(f"the run itself, {_place_of(process, output)}")
     return Outcome(kill, min(seconds, PATIENCE), tuple(left))
+
+
+def _place_of(process: subprocess.Popen[str], output: IO[bytes]) -> str:
+    """Where in its code a run is that does not end: the stacks that Python prints when it is aborted. Ends it."""
+    process.send_signal(signal.SIGABRT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(PATIENCE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    output.seek(0)
+    return output.read().decode(errors="replace")[-4000:]
 
 
 def remaining(before: Leftovers, family: Collection[int]) -> list[str]:
@@ -242,14 +259,16 @@ def _children(pid: int) -> Iterator[int]:
                 yield int(entry.parent.name)
 
 
-def _start(environment: Mapping[str, str], place: Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def _start(
+    environment: Mapping[str, str], place: Path, output: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "unittest", MODULE],
         env=launch.surroundings(environment),
         cwd=place,
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=output if output == subprocess.DEVNULL else subprocess.STDOUT,
+        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
