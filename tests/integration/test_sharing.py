@@ -19,6 +19,7 @@ from itest.clock import Deadline
 from itest.config import load
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
+from itest.services.redis.programs import find_program
 from tests.leftovers import Leftovers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,8 +105,8 @@ class SharingTest(unittest.TestCase):
     def run_once(self, statement: str = "", when: str = "", code: int = 0, **environment: str) -> list[Any]:
         return self.told(self.worker(statement, when, **environment), code)
 
-    def reused(self, statement: str = "", seconds: float = 60.0) -> list[Any]:
-        return self.run_once(statement, ITEST_REUSE="1", ITEST_REUSE_TIME=str(seconds))
+    def reused(self, statement: str = "", seconds: float = 60.0, **environment: str) -> list[Any]:
+        return self.run_once(statement, ITEST_REUSE="1", ITEST_REUSE_TIME=str(seconds), **environment)
 
     def clear(self) -> None:
         """As if the time of all servers were over: their reaper sees to them."""
@@ -204,6 +205,15 @@ class SharingTest(unittest.TestCase):
 
 class ProcessTest(SharingTest):
     engine = "process"
+
+    def test_the_programs_of_another_environment_do_not_replace_its_server(self) -> None:
+        program, _ = find_program(load())
+        other = self.cache / "other-server"
+        other.symlink_to(program)
+        first = self.reused()
+        self.assertTrue(self.reused(ITEST_REDIS_BIN=str(other))[3])
+        self.assertEqual(self.reused(), [first[0], False, first[2], False])
+        self.clear()
 
 
 class DockerTest(SharingTest):
