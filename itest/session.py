@@ -15,7 +15,6 @@ import sys
 import threading
 import unittest
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,13 +82,13 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-@dataclass(slots=True)
 class _Slot:
     """The place of one server: whoever comes first starts it, the others wait for the lock."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    server: Server[Any] | None = None
-    error: BaseException | None = None
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.server: Server[Any] | None = None
+        self.error: BaseException | None = None
 
 
 class Session:
@@ -379,7 +378,7 @@ def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, nam
     aliases = (*network.names(name), *spec.aliases)
     if isinstance(spec, ComposeSpec):
         return spec._replace(network=network.id, aliases=aliases)
-    return replace(spec, network=network.id, aliases=aliases)
+    return spec._replace(network=network.id, aliases=aliases)
 
 
 def _begins_there(service: Service[Any]) -> bool:

@@ -11,8 +11,8 @@ import contextlib
 import subprocess
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from itest import naming, owners, sharing, trace
 from itest.clock import Deadline
@@ -25,12 +25,11 @@ KEEPER = "from itest.warm_keeper import main"
 """What the command line of a process contains that keeps a server's state after its run (warm.py)."""
 
 
-@dataclass(slots=True)
-class Swept:
+class Swept(NamedTuple):
     """What a sweep did: the things it removed, and those it could not remove with the reason, a sentence."""
 
-    removed: list[Thing] = field(default_factory=list)
-    failed: list[tuple[Thing, str]] = field(default_factory=list)
+    removed: list[Thing]
+    failed: list[tuple[Thing, str]]
 
 
 def is_over(thing: Thing) -> bool:
@@ -66,7 +65,7 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *,
 
     A shared server that somebody has begun to use meanwhile stays as well, unless `in_use` says otherwise.
     """
-    swept = Swept()
+    swept = Swept([], [])
     keepers: str | None = None
     for thing in things:
         if stop():
@@ -80,7 +79,7 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *,
         except Exception as error:
             swept.failed.append((thing, naming.mask(str(error))))
         else:
-            swept.removed += [thing] if removed else []
+            swept.removed.extend([thing] if removed else [])
     return swept
 
 

@@ -11,8 +11,9 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from itest import naming
 from itest.clock import Deadline
@@ -35,8 +36,7 @@ STRAGGLER_WAIT = 1.0
 _NAME = re.compile(r"itest-([0-9a-z]+)-([0-9a-z_]+)-[0-9A-Za-z_]{8}")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What the state file says, so that any process can find the instance and end it properly.
 
     `preparing`: it is not the server that runs, but a command that has to run before it. `workplace`: where it works, if
@@ -47,7 +47,7 @@ class Record:
     version: str = "unknown program"
     stop_signal: int = signal.SIGTERM
     argv: tuple[str, ...] = ()
-    ports: Mapping[str, int] = field(default_factory=dict)
+    ports: Mapping[str, int] = MappingProxyType({})
     prefix: tuple[str, ...] = ()
     user: int | None = None
     preparing: bool = False
@@ -68,7 +68,8 @@ def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
 
 def write(directory: Path, record: Record) -> None:
     """Write the state file, so that a reader sees the old or the new one."""
-    text = json.dumps({**asdict(record), "argv": [naming.mask(word) for word in record.argv]}, indent=1)
+    shown = record._replace(argv=tuple(naming.mask(word) for word in record.argv), ports=dict(record.ports))
+    text = json.dumps(shown._asdict(), indent=1)
     new = directory / f"{STATE_FILE}.new"
     new.write_text(text, encoding="utf-8")
     new.replace(directory / STATE_FILE)

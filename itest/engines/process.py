@@ -14,7 +14,6 @@ import subprocess
 import textwrap
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -82,7 +81,7 @@ class ProcessEngine:
                 identity.user,
                 workplace=spec.directory,
             )
-            directory.write(place, replace(record, preparing=bool(spec.prepare) and not spec.warm))
+            directory.write(place, record._replace(preparing=bool(spec.prepare) and not spec.warm))
             instance = ProcessInstance(place, record, self._environment)
             self._started[instance.id] = instance
             if identity.user is not None:
@@ -255,8 +254,7 @@ def _exit_text(code: int) -> str:
 
 def _filled(spec: ProcessSpec, endpoints: Mapping[str, tuple[str, int]], place: str) -> ProcessSpec:
     """The spec with the placeholders in its commands, environment and files filled."""
-    return replace(
-        spec,
+    return spec._replace(
         argv=tuple(fill(word, endpoints, place) for word in spec.argv),
         prepare=tuple(tuple(fill(word, endpoints, place) for word in argv) for argv in spec.prepare),
         env={name: fill(value, endpoints, place) for name, value in spec.env.items()},
