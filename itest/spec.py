@@ -304,7 +304,7 @@ def _shown(values: Mapping[str, object], spec: object) -> str:
     return naming.mask(f"{type(spec).__name__}({text})")
 
 
-_PLACEHOLDER = re.compile(r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}")
+_PLACEHOLDER = r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}"
 
 
 def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "") -> str:
@@ -316,4 +316,4 @@ def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "
         host, port = endpoints[match[2]]
         return str(port) if match[1] == "port" else f"{host}:{port}"
 
-    return _PLACEHOLDER.sub(value, text)
+    return re.sub(_PLACEHOLDER, value, text)

@@ -46,7 +46,7 @@ SESSIONS_TIMEOUT = 10.0
 class PostgresServer(Server["PostgresView"]):
     """A running PostgreSQL: one administrative connection, used by one thread at a time."""
 
-    routine = re.compile("LOG:  checkpoint |FATAL:  terminating connection due to administrator command")
+    routine = "LOG:  checkpoint |FATAL:  terminating connection due to administrator command"
     # The latter are the sessions that resets have ended, as has been told where a test had left them.
 
     def __init__(self, service: Postgres, instance: Instance, address: str) -> None:

@@ -23,7 +23,7 @@ RESTING = "itest_r_"
 """How the names of databases that rest begin; a digest of the template's name follows."""
 
 AT_REST = "itest: at rest, clean at {}"
-_POSITION = re.compile(r"itest: at rest, clean at ([0-9A-F]+/[0-9A-F]+)")
+_POSITION = r"itest: at rest, clean at ([0-9A-F]+/[0-9A-F]+)"
 
 
 class Spare(NamedTuple):
@@ -106,7 +106,7 @@ class Spares:
             self._resting(pristine),
         )
         for name, comment in rows:
-            if found := _POSITION.fullmatch(comment or ""):
+            if found := re.fullmatch(_POSITION, comment or ""):
                 return Spare(name, found[1])
         return None
 
