@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from itest import naming, starting, trace, warm
@@ -20,13 +21,17 @@ ANSWER_TIMEOUT = 10.0
 """Seconds that a server which runs already has for its first answer."""
 
 
-def join(job: Job, share: Share) -> Server[Any]:
-    """The server of this share. Raises StartError, and ItestError where others use it but it does not answer."""
+def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) -> Server[Any]:
+    """The server of this share; `before` is called before one is started.
+
+    Raises StartError, and ItestError where others use it but it does not answer.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(share.gate())
             alone = share.join()
         except OSError:
+            before()
             return starting.start(job)  # The cache directory cannot be written to: then it is our own.
         try:
             if record := share.read():
@@ -34,6 +39,7 @@ def join(job: Job, share: Share) -> Server[Any]:
                 if (server := _attach(job, share, record, alone=alone)) is not None:
                     return server
                 job.engine.remove({naming.SESSION: record.session})
+            before()
             return _start(job, share)
         except BaseException:
             if share.leave():

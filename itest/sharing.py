@@ -257,6 +257,20 @@ def keeps_time(directory: Path, stack: contextlib.ExitStack) -> bool:
     return _try(handle, fcntl.LOCK_EX)
 
 
+def is_time_kept(directory: Path) -> bool:
+    """Whether some process is seeing to the end of that server's time."""
+    try:
+        handle = os.open(directory / "time", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _try(
+            handle, fcntl.LOCK_SH
+        )  # Shared: whoever else asks at this moment must not take us for that one.
+    finally:
+        os.close(handle)
+
+
 def _is(path: Path, handle: int) -> bool:
     """Whether the path still leads to that open file."""
     try:
