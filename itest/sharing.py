@@ -241,6 +241,8 @@ def is_over(directory: Path) -> bool:
     record = share.read()
     if record is None:
         return True
+    if record.ready and record.expires > wall():
+        return False  # Without the gate, which whoever wants to use it would have to wait for.
     with share.gate():
         alone = share.join()
         share.leave()

@@ -18,6 +18,10 @@ from itest import naming, owners, sharing, trace
 from itest.clock import Deadline
 from itest.engines import Engine, Thing
 
+DELAY = 0.5
+"""Seconds after which a sweep begins, or at the end of the run if that is sooner: a run that finds its server has come to
+its first test by then, and would else share its time with the sweep."""
+
 CLOSE_WAIT = 1.0
 """Seconds that the end of a run waits for a sweep that is still going on."""
 
@@ -111,10 +115,11 @@ class Sweeps:
         self._quiet = quiet
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
+        self._over = threading.Event()
         self._closed = False
 
     def begin(self, engine: Engine) -> None:
-        """Sweep this engine, unless that was done. Returns at once."""
+        """Sweep this engine in a moment, unless that was done. Returns at once."""
         with self._lock:
             if self._closed or engine.name in self._threads:
                 return
@@ -126,12 +131,14 @@ class Sweeps:
 
     def close(self) -> None:
         """Wait a moment for them; the rest is left to a later run."""
+        self._over.set()
         deadline = Deadline.after(CLOSE_WAIT)
         for thread in list(self._threads.values()):
             thread.join(deadline.remaining)
         self._closed = True
 
     def _sweep(self, engine: Engine) -> None:
+        self._over.wait(DELAY)
         try:
             swept = remove(filter(is_over, engine.things()), lambda: self._closed)
         except Exception:
