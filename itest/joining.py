@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest import naming, starting, trace, warm
 from itest.clock import Deadline, wall
 from itest.engines import Instance
 from itest.errors import ItestError
-from itest.reaper import Reaper
 from itest.service import Server
 from itest.sharing import Record, Share
 from itest.starting import Job
 from itest.wait import NotReady, until_ready
+
+if TYPE_CHECKING:
+    from itest.reaper import Reaper
 
 ANSWER_TIMEOUT = 10.0
 """Seconds that a server which runs already has for its first answer."""

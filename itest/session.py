@@ -17,7 +17,7 @@ import unittest
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest import joining, naming, quick_end, sharing, starting, trace, warm
 from itest.choosing import Engines
@@ -26,7 +26,6 @@ from itest.config import Config, load
 from itest.engines import Engine
 from itest.errors import ItestError, NotStarted, PortTaken, StartError
 from itest.network import ClassNetwork
-from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
 from itest.side_by_side import side_by_side
@@ -34,6 +33,9 @@ from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Sp
 from itest.starting import Job
 from itest.sweep import Sweeps
 from itest.telling import Telling
+
+if TYPE_CHECKING:
+    from itest.reaper import Reaper
 
 START_ATTEMPTS = 5
 """How often a start is tried when somebody else takes the chosen host port in between."""
@@ -251,7 +253,7 @@ class Session:
             self._finalize.cancel()
         atexit.unregister(self.close)
         if self._reaper is None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):  # The latter where Python is ending already.
                 self._relieve()
         clean = self._stop_all([slot for slot in self._slots.values() if slot.server is not None])
         if any(network.open for network in self._networks):
@@ -353,6 +355,8 @@ class Session:
         """Have a reaper, and have it know the share."""
         with self._lock:
             if self._reaper is None:
+                from itest.reaper import Reaper  # A run that finds its servers needs none.
+
                 self._reaper = Reaper(self.id)
             if share is not None:
                 self._reaper.watch(share)

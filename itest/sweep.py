@@ -8,7 +8,6 @@ another machine or container, whose processes cannot be seen from here.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -161,6 +160,8 @@ def _keepers() -> str:
         with contextlib.suppress(OSError):  # It has ended meanwhile.
             lines.append(entry.read_bytes().decode(errors="replace"))
     if not lines:  # macOS
+        import subprocess
+
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             listed = subprocess.run(["ps", "-Awwo", "args="], capture_output=True, text=True, timeout=10)
             lines.append(listed.stdout)

@@ -15,7 +15,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from itest import detached, naming, trace, warm_store
+from itest import naming, trace, warm_store
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import Engine
@@ -160,6 +160,8 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
 
 def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: int) -> None:
     """Start the process that keeps the state."""
+    from itest import detached  # Only the end of a run that has started something.
+
     config, instance = state.config, server.instance
     place = ""
     if isinstance(state.spec, ProcessSpec):

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -61,6 +60,8 @@ def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
     """
     session = re.sub(r"[^0-9a-z]+", "", labels.get(naming.SESSION, "").lower()) or "none"
     service = re.sub(r"[^0-9a-z]+", "_", labels.get(naming.SERVICE, "").lower()) or "process"
+    import tempfile  # With `random`, 2 ms.
+
     in_memory = not executable and _in_memory()  # Container engines mount /dev/shm with noexec.
     root = SHARED_MEMORY if in_memory else Path(tempfile.gettempdir())
     return Path(tempfile.mkdtemp(prefix=f"itest-{session[:20]}-{service[:20]}-", dir=root)).resolve()
@@ -96,7 +97,7 @@ def created(directory: Path) -> float:
 
 def scan() -> Iterator[Path]:
     """The directories of all instances of this user."""
-    for root in dict.fromkeys([SHARED_MEMORY, Path(tempfile.gettempdir())]):
+    for root in _roots():
         with contextlib.suppress(OSError):
             for entry in list(os.scandir(root)):
                 with contextlib.suppress(OSError):
@@ -106,6 +107,14 @@ def scan() -> Iterator[Path]:
                         and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
                     ):
                         yield Path(entry.path).resolve()
+
+
+def _roots() -> Iterator[Path]:
+    yield SHARED_MEMORY
+    import tempfile  # As above; who has found what it looks for does without.
+
+    if (other := Path(tempfile.gettempdir())) != SHARED_MEMORY:
+        yield other
 
 
 def remove(directory: Path) -> None:

@@ -27,7 +27,6 @@ from itest.services.postgres.customs import BASE
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.spares import Spares
-from itest.services.postgres.strays import Strays
 from itest.spec import Keep
 
 if TYPE_CHECKING:
@@ -288,6 +287,8 @@ class PostgresServer(Server["PostgresView"]):
             if self.instance.owned:
                 self.admin("; ".join(shared.properties(self, template)).replace("{name}", f'"{name}"'))
             else:
+                from itest.services.postgres.strays import Strays
+
                 self.part(Strays).mark(name)
         return name
 
