@@ -103,7 +103,7 @@ class PostgresServer(Server["PostgresView"]):
         from itest.services.postgres.leases import lease
 
         with self._lock:
-            if self._first is None and self.instance.owned:
+            if self._first is None and self.instance.owned and self.fresh:  # What was found running is not kept.
                 self.can_recycle()  # It may make an extension, which is not a test's doing.
                 self._first = warm.footprint(self)
         return lease(self, service, owner)  # type: ignore[arg-type]  # only a Postgres leads to this server
@@ -140,7 +140,8 @@ class PostgresServer(Server["PostgresView"]):
 
     def footprint(self) -> str:
         self.can_recycle()  # It may make an extension, which is not a test's doing.
-        return naming.fingerprint(warm.footprint(self))
+        self._first = warm.footprint(self)
+        return naming.fingerprint(self._first)
 
     def hung_up(self) -> bool:
         return self._admin is not None and (bool(self._admin.closed) or alive.has_spoken(self._admin))
@@ -153,9 +154,10 @@ class PostgresServer(Server["PostgresView"]):
             raise self.driver.OperationalError(str(error)) from None
 
     def clear(self) -> None:
-        resting = self.part(Spares).resting()
-        for (name,) in self.admin("SELECT datname FROM pg_database WHERE datname ~ %s", warm.OURS):
-            if not name.startswith(warm.TEMPLATE) and name not in resting:
+        names = dict(self.admin("SELECT datname, datname ~ %s FROM pg_database", warm.OURS))
+        resting = self.part(Spares).resting(names)
+        for name, ours in names.items():
+            if ours and not name.startswith(warm.TEMPLATE) and name not in resting:
                 self.drop_foreign(name)
 
     def close(self) -> None:
