@@ -252,6 +252,7 @@ class Session:
         if self._finalize is not None:
             self._finalize.cancel()
         atexit.unregister(self.close)
+        self._sweeps.hasten()
         if self._reaper is None:
             with contextlib.suppress(OSError, RuntimeError):  # The latter where Python is ending already.
                 self._relieve()

@@ -128,9 +128,13 @@ class Sweeps:
                 thread.start()
                 self._threads[engine.name] = thread
 
+    def hasten(self) -> None:
+        """The run is about to end: have those begin that have not yet."""
+        self._over.set()
+
     def close(self) -> None:
         """Wait a moment for them; the rest is left to a later run."""
-        self._over.set()
+        self.hasten()
         deadline = Deadline.after(CLOSE_WAIT)
         for thread in list(self._threads.values()):
             thread.join(deadline.remaining)
