@@ -324,7 +324,7 @@ class Session:
     def _run(self, job: Job, share: Share | None) -> Server[Any]:
         """Start it, or find it running. There is a reaper before the first thing exists that would need one."""
         if share is None:
-            if not self._alone and not isinstance(job.spec, ExternalSpec | ThreadSpec):
+            if not isinstance(job.spec, ExternalSpec | ThreadSpec):
                 self._watch()
             return starting.start(job)
         if not share.lifetime:
@@ -353,7 +353,9 @@ class Session:
         return Share(sharing.place(self.config, *key), owner, self.config.reuse_time if reused else 0.0)
 
     def _watch(self, share: Share | None = None) -> None:
-        """Have a reaper, and have it know the share."""
+        """Have a reaper, and have it know the share. Engines that were given to the session are their giver's to see to."""
+        if self._alone:
+            return
         with self._lock:
             if self._reaper is None:
                 from itest.reaper import Reaper  # A run that finds its servers needs none.

@@ -59,6 +59,18 @@ session.close()
 """
 
 
+NETWORK = """
+import json, os, signal
+from itest import Redis
+from itest.session import current
+
+session = current()
+found = session.lend(Redis())
+print(json.dumps([session.network("killed").id, found.fresh]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 class SharingTest(unittest.TestCase):
     engine: ClassVar[str] = ""
 
@@ -71,11 +83,13 @@ class SharingTest(unittest.TestCase):
         self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.before = Leftovers.snapshot()
 
-    def worker(self, statement: str = "", when: str = "", **environment: str) -> subprocess.Popen[str]:
+    def worker(
+        self, statement: str = "", when: str = "", program: str = WORKER, **environment: str
+    ) -> subprocess.Popen[str]:
         """A process that uses a PostgreSQL and a Redis, and tells which they were."""
         orders = {"statement": statement, "when": when, "signal": signal.SIGKILL}
         return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", WORKER, json.dumps(orders)],
+            [sys.executable, "-W", "error", "-c", program, json.dumps(orders)],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
@@ -278,6 +292,18 @@ class ProcessTest(SharingTest):
 
 class DockerTest(SharingTest):
     engine = "docker"
+
+    def test_a_network_goes_with_a_run_that_is_killed_though_its_server_was_found(self) -> None:
+        self.reused()
+        self.kept()
+        network, fresh = self.told(self.worker(program=NETWORK, ITEST_REUSE="1"), -signal.SIGKILL)
+        self.assertFalse(fresh)
+        with contextlib.closing(DockerEngine(load())) as engine:
+            deadline = Deadline.after(20.0)
+            while network in [each["Id"] for each in engine.client.networks()]:
+                self.assertFalse(deadline.passed, "the network is still there")
+                deadline.pause(0.05)
+        self.clear()
 
     # What the engine has no part in is shown on local processes alone, where it takes a third of the time.
     test_a_run_takes_over_from_a_reaper_that_is_killed_meanwhile = None
