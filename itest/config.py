@@ -23,7 +23,7 @@ from itest.errors import ConfigError
 PREFIX = "ITEST_"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)  # Nobody compares or shows them, and URLs are among them.
 class Config:
     """The settings of a session. Each is `ITEST_<NAME>` in the environment and `<name>` in a file."""
 
@@ -88,10 +88,10 @@ class Config:
     reuse_time: float = 3600.0
     """Seconds that such a server stays after its last use."""
 
-    postgres_url: str = field(default="", repr=False)
+    postgres_url: str = ""
     """An external PostgreSQL server, `postgresql://user:password@host:port/database`."""
 
-    redis_url: str = field(default="", repr=False)
+    redis_url: str = ""
     """An external Redis server, `redis://:password@host:port`."""
 
     kafka_bootstrap_servers: str = ""
@@ -109,7 +109,7 @@ class Config:
     compose: str = ""
     """A `docker-compose` program, or a `docker` that has the plugin. Default: the one that `docker compose` runs."""
 
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict)
     """The environment as it was when the settings were read; see `variable`."""
 
     def variable(self, name: str) -> str:

@@ -4,29 +4,36 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from itest import naming, starting, trace, warm
 from itest.clock import Deadline, wall
 from itest.engines import Instance
 from itest.errors import ItestError
-from itest.reaper import Reaper
 from itest.service import Server
 from itest.sharing import Record, Share
 from itest.starting import Job
 from itest.wait import NotReady, until_ready
 
+if TYPE_CHECKING:
+    from itest.reaper import Reaper
+
 ANSWER_TIMEOUT = 10.0
 """Seconds that a server which runs already has for its first answer."""
 
 
-def join(job: Job, share: Share) -> Server[Any]:
-    """The server of this share. Raises StartError, and ItestError where others use it but it does not answer."""
+def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) -> Server[Any]:
+    """The server of this share; `before` is called before one is started.
+
+    Raises StartError, and ItestError where others use it but it does not answer.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(share.gate())
             alone = share.join()
         except OSError:
+            before()
             return starting.start(job)  # The cache directory cannot be written to: then it is our own.
         try:
             if record := share.read():
@@ -34,6 +41,7 @@ def join(job: Job, share: Share) -> Server[Any]:
                 if (server := _attach(job, share, record, alone=alone)) is not None:
                     return server
                 job.engine.remove({naming.SESSION: record.session})
+            before()
             return _start(job, share)
         except BaseException:
             if share.leave():

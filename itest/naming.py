@@ -81,12 +81,11 @@ def remember_secret(text: str) -> str:
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable of that name probably holds a password."""
-    return _SECRET_NAME.search(name) is not None
+    return re.search(_SECRET_NAME, name) is not None
 
 
-_SECRET_NAME = re.compile(
-    r"passw|pwd|secret|token|credential|private|api_?key|(^|_)(auth|key|pass)(_|$)", re.IGNORECASE
-)
+# Texts, here and elsewhere: `re` keeps what it has compiled, and most runs need none of these.
+_SECRET_NAME = r"(?i)passw|pwd|secret|token|credential|private|api_?key|(^|_)(auth|key|pass)(_|$)"
 
 
 def mask(text: str) -> str:
@@ -96,10 +95,10 @@ def mask(text: str) -> str:
             # A short one is hidden as a whole word only: a password "p" must not garble every other word.
             word = re.escape(known)
             text = re.sub(word if len(known) >= DISTINCT else rf"(?<!\w){word}(?!\w)", MASK, text)
-    return _URL_PASSWORD.sub(rf"\1{MASK}@", text)
+    return re.sub(_URL_PASSWORD, rf"\1{MASK}@", text)
 
 
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]+@", re.IGNORECASE)
+_URL_PASSWORD = r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]+@"
 
 
 def url_password(url: str) -> str:
@@ -165,9 +164,9 @@ def shorten(text: str, limit: int = 160) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]"
 
 
 def clean_log(text: str) -> str:
     """Log text fit for a terminal and for XML: no colours, no control characters, no passwords."""
-    return mask(_CONTROL.sub("", text))
+    return mask(re.sub(_CONTROL, "", text))

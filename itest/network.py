@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,12 +45,19 @@ class ClassNetwork:
     """One such network. It is made when the first container joins it."""
 
     def __init__(
-        self, engine: DockerEngine, name: str, labels: Mapping[str, str], aliases: Mapping[str, Sequence[str]]
+        self,
+        engine: DockerEngine,
+        name: str,
+        labels: Mapping[str, str],
+        aliases: Mapping[str, Sequence[str]],
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine = engine
         self._name = name
         self._labels = labels
         self._aliases = aliases
+        self._before = before
+        """Called before it is made."""
         self._lock = threading.Lock()
         self._id = ""
 
@@ -64,6 +71,7 @@ class ClassNetwork:
         """Docker's id of it, made at the first call. Raises ItestError."""
         with self._lock:
             if not self._id:
+                self._before()
                 self._id = self._engine.network(self._name, self._labels)
             return self._id
 

@@ -100,9 +100,9 @@ def _telling(finding: Finding) -> tuple[list[str], int]:
     """The lines of its log that are shown where there is room, and how many others were left out."""
     log = finding.log
     routine = finding.subject.server.routine
-    if routine is None or finding.ended:
+    if not routine or finding.ended:
         return log, 0
-    telling = [line for line in log if not routine.search(line)]
+    telling = [line for line in log if not re.search(routine, line)]
     return telling, len(log) - len(telling)
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 UNKNOWN = "0"
 """What stands for a fact that this platform does not have."""
 
-_TEXT = re.compile(r"([1-9][0-9]{0,9})@(\S+)((?: [a-z]+=\S+)*)")
+_TEXT = r"([1-9][0-9]{0,9})@(\S+)((?: [a-z]+=\S+)*)"
 _STATE, _START = 0, 19
 """Places in /proc/PID/stat, counted from behind the program's name, which may hold anything."""
 
@@ -64,7 +64,7 @@ def host() -> str:
 
 def parse(text: str) -> Owner | None:
     """The owner that a label names; None where it names none. `pid@host` alone is enough."""
-    if (found := _TEXT.fullmatch(text)) is None:
+    if (found := re.fullmatch(_TEXT, text)) is None:
         return None
     facts = dict(fact.split("=", 1) for fact in found[3].split())
     known = {name: facts.get(name, "") for name in ("start", "pidns", "boot", "machine")}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import io
-import subprocess
 import sys
 from types import GeneratorType
 from typing import Any
@@ -50,8 +49,8 @@ def all_done(objects: list[Any]) -> bool:
 def _is_done(thing: Any) -> bool:
     if isinstance(thing, GeneratorType):
         return not (thing.gi_suspended or thing.gi_running)
-    if isinstance(thing, subprocess.Popen):
-        return thing.returncode is not None
+    if (subprocess := sys.modules.get("subprocess")) and isinstance(thing, subprocess.Popen):
+        return bool(thing.returncode is not None)
     kind = type(thing)
     module = str(kind.__module__)
     if kind in (io.StringIO, io.BytesIO):

@@ -150,16 +150,23 @@ def _shares(kind: str, lines: Sequence[str]) -> dict[Path, str]:
 def _keep_time(shares: Mapping[Path, str]) -> None:
     """Wait until the time of servers that stay for later runs is over, and remove them. One reaper does that for each
     server, the others leave."""
-    with contextlib.ExitStack() as stack:
-        mine = {share: session for share, session in shares.items() if sharing.keeps_time(share, stack)}
-        last = Deadline.after(GIVE_UP)
-        while mine and not last.passed:
-            done = {share: _reaped(share, session) for share, session in mine.items()}
-            if None not in done.values():
-                last = Deadline.after(GIVE_UP)
-            mine = {share: session for share, session in mine.items() if not done[share]}
-            if mine:
-                SYSTEM.sleep(LOOK_PAUSE)
+    held = {share: contextlib.ExitStack() for share in shares}
+    mine = {share for share, stack in held.items() if sharing.keeps_time(share, stack)}
+    last = Deadline.after(GIVE_UP)
+    while mine and not last.passed:
+        failed = False
+        for share in list(mine):
+            done = _reaped(share, shares[share])
+            failed |= done is None
+            if done:
+                mine.remove(share)
+                held[
+                    share
+                ].close()  # Whoever starts one there from now on has a reaper, which must find the place free.
+        if not failed:
+            last = Deadline.after(GIVE_UP)
+        if mine:
+            SYSTEM.sleep(LOOK_PAUSE)
 
 
 def _reaped(share: Path, session: str) -> bool | None:

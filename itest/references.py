@@ -13,14 +13,14 @@ from itest.service import Service, View
 
 T = TypeVar("T")
 
-REFERENCE = re.compile(r"\{([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}")
+REFERENCE = r"\{([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}"
 """Other braces stay as they are: JSON, shell, `{port}`."""
 
 
 def needs(service: Service[Any]) -> list[str]:
     """The names of the services that must run before this one, each once."""
     texts = [text for field in service.texts for text in _texts(getattr(service, field))]
-    found = [match[1] for text in texts for match in REFERENCE.finditer(text)]
+    found = [match[1] for text in texts for match in re.finditer(REFERENCE, text)]
     return list(dict.fromkeys([*service.depends_on, *found]))
 
 
@@ -81,7 +81,8 @@ def resolved(service: Service[Any], label: str, views: Mapping[str, View]) -> Se
         return str(said)
 
     changes = {
-        field: _replaced(getattr(service, field), lambda text: REFERENCE.sub(value, text)) for field in service.texts
+        field: _replaced(getattr(service, field), lambda text: re.sub(REFERENCE, value, text))
+        for field in service.texts
     }
     return service.replace(**changes).at_place_of(service) if changes else service
 

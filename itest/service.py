@@ -8,7 +8,6 @@ servers or the test case that asks for views: they meet in the user's class body
 from __future__ import annotations
 
 import math
-import re
 import sys
 import unittest
 from abc import ABC, abstractmethod
@@ -37,7 +36,7 @@ V = TypeVar("V", bound=View)
 S = TypeVar("S", bound="Server[Any]")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Service(ABC, Generic[V]):
     """A declaration: a frozen value in a class body that says which service the tests need.
 
@@ -91,6 +90,11 @@ class Service(ABC, Generic[V]):
         if not hasattr(self, "_module"):  # Assigned again elsewhere, it keeps its first place.
             object.__setattr__(self, "_module", owner.__module__)
             object.__setattr__(self, "_name", name)
+
+    def __repr__(self) -> str:
+        # Not by `dataclass`, which would write one at the import of each kind of service.
+        shown = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if field.repr)
+        return f"{type(self).__qualname__}({', '.join(shown)})"
 
     @property
     def directory(self) -> Path:
@@ -217,8 +221,9 @@ class Server(ABC, Generic[V]):
     tells_its_end: ClassVar[bool] = False
     """Whether its lease sees by itself, in a reset, that it has ended."""
 
-    routine: ClassVar[re.Pattern[str] | None] = None
-    """What is in the lines that it logs when all is well, which only bury those that tell something."""
+    routine: ClassVar[str] = ""
+    """A regular expression for what is in the lines that it logs when all is well, which only bury those that tell
+    something."""
 
     shared = False
     """Whether other processes use it at the same time: then what belongs to the server as a whole is left alone."""

@@ -15,10 +15,9 @@ import sys
 import threading
 import unittest
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest import joining, naming, quick_end, sharing, starting, trace, warm
 from itest.choosing import Engines
@@ -27,7 +26,6 @@ from itest.config import Config, load
 from itest.engines import Engine
 from itest.errors import ItestError, NotStarted, PortTaken, StartError
 from itest.network import ClassNetwork
-from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.sharing import Share
 from itest.side_by_side import side_by_side
@@ -35,6 +33,9 @@ from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Sp
 from itest.starting import Job
 from itest.sweep import Sweeps
 from itest.telling import Telling
+
+if TYPE_CHECKING:
+    from itest.reaper import Reaper
 
 START_ATTEMPTS = 5
 """How often a start is tried when somebody else takes the chosen host port in between."""
@@ -83,13 +84,13 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-@dataclass(slots=True)
 class _Slot:
     """The place of one server: whoever comes first starts it, the others wait for the lock."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    server: Server[Any] | None = None
-    error: BaseException | None = None
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.server: Server[Any] | None = None
+        self.error: BaseException | None = None
 
 
 class Session:
@@ -195,7 +196,7 @@ class Session:
         further names of services on it."""
         if (engine := self._engines.docker()) is None:
             return None
-        found = ClassNetwork(engine, name, self._labels("network"), aliases or {})
+        found = ClassNetwork(engine, name, self._labels("network"), aliases or {}, self._watch)
         self._networks.append(found)
         return found
 
@@ -251,6 +252,10 @@ class Session:
         if self._finalize is not None:
             self._finalize.cancel()
         atexit.unregister(self.close)
+        self._sweeps.hasten()
+        if self._reaper is None:
+            with contextlib.suppress(OSError, RuntimeError):  # The latter where Python is ending already.
+                self._relieve()
         clean = self._stop_all([slot for slot in self._slots.values() if slot.server is not None])
         if any(network.open for network in self._networks):
             clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
@@ -297,9 +302,7 @@ class Session:
         for attempt in range(1, max(START_ATTEMPTS, service.start_attempts) + 1):
             try:
                 with self.trace.span("start", service.kind, engine=engine.name) as span:
-                    self._watch(spec, share)
-                    server = starting.start(job) if share is None else joining.join(job, share)
-                    self._watch(spec, share)
+                    server = self._run(job, share)
                 self._telling.started(server, span)
                 break
             except PortTaken:
@@ -316,6 +319,19 @@ class Session:
         vain = [name for name in OF_OURS if getattr(service, name, None)]
         if vain and isinstance(spec, ExternalSpec) and not self.config.quiet:
             trace.say(f"{server.title} at {server.instance} is external: {', '.join(vain)} change nothing there")
+        return server
+
+    def _run(self, job: Job, share: Share | None) -> Server[Any]:
+        """Start it, or find it running. There is a reaper before the first thing exists that would need one."""
+        if share is None:
+            if not isinstance(job.spec, ExternalSpec | ThreadSpec):
+                self._watch()
+            return starting.start(job)
+        if not share.lifetime:
+            self._watch(share)
+        server = joining.join(job, share, lambda: self._watch(share))
+        if self._reaper is not None or not (share.lifetime and sharing.is_time_kept(share.directory)):
+            self._watch(share)  # Else the reaper of an earlier run sees to its end, however we end.
         return server
 
     def _labels(self, kind: str) -> dict[str, str]:
@@ -336,13 +352,24 @@ class Session:
         key = (name, warm.address(job.engine), job.service.kind, job.labels[naming.FINGERPRINT], program)
         return Share(sharing.place(self.config, *key), owner, self.config.reuse_time if reused else 0.0)
 
-    def _watch(self, spec: Spec, share: Share | None) -> None:
-        """Have a reaper before the first thing exists that would need one, and have it know the share."""
+    def _watch(self, share: Share | None = None) -> None:
+        """Have a reaper, and have it know the share. Engines that were given to the session are their giver's to see to."""
+        if self._alone:
+            return
         with self._lock:
-            if self._reaper is None and not isinstance(spec, ExternalSpec | ThreadSpec) and not self._alone:
+            if self._reaper is None:
+                from itest.reaper import Reaper  # A run that finds its servers needs none.
+
                 self._reaper = Reaper(self.id)
-            if self._reaper is not None and share is not None:
+            if share is not None:
                 self._reaper.watch(share)
+
+    def _relieve(self) -> None:
+        """Have a reaper for servers that go on, if those of the earlier runs which saw to their end have been killed."""
+        for slot in list(self._slots.values()):
+            share = None if slot.server is None else slot.server.share
+            if share is not None and share.lifetime and not sharing.is_time_kept(share.directory):
+                self._watch(share)
 
     def _stop_all(self, slots: Sequence[_Slot]) -> bool:
         """Whether all were stopped. Docker takes a tenth of a second for each."""
@@ -379,7 +406,7 @@ def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, nam
     aliases = (*network.names(name), *spec.aliases)
     if isinstance(spec, ComposeSpec):
         return spec._replace(network=network.id, aliases=aliases)
-    return replace(spec, network=network.id, aliases=aliases)
+    return spec._replace(network=network.id, aliases=aliases)
 
 
 def _begins_there(service: Service[Any]) -> bool:

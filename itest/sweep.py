@@ -8,15 +8,18 @@ another machine or container, whose processes cannot be seen from here.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from itest import naming, owners, sharing, trace
 from itest.clock import Deadline
 from itest.engines import Engine, Thing
+
+DELAY = 0.5
+"""Seconds after which a sweep begins, or at the end of the run if that is sooner: a run that finds its server has come to
+its first test by then, and would else share its time with the sweep."""
 
 CLOSE_WAIT = 1.0
 """Seconds that the end of a run waits for a sweep that is still going on."""
@@ -25,12 +28,11 @@ KEEPER = "from itest.warm_keeper import main"
 """What the command line of a process contains that keeps a server's state after its run (warm.py)."""
 
 
-@dataclass(slots=True)
-class Swept:
+class Swept(NamedTuple):
     """What a sweep did: the things it removed, and those it could not remove with the reason, a sentence."""
 
-    removed: list[Thing] = field(default_factory=list)
-    failed: list[tuple[Thing, str]] = field(default_factory=list)
+    removed: list[Thing]
+    failed: list[tuple[Thing, str]]
 
 
 def is_over(thing: Thing) -> bool:
@@ -66,7 +68,7 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *,
 
     A shared server that somebody has begun to use meanwhile stays as well, unless `in_use` says otherwise.
     """
-    swept = Swept()
+    swept = Swept([], [])
     keepers: str | None = None
     for thing in things:
         if stop():
@@ -80,7 +82,7 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *,
         except Exception as error:
             swept.failed.append((thing, naming.mask(str(error))))
         else:
-            swept.removed += [thing] if removed else []
+            swept.removed.extend([thing] if removed else [])
     return swept
 
 
@@ -112,10 +114,11 @@ class Sweeps:
         self._quiet = quiet
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
+        self._over = threading.Event()
         self._closed = False
 
     def begin(self, engine: Engine) -> None:
-        """Sweep this engine, unless that was done. Returns at once."""
+        """Sweep this engine in a moment, unless that was done. Returns at once."""
         with self._lock:
             if self._closed or engine.name in self._threads:
                 return
@@ -125,14 +128,20 @@ class Sweeps:
                 thread.start()
                 self._threads[engine.name] = thread
 
+    def hasten(self) -> None:
+        """The run is about to end: have those begin that have not yet."""
+        self._over.set()
+
     def close(self) -> None:
         """Wait a moment for them; the rest is left to a later run."""
+        self.hasten()
         deadline = Deadline.after(CLOSE_WAIT)
         for thread in list(self._threads.values()):
             thread.join(deadline.remaining)
         self._closed = True
 
     def _sweep(self, engine: Engine) -> None:
+        self._over.wait(DELAY)
         try:
             swept = remove(filter(is_over, engine.things()), lambda: self._closed)
         except Exception:
@@ -155,6 +164,8 @@ def _keepers() -> str:
         with contextlib.suppress(OSError):  # It has ended meanwhile.
             lines.append(entry.read_bytes().decode(errors="replace"))
     if not lines:  # macOS
+        import subprocess
+
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             listed = subprocess.run(["ps", "-Awwo", "args="], capture_output=True, text=True, timeout=10)
             lines.append(listed.stdout)

@@ -165,7 +165,7 @@ def session(*engines: Engine, clock: Clock = SYSTEM, **settings: Any) -> Iterato
 # A service with no server behind it, for tests of the life cycle.
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MemoryService(Service["MemoryView"]):
     """A service whose data is a dict of this process. What happens to it is added to `events`, if given."""
 

@@ -7,27 +7,36 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from itest.clock import SYSTEM, Clock
 
 
-@dataclass(slots=True)
 class Span:
     """A timed step. `name` is a verb (pull, start, ready, reset, stop), `subject` what it was done to."""
 
-    name: str
-    subject: str
-    started: float
-    ended: float | None = None
-    facts: dict[str, str] = field(default_factory=dict)
-    failed: bool = False
-    parent: Span | None = field(default=None, repr=False, compare=False)
-    """The step that this one is a part of."""
-    amount: str = field(default="", compare=False)
-    """How far it has come, for people: `12 of 140 MB`."""
-    share: float | None = field(default=None, compare=False)
-    """How much of it is done, 0 to 1; None where nobody knows."""
+    def __init__(
+        self,
+        name: str,
+        subject: str,
+        started: float,
+        ended: float | None = None,
+        facts: dict[str, str] | None = None,
+        *,
+        failed: bool = False,
+        parent: Span | None = None,
+    ) -> None:
+        self.name = name
+        self.subject = subject
+        self.started = started
+        self.ended = ended
+        self.facts = {} if facts is None else facts
+        self.failed = failed
+        self.parent = parent
+        """The step that this one is a part of."""
+        self.amount = ""
+        """How far it has come, for people: `12 of 140 MB`."""
+        self.share: float | None = None
+        """How much of it is done, 0 to 1; None where nobody knows."""
 
     @property
     def seconds(self) -> float:

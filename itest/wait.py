@@ -8,7 +8,6 @@ exception ends the wait at once, except those a check lists as `expected`. Check
 from __future__ import annotations
 
 import re
-import shlex
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -305,9 +304,13 @@ class _Exec(Check):
         result = instance.exec(self.argv)
         if result.exit_code != 0:
             said = (result.stderr or result.stdout).strip()
+            import shlex
+
             raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")
 
     def __str__(self) -> str:
+        import shlex
+
         return f"`{shlex.join(self.argv)}` to succeed"
 
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from itest import detached, naming, trace, warm_store
+from itest import naming, trace, warm_store
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import Engine
@@ -33,21 +32,30 @@ START_TIMEOUT = 30.0
 """Seconds that a server has to become ready when it begins with a kept state; it takes tenths of one."""
 
 
-@dataclass(slots=True)
 class State:
     """The state of one server: what there is to begin with, and what has to be known to keep it."""
 
-    config: Config
-    engine: Engine
-    spec: ContainerSpec | ProcessSpec
-    service: str
-    fingerprint: str
-    base: str
-    """The id of the image that the state was or will be made on; empty for a process."""
-    record: Record | None
-    since: float
-    steps: dict[str, float] = field(default_factory=dict)
-    """Seconds that steps took in this run which later runs can do without; see `Record.steps`."""
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        spec: ContainerSpec | ProcessSpec,
+        service: str,
+        fingerprint: str,
+        base: str,
+        record: Record | None,
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.spec = spec
+        self.service = service
+        self.fingerprint = fingerprint
+        self.base = base
+        """The id of the image that the state was or will be made on; empty for a process."""
+        self.record = record
+        self.since = wall()
+        self.steps: dict[str, float] = {}
+        """Seconds that steps took in this run which later runs can do without; see `Record.steps`."""
 
     @property
     def usable(self) -> bool:
@@ -65,8 +73,8 @@ class State:
         """The spec that begins with it."""
         assert self.record is not None
         if isinstance(self.spec, ContainerSpec):
-            return replace(self.spec, warm=self.record.image)
-        return replace(self.spec, warm=str(warm_store.archive(self.config.cache_dir, self.record)))
+            return self.spec._replace(warm=self.record.image)
+        return self.spec._replace(warm=str(warm_store.archive(self.config.cache_dir, self.record)))
 
     def used(self) -> None:
         """A server has begun with it."""
@@ -101,7 +109,7 @@ def look(config: Config, engine: Engine, spec: Spec, service: str, recorder: tra
     cache = warm_store.identity(config.cache_dir) if isinstance(spec, ContainerSpec) else ""
     fingerprint = naming.fingerprint("warm", warm_store.FORMAT, address(engine), base, cache, spec.fingerprint())
     record = warm_store.read(config.cache_dir, fingerprint)
-    return State(config, engine, spec, service, fingerprint, base, record, wall())
+    return State(config, engine, spec, service, fingerprint, base, record)
 
 
 def address(engine: Engine) -> str:
@@ -152,6 +160,8 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
 
 def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: int) -> None:
     """Start the process that keeps the state."""
+    from itest import detached  # Only the end of a run that has started something.
+
     config, instance = state.config, server.instance
     place = ""
     if isinstance(state.spec, ProcessSpec):

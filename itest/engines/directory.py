@@ -9,10 +9,10 @@ import os
 import re
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from itest import naming
 from itest.clock import Deadline
@@ -35,8 +35,7 @@ STRAGGLER_WAIT = 1.0
 _NAME = re.compile(r"itest-([0-9a-z]+)-([0-9a-z_]+)-[0-9A-Za-z_]{8}")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What the state file says, so that any process can find the instance and end it properly.
 
     `preparing`: it is not the server that runs, but a command that has to run before it. `workplace`: where it works, if
@@ -47,7 +46,7 @@ class Record:
     version: str = "unknown program"
     stop_signal: int = signal.SIGTERM
     argv: tuple[str, ...] = ()
-    ports: Mapping[str, int] = field(default_factory=dict)
+    ports: Mapping[str, int] = MappingProxyType({})
     prefix: tuple[str, ...] = ()
     user: int | None = None
     preparing: bool = False
@@ -61,6 +60,8 @@ def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
     """
     session = re.sub(r"[^0-9a-z]+", "", labels.get(naming.SESSION, "").lower()) or "none"
     service = re.sub(r"[^0-9a-z]+", "_", labels.get(naming.SERVICE, "").lower()) or "process"
+    import tempfile  # With `random`, 2 ms.
+
     in_memory = not executable and _in_memory()  # Container engines mount /dev/shm with noexec.
     root = SHARED_MEMORY if in_memory else Path(tempfile.gettempdir())
     return Path(tempfile.mkdtemp(prefix=f"itest-{session[:20]}-{service[:20]}-", dir=root)).resolve()
@@ -68,7 +69,8 @@ def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
 
 def write(directory: Path, record: Record) -> None:
     """Write the state file, so that a reader sees the old or the new one."""
-    text = json.dumps({**asdict(record), "argv": [naming.mask(word) for word in record.argv]}, indent=1)
+    shown = record._replace(argv=tuple(naming.mask(word) for word in record.argv), ports=dict(record.ports))
+    text = json.dumps(shown._asdict(), indent=1)
     new = directory / f"{STATE_FILE}.new"
     new.write_text(text, encoding="utf-8")
     new.replace(directory / STATE_FILE)
@@ -95,7 +97,7 @@ def created(directory: Path) -> float:
 
 def scan() -> Iterator[Path]:
     """The directories of all instances of this user."""
-    for root in dict.fromkeys([SHARED_MEMORY, Path(tempfile.gettempdir())]):
+    for root in _roots():
         with contextlib.suppress(OSError):
             for entry in list(os.scandir(root)):
                 with contextlib.suppress(OSError):
@@ -105,6 +107,14 @@ def scan() -> Iterator[Path]:
                         and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
                     ):
                         yield Path(entry.path).resolve()
+
+
+def _roots() -> Iterator[Path]:
+    yield SHARED_MEMORY
+    import tempfile  # As above; who has found what it looks for does without.
+
+    if (other := Path(tempfile.gettempdir())) != SHARED_MEMORY:
+        yield other
 
 
 def remove(directory: Path) -> None:

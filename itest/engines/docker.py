@@ -34,7 +34,6 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -99,7 +98,7 @@ class DockerEngine:
         volumes = [volume_name(labels, volume) for volume in (spec.options.volumes if spec.options else ())]
         try:
             host = self._gateway(spec.network) if spec.network else ""
-            config = wanted(replace(spec, image=image), labels, address, chosen, host)
+            config = wanted(spec._replace(image=image), labels, address, chosen, host)
             container = self._started(name, config, spec, deadline)
         except BaseException as error:
             try:

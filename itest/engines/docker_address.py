@@ -12,8 +12,8 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from itest import naming
@@ -25,8 +25,7 @@ CONNECT_TIMEOUT = 1.5
 LOOPBACK = "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where Docker is. `source` says who said so; `certificates` is a directory with ca.pem, cert.pem, key.pem."""
 
     url: str

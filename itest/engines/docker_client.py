@@ -23,10 +23,11 @@ CONNECTIONS = 64
 def greet(address: Address) -> None:
     """Raises Unavailable where something else than Docker listens."""
     try:
-        status, said = docker_quick.ask(address.parts.path, "GET", "/version", timeout=ANSWER_TIMEOUT)
-        if status != 200 or "ApiVersion" not in said:
+        # Not its version: for that it asks others, which takes 5 ms in place of 0.2.
+        status, said = docker_quick.ask(address.parts.path, "GET", "/_ping", timeout=ANSWER_TIMEOUT)
+        if status != 200 or said != "OK":
             raise ValueError(f"it says {said}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise Unavailable(_no_docker(address, error)) from None
 
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest.errors import ItestError, StartError
+
+if TYPE_CHECKING:
+    import tarfile
 
 
 def put(client: Any, container: str, files: Mapping[str, bytes | Path]) -> None:
@@ -23,6 +25,8 @@ def take(client: Any, container: str, path: str, target: Path | None = None) -> 
 
     Raises ItestError for a directory without a target.
     """
+    import tarfile  # Few runs copy files.
+
     chunks, _ = client.get_archive(container, path)
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
         first = archive.next()
@@ -46,6 +50,8 @@ def take(client: Any, container: str, path: str, target: Path | None = None) -> 
 
 
 def _archive(files: Mapping[str, bytes | Path]) -> bytes:
+    import tarfile
+
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for place, what in files.items():

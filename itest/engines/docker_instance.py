@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -178,6 +177,8 @@ class DockerInstance:
         Raises TimeoutError when the command has not ended in time; it then runs on, because Docker cannot end it.
         """
         docker_sdk.load()
+        import shlex
+
         from docker.errors import APIError
 
         deadline = Deadline.after(timeout)

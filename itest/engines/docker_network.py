@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from itest import naming
 from itest.engines.docker_instance import not_found, translated
 
 
@@ -16,7 +16,7 @@ def create(client: Any, name: str, labels: Mapping[str, str]) -> str:
     """The id of a new bridge network. Raises ItestError."""
     with translated(f"create the network {name}"):
         # Names need not be unique in Docker, and a start that was broken off could have left one of that name.
-        made = client.create_network(f"itest-{name}-{secrets.token_hex(5)}", driver="bridge", labels=dict(labels))
+        made = client.create_network(f"itest-{name}-{naming.random_hex(5)}", driver="bridge", labels=dict(labels))
     return str(made["Id"])
 
 

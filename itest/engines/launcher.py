@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import select
 import signal
-import subprocess
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import queue
+    import subprocess
 
 PID_FILE = "itest.pid"
 """Written into the working directory by the child itself, before it becomes the program that it is to run."""
@@ -46,7 +48,7 @@ class Launcher:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None]
         self._thread: threading.Thread | None = None
         self._pid = 0
 
@@ -67,6 +69,8 @@ class Launcher:
         `prefix` are commands that exec their arguments (unshare, setpriv); `user` is the user and group id to run as.
         It works in the `workplace`, an absolute path, if that is not its instance's `directory`. A `umask` of -1 is ours.
         """
+
+        import subprocess  # A run that finds its server starts none.
 
         def launch() -> subprocess.Popen[bytes]:
             process = subprocess.Popen(
@@ -108,6 +112,8 @@ class Launcher:
     def _submit(self, job: _Job) -> None:
         with self._lock:
             if self._thread is None or self._pid != os.getpid():  # Threads do not survive a fork.
+                import queue
+
                 self._jobs = queue.SimpleQueue()
                 self._thread = threading.Thread(target=_work, args=(self._jobs,), name="itest-launcher", daemon=True)
                 self._pid = os.getpid()
@@ -149,6 +155,8 @@ def wait_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:
     try:
         handle = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # Linux 5.3 and later only.
+        import subprocess
+
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         return process.poll() is not None

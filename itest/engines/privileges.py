@@ -12,9 +12,9 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from itest.engines.launcher import signal_name
 from itest.errors import StartError
@@ -30,8 +30,7 @@ COPY_LIMIT = 20_000
 """Files that an installed program may have to be copied; more means that the directory is not an installation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a server runs as: commands that exec it in another identity, or a user id to change to."""
 
     prefix: tuple[str, ...] = ()
@@ -116,8 +115,7 @@ def move_in(spec: ProcessSpec, directory: Path) -> ProcessSpec:
     def moved(text: str) -> str:
         return text.replace(str(source), str(target)).replace(os.path.dirname(spec.argv[0]), str(new_program.parent))
 
-    return replace(
-        spec,
+    return spec._replace(
         argv=(str(new_program), *map(moved, spec.argv[1:])),
         prepare=tuple(tuple(map(moved, argv)) for argv in spec.prepare),
         env={name: moved(value) for name, value in spec.env.items()},

@@ -8,15 +8,13 @@ runs, so whoever finds the directory can end what runs there: the owner, its rea
 from __future__ import annotations
 
 import os
-import shlex
 import signal
-import subprocess
 import textwrap
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from itest import naming
 from itest.clock import Deadline
@@ -25,12 +23,16 @@ from itest.engines import Instance, Thing, directory, launcher
 from itest.engines.directory import Record
 from itest.engines.launcher import Launcher
 from itest.engines.ports import free_port
-from itest.engines.privileges import Identity, Privileges, move_in, reachable
 from itest.engines.process_instance import HOST, LOG_FILE, ProcessInstance, end_child
 from itest.engines.process_warm import unpack
 from itest.errors import ItestError, StartError, StartTimeout
 from itest.spec import ProcessSpec, Spec, fill
 from itest.trace import Recorder
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from itest.engines.privileges import Identity, Privileges
 
 INHERITED = ("PATH", "HOME", "JAVA_HOME")
 """All that a server inherits of the environment; PG*, REDIS* or JAVA_TOOL_OPTIONS would change what it is."""
@@ -51,8 +53,13 @@ class ProcessEngine:
             "TZ": "UTC",
         }
         self._launcher = Launcher()
-        self._privileges = Privileges(self._environment["PATH"])
         self._started: weakref.WeakValueDictionary[str, ProcessInstance] = weakref.WeakValueDictionary()
+
+    @cached_property
+    def _privileges(self) -> Privileges:
+        from itest.engines.privileges import Privileges
+
+        return Privileges(self._environment["PATH"])
 
     def unavailable(self) -> str | None:
         """Why no local processes can be used here; None when they can."""
@@ -64,6 +71,8 @@ class ProcessEngine:
         """Start it; readiness is not waited for. Raises StartError, with nothing left behind."""
         if not isinstance(spec, ProcessSpec):
             raise TypeError(f"the process engine cannot run {spec}")
+        from itest.engines.privileges import move_in, reachable  # A run that finds its server needs neither.
+
         subject = labels.get(naming.SERVICE, "") or str(spec)
         identity = self._privileges.identity(spec)
         must_move = not reachable(spec.argv[0], identity)
@@ -82,7 +91,7 @@ class ProcessEngine:
                 identity.user,
                 workplace=spec.directory,
             )
-            directory.write(place, replace(record, preparing=bool(spec.prepare) and not spec.warm))
+            directory.write(place, record._replace(preparing=bool(spec.prepare) and not spec.warm))
             instance = ProcessInstance(place, record, self._environment)
             self._started[instance.id] = instance
             if identity.user is not None:
@@ -123,17 +132,17 @@ class ProcessEngine:
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         """What runs, or is left over, under these labels, of this user and on this machine."""
         found: list[Instance] = []
-        for place in directory.scan():
-            record = directory.read(place)
-            if all(record.labels.get(name) == value for name, value in labels.items()):
-                found.append(self._instance(place, record))
+        for instance in self._matching(labels):
+            found.append(instance)
+            if naming.SHARED in instance.labels and naming.SESSION in labels:
+                break  # It is the only one of that session.
         return found
 
     def remove(self, labels: Mapping[str, str]) -> int:
         """End and remove what `find` finds. Returns how many. Raises ValueError without a label."""
         if not labels:
             raise ValueError("remove needs at least one label: it must not end what other sessions run")
-        found = self.find(labels)
+        found = list(self._matching(labels))
         failures = []
         for instance in found:
             try:
@@ -143,6 +152,12 @@ class ProcessEngine:
         if failures:
             raise failures[0]
         return len(found)
+
+    def _matching(self, labels: Mapping[str, str]) -> Iterator[ProcessInstance]:
+        for place in directory.scan():
+            record = directory.read(place)
+            if all(record.labels.get(name) == value for name, value in labels.items()):
+                yield self._instance(place, record)
 
     def things(self) -> list[Thing]:
         """The instances of this user on this machine, whoever's they are."""
@@ -225,6 +240,8 @@ class _Launch:
                 return
             output.seek(max(0, output.seek(0, os.SEEK_END) - 4000))
             lines = naming.clean_log(output.read().decode(errors="replace")).strip()
+        import shlex
+
         from itest import causes
 
         command = naming.mask(shlex.join(argv))
@@ -255,8 +272,7 @@ def _exit_text(code: int) -> str:
 
 def _filled(spec: ProcessSpec, endpoints: Mapping[str, tuple[str, int]], place: str) -> ProcessSpec:
     """The spec with the placeholders in its commands, environment and files filled."""
-    return replace(
-        spec,
+    return spec._replace(
         argv=tuple(fill(word, endpoints, place) for word in spec.argv),
         prepare=tuple(tuple(fill(word, endpoints, place) for word in argv) for argv in spec.prepare),
         env={name: fill(value, endpoints, place) for name, value in spec.env.items()},

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
-import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.clock import Deadline, wall
@@ -19,6 +18,9 @@ from itest.engines import Endpoint, ExecResult, State, directory, launcher, shar
 from itest.engines.directory import Record
 from itest.engines.local import LocalInstance
 from itest.errors import ItestError
+
+if TYPE_CHECKING:
+    import subprocess
 
 HOST = "127.0.0.1"
 """Where its ports are: servers are told to listen on this address only."""
@@ -169,6 +171,8 @@ class ProcessInstance(LocalInstance):
         Exit code 127 means that there is no such program. Raises TimeoutError when the command has not ended after
         `timeout` seconds; it is killed then.
         """
+        import subprocess  # A run that finds its server starts none.
+
         path = f"{os.path.dirname(self._program)}{os.pathsep}{self._environment['PATH']}"
         user = self._record.user
         process = subprocess.Popen(
@@ -187,6 +191,8 @@ class ProcessInstance(LocalInstance):
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
+                import shlex
+
                 command = naming.mask(shlex.join(argv))
                 raise TimeoutError(f"`{command}` beside {self} had not ended after {timeout:g} s") from None
             finally:
@@ -270,6 +276,8 @@ def end_child(process: subprocess.Popen[bytes], number: int, *, group: bool = Tr
     """End a child and its group, and reap it. `group` is False where only the child itself may get the signal."""
     if process.poll() is not None:
         return  # Reaped: its id may belong to somebody else by now. What it left is found by its directory.
+    import subprocess
+
     _send(process.pid, number, group)
     launcher.wait_exit(process, STOP_WAIT)
     if process.returncode is None:  # Not reaped yet, so that the group is still this one.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -58,6 +57,8 @@ def _nameless(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def unpack(archive: Path, place: Path, user: int | None) -> None:
     """Unpack an archive into an instance's directory, for a server that runs as `user`. Raises StartError."""
+    import subprocess  # A run that finds its server starts none.
+
     program = _tar()
     assert program is not None, "there is no kept state where there is no tar"
     try:

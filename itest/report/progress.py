@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from itest import trace
@@ -52,17 +51,18 @@ STEPS = {
 }
 
 
-@dataclass(slots=True)
 class _Entry:
-    """A step that goes on. `since`: its beginning, or the end of the last part of it that was a step of its own."""
+    """A step that goes on."""
 
-    span: Span
-    since: float
-    due: float = SILENT
-    """Seconds from there at which it is mentioned next."""
-    mentioned: bool = False
-    explained: bool = False
-    """Whether it was told already why it fails."""
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.since = span.started
+        """Its beginning, or the end of the last part of it that was a step of its own."""
+        self.due = SILENT
+        """Seconds from there at which it is mentioned next."""
+        self.mentioned = False
+        self.explained = False
+        """Whether it was told already why it fails."""
 
     @property
     def title(self) -> str:
@@ -95,7 +95,7 @@ class Board:
         if span.name not in STEPS:
             return
         with self._lock:
-            self._entries[id(span)] = _Entry(span, span.started, SILENT)
+            self._entries[id(span)] = _Entry(span)
             self._wake.set()  # It may be due earlier than what the thread waits for.
             if self._thread is None and not self._ci:
                 self._thread = threading.Thread(target=self._watch, name="itest-progress", daemon=True)

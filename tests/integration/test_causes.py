@@ -38,7 +38,7 @@ class CausesTest(DockerTest):
         self.assertIn(cure, str(error))
 
     def shell(self, script: str, image: str = IMAGE, **options: object) -> ContainerSpec:
-        return replace(ContainerSpec(image, entrypoint=("sh", "-c"), command=(script,)), **options)  # type: ignore[arg-type]
+        return ContainerSpec(image, entrypoint=("sh", "-c"), command=(script,))._replace(**options)  # type: ignore[arg-type]
 
     def test_wrong_architecture(self) -> None:
         place = Path(self.enterContext(tempfile.TemporaryDirectory()))

@@ -78,7 +78,7 @@ class ContainerTest(EngineTest):
         """The default's; `changes` to the arguments of its command by their names."""
         spec = Kafka().container("")
         given = dict(zip(("version", "settings", "meta", "checkpoint"), spec.command[4:8], strict=True))
-        return replace(spec, command=(*spec.command[:4], *{**given, **changes}.values(), *spec.command[8:]))
+        return spec._replace(command=(*spec.command[:4], *{**given, **changes}.values(), *spec.command[8:]))
 
     def wrapper_ran(self, server: KafkaServer) -> bool:
         """Only the image's own start script leaves a file of settings with what it was given."""
@@ -106,7 +106,7 @@ class ContainerTest(EngineTest):
         self.assertTrue(self.wrapper_ran(self.start(self.spec(checkpoint="no base64 at all!"))))
 
     def test_it_has_the_features_of_one_that_was_formatted_by_the_image(self) -> None:
-        server = self.start(replace(Kafka().container(""), command=()))
+        server = self.start(Kafka().container("")._replace(command=()))
         self.assertTrue(self.wrapper_ran(server))
         text = server.instance.exec(["base64", f"{recipes.LOG_DIR}/bootstrap.checkpoint"]).stdout
         self.assertEqual(levels(base64.b64decode(text)), levels(base64.b64decode(storage.CHECKPOINTS["4.1"])))
@@ -195,7 +195,7 @@ class ProcessTest(EngineTest):
         words = [fill(word, {}, place) for word in spec.argv[: spec.argv.index("kafka.Kafka")]]
         # Not "silently without": a JVM that insists on it starts.
         subprocess.run([java, "-Xshare:on", *words[1:], "-version"], check=True, capture_output=True, timeout=30)
-        loaded = self.start(replace(spec, argv=(java, "-Xlog:class+load:file={directory}/classes", *spec.argv[1:])))
+        loaded = self.start(spec._replace(argv=(java, "-Xlog:class+load:file={directory}/classes", *spec.argv[1:])))
         script = "grep -c 'source: shared objects file (top)' classes"
         self.assertGreater(int(loaded.instance.exec(["sh", "-c", script]).stdout), 3000)
 
@@ -205,7 +205,7 @@ class ProcessTest(EngineTest):
         position = spec.argv.index("-cp") + 1
         paths = spec.argv[position].split(os.pathsep)
         turned = os.pathsep.join(reversed(paths))
-        server = self.start(replace(spec, argv=(*spec.argv[:position], turned, *spec.argv[position + 1 :])))
+        server = self.start(spec._replace(argv=(*spec.argv[:position], turned, *spec.argv[position + 1 :])))
         self.assertEqual(server.version, "Apache Kafka 4.1.1")
 
     def test_storage_is_what_the_tool_writes(self) -> None:
@@ -219,7 +219,7 @@ class ProcessTest(EngineTest):
         """It is written anew at each start, so this takes a full disk; then the broker says so, and nothing hangs."""
         spec = self.spec()
         with self.assertRaises(InstanceDied) as caught:
-            self.start(replace(spec, files={**spec.files, "data/bootstrap.checkpoint": b""}))
+            self.start(spec._replace(files={**spec.files, "data/bootstrap.checkpoint": b""}))
         self.assertIn("bootstrap metadata", "".join(caught.exception.__notes__))
 
     def test_without_the_setting_there_is_no_archive(self) -> None:

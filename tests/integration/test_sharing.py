@@ -60,6 +60,18 @@ session.close()
 """
 
 
+NETWORK = """
+import json, os, signal
+from itest import Redis
+from itest.session import current
+
+session = current()
+found = session.lend(Redis())
+print(json.dumps([session.network("killed").id, found.fresh]), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 class SharingTest(unittest.TestCase):
     engine: ClassVar[str] = ""
 
@@ -72,11 +84,13 @@ class SharingTest(unittest.TestCase):
         self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
         self.before = Leftovers.snapshot()
 
-    def worker(self, statement: str = "", when: str = "", **environment: str) -> subprocess.Popen[str]:
+    def worker(
+        self, statement: str = "", when: str = "", program: str = WORKER, **environment: str
+    ) -> subprocess.Popen[str]:
         """A process that uses a PostgreSQL and a Redis, and tells which they were."""
         orders = {"statement": statement, "when": when, "signal": signal.SIGKILL}
         return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", WORKER, json.dumps(orders)],
+            [sys.executable, "-W", "error", "-c", program, json.dumps(orders)],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
@@ -107,6 +121,15 @@ class SharingTest(unittest.TestCase):
 
     def reused(self, statement: str = "", seconds: float = 60.0, **environment: str) -> list[Any]:
         return self.run_once(statement, ITEST_REUSE="1", ITEST_REUSE_TIME=str(seconds), **environment)
+
+    def kept(self) -> set[int]:
+        """The processes that see to the end of the servers' time, once somebody does for each."""
+        deadline = Deadline.after(20.0)
+        places = {file.parent for file in (self.cache / "servers").glob("*/server.json")}
+        while not all(map(sharing.is_time_kept, places)):
+            self.assertFalse(deadline.passed, "nobody sees to the end of their time")
+            deadline.pause(0.02)
+        return {pid for pid in processes() if places & {file.parent for file in opened(pid) if file.name == "time"}}
 
     def clear(self) -> None:
         """As if the time of all servers were over: their reaper sees to them."""
@@ -189,6 +212,48 @@ class SharingTest(unittest.TestCase):
         self.assertEqual(self.reused()[1:], [True, first[2], False])
         self.clear()
 
+    @unittest.skipUnless(Path("/proc/self/fd").is_dir(), "who has a file open is seen in /proc")
+    def test_one_that_is_found_needs_no_other_reaper(self) -> None:
+        self.reused()
+        keepers = self.kept()
+        worker = self.worker(when="wait", ITEST_REUSE="1")
+        with contextlib.ExitStack() as stack:
+            stack.callback(worker.kill)
+            self.assertEqual(self.told_by(worker)[1::2], [False, False])
+            self.assertEqual([pid for pid in processes() if parent(pid) == worker.pid], [])
+            self.assertEqual(worker.communicate("go on\n", timeout=30)[1].count("Traceback"), 0)
+        self.assertEqual(self.kept(), keepers)
+        self.clear()
+
+    def test_one_that_is_found_goes_though_its_run_is_killed(self) -> None:
+        self.reused()
+        self.kept()
+        self.run_once(when="use", code=-signal.SIGKILL, ITEST_REUSE="1")
+        self.clear()
+
+    @unittest.skipUnless(Path("/proc/self/fd").is_dir(), "who has a file open is seen in /proc")
+    def test_the_next_run_takes_over_from_a_reaper_that_was_killed(self) -> None:
+        self.reused()
+        for pid in self.kept():
+            os.kill(pid, signal.SIGKILL)
+        self.assertEqual(self.reused()[1::2], [False, False])
+        self.kept()
+        self.clear()
+
+    @unittest.skipUnless(Path("/proc/self/fd").is_dir(), "who has a file open is seen in /proc")
+    def test_a_run_takes_over_from_a_reaper_that_is_killed_meanwhile(self) -> None:
+        self.reused()
+        keepers = self.kept()
+        worker = self.worker(when="wait", ITEST_REUSE="1")
+        with contextlib.ExitStack() as stack:
+            stack.callback(worker.kill)
+            self.told_by(worker)
+            for pid in keepers:
+                os.kill(pid, signal.SIGKILL)
+            self.assertEqual(worker.communicate("go on\n", timeout=30)[1].count("Traceback"), 0)
+        self.assertEqual(self.kept() & keepers, set())
+        self.clear()
+
     def test_two_runs_at_once_use_it_together(self) -> None:
         reuse = {"ITEST_REUSE": "1", "ITEST_REUSE_TIME": "60"}
         told = [self.told(worker) for worker in [self.worker(**reuse), self.worker(**reuse)]]
@@ -201,6 +266,25 @@ class SharingTest(unittest.TestCase):
         told = self.run_once(PYTEST_XDIST_TESTRUNUID="no place", ITEST_CACHE_DIR=str(place / "below"))
         self.assertEqual((told[1], told[3]), (True, True))
         self.before.check()
+
+
+def processes() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+
+
+def parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()[1])
+    return 0
+
+
+def opened(pid: int) -> set[Path]:
+    found = set()
+    with contextlib.suppress(OSError):  # It has ended, or is another user's.
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found.add(Path(os.readlink(f"/proc/{pid}/fd/{entry}")))
+    return found
 
 
 class ProcessTest(SharingTest):
@@ -219,10 +303,25 @@ class ProcessTest(SharingTest):
 class DockerTest(SharingTest):
     engine = "docker"
 
+    def test_a_network_goes_with_a_run_that_is_killed_though_its_server_was_found(self) -> None:
+        self.reused()
+        self.kept()
+        network, fresh = self.told(self.worker(program=NETWORK, ITEST_REUSE="1"), -signal.SIGKILL)
+        self.assertFalse(fresh)
+        with contextlib.closing(DockerEngine(load())) as engine:
+            deadline = Deadline.after(20.0)
+            while network in [each["Id"] for each in engine.client.networks()]:
+                self.assertFalse(deadline.passed, "the network is still there")
+                deadline.pause(0.05)
+        self.clear()
+
     # What the engine has no part in is shown on local processes alone, where it takes a third of the time.
+    test_a_run_takes_over_from_a_reaper_that_is_killed_meanwhile = None
     test_it_goes_when_its_time_is_over = None
     test_one_that_was_changed_as_a_whole_is_replaced = None
+    test_one_that_is_found_needs_no_other_reaper = None
     test_the_last_one_is_killed = None
+    test_the_next_run_takes_over_from_a_reaper_that_was_killed = None
     test_one_that_died_is_replaced = None
     test_two_runs_at_once_use_it_together = None
     test_without_a_place_for_it_each_has_its_own = None

@@ -41,6 +41,7 @@ class FakeDocker(ThreadingHTTPServer):
         super().__init__(path or ("127.0.0.1", 0), Handler)  # type: ignore[arg-type]  # AF_UNIX has no port
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
         self.answers: dict[str, Any] = {
+            "GET /_ping": b"OK",
             "GET /version": {"ApiVersion": "1.43", "Version": "24.0.0"},
             "GET /images/web:1/json": {"Id": "sha256:1"},
             "POST /containers/create": (201, {"Id": "c0ffee" * 10}),

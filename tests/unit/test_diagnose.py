@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 import tempfile
 import threading
 import time
@@ -194,7 +193,7 @@ class ShownTest(unittest.TestCase):
     def finding(self, name: str = "memory", log: int = 0, lines: int = 0, **fields: Any) -> Finding:
         instance = mock.Mock(spec=MemoryInstance, __str__=lambda self: "container 1 (image:1)")
         server = mock.Mock(
-            version="Memory 1", instance=instance, routine=None, after_its_end="the next class gets a new one"
+            version="Memory 1", instance=instance, routine="", after_its_end="the next class gets a new one"
         )
         return Finding(
             Subject(name, server, mock.Mock()),
@@ -222,7 +221,7 @@ class ShownTest(unittest.TestCase):
 
     def test_routine_lines_give_way_to_the_others(self) -> None:
         finding = self.finding()
-        finding.subject.server.routine = re.compile("INFO")
+        finding.subject.server.routine = "INFO"
         finding.log = [f"[12:00:{number}] INFO all is well" for number in range(50)] + ["[12:01] ERROR it is not"]
         text = notes.text([finding])
         self.assertIn("1 line, without 50 lines of routine:\n  | [12:01] ERROR it is not", text)

@@ -52,6 +52,23 @@ class AvailableTest(FakeDockerTest):
             )
 
 
+class QuickAvailableTest(FakeDockerTest):
+    """On a Unix socket, without the SDK."""
+
+    unix = True
+
+    def test_it_answers(self) -> None:
+        self.assertIsNone(self.engine.unavailable())
+        self.assertIsNone(self.engine.unavailable())
+        self.assertEqual(self.server.requests("GET"), ["GET /_ping"])
+
+    def test_it_is_something_else(self) -> None:
+        for answer in (b"<html>welcome</html>", (404, b"OK"), {"ApiVersion": "1.43"}, b""):
+            self.answers["GET /_ping"] = answer
+            reason = self.engine.unavailable() or ""
+            self.assertRegex(reason, "^something listens at .*, but it does not answer as Docker does: ")
+
+
 class StartTest(FakeDockerTest):
     def test_what_is_asked_for(self) -> None:
         spec = ContainerSpec(

@@ -143,6 +143,8 @@ class NamesTest(unittest.TestCase):
         with mock.patch.object(programs, "find_programs", return_value=found):
             shown = [repr(service), repr(service.container("")), repr(service.process("", Config()))]
         self.assertNotIn("letmein", str(shown))
+        self.assertIn("Postgres(isolation='', scope='session'", shown[0])
+        self.assertIn("user='postgres', database=''", shown[0])
 
 
 class RefusedTest(unittest.TestCase):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unittest
 from types import SimpleNamespace
@@ -112,7 +113,7 @@ class NamesTest(unittest.TestCase):
 
     def test_names(self) -> None:
         for name in (schema.NAME, strays.NAME):
-            self.assertTrue(name.fullmatch("itest_0badcafe_12"))
+            self.assertTrue(re.fullmatch(name, "itest_0badcafe_12"))
             for other in (
                 "itest_0badcafe",
                 "itest_0badcafe_",
@@ -120,7 +121,7 @@ class NamesTest(unittest.TestCase):
                 "my_itest_0badcafe_1",
                 "itest_shop_1",
             ):
-                self.assertIsNone(name.fullmatch(other))
+                self.assertIsNone(re.fullmatch(name, other))
 
 
 class FinishTest(InnerTest):

@@ -395,7 +395,7 @@ class ProcessTest(unittest.TestCase):
     def setUp(self) -> None:
         self.engines: list[MemoryEngine] = []
         self.addCleanup(sessions.install, sessions.install(None))
-        self.reaper = self.enterContext(mock.patch.object(sessions, "Reaper"))
+        self.reaper = self.enterContext(mock.patch("itest.reaper.Reaper"))
         self.enterContext(mock.patch.object(sessions, "load", lambda: Config(quiet=True)))
         self.enterContext(mock.patch.object(choosing, "allowed", self.make))
         self.addCleanup(lambda: (session := sessions.opened()) and session.close())

@@ -133,6 +133,15 @@ class ShareTest(unittest.TestCase):
             one.close()
             self.assertTrue(sharing.keeps_time(self.place, other))
 
+    def test_whether_the_time_is_kept_can_be_asked_without_keeping_it(self) -> None:
+        self.assertFalse(sharing.is_time_kept(self.place))
+        with self.share().gate(), contextlib.ExitStack() as one:
+            self.assertFalse(sharing.is_time_kept(self.place))
+            sharing.keeps_time(self.place, one)
+            self.assertTrue(sharing.is_time_kept(self.place))
+            one.close()
+            self.assertFalse(sharing.is_time_kept(self.place))
+
 
 class GroupTest(unittest.TestCase):
     """Which processes share."""

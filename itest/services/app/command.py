@@ -19,7 +19,7 @@ from itest.spec import ProcessSpec
 PORT = "{port}"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class CommandApp(AppService[AppView]):
     """A program. See `App.command`."""
 

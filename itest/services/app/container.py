@@ -13,7 +13,7 @@ from itest.services.container import Container, ContainerView
 from itest.services.container.server import ContainerServer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ContainerApp(Container):
     """A Container with a port, whose view has clients for it."""
 

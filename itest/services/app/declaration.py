@@ -28,7 +28,7 @@ Value = str | int | os.PathLike[str]
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class AppService(Service[A]):
     """An app under test. Made by one of the verbs of `App`."""
 

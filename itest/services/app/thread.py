@@ -24,7 +24,7 @@ SERVERS = {"asgi": "uvicorn", "wsgi": "waitress"}
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ThreadApp(AppService["ThreadAppView"]):
     """An app in this process. See `App.asgi` and `App.wsgi`."""
 

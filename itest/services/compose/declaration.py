@@ -22,7 +22,7 @@ from itest.wait import Check
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Compose(Service[ComposeView]):
     """The services of a compose.yaml: `Compose("compose.yaml", ready={"web": http("/health")})`.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from itest.services.container.view import ContainerView
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Container(Service["ContainerView"]):
     """Any container: `Container("elasticsearch:9.1.0", ports={"http": 9200}, ready=http("/_cluster/health"))`.
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,4 +34,4 @@ def built_from(container: Container) -> Build | None:
     if build is None:
         return None
     found = build if isinstance(build, Build) else Build(build)
-    return replace(found, context=container.directory / found.context)
+    return found._replace(context=container.directory / found.context)

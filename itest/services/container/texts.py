@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,7 +55,7 @@ def _port(value: PortText) -> Port:
         raise DeclarationError(
             f"ports: {port.number}/{port.protocol} is no container port: it must be 1 to 65535, and {_or(PROTOCOLS)}"
         )
-    return replace(port, chosen=True)
+    return port._replace(chosen=True)
 
 
 def words(name: str, value: str | Sequence[str]) -> tuple[str, ...]:

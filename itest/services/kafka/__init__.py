@@ -45,7 +45,7 @@ __all__ = ["Kafka", "KafkaMixin", "KafkaServer", "KafkaView", "Message", "Queue"
 __getattr__ = lazily(__name__, {"KafkaServer": "server", "KafkaView": "view", "Message": "queue", "Queue": "queue"})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kafka(Service["KafkaView"]):
     """An Apache Kafka broker: `apache/kafka`, `apache/kafka-native` or `confluentinc/cp-kafka` (7.4 or later).
 

@@ -12,9 +12,9 @@ NAMES = "letters, digits, '.', '_' and '-' are what the name of a topic is made 
 NAME_LIMIT = 249
 """Characters that Kafka allows in the name of a topic."""
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NAME = r"[A-Za-z0-9._-]+"
 
 
 def is_name(name: str) -> bool:
     """Whether Kafka allows a topic of that name."""
-    return _NAME.fullmatch(name) is not None and len(name) <= NAME_LIMIT
+    return re.fullmatch(_NAME, name) is not None and len(name) <= NAME_LIMIT

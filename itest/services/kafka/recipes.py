@@ -232,17 +232,17 @@ def _direct(image: str, env: Mapping[str, str], settings: Mapping[str, str]) -> 
     names = _names(settings)
     version = Image.parse(image).version
     checkpoint = storage.checkpoint(version, names)
-    if checkpoint is None or not _OFFICIAL.search(image) or any(_BY_SCRIPT.match(name) for name in names):
+    if checkpoint is None or not re.search(_OFFICIAL, image) or any(re.match(_BY_SCRIPT, name) for name in names):
         return ()
     values = {_property(name): value for name, value in env.items() if name.startswith("KAFKA_")}
     text = _lines({name: value for name, value in values.items() if _variable(name) not in JVM_VARIABLES})
     return ("bash", "-c", START, "bash", version, text, storage.META, checkpoint, *_log_options(settings))
 
 
-_OFFICIAL = re.compile(r"(^|/)apache/kafka:")
+_OFFICIAL = r"(^|/)apache/kafka:"
 """Images that others made of it may have a command of their own."""
 
-_BY_SCRIPT = re.compile(r"(version|log4j|tools|jmx|gc|debug|ssl|sasl|zookeeper)\b")
+_BY_SCRIPT = r"(version|log4j|tools|jmx|gc|debug|ssl|sasl|zookeeper)\b"
 """What settings begin with that the image's script knows, or refuses: they are no lines of the file."""
 
 

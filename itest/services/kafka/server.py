@@ -44,7 +44,7 @@ VERSION_LINES = 50
 class KafkaServer(Server["KafkaView"]):
     """A running Kafka broker, or an external cluster."""
 
-    routine = re.compile(r"\b(INFO|DEBUG|TRACE)\b")
+    routine = r"\b(INFO|DEBUG|TRACE)\b"
 
     def __init__(self, title: str, kind: str, instance: Instance, address: str) -> None:
         super().__init__(title, kind, instance)

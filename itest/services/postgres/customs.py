@@ -39,7 +39,7 @@ _VARIABLES = {
     "POSTGRES_DB": "database",
 }
 
-_NAME = re.compile(r"[^\W\d][\w$-]*")
+_NAME = r"[^\W\d][\w$-]*"
 
 _OTHERS = {"bitnami", "bitnamilegacy"}
 """Whose images are configured by variables of their own."""
@@ -61,7 +61,11 @@ def check(service: Postgres, where: str) -> None:
         if variable in service.env:
             raise DeclarationError(f"{where}: {variable} in env: say {field}={service.env[variable]!r} instead")
     for field, value in (("user", service.user), ("database", service.database or "itest")):
-        if not isinstance(value, str) or not _NAME.fullmatch(value) or len(value.encode()) > naming.IDENTIFIER_LIMIT:
+        if (
+            not isinstance(value, str)
+            or not re.fullmatch(_NAME, value)
+            or len(value.encode()) > naming.IDENTIFIER_LIMIT
+        ):
             raise DeclarationError(f"{where}: {field}={value!r} is no name: letters, digits, _, $ and - are")
     if service.user.startswith("pg_"):
         raise DeclarationError(f"{where}: user={service.user!r}: names that begin with pg_ are PostgreSQL's own")

@@ -54,7 +54,7 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Postgres(Service["PostgresView"]):
     """A PostgreSQL server, and for each class a database of its own on it.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from itest import alive, leaks
@@ -30,26 +29,16 @@ ACTIVE = 1
 """psycopg2's TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the connection."""
 
 
-@dataclass(slots=True)
 class _Link:
     """A kept connection and what it was when it was new. `out` is SQLAlchemy's proxy while somebody has it."""
 
-    connection: Any
-    pid: int
-    encoding: str
-    strings: dict[int, Any]
-    binaries: dict[int, Any]
-    out: Any = None
-
-    @classmethod
-    def of(cls, connection: Any) -> _Link:
-        return cls(
-            connection,
-            connection.info.backend_pid,
-            connection.encoding,
-            dict(connection.string_types),
-            dict(connection.binary_types),
-        )
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.pid: int = connection.info.backend_pid
+        self.encoding: str = connection.encoding
+        self.strings: dict[int, Any] = dict(connection.string_types)
+        self.binaries: dict[int, Any] = dict(connection.binary_types)
+        self.out: Any = None
 
 
 class Kept:
@@ -71,7 +60,7 @@ class Kept:
     def connection(self) -> Connection:
         """The kept psycopg2 connection."""
         if self._own is None or self._own.connection.closed:
-            self._own = _Link.of(self._connect())
+            self._own = _Link(self._connect())
         self._used[self._own.pid] = self._own
         return self._own.connection  # type: ignore[no-any-return]  # Any, because psycopg2 is imported on first use
 
@@ -93,7 +82,7 @@ class Kept:
         return self._server.driver.connect(self._nearest_url, application_name=self._label)
 
     def _on_connect(self, connection: Any, record: Any) -> None:
-        self._pooled[id(connection)] = _Link.of(connection)
+        self._pooled[id(connection)] = _Link(connection)
 
     def _on_checkout(self, connection: Any, record: Any, proxy: Any) -> None:
         if link := self._pooled.get(id(connection)):

@@ -68,10 +68,11 @@ class Log:
         """
         server = self._server
         with server.administration() as session:
+            question = self._question(since, database, without)
             if self._prepared_by is not session:
-                server.admin(self._preparation)
-                self._prepared_by = session
-            return _changes(server.admin(self._question(since, database, without)))
+                question = f"{self._preparation}; {question}"
+                self._prepared_by = session  # It stays prepared, also where the question then fails.
+            return _changes(server.admin(question))
 
     @contextlib.contextmanager
     def changes_meanwhile(self, since: str, database: int, without: str) -> Iterator[Callable[[], Changes]]:

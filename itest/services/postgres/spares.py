@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from itest import naming
@@ -23,7 +24,7 @@ RESTING = "itest_r_"
 """How the names of databases that rest begin; a digest of the template's name follows."""
 
 AT_REST = "itest: at rest, clean at {}"
-_POSITION = re.compile(r"itest: at rest, clean at ([0-9A-F]+/[0-9A-F]+)")
+_POSITION = r"itest: at rest, clean at ([0-9A-F]+/[0-9A-F]+)"
 
 
 class Spare(NamedTuple):
@@ -31,14 +32,17 @@ class Spare(NamedTuple):
 
     name: str
     position: str
+    oid: int = 0
+    """Its object id, where that is known."""
 
 
-def unwritten(server: PostgresServer, name: str, since: str) -> str:
+def unwritten(server: PostgresServer, name: str, since: str, oid: int = 0) -> str:
     """Up to where the log was read, if it says that nobody has written to a database since that position; else empty.
 
     Of unlogged tables it says nothing. Raises the driver's error when it does not reach back that far.
     """
-    [(oid,)] = server.admin("SELECT oid FROM pg_database WHERE datname = %s", name)
+    if not oid:
+        [(oid,)] = server.admin("SELECT oid FROM pg_database WHERE datname = %s", name)
     told = server.log.changes(since, oid, "0")
     written = any(database == oid and kind.partition("+")[0] not in HARMLESS for database, _, kind in told.records)
     return "" if written or told.prepared else told.position
@@ -59,7 +63,7 @@ class Spares:
             with contextlib.suppress(
                 server.driver.Error, ResetError
             ):  # Another process was faster, or the log is gone.
-                if unwritten(server, *spare):
+                if unwritten(server, spare.name, spare.position, spare.oid):
                     name = server.rename(spare.name)
             if name:
                 return name
@@ -75,14 +79,13 @@ class Spares:
         """The server stays for later runs: leave them one of each kind. Raises the driver's error, ResetError."""
         for pristine, spares in self._spares.items():
             if spares:
-                name, position = spares.pop()
+                name, position, _ = spares.pop()
                 new = f"{self._resting(pristine)}{self._server.token}"
                 self._server.rename(name, new)
                 self._server.admin(f"""COMMENT ON DATABASE "{new}" IS '{AT_REST.format(position)}'""")
 
-    def resting(self) -> set[str]:
-        """The databases that rest on the server, one of each kind whose template is still there."""
-        names = {name for (name,) in self._server.admin("SELECT datname FROM pg_database")}
+    def resting(self, names: Iterable[str]) -> set[str]:
+        """Of all databases of the server those that rest, one of each kind whose template is still there."""
         kinds = {self._resting(name) for name in names}
         found: dict[str, str] = {}
         for name in sorted(names):
@@ -102,12 +105,12 @@ class Spares:
         if server.fresh or not server.reused:
             return None
         rows = server.admin(
-            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE starts_with(datname, %s)",
+            "SELECT oid, datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE starts_with(datname, %s)",
             self._resting(pristine),
         )
-        for name, comment in rows:
-            if found := _POSITION.fullmatch(comment or ""):
-                return Spare(name, found[1])
+        for oid, name, comment in rows:
+            if found := re.fullmatch(_POSITION, comment or ""):
+                return Spare(name, found[1], oid)
         return None
 
     @staticmethod

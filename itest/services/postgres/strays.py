@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
 
 COMMENT = "itest: a test database of the run {token}, whose lock is in the database {oid}"
-NAME = re.compile(r"itest_([0-9a-f]{8})_[0-9]+")
+NAME = r"itest_([0-9a-f]{8})_[0-9]+"
 LOCK = int.from_bytes(b"itdb", "big") & 0x7FFFFFFF
 """The first key of the advisory locks; the second is the run's token."""
 
@@ -50,7 +50,7 @@ class Strays:
             "WHERE datname LIKE 'itest\\_%%' AND pg_has_role(datdba, 'USAGE')"
         )
         for name, comment in rows:
-            found = NAME.fullmatch(name)
+            found = re.fullmatch(NAME, name)
             if not found or comment != COMMENT.format(token=found[1], oid=self._oid):
                 continue
             key = _key(found[1])

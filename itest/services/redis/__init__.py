@@ -46,7 +46,7 @@ __getattr__ = lazily(__name__, {"RedisServer": "server", "RedisView": "view"})
 IMAGE = "redis:8"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Redis(Service["RedisView"]):
     """A Redis server; any image that takes redis-server's options, Valkey included, and Redis Stack.
 

