@@ -111,8 +111,10 @@ class Kept:
         self._pooled.pop(id(connection), None)
 
     def count(self) -> int:
-        """How many there are. One whose session has ended, by whomever, is given up."""
+        """How many there are. One whose session has ended, by whomever, is given up; that of `scrubbed` has just answered."""
         for link in [*self._pooled.values(), *([self._own] if self._own is not None else [])]:
+            if link.connection is self.scrubbed:
+                continue
             if link.connection.closed or alive.has_spoken(link.connection):
                 self._give_up(link)
         return len(self._pooled) + (self._own is not None)
