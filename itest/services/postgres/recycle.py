@@ -65,10 +65,10 @@ class Recycler:
         self._scanned, self._undoing, self._read = self.position, "0", 0
         self._was_dirty = False
         self._cures = Cures(lambda relations: self._known.contents(relations))
-        # What can be said without reading the log, in one cheap statement: where it ends, ALTER SYSTEM's file, and how
+        # What can be said without reading the log, by a few cheap expressions: where it ends, ALTER SYSTEM's file, and how
         # many sessions there are. Who they are is asked only if there are others than ours.
         self._look = (
-            f"SELECT pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
+            f"pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
             f"pg_stat_get_db_numbackends({self._oid})"
         )
         if not since:
@@ -101,10 +101,12 @@ class Recycler:
         if self._was_dirty:  # As the one before was, mostly: so the log is read while the session is brought back.
             asked = self._server.log.changes_meanwhile(self._scanned, self._oid, self._undoing)
         with asked as answer:
-            [(position, system, count)] = kept.scrub(self._look, test) or self._server.admin(self._look)
+            position, system, count = kept.scrub(self._look, test) or self._looked
             if count != (self._own is not None) + kept.count() and self._end_leaked(kept, test):
-                [(position, system, _)] = self._server.admin(self._look)
+                position, system, _ = self._looked
                 answer = None  # It does not tell what those did to their end.
+            if kept.cut:
+                answer = None
             if answer is None and position == self.position and system == self._system and not self._silent:
                 return False
             length = _bytes(position) - _bytes(self._scanned)
@@ -152,6 +154,11 @@ class Recycler:
                 f"WHERE datid = {self._oid} AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
         return self._own
+
+    @property
+    def _looked(self) -> tuple[str, str, int]:
+        [(position, system, count)] = self._server.admin(f"SELECT {self._look}")
+        return position, system, count
 
     @property
     def _known(self) -> Snapshot:
