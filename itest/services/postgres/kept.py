@@ -33,9 +33,11 @@ ACTIVE = 1
 
 @dataclass(slots=True)
 class _Link:
-    """A kept connection and what it was when it was new. `out` is SQLAlchemy's proxy while somebody has it."""
+    """A kept connection, a cursor of ours on it, and what it was when it was new. `out` is SQLAlchemy's proxy while somebody
+    has it."""
 
     connection: Any
+    cursor: Any
     pid: int
     encoding: str
     strings: dict[int, Any]
@@ -46,6 +48,7 @@ class _Link:
     def of(cls, connection: Any) -> _Link:
         return cls(
             connection,
+            connection.cursor(),
             connection.info.backend_pid,
             connection.encoding,
             dict(connection.string_types),
@@ -215,9 +218,8 @@ def _scrub(link: _Link, query: str) -> tuple[Any, ...]:
         if casters != first:
             casters.clear()
             casters.update(first)
-    with connection.cursor() as cursor:
-        cursor.execute(query)
-        _, *values = cursor.fetchone()
+    link.cursor.execute(query)
+    _, *values = link.cursor.fetchone()
     connection.autocommit = False
     connection.notices.clear()
     connection.notifies.clear()
