@@ -151,15 +151,16 @@ class ContainerMixin(Assertions, _Base):
         loans = _enter(type(self))
         self._itest_views = {}
         test, config = self.id(), sessions.current().config
-        self._itest_diagnosis = Diagnosis(test, loans, config)
+        self._itest_diagnosis = diagnosis = Diagnosis(test, loans, config)
         for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
             self._itest_views[id(loan.service)] = loan.reset(test)
-        self._itest_diagnosis = Diagnosis(test, loans, config)  # What the resets did is not the test's doing.
+        diagnosis.begin()
         if config.strict:
-            self._itest_diagnosis.begin_strict()
-            self.addCleanup(self._itest_diagnosis.end_strict, self._itest_views.values())
+            diagnosis.begin_strict()
+            self.addCleanup(diagnosis.end_strict, self._itest_views.values())
         for loan in loans:  # Cleanups run last in, first out: after all of the test's own, and counted as the test's.
-            self.addCleanup(loan.finish, test)
+            if loan.finishes:
+                self.addCleanup(loan.finish, test)
         method = getattr(self, self._testMethodName)
         if hasattr(method, "__itest_fixtures__"):
             views = {loan.name: self._itest_views[id(loan.service)] for loan in loans}
@@ -288,9 +289,7 @@ def _close_with_run(result: unittest.TestResult) -> None:
     once, because no other hook of plain unittest comes at the end of a run (docs/design.md, "The closing chain").
     A worker process is left out: unittest-parallel makes a run of each shard, and each would start its servers anew.
     """
-    if sharing.worker_of():
-        return
-    if hasattr(result, "_itest_closes") or not hasattr(result, "stopTestRun"):
+    if hasattr(result, "_itest_closes") or sharing.worker_of() or not hasattr(result, "stopTestRun"):
         return
     stop: Callable[[], object] = result.stopTestRun
 

@@ -7,8 +7,9 @@ every runner that shows notes (PEP 678) shows these, and nothing is done for a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from itest import leaks, naming
@@ -28,7 +29,7 @@ MOST_NOTES = 3
 
 
 class Diagnosis:
-    """The diagnosis of one test, or of the set-up of one class."""
+    """The diagnosis of one test, its resets included, or of the set-up of one class."""
 
     __slots__ = ("_began", "_config", "_loans", "_made", "_since", "_test", "_threads", "failed")
 
@@ -39,9 +40,17 @@ class Diagnosis:
         self._made = 0
         self.failed = False
         """Whether anything was annotated."""
-        self._began = self._since = wall()
+        self._threads: Collection[Thread] = ()
+        self._mark()
+
+    def begin(self) -> None:
+        """The test begins here: what happened before, in the resets, is not its doing."""
         self._threads = leaks.threads()
-        for loan in loans:
+        self._mark()
+
+    def _mark(self) -> None:
+        self._began = self._since = wall()
+        for loan in self._loans:
             loan.mark()
 
     def annotate(self, error: object) -> None:

@@ -68,6 +68,7 @@ class Loan:
         self._session = session
         self._network = network
         self._neighbours = neighbours
+        self._needs = references.needs(service)
         self._resolved = service
         self._directory = directory_of(owner.__module__)
         self._server: Server[Any] | None = None
@@ -88,8 +89,8 @@ class Loan:
 
     def wanted(self) -> tuple[Service[Any], str, ClassNetwork | None, str]:
         """What `Session.lend` is asked for. Its neighbours run by now."""
-        if names := references.needs(self.service):
-            views = {name: self._neighbours[name].class_view() for name in names}
+        if self._needs:
+            views = {name: self._neighbours[name].class_view() for name in self._needs}
             self._resolved = references.resolved(self.service, self.label, views)
         return self._resolved, self.scope_key, self._network, self.name
 
@@ -127,7 +128,8 @@ class Loan:
                 if not self._sealed:
                     self._lease.seal()
                     self._sealed = True
-                self._mend()
+                if self._needs:
+                    self._mend()
                 view: View = self._lease.reset(test)
             except Exception:
                 try:
@@ -168,8 +170,13 @@ class Loan:
 
     @property
     def _cuts_of_neighbours(self) -> int:
-        leases = [self._neighbours[name]._lease for name in references.needs(self.service)]
+        leases = [self._neighbours[name]._lease for name in self._needs]
         return sum(lease.cuts for lease in leases if lease is not None)
+
+    @property
+    def finishes(self) -> bool:
+        """Whether there is anything to `finish`."""
+        return self._lease is not None and type(self._lease).finish is not Lease.finish
 
     def finish(self, test: str) -> None:
         if self._lease is not None:
@@ -178,7 +185,7 @@ class Loan:
     def settle(self, test: str, since: float) -> None:
         """With `strict`: see `Lease.settle`."""
         if self._lease is not None:
-            alone = not any(self.name in references.needs(loan.service) for loan in self._neighbours.values())
+            alone = not any(self.name in loan._needs for loan in self._neighbours.values())
             self._lease.settle(test, since, alone)
 
     def give_back(self) -> None:

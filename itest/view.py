@@ -7,6 +7,7 @@ import contextlib
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -30,11 +31,15 @@ class View(ABC):
     directory: Path | None = None
     """Where the paths of a test start: the directory of its class's module. None outside of a test class."""
     _async_clients: AsyncClients | None = None
+    _inside: str | None = None
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
-        self._cleanups = contextlib.ExitStack()
-        self._inside: str | None = None
+
+    @cached_property
+    def _cleanups(self) -> contextlib.ExitStack:
+        """What closes all that was handed out; not there before anything was."""
+        return contextlib.ExitStack()
 
     @property
     @abstractmethod
@@ -92,7 +97,8 @@ class View(ABC):
         """Close all that this view handed out. May be called twice."""
         if self._async_clients is not None:
             self._async_clients.close()
-        self._cleanups.close()
+        if "_cleanups" in self.__dict__:
+            self._cleanups.close()
 
     def _closing(self, client: Any, close: Callable[[], object] | None = None) -> Any:
         """Register a client for closing; returns it."""

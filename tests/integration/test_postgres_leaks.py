@@ -220,6 +220,26 @@ class KeptTest(BaselineTest):
         select.select([connection], [], [], 10)  # Until its end has come through Docker's proxy.
         self.check(kept=False)
 
+    def test_what_such_a_thread_commits_last_is_undone_too(self) -> None:
+        """After a test that wrote, the log is asked before the thread's session is ended."""
+        self.view.execute("INSERT INTO parent (name) VALUES ('so that the log is asked at once')")
+        self.reset("undone")
+        connection = self.view.connection
+        running = threading.Thread(target=ForeignTest.quietly, args=(self, connection, "SELECT pg_sleep(60)"))
+        running.start()
+        ForeignTest.wait_for(self, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")  # type: ignore[arg-type]
+        other = psycopg2.connect(self.view.url)  # Stands for the thread, which has no such moment to be waited for.
+        self.addCleanup(other.close)
+        other.autocommit = True
+        writes = mock.Mock(
+            side_effect=lambda _: other.cursor().execute("INSERT INTO parent (name) VALUES ('the last')")
+        )
+        with mock.patch.object(leaks.leaks, "report", writes):
+            self.reset("undone")
+        running.join(10)
+        self.assertFalse(running.is_alive())
+        writes.assert_called_once()
+
     def test_one_that_a_thread_still_uses(self) -> None:
         connection = self.view.connection
         running = threading.Thread(target=ForeignTest.quietly, args=(self, connection, "SELECT pg_sleep(60)"))

@@ -22,18 +22,21 @@ if TYPE_CHECKING:
 SCRUB = (
     # DISCARD ALL by its documented parts: that command refuses to share a round trip with others.
     "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL; CLOSE ALL; UNLISTEN *; "
-    "SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; SELECT pg_advisory_unlock_all()"
 )
+"""Its end is a query, to which more columns can be added."""
 
 ACTIVE = 1
 """psycopg2's TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the connection."""
 
 
 class _Link:
-    """A kept connection and what it was when it was new. `out` is SQLAlchemy's proxy while somebody has it."""
+    """A kept connection, a cursor of ours on it, and what it was when it was new. `out` is SQLAlchemy's proxy while somebody
+    has it."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        self.cursor: Any = connection.cursor()
         self.pid: int = connection.info.backend_pid
         self.encoding: str = connection.encoding
         self.strings: dict[int, Any] = dict(connection.string_types)
@@ -56,6 +59,8 @@ class Kept:
         self._used: dict[int, _Link] = {}
         self.scrubbed: Any = None
         """The connection that the last scrub was the last to bring back to what it was when new; None: there is none."""
+        self.cut = False
+        """Whether the last scrub has ended a session that was doing something, which may have committed until then."""
 
     def connection(self) -> Connection:
         """The kept psycopg2 connection."""
@@ -100,8 +105,10 @@ class Kept:
         self._pooled.pop(id(connection), None)
 
     def count(self) -> int:
-        """How many there are. One whose session has ended, by whomever, is given up."""
+        """How many there are. One whose session has ended, by whomever, is given up; that of `scrubbed` has just answered."""
         for link in [*self._pooled.values(), *([self._own] if self._own is not None else [])]:
+            if link.connection is self.scrubbed:
+                continue
             if link.connection.closed or alive.has_spoken(link.connection):
                 self._give_up(link)
         return len(self._pooled) + (self._own is not None)
@@ -115,12 +122,14 @@ class Kept:
         """Those of a database's sessions that are not kept here."""
         return set(pids) - self.pids()
 
-    def scrub(self, then: str, test: str = "a test") -> list[tuple[Any, ...]] | None:
-        """Undo what was done to the used connections. Returns the rows of the statement `then`, which rides along with
+    def scrub(self, asked: str = "", test: str = "a test") -> tuple[Any, ...] | None:
+        """Undo what was done to the used connections. Returns the values of the expressions `asked`, which ride along with
         the last one, or None when no connection was used or none was fit to be kept."""
         used, self._used = self._used, {}
         self._handed_out = self.scrubbed = None
-        rows = None
+        self.cut = False
+        query = f"{SCRUB}, {asked}" if asked else SCRUB
+        values = None
         for link in used.values():
             if link.connection.closed:
                 continue
@@ -128,19 +137,20 @@ class Kept:
                 leaks.report(
                     f"{test} left a thread behind that is using its database connection; the session was ended"
                 )
+                self.cut = True
                 self._give_up(link)
             elif link.out is not None:
                 leaks.report(f"{test} did not return a connection to `postgres.engine`; it was closed")
                 self._give_up(link)
             else:
                 try:
-                    rows = _scrub(link, then)
+                    values = _scrub(link, query)
                     self.scrubbed = link.connection
                     continue
                 except self._server.driver.Error:
                     self._give_up(link)
-            rows = None
-        return rows
+            values = None
+        return values
 
     def close(self) -> None:
         """Close all of them; the next use opens new ones."""
@@ -181,7 +191,7 @@ def end_statement(server: PostgresServer, connection: Any) -> None:
         server.end_session(connection.info.backend_pid)
 
 
-def _scrub(link: _Link, then: str) -> list[tuple[Any, ...]]:
+def _scrub(link: _Link, query: str) -> tuple[Any, ...]:
     """One round trip, two for a transaction that was left open. Raises where the connection cannot be brought back to
     what it was when it was new."""
     connection = link.connection
@@ -196,10 +206,9 @@ def _scrub(link: _Link, then: str) -> list[tuple[Any, ...]]:
         if casters != first:
             casters.clear()
             casters.update(first)
-    with connection.cursor() as cursor:
-        cursor.execute(f"{SCRUB}; {then}")
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    link.cursor.execute(query)
+    _, *values = link.cursor.fetchone()
     connection.autocommit = False
     connection.notices.clear()
     connection.notifies.clear()
-    return rows
+    return tuple(values)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from itest.errors import ResetError
 from itest.services.postgres import leaks
+from itest.services.postgres.cures import NeedsClone
 from itest.services.postgres.probe import BUSY, DATABASE_STATE, USERS, Probe
-from itest.services.postgres.recycle import NeedsClone
 
 if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept
@@ -25,14 +25,14 @@ class ProbeRecycler:
         self._probe = Probe(server, lambda: server.connection(name, "itest reset"), USERS, DATABASE_STATE)
         self._probe.learn()
         [(oid,)] = self._probe.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
-        self._look = f"SELECT {BUSY.format(database=oid)}, EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {oid})"
+        self._look = f"{BUSY.format(database=oid)}, EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {oid})"
 
     def close(self) -> None:
         self._probe.close()
 
     def recycle(self, kept: Kept, test: str) -> bool:
         """Undo what was done since the last call; whether anything was. Raises NeedsClone where that will not do."""
-        [(busy, prepared)] = kept.scrub(self._look, test) or self._probe.ask(self._look)
+        busy, prepared = kept.scrub(self._look, test) or self._probe.ask(f"SELECT {self._look}")[0]
         if busy:
             leaks.end_sessions(self._server, busy, test)
         if prepared:

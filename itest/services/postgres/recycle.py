@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from itest.services.postgres import leaks, shared
+from itest.services.postgres.cures import Cures, NeedsClone
 from itest.services.postgres.log import Changes
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation, Snapshot
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 LONGEST_LOG = 32 * 1024 * 1024
 """Bytes of write-ahead log past which reading it costs more than a new clone."""
-
-LARGEST_COPY = 8 * 1024 * 1024
-"""Bytes of a table up to which its baseline rows are kept in memory; beyond that a new clone is cheaper."""
 
 LONGEST_LIFE = 256 * 1024 * 1024
 """Bytes of log after which a database is cloned anew. Nothing but a new clone removes the dead rows that resets leave: these
@@ -40,19 +38,6 @@ HARMLESS = frozenset({
     "VACUUM", "FREEZE_PAGE", "VISIBLE", "FPI_FOR_HINT", "NEW_CID",
 })  # fmt: skip
 """Types of log records that change no row: row locks, statistics and flags in pg_class, vacuuming, hint bits."""
-
-
-SCRIPTS = 100
-"""How many sets of changed relations the statements are kept for: the tests of a class change the same few."""
-
-SETTINGS = {"session_replication_role": "replica", "lock_timeout": "2s", "statement_timeout": "60s"}
-"""What OURS means for a superuser's DELETE and setval, for a connection that was opened without."""
-
-SETTINGS_OF_COPY = {"datestyle": "ISO", "intervalstyle": "postgres", "client_encoding": "UTF8"}
-
-
-class NeedsClone(Exception):
-    """Only a new clone will do; the message says why."""
 
 
 class Recycler:
@@ -79,11 +64,11 @@ class Recycler:
         """Where the log ended when the database was last seen to be pristine."""
         self._scanned, self._undoing, self._read = self.position, "0", 0
         self._was_dirty = False
-        self._scripts: dict[frozenset[Relation], tuple[str, list[tuple[str, bytes]]]] = {}
-        # What can be said without reading the log, in one cheap statement: where it ends, ALTER SYSTEM's file, and how
+        self._cures = Cures(lambda relations: self._known.contents(relations))
+        # What can be said without reading the log, by a few cheap expressions: where it ends, ALTER SYSTEM's file, and how
         # many sessions there are. Who they are is asked only if there are others than ours.
         self._look = (
-            f"SELECT pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
+            f"pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
             f"pg_stat_get_db_numbackends({self._oid})"
         )
         if not since:
@@ -116,10 +101,12 @@ class Recycler:
         if self._was_dirty:  # As the one before was, mostly: so the log is read while the session is brought back.
             asked = self._server.log.changes_meanwhile(self._scanned, self._oid, self._undoing)
         with asked as answer:
-            [(position, system, count)] = kept.scrub(self._look, test) or self._server.admin(self._look)
+            position, system, count = kept.scrub(self._look, test) or self._looked
             if count != (self._own is not None) + kept.count() and self._end_leaked(kept, test):
-                [(position, system, _)] = self._server.admin(self._look)
+                position, system, _ = self._looked
                 answer = None  # It does not tell what those did to their end.
+            if kept.cut:
+                answer = None
             if answer is None and position == self.position and system == self._system and not self._silent:
                 return False
             length = _bytes(position) - _bytes(self._scanned)
@@ -169,6 +156,11 @@ class Recycler:
         return self._own
 
     @property
+    def _looked(self) -> tuple[str, str, int]:
+        [(position, system, count)] = self._server.admin(f"SELECT {self._look}")
+        return position, system, count
+
+    @property
     def _known(self) -> Snapshot:
         """What its pristine database holds."""
         if self._snapshot is None:
@@ -199,14 +191,15 @@ class Recycler:
         changed: set[Relation] = set(self._known.unlogged)  # They are not in the log.
         catalogs: set[str] = set()
         shared_too = False
+        files = self._files
         for database, file, record in told.records:
             if record.partition("+")[0] in HARMLESS:
                 continue
             if database != self._oid:
                 shared_too = True
-            elif relation := self._files.relations.get(file):
+            elif relation := files.relations.get(file):
                 changed.add(relation)
-            elif (catalog := self._files.catalogs.get(file)) and catalog not in STATISTICS:
+            elif (catalog := files.catalogs.get(file)) and catalog not in STATISTICS:
                 catalogs.add(catalog)
         return changed, catalogs, shared_too, told.position
 
@@ -227,12 +220,7 @@ class Recycler:
 
     def _undo(self, changed: Iterable[Relation], connection: Any) -> None:
         """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
-        which = frozenset(changed)
-        if which not in self._scripts:
-            if len(self._scripts) >= SCRIPTS:
-                self._scripts.clear()
-            self._scripts[which] = self._script(which)
-        start, refill = self._scripts[which]
+        start, refill = self._cures.script(changed)
         end = (
             "COMMIT; SELECT pg_current_wal_insert_lsn()::text, current_setting('itest.xid'), "
             "set_config('itest.xid', '', false)"
@@ -248,30 +236,6 @@ class Recycler:
                 cursor.execute(f"{start}; {end}")
             self.position, self._undoing, _ = cursor.fetchone()
         connection.autocommit = was
-
-    def _script(self, changed: Iterable[Relation]) -> tuple[str, list[tuple[str, bytes]]]:
-        """The statements that undo changes of these relations, and the COPY statements with their rows after them."""
-        relations = sorted(changed, key=lambda relation: relation.name)
-        for relation in relations:
-            if relation.kind == "m":
-                raise NeedsClone(f"the materialized view {relation.name} was refreshed")
-            if relation.guarded:
-                raise NeedsClone(f"{relation.name} has triggers or rules that always fire")
-            if relation.size > LARGEST_COPY:
-                raise NeedsClone(f"{relation.name} has more than {LARGEST_COPY >> 20} MB of baseline rows")
-        contents = list(zip(relations, self._known.contents(relations), strict=True))
-        settings = SETTINGS | (SETTINGS_OF_COPY if any(content.rows for _, content in contents) else {})
-        steps = [f"set_config('{name}', '{value}', true)" for name, value in settings.items()]
-        steps.append("set_config('itest.xid', pg_current_xact_id()::xid::text, false)")
-        for relation, content in contents:
-            if content.position:
-                last, called = content.position
-                name = relation.name.replace("'", "''")
-                steps.append(f"setval('{name}', {last}, {called})")
-        deletes = [f"DELETE FROM ONLY {relation.name}" for relation in relations if relation.kind == "r"]
-        start = "; ".join(["BEGIN READ WRITE", f"SELECT {', '.join(steps)}", *deletes])
-        refill = [(f"COPY {relation.name}{content.columns} FROM STDIN", content.rows) for relation, content in contents]
-        return start, [(copy, rows) for copy, rows in refill if rows]
 
 
 def _bytes(position: str) -> int:

@@ -129,7 +129,7 @@ class SchemaLease(Lease[PostgresView]):
         self._probe.learn()
 
     def reset(self, test: str) -> SchemaView:
-        self._kept.scrub("SELECT 1")
+        self._kept.scrub()
         try:
             if not self._probe.undo():
                 self._make_again(test)

@@ -35,10 +35,14 @@ class PostgresView(View):
         super().__init__(server)
         self.name = name
         self._kept = kept
-        self._label = naming.application_name(test)
+        self._test = test
         self._directory = directory
         self._statements: Connection | None = None
         self._session: Session | None = None
+
+    @property
+    def _label(self) -> str:
+        return naming.application_name(self._test)
 
     @property
     def user(self) -> str:

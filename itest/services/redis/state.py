@@ -67,7 +67,7 @@ class ServerState:
         The first of the answers are those to `LOOK`.
         """
         listed, stats, *_ = answers
-        clients = self._new_or_kept(listed)
+        clients = self._to_look_at(listed, database)
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)
         if counts != self._counts:
@@ -77,11 +77,17 @@ class ServerState:
         self._counts = counts
         self._newest_client = max(self._newest_client, _newest(clients))
 
-    def _new_or_kept(self, listed: bytes) -> list[dict[str, str]]:
-        """The clients that need a look. To split up the other lines as well would take longer than all the rest."""
-        kept, newest = f" name={KEPT_NAME} ".encode(), self._newest_client
-        lines = [line for line in listed.splitlines() if kept in line or int(line[3 : line.index(b" ")]) > newest]
-        return clients_of(b"\n".join(lines))
+    def _to_look_at(self, listed: bytes, database: int) -> list[dict[str, str]]:
+        """The new clients, and the kept ones that are not just as they were when new. To split up the other lines as well
+        would take longer than all the rest."""
+        newest, lines = self._newest_client, []
+        for line in listed.splitlines():
+            if _KEPT in line:
+                if (quiet := _QUIET.search(line)) is None or int(quiet[1]) != database:
+                    lines.append(line)
+            elif int(line[3 : line.index(b" ")]) > newest:
+                lines.append(line)
+        return clients_of(b"\n".join(lines)) if lines else []
 
     def _undo(self, touched: frozenset[str]) -> None:
         if not self._whole:
@@ -161,6 +167,11 @@ def state_of(admin: Any) -> tuple[dict[str, str], bytes | None, list[str]]:
         functions = admin.function_dump()
     return admin.config_get("*"), functions, admin.acl_list()
 
+
+_KEPT = f" name={KEPT_NAME} ".encode()
+
+_QUIET = re.compile(rb" flags=N db=(\d+) sub=0 psub=0 (?:ssub=0 )?multi=-1 (?:watch=0 |(?!watch=))")
+"""In the line of a client that waits for nothing, as all versions write it; one that is written otherwise is looked at."""
 
 _WATCHED = re.compile(  # Without a ^ it is found three times as fast.
     rb"cmdstat_(%s):calls=(\d+)"
