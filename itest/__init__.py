@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from itest.async_case import AsyncContainerTestCase as AsyncContainerTestCase
+    from itest.build import Build as Build
     from itest.case import ContainerMixin as ContainerMixin
     from itest.case import ContainerTestCase as ContainerTestCase
     from itest.container_options import Healthcheck as Healthcheck
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from itest.services.postgres import PostgresMixin as PostgresMixin
     from itest.services.redis import Redis as Redis
     from itest.services.redis import RedisMixin as RedisMixin
-    from itest.spec import Build as Build
     from itest.spec import Port as Port
     from itest.wait import health as health
     from itest.wait import http as http
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 _HOME = {
     "App": "itest.services.app",
     "AsyncContainerTestCase": "itest.async_case",
-    "Build": "itest.spec",
+    "Build": "itest.build",
     "Compose": "itest.services.compose",
     "ConfigError": "itest.errors",
     "Container": "itest.services.container",

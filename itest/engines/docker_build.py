@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import build_context, naming, warm_store
+from itest.build import Build
 from itest.clock import Clock, Deadline, wall
 from itest.config import Config
 from itest.engines import docker_built, dockerfile
@@ -22,7 +23,7 @@ from itest.engines.docker_instance import translated
 from itest.engines.docker_progress import Steps
 from itest.errors import BuildError, ImageError, ItestError, StartError
 from itest.lock import locked
-from itest.spec import BUILT, Build
+from itest.spec import BUILT
 from itest.trace import Recorder, Span
 
 if TYPE_CHECKING:

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from itest import Container, Postgres, Redis, StartError
+from itest.build import Build
 from itest.config import load
 from itest.container_options import ContainerOptions, Mount
 from itest.engines.docker import DockerEngine
 from itest.errors import InstanceDied, Unavailable
 from itest.service import Service
 from itest.session import Session
-from itest.spec import Build, ContainerSpec
+from itest.spec import ContainerSpec
 from itest.wait import Deadline, log, until_ready
 from tests.integration.test_docker_engine import IMAGE, DockerTest
 from tests.integration.test_docker_engine import setUpModule as setUpModule

@@ -15,13 +15,14 @@ from typing import Any
 from unittest import mock
 
 from itest import naming
+from itest.build import Build
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import docker_built
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_build import name_of
 from itest.errors import BuildError, ImageError
-from itest.spec import Build, ContainerSpec
+from itest.spec import ContainerSpec
 from itest.trace import Recorder
 from tests.integration.test_docker_engine import IMAGE, DockerTest
 from tests.integration.test_docker_engine import setUpModule as setUpModule

@@ -11,8 +11,9 @@ import unittest
 from pathlib import Path
 
 from itest import build_context, naming
+from itest.build import Build
 from itest.errors import BuildError
-from itest.spec import Build, ContainerSpec
+from itest.spec import ContainerSpec
 
 
 class ContextTest(unittest.TestCase):

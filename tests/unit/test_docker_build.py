@@ -16,13 +16,14 @@ from typing import Any
 from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
+from itest.build import Build
 from itest.clock import SYSTEM, wall
 from itest.engines import docker_built
 from itest.engines.dockerfile import Base, bases
 from itest.errors import BuildError, ImageError
 from itest.lock import locked
 from itest.report import progress
-from itest.spec import Build, ContainerSpec
+from itest.spec import ContainerSpec
 from tests.unit.fake_docker import FakeDockerTest, Handler, lines, trickle
 
 

@@ -20,10 +20,11 @@ from itest.service import Service
 from itest.services.container import image, readiness, texts
 from itest.services.container.server import ContainerServer
 from itest.services.container.texts import Files, PortText
-from itest.spec import Build, ContainerSpec, ExternalSpec, Port, ProcessSpec
+from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import Check, ended
 
 if TYPE_CHECKING:
+    from itest.build import Build
     from itest.services.container.view import ContainerView
 
 

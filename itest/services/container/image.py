@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itest.build import Build
 from itest.errors import DeclarationError
-from itest.spec import PULLS, Build
+from itest.spec import PULLS
 
 if TYPE_CHECKING:
     from itest.services.container.declaration import Container
@@ -34,4 +36,4 @@ def built_from(container: Container) -> Build | None:
     if build is None:
         return None
     found = build if isinstance(build, Build) else Build(build)
-    return found._replace(context=container.directory / found.context)
+    return replace(found, context=container.directory / found.context)

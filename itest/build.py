@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from itest import naming
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Build:
+    """An image to be built: `docker build -f DOCKERFILE --build-arg ... --target TARGET CONTEXT`.
+
+    A relative `dockerfile` is one of the context, a relative `context` one of the working directory. An image is built
+    once per content of what Docker would be sent. Values of `args` whose names look like passwords are shown nowhere;
+    Docker itself keeps them in the image's history.
+    """
+
+    context: str | Path
+    dockerfile: str | Path = "Dockerfile"
+    args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+
+    def fingerprint(self) -> str:
+        """Equal for equal Dockerfiles, files, arguments and targets. Raises BuildError where they cannot be read."""
+        from itest import build_context  # tarfile and more, for the few that build
+
+        content = build_context.digest(*build_context.find(self.context, self.dockerfile))
+        return naming.fingerprint("build", content, self.args, self.target)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values of arguments that must not be shown."""
+        return [value for name, value in self.args.items() if naming.is_secret_name(name)]
+
+    def __str__(self) -> str:
+        target = f", target {self.target}" if self.target else ""
+        return f"image of {Path(self.context, self.dockerfile)}{target}"
+
+    def __repr__(self) -> str:
+        hidden = {name: naming.MASK if naming.is_secret_name(name) else value for name, value in self.args.items()}
+        texts = (f"{name}={value!r}" for name, value in {**asdict(self), "args": hidden}.items())
+        return naming.mask(f"Build({', '.join(texts)})")
