@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
 
-from itest import ContainerTestCase, Postgres, PostgresMixin
-from itest.services.postgres.schema import with_search_path
+from itest import ContainerTestCase, Postgres, PostgresMixin, testing
+from itest.services.postgres.schema import Schemas, with_search_path
 from tests.integration.capture import said
 from tests.integration.foreign import VARIABLE, ForeignTest
 
@@ -85,6 +85,21 @@ class OwnServerTest(Inner, ContainerTestCase):
     """On a server of itest's own."""
 
     postgres = Postgres(migrations=migrate, isolation="schema")
+
+
+class CatalogTest(unittest.TestCase):
+    def test_they_do_not_grow_with_each_class(self) -> None:
+        """Resets go through them, and on a server of ours nothing else cleans them up."""
+        tables = "FOR n IN 1..200 LOOP EXECUTE format('CREATE TABLE {}.t%s (number int, name text)', n); END LOOP"
+        sizes = []
+        with testing.session() as session:
+            server: Any = session.lend(Postgres())
+            for _ in range(4):
+                name = server.part(Schemas).create()
+                server.admin(f"DO $$ BEGIN {tables.format(name)}; END $$")
+                server.part(Schemas).drop(name)
+                sizes += server.admin("SELECT pg_relation_size('pg_attribute'), pg_relation_size('pg_class')")
+        self.assertEqual(len(set(sizes[1:])), 1, sizes)
 
 
 class AddressTest(PostgresMixin, ContainerTestCase):

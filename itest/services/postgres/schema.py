@@ -69,6 +69,8 @@ class Schemas:
         assert name in self._made, f"{name} was not made here"
         self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
         self._made.discard(name)
+        if self._server.instance.owned:  # It has no autovacuum, and each reset goes through all of these.
+            self._ask(f"VACUUM {', '.join(_catalogs(name))}")
 
     def close(self) -> None:
         try:
@@ -224,22 +226,25 @@ def _options(url: str) -> str:
 
 def _state(schema: str) -> str:
     """An expression that changes with every DDL statement in a schema, and with none in others."""
+    return state_of(_catalogs(schema))
+
+
+def _catalogs(schema: str) -> dict[str, str]:
+    """The catalogs in which its objects are, and which rows are of these."""
     own = f"'{schema}'::regnamespace"
     relations = f"IN (SELECT oid FROM pg_class WHERE relnamespace = {own})"
-    return state_of(
-        {
-            "pg_class": f"relnamespace = {own}",
-            "pg_proc": f"pronamespace = {own}",
-            "pg_type": f"typnamespace = {own}",
-            "pg_constraint": f"connamespace = {own}",
-            "pg_attribute": f"attrelid {relations}",
-            "pg_attrdef": f"adrelid {relations}",
-            "pg_trigger": f"tgrelid {relations}",
-            "pg_rewrite": f"ev_class {relations}",
-            "pg_policy": f"polrelid {relations}",
-            "pg_description": f"objoid {relations}",
-        }
-    )
+    return {
+        "pg_class": f"relnamespace = {own}",
+        "pg_proc": f"pronamespace = {own}",
+        "pg_type": f"typnamespace = {own}",
+        "pg_constraint": f"connamespace = {own}",
+        "pg_attribute": f"attrelid {relations}",
+        "pg_attrdef": f"adrelid {relations}",
+        "pg_trigger": f"tgrelid {relations}",
+        "pg_rewrite": f"ev_class {relations}",
+        "pg_policy": f"polrelid {relations}",
+        "pg_description": f"objoid {relations}",
+    }
 
 
 def _key(token: str) -> int:
