@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
 from itest.errors import InstanceDied, Unavailable
 from itest.lock import locked
-from itest.services.kafka import KafkaServer, archive, recipes, storage
+from itest.services.kafka import KafkaServer, archive, archive_build, recipes, storage
 from itest.services.kafka.jars import find_jars, find_java
 from itest.spec import ContainerSpec, ProcessSpec, Spec, fill
 from itest.trace import Recorder
@@ -207,6 +208,31 @@ class ProcessTest(EngineTest):
         turned = os.pathsep.join(reversed(paths))
         server = self.start(spec._replace(argv=(*spec.argv[:position], turned, *spec.argv[position + 1 :])))
         self.assertEqual(server.version, "Apache Kafka 4.1.1")
+
+    def test_it_is_made_though_somebody_takes_a_port_meanwhile(self) -> None:
+        settings, files = archive_build._settings, []
+
+        def taken(directory: Path) -> tuple[str, str]:
+            file, address = settings(directory)
+            files.append(file)
+            if len(files) == 2:  # The first was for what formats the storage.
+                found = re.search(
+                    r"^controller\.quorum\.voters=1@127\.0\.0\.1:(\d+)$", Path(file).read_text(), re.MULTILINE
+                )
+                assert found is not None
+                self.enterContext(socket.create_server(("127.0.0.1", int(found[1]))))
+            return file, address
+
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        orders = {
+            "java": find_java(self.config),
+            "jvm": list(recipes._jvm_options({})),
+            "jars": find_jars(self.config, recipes.VERSION).path,
+        }
+        with mock.patch.object(archive_build, "_settings", taken):
+            archive_build._train(place, place / "classes.jsa", orders)
+        self.assertEqual(len(files), 3)
+        self.assertGreater((place / "classes.jsa").stat().st_size, 10_000_000)
 
     def test_storage_is_what_the_tool_writes(self) -> None:
         spec = self.spec(KAFKA_NODE_ID="1")

@@ -29,6 +29,9 @@ from itest.warm_store import Record
 SECONDS = 120.0
 """Seconds that it may take: 5 on an idle machine."""
 
+ATTEMPTS = 5
+"""How often the broker is started: somebody else may take the chosen ports in between."""
+
 KEPT = 3
 """Archives that stay, those that were used last: another Java or Kafka makes the older ones useless."""
 
@@ -78,27 +81,39 @@ def _make(cache: Path, key: str, orders: Mapping[str, Any]) -> None:
 def _train(directory: Path, target: Path, orders: Mapping[str, Any]) -> None:
     """Run a broker that writes its classes to `target` at its end. Raises whatever goes wrong."""
     deadline = Deadline.after(SECONDS)
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        ports = {"client": one.getsockname(), "controller": two.getsockname()}
-    file = directory / "server.properties"
-    file.write_text(fill(recipes.properties({}), ports, str(directory)), encoding="utf-8")
-    jvm = [fill(option, ports, str(directory)) for option in orders["jvm"]]
-    java: list[str] = [orders["java"], *jvm]
+    java: list[str] = [orders["java"], *(fill(option, {}, str(directory)) for option in orders["jvm"])]
     path: str = orders["jars"]
-    settings = str(file)
     with (directory / "log").open("wb") as log:
+        settings, _ = _settings(directory)
         format = [*java, "-cp", path, "kafka.tools.StorageTool", "format", "-t", storage.CLUSTER_ID, "-c", settings]
         with _running(format, directory, log) as process:
             _wait(process, deadline, (0,))
         dump = [f"-XX:ArchiveClassesAtExit={target}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
-        with _running([*java, *dump, "-cp", path, "kafka.Kafka", settings], directory, log) as process:
-            _use(process, ":".join(map(str, ports["client"])), deadline)
-            process.terminate()
-            _wait(process, deadline, (0, 128 + signal.SIGTERM))
+        for attempt in range(1, ATTEMPTS + 1):
+            settings, server = _settings(directory)
+            with _running([*java, *dump, "-cp", path, "kafka.Kafka", settings], directory, log) as process:
+                try:
+                    _use(process, server, deadline)
+                except Exception:
+                    if process.poll() is not None and attempt < ATTEMPTS:
+                        continue  # Whoever answered there, if anybody, has taken the port from it.
+                    raise
+                process.terminate()
+                _wait(process, deadline, (0, 128 + signal.SIGTERM))
+                break
         # By itself a JVM says nothing about an archive that it cannot use, and goes on without.
         check = ["-Xshare:on", f"-XX:SharedArchiveFile={target}", "-cp", path, "-version"]
         with _running([*java, *check], directory, log) as process:
             _wait(process, deadline, (0,))
+
+
+def _settings(directory: Path) -> tuple[str, str]:
+    """A file with the broker's settings, and its address: at ports that are free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = {"client": one.getsockname(), "controller": two.getsockname()}
+    file = directory / "server.properties"
+    file.write_text(fill(recipes.properties({}), ports, str(directory)), encoding="utf-8")
+    return str(file), ":".join(map(str, ports["client"]))
 
 
 @contextlib.contextmanager
