@@ -160,9 +160,8 @@ def _keep_time(shares: Mapping[Path, str]) -> None:
             failed |= done is None
             if done:
                 mine.remove(share)
-                held[
-                    share
-                ].close()  # Whoever starts one there from now on has a reaper, which must find the place free.
+                # Whoever starts one there from now on has a reaper, which must find the place free.
+                held[share].close()
         if not failed:
             last = Deadline.after(GIVE_UP)
         if mine:

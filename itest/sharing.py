@@ -266,9 +266,8 @@ def is_time_kept(directory: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _try(
-            handle, fcntl.LOCK_SH
-        )  # Shared: whoever else asks at this moment must not take us for that one.
+        # Shared: whoever else asks at this moment must not take us for that one.
+        return not _try(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
 

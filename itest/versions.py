@@ -32,9 +32,12 @@ def said(program: str | Path, cache: Path) -> str | None:
         case [*before, str(text)] if before == facts:
             return text
     answer = _ask(name)
-    if answer is not None and not _is_script(name):
-        with contextlib.suppress(OSError):  # Then the next run asks again.
-            _write(cache / FILE, {**known, name: [*facts, answer]})
+    if answer is not None:
+        with contextlib.suppress(
+            OSError
+        ):  # Then the next run asks again. A program may be there to be run, but not read.
+            if not _is_script(name):
+                _write(cache / FILE, {**known, name: [*facts, answer]})
     return answer
 
 

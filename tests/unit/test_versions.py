@@ -27,6 +27,11 @@ class SaidTest(unittest.TestCase):
     def said(self, program: str = sys.executable) -> str | None:
         return versions.said(program, self.cache)
 
+    def test_a_program_that_may_not_be_read_is_asked_each_time(self) -> None:
+        with mock.patch.object(versions, "_is_script", side_effect=PermissionError):
+            self.assertEqual([self.said(), self.said()], [SAYS, SAYS])
+        self.assertEqual(self.run.call_count, 2)
+
     def test_a_program_is_asked_once(self) -> None:
         self.assertEqual([self.said(), self.said()], [SAYS, SAYS])
         self.assertEqual(self.run.call_count, 1)

@@ -13,11 +13,11 @@ from itest import naming
 from itest.errors import ItestError, ResetError
 from itest.service import Lease
 from itest.services.postgres import shared
-from itest.services.postgres.cures import NeedsClone
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.leaks import end_idle
 from itest.services.postgres.recycle import Recycler
 from itest.services.postgres.spares import Spare, Spares, unwritten
+from itest.services.postgres.undo import NeedsClone
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from itest.errors import ResetError
 from itest.services.postgres import leaks
-from itest.services.postgres.cures import NeedsClone
 from itest.services.postgres.probe import BUSY, DATABASE_STATE, USERS, Probe
+from itest.services.postgres.undo import NeedsClone
 
 if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from itest.services.postgres import leaks, shared
-from itest.services.postgres.cures import Cures, NeedsClone
 from itest.services.postgres.log import Changes
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation, Snapshot
+from itest.services.postgres.undo import NeedsClone, UndoScripts
 
 if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept
@@ -64,7 +64,7 @@ class Recycler:
         """Where the log ended when the database was last seen to be pristine."""
         self._scanned, self._undoing, self._read = self.position, "0", 0
         self._was_dirty = False
-        self._cures = Cures(lambda relations: self._known.contents(relations))
+        self._scripts = UndoScripts(lambda relations: self._known.contents(relations))
         # What can be said without reading the log, by a few cheap expressions: where it ends, ALTER SYSTEM's file, and how
         # many sessions there are. Who they are is asked only if there are others than ours.
         self._look = (
@@ -220,7 +220,7 @@ class Recycler:
 
     def _undo(self, changed: Iterable[Relation], connection: Any) -> None:
         """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
-        start, refill = self._cures.script(changed)
+        start, refill = self._scripts.script(changed)
         end = (
             "COMMIT; SELECT pg_current_wal_insert_lsn()::text, current_setting('itest.xid'), "
             "set_config('itest.xid', '', false)"

@@ -60,9 +60,8 @@ class Spares:
         server = self._server
         while spare := self._next(pristine):
             name = ""
-            with contextlib.suppress(
-                server.driver.Error, ResetError
-            ):  # Another process was faster, or the log is gone.
+            # Another process was faster, or the log is gone: then it is of no use.
+            with contextlib.suppress(server.driver.Error, ResetError):
                 if unwritten(server, spare.name, spare.position, spare.oid):
                     name = server.rename(spare.name)
             if name:

@@ -22,28 +22,28 @@ class NeedsClone(Exception):
     """Only a new clone will do; the message says why."""
 
 
-class Cures:
+class UndoScripts:
     """Of the relations of one database, whose pristine `contents` it asks for when it needs them, and once."""
 
     def __init__(self, contents: Callable[[list[Relation]], list[Content]]) -> None:
         self._contents = contents
-        self._cures: dict[Relation, Cure] = {}
+        self._undos: dict[Relation, Undo] = {}
 
     def script(self, changed: Iterable[Relation]) -> tuple[str, list[tuple[str, bytes]]]:
         """The statements that undo changes of these relations, and the COPY statements with their rows after them."""
         relations = sorted(changed, key=_NAME)
-        if new := [relation for relation in relations if relation not in self._cures]:
+        if new := [relation for relation in relations if relation not in self._undos]:
             for relation in new:
                 _check(relation)
-            self._cures.update(zip(new, map(Cure.of, new, self._contents(new)), strict=True))
-        cures = [self._cures[relation] for relation in relations]
-        refill = [(cure.copy, cure.rows) for cure in cures if cure.rows]
-        selected = [_START_OF_COPY if refill else _START, *(cure.setval for cure in cures if cure.setval)]
-        start = "; ".join([", ".join(selected), *(cure.delete for cure in cures if cure.delete)])
+            self._undos.update(zip(new, map(Undo.of, new, self._contents(new)), strict=True))
+        undos = [self._undos[relation] for relation in relations]
+        refill = [(undo.copy, undo.rows) for undo in undos if undo.rows]
+        selected = [_START_OF_COPY if refill else _START, *(undo.setval for undo in undos if undo.setval)]
+        start = "; ".join([", ".join(selected), *(undo.delete for undo in undos if undo.delete)])
         return start, refill
 
 
-class Cure(NamedTuple):
+class Undo(NamedTuple):
     """What undoes changes of one relation: what to select, the statements, the rows for the latter one."""
 
     setval: str = ""
@@ -52,7 +52,7 @@ class Cure(NamedTuple):
     rows: bytes = b""
 
     @classmethod
-    def of(cls, relation: Relation, content: Content) -> Cure:
+    def of(cls, relation: Relation, content: Content) -> Undo:
         if content.position:
             last, called = content.position
             name = relation.name.replace("'", "''")
