@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.measure import BenchmarkError, summary
@@ -173,17 +173,13 @@ def measured(
 
 def contenders(plan: Plan, caches: Mapping[str, Path], notes: list[str]) -> list[Contender]:
     """All that could take part, those of a service together, warm ones first."""
-    states = list(plan.states)
-    if "reuse" in states and "reuse" not in {setting.name for setting in fields(Config)}:
-        states.remove("reuse")
-        notes.append("reuse was left out: this itest has no such setting")
     peers = plan.peers
     if peers and importlib.util.find_spec("testcontainers") is None:
         peers = False
         notes.append(f"{TUTORIAL} was left out: the package is not installed")
     found = []
     for service in plan.services:
-        found += [ours(engine, caches[engine], state, service) for engine in plan.engines for state in states]
+        found += [ours(engine, caches[engine], state, service) for engine in plan.engines for state in plan.states]
         if peers:
             # Its reaper container would make it slower, and is one image more to pull.
             launch = Launch(_class("one_tutorial", service), {"TESTCONTAINERS_RYUK_DISABLED": "true"})

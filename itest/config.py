@@ -13,7 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from itest.errors import ConfigError
 PREFIX = "ITEST_"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)  # Nobody compares or shows them, and URLs are among them.
+@dataclass(
+    init=False, repr=False, eq=False, match_args=False
+)  # What it would write is compiled at each start, in 2 ms.
 class Config:
     """The settings of a session. Each is `ITEST_<NAME>` in the environment and `<name>` in a file."""
 
@@ -112,6 +114,17 @@ class Config:
     environment: Mapping[str, str] = field(default_factory=dict)
     """The environment as it was when the settings were read; see `variable`."""
 
+    def __init__(self, **values: Any) -> None:
+        if unknown := values.keys() - self.__annotations__.keys():
+            raise TypeError(f"no setting is called {', '.join(sorted(unknown))}")
+        for item in fields(self):
+            if item.default_factory is not MISSING:
+                values.setdefault(item.name, item.default_factory())
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"settings are frozen, {name} too")
+
     def variable(self, name: str) -> str:
         """An environment variable by name; empty when it is not set."""
         return self.environment.get(name, "")
@@ -151,7 +164,9 @@ def _is_ci(environment: Mapping[str, str]) -> bool:
     return environment.get("CI", "").lower() not in ("", "0", "false")
 
 
-_SETTINGS = {item.name: item for item in fields(Config) if item.name != "environment"}
+_SETTINGS = {name: kind for name, kind in Config.__annotations__.items() if name != "environment"}
+"""Their names, and the types of their values as they are written above."""
+
 _CHOICES = {
     "engine": ("auto", "docker", "process"),
     "require": ("", "0", "1", "docker", "process"),
@@ -242,7 +257,7 @@ def _near(name: str, cutoff: float = 0.6) -> list[str]:
 
 
 def _convert(name: str, value: object, source: str) -> object:
-    kind = _SETTINGS[name].type
+    kind = _SETTINGS[name]
     try:
         if kind == "bool":
             return _boolean(value)

@@ -5,7 +5,7 @@ Text in a spec may hold placeholders that only the engine can fill: `{port:NAME}
 port of that name, `{endpoint:NAME}` its `host:port`, `{directory}` a process's own directory.
 """
 
-from __future__ import annotations
+# Annotations are evaluated here: NamedTuple would compile each that is a text (typing.ForwardRef), at every start.
 
 import re
 import signal
@@ -60,8 +60,8 @@ class ContainerSpec(NamedTuple):
     files: Mapping[str, bytes | Path] = _NOTHING
     network: str = ""
     aliases: tuple[str, ...] = ()
-    options: ContainerOptions | None = None
-    build: Build | None = None
+    options: "ContainerOptions | None" = None
+    build: "Build | None" = None
     pull: str = "missing"
     platform: str = ""
     warm: str = ""
@@ -257,7 +257,7 @@ def _content(what: bytes | Path) -> object:
     return [[str(path.relative_to(what)), naming.fingerprint(path.read_bytes())] for path in files]
 
 
-def _recipe(build: Build | None) -> object:
+def _recipe(build: "Build | None") -> object:
     """What is equal for equal images. What is missing is told when the image is built."""
     try:
         return build and build.fingerprint()
