@@ -7,6 +7,7 @@ exception ends the wait at once, except those a check lists as `expected`. Check
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -125,17 +126,19 @@ def answer(
 def until_ready(check: Callable[[Instance], object], instance: Instance, deadline: Deadline, *, subject: str) -> None:
     """Poll until the check passes. The only loop that waits for readiness.
 
-    Each poll asks first whether the instance still lives. Raises InstanceDied or StartTimeout, with the last log
-    lines as a note.
+    Each poll asks first whether the instance still lives, if that was not just asked. Raises InstanceDied or
+    StartTimeout, with the last log lines as a note.
     """
     longest = getattr(check, "longest_pause", LONGEST_PAUSE)
     pause = min(FIRST_PAUSE, longest)
     reason = "nothing was tried"
+    looked = -math.inf
     while True:
-        state = instance.state()
-        if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
-            lines = last_lines(instance)
-            raise with_log(instance, _ended(state, check, deadline, subject, lines), lines)
+        if deadline.elapsed >= looked + getattr(instance, "state_pause", 0.0) or deadline.passed:
+            looked, state = deadline.elapsed, instance.state()
+            if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
+                lines = last_lines(instance)
+                raise with_log(instance, _ended(state, check, deadline, subject, lines), lines)
         try:
             check(instance)
             return

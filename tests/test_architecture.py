@@ -68,7 +68,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "door": ("base", "case", "service", "data", "services", "session", "testing", "wait"),
 }
 GROUPS = {
-    "errors": "base", "clock": "base", "lock": "base", "side_by_side": "base", "causes": "base", "quick_end": "base",
+    "errors": "base", "clock": "base", "lock": "base", "side_by_side": "base", "causes": "base", "quick_end": "base", "container_root": "base",
     "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "build": "facts", "container_options": "facts", "by_hand": "facts", "build_context": "facts",
     "engines": "protocols", "wait": "wait",
     "service": "service", "view": "service", "packages": "facts", "versions": "facts", "isolation": "data", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two protocols of an engine: `Engine` starts things, `Instance` is one thing it started."""
 
-from __future__ import annotations
+# Annotations are evaluated here: NamedTuple would compile each that is a text (typing.ForwardRef), at every start.
 
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -107,6 +107,9 @@ class Instance(Protocol):
         A guess that costs no round trip to the server: whoever connects there must make sure that it is the same one.
         Only for itest's own connections; what a user is given is the `endpoint`.
         """
+
+    def root(self) -> Path | None:
+        """A container's root directory, if this process may look into it; `container_root.socket_in` finds sockets there."""
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         """Where containers reach that port: if it is one too, those on a network with it, where it is called `alias`."""

@@ -27,7 +27,8 @@ from itest.engines.compose_job import ComposeJob
 from itest.engines.compose_program import Program
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_address import LOOPBACK
-from itest.engines.docker_instance import DockerInstance, translated
+from itest.engines.docker_errors import translated
+from itest.engines.docker_instance import DockerInstance
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
 from itest.spec import PULLS, ComposeSpec, Spec

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest.engines import Endpoint, ExecResult, Instance, State
@@ -59,6 +60,9 @@ class ComposeInstance:
         return self.services[self.main].endpoint(name)
 
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
+        return None
+
+    def root(self) -> Path | None:
         return None
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:

@@ -16,7 +16,7 @@ from itest.clock import Deadline
 from itest.engines import Instance, compose_model
 from itest.engines.compose_instance import failed
 from itest.engines.compose_program import Program, Result
-from itest.engines.docker_instance import port_taken
+from itest.engines.docker_errors import port_taken
 from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
 from itest.spec import ComposeSpec
 

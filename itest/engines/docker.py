@@ -18,6 +18,8 @@
     docker_files      files for a container, before it starts and later
     docker_network    networks, and what is on them
     docker_instance   one container
+    docker_remove     its end
+    docker_errors     what Docker says, in one sentence
     docker_exec       commands in it
     docker_follow     its log as it is written
     docker_listening  whether its process listens
@@ -40,21 +42,13 @@ from urllib.parse import quote
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import (
-    Endpoint,
-    Instance,
-    Thing,
-    docker_files,
-    docker_network,
-    docker_quick,
-    docker_things,
-)
+from itest.engines import Endpoint, Instance, Thing, docker_network, docker_quick
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_client import API_TIMEOUT
-from itest.engines.docker_config import ports_of, published, wanted
-from itest.engines.docker_instance import DockerInstance, refused, remove, remove_volume, translated, unanswered
+from itest.engines.docker_errors import refused, translated, unanswered
+from itest.engines.docker_instance import PORTS, DockerInstance
 from itest.engines.docker_link import Later, Link
-from itest.engines.docker_options import volume_name
+from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
 from itest.side_by_side import side_by_side
@@ -85,6 +79,9 @@ class DockerEngine:
         return None
 
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
+        from itest.engines.docker_config import published, wanted
+        from itest.engines.docker_options import volume_name
+
         assert isinstance(spec, ContainerSpec)
         address = self.address
         image = spec.warm or self._image(spec, trace, labels.get(naming.SERVICE, ""))
@@ -144,7 +141,7 @@ class DockerEngine:
                 client,
                 item["Id"],
                 item["Image"],
-                (ports := ports_of(item["Labels"] or {})),
+                (ports := _ports_of(item["Labels"] or {})),
                 address.host,
                 _endpoints(ports, item.get("Ports") or (), address.host),
                 (item.get("NetworkSettings") or {}).get("Networks"),
@@ -212,6 +209,8 @@ class DockerEngine:
         docker_network.connect(self.client, network, instance.id, aliases)
 
     def things(self) -> list[Thing]:
+        from itest.engines import docker_things
+
         return docker_things.things(self)
 
     @property
@@ -263,6 +262,8 @@ class DockerEngine:
                 created = self.client.create_container_from_config(config, name, spec.platform or None)
                 container = str(created["Id"])
                 self._warned(spec, created)
+                from itest.engines import docker_files
+
                 docker_files.put(self.client, container, spec.files)
                 self.client.start(container)
             return container
@@ -297,6 +298,14 @@ def _endpoints(ports: Mapping[str, str], published: Sequence[Mapping[str, Any]],
     """Where named ports (`5432/tcp`) are reached, by Docker's list of what a container publishes."""
     found = {f"{each['PrivatePort']}/{each['Type']}": each["PublicPort"] for each in published if "PublicPort" in each}
     return {name: Endpoint(host, int(found[port])) for name, port in ports.items() if port in found}
+
+
+def _ports_of(labels: Mapping[str, str]) -> dict[str, str]:
+    """The ports by name, as the label of a container says."""
+    try:
+        return dict(json.loads(labels.get(PORTS, "{}")))
+    except (ValueError, TypeError):
+        return {}  # Somebody else's container that carries our other labels: it may still be found and removed.
 
 
 def _name(labels: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from itest.build import Build
 from itest.clock import Clock, Deadline, wall
 from itest.config import Config
 from itest.engines import docker_built, dockerfile
-from itest.engines.docker_instance import translated
+from itest.engines.docker_errors import translated
 from itest.engines.docker_progress import Steps
 from itest.errors import BuildError, ImageError, ItestError, StartError
 from itest.lock import locked

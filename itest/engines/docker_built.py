@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import warm_store
 from itest.clock import wall
-from itest.engines.docker_instance import not_found, translated
+from itest.engines.docker_errors import not_found, translated
 from itest.spec import BUILT
 
 if TYPE_CHECKING:

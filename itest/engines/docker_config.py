@@ -65,10 +65,3 @@ def wanted(
 def published(spec: ContainerSpec) -> dict[str, str]:
     """Docker's names of the ports by ours: `{"http": "9200/tcp"}`."""
     return {name: f"{port.number}/{port.protocol}" for name, port in spec.ports.items()}
-
-
-def ports_of(labels: Mapping[str, str]) -> dict[str, str]:
-    try:
-        return dict(json.loads(labels.get(PORTS, "{}")))
-    except (ValueError, TypeError):
-        return {}  # Somebody else's container that carries our other labels: it may still be found and removed.

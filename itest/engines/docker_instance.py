@@ -1,42 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One container, and the two things that it and the docker engine share: removing, and errors in one sentence."""
+"""One container. What few runs ask of it is imported when it is asked: a run that finds its servers takes a tenth of a second."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import (
-    Endpoint,
-    ExecResult,
-    State,
-    docker_exec,
-    docker_files,
-    docker_follow,
-    docker_quick,
-    docker_sdk,
-    docker_usage,
-)
+from itest.container_root import root_of
+from itest.engines import Endpoint, ExecResult, State, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK
-from itest.engines.docker_listening import Listening
+from itest.engines.docker_errors import not_found, translated, unanswered
+from itest.engines.docker_remove import remove, remove_volume
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
+
+if TYPE_CHECKING:
+    from itest.engines.docker_listening import Listening
 
 PORTS = "itest.ports"
 """Label: the container's ports by name, as JSON, so that an instance that was found knows its endpoints too."""
 
 PUBLISH_TIMEOUT = 5.0
 """Seconds in which a started container's ports must be published. Docker has them at once, others a little later."""
-
-REMOVE_TIMEOUT = 10.0
-"""Seconds to wait for a removal that somebody else has begun."""
 
 
 class OutOfReach(ItestError):
@@ -47,6 +40,8 @@ class DockerInstance:
     """A container."""
 
     owned = True
+    state_pause = 0.1
+    """Seconds between two looks at its state while it is waited for: for Docker one is as much work as a poll."""
 
     def __init__(
         self,
@@ -69,7 +64,7 @@ class DockerInstance:
         self._networks: Mapping[str, Any] = networks or {}
         self._socket = socket
         self._volumes = tuple(volumes)
-        self._listening = Listening(self)
+        self._pid = 0
 
     @property
     def id(self) -> str:
@@ -100,12 +95,20 @@ class DockerInstance:
             return None
         port, _, protocol = self._ports[name or next(iter(self._ports))].partition("/")
         if not self._networks:
-            with contextlib.suppress(ItestError):
-                self._networks = (self._inspected() or {}).get("NetworkSettings", {}).get("Networks") or {}
+            self._look()
         for network in self._networks.values():
             if protocol == "tcp" and network.get("IPAddress") and _is_own_address(network.get("Gateway")):
                 return Endpoint(network["IPAddress"], int(port))
         return None
+
+    def root(self) -> Path | None:
+        if sys.platform != "linux" or self._host != LOOPBACK:
+            return None
+        self._pid = self._pid or self._look().get("State", {}).get("Pid") or 0
+        found = root_of(self._id, self._pid) if self._pid else None
+        if found is None:
+            self._pid = 0  # It may have been started again, and have another one.
+        return found
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         if (name or self._ports) and (name := name or next(iter(self._ports))) in self._ports:
@@ -116,6 +119,12 @@ class DockerInstance:
         self.endpoint(name)
         name = name or next(iter(self._ports))
         return self._listening.silence(name, int(self._ports[name].partition("/")[0]))
+
+    @cached_property
+    def _listening(self) -> Listening:
+        from itest.engines.docker_listening import Listening
+
+        return Listening(self)
 
     def state(self) -> State:
         try:
@@ -139,6 +148,8 @@ class DockerInstance:
 
     def usage(self) -> list[str]:
         """Its memory and what is unusual about it, as phrases. Raises ItestError."""
+        from itest.engines import docker_usage
+
         with translated(f"inspect {self}"):
             return docker_usage.facts(self._client, self._id)
 
@@ -159,6 +170,8 @@ class DockerInstance:
 
     def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:
         """Its output as it comes, until `stop` is set or it is removed; from its beginning if it is `new`."""
+        from itest.engines import docker_follow
+
         return docker_follow.follow(self._client, self, stop, new=new)
 
     def exec(
@@ -180,6 +193,8 @@ class DockerInstance:
         import shlex
 
         from docker.errors import APIError
+
+        from itest.engines import docker_exec
 
         deadline = Deadline.after(timeout)
         job, client = "", self._client
@@ -233,6 +248,8 @@ class DockerInstance:
             self._client.stop(self._id, timeout=grace)
 
     def go_on(self) -> float:
+        from datetime import datetime
+
         self._networks = {}  # Its own address may be another one now.
         deadline = Deadline.after(PUBLISH_TIMEOUT)
         while True:
@@ -247,10 +264,14 @@ class DockerInstance:
                 deadline.pause(0.1)
 
     def copy_from(self, path: str, target: Path | None = None) -> bytes:
+        from itest.engines import docker_files
+
         with translated(f"copy {path} from {self}"):
             return docker_files.take(self._client, self._id, path, target)
 
     def copy_to(self, path: str, what: bytes | Path) -> None:
+        from itest.engines import docker_files
+
         with translated(f"copy a file to {path} in {self}"):
             docker_files.put(self._client, self._id, {path: what})
 
@@ -292,6 +313,14 @@ class DockerInstance:
             raise OutOfReach(unanswered(f"inspect {self}", error)) from None
         return inspected
 
+    def _look(self) -> Mapping[str, Any]:
+        """What Docker says of it, its networks remembered; nothing where there is no answer, or it is gone."""
+        found: Mapping[str, Any] = {}
+        with contextlib.suppress(ItestError):
+            found = self._inspected() or {}
+        self._networks = found.get("NetworkSettings", {}).get("Networks") or {}
+        return found
+
     def _look_up_endpoints(self) -> None:
         """Remember every endpoint; all are published together. Raises NotReady while they are not."""
         settings = (self._inspected() or {}).get("NetworkSettings") or {}
@@ -313,104 +342,3 @@ def _is_own_address(address: str | None) -> bool:
     except OSError:
         return False
     return True
-
-
-def remove(client: Any, container: str) -> None:
-    """Kill and remove a container with its anonymous volumes, and return when it is gone. It may be gone already."""
-    docker_sdk.load()
-    from docker.errors import APIError
-
-    try:
-        client.remove_container(container, v=True, force=True)
-    except not_found():
-        return
-    except APIError as error:
-        if error.status_code != 409:
-            raise
-        deadline = Deadline.after(REMOVE_TIMEOUT)  # "removal ... is already in progress": somebody else's.
-        while not deadline.passed:
-            try:
-                client.inspect_container(container)
-            except not_found():
-                return
-            deadline.pause(0.02)
-        raise
-
-
-def remove_volume(client: Any, volume: str) -> None:
-    """Remove a volume that no container mounts any more. It may be gone already, or stay for the others."""
-    docker_sdk.load()
-    from docker.errors import APIError
-
-    try:
-        client.remove_volume(volume)
-    except APIError as error:
-        if error.status_code not in (404, 409):
-            raise
-
-
-@contextlib.contextmanager
-def translated(
-    doing: str,
-    kind: type[ItestError] = ItestError,
-    deadline: Deadline | None = None,
-    passing: tuple[type[Exception], ...] = (),
-) -> Iterator[None]:
-    """Turn what the SDK raises into an error of one sentence; its tracebacks are longer than any test's.
-
-    A port that was taken is a PortTaken if `kind` is StartError. What is `passing` is left as it is.
-    """
-    docker_sdk.load()
-    from docker.errors import APIError, DockerException
-    from requests.exceptions import RequestException
-    from urllib3.exceptions import HTTPError
-
-    try:
-        yield
-    except passing:
-        raise
-    except APIError as error:
-        failure = refused(doing, kind, str(error.explanation or error), deadline)
-    except (RequestException, DockerException, HTTPError) as error:
-        failure = kind(unanswered(doing, error))
-    else:
-        return
-    if isinstance(failure, StartError) and deadline is not None:
-        failure.seconds = deadline.elapsed
-    raise failure from None  # The original would still be its context: we are called from a `with` that handles it.
-
-
-def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | None = None) -> ItestError:
-    """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
-    from itest import causes  # Only errors need it.
-
-    said = naming.shorten(naming.mask(said), 500)
-    known = causes.find(said, causes.DOCKER)
-    if kind is StartError and known is not None and known.name == causes.PORT_TAKEN:
-        kind = PortTaken
-    failure = kind(f"could not {doing}, Docker says: {said}{f'; {known.cure}' if known else ''}")
-    if isinstance(failure, StartError):
-        failure.cause = known.name if known else ""
-        failure.seconds = deadline.elapsed if deadline is not None else 0.0
-    return failure
-
-
-def port_taken(said: str) -> bool:
-    """Whether Docker says that somebody else has a port."""
-    from itest import causes  # Only errors need it.
-
-    return causes.is_said(causes.PORT_TAKEN, said, causes.DOCKER)
-
-
-def unanswered(doing: str, error: Exception) -> str:
-    """The sentence for a daemon that did not answer."""
-    said = naming.shorten(naming.mask(str(error)), 500)
-    return f"could not {doing}, Docker does not answer: {said}; see whether it still runs (`docker info`)"
-
-
-def not_found() -> type[Exception]:
-    """The SDK's error for what does not exist (any more)."""
-    docker_sdk.load()
-    from docker.errors import NotFound
-
-    return NotFound

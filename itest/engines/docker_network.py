@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from itest import naming
-from itest.engines.docker_instance import not_found, translated
+from itest.engines.docker_errors import not_found, translated
 
 
 def create(client: Any, name: str, labels: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from itest.clock import SYSTEM, Clock, Deadline
 from itest.config import Config
 from itest.engines.docker_build import Builds
-from itest.engines.docker_instance import translated
+from itest.engines.docker_errors import translated
 from itest.engines.docker_login import Login, Logins
 from itest.engines.docker_progress import Layers
 from itest.engines.docker_registry import explain, fits, mirrored, registry_of

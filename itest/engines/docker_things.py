@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from itest import naming
 from itest.engines import Thing, docker_network, docker_quick
-from itest.engines.docker_instance import remove, remove_volume, translated, unanswered
+from itest.engines.docker_errors import translated, unanswered
+from itest.engines.docker_remove import remove, remove_volume
 from itest.errors import ItestError
 
 if TYPE_CHECKING:

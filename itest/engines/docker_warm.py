@@ -16,7 +16,9 @@ from typing import Any
 
 from itest.clock import Deadline
 from itest.engines.docker import DockerEngine
-from itest.engines.docker_instance import DockerInstance, not_found, remove, translated
+from itest.engines.docker_errors import not_found, translated
+from itest.engines.docker_instance import DockerInstance
+from itest.engines.docker_remove import remove
 from itest.errors import ItestError
 from itest.spec import Keep
 

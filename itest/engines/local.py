@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from itest.engines import Endpoint, from_inside
 
@@ -16,6 +17,10 @@ class LocalInstance(ABC):
 
     def direct_endpoint(self, name: str = "") -> Endpoint | None:
         """None: the way to its endpoints is the direct one."""
+        return None
+
+    def root(self) -> Path | None:
+        """None: its files are this machine's."""
         return None
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:

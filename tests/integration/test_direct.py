@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way around Docker's proxy: taken only where it leads to the very server, and never shown to users."""
+"""The ways around Docker's proxy: taken only where they lead to the very server, and never shown to users."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 from itest import Postgres, Redis, testing
+from itest.container_root import root_of
 from itest.engines import Endpoint
 from itest.engines import docker_instance as module
 from itest.engines.docker_instance import DockerInstance
 from itest.engines.ports import free_port
 from itest.errors import Unavailable
 from itest.service import Service
+from itest.services.postgres.outside import Outside
 from itest.services.postgres.server import PostgresServer
 from itest.services.redis import RedisServer
 from itest.session import Session
@@ -43,9 +45,12 @@ def tearDownModule() -> None:
 
 class DirectTest(unittest.TestCase):
     def connected(self, service: Service, direct: Endpoint | None) -> PostgresServer | RedisServer:
-        """Another server object for the running server, whose instance says that this is the way to it."""
+        """Another server object for the running server, whose instance says that this is the way to it, and no other."""
         server = session.lend(service)
-        with mock.patch.object(DockerInstance, "direct_endpoint", return_value=direct):
+        with (
+            mock.patch.object(DockerInstance, "direct_endpoint", return_value=direct),
+            mock.patch.object(DockerInstance, "root", return_value=None),
+        ):
             other = service.connect(server.instance, server.address)
         self.addCleanup(other.close)
         return other
@@ -53,10 +58,9 @@ class DirectTest(unittest.TestCase):
     def test_connections_of_our_own_go_that_way_and_users_are_told_the_published_one(self) -> None:
         for service in (Postgres(), Redis()):
             with self.subTest(service.kind):
-                server = session.lend(service)
-                assert isinstance(server, PostgresServer | RedisServer)
+                direct = session.lend(service).instance.direct_endpoint()
+                server = self.connected(service, direct)
                 name: str | int = "itest" if isinstance(server, PostgresServer) else 3
-                direct = server.instance.direct_endpoint()
                 self.assertEqual(urlsplit(server.nearest_url_of(name)).netloc.rpartition("@")[2], str(direct))
                 self.assertEqual(urlsplit(server.url_of(name)).hostname, "127.0.0.1")
 
@@ -92,6 +96,29 @@ class DirectTest(unittest.TestCase):
         self.assertTrue(module._is_own_address("127.0.0.1"))
         for address in (None, "", "192.0.2.1", "nonsense"):
             self.assertFalse(module._is_own_address(address), address)
+
+    def test_who_may_look_into_the_container_uses_the_socket_in_it(self) -> None:
+        server = session.lend(Postgres())
+        assert isinstance(server, PostgresServer)
+        if (root := server.instance.root()) is None:
+            self.skipTest("this user may not look into Docker's containers")
+        lease = server.lease(Postgres(), "tests.Some")
+        self.addCleanup(lease.close)
+        lease.seal()
+        view = lease.reset("tests.Some.test_one")
+        self.addCleanup(view.close)
+        self.assertEqual(view.connection.info.host, str(root / "run" / "postgresql"))
+        self.assertEqual((urlsplit(view.url).hostname, view.host), ("127.0.0.1", "127.0.0.1"))
+        self.assertEqual(view.connect().info.host, "127.0.0.1")
+        self.assertIsNotNone(server.part(Outside).look())
+
+    def test_a_process_of_another_container_is_not_looked_into(self) -> None:
+        """Its number may have been this one's, before a restart of the container or on another machine."""
+        instance, other = (session.lend(service).instance for service in (Postgres(), Redis()))
+        if (root := other.root()) is None:
+            self.skipTest("this user may not look into Docker's containers")
+        self.assertIsNone(root_of(instance.id, int(root.parent.name)))
+        self.assertEqual(root_of(other.id, int(root.parent.name)), root)
 
     def test_a_container_that_is_gone_delays_nothing(self) -> None:
         """Its address refuses nobody: whoever connected there would wait for seconds."""

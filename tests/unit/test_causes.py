@@ -11,7 +11,7 @@ from itest.causes import CLIENT, DOCKER, LOG, REGISTRY
 from itest.clock import Deadline
 from itest.container_options import ContainerOptions, Mount
 from itest.engines.docker_address import Address, problem
-from itest.engines.docker_instance import refused
+from itest.engines.docker_errors import refused
 from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.testing import ManualClock

@@ -16,7 +16,7 @@ from itest.config import Config
 from itest.container_options import ContainerOptions
 from itest.engines import Instance, docker_address
 from itest.engines.docker import DockerEngine
-from itest.engines.docker_instance import translated
+from itest.engines.docker_errors import translated
 from itest.errors import ImageError, ItestError, StartError
 from itest.spec import BUILT, ContainerSpec, Port
 from itest.trace import Recorder

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BASE = "itest"
 """The database that a container is made with: init scripts of the image fill it, so clones start from it."""
 
+PORT = 5432
+"""Where it listens in a container."""
+
 USER = "postgres"
 """The superuser of our own servers, unless a declaration names another."""
 

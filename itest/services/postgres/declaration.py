@@ -20,7 +20,7 @@ from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin
 from itest.services.postgres import customs, init
-from itest.services.postgres.customs import BASE, USER, password_statement
+from itest.services.postgres.customs import BASE, PORT, USER, password_statement
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import ANSWER_TIMEOUT, LONGEST_PAUSE, Check, answer
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from itest.services.postgres.view import PostgresView  # noqa: F401  # named as a text, in the base
 
 IMAGE = "postgres:17"
-PORT = 5432
 
 SHORT_PAUSE = 0.010
 """Seconds between two polls of a server that begins with a kept state: it takes tenths of a second, and a poll a thousandth."""

@@ -49,8 +49,8 @@ class Kept:
 
     def __init__(self, server: PostgresServer, name: str, label: str) -> None:
         self._server = server
+        self._name = name
         self._url = server.url_of(name)
-        self._nearest_url = server.nearest_url_of(name)
         self._label = label
         self._own: _Link | None = None
         self._engine: Engine | None = None
@@ -84,7 +84,11 @@ class Kept:
 
     def _connect(self) -> Any:
         alive.check(self._server)
-        return self._server.driver.connect(self._nearest_url, application_name=self._label)
+        return self._server.driver.connect(self._nearest_url(), application_name=self._label)
+
+    def _nearest_url(self) -> str:
+        """Of the moment: a server that was started again may be reached in another way."""
+        return self._server.nearest_url_of(self._name)
 
     def _on_connect(self, connection: Any, record: Any) -> None:
         self._pooled[id(connection)] = _Link(connection)

@@ -187,8 +187,11 @@ class SchemaKept(Kept):
 
     def __init__(self, server: PostgresServer, schema: str, label: str) -> None:
         super().__init__(server, server.database, label)
+        self._schema = schema
         self._url = with_search_path(self._url, schema)
-        self._nearest_url = with_search_path(self._nearest_url, schema)
+
+    def _nearest_url(self) -> str:
+        return with_search_path(super()._nearest_url(), self._schema)
 
 
 class SchemaView(PostgresView):

@@ -385,7 +385,7 @@ class PostgresServer(Server["PostgresView"]):
                 if not self._admin.closed or not self.instance.state().running:
                     raise
             # A test ended every session there was, or restarted the server.
-            self._admin = self.connection(self.database, "itest")
+            self._admin = self._first_connection()
             return self._execute(sql, params)
 
     @contextlib.contextmanager
