@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from itest import testing
 from itest.errors import Unavailable
 from itest.services.postgres import Postgres, PostgresServer
 from itest.services.postgres.lease import PostgresLease
+from itest.services.postgres.outside import Outside
 from tests.integration import sqlbodies
 from tests.integration.sqldump import difference, dump
 
@@ -60,6 +62,17 @@ class BaselineTest(unittest.TestCase):
         self.assertEqual(difference(self.baseline, dump(self.view.url)), [])
         if way:
             self.assertEqual((self.lease.way, self.lease.reason if way == "undone" else ""), (way, ""))
+
+    def rest(self, *, seen: bool = False) -> None:
+        """Some tests that change nothing. `seen`: after them it can be seen from outside that nothing happens, on Linux."""
+        self.view.close()
+        for _ in range(3):
+            self.view = self.lease.reset("tests.Baseline.test_next")
+            with self.view.connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        recycler = self.lease._recycler
+        if seen and sys.platform == "linux" and recycler._seen is None:
+            self.assertIsNone(self.server.part(Outside).look())
 
     def undone(self, *statements: str) -> None:
         """Each of the statements, and all of them together, are undone without a new clone."""

@@ -195,6 +195,10 @@ class DefinitionsTest(BaselineTest):
         self.view.execute("SELECT pg_reload_conf()")
         self.reset("cloned")
 
+    def test_a_setting_after_tests_that_changed_nothing(self) -> None:
+        self.rest(seen=True)
+        self.cloned("ALTER SYSTEM SET work_mem = '7MB'")
+
     def test_other_databases_that_a_test_made(self) -> None:
         self.cloned("CREATE DATABASE made_by_a_test")
 

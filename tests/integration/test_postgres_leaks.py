@@ -63,6 +63,25 @@ class ForeignTest(BaselineTest):
                 with self.assertRaises(psycopg2.OperationalError):
                     connection.cursor().execute("SELECT 1")
 
+    def test_one_that_was_idle_for_some_resets(self) -> None:
+        """Nobody has come or gone when it begins a transaction."""
+        connection = self.foreign()
+        connection.autocommit = True
+        connection.cursor().execute("SELECT 1")
+        self.rest()
+        connection.cursor().execute("BEGIN; SELECT 1 FROM parent")
+        with said() as lines:
+            self.reset()
+        self.assertIn("of 'shop', idle in transaction, in a transaction for ", lines[0])
+
+    def test_one_that_comes_after_tests_without_any(self) -> None:
+        self.rest(seen=True)
+        connection = self.foreign()
+        connection.cursor().execute("SELECT 1 FROM parent")
+        with said() as lines:
+            self.reset()
+        self.assertIn("of 'shop', idle in transaction, in a transaction for ", lines[0])
+
     def test_an_advisory_lock_of_an_idle_one(self) -> None:
         _, [line] = self.left("SELECT pg_advisory_lock(7)", autocommit=True)
         self.assertIn("of 'shop', idle, holding an advisory lock, last statement: SELECT pg_advisory_lock(7)", line)

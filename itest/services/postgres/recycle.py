@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from itest.services.postgres import leaks, shared
 from itest.services.postgres.log import Changes
+from itest.services.postgres.outside import Outside
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation, Snapshot
 from itest.services.postgres.undo import NeedsClone, UndoScripts
 
 if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept
     from itest.services.postgres.server import PostgresServer
+
+POSITION = "pg_current_wal_insert_lsn()::text"
+"""An expression: where the log ends."""
 
 LONGEST_LOG = 32 * 1024 * 1024
 """Bytes of write-ahead log past which reading it costs more than a new clone."""
@@ -66,11 +70,11 @@ class Recycler:
         self._was_dirty = False
         self._scripts = UndoScripts(lambda relations: self._known.contents(relations))
         # What can be said without reading the log, by a few cheap expressions: where it ends, ALTER SYSTEM's file, and how
-        # many sessions there are. Who they are is asked only if there are others than ours.
-        self._look = (
-            f"pg_current_wal_insert_lsn()::text, pg_read_file('{shared.SYSTEM_FILE}'), "
-            f"pg_stat_get_db_numbackends({self._oid})"
-        )
+        # many sessions there are. Who they are is asked only if there are others than ours; and of both only if something
+        # can be seen from outside.
+        self._look = f"{POSITION}, pg_read_file('{shared.SYSTEM_FILE}'), pg_stat_get_db_numbackends({self._oid})"
+        self._seen: object = None
+        """What was seen from outside when all sessions were ours and the file was as it is to be."""
         if not since:
             with self._session.cursor() as cursor:
                 self._snapshot = server.snapshot(pristine, cursor)
@@ -101,10 +105,16 @@ class Recycler:
         if self._was_dirty:  # As the one before was, mostly: so the log is read while the session is brought back.
             asked = self._server.log.changes_meanwhile(self._scanned, self._oid, self._undoing)
         with asked as answer:
-            position, system, count = kept.scrub(self._look, test) or self._looked
-            if count != (self._own is not None) + kept.count() and self._end_leaked(kept, test):
-                position, system, _ = self._looked
-                answer = None  # It does not tell what those did to their end.
+            seen = self._server.part(Outside).look()
+            if seen is not None and seen == self._seen:
+                [position], system = kept.scrub(POSITION, test) or self._looked(POSITION), self._system
+            else:
+                position, system, count = kept.scrub(self._look, test) or self._looked(self._look)
+                alone = count == (self._own is not None) + kept.count()
+                self._seen = seen if alone and system == self._system else None
+                if not alone and self._end_leaked(kept, test):
+                    position, system, _ = self._looked(self._look)
+                    answer = None  # It does not tell what those did to their end.
             if kept.cut:
                 answer = None
             if answer is None and position == self.position and system == self._system and not self._silent:
@@ -155,10 +165,9 @@ class Recycler:
             )
         return self._own
 
-    @property
-    def _looked(self) -> tuple[str, str, int]:
-        [(position, system, count)] = self._server.admin(f"SELECT {self._look}")
-        return position, system, count
+    def _looked(self, asked: str) -> tuple[Any, ...]:
+        [values] = self._server.admin(f"SELECT {asked}")
+        return values
 
     @property
     def _known(self) -> Snapshot:

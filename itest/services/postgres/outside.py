@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be seen of a server without asking it: whether its sessions are the same, and the file of ALTER SYSTEM.
+
+Each session is a child of the server's first process, and the kernel lists children. To ask the server for both takes a
+fifth of a read-only test's reset: to count its sessions it copies what all of its places for them hold.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itest.services.postgres.customs import PLACE
+from itest.services.postgres.shared import SYSTEM_FILE
+
+if TYPE_CHECKING:
+    from itest.engines import Instance
+    from itest.services.postgres.server import PostgresServer
+
+SURE = 4000
+"""Bytes of a list of children below which the kernel gives it at once."""
+
+
+class Outside:
+    """One server, where this process may look into it: a local process or container of this machine, on Linux."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._children: int | None = None
+        try:
+            if (found := _find(server.instance)) is not None:
+                pid, data = found
+                self._system = data / SYSTEM_FILE
+                self._children = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            pass  # It will be asked.
+
+    def look(self) -> object:
+        """Equal as long as no session has begun or ended, and ALTER SYSTEM has not written; None where that cannot be seen."""
+        if self._children is None:
+            return None
+        try:
+            children = os.pread(self._children, SURE, 0)
+            # A child that ends meanwhile may hide another one (proc_pid_task_children(5)): that would not happen twice.
+            if len(children) == SURE or children != os.pread(self._children, SURE, 0):
+                return None
+            system = self._system.stat()
+        except OSError:
+            return None
+        return children, system.st_ino, system.st_mtime_ns
+
+    def close(self) -> None:
+        children, self._children = self._children, None
+        if children is not None:
+            os.close(children)
+
+
+def _find(instance: Instance) -> tuple[int, Path] | None:
+    """The server's first process, and where its data is."""
+    place: Path | None = getattr(instance, "place", None)
+    if place is not None:
+        return _first_process(place / "data"), place / "data"
+    if not instance.owned or (root := instance.root()) is None:
+        return None
+    data = root / PLACE.lstrip("/") / "data"
+    # Its number as its container sees it: the server is what was started there, and nobody's child.
+    return (int(root.parent.name), data) if _first_process(data) == 1 else None
+
+
+def _first_process(data: Path) -> int:
+    with (data / "postmaster.pid").open(encoding="utf-8") as file:
+        return int(file.readline())
