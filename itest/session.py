@@ -17,31 +17,19 @@ import unittest
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from itest import joining, naming, quick_end, sharing, starting, trace, warm
+from itest import joining, naming, quick_end, trace
 from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
 from itest.engines import Engine
-from itest.errors import ItestError, NotStarted, PortTaken, StartError
+from itest.errors import ItestError, NotStarted
 from itest.network import ClassNetwork
 from itest.service import Server, Service
-from itest.sharing import Share
 from itest.side_by_side import side_by_side
-from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec, ThreadSpec
-from itest.starting import Job
-from itest.sweep import Sweeps
-from itest.telling import Telling
-
-if TYPE_CHECKING:
-    from itest.reaper import Reaper
-
-START_ATTEMPTS = 5
-"""How often a start is tried when somebody else takes the chosen host port in between."""
-
-OF_OURS = ("init", "settings", "env", "volumes", "tls")
-"""Fields of declarations by which only a server that itest starts can be changed."""
+from itest.spec import ComposeSpec, ContainerSpec, Spec, ThreadSpec
+from itest.starter import Starter
 
 _current: Session | None = None
 _current_lock = threading.Lock()
@@ -105,14 +93,12 @@ class Session:
         """How many failed tests' data was to be kept (keeping.py)."""
         self.trace = trace.Recorder(clock)
         self.secret = naming.secret()
-        self._clock = clock
-        self._telling = Telling(self.id, config, self.trace, clock)
-        self._alone = engines is not None
+        """The password of the servers that it starts."""
         self._engines = Engines(config, engines)
-        self._reaper: Reaper | None = None
-        self._sweeps = Sweeps(config.quiet)
+        self._starter = Starter(
+            self.id, self.secret, config, self._engines, self.trace, clock, alone=engines is not None
+        )
         self._slots: dict[tuple[str, ...], _Slot] = {}
-        self._group = None if engines is not None else sharing.group(config)
         self._lock = threading.Lock()
         self._networks: list[ClassNetwork] = []
         # At the end of this process, be it a script (atexit) or a worker of multiprocessing (Finalize): workers made
@@ -135,7 +121,7 @@ class Session:
         Raises Unavailable when nothing here can run it, StartError when it fails to start. A failure is remembered:
         the next class gets the same error at once instead of waiting for it again.
         """
-        spec = self._engines.spec(service, self.secret)
+        spec = self._spec(service)
         key = self._key(service, spec, scope_key)
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
@@ -148,7 +134,7 @@ class Session:
                 self._stop(slot)  # It died under an earlier class; this one gets a new one.
             if slot.server is None:
                 try:
-                    slot.server = self._start(service, _joined(service, spec, network, name), key[-1])
+                    slot.server = self._starter.start(service, _joined(service, spec, network, name), key[-1])
                 except ItestError as error:
                     slot.error = error
                     raise
@@ -196,7 +182,7 @@ class Session:
         further names of services on it."""
         if (engine := self._engines.docker()) is None:
             return None
-        found = ClassNetwork(engine, name, self._labels("network"), aliases or {}, self._watch)
+        found = ClassNetwork(engine, name, self._starter.labels("network"), aliases or {}, self._starter.watch)
         self._networks.append(found)
         return found
 
@@ -210,7 +196,7 @@ class Session:
         wanted: dict[tuple[str, ...], Service[Any]] = {}
         for service in services:
             with contextlib.suppress(Exception):
-                wanted.setdefault(self._key(service, self._engines.spec(service, self.secret)), service)
+                wanted.setdefault(self._key(service, self._spec(service)), service)
         if len(wanted) < 2:
             return  # Nothing to win: the first class starts it right now.
         for service in sorted(wanted.values(), key=lambda service: -service.start_seconds):
@@ -239,9 +225,7 @@ class Session:
         if (share := server.share) is None:
             return None
         joining.stay(share, self.config.keep_time)
-        with self._lock:
-            if self._reaper is not None:
-                self._reaper.watch(share)
+        self._starter.tell_reaper(share)
         return share.directory
 
     def close(self) -> None:
@@ -252,147 +236,30 @@ class Session:
         if self._finalize is not None:
             self._finalize.cancel()
         atexit.unregister(self.close)
-        self._sweeps.hasten()
-        if self._reaper is None:
-            with contextlib.suppress(OSError, RuntimeError):  # The latter where Python is ending already.
-                self._relieve()
-        clean = self._stop_all([slot for slot in self._slots.values() if slot.server is not None])
+        slots = [slot for slot in list(self._slots.values()) if slot.server is not None]
+        self._starter.prepare_end([slot.server for slot in slots if slot.server is not None])
+        # Docker takes a tenth of a second for each.
+        clean = all(each is True for each in side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop"))
         if any(network.open for network in self._networks):
             clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
         if any(slot.lock.locked() for slot in list(self._slots.values())):
             clean = False  # Ctrl-C or a signal broke into a start: what it has made so far is known to labels only.
-        self._sweeps.close()
-        self._engines.close()
-        if self._reaper is not None:
-            self._reaper.close(done=clean)
-            self._reaper = None
-        self._telling.over()
+        self._starter.close(clean=clean)
 
     def watch(self, result: unittest.TestResult) -> None:
         """A test is about to report to this result."""
-        self._telling.watch(result)
+        self._starter.telling.watch(result)
+
+    def _spec(self, service: Service[Any]) -> Spec:
+        return self._engines.spec(service, self.secret)
 
     def _key(self, service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
-        alone = "alone" if not service.sharable and (self._group or self._reused(service)) else ""
-        return (service.kind, service.identity(spec), scope_key or alone)
-
-    def _reused(self, service: Service[Any]) -> bool:
-        return (service.reuse or self.config.reuse) and sharing.can_be_reused()
-
-    # Starting and stopping one.
-
-    def _start(self, service: Service[Any], spec: Spec, scope_key: str) -> Server[Any]:
-        engine = self._engines.that_runs(spec)
-        service.check_client()
-        if not self._alone:
-            self._sweeps.begin(engine)
-        job = Job(
-            service,
-            spec,
-            engine,
-            self.config,
-            self.config.startup_timeout if service.startup_timeout is None else service.startup_timeout,
-            self.secret,
-            {**self._labels(service.kind), naming.FINGERPRINT: service.identity(spec)},
-            self.trace,
-            self._clock,
-            warm=not self._alone,
-        )
-        share = self._share(job, scope_key)
-        for attempt in range(1, max(START_ATTEMPTS, service.start_attempts) + 1):
-            try:
-                with self.trace.span("start", service.kind, engine=engine.name) as span:
-                    server = self._run(job, share)
-                self._telling.started(server, span)
-                break
-            except PortTaken:
-                if attempt >= START_ATTEMPTS:
-                    raise
-            except StartError as error:
-                if attempt >= service.start_attempts:
-                    if attempt > 1:
-                        error.add_note(f"this was the last of {attempt} attempts to start it")
-                    raise
-        if not self.config.quiet and service.announced and (server.fresh or self._reused(service)):
-            how = "ready" if server.fresh else "in use again"
-            trace.say(f"{_announcement(server, spec)}, {how} in {span.seconds:.2f} s")
-        vain = [name for name in OF_OURS if getattr(service, name, None)]
-        if vain and isinstance(spec, ExternalSpec) and not self.config.quiet:
-            trace.say(f"{server.title} at {server.instance} is external: {', '.join(vain)} change nothing there")
-        return server
-
-    def _run(self, job: Job, share: Share | None) -> Server[Any]:
-        """Start it, or find it running. There is a reaper before the first thing exists that would need one."""
-        if share is None:
-            if not isinstance(job.spec, ExternalSpec | ThreadSpec):
-                self._watch()
-            return starting.start(job)
-        if not share.lifetime:
-            self._watch(share)
-        server = joining.join(job, share, lambda: self._watch(share))
-        if self._reaper is not None or not (share.lifetime and sharing.is_time_kept(share.directory)):
-            self._watch(share)  # Else the reaper of an earlier run sees to its end, however we end.
-        return server
-
-    def _labels(self, kind: str) -> dict[str, str]:
-        return {naming.SESSION: self.id, naming.SERVICE: kind, naming.OWNER: naming.owner()}
-
-    def _share(self, job: Job, scope_key: str) -> Share | None:
-        """Where this server is shared with other processes, or may outlive this one; None: it is this one's own."""
-        reused = self._reused(job.service)
-        if self._alone or isinstance(job.spec, ExternalSpec):
-            return None
-        if scope_key or not job.service.sharable or (not reused and self._group is None):
-            if not self.config.keep or not sharing.can_be_reused():
-                return None
-            return Share(sharing.place(self.config, "keep", self.id, naming.unique()), naming.owner(), private=True)
-        name, owner = ("reuse", "") if reused or self._group is None else self._group
-        # Each virtual environment may have its own programs; two of them in turn would else replace one another's server.
-        program = job.spec.argv[0] if isinstance(job.spec, ProcessSpec) else ""
-        key = (name, warm.address(job.engine), job.service.kind, job.labels[naming.FINGERPRINT], program)
-        return Share(sharing.place(self.config, *key), owner, self.config.reuse_time if reused else 0.0)
-
-    def _watch(self, share: Share | None = None) -> None:
-        """Have a reaper, and have it know the share. Engines that were given to the session are their giver's to see to."""
-        if self._alone:
-            return
-        with self._lock:
-            if self._reaper is None:
-                from itest.reaper import Reaper  # A run that finds its servers needs none.
-
-                self._reaper = Reaper(self.id)
-            if share is not None:
-                self._reaper.watch(share)
-
-    def _relieve(self) -> None:
-        """Have a reaper for servers that go on, if those of the earlier runs which saw to their end have been killed."""
-        for slot in list(self._slots.values()):
-            share = None if slot.server is None else slot.server.share
-            if share is not None and share.lifetime and not sharing.is_time_kept(share.directory):
-                self._watch(share)
-
-    def _stop_all(self, slots: Sequence[_Slot]) -> bool:
-        """Whether all were stopped. Docker takes a tenth of a second for each."""
-        return all(each is True for each in side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop"))
+        return (service.kind, service.identity(spec), scope_key or ("alone" if self._starter.alone(service) else ""))
 
     def _stop(self, slot: _Slot) -> bool:
         """Stop the slot's server. False when that failed and the reaper must see to it."""
         server, slot.server = slot.server, None
-        if server is None:
-            return True
-        with self.trace.span("stop", server.kind) as span:
-            try:
-                self._telling.stopping(server, span)
-                reaper = self._reaper if self.closed else None
-                if server.share is not None:
-                    joining.leave(server, server.share, reaper=reaper)
-                else:
-                    starting.stop(server, self.id, reaper=reaper)
-            except Exception as error:
-                span.failed = True
-                trace.say(f"could not stop {server.title}: {naming.shorten(naming.mask(str(error)))}")
-                return False
-        return True
+        return server is None or self._starter.stop(server, over=self.closed)
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:
@@ -413,12 +280,3 @@ def _begins_there(service: Service[Any]) -> bool:
     """Whether it starts on the network of its class. What outlives the class joins it later, because a container that
     leaves its first network loses its published ports."""
     return service.in_container and service.scope != "session"
-
-
-def _announcement(server: Server[Any], spec: Spec) -> str:
-    if isinstance(spec, ProcessSpec):
-        instead = f", in place of image {spec.replaces}" if spec.replaces else ""
-        return f"{spec.version} as a local process{instead}"
-    if isinstance(spec, ExternalSpec):
-        return f"{server.version} at {server.instance} (from {spec.source})"
-    return f"{server.version} in {server.instance}"

@@ -34,7 +34,7 @@ import sys
 from itest import Redis, session
 run = session.current()
 run.lend(Redis())
-print(run.id, run._reaper._process.pid, flush=True)
+print(run.id, run._starter._reaper._process.pid, flush=True)
 sys.stdin.read()
 """
 """A run that is not at its end: it says which it is and who its reaper is."""

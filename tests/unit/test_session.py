@@ -16,7 +16,8 @@ from itest import session as sessions
 from itest.config import Config
 from itest.engines import ExecResult
 from itest.errors import ImageError, ItestError, PortTaken, StartError, StartTimeout, Unavailable
-from itest.session import START_ATTEMPTS, Session
+from itest.session import Session
+from itest.starter import START_ATTEMPTS
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance, MemoryService
 from itest.wait import NotReady, answer, exec, log
 from tests.unit.inner import START, STOP, InnerTest, run
