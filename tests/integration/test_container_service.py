@@ -189,7 +189,8 @@ class OptionsTest(ContainerTestCase):
 
     def test_process(self) -> None:
         self.assertEqual(self.out("id -u; id -g; pwd; hostname").split(), ["1000", "1000", "/work", "boxhost"])
-        self.assertEqual(self.out("ulimit -n; ulimit -H -n").split(), ["100", "200"])
+        # Of its own process: a command beside it has another soft limit now and then, on a busy machine (runc's exec).
+        self.assertEqual(self.out("grep 'open files' /proc/1/limits").split()[3:5], ["100", "200"])
 
     def test_limits(self) -> None:
         host = self.inspected()["HostConfig"]
