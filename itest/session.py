@@ -254,7 +254,8 @@ class Session:
         return self._engines.spec(service, self.secret)
 
     def _key(self, service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
-        return (service.kind, service.identity(spec), scope_key or ("alone" if self._starter.alone(service) else ""))
+        alone = "alone" if self._starter.needs_its_own(service) else ""
+        return (service.kind, service.identity(spec), scope_key or alone)
 
     def _stop(self, slot: _Slot) -> bool:
         """Stop the slot's server. False when that failed and the reaper must see to it."""

@@ -61,8 +61,8 @@ class Starter:
     def labels(self, kind: str) -> dict[str, str]:
         return {naming.SESSION: self._session, naming.SERVICE: kind, naming.OWNER: naming.owner()}
 
-    def alone(self, service: Service[Any]) -> bool:
-        """Whether its server must be of one declaration, which else others of this process would use together."""
+    def needs_its_own(self, service: Service[Any]) -> bool:
+        """Whether no other process may use its server, in a run whose servers are shared."""
         return not service.sharable and (self._group is not None or self._reused(service))
 
     def start(self, service: Service[Any], spec: Spec, scope_key: str) -> Server[Any]:
