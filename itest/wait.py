@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Instance, State
-from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
+from itest.engines import Instance
 
 FIRST_PAUSE = 0.010
 """Seconds between the first two polls."""
@@ -26,9 +23,6 @@ GROWTH = 1.1
 
 LONGEST_PAUSE = 0.100
 """Seconds between two polls at most. Polling every second costs users a second per start (see docs/design.md)."""
-
-LOG_TAIL = 50
-"""Log lines that a startup error carries."""
 
 ANSWER_TIMEOUT = 2.0
 """Seconds one poll may wait for an answer, so that a server that accepts and says nothing cannot eat the deadline."""
@@ -137,80 +131,20 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
         if deadline.elapsed >= looked + getattr(instance, "state_pause", 0.0) or deadline.passed:
             looked, state = deadline.elapsed, instance.state()
             if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
-                lines = last_lines(instance)
-                raise with_log(instance, _ended(state, check, deadline, subject, lines), lines)
+                from itest.wait_errors import ended_before
+
+                raise ended_before(instance, state, check, deadline, subject)
         try:
             check(instance)
             return
         except NotReady as error:
             reason = naming.shorten(naming.mask(str(error)), 300)
         if deadline.passed:
-            lines = last_lines(instance)
-            raise with_log(instance, _late(reason, check, deadline, subject, lines), lines)
+            from itest.wait_errors import late
+
+            raise late(instance, reason, check, deadline, subject)
         deadline.pause(pause)
         pause = min(pause * GROWTH, longest)
-
-
-def _late(reason: str, check: object, deadline: Deadline, subject: str, lines: str) -> StartTimeout:
-    """The error for an instance that runs and never became ready."""
-    from itest import causes  # Only errors need it.
-
-    known = causes.of_silence(lines)
-    return StartTimeout(
-        f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
-        f"{known.sentence if known else 'If it only needs longer, raise startup_timeout.'}",
-        service=subject,
-        seconds=deadline.elapsed,
-        cause=known.name if known else "",
-        reason=reason,
-    )
-
-
-def _ended(state: State, check: object, deadline: Deadline, subject: str, lines: str) -> StartError:
-    """The error for an instance that ended before it was ready."""
-    from itest import causes  # Only errors need it.
-
-    story = f"{subject} ended before it was ready: {state}, {deadline.elapsed:.1f} s after its start"
-    if state.port_taken:
-        return PortTaken(
-            f"{story}, because another program has its host port. Its last log lines are below; if this repeats, "
-            f"something here opens many ports at once.",
-            service=subject,
-            seconds=deadline.elapsed,
-            cause=causes.PORT_TAKEN,
-        )
-    known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed)
-    usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
-    return InstanceDied(
-        f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",
-        service=subject,
-        seconds=deadline.elapsed,
-        cause=known.name if known else "",
-        exit_code=state.exit_code,
-    )
-
-
-_E = TypeVar("_E", bound=Exception)
-
-
-def with_log(instance: Instance, error: _E, lines: str | None = None) -> _E:
-    """The error with the last log lines as a note; they are read where they are not given."""
-    add_log(error, instance, lines)
-    return error
-
-
-def add_log(error: Exception, instance: Instance, lines: str | None = None) -> None:
-    """Give an error the last log lines as a note."""
-    lines = last_lines(instance) if lines is None else lines
-    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
-
-
-def last_lines(instance: Instance) -> str:
-    """The end of its log; whatever goes wrong with that must not hide the error that it is for."""
-    try:
-        return naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
-    except Exception as failure:
-        return f"(the log could not be read: {naming.mask(str(failure))})"
 
 
 class _Port(Check):

@@ -23,7 +23,7 @@ from itest.engines.thread_log import CAPTURE, AppLog
 from itest.errors import ItestError, StartError, StartTimeout
 from itest.spec import Spec, ThreadSpec, fill
 from itest.trace import Recorder
-from itest.wait import with_log
+from itest.wait_errors import with_log
 
 STOP_WAIT = 8.0
 """Seconds that an app has to answer its last requests and to leave its lifespan."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
 
-from itest import naming, trace, wait
+from itest import naming, trace, wait, wait_errors
 from itest.clock import Deadline
 from itest.engines import Endpoint, ExecResult, Instance, State
 from itest.errors import InstanceDied, PortTaken, StartTimeout
@@ -204,7 +204,7 @@ class LoopTest(unittest.TestCase):
         with self.assertRaises(StartTimeout) as caught:
             self.wait(Counted(1000))
         lines = caught.exception.__notes__[0].splitlines()[1:]
-        self.assertEqual((len(lines), lines[0], lines[-1]), (wait.LOG_TAIL, "  | line 150", "  | line 199"))
+        self.assertEqual((len(lines), lines[0], lines[-1]), (wait_errors.LOG_TAIL, "  | line 150", "  | line 199"))
 
 
 class CombinedTest(CheckTest):

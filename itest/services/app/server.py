@@ -12,7 +12,8 @@ from itest.engines import Instance, Restartable
 from itest.errors import IsolationError, NotStarted, ResetError
 from itest.service import Lease, Server, Service
 from itest.services.app.clients import HttpView
-from itest.wait import until_ready, with_log
+from itest.wait import until_ready
+from itest.wait_errors import with_log
 
 if TYPE_CHECKING:
     from itest.services.app.declaration import AppService

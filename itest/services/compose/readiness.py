@@ -11,6 +11,7 @@ from itest.clock import Deadline
 from itest.engines import Instance, ProjectInstance, State
 from itest.errors import StartError
 from itest.wait import Check, NotReady
+from itest.wait_errors import with_log
 
 STEADY = 0.2
 """Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner."""
@@ -75,6 +76,4 @@ class Ready(Check):
 
 
 def _given_up(name: str, service: Instance, state: State, what: str) -> StartError:
-    error = StartError(f"service {name!r} {naming.shorten(naming.mask(what), 400)}", service=name)
-    wait.add_log(error, service)
-    return error
+    return with_log(service, StartError(f"service {name!r} {naming.shorten(naming.mask(what), 400)}", service=name))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors of an instance that does not become ready, with the last lines of its log as a note."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TypeVar
+
+from itest import causes, naming
+from itest.clock import Deadline
+from itest.engines import Instance, State
+from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
+
+LOG_TAIL = 50
+"""Log lines that a startup error carries."""
+
+E = TypeVar("E", bound=Exception)
+
+
+def late(instance: Instance, reason: str, check: object, deadline: Deadline, subject: str) -> StartTimeout:
+    """It runs and never became ready."""
+    lines = _last_lines(instance)
+    known = causes.of_silence(lines)
+    error = StartTimeout(
+        f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
+        f"{known.sentence if known else 'If it only needs longer, raise startup_timeout.'}",
+        service=subject,
+        seconds=deadline.elapsed,
+        cause=known.name if known else "",
+        reason=reason,
+    )
+    return with_log(instance, error, lines)
+
+
+def ended_before(instance: Instance, state: State, check: object, deadline: Deadline, subject: str) -> StartError:
+    """It ended before it was ready."""
+    lines = _last_lines(instance)
+    story = f"{subject} ended before it was ready: {state}, {deadline.elapsed:.1f} s after its start"
+    if state.port_taken:
+        taken = PortTaken(
+            f"{story}, because another program has its host port. Its last log lines are below; if this repeats, "
+            f"something here opens many ports at once.",
+            service=subject,
+            seconds=deadline.elapsed,
+            cause=causes.PORT_TAKEN,
+        )
+        return with_log(instance, taken, lines)
+    known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed)
+    usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
+    died = InstanceDied(
+        f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",
+        service=subject,
+        seconds=deadline.elapsed,
+        cause=known.name if known else "",
+        exit_code=state.exit_code,
+    )
+    return with_log(instance, died, lines)
+
+
+def with_log(instance: Instance, error: E, lines: str | None = None) -> E:
+    """The error with the last log lines as a note; they are read where they are not given."""
+    lines = _last_lines(instance) if lines is None else lines
+    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
+    return error
+
+
+def _last_lines(instance: Instance) -> str:
+    """Whatever goes wrong with reading them must not hide the error that they are for."""
+    try:
+        return naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
+    except Exception as failure:
+        return f"(the log could not be read: {naming.mask(str(failure))})"
