@@ -11,7 +11,7 @@ from pathlib import Path
 def root_of(container: str, pid: int) -> Path | None:
     """The root directory of a container with this id, whose first process has the number `pid` where Docker is.
 
-    Linux shows it to whoever may trace that process: to root, and to the owner of a rootless Docker (proc_pid_root(5)).
+    Linux shows it to whoever may trace that process: to root, and to the owner of a rootless Docker (proc(5), /proc/pid/root).
     None for others, and where the process is none of this container's: Docker may be on another machine, and the number
     another's by now. Docker, podman and containerd name the control group of a container after its id.
     """

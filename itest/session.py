@@ -271,10 +271,7 @@ def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, nam
             return spec._replace(host=network.host)
     if network is None or not _begins_there(service) or not isinstance(spec, ContainerSpec | ComposeSpec):
         return spec
-    aliases = (*network.names(name), *spec.aliases)
-    if isinstance(spec, ComposeSpec):
-        return spec._replace(network=network.id, aliases=aliases)
-    return spec._replace(network=network.id, aliases=aliases)
+    return spec._replace(network=network.id, aliases=(*network.names(name), *spec.aliases))
 
 
 def _begins_there(service: Service[Any]) -> bool:

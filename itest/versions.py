@@ -33,9 +33,8 @@ def said(program: str | Path, cache: Path) -> str | None:
             return text
     answer = _ask(name)
     if answer is not None:
-        with contextlib.suppress(
-            OSError
-        ):  # Then the next run asks again. A program may be there to be run, but not read.
+        # A program may be there to be run, but not read; or the cache not to be written to: the next run asks again.
+        with contextlib.suppress(OSError):
             if not _is_script(name):
                 _write(cache / FILE, {**known, name: [*facts, answer]})
     return answer

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 import unittest
@@ -121,6 +122,18 @@ class ValuesTest(ConfigTest):
 
 
 class MistakesTest(ConfigTest):
+    def test_settings_are_frozen_and_can_be_replaced(self) -> None:
+        config = Config(engine="docker")
+        with self.assertRaisesRegex(AttributeError, "^settings are frozen, engine too$"):
+            config.engine = "process"
+        other = dataclasses.replace(config, quiet=True)
+        self.assertEqual((other.engine, other.quiet, config.quiet), ("docker", True, False))
+        self.assertEqual(other.cache_dir, config.cache_dir)
+
+    def test_a_setting_that_there_is_not(self) -> None:
+        with self.assertRaisesRegex(TypeError, "^no setting is called colour, engin$"):
+            Config(engin="docker", colour="red")
+
     def test_an_unknown_setting_in_pyproject(self) -> None:
         self.pyproject("[tool.itest]\nengin = 'docker'\n")
         file = self.directory / "pyproject.toml"

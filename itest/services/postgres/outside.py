@@ -41,7 +41,7 @@ class Outside:
             return None
         try:
             children = os.pread(self._children, SURE, 0)
-            # A child that ends meanwhile may hide another one (proc_pid_task_children(5)): that would not happen twice.
+            # A child that ends meanwhile may hide another one (proc(5), /proc/pid/task/tid/children), but hardly twice.
             if len(children) == SURE or children != os.pread(self._children, SURE, 0):
                 return None
             system = self._system.stat()
