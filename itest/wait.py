@@ -39,10 +39,12 @@ class NotReady(Exception):
 class Check:
     """Base of the checks. A subclass implements `__call__` and `__str__`; the latter fits after "waited for".
 
-    `may_end`: an instance that has ended with exit code 0 may be ready. `longest_pause`: seconds between two polls at most.
+    `may_end`: an instance that has ended with exit code 0 may be ready. `shows_life`: it passes only while the instance
+    lives. `longest_pause`: seconds between two polls at most.
     """
 
     may_end = False
+    shows_life = False
     longest_pause = LONGEST_PAUSE
 
     def __call__(self, instance: Instance) -> None:
@@ -120,15 +122,16 @@ def answer(
 def until_ready(check: Callable[[Instance], object], instance: Instance, deadline: Deadline, *, subject: str) -> None:
     """Poll until the check passes. The only loop that waits for readiness.
 
-    Each poll asks first whether the instance still lives, if that was not just asked. Raises InstanceDied or
-    StartTimeout, with the last log lines as a note.
+    Each poll asks first whether the instance still lives; less often if the check itself shows that and asking takes long.
+    Raises InstanceDied or StartTimeout, with the last log lines as a note.
     """
     longest = getattr(check, "longest_pause", LONGEST_PAUSE)
+    unseen = getattr(instance, "state_pause", 0.0) if getattr(check, "shows_life", False) else 0.0
     pause = min(FIRST_PAUSE, longest)
     reason = "nothing was tried"
     looked = -math.inf
     while True:
-        if deadline.elapsed >= looked + getattr(instance, "state_pause", 0.0) or deadline.passed:
+        if deadline.elapsed >= looked + unseen or deadline.passed:
             looked, state = deadline.elapsed, instance.state()
             if not state.running and not (state.exit_code == 0 and getattr(check, "may_end", False)):
                 from itest.wait_errors import ended_before
@@ -277,6 +280,8 @@ class _Ended(Check):
 
 
 class _Answer(Check):
+    shows_life = True
+
     def __init__(
         self,
         description: str,

@@ -41,7 +41,7 @@ class DockerInstance:
 
     owned = True
     state_pause = 0.1
-    """Seconds between two looks at its state while it is waited for: for Docker one is as much work as a poll."""
+    """Seconds between two looks at its state while a client's answer is waited for: a look is as much work as a poll."""
 
     def __init__(
         self,

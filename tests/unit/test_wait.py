@@ -130,26 +130,41 @@ class LoopTest(unittest.TestCase):
             caught.exception.__notes__, ["last log lines of container memory-1 (memory:1):\n  | out of memory"]
         )
 
-    def test_an_instance_whose_state_takes_long_to_ask_for_is_asked_less_often(self) -> None:
-        def dies(poll: int) -> None:
-            if poll == 3:
+    def test_an_instance_whose_state_takes_long_to_ask_for_is_asked_less_often_while_it_does_not_answer(self) -> None:
+        polls = itertools.count(1)
+
+        def ask(instance: Instance) -> None:
+            if next(polls) == 3:
                 self.instance.end(exit_code=1)
+            raise OSError("not yet")
 
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
         with mock.patch.object(self.instance, "state", wraps=self.instance.state) as state:
             with self.assertRaises(InstanceDied):
-                self.wait(Counted(1000, dies), 60)
+                self.wait(answer("it", ask, (OSError,)), 60)
             self.assertEqual(state.call_count, 2)
         self.assertLess(self.clock.now, 0.12)
 
-    def test_at_the_deadline_it_is_asked_once_more(self) -> None:
+    def test_one_that_ended_is_not_ready_by_a_check_that_passes_without_it(self) -> None:
         def dies(poll: int) -> None:
             if poll == 2:
                 self.instance.end(exit_code=1)
 
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
         with self.assertRaises(InstanceDied):
-            self.wait(Counted(1000, dies), 0.05)
+            self.wait(Counted(3, dies), 60)
+
+    def test_at_the_deadline_it_is_asked_once_more(self) -> None:
+        polls = itertools.count(1)
+
+        def ask(instance: Instance) -> None:
+            if next(polls) == 2:
+                self.instance.end(exit_code=1)
+            raise OSError("not yet")
+
+        self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
+        with self.assertRaises(InstanceDied):
+            self.wait(answer("it", ask, (OSError,)), 0.05)
 
     def test_death_by_a_taken_port_is_an_error_of_its_own(self) -> None:
         self.instance.end(exit_code=1, port_taken=True)
