@@ -104,11 +104,10 @@ class DockerInstance:
     def root(self) -> Path | None:
         if sys.platform != "linux" or self._host != LOOPBACK:
             return None
-        self._pid = self._pid or self._look().get("State", {}).get("Pid") or 0
-        found = root_of(self._id, self._pid) if self._pid else None
-        if found is None:
-            self._pid = 0  # It may have been started again, and have another one.
-        return found
+        if self._pid and (known := root_of(self._id, self._pid)):
+            return known
+        self._pid = self._look().get("State", {}).get("Pid") or 0  # Another one, if it was started again.
+        return root_of(self._id, self._pid) if self._pid else None
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
         if (name or self._ports) and (name := name or next(iter(self._ports))) in self._ports:

@@ -9,9 +9,12 @@ import unittest
 from unittest import mock
 from urllib.parse import urlsplit
 
+import redis
+
 from itest import Postgres, Redis, testing
+from itest.clock import Deadline
 from itest.container_root import root_of
-from itest.engines import Endpoint
+from itest.engines import Endpoint, container_of
 from itest.engines import docker_instance as module
 from itest.engines.docker_instance import DockerInstance
 from itest.engines.ports import free_port
@@ -21,6 +24,7 @@ from itest.services.postgres.outside import Outside
 from itest.services.postgres.server import PostgresServer
 from itest.services.redis import RedisServer
 from itest.session import Session
+from itest.wait import answer, until_ready
 
 session: Session
 _closing = contextlib.ExitStack()
@@ -111,6 +115,35 @@ class DirectTest(unittest.TestCase):
         self.assertEqual((urlsplit(view.url).hostname, view.host), ("127.0.0.1", "127.0.0.1"))
         self.assertEqual(view.connect().info.host, "127.0.0.1")
         self.assertIsNotNone(server.part(Outside).look())
+
+    def test_a_redis_is_reset_by_the_socket_in_its_container_also_after_a_restart(self) -> None:
+        service = Redis(scope="class")
+        server = session.lend(service, "restarted")
+        self.addCleanup(session.take_back, server)
+        if server.instance.root() is None:
+            self.skipTest("this user may not look into Docker's containers")
+        lease = server.lease(service, "C")
+        self.addCleanup(lease.close)
+        lease.seal()
+        addresses = {client["addr"] for client in lease.reset("C.test").cache.client_list()}
+        self.assertIn("/data/itest.sock:0", addresses, "the reset's connection")
+        self.assertEqual(len(addresses), 3, "the session's own, and the test's, have addresses")
+        container = container_of(server.instance, "restart")
+        container.halt(0)
+        container.go_on()
+        up = answer("a reset", lambda _: lease.reset("C.test"), (redis.ConnectionError,))
+        until_ready(up, server.instance, Deadline.after(10), subject="Redis")
+
+    def test_without_its_socket_a_redis_is_reset_by_its_address(self) -> None:
+        service = Redis(settings={"unixsocket": ""})
+        server = session.lend(service)
+        lease = server.lease(service, "C")
+        self.addCleanup(lease.close)
+        lease.seal()
+        view = lease.reset("C.test")
+        view.cache.set("left", 1)
+        self.assertEqual(lease.reset("C.test_two").cache.dbsize(), 0)
+        self.assertFalse([each for each in view.cache.client_list() if each["addr"].startswith("/")])
 
     def test_a_process_of_another_container_is_not_looked_into(self) -> None:
         """Its number may have been this one's, before a restart of the container or on another machine."""

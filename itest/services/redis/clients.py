@@ -87,10 +87,10 @@ def package() -> Any:
     return client_package("redis", "redis", "the service Redis")
 
 
-def connect(address: str, *, single: bool = False) -> Client:
+def connect(address: str, *, single: bool = False, **more: Any) -> Client:
     """A client of ours: never retries by itself (whoever waits decides that) and never hangs.
 
-    With `single` it has one connection, `client.connection`, but for its pipelines.
+    With `single` it has one connection, `client.connection`, but for its pipelines. `more` is for redis-py.
     """
     redis = package()
     client: Client = redis.Redis.from_url(
@@ -99,5 +99,6 @@ def connect(address: str, *, single: bool = False) -> Client:
         socket_connect_timeout=ANSWER_TIMEOUT,
         retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
         single_connection_client=single,
+        **more,
     )
     return client

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 from itest import naming
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.redis.clients import Kept, connect, package
+from itest.services.redis import by_socket
+from itest.services.redis.clients import Kept, package
 from itest.services.redis.evidence import evidence
 from itest.services.redis.round_trip import Command, RoundTrip
 from itest.services.redis.state import LOOK, ServerState
@@ -35,7 +36,7 @@ class RedisLease(Lease["RedisView"]):
         self._prefix = f"itest:{naming.random_hex(4)}:" if self._isolation == "prefix" else ""
         self._baseline: list[tuple[bytes, int, bytes]] = []
         self._last_test = owner
-        self._admin = connect(server.nearest_url_of(self.database), single=True)
+        self._admin = by_socket.client(server, self.database)
         self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
         self._round_trip: RoundTrip | None = None
         self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
