@@ -95,7 +95,7 @@ class DockerInstance:
             return None
         port, _, protocol = self._ports[name or next(iter(self._ports))].partition("/")
         if not self._networks:
-            self._look()
+            self._remember()
         for network in self._networks.values():
             if protocol == "tcp" and network.get("IPAddress") and _is_own_address(network.get("Gateway")):
                 return Endpoint(network["IPAddress"], int(port))
@@ -106,7 +106,7 @@ class DockerInstance:
             return None
         if self._pid and (known := root_of(self._id, self._pid)):
             return known
-        self._pid = self._look().get("State", {}).get("Pid") or 0  # Another one, if it was started again.
+        self._remember()  # Another one, if it was started again.
         return root_of(self._id, self._pid) if self._pid else None
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
@@ -292,7 +292,14 @@ class DockerInstance:
         return f"container {self._id[:12]} ({self._image})"
 
     def _inspected(self) -> Mapping[str, Any] | None:
-        """What Docker says of it, without the SDK where that can be; None: it is gone. Raises ItestError."""
+        """What Docker says of it, of which some is remembered; None: it is gone. Raises ItestError."""
+        said = self._asked()
+        self._networks = (said or {}).get("NetworkSettings", {}).get("Networks") or {}
+        self._pid = (said or {}).get("State", {}).get("Pid") or 0
+        return said
+
+    def _asked(self) -> Mapping[str, Any] | None:
+        """What Docker says of it, without the SDK where that can be."""
         if self._socket:
             with contextlib.suppress(OSError, ValueError):
                 status, said = docker_quick.ask(self._socket, "GET", f"/containers/{self._id}/json")
@@ -312,19 +319,14 @@ class DockerInstance:
             raise OutOfReach(unanswered(f"inspect {self}", error)) from None
         return inspected
 
-    def _look(self) -> Mapping[str, Any]:
-        """What Docker says of it, its networks remembered; nothing where there is no answer, or it is gone."""
-        found: Mapping[str, Any] = {}
+    def _remember(self) -> None:
+        """Ask Docker, only for what is remembered of its answer: nothing where there is none."""
         with contextlib.suppress(ItestError):
-            found = self._inspected() or {}
-        self._networks = found.get("NetworkSettings", {}).get("Networks") or {}
-        return found
+            self._inspected()
 
     def _look_up_endpoints(self) -> None:
         """Remember every endpoint; all are published together. Raises NotReady while they are not."""
-        settings = (self._inspected() or {}).get("NetworkSettings") or {}
-        published = settings.get("Ports") or {}
-        self._networks = settings.get("Networks") or {}
+        published = (self._inspected() or {}).get("NetworkSettings", {}).get("Ports") or {}
         for name, port in self._ports.items():
             if not (bindings := published.get(port)):
                 raise NotReady(f"port {port} is not published yet")

@@ -58,7 +58,8 @@ class SettingsTest(unittest.TestCase):
             self.assertEqual((spec.command, spec.entrypoint), ((), None))
             self.assertEqual(
                 spec.env["REDIS_ARGS"],
-                "--requirepass geheim --save 999999999 1 --appendonly no --databases 512 --maxmemory 64mb",
+                "--requirepass geheim --save 999999999 1 --appendonly no --databases 512 "
+                "--unixsocket /data/itest.sock --unixsocketperm 777 --maxmemory 64mb",
             )
 
     def test_redis_stack_cannot_be_told_nothing(self) -> None:

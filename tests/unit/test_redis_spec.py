@@ -34,7 +34,8 @@ class ContainerTest(unittest.TestCase):
         )
         self.assertEqual(
             spec.command,
-            ("--requirepass", "geheim", "--save", "", "--appendonly", "no", "--databases", str(recipes.DATABASES)),
+            ("--requirepass", "geheim", "--save", "", "--appendonly", "no", "--databases", str(recipes.DATABASES))
+            + ("--unixsocket", "/data/itest.sock", "--unixsocketperm", "777"),
         )
         self.assertIsNone(spec.entrypoint)
 

@@ -69,8 +69,8 @@ def is_stack(image: str) -> bool:
 
 def container(service: Redis, secret: str) -> ContainerSpec:
     # For the owner of a rootless Docker, too, whose containers' users are others: the password is asked for there as well.
-    options = ["--unixsocket", f"{DATA}/{SOCKET}", "--unixsocketperm", "777"]
-    options += [*_options(service, secret), *_tls(service, INSIDE)]
+    socket = {"unixsocket": f"{DATA}/{SOCKET}", "unixsocketperm": "777"}
+    options = [*_options(service, secret, socket), *_tls(service, INSIDE)]
     stack = is_stack(service.image)
     if stack:  # It splits the variable at each space, and Redis puts together again what belongs to an option.
         options = [word or NEVER for word in options]
@@ -89,8 +89,9 @@ def container(service: Redis, secret: str) -> ContainerSpec:
 def process(service: Redis, secret: str, config: Config) -> ProcessSpec:
     program, version = find_program(config, tls=service.tls)
     options = ["--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}"]
-    # Relative, because the path of a socket must be short.
-    options += ["--unixsocket", SOCKET, *_options(service, secret)]
+    options += _options(
+        service, secret, {"unixsocket": SOCKET}
+    )  # Relative, because the path of a socket must be short.
     files = _certificates() if service.tls else ()
     return ProcessSpec(
         version=version,
@@ -107,8 +108,8 @@ def authority(service: Redis) -> str:
     return str(_certificates().authority) if service.tls else ""
 
 
-def _options(service: Redis, secret: str) -> Iterator[str]:
-    ours = {"requirepass": secret, "save": "", "appendonly": "no", "databases": str(DATABASES)}
+def _options(service: Redis, secret: str, socket: dict[str, str]) -> Iterator[str]:
+    ours = {"requirepass": secret, "save": "", "appendonly": "no", "databases": str(DATABASES), **socket}
     for name, value in {**ours, **settings(service)}.items():
         yield f"--{name}"
         yield value
