@@ -3,7 +3,7 @@
 
 declaration.py  Postgres and PostgresMixin: what is wanted, as a container and as a process
 programs.py     where a process's programs come from
-server.py       a running server: its template databases and the databases cloned from them
+server.py       a running server: its template databases and the databases cloned from them; administered.py: its connection
 template.py     a template database, built once per content
 leases.py       which lease stands for which isolation
 lease.py        "database": a database of a class's own, recycled before each test

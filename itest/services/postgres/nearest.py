@@ -13,7 +13,7 @@ from itest.services.postgres.customs import PORT
 
 if TYPE_CHECKING:
     from itest.engines import Instance
-    from itest.services.postgres.server import PostgresServer
+    from itest.services.postgres.administered import Administered
 
 TIMEOUT = 2
 """Seconds that a way has to prove itself; libpq takes no less."""
@@ -25,7 +25,7 @@ SOCKET_PATH_LIMIT = 80
 """Characters of a directory below which a socket can be reached by its path, which has 104 bytes at most on macOS."""
 
 
-def ways(server: PostgresServer) -> Iterator[tuple[str, dict[str, Any]]]:
+def ways(server: Administered) -> Iterator[tuple[str, dict[str, Any]]]:
     """URLs to be tried, the shortest way first, with what proves that each leads to this very server.
 
     A Unix socket is answered sooner than a port, and asks for no password: connecting takes a third of the time. A local

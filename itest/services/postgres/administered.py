@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running PostgreSQL as far as one administrative connection goes: how it is reached, and what is asked of it there."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from itest import alive, naming
+from itest.clock import Deadline
+from itest.engines import Instance
+from itest.errors import ResetError, ServerDied
+from itest.packages import client_package
+from itest.service import Server
+from itest.services.postgres import nearest
+
+if TYPE_CHECKING:
+    from itest.services.postgres.declaration import Postgres
+    from itest.services.postgres.view import PostgresView  # noqa: F401  # named as a text, in the base
+
+SESSIONS_TIMEOUT = 10.0
+"""Seconds that terminated sessions have to go away."""
+
+
+class Administered(Server["PostgresView"]):
+    """One administrative connection, used by one thread at a time; opened anew where somebody has ended it."""
+
+    def __init__(self, service: Postgres, instance: Instance, address: str) -> None:
+        super().__init__(service.title, service.kind, instance)
+        self.address = address
+        self.driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
+        parts = urlsplit(address)
+        self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
+        self.database = unquote(parts.path.lstrip("/")) or self.user
+        if not (instance.owned and service.password):
+            # What a class body says is no secret: "postgres" must not be masked in every text.
+            naming.remember_secret(self.password)
+        self.chosen_password = service.password if instance.owned else ""
+        self._nearest = address
+        self._lock = threading.RLock()
+        self._admin: Any = None
+        self._admin = self._first_connection()
+        self.number = int(self._admin.server_version)
+
+    @property
+    def version(self) -> str:
+        major, minor = divmod(self.number, 10000)
+        return f"PostgreSQL {major}.{minor}"
+
+    def admin(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the administrative connection, in a transaction of its own."""
+        with self._lock:
+            try:
+                return self._execute(sql, params)
+            except (self.driver.OperationalError, self.driver.InterfaceError):
+                # Nobody answers at the address of a container that is gone, not even with a refusal.
+                if not self._admin.closed or not self.instance.state().running:
+                    raise
+            # A test ended every session there was, or restarted the server.
+            self._admin = self._first_connection()
+            return self._execute(sql, params)
+
+    @contextlib.contextmanager
+    def administration(self) -> Iterator[object]:
+        """The administrative session for as long as the `with` lasts: what is prepared in it stays prepared."""
+        with self._lock:
+            yield self._admin
+
+    def _execute(self, sql: str, params: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._admin.cursor() as cursor:
+            cursor.execute(sql, params or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a database of that name."""
+        return bool(self.admin("SELECT 1 FROM pg_database WHERE datname = %s", name))
+
+    def end_session(self, pid: int) -> None:
+        """Terminate one session and wait until it is gone."""
+        deadline = Deadline.after(SESSIONS_TIMEOUT)
+        while self.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", pid):
+            if deadline.passed:
+                raise ResetError(f"session {pid} did not end within {deadline.seconds:g} s after it was terminated")
+            deadline.pause(0.001)
+
+    def end_sessions(self, name: str, but: int = 0) -> None:
+        """Terminate every session of a database, whatever it is doing or holding, and wait until they are gone; `but` one.
+
+        A session that is told to end may still be committing: only its absence says that it will not write any more.
+        """
+        deadline = Deadline.after(SESSIONS_TIMEOUT)
+        while left := self.admin(
+            "SELECT pid, pg_terminate_backend(pid), state, query FROM pg_stat_activity "
+            "WHERE datname = %s AND backend_type = 'client backend' AND pid <> %s",
+            name,
+            but,
+        ):
+            if deadline.passed:
+                pid, _, state, query = left[0]
+                raise ResetError(
+                    f"session {pid} of the database {name} did not end within {deadline.seconds:g} s after it was "
+                    f"terminated; it is {state}, its last statement: {naming.shorten(str(query))}"
+                )
+            deadline.pause(0.001)
+
+    def connection(self, name: str, label: str, **kwargs: Any) -> Any:
+        """A new connection of ours to a database, in autocommit; whoever asks closes it."""
+        self.check_alive()
+        connection = self.driver.connect(
+            self.nearest_url_of(name), **{"application_name": label, "connect_timeout": 10, **kwargs}
+        )
+        connection.autocommit = True
+        return connection
+
+    def _first_connection(self) -> Any:
+        """The administrative connection; by it, where our own connections go from here on is found out."""
+        for url, proof in nearest.ways(self):
+            self._nearest = url
+            with contextlib.suppress(self.driver.Error):
+                return self.connection(self.database, "itest", **proof)
+        self._nearest = self.address
+        return self.connection(self.database, "itest")
+
+    def url_of(self, database: str) -> str:
+        return urlsplit(self.address)._replace(path=f"/{database}").geturl()
+
+    def nearest_url_of(self, database: str) -> str:
+        """The same for connections that itest keeps itself."""
+        return urlsplit(self._nearest)._replace(path=f"/{database}").geturl()
+
+    def hung_up(self) -> bool:
+        return self._admin is not None and (bool(self._admin.closed) or alive.has_spoken(self._admin))
+
+    def check_alive(self) -> None:
+        """Raise the driver's OperationalError if it has ended, which whoever connects must be ready for anyway."""
+        try:
+            alive.check(self)
+        except ServerDied as error:
+            raise self.driver.OperationalError(str(error)) from None
+
+    def close(self) -> None:
+        self._admin.close()
