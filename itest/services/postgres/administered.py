@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.view import PostgresView  # noqa: F401  # named as a text, in the base
 
+SESSIONS = (
+    "pg_stat_get_activity(NULL) "
+    "WHERE datid = (SELECT oid FROM pg_database WHERE datname = %s) AND backend_type = 'client backend'"
+)
+"""The clients' sessions of a database: the rows of pg_stat_activity without the names that this view looks up for each, which
+takes 1 ms of 1.2 where a session asks for the first time."""
+
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
 
@@ -93,8 +100,7 @@ class Administered(Server["PostgresView"]):
         """
         deadline = Deadline.after(SESSIONS_TIMEOUT)
         while left := self.admin(
-            "SELECT pid, pg_terminate_backend(pid), state, query FROM pg_stat_activity "
-            "WHERE datname = %s AND backend_type = 'client backend' AND pid <> %s",
+            f"SELECT pid, pg_terminate_backend(pid), state, query FROM {SESSIONS} AND pid <> %s",
             name,
             but,
         ):

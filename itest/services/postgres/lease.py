@@ -13,6 +13,7 @@ from itest import naming
 from itest.errors import ItestError, ResetError
 from itest.service import Lease
 from itest.services.postgres import shared
+from itest.services.postgres.administered import SESSIONS
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.leaks import end_idle
 from itest.services.postgres.recycle import Recycler
@@ -163,10 +164,7 @@ class PostgresLease(Lease[PostgresView]):
 
     def _count_cuts(self) -> None:
         """Called before the sessions of the database are ended, because it is to be copied or dropped."""
-        theirs = (
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE datname = %s AND backend_type = 'client backend' AND NOT starts_with(application_name, 'itest')"
-        )
+        theirs = f"SELECT count(*) FROM {SESSIONS} AND NOT starts_with(application_name, 'itest')"
         [(sessions,)] = self._server.admin(theirs, self._name)
         self.cuts += min(1, sessions)
 

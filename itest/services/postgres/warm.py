@@ -43,21 +43,23 @@ def footprint(server: PostgresServer) -> object:
 
     Of the other databases, what was written to them: the statistics of sessions that have ended are complete.
     """
-    return server.admin(
-        "SELECT 'role', md5(string_agg(a::text, ',' ORDER BY oid)) FROM pg_authid a "
-        "UNION ALL SELECT 'member', md5(string_agg(m::text, ',' ORDER BY m::text)) FROM pg_auth_members m "
-        "UNION ALL SELECT 'setting', md5(string_agg(s::text, ',' ORDER BY s::text)) FROM pg_db_role_setting s "
-        "  WHERE setdatabase = 0 OR setdatabase IN (SELECT oid FROM pg_database WHERE datname !~ %s) "
-        "UNION ALL SELECT 'system', pg_read_file(%s) "
-        "UNION ALL SELECT 'space', string_agg(spcname, ',' ORDER BY oid) FROM pg_tablespace "
-        "UNION ALL SELECT 'here', md5(string_agg(relname, ',' ORDER BY c.oid)) FROM pg_class c WHERE oid >= 16384 "
-        "UNION ALL SELECT 'function', md5(string_agg(proname, ',' ORDER BY p.oid)) FROM pg_proc p WHERE oid >= 16384 "
-        "UNION ALL SELECT datname, CASE WHEN datname <> current_database() "
-        "  THEN concat_ws(' ', tup_inserted, tup_updated, tup_deleted) END FROM pg_stat_database WHERE datname !~ %s "
-        "ORDER BY 1",
-        OURS,
-        shared.SYSTEM_FILE,
-        OURS,
+    return sorted(
+        server.admin(
+            "SELECT 'role', a::text FROM pg_authid a "
+            "UNION ALL SELECT 'member', m::text FROM pg_auth_members m "
+            "UNION ALL SELECT 'setting', s::text FROM pg_db_role_setting s "
+            "  WHERE setdatabase = 0 OR setdatabase IN (SELECT oid FROM pg_database WHERE datname !~ %s) "
+            "UNION ALL SELECT 'system', pg_read_file(%s) "
+            "UNION ALL SELECT 'space', spcname FROM pg_tablespace "
+            "UNION ALL SELECT 'here', relname FROM pg_class WHERE oid >= 16384 "
+            "UNION ALL SELECT 'function', proname FROM pg_proc WHERE oid >= 16384 "
+            "UNION ALL SELECT datname, CASE WHEN datname = current_database() THEN '' ELSE concat_ws(' ', "
+            "  pg_stat_get_db_tuples_inserted(oid), pg_stat_get_db_tuples_updated(oid), pg_stat_get_db_tuples_deleted(oid)) END "
+            "  FROM pg_database WHERE datname !~ %s",
+            OURS,
+            shared.SYSTEM_FILE,
+            OURS,
+        )
     )
 
 
