@@ -61,6 +61,7 @@ class Kafka(Service["KafkaView"]):
     isolations: ClassVar[tuple[str, ...]] = ("records", "prefix", "none")
     external_setting: ClassVar[str] = "kafka_bootstrap_servers"
     start_seconds: ClassVar[float] = 1.0
+    asks_to_connect: ClassVar[bool] = True
 
     image: str = recipes.IMAGE
     codec: str = "bytes"
@@ -130,7 +131,14 @@ class Kafka(Service["KafkaView"]):
         archive.make_missing()
         from itest.services.kafka.server import KafkaServer  # While it is being started it is imported ahead.
 
-        return KafkaServer(self.title, self.kind, instance, address)
+        clients.greet(address)  # Clients would go on trying where nobody answers.
+        server = KafkaServer(self.title, self.kind, instance, address)
+        try:
+            server.topics.all()
+        except BaseException:
+            server.close()
+            raise
+        return server
 
 
 class KafkaMixin(ServiceMixin):

@@ -151,12 +151,11 @@ def close_producer(client: Any, seconds: float) -> None:
 def answers(servers: str) -> Check:
     """A broker among the servers describes its cluster to a real client, through the address it advertises."""
     kafka_error = errors().KafkaError
-    hosts = split(servers)
 
     def ask(instance: Instance) -> None:
         # First a bare request for its versions, over the same address: the client goes on trying by itself, with
         # pauses that grow, and would see neither the moment the broker comes up nor the end of its container.
-        _greet(hosts)
+        greet(servers)
         client = make(
             "KafkaAdminClient",
             servers,
@@ -174,10 +173,10 @@ def answers(servers: str) -> Check:
     return answer(f"a broker at {servers} to answer", ask, (kafka_error, OSError), GREET_PAUSE)
 
 
-def _greet(hosts: list[tuple[str, int]]) -> None:
+def greet(servers: str) -> None:
     """Raise OSError unless one of them answers an ApiVersions request, as any broker does since Kafka 0.10."""
     reasons = []
-    for host, port in hosts:
+    for host, port in split(servers):
         try:
             with socket.create_connection((host.strip("[]"), port), timeout=ANSWER_TIMEOUT) as connection:
                 connection.settimeout(ANSWER_TIMEOUT)
