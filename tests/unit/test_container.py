@@ -25,6 +25,7 @@ from itest import (
     port,
     testing,
 )
+from itest.clock import Deadline
 from itest.config import Config
 from itest.container_options import ContainerOptions, size
 from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_listening
@@ -522,7 +523,7 @@ class InputTest(unittest.TestCase):
         with self.assertRaisesRegex(
             ItestError, "^could not run it: stdin= needs a Docker that is reached by a Unix socket"
         ):
-            docker_exec.output_with_input(client, "", "job", b"x", testing.Deadline.after(1), "run it")
+            docker_exec.output_with_input(client, "", "job", b"x", Deadline.after(1), "run it")
 
     def test_what_docker_says_instead(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -538,7 +539,7 @@ class InputTest(unittest.TestCase):
             thread.start()
             client = mock.Mock(base_url=f"http://{host}:{number}", api_version="1.43")
             with self.assertRaisesRegex(ItestError, "^could not run it, Docker says: .*is paused"):
-                docker_exec.output_with_input(client, "", "job", b"x", testing.Deadline.after(5), "run it")
+                docker_exec.output_with_input(client, "", "job", b"x", Deadline.after(5), "run it")
             thread.join(5)
 
 
