@@ -12,6 +12,7 @@ server.py    a running broker: its clients and its prefixes
 round_trip.py  several requests to a broker at once
 topics.py    which topics there are, and what the last reset left in them
 lease.py     the topics of a class, brought back to their baseline before each test
+baseline.py  the records of that baseline
 view.py      what a test gets
 queue.py     send and receive
 groups.py    the groups by which apps read a class's topics

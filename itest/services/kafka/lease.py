@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,32 +17,19 @@ from itest.clock import Deadline
 from itest.errors import DeclarationError, ItestError, ResetError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.kafka import clients, groups
+from itest.services.kafka import baseline, clients, groups
+from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.names import NAME_LIMIT, is_name
 from itest.services.kafka.round_trip import Partition, Topic
-from itest.services.kafka.server import ACK_WAIT, OURS, KafkaServer
+from itest.services.kafka.server import OURS, KafkaServer
 from itest.services.kafka.topics import VANISH_WAIT, Mark
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
     from itest.services.kafka import Kafka
 
-BASELINE_WAIT = 30.0
-"""Seconds that reading the baseline's records may take."""
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record of the baseline. `timestamp` is in milliseconds since 1970."""
-
-    partition: Partition
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-    timestamp: int
 
 
 class KafkaLease(Lease["KafkaView"]):
@@ -133,7 +119,8 @@ class KafkaLease(Lease["KafkaView"]):
             topics, ends = self._steadily(lambda: self._server.topics.survey(self._is_mine))
             marks = {partition: self._mark(partition, topics, end) for partition, end in ends.items()}
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
-            self._baseline = self._read({partition: mark for partition, mark in marks.items() if mark.end > mark.start})
+            full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
+            self._baseline = baseline.read(self._server, full)
             self._server.topics.marks.update(marks)
 
     def reset(self, test: str) -> KafkaView:
@@ -158,14 +145,10 @@ class KafkaLease(Lease["KafkaView"]):
         left = [name for name in self._mine() if name.startswith(self._test_prefix)]
         # The topics stay as they are, with their prefix; the class goes on under another one.
         prefix = self._server.take_prefix(None, object())
-        self._topics = {prefix + name.removeprefix(self.prefix): count for name, count in self._topics.items()}
-        self._baseline = {
-            Partition(prefix + at.topic.removeprefix(self.prefix), at.partition): [
-                replace(record, partition=Partition(prefix + at.topic.removeprefix(self.prefix), at.partition))
-                for record in records
-            ]
-            for at, records in self._baseline.items()
-        }
+        self._topics = {self._renamed(name, prefix): count for name, count in self._topics.items()}
+        moved, self._baseline = self._moved(prefix), {}
+        for record in moved:
+            self._baseline.setdefault(record.partition, []).append(record)
         self.prefix = self._test_prefix = prefix
         servers, program = self._server.bootstrap_servers, ["kafka-console-consumer.sh"]
         if hasattr(self._server.instance, "go_on"):  # A container has the programs too.
@@ -281,7 +264,7 @@ class KafkaLease(Lease["KafkaView"]):
         if dirty:
             for partition, start in server.topics.delete_records(dirty).items():
                 server.topics.marks[partition] = Mark(topics[partition.topic].id, start, start)
-            self._write(record for partition in dirty for record in self._baseline.get(partition, ()))
+            baseline.write(server, [record for partition in dirty for record in self._baseline.get(partition, ())])
 
     def _renew(self, prefix: str) -> None:
         """The baseline under a new prefix."""
@@ -290,58 +273,15 @@ class KafkaLease(Lease["KafkaView"]):
             by_count.setdefault(count, []).append(self._renamed(name, prefix))
         for count, names in by_count.items():
             self._created |= self._server.topics.ensure(names, count)
-        self._write(
-            Record(
-                Partition(self._renamed(record.partition.topic, prefix), record.partition.partition),
-                record.key,
-                record.value,
-                record.headers,
-                record.timestamp,
-            )
-            for records in self._baseline.values()
-            for record in records
-        )
+        baseline.write(self._server, self._moved(prefix))
+
+    def _moved(self, prefix: str) -> list[Record]:
+        """The baseline's records under a new prefix."""
+        records = [record for records in self._baseline.values() for record in records]
+        return [record.moved(self._renamed(record.partition.topic, prefix)) for record in records]
 
     def _renamed(self, name: str, prefix: str) -> str:
         return prefix + name.removeprefix(self.prefix)
-
-    def _write(self, records: Iterable[Record]) -> None:
-        sent: list[tuple[Record, Any]] = []
-        with self._server.doing("writing the baseline"):
-            for record in records:
-                future = self._server.producer.send(
-                    record.partition.topic,
-                    value=record.value,
-                    key=record.key,
-                    headers=list(record.headers),
-                    partition=record.partition.partition,
-                    timestamp_ms=record.timestamp,
-                )
-                sent.append((record, future))
-            for record, future in sent:
-                end = future.get(timeout=ACK_WAIT).offset + 1
-                if mark := self._server.topics.marks.get(record.partition):
-                    self._server.topics.marks[record.partition] = Mark(mark.id, mark.start, end)
-
-    def _read(self, marks: dict[Partition, Mark]) -> dict[Partition, list[Record]]:
-        """The records of partitions, from each mark's start to its end."""
-        found: dict[Partition, list[Record]] = {}
-        if not marks:
-            return found
-        server = self._server
-        make = clients.package().TopicPartition
-        deadline = Deadline.after(BASELINE_WAIT)
-        with server.consuming, server.doing("reading the baseline"):
-            consumer = server.assigned({partition: mark.start for partition, mark in marks.items()})
-            while any(consumer.position(make(*partition)) < mark.end for partition, mark in marks.items()):
-                if deadline.passed:
-                    raise ItestError(f"the baseline's records on {server} could not be read within {BASELINE_WAIT:g} s")
-                for where, batch in consumer.poll(timeout_ms=100).items():
-                    partition = Partition(*where)
-                    found.setdefault(partition, []).extend(
-                        Record(partition, item.key, item.value, tuple(item.headers), item.timestamp) for item in batch
-                    )
-        return found
 
 
 @contextlib.contextmanager
