@@ -15,6 +15,10 @@ from itest import async_clients, leaks, naming
 TURNS = 5
 """How often the loop may go round before a task counts as left behind: many are just about to end."""
 
+GRACE = 0.05
+"""Seconds that one has to end by itself after that, as threads have: a client's pool that lasts for the class may just be
+replacing a connection that a reset has ended."""
+
 CANCEL_TIMEOUT = 1.0
 """Seconds in which a task that is cancelled must end."""
 
@@ -37,6 +41,8 @@ async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
             break
         await asyncio.sleep(0)
     theirs = async_clients.packages(asyncio.get_running_loop())
+    if late := {task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)}:
+        await asyncio.wait(late, timeout=GRACE)
     # First the test's own, which may be using the clients; then the clients, and whatever those leave behind.
     left = await _cancel({task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)})
     await async_clients.close_all()

@@ -525,7 +525,11 @@ class LeakedTaskTest(AsyncTest):
             async def test_a(self) -> None:
                 self.task = asyncio.create_task(asyncio.sleep(0))
 
-        _, caught = self.warned(T)
+            async def test_b(self) -> None:
+                self.task = asyncio.create_task(asyncio.sleep(0.01))
+
+        result, caught = self.warned(T)
+        self.check(result, ran=2)
         self.assertEqual(caught, [])
 
     def test_those_of_the_class_live_on_until_its_end(self) -> None:
