@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 HEALTH_TIMEOUT = 30.0
 """Seconds that one run of a health check may take: Docker's own default."""
 
-STEADY = 0.2
-"""Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner."""
+STEADY = 0.5
+"""Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner, and on a busy
+machine Docker takes more than 0.2 to hear of that."""
 
 
 class Default(Check):
@@ -42,7 +43,7 @@ class Default(Check):
                 check(instance)
         else:
             self._steady = self._steady or Deadline.after(STEADY)
-            if not self._steady.passed:
+            if not self._steady.passed or not state.running:
                 raise NotReady("it has just started")
 
     def _ask(self, instance: Instance, state: State) -> None:
