@@ -41,12 +41,16 @@ async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
             break
         await asyncio.sleep(0)
     theirs = async_clients.packages(asyncio.get_running_loop())
-    if late := {task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)}:
+
+    def own() -> set[asyncio.Task[Any]]:
+        return {task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)}
+
+    if late := own():
         await asyncio.wait(late, timeout=GRACE)
     # First the test's own, which may be using the clients; then the clients, and whatever those leave behind.
-    left = await _cancel({task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)})
+    left = await _cancel(own())
     await async_clients.close_all()
-    left += await _cancel({task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)})
+    left += await _cancel(own())
     await _cancel(asyncio.all_tasks() - spared)
     return left
 

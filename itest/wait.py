@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from itest import naming
 from itest.clock import Deadline
@@ -23,6 +23,10 @@ GROWTH = 1.1
 
 LONGEST_PAUSE = 0.100
 """Seconds between two polls at most. Polling every second costs users a second per start (see docs/design.md)."""
+
+STEADY = 0.5
+"""Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner, and on a busy
+machine Docker takes more than 0.2 to hear of that."""
 
 ANSWER_TIMEOUT = 2.0
 """Seconds one poll may wait for an answer, so that a server that accepts and says nothing cannot eat the deadline."""
@@ -68,12 +72,16 @@ def port(name: str = "") -> Check:
     In a container its own process must listen, since Docker's proxy accepts connections before that. A server that
     listens may still not serve: prefer `http`, `log` or a client's answer.
     """
-    return _Port(name)
+    from itest.wait_checks import Port
+
+    return Port(name)
 
 
 def log(pattern: str, times: int = 1) -> Check:
     """The regular expression has matched this many times in the log."""
-    return _Log(re.compile(pattern, re.MULTILINE), times)
+    from itest.wait_checks import Log
+
+    return Log(re.compile(pattern, re.MULTILINE), times)
 
 
 def http(
@@ -88,22 +96,30 @@ def http(
 
     No redirect is followed. `port` names the port; the first one is taken without it.
     """
-    return _Http(path, port, status, re.compile(body) if body else None, dict(headers or {}))
+    from itest.wait_checks import Http
+
+    return Http(path, port, status, re.compile(body) if body else None, dict(headers or {}))
 
 
 def exec(*argv: str) -> Check:
     """The command, run inside the container or beside the process, exits with 0."""
-    return _Exec(argv)
+    from itest.wait_checks import Exec
+
+    return Exec(argv)
 
 
 def health() -> Check:
     """The image's own HEALTHCHECK says healthy. Docker engine only."""
-    return _Health()
+    from itest.wait_checks import Health
+
+    return Health()
 
 
 def ended() -> Check:
     """The container has done its work: its process has ended with exit code 0."""
-    return _Ended()
+    from itest.wait_checks import Ended
+
+    return Ended()
 
 
 def answer(
@@ -148,135 +164,6 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
             raise late(instance, reason, check, deadline, subject)
         deadline.pause(pause)
         pause = min(pause * GROWTH, longest)
-
-
-class _Port(Check):
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, instance: Instance) -> None:
-        import socket  # Most runs have no such check.
-
-        endpoint = instance.endpoint(self.name)
-        try:
-            socket.create_connection(endpoint, timeout=ANSWER_TIMEOUT).close()
-        except OSError as error:
-            raise NotReady(f"{endpoint}: {error}") from error
-        if reason := instance.silence(self.name):
-            raise NotReady(reason)
-
-    def ports(self) -> list[str]:
-        return [self.name]
-
-    def __str__(self) -> str:
-        return f"port {self.name!r} to accept connections" if self.name else "its port to accept connections"
-
-
-class _Log(Check):
-    def __init__(self, pattern: re.Pattern[str], times: int) -> None:
-        self.pattern = pattern
-        self.times = times
-
-    def __call__(self, instance: Instance) -> None:
-        found = sum(1 for _ in self.pattern.finditer(instance.logs()))
-        if found < self.times:
-            raise NotReady(f"seen {found} of {self.times} times in the log")
-
-    def __str__(self) -> str:
-        return f"{self.pattern.pattern!r} in the log" + (f" {self.times} times" if self.times > 1 else "")
-
-
-class _Http(Check):
-    def __init__(
-        self, path: str, port: str, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
-    ) -> None:
-        self.path = path
-        self.port = port
-        self.status = range(status, status + 1) if isinstance(status, int) else status
-        self.body = body
-        self.headers = headers
-
-    def __call__(self, instance: Instance) -> None:
-        import urllib.error  # Here, because with what they import they take 15 ms, and few checks are of this kind.
-        import urllib.request
-        from http import client as http_client
-
-        class NoRedirects(urllib.request.HTTPRedirectHandler):
-            """A redirect is an answer, and where it leads may not exist from here."""
-
-            def redirect_request(self, *args: object, **kwargs: object) -> None:
-                return None
-
-        url = f"http://{instance.endpoint(self.port)}{self.path}"
-        # No proxy of the environment may stand between a test and its own loopback address.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects())
-        try:
-            with opener.open(urllib.request.Request(url, headers=self.headers), timeout=ANSWER_TIMEOUT) as response:
-                self._judge(url, response.status, response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                self._judge(url, error.code, error.read())
-        except (OSError, http_client.HTTPException) as error:
-            raise NotReady(f"GET {url}: {error!r}") from error
-
-    def ports(self) -> list[str]:
-        return [self.port]
-
-    def _judge(self, url: str, status: int, body: bytes) -> None:
-        if status not in self.status:
-            raise NotReady(f"GET {url} answered {status}")
-        if self.body and not self.body.search(body.decode(errors="replace")):
-            raise NotReady(f"GET {url} answered {status} without {self.body.pattern!r} in its body")
-
-    def __str__(self) -> str:
-        text = f"GET {self.path}{f' at port {self.port!r}' if self.port else ''} to answer"
-        if self.status != ANY_SUCCESS:
-            first, last = self.status[0], self.status[-1]
-            text += f" {first}" if first == last else f" {first} to {last}"
-        return f"{text} with {self.body.pattern!r} in its body" if self.body else text
-
-
-class _Exec(Check):
-    def __init__(self, argv: Sequence[str]) -> None:
-        self.argv = tuple(argv)
-
-    def __call__(self, instance: Instance) -> None:
-        result = instance.exec(self.argv)
-        if result.exit_code != 0:
-            said = (result.stderr or result.stdout).strip()
-            import shlex
-
-            raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")
-
-    def __str__(self) -> str:
-        import shlex
-
-        return f"`{shlex.join(self.argv)}` to succeed"
-
-
-class _Health(Check):
-    def __call__(self, instance: Instance) -> None:
-        state = instance.state()
-        health, said = state.health, f": {state.health_said}" if state.health_said else ""
-        if health != "healthy":
-            raise NotReady(f"its health is {health or 'not reported: it has no HEALTHCHECK'}{said}")
-
-    def __str__(self) -> str:
-        return "its HEALTHCHECK to say healthy"
-
-
-class _Ended(Check):
-    may_end = True
-
-    def __call__(self, instance: Instance) -> None:
-        state = instance.state()
-        if state.running:
-            raise NotReady("it still runs")
-        if state.exit_code != 0:  # It has ended just now; the next poll tells that as it tells every other death.
-            raise NotReady(f"it is {state}")
-
-    def __str__(self) -> str:
-        return "it to end with exit code 0"
 
 
 class _Answer(Check):

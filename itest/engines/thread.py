@@ -16,7 +16,7 @@ from itest import naming
 from itest.clock import Deadline, wall
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance, State, Thing, thread_env
-from itest.engines.local import LocalInstance
+from itest.engines.local import LocalEngine, LocalInstance
 from itest.engines.ports import listeners
 from itest.engines.thread_load import load
 from itest.engines.thread_log import CAPTURE, AppLog
@@ -55,7 +55,7 @@ class Serving(Protocol):
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T: ...
 
 
-class ThreadEngine:
+class ThreadEngine(LocalEngine):
     """Runs `ThreadSpec`s."""
 
     name = "thread"
@@ -88,14 +88,6 @@ class ThreadEngine:
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         """What this process runs: nobody else can."""
         return [each for each in list(self._instances.values()) if labels.items() <= each.labels.items()]
-
-    def remove(self, labels: Mapping[str, str]) -> int:
-        if not labels:
-            raise ValueError("remove needs at least one label: it must not end what other sessions run")
-        found = self.find(labels)
-        for instance in found:
-            instance.stop()
-        return len(found)
 
     def things(self) -> list[Thing]:
         return [

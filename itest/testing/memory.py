@@ -12,14 +12,14 @@ from itest import trace, wait
 from itest.clock import Deadline, wall
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance, State, Thing
-from itest.engines.local import LocalInstance
+from itest.engines.local import LocalEngine, LocalInstance
 from itest.errors import StartError
 from itest.evidence import Evidence
 from itest.service import Lease, Server, Service, View
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
 
 
-class MemoryEngine:
+class MemoryEngine(LocalEngine):
     """An engine whose instances are objects in this process. `events` lists what was asked of it, in order.
 
     `prepare` is called with each new instance before it is handed out: give it a log, end it, make its start fail.
@@ -55,14 +55,6 @@ class MemoryEngine:
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         return [instance for instance in self.instances if labels.items() <= instance.labels.items()]
-
-    def remove(self, labels: Mapping[str, str]) -> int:
-        if not labels:
-            raise ValueError("remove needs at least one label")
-        found = self.find(labels)
-        for instance in found:
-            instance.stop()
-        return len(found)
 
     def things(self) -> list[Thing]:
         return [

@@ -68,6 +68,17 @@ class LoopTest(unittest.TestCase):
     def wait(self, check: Callable[..., object], seconds: float = 1.0) -> None:
         until_ready(check, self.instance, Deadline.after(seconds, self.clock), subject="Memory (image memory:1)")
 
+    def silent_until_it_ends(self, poll: int) -> wait.Check:
+        """A client's answer that never comes; during that poll the instance ends."""
+        polls = itertools.count(1)
+
+        def ask(instance: Instance) -> None:
+            if next(polls) == poll:
+                self.instance.end(exit_code=1)
+            raise OSError("not yet")
+
+        return answer("it", ask, (OSError,))
+
     def test_what_is_ready_at_once_takes_no_time(self) -> None:
         self.wait(Counted(1))
         self.assertEqual(self.clock.slept, [])
@@ -131,17 +142,10 @@ class LoopTest(unittest.TestCase):
         )
 
     def test_an_instance_whose_state_takes_long_to_ask_for_is_asked_less_often_while_it_does_not_answer(self) -> None:
-        polls = itertools.count(1)
-
-        def ask(instance: Instance) -> None:
-            if next(polls) == 3:
-                self.instance.end(exit_code=1)
-            raise OSError("not yet")
-
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
         with mock.patch.object(self.instance, "state", wraps=self.instance.state) as state:
             with self.assertRaises(InstanceDied):
-                self.wait(answer("it", ask, (OSError,)), 60)
+                self.wait(self.silent_until_it_ends(3), 60)
             self.assertEqual(state.call_count, 2)
         self.assertLess(self.clock.now, 0.12)
 
@@ -155,16 +159,9 @@ class LoopTest(unittest.TestCase):
             self.wait(Counted(3, dies), 60)
 
     def test_at_the_deadline_it_is_asked_once_more(self) -> None:
-        polls = itertools.count(1)
-
-        def ask(instance: Instance) -> None:
-            if next(polls) == 2:
-                self.instance.end(exit_code=1)
-            raise OSError("not yet")
-
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
         with self.assertRaises(InstanceDied):
-            self.wait(answer("it", ask, (OSError,)), 0.05)
+            self.wait(self.silent_until_it_ends(2), 0.05)
 
     def test_death_by_a_taken_port_is_an_error_of_its_own(self) -> None:
         self.instance.end(exit_code=1, port_taken=True)

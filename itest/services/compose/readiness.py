@@ -10,11 +10,8 @@ from itest import naming, wait
 from itest.clock import Deadline
 from itest.engines import Instance, ProjectInstance, State
 from itest.errors import StartError
-from itest.wait import Check, NotReady
+from itest.wait import STEADY, Check, NotReady
 from itest.wait_errors import with_log
-
-STEADY = 0.2
-"""Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner."""
 
 
 class Ready(Check):

@@ -11,7 +11,7 @@ from itest import wait
 from itest.clock import Deadline
 from itest.engines import Instance, State, container_of
 from itest.errors import ItestError
-from itest.wait import Check, NotReady
+from itest.wait import STEADY, Check, NotReady
 
 if TYPE_CHECKING:
     from itest.services.container.server import ContainerServer
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 HEALTH_TIMEOUT = 30.0
 """Seconds that one run of a health check may take: Docker's own default."""
-
-STEADY = 0.5
-"""Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner, and on a busy
-machine Docker takes more than 0.2 to hear of that."""
 
 
 class Default(Check):
@@ -36,6 +32,10 @@ class Default(Check):
 
     def __call__(self, instance: Instance) -> None:
         state = instance.state()
+        if not state.running:
+            raise NotReady(
+                f"it is {state}"
+            )  # It has ended just now; the next poll tells that as it tells every other death.
         if state.health:
             self._ask(instance, state)
         elif self._ports:
@@ -43,7 +43,7 @@ class Default(Check):
                 check(instance)
         else:
             self._steady = self._steady or Deadline.after(STEADY)
-            if not self._steady.passed or not state.running:
+            if not self._steady.passed:
                 raise NotReady("it has just started")
 
     def _ask(self, instance: Instance, state: State) -> None:

@@ -26,7 +26,7 @@ SESSIONS = (
     "WHERE datid = (SELECT oid FROM pg_database WHERE datname = %s) AND backend_type = 'client backend'"
 )
 """The clients' sessions of a database: the rows of pg_stat_activity without the names that this view looks up for each, which
-takes 1 ms of 1.2 where a session asks for the first time."""
+makes it take 1.1 ms in place of 0.4 where a session asks for the first time."""
 
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shortest way to a server of ours, for the connection that resets a database: the Unix socket beside its data.
 
-It takes a tenth of a millisecond from a reset after 100 000 keys: Redis frees them on another thread, and what the kernel does
-for a network waits for a processor too. Tests get clients by an address.
+In Docker it takes a tenth from a reset after 100 000 keys (docs/benchmarks.md): Redis frees them on another thread, and what the
+kernel does for a network waits for a processor too. Tests get clients by an address.
 """
 
 from __future__ import annotations

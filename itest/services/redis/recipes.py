@@ -89,9 +89,8 @@ def container(service: Redis, secret: str) -> ContainerSpec:
 def process(service: Redis, secret: str, config: Config) -> ProcessSpec:
     program, version = find_program(config, tls=service.tls)
     options = ["--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}"]
-    options += _options(
-        service, secret, {"unixsocket": SOCKET}
-    )  # Relative, because the path of a socket must be short.
+    # Relative, because the path of a socket must be short.
+    options += _options(service, secret, {"unixsocket": SOCKET})
     files = _certificates() if service.tls else ()
     return ProcessSpec(
         version=version,

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks that declarations name; imported where one is made, since most services are asked by their clients."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+from collections.abc import Sequence
+
+from itest.engines import Instance
+from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady
+
+
+class Port(Check):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, instance: Instance) -> None:
+        endpoint = instance.endpoint(self.name)
+        try:
+            socket.create_connection(endpoint, timeout=ANSWER_TIMEOUT).close()
+        except OSError as error:
+            raise NotReady(f"{endpoint}: {error}") from error
+        if reason := instance.silence(self.name):
+            raise NotReady(reason)
+
+    def ports(self) -> list[str]:
+        return [self.name]
+
+    def __str__(self) -> str:
+        return f"port {self.name!r} to accept connections" if self.name else "its port to accept connections"
+
+
+class Log(Check):
+    def __init__(self, pattern: re.Pattern[str], times: int) -> None:
+        self.pattern = pattern
+        self.times = times
+
+    def __call__(self, instance: Instance) -> None:
+        found = sum(1 for _ in self.pattern.finditer(instance.logs()))
+        if found < self.times:
+            raise NotReady(f"seen {found} of {self.times} times in the log")
+
+    def __str__(self) -> str:
+        return f"{self.pattern.pattern!r} in the log" + (f" {self.times} times" if self.times > 1 else "")
+
+
+class Http(Check):
+    def __init__(
+        self, path: str, port: str, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
+    ) -> None:
+        self.path = path
+        self.port = port
+        self.status = range(status, status + 1) if isinstance(status, int) else status
+        self.body = body
+        self.headers = headers
+
+    def __call__(self, instance: Instance) -> None:
+        import urllib.error  # Here, because with what they import they take 15 ms, and few checks are of this kind.
+        import urllib.request
+        from http import client as http_client
+
+        class NoRedirects(urllib.request.HTTPRedirectHandler):
+            """A redirect is an answer, and where it leads may not exist from here."""
+
+            def redirect_request(self, *args: object, **kwargs: object) -> None:
+                return None
+
+        url = f"http://{instance.endpoint(self.port)}{self.path}"
+        # No proxy of the environment may stand between a test and its own loopback address.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects())
+        try:
+            with opener.open(urllib.request.Request(url, headers=self.headers), timeout=ANSWER_TIMEOUT) as response:
+                self._judge(url, response.status, response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                self._judge(url, error.code, error.read())
+        except (OSError, http_client.HTTPException) as error:
+            raise NotReady(f"GET {url}: {error!r}") from error
+
+    def ports(self) -> list[str]:
+        return [self.port]
+
+    def _judge(self, url: str, status: int, body: bytes) -> None:
+        if status not in self.status:
+            raise NotReady(f"GET {url} answered {status}")
+        if self.body and not self.body.search(body.decode(errors="replace")):
+            raise NotReady(f"GET {url} answered {status} without {self.body.pattern!r} in its body")
+
+    def __str__(self) -> str:
+        text = f"GET {self.path}{f' at port {self.port!r}' if self.port else ''} to answer"
+        if self.status != ANY_SUCCESS:
+            first, last = self.status[0], self.status[-1]
+            text += f" {first}" if first == last else f" {first} to {last}"
+        return f"{text} with {self.body.pattern!r} in its body" if self.body else text
+
+
+class Exec(Check):
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.argv = tuple(argv)
+
+    def __call__(self, instance: Instance) -> None:
+        result = instance.exec(self.argv)
+        if result.exit_code != 0:
+            said = (result.stderr or result.stdout).strip()
+            raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")
+
+    def __str__(self) -> str:
+        return f"`{shlex.join(self.argv)}` to succeed"
+
+
+class Health(Check):
+    def __call__(self, instance: Instance) -> None:
+        state = instance.state()
+        health, said = state.health, f": {state.health_said}" if state.health_said else ""
+        if health != "healthy":
+            raise NotReady(f"its health is {health or 'not reported: it has no HEALTHCHECK'}{said}")
+
+    def __str__(self) -> str:
+        return "its HEALTHCHECK to say healthy"
+
+
+class Ended(Check):
+    may_end = True
+
+    def __call__(self, instance: Instance) -> None:
+        state = instance.state()
+        if state.running:
+            raise NotReady("it still runs")
+        if state.exit_code != 0:  # It has ended just now; the next poll tells that as it tells every other death.
+            raise NotReady(f"it is {state}")
+
+    def __str__(self) -> str:
+        return "it to end with exit code 0"
