@@ -152,7 +152,18 @@ class DaemonTest(FakeDockerTest):
             "Version": "5.4.0",
             "Components": [{"Name": "Podman Engine", "Version": "5.4.0"}],
         }
-        self.assertIn("Podman 5.4.0, rootless answers at ", self.examine()[0].said)
+        self.answers["GET /images/json"] = [
+            {"RepoTags": ["docker.io/library/redis:8"], "Size": 87_000_000, "Id": "a"},
+            {"RepoTags": ["docker.io/apache/kafka:4.1.1"], "Size": 417_000_000, "Id": "b"},
+            {"RepoTags": ["localhost/itest-warm:4d4dd40f1e4e8a4f"], "Size": 1, "Id": "c"},
+        ]
+        self.answers["GET /images/redis:8/json"] = {"Id": "sha256:0"}
+        found = self.examine()
+        self.assertIn("Podman 5.4.0, rootless answers at ", found[0].said)
+        images = [each.said for each in found if each.name == "image"]
+        self.assertIn("redis:8 is there (87 MB)", images)
+        self.assertIn("apache/kafka:4.1.1 is there (417 MB)", images)
+        self.assertEqual(self.server.body("POST /containers/create")["Image"], "redis:8")
 
     def test_an_image_without_a_shell_is_passed_over(self) -> None:
         self.answers["GET /images/json"] = [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -91,7 +92,12 @@ def _images(engine: DockerEngine) -> Iterator[Finding]:
 def _there(engine: DockerEngine) -> dict[str, dict[str, Any]]:
     """The images that have a name, the smallest first."""
     found = sorted(engine.client.images(), key=lambda each: int(each["Size"]))
-    return {name: each for each in found for name in each.get("RepoTags") or () if name != "<none>:<none>"}
+    return {_short(name): each for each in found for name in each.get("RepoTags") or () if name != "<none>:<none>"}
+
+
+def _short(name: str) -> str:
+    """An image's name as Docker has it. Podman gives it with its registry: docker.io/library/redis:8, localhost/mine:1."""
+    return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", name)
 
 
 def _container(engine: DockerEngine, image: str, pull: bool) -> Iterator[Finding]:
