@@ -59,8 +59,11 @@ class WsgiServing:
         """Have it end in an orderly way. Called from another thread."""
         from waitress import wasyncore
 
-        with contextlib.suppress(OSError):  # It has ended already.
-            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._sockets))
+        # Each of its sockets has one, and any of them wakes its loop.
+        wake = next((each.pull_trigger for each in self._sockets.values() if hasattr(each, "pull_trigger")), None)
+        if wake is not None:
+            with contextlib.suppress(OSError):  # It has ended already.
+                wake(lambda: wasyncore.close_all(self._sockets))
 
     def cancel(self) -> None:
         """Nothing: what a thread does cannot be ended."""

@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from unittest import mock
 
 from itest import naming, testing
 from itest.clock import Deadline, wall
+from itest.engines import Endpoint
 from itest.engines.thread import ThreadEngine, ThreadInstance
 from itest.errors import DeclarationError, ItestError, StartError, StartTimeout
 from itest.spec import ContainerSpec, ThreadSpec
@@ -123,6 +125,21 @@ class StartTest(EngineTestCase):
                 self.assertEqual((os.environ["BEFORE"], "NEW" in os.environ), ("before", False))
                 with self.assertRaises(OSError):
                     self.get(instance)
+
+    @unittest.skipUnless(sys.platform == "linux", "other systems have one address of the loopback")
+    def test_it_listens_at_another_address_too_and_ends(self) -> None:
+        for app, interface in ((asgi, "asgi"), (wsgi, "wsgi")):
+            with self.subTest(interface):
+                instance = self.start(app, interface, host="127.0.0.2")
+                other = Endpoint("127.0.0.2", instance.endpoint().port)
+                for endpoint in (instance.endpoint(), other):
+                    with urllib.request.urlopen(f"http://{endpoint}/BEFORE", timeout=10) as response:
+                        self.assertEqual(response.read(), b"before")
+                instance.stop()
+                self.check_nothing_is_left()
+                for endpoint in (instance.endpoint(), other):
+                    with self.assertRaises(OSError):
+                        socket.create_connection(endpoint, timeout=5)
 
     def test_two_that_agree_share_a_variable_and_two_that_do_not_are_refused(self) -> None:
         first, second = self.start(asgi, env={"A": "1", "B": "1"}), self.start(asgi, env={"A": "1", "C": "1"})
