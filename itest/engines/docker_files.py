@@ -43,10 +43,23 @@ def take(client: Any, container: str, path: str, target: Path | None = None) -> 
             raise ItestError(f"{path} is a directory: say where it is to be copied to, copy_from({path!r}, directory)")
         target.mkdir(parents=True, exist_ok=True)
         for entry in archive:
-            _, _, rest = entry.name.partition("/")  # The first part is the directory itself.
-            if rest:
-                archive.extract(entry.replace(name=rest), target, set_attrs=False, filter="data")
+            _, _, entry.name = entry.name.partition("/")  # The first part is the directory itself.
+            if entry.name:
+                _extract(archive, entry, target)
     return b""
+
+
+def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
+    """Into that directory, and nowhere else."""
+    import tarfile
+
+    if hasattr(tarfile, "data_filter"):
+        archive.extract(entry, target, set_attrs=False, filter="data")
+        return
+    # Before Python 3.11.4, which Debian 12 has.
+    if not (target / entry.name).resolve().is_relative_to(target.resolve()):
+        raise ItestError(f"{entry.name} would be copied to outside of {target}")
+    archive.extract(entry, target, set_attrs=False)
 
 
 def _archive(files: Mapping[str, bytes | Path]) -> bytes:
