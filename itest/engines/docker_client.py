@@ -11,7 +11,7 @@ from itest.engines.docker_address import Address
 from itest.errors import Unavailable
 
 ANSWER_TIMEOUT = 2
-"""Seconds in which Docker must say its version to count as available."""
+"""Seconds in which Docker must answer to count as available."""
 
 API_TIMEOUT = 60
 """Seconds that one request may take. Most take one millisecond; a start takes seconds on a busy host."""
@@ -43,8 +43,9 @@ def no_sdk(address: Address) -> str:
     return f"Docker answers at {address}, but the package 'docker' cannot be imported: pip install 'docker>=7.1'"
 
 
-def connected(address: Address) -> Any:
-    """A client that has spoken with Docker and uses the newest version of the API that it offers."""
+def connected(address: Address, timeout: int) -> Any:
+    """A client that has spoken with Docker, within that many seconds, and uses the newest version of the API that it
+    offers. Raises Unavailable."""
     try:
         docker_sdk.load()
         from docker.api import APIClient
@@ -60,7 +61,7 @@ def connected(address: Address) -> Any:
                 ca_cert=str(directory / "ca.pem") if address.verify else None,
                 verify=address.verify,
             )
-        client = APIClient(address.url, version="auto", timeout=ANSWER_TIMEOUT, tls=tls, max_pool_size=CONNECTIONS)
+        client = APIClient(address.url, version="auto", timeout=timeout, tls=tls, max_pool_size=CONNECTIONS)
     except (InvalidConfigFile, ValueError, AttributeError, TypeError) as error:  # What the SDK says of its own reading.
         raise Unavailable(
             f"the configuration of the docker command, ~/.docker/config.json or the one in the directory DOCKER_CONFIG, "

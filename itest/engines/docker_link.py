@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest.config import Config
 from itest.engines.docker_address import Address, locate, problem
-from itest.engines.docker_client import connected, greet, no_sdk
+from itest.engines.docker_client import ANSWER_TIMEOUT, API_TIMEOUT, connected, greet, no_sdk
 from itest.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Link:
                 if reason := problem(address):
                     raise Unavailable(reason)
                 if address.parts.scheme != "unix":
-                    self._made = self._make(address)
+                    self._made = self._make(address, ANSWER_TIMEOUT)
                 elif (sdk := find_spec("docker")) is None or sdk.origin is None:  # A directory of that name is no SDK.
                     raise Unavailable(no_sdk(address))
                 else:
@@ -78,14 +78,15 @@ class Link:
                 try:
                     if reason := problem(address):  # By now; the SDK would leave a socket open.
                         raise Unavailable(reason)
-                    self._made = self._make(address)
+                    # It has answered. For its version it asks others, which takes Podman seconds on a busy machine.
+                    self._made = self._make(address, API_TIMEOUT)
                 except Exception:
                     self._address = None
                     raise
             return self._made
 
-    def _make(self, address: Address) -> tuple[Any, Images]:
-        client = connected(address)
+    def _make(self, address: Address, timeout: int) -> tuple[Any, Images]:
+        client = connected(address, timeout)
         from itest.engines.docker_pull import Images
 
         return client, Images(client, self._config)
