@@ -21,7 +21,8 @@ class Port(Check):
         try:
             socket.create_connection(endpoint, timeout=ANSWER_TIMEOUT).close()
         except OSError as error:
-            raise NotReady(f"{endpoint}: {error}") from error
+            # Where no proxy accepts for the container (Podman; Docker with userland-proxy=false), it is refused here.
+            raise NotReady(instance.silence(self.name) or f"{endpoint}: {error}") from error
         if reason := instance.silence(self.name):
             raise NotReady(reason)
 

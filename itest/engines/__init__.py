@@ -115,8 +115,8 @@ class Instance(Protocol):
         """Where containers reach that port: if it is one too, those on a network with it, where it is called `alias`."""
 
     def silence(self, name: str = "") -> str:
-        """Why nobody answers at that port although it accepts connections; empty when somebody does, or where that
-        cannot be. Docker's proxy accepts before the server listens."""
+        """Why nobody answers at that port, which may accept connections nevertheless: Docker's proxy does so before the
+        server listens. Empty when somebody answers, or where there is nothing to be seen."""
 
     def state(self) -> State:
         """What it is doing now. Never raises for an instance that is gone: that is a state too."""

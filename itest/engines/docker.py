@@ -48,6 +48,7 @@ from itest.engines.docker_client import API_TIMEOUT
 from itest.engines.docker_errors import refused, translated, unanswered
 from itest.engines.docker_instance import PORTS, DockerInstance
 from itest.engines.docker_link import Later, Link
+from itest.engines.docker_registry import familiar
 from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
@@ -95,6 +96,9 @@ class DockerEngine:
         volumes = [volume_name(labels, volume) for volume in (spec.options.volumes if spec.options else ())]
         try:
             host = self._gateway(spec.network) if spec.network else ""
+            for volume in volumes:  # Podman gives no labels to one that it makes with the container.
+                with translated(f"create the volume {volume}", StartError, deadline):
+                    self.client.create_volume(volume, labels=dict(labels))
             config = wanted(spec._replace(image=image), labels, address, chosen, host)
             container = self._started(name, config, spec, deadline)
         except BaseException as error:
@@ -140,7 +144,7 @@ class DockerEngine:
             DockerInstance(
                 client,
                 item["Id"],
-                item["Image"],
+                familiar(item["Image"]),
                 (ports := _ports_of(item["Labels"] or {})),
                 address.host,
                 _endpoints(ports, item.get("Ports") or (), address.host),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from itest.engines import Endpoint, ExecResult, State, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import not_found, translated, unanswered
 from itest.engines.docker_remove import remove, remove_volume
+from itest.engines.ports import is_ours
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
 
@@ -97,7 +97,7 @@ class DockerInstance:
         if not self._networks:
             self._remember()
         for network in self._networks.values():
-            if protocol == "tcp" and network.get("IPAddress") and _is_own_address(network.get("Gateway")):
+            if protocol == "tcp" and network.get("IPAddress") and is_ours(network.get("Gateway", "")):
                 return Endpoint(network["IPAddress"], int(port))
         return None
 
@@ -138,7 +138,9 @@ class DockerInstance:
         checks = (state.get("Health") or {}).get("Log") or [{}]
         return State(
             running=running,
-            status=str(state["Status"]),
+            status="exited"
+            if (status := str(state["Status"])) == "stopped"
+            else status,  # So Podman says for a moment.
             exit_code=None if running else int(state["ExitCode"]),
             oom_killed=bool(state.get("OOMKilled")),
             health="" if health == "none" else health,
@@ -331,15 +333,3 @@ class DockerInstance:
             if not (bindings := published.get(port)):
                 raise NotReady(f"port {port} is not published yet")
             self._endpoints.setdefault(name, Endpoint(self._host, int(bindings[0]["HostPort"])))
-
-
-def _is_own_address(address: str | None) -> bool:
-    """Whether an address is one of this machine's: only to those a socket can be bound."""
-    if not address:
-        return False
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
-    except OSError:
-        return False
-    return True

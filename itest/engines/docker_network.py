@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from itest import naming
 from itest.engines.docker_errors import not_found, translated
+from itest.engines.ports import is_ours
+from itest.errors import ItestError
 
 
 def create(client: Any, name: str, labels: Mapping[str, str]) -> str:
@@ -21,21 +23,24 @@ def create(client: Any, name: str, labels: Mapping[str, str]) -> str:
 
 
 def gateway(client: Any, network: str) -> str:
-    """The address that this machine has on a network; empty where it has none, because Docker's networks are in a
+    """The address that this machine has, or will have, on a network; empty where it has none, because Docker's networks are in a
     virtual machine or on another one. Raises ItestError."""
     with translated(f"look at the network {network[:12]}"):
         pools = (client.inspect_network(network).get("IPAM") or {}).get("Config") or ()
-    return next((address for pool in pools if _is_ours(address := pool.get("Gateway", "").partition("/")[0])), "")
+    addresses = [pool.get("Gateway", "").partition("/")[0] for pool in pools]
+    known = [address for address in addresses if address and ":" not in address]  # With IPv6 there is one of each kind.
+    return next(filter(is_ours, known), "") or (known[0] if known and _is_made_later(client) else "")
 
 
-def _is_ours(address: str) -> bool:
-    """Whether a server of this machine can listen there."""
-    if not address or ":" in address:  # With IPv6 switched on, a network has a gateway of each kind.
+def _is_made_later(client: Any) -> bool:
+    """Whether this machine gets that address with the first container on the network: so it is with Podman as root."""
+    if sys.platform != "linux":
         return False
-    with socket.socket() as probe, contextlib.suppress(OSError):
-        probe.bind((address, 0))
-        return True
-    return False
+    try:
+        with translated("ask for what Docker is"):
+            return client.info().get("Rootless") is False  # Docker says nothing of that name.
+    except ItestError:  # A proxy before Docker's socket may not let that through.
+        return False
 
 
 def connect(client: Any, network: str, container: str, aliases: Sequence[str]) -> None:

@@ -67,8 +67,6 @@ def _mount(spec: ContainerSpec, path: str, mount: Mount, labels: Mapping[str, st
         "Source": volume_name(labels, mount.source),
         "Target": path,
         "ReadOnly": mount.read_only,
-        # Docker makes it together with the container, so there is no moment in which nobody knows whose it is.
-        "VolumeOptions": {"Labels": dict(labels)},
     }
 
 

@@ -52,6 +52,11 @@ def registry_of(image: str) -> str:
     return HUB if first == f"index.{HUB}" else first
 
 
+def familiar(image: str) -> str:
+    """An image's name as people and Docker give it: Podman lists it as docker.io/library/redis:8, or localhost/mine:1."""
+    return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", image)
+
+
 def mirrored(image: str, mirror: str) -> str:
     """The name by which a mirror has an image: only Docker Hub's has another one, and an id is no name.
 

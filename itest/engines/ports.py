@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 
 from itest.engines import Endpoint
 
 _ATTEMPTS = 16
+
+_IP_FREEBIND = 15
+"""Of Linux (ip(7)); Python has no name for it."""
 
 HOST = "127.0.0.1"
 
@@ -22,12 +27,38 @@ def listeners(port: int = 0, host: str = "") -> list[socket.socket]:
         if host in ("", HOST):
             return [first]
         try:
-            return [first, socket.create_server((host, first.getsockname()[1]), backlog=BACKLOG)]
+            return [first, _listener(host, first.getsockname()[1])]
         except OSError:  # That port is free on one of the two addresses only.
             first.close()
             if port:
                 raise
     raise OSError(f"no port is free on {HOST} and on {host}")
+
+
+def is_ours(address: str) -> bool:
+    """Whether an address is one of this machine's: only to those a socket can be bound."""
+    if not address:
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.bind((address, 0))
+        return True
+    return False
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """One at an address that this machine may get later only: with Podman, its networks' with their first container."""
+    if sys.platform != "linux" or is_ours(host):
+        return socket.create_server((host, port), backlog=BACKLOG)
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def free_port(host: str = "127.0.0.1") -> int:

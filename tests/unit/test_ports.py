@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import unittest
 from typing import Any
 from unittest import mock
@@ -53,5 +54,13 @@ class ListenersTest(unittest.TestCase):
                 pass  # Nothing was left open.
 
     def test_an_address_that_is_not_ours(self) -> None:
-        with self.assertRaisesRegex(OSError, "no port is free on 127.0.0.1 and on 203.0.113.1"):
+        with (
+            mock.patch.object(ports.sys, "platform", "darwin"),
+            self.assertRaisesRegex(OSError, "no port is free on 127.0.0.1 and on 203.0.113.1"),
+        ):
             ports.listeners(0, "203.0.113.1")
+
+    @unittest.skipUnless(sys.platform == "linux", "other systems cannot listen at an address before they have it")
+    def test_an_address_that_comes_later(self) -> None:
+        (_, port), (two, same) = self.addresses(0, "203.0.113.1")
+        self.assertEqual((two, same), ("203.0.113.1", port))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -18,6 +17,7 @@ from itest.container_options import ContainerOptions
 from itest.engines import Instance, docker_address
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_errors import translated
+from itest.engines.docker_registry import familiar
 from itest.errors import ImageError, ItestError, StartError
 from itest.spec import BUILT, ContainerSpec, Port
 from itest.trace import Recorder
@@ -58,7 +58,7 @@ def _daemon(config: Config, engine: DockerEngine) -> Iterator[Finding]:
     info, version = engine.client.info(), engine.client.version()
     names = [str(part.get("Name", "")) for part in version.get("Components") or ()]
     title = "Podman" if any("Podman" in name for name in names) else "Docker"
-    rootless = any("rootless" in str(option) for option in info.get("SecurityOptions") or ())
+    rootless = info.get("Rootless") or any("rootless" in str(option) for option in info.get("SecurityOptions") or ())
     parts = [
         f"{title} {version.get('Version')}{', rootless' if rootless else ''} answers at {engine.address}",
         f"API {version.get('ApiVersion')}",
@@ -92,12 +92,7 @@ def _images(engine: DockerEngine) -> Iterator[Finding]:
 def _there(engine: DockerEngine) -> dict[str, dict[str, Any]]:
     """The images that have a name, the smallest first."""
     found = sorted(engine.client.images(), key=lambda each: int(each["Size"]))
-    return {_short(name): each for each in found for name in each.get("RepoTags") or () if name != "<none>:<none>"}
-
-
-def _short(name: str) -> str:
-    """An image's name as Docker has it. Podman gives it with its registry: docker.io/library/redis:8, localhost/mine:1."""
-    return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", name)
+    return {familiar(name): each for each in found for name in each.get("RepoTags") or () if name != "<none>:<none>"}
 
 
 def _container(engine: DockerEngine, image: str, pull: bool) -> Iterator[Finding]:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Podman answers in other ways than Docker, as Podman 4.3 was seen to."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from itest.container_options import ContainerOptions, Mount
+from itest.engines import State, docker_client, docker_link, docker_things, ports
+from itest.engines.docker_registry import familiar
+from itest.spec import ContainerSpec, Port
+from tests.unit.fake_docker import LABELS, FakeDockerTest
+
+NOT_OURS_YET = "203.0.113.1"
+NETWORK = {"Id": "feed" * 16, "IPAM": {"Config": [{"Gateway": "fd00::1"}, {"Gateway": NOT_OURS_YET}]}}
+
+
+class PodmanTest(FakeDockerTest):
+    unix = True
+
+    def test_volumes_are_made_with_labels_before_the_container(self) -> None:
+        """One that is made with the container has none, and would stay for ever."""
+        self.answers["POST /volumes/create"] = (201, {"Name": "itest-s1-data"})
+        self.start(ContainerSpec("web:1", options=ContainerOptions(mounts={"/data": Mount("data")})))
+        self.assertEqual(self.server.body("POST /volumes/create")["Labels"], LABELS)
+        made = [line.split("?")[0] for line in self.server.requests("POST")]
+        self.assertLess(made.index("POST /volumes/create"), made.index("POST /containers/create"))
+
+    def test_a_container_that_has_stopped_has_exited(self) -> None:
+        instance = self.start()
+        state = {"Running": False, "Status": "stopped", "ExitCode": 3}
+        self.answers[f"GET /containers/{instance.id}/json"] = {"State": state}
+        self.assertEqual(instance.state(), State(False, "exited", 3))
+
+    def test_names_of_images(self) -> None:
+        for given, name in {
+            "docker.io/library/redis:8": "redis:8",
+            "docker.io/apache/kafka:4.1.1": "apache/kafka:4.1.1",
+            "localhost/mine:1": "mine:1",
+            "ghcr.io/library/redis:8": "ghcr.io/library/redis:8",
+            "redis:8": "redis:8",
+        }.items():
+            self.assertEqual(familiar(given), name)
+        item = {
+            "Id": "a1" * 32,
+            "Image": "docker.io/library/redis:8",
+            "Labels": LABELS,
+            "Created": 1,
+            "State": "running",
+        }
+        self.answers["GET /containers/json"] = [item]
+        [found] = self.engine.find(LABELS)
+        self.assertEqual(str(found), "container a1a1a1a1a1a1 (redis:8)")
+        [thing] = docker_things.things(self.engine)
+        self.assertEqual(thing.title, "redis:8")
+
+    def test_its_version_may_take_long(self) -> None:
+        """It asks other programs for theirs, which took more than 2 s on a busy machine."""
+        self.assertIsNone(self.engine.unavailable())
+        with mock.patch.object(docker_link, "connected") as connected:
+            self.assertIs(self.engine.client, connected.return_value)
+        self.assertEqual(connected.call_args.args[1], docker_client.API_TIMEOUT)
+
+    def test_the_address_of_this_machine_on_a_network_comes_with_its_first_container(self) -> None:
+        self.answers.update({"GET /networks/n1": NETWORK, "GET /info": {"Rootless": False}})
+        with mock.patch("sys.platform", "linux"):
+            self.assertEqual(self.engine.host_on("n1"), NOT_OURS_YET)
+        self.start(ContainerSpec("web:1", ports={"http": Port(80)}, network="n1"))
+        hosts = self.server.body("POST /containers/create")["HostConfig"]["ExtraHosts"]
+        self.assertEqual(hosts, [f"host.docker.internal:{NOT_OURS_YET}"], "it takes host-gateway for an address")
+
+    def test_it_never_does_where_networks_are_elsewhere(self) -> None:
+        self.answers["GET /networks/n1"] = NETWORK
+        self.assertIsNotNone(self.engine.client)  # Imported on the real platform.
+        for system, info in {"darwin": {"Rootless": False}, "linux": {"Rootless": True}, "linux2": {}}.items():
+            self.answers["GET /info"] = info
+            with self.subTest(system, **info), mock.patch("sys.platform", system.rstrip("2")):
+                self.assertEqual(self.make().host_on("n1"), ports.HOST)
