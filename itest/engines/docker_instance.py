@@ -328,7 +328,9 @@ class DockerInstance:
 
     def _look_up_endpoints(self) -> None:
         """Remember every endpoint; all are published together. Raises NotReady while they are not."""
-        published = (self._inspected() or {}).get("NetworkSettings", {}).get("Ports") or {}
+        said = self._inspected() or {}
+        running = said.get("State", {}).get("Running")  # Podman goes on to name those of a container that has ended.
+        published = (said.get("NetworkSettings", {}).get("Ports") or {}) if running else {}
         for name, port in self._ports.items():
             if not (bindings := published.get(port)):
                 raise NotReady(f"port {port} is not published yet")

@@ -8,6 +8,7 @@ from unittest import mock
 from itest.container_options import ContainerOptions, Mount
 from itest.engines import State, docker_client, docker_link, docker_things, ports
 from itest.engines.docker_registry import familiar
+from itest.errors import InstanceDied
 from itest.spec import ContainerSpec, Port
 from tests.unit.fake_docker import LABELS, FakeDockerTest
 
@@ -31,6 +32,16 @@ class PodmanTest(FakeDockerTest):
         state = {"Running": False, "Status": "stopped", "ExitCode": 3}
         self.answers[f"GET /containers/{instance.id}/json"] = {"State": state}
         self.assertEqual(instance.state(), State(False, "exited", 3))
+
+    def test_one_that_has_ended_has_no_address(self) -> None:
+        instance = self.start(ContainerSpec("web:1", ports={"http": Port(80)}))
+        self.answers[f"GET /containers/{instance.id}/json"] = {
+            "State": {"Running": False, "Status": "exited", "ExitCode": 3},
+            "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]}},
+        }
+        with self.assertRaises(InstanceDied) as caught:
+            instance.endpoint()
+        self.assertEqual(caught.exception.exit_code, 3)
 
     def test_names_of_images(self) -> None:
         for given, name in {
