@@ -17,7 +17,7 @@ from itest.container_root import root_of
 from itest.engines import Endpoint, container_of
 from itest.engines import docker_instance as module
 from itest.engines.docker_instance import DockerInstance
-from itest.engines.ports import free_port
+from itest.engines.ports import free_port, is_ours
 from itest.errors import Unavailable
 from itest.service import Service
 from itest.services.postgres.outside import Outside
@@ -95,11 +95,11 @@ class DirectTest(unittest.TestCase):
     def test_a_network_of_another_machine_is_not_tried(self) -> None:
         instance = session.lend(Redis()).instance
         self.assertIsNotNone(instance.direct_endpoint())
-        with mock.patch.object(module, "_is_own_address", return_value=False):
+        with mock.patch.object(module, "is_ours", return_value=False):
             self.assertIsNone(instance.direct_endpoint())
-        self.assertTrue(module._is_own_address("127.0.0.1"))
-        for address in (None, "", "192.0.2.1", "nonsense"):
-            self.assertFalse(module._is_own_address(address), address)
+        self.assertTrue(is_ours("127.0.0.1"))
+        for address in ("", "192.0.2.1", "nonsense"):
+            self.assertFalse(is_ours(address), address)
 
     def test_who_may_look_into_the_container_uses_the_socket_in_it(self) -> None:
         server = session.lend(Postgres())
