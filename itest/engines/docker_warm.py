@@ -105,7 +105,8 @@ def discard(engine: DockerEngine, image: str) -> bool:
 
     try:
         with translated("remove the image of a kept state", passing=(APIError,)):
-            engine.client.remove_image(image, force=True)
+            # Never by force: Podman would remove the containers too that use it, another run's servers.
+            engine.client.remove_image(image)
     except not_found():
         return True
     except APIError:

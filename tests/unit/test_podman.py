@@ -6,7 +6,7 @@ from __future__ import annotations
 from unittest import mock
 
 from itest.container_options import ContainerOptions, Mount
-from itest.engines import State, docker_client, docker_link, docker_things, ports
+from itest.engines import State, docker_client, docker_link, docker_things, docker_warm, ports
 from itest.engines.docker_registry import familiar
 from itest.errors import InstanceDied
 from itest.spec import ContainerSpec, Port
@@ -42,6 +42,12 @@ class PodmanTest(FakeDockerTest):
         with self.assertRaises(InstanceDied) as caught:
             instance.endpoint()
         self.assertEqual(caught.exception.exit_code, 3)
+
+    def test_the_image_of_a_kept_state_that_is_in_use_stays(self) -> None:
+        """By force, Podman would remove the containers that use it: the servers of another run."""
+        self.answers["DELETE /images/itest-warm:1"] = (409, {"message": "image is in use by 1 container"})
+        self.assertFalse(docker_warm.discard(self.engine, "itest-warm:1"))
+        self.assertEqual(self.server.requests("DELETE"), ["DELETE /images/itest-warm:1?force=False&noprune=False"])
 
     def test_names_of_images(self) -> None:
         for given, name in {
