@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -38,7 +38,6 @@ class Administered(Server["PostgresView"]):
     def __init__(self, service: Postgres, instance: Instance, address: str) -> None:
         super().__init__(service.title, service.kind, instance)
         self.address = address
-        self.driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
         parts = urlsplit(address)
         self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
         self.database = unquote(parts.path.lstrip("/")) or self.user
@@ -49,7 +48,9 @@ class Administered(Server["PostgresView"]):
         self._nearest = address
         self._lock = threading.RLock()
         self._admin: Any = None
-        self._admin = self._first_connection()
+        ways = nearest.ways(self)  # It may ask Docker, and the driver is being imported aside meanwhile.
+        self.driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
+        self._admin = self._first_connection(ways)
         self.number = int(self._admin.server_version)
 
     @property
@@ -67,7 +68,7 @@ class Administered(Server["PostgresView"]):
                 if not self._admin.closed or not self.instance.state().running:
                     raise
             # A test ended every session there was, or restarted the server.
-            self._admin = self._first_connection()
+            self._admin = self._first_connection(nearest.ways(self))
             return self._execute(sql, params)
 
     @contextlib.contextmanager
@@ -121,9 +122,9 @@ class Administered(Server["PostgresView"]):
         connection.autocommit = True
         return connection
 
-    def _first_connection(self) -> Any:
+    def _first_connection(self, ways: Iterable[nearest.Way]) -> Any:
         """The administrative connection; by it, where our own connections go from here on is found out."""
-        for url, proof in nearest.ways(self):
+        for url, proof in ways:
             self._nearest = url
             with contextlib.suppress(self.driver.Error):
                 return self.connection(self.database, "itest", **proof)

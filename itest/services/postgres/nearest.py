@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -25,7 +24,11 @@ SOCKET_PATH_LIMIT = 80
 """Characters of a directory below which a socket can be reached by its path, which has 104 bytes at most on macOS."""
 
 
-def ways(server: Administered) -> Iterator[tuple[str, dict[str, Any]]]:
+Way = tuple[str, dict[str, Any]]
+"""A URL, and what is to be given with it to have the server prove itself."""
+
+
+def ways(server: Administered) -> list[Way]:
     """URLs to be tried, the shortest way first, with what proves that each leads to this very server.
 
     A Unix socket is answered sooner than a port, and asks for no password: connecting takes a third of the time. A local
@@ -35,14 +38,16 @@ def ways(server: Administered) -> Iterator[tuple[str, dict[str, Any]]]:
     One that was chosen is none: others may have it.
     """
     instance, address = server.instance, urlsplit(server.address)
-    if instance.owned and (found := _socket(instance)):
-        directory, port = found
+    found: list[Way] = []
+    if instance.owned and (socket := _socket(instance)):
+        directory, port = socket
         query = urlencode({"host": str(directory), "port": port})
-        yield address._replace(query=query).geturl(), {"connect_timeout": TIMEOUT}
+        found.append((address._replace(query=query).geturl(), {"connect_timeout": TIMEOUT}))
     if not server.chosen_password and (direct := instance.direct_endpoint()):
         user, _, _ = address.netloc.rpartition("@")
         url = address._replace(netloc=f"{user}@{direct}").geturl()
-        yield url, {"connect_timeout": TIMEOUT, "require_auth": "scram-sha-256"}
+        found.append((url, {"connect_timeout": TIMEOUT, "require_auth": "scram-sha-256"}))
+    return found
 
 
 def _socket(instance: Instance) -> tuple[Path, int] | None:
