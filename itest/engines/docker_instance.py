@@ -162,11 +162,18 @@ class DockerInstance:
                 query = f"stdout=1&stderr=1&tail={'all' if tail is None else tail}{f'&since={since}' if since else ''}"
                 said = docker_quick.logs(self._socket, self._id, query, terminal=bool(inspected["Config"]["Tty"]))
                 return said.decode("utf-8", "replace")
+        docker_sdk.load()
+        from docker.errors import APIError
+
+        doing = f"read the log of {self}"
         try:
-            with translated(f"read the log of {self}", passing=(not_found(),)):
+            with translated(doing, passing=(APIError,)):
                 text: bytes = self._client.logs(self._id, tail="all" if tail is None else tail, since=since or None)
-        except not_found():
-            return ""
+        except APIError as error:
+            if error.status_code in (404, 409):  # Gone, or "dead or marked for removal".
+                return ""
+            with translated(doing):
+                raise
         return text.decode("utf-8", "replace")
 
     def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:

@@ -251,6 +251,12 @@ class InstanceTest(FakeDockerTest):
         self.assertEqual(self.instance.logs(tail=3, since=1234.5), "one\ntwo \ufffd\nthree\n")
         self.assertIn("tail=3", self.server.requests(f"GET {self.path}/logs")[0])
         self.assertIn("since=1234.5", self.server.requests(f"GET {self.path}/logs")[0])
+        dying = "can not get logs from container which is dead or marked for removal"
+        self.answers[f"GET {self.path}/logs"] = (409, {"message": dying})
+        self.assertEqual(self.instance.logs(), "")
+        self.answers[f"GET {self.path}/logs"] = (500, {"message": "the disk is full"})
+        with self.assertRaisesRegex(ItestError, "^could not read the log of .*, Docker says: the disk is full$"):
+            self.instance.logs()
         del self.answers[f"GET {self.path}/json"], self.answers[f"GET {self.path}/logs"]
         self.assertEqual(self.instance.logs(), "")
 
