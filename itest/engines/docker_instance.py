@@ -138,9 +138,7 @@ class DockerInstance:
         checks = (state.get("Health") or {}).get("Log") or [{}]
         return State(
             running=running,
-            status="exited"
-            if (status := str(state["Status"])) == "stopped"
-            else status,  # So Podman says for a moment.
+            status=str(state["Status"]).replace("stopped", "exited"),  # The first is what Podman says for a moment.
             exit_code=None if running else int(state["ExitCode"]),
             oom_killed=bool(state.get("OOMKilled")),
             health="" if health == "none" else health,

@@ -23,8 +23,8 @@ def create(client: Any, name: str, labels: Mapping[str, str]) -> str:
 
 
 def gateway(client: Any, network: str) -> str:
-    """The address that this machine has, or will have, on a network; empty where it has none, because Docker's networks are in a
-    virtual machine or on another one. Raises ItestError."""
+    """The address that this machine has, or will have, on a network; empty where it has none, because Docker's networks
+    are in a virtual machine or on another one. Raises ItestError."""
     with translated(f"look at the network {network[:12]}"):
         pools = (client.inspect_network(network).get("IPAM") or {}).get("Config") or ()
     addresses = [pool.get("Gateway", "").partition("/")[0] for pool in pools]

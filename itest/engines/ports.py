@@ -35,16 +35,6 @@ def listeners(port: int = 0, host: str = "") -> list[socket.socket]:
     raise OSError(f"no port is free on {HOST} and on {host}")
 
 
-def is_ours(address: str) -> bool:
-    """Whether an address is one of this machine's: only to those a socket can be bound."""
-    if not address:
-        return False
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.bind((address, 0))
-        return True
-    return False
-
-
 def _listener(host: str, port: int) -> socket.socket:
     """One at an address that this machine may get later only: with Podman, its networks' with their first container."""
     if sys.platform != "linux" or is_ours(host):
@@ -59,6 +49,16 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def is_ours(address: str) -> bool:
+    """Whether an address is one of this machine's: only to those a socket can be bound."""
+    if not address:
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.bind((address, 0))
+        return True
+    return False
 
 
 def free_port(host: str = "127.0.0.1") -> int:

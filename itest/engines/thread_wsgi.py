@@ -59,11 +59,11 @@ class WsgiServing:
         """Have it end in an orderly way. Called from another thread."""
         from waitress import wasyncore
 
-        # Each of its sockets has one, and any of them wakes its loop.
-        wake = next((each.pull_trigger for each in self._sockets.values() if hasattr(each, "pull_trigger")), None)
-        if wake is not None:
+        # Each of its sockets has one, and any of them wakes its loop, which may be accepting somebody just now: a copy.
+        found = [each.pull_trigger for each in list(self._sockets.values()) if hasattr(each, "pull_trigger")]
+        if found:
             with contextlib.suppress(OSError):  # It has ended already.
-                wake(lambda: wasyncore.close_all(self._sockets))
+                found[0](lambda: wasyncore.close_all(self._sockets))
 
     def cancel(self) -> None:
         """Nothing: what a thread does cannot be ended."""
