@@ -14,6 +14,7 @@
     │   ├── PortTaken               its host port was taken meanwhile; retried where a new port helps
     │   ├── InstanceDied            its container or process ended before it was ready
     │   └── StartTimeout            it never became ready (also a TimeoutError)
+    ├── ExecTimeout                 a command run by `exec` did not end in time (also a TimeoutError)
     ├── ServerDied                  a server ended while tests were using it
     ├── ExternalError               an external server cannot be reached or used
     ├── MigrationError              a migration failed
@@ -143,6 +144,10 @@ class StartTimeout(StartError, TimeoutError):
     ) -> None:
         super().__init__(message, service=service, seconds=seconds, cause=cause)
         self.reason = reason
+
+
+class ExecTimeout(ItestError, TimeoutError):
+    """A command that was run beside a server did not end in time."""
 
 
 class ServerDied(ItestError):

@@ -89,9 +89,10 @@ class View(ABC):
         """The server's log, or the last `tail` lines of it, without passwords."""
         return naming.clean_log(self.server.instance.logs(tail=tail))
 
-    def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
-        """Run a command beside the server, for at most `timeout` seconds."""
-        return self.server.instance.exec(argv, timeout=timeout)
+    def exec(self, argv: Sequence[str] | str, timeout: float = 30.0) -> ExecResult:
+        """Run a command beside the server: program and arguments, or a text for a shell. Raises ExecTimeout when it has
+        not ended after `timeout` seconds."""
+        return self.server.instance.exec(words_of(argv), timeout=timeout)
 
     def close(self) -> None:
         """Close all that this view handed out. May be called twice."""
@@ -125,6 +126,11 @@ class View(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {naming.mask(self.url)}>"
+
+
+def words_of(command: Sequence[str] | str) -> tuple[str, ...]:
+    """What `exec` runs: a text is run by the shell."""
+    return ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
 
 
 def _quietly(close: Callable[[], object]) -> None:

@@ -2,7 +2,8 @@
 """Readiness: checks that say whether an instance is ready, and the one loop that waits for them.
 
 A check is any callable that takes the instance and returns when it is ready or raises `NotReady(reason)`. Any other
-exception ends the wait at once, except those a check lists as `expected`. Checks combine: `port("http") & log("up")`.
+exception ends the wait at once, except those a check lists as `expected`. Checks combine: `port("http") & log("up")`,
+also with a user's own function of the view (wait_function.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from itest import naming
 from itest.clock import Deadline
@@ -36,6 +38,10 @@ ANY_SUCCESS = range(200, 400)
 """The statuses that `http` takes for an answer if it is not told otherwise: any 2xx or 3xx."""
 
 
+ViewOf: TypeAlias = Callable[[Instance], Any]
+"""Makes the view that users' own functions are given; it is closed after each."""
+
+
 class NotReady(Exception):
     """Not yet. The text is the reason, kept for the error if the deadline passes."""
 
@@ -59,11 +65,25 @@ class Check:
         """The names of the ports that it looks at; an empty one for the first port."""
         return []
 
-    def __and__(self, other: Check) -> Check:
+    def parts(self) -> tuple[Check, ...]:
+        """The checks that it consists of."""
+        return (self,)
+
+    def bound(self, view: ViewOf) -> Check:
+        """The same check, whose functions of users' own are given the view that this makes."""
+        return self
+
+    def __and__(self, other: Check | Callable[[Any], object]) -> Check:
         return _All(_flat(_All, self, other))
 
-    def __or__(self, other: Check) -> Check:
+    def __rand__(self, other: Callable[[Any], object]) -> Check:
+        return _All(_flat(_All, other, self))
+
+    def __or__(self, other: Check | Callable[[Any], object]) -> Check:
         return _Any(_flat(_Any, self, other))
+
+    def __ror__(self, other: Callable[[Any], object]) -> Check:
+        return _Any(_flat(_Any, other, self))
 
 
 def port(name: str = "") -> Check:
@@ -191,27 +211,31 @@ class _Answer(Check):
         return self.description
 
 
-class _All(Check):
+class _Several(Check):
     def __init__(self, checks: tuple[Check, ...]) -> None:
         self.checks = checks
         self.longest_pause = max(check.longest_pause for check in checks)
 
+    def ports(self) -> list[str]:
+        return [name for check in self.checks for name in check.ports()]
+
+    def parts(self) -> tuple[Check, ...]:
+        return tuple(part for check in self.checks for part in check.parts())
+
+    def bound(self, view: ViewOf) -> Check:
+        return type(self)(tuple(check.bound(view) for check in self.checks))
+
+
+class _All(_Several):
     def __call__(self, instance: Instance) -> None:
         for check in self.checks:
             check(instance)
-
-    def ports(self) -> list[str]:
-        return [name for check in self.checks for name in check.ports()]
 
     def __str__(self) -> str:
         return " and ".join(f"({check})" if isinstance(check, _Any) else str(check) for check in self.checks)
 
 
-class _Any(Check):
-    def __init__(self, checks: tuple[Check, ...]) -> None:
-        self.checks = checks
-        self.longest_pause = max(check.longest_pause for check in checks)
-
+class _Any(_Several):
     def __call__(self, instance: Instance) -> None:
         reasons = []
         for check in self.checks:
@@ -221,13 +245,13 @@ class _Any(Check):
                 reasons.append(str(error))
         raise NotReady("; ".join(reasons))
 
-    def ports(self) -> list[str]:
-        return [name for check in self.checks for name in check.ports()]
-
     def __str__(self) -> str:
         return " or ".join(map(str, self.checks))
 
 
-def _flat(kind: type[_All] | type[_Any], *checks: Check) -> tuple[Check, ...]:
+def _flat(kind: type[_Several], *operands: Check | Callable[[Any], object]) -> tuple[Check, ...]:
     """`a & b & c` as one check of three, so that its text reads well."""
+    from itest.wait_function import check_of
+
+    checks = map(check_of, operands)
     return tuple(part for check in checks for part in (check.checks if isinstance(check, kind) else (check,)))

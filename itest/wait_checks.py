@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 
 from itest.engines import Instance
+from itest.errors import ExecTimeout
 from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady
 
 
@@ -102,7 +103,10 @@ class Exec(Check):
         self.argv = tuple(argv)
 
     def __call__(self, instance: Instance) -> None:
-        result = instance.exec(self.argv)
+        try:
+            result = instance.exec(self.argv)
+        except ExecTimeout as error:
+            raise NotReady(str(error)) from error
         if result.exit_code != 0:
             said = (result.stderr or result.stdout).strip()
             raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")

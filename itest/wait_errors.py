@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
+from collections.abc import Sequence
 from typing import TypeVar
 
 from itest import causes, naming
 from itest.clock import Deadline
 from itest.engines import Instance, State
-from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
+from itest.errors import ExecTimeout, InstanceDied, PortTaken, StartError, StartTimeout
 
 LOG_TAIL = 50
 """Log lines that a startup error carries."""
@@ -55,6 +57,14 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
         exit_code=state.exit_code,
     )
     return with_log(instance, died, lines)
+
+
+def not_ended(argv: Sequence[str], place: str, seconds: float) -> ExecTimeout:
+    """A command in or beside an instance runs on."""
+    return ExecTimeout(
+        f"`{naming.mask(shlex.join(argv))}` {place} had not ended after {seconds:g} s; if it only needs longer, give exec a "
+        f"longer timeout="
+    )
 
 
 def with_log(instance: Instance, error: E, lines: str | None = None) -> E:

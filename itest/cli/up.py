@@ -69,7 +69,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     """Start them and print their URLs; 1 where one cannot be left running."""
     found: dict[str, str] = {}
     code = 0
-    with closing(Session(replace(config, reuse=True, reuse_time=options.seconds))) as session:
+    with closing(Session(replace(_own(config), reuse=True, reuse_time=options.seconds))) as session:
         named = _services(options.wanted)
         kept = [(name, service) for name, service in named if _can_stay(service)]
         servers = session.lend_all([(service, "", None, name) for name, service in kept])
@@ -139,8 +139,13 @@ def _stays(thing: Thing, root: Path) -> bool:
 
 def _identities(texts: Sequence[str], config: Config) -> set[str]:
     """What the servers of all that is wanted are known by."""
-    with closing(Engines(config)) as engines:
+    with closing(Engines(_own(config))) as engines:
         return {service.identity(engines.spec(service, "")) for _, service in _services(texts)}
+
+
+def _own(config: Config) -> Config:
+    """Without the external servers that an earlier `eval "$(itest up ... --export)"` may have set: those are ours."""
+    return replace(config, postgres_url="", redis_url="", kafka_bootstrap_servers="")
 
 
 def _length(text: str) -> float:

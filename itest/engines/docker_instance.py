@@ -21,6 +21,7 @@ from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import is_ours
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
+from itest.wait_errors import not_ended
 
 if TYPE_CHECKING:
     from itest.engines.docker_listening import Listening
@@ -193,7 +194,7 @@ class DockerInstance:
 
         What Docker refuses to run ends with 125, 126 or 127, as with the docker command.
 
-        Raises TimeoutError when the command has not ended in time; it then runs on, because Docker cannot end it.
+        Raises ExecTimeout when the command has not ended in time; it then runs on, because Docker cannot end it.
         """
         docker_sdk.load()
         import shlex
@@ -224,7 +225,7 @@ class DockerInstance:
             # Newer daemons refuse a program that is not there; older ones write that into its output, see below.
             return ExecResult(127 if job else 125, "", naming.mask(str(error.explanation or error)))
         except TimeoutError:
-            raise TimeoutError(f"`{shlex.join(argv)}` in {self} had not ended after {timeout:g} s") from None
+            raise not_ended(argv, f"in {self}", timeout) from None
         stdout, stderr = (output[stream].decode("utf-8", "replace") for stream in (1, 2))
         if code in (126, 127) and stdout.startswith("OCI runtime exec failed"):
             stdout, stderr = "", stdout

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itest import naming
 from itest.clock import Deadline, wall
 from itest.engines import Endpoint, ExecResult, State, directory, launcher, shared_memory
 from itest.engines.directory import Record
@@ -168,7 +167,7 @@ class ProcessInstance(LocalInstance):
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         """Run a command where it works, as its user; programs that lie beside its own are found by name.
 
-        Exit code 127 means that there is no such program. Raises TimeoutError when the command has not ended after
+        Exit code 127 means that there is no such program. Raises ExecTimeout when the command has not ended after
         `timeout` seconds; it is killed then.
         """
         import subprocess  # A run that finds its server starts none.
@@ -191,10 +190,9 @@ class ProcessInstance(LocalInstance):
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
-                import shlex
+                from itest.wait_errors import not_ended
 
-                command = naming.mask(shlex.join(argv))
-                raise TimeoutError(f"`{command}` beside {self} had not ended after {timeout:g} s") from None
+                raise not_ended(argv, f"beside {self}", timeout) from None
             finally:
                 if process.returncode is None:
                     launcher.signal_group(process.pid, signal.SIGKILL)

@@ -23,7 +23,7 @@ from itest.engines.thread_log import CAPTURE, AppLog
 from itest.errors import ItestError, StartError, StartTimeout
 from itest.spec import Spec, ThreadSpec, fill
 from itest.trace import Recorder
-from itest.wait_errors import with_log
+from itest.wait_errors import not_ended, with_log
 
 STOP_WAIT = 8.0
 """Seconds that an app has to answer its last requests and to leave its lifespan."""
@@ -213,7 +213,7 @@ class ThreadInstance(LocalInstance):
         except FileNotFoundError as error:
             return ExecResult(127, "", str(error))
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"`{naming.mask(argv[0])}` beside {self} had not ended after {timeout:g} s") from None
+            raise not_ended(argv, f"beside {self}", timeout) from None
         return ExecResult(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def disown(self) -> None:

@@ -9,7 +9,8 @@
     command.py   Command: any program
     function.py  Function: any function of the view
 
-Anything with `fingerprint(base)` and `apply(view, base)` is a migrator; so is a plain function that takes the view.
+Anything with `fingerprint()` and `apply(view)` is a migrator, or with `fingerprint(base)` and `apply(view, base)`; so is a
+plain function that takes the view.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from itest.migrations.command import Command
 from itest.migrations.django import Django
 from itest.migrations.function import Function
 from itest.migrations.models import MetaData
-from itest.migrations.protocol import Migrator
+from itest.migrations.protocol import Migrator, with_base
 from itest.migrations.sql import SqlFiles
 
 __all__ = ["Alembic", "Command", "Django", "Function", "MetaData", "Migrator", "SqlFiles", "migrator"]
@@ -32,7 +33,7 @@ def migrator(value: object) -> Migrator:
     if isinstance(value, str | Path):
         return SqlFiles(value)
     if isinstance(value, Migrator) and not isinstance(value, type):
-        return value
+        return with_base(value)
     if callable(value) and not isinstance(value, type):
         return Function(value)
     raise TypeError(

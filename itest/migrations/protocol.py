@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import linecache
 import traceback
 import unittest
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Migrator(Protocol):
-    """The two methods of a migrator. `base` is the directory of the test module, for relative paths.
+    """The two methods of a migrator. `base` is the directory of the test module, for relative paths; a migrator of a
+    user's own, which has none, may do without it: `fingerprint()` and `apply(view)`.
 
     Where it has an attribute `lasting` that is false, what it makes is not kept for later runs: then its fingerprint
     does not say all that shapes what it does.
@@ -32,6 +34,29 @@ class Migrator(Protocol):
 
     def apply(self, view: PostgresView, base: Path) -> None:
         """Migrate the empty database of this view. Raises MigrationError."""
+
+
+class Placeless:
+    """A migrator whose methods take no `base`."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+        self.lasting = getattr(own, "lasting", True)
+
+    def fingerprint(self, base: Path) -> str:
+        return str(self._own.fingerprint())
+
+    def apply(self, view: PostgresView, base: Path) -> None:
+        self._own.apply(view)
+
+
+def with_base(own: Migrator) -> Migrator:
+    """As both methods are called: with `base`."""
+    try:
+        inspect.signature(own.fingerprint).bind(Path())
+    except TypeError:
+        return Placeless(own)
+    return own
 
 
 def bytes_of(base: Path, patterns: Iterable[str]) -> list[tuple[str, bytes]]:

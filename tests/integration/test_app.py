@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
 from itest.clock import Deadline
 from itest.engines import directory
+from itest.services.app import AppView
 from itest.wait import http, log
 from tests.integration import apps
 from tests.integration.needs import need_docker
@@ -245,6 +246,23 @@ class ViewTest(InnerTest):
                 assert len(cls.seen) == 2
 
         self.check(T, ran=2)
+
+    def test_a_function_says_when_it_is_ready(self) -> None:
+        asked: list[str] = []
+
+        def answers(view: AppView) -> bool:
+            asked.append(view.url)
+            return view.client.get("/design.md").is_success
+
+        class T(ContainerTestCase):
+            server: ClassVar = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
+            app = App.command(server, directory=ROOT / "docs", ready=answers)
+
+            def test(self) -> None:
+                assert set(asked) == {self.app.url}
+
+        self.check(T, ran=1)
+        self.assertTrue(asked)
 
     def test_a_program_without_a_port(self) -> None:
         class T(ContainerTestCase):

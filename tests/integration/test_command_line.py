@@ -254,7 +254,8 @@ class UpTest(CommandLineTest):
         again, errors = self.itest("up", "--export", "tests/test_people.py::PeopleTest")
         self.assertEqual(again, "".join(f"export {line}\n" for line in lines))
         self.assertIn("in use again in ", errors)
-        as_json, _ = self.itest("up", "--json", "redis")
+        # As in the shell that has evaluated what it exported.
+        as_json, _ = self.itest("up", "--json", "redis", ITEST_REDIS_URL=lines[1].split("=", 1)[1])
         self.assertEqual(json.loads(as_json), dict([lines[1].split("=", 1)]))
 
         for environment in (dict(line.split("=", 1) for line in lines), {"ITEST_REUSE": "1"}):
@@ -281,7 +282,7 @@ class UpTest(CommandLineTest):
             _, errors = process.communicate(timeout=30)
             self.assertEqual(process.returncode, 130, errors)
             self.assertNotIn("Traceback", errors, errors)
-        stopped, _ = self.itest("down", "redis")
+        stopped, _ = self.itest("down", "redis", ITEST_REDIS_URL=lines[1].split("=", 1)[1])
         self.assertRegex(stopped, r"^stopped (container|process) \w+ \(.*\)\n$")
         stopped, _ = self.itest("down", "tests.test_people.PeopleTest")
         self.assertEqual(stopped.count("stopped "), 1)

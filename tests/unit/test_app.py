@@ -49,6 +49,16 @@ class CheckTest(unittest.TestCase):
         ):
             type("T", (ContainerTestCase,), {"app": app})
 
+    def test_ready_is_a_check_or_a_function(self) -> None:
+        async def soon(view: object) -> bool:
+            return True
+
+        for ready, text in (
+            ("/health", "ready: '/health' is neither a check, like http"),
+            (soon, "ready: the function is async"),
+        ):
+            self.refuse(rf"T\.app: {text}", App.command("serve {port}", ready=ready))  # type: ignore[arg-type]
+
     def test_an_empty_command(self) -> None:
         self.refuse(r"T\.app: its command is empty", App.command([]))
 

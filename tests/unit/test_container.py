@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 import unittest
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -31,7 +32,17 @@ from itest.container_options import ContainerOptions, size
 from itest.engines import Endpoint, ExecResult, State, docker_exec, docker_listening
 from itest.engines.docker_address import Address
 from itest.engines.docker_options import add
-from itest.errors import ConfigError, DeclarationError, InstanceDied, ItestError, StartError, StartTimeout, Unavailable
+from itest.errors import (
+    ConfigError,
+    DeclarationError,
+    ExecTimeout,
+    InstanceDied,
+    ItestError,
+    StartError,
+    StartTimeout,
+    Unavailable,
+)
+from itest.services.container import ContainerView
 from itest.services.container.texts import env_file
 from itest.spec import ContainerSpec
 from itest.testing import MemoryEngine, MemoryInstance
@@ -170,7 +181,7 @@ class BadDeclarationTest(unittest.TestCase):
             ({**web, "ready": log("x") & port("b"), "ports": {"a": 80}}, "ready mentions port 'b'; declared are 'a'"),
             ({**web, "ready": http("/x")}, "ready waits for GET /x to answer, but no port is declared: ports={'http': 80}"),
             ({**web, "ready": port("dns"), "ports": {"dns": "53/udp"}}, "ready: nobody can see whether port 'dns' answers, since it is not TCP"),
-            ({**web, "ready": "up"}, "ready: 'up' is neither a check nor a function"),
+            ({**web, "ready": "up"}, "ready: 'up' is neither a check, like http('/health'), nor a function"),
             ({**web, "ready": soon}, "ready: the function is async, and nothing would await it; make it a plain one"),
             ({**web, "ready": later, "job": True}, "job=True is ready when it has ended, so it has no ready="),
             ({**web, "reuse": True}, "reuse=True: itest cannot bring a container's data back to what it was"),
@@ -432,6 +443,32 @@ class ReadinessTest(InnerTest):
             return value
 
         self.lend(ready=answers)
+
+    def test_a_command_that_fails_or_runs_on_is_not_ready(self) -> None:
+        answers = iter([ExecResult(1, "", ""), ExecTimeout("`true` had not ended"), ExecResult(0, "", "")])
+
+        def answer(view: Any) -> Any:
+            if isinstance(value := next(answers), Exception):
+                raise value
+            return value
+
+        self.lend(ready=answer)
+        self.assertEqual(list(answers), [])
+
+    def test_functions_are_combined_with_checks(self) -> None:
+        def asks(answers: Iterator[object]) -> Callable[[ContainerView], object]:
+            return lambda view: view.logs() == "" and next(answers)
+
+        for combine in (lambda check, function: check & function, lambda check, function: function & check):
+            answers = iter([False, True])
+            self.lend(ready=combine(log("^"), asks(answers)))
+            self.assertEqual(list(answers), [])
+        for combine in (lambda check, function: check | function, lambda check, function: function | check):
+            answers = iter([False, True])
+            self.lend(ready=combine(log("never"), asks(answers)))
+            self.assertEqual(list(answers), [])
+        with self.assertRaisesRegex(DeclarationError, "ready: 5 is neither a check"):
+            log("up") & 5  # type: ignore[operator]  # that it is refused is the point
 
     def test_a_mistake_in_a_function_ends_it(self) -> None:
         with self.assertRaises(AttributeError):

@@ -11,7 +11,7 @@ import tempfile
 import textwrap
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import sqlalchemy
@@ -47,6 +47,23 @@ class MigratorTest(unittest.TestCase):
         self.assertIsInstance(migrator(print), Function)
         alembic = Alembic()
         self.assertIs(migrator(alembic), alembic)
+
+    def test_one_without_a_base(self) -> None:
+        class Own:
+            lasting = False
+            applied: ClassVar[list[object]] = []
+
+            def fingerprint(self) -> str:
+                return "v1"
+
+            def apply(self, view: object) -> None:
+                self.applied.append(view)
+
+        own = migrator(Own())
+        self.assertEqual((own.fingerprint(Path("/base")), getattr(own, "lasting", True)), ("v1", False))
+        view: Any = object()
+        own.apply(view, Path("/base"))
+        self.assertEqual(Own.applied, [view])
 
     def test_what_does_not(self) -> None:
         for wrong in (5, SqlFiles, dict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from itest.errors import DeclarationError
@@ -37,9 +37,10 @@ class Options(TypedDict, total=False):
 class App:
     """An app under test: `App.command`, `App.asgi`, `App.wsgi` or `App.container`.
 
-    Texts in `env` may refer to neighbours: `env={"DATABASE_URL": "{postgres.url}"}`. `ready` is a check of itest.wait;
-    without one the app is ready when its port answers. Each class has an app of its own, which stays up while the data
-    of its neighbours is reset under it, so that tests meet it as production does: with what it keeps in memory.
+    Texts in `env` may refer to neighbours: `env={"DATABASE_URL": "{postgres.url}"}`. `ready` is a check of itest.wait
+    or a function of the view that returns something true; without one the app is ready when its port answers. Each class
+    has an app of its own, which stays up while the data of its neighbours is reset under it, so that tests meet it as
+    production does: with what it keeps in memory.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -52,7 +53,7 @@ class App:
         argv: Sequence[str | os.PathLike[str]] | str,
         *,
         env: Mapping[str, Value] | None = None,
-        ready: Check | None = None,
+        ready: Check | Callable[[AppView], object] | None = None,
         directory: str | os.PathLike[str] = "",
         **options: Unpack[Options],
     ) -> CommandApp:
@@ -69,7 +70,7 @@ class App:
         app: Any,
         *,
         env: Mapping[str, Value] | None = None,
-        ready: Check | None = None,
+        ready: Check | Callable[[ThreadAppView], object] | None = None,
         factory: bool | None = None,
         **options: Unpack[Options],
     ) -> ThreadApp:
@@ -85,7 +86,7 @@ class App:
         app: Any,
         *,
         env: Mapping[str, Value] | None = None,
-        ready: Check | None = None,
+        ready: Check | Callable[[ThreadAppView], object] | None = None,
         factory: bool | None = None,
         **options: Unpack[Options],
     ) -> ThreadApp:

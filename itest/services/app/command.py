@@ -40,7 +40,7 @@ class CommandApp(AppService[AppView]):
         super().check(owner, name)
         if not self.argv:
             raise DeclarationError(f"{owner}.{name}: its command is empty")
-        if not self.listens and (self.ready is None or self.ready.ports()):
+        if not self.listens and self.readiness("").ports():
             raise DeclarationError(
                 f"{owner}.{name}: nothing in its command or env says {PORT}, so nobody knows where it listens: write "
                 f"{PORT} where the program takes its port, or ready=log(...) for a program without one"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from itest.service import Service
 from itest.services.app.server import AppLease, AppServer, AppView
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.wait import Check, port
+from itest.wait_function import check_of
 
 A = TypeVar("A", bound=AppView)
 
@@ -39,7 +40,7 @@ class AppService(Service[A]):
     announced: ClassVar[bool] = False
 
     env: Mapping[str, Value] = field(default_factory=dict)
-    ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
+    ready: Check | Callable[[A], object] | None = None  # type: ignore[assignment]  # see `readiness`
     scope: str = "class"
 
     @property
@@ -59,6 +60,10 @@ class AppService(Service[A]):
 
     def check(self, owner: str, name: str) -> None:
         super().check(owner, name)
+        try:
+            self.readiness("")
+        except DeclarationError as error:
+            raise DeclarationError(f"{owner}.{name}: {error}") from None
         for variable, value in self.env.items():
             if isinstance(value, bool) or not isinstance(value, str | int | os.PathLike):
                 raise DeclarationError(
@@ -92,7 +97,9 @@ class AppService(Service[A]):
         return f"http://{instance.endpoint()}" if self.listens else ""
 
     def readiness(self, address: str) -> Check:
-        return self.ready or port()
+        if self.ready is None:
+            return port()
+        return check_of(self.ready).bound(lambda instance: self.lease_of(self.connect(instance, address), "").view)
 
     def connect(self, instance: Instance, address: str) -> AppServer[A]:
         return AppServer(self, instance, address)

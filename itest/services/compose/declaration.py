@@ -18,6 +18,7 @@ from itest.services.compose.readiness import Ready
 from itest.services.compose.view import ComposeServer, ComposeView
 from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.wait import Check
+from itest.wait_function import has_function
 
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
@@ -77,7 +78,7 @@ class Compose(Service[ComposeView]):
         if not isinstance(self.ready or {}, Mapping):
             raise DeclarationError("ready: it must say of which service: ready={'web': http('/health')}")
         for service, check in (self.ready or {}).items():
-            if not isinstance(check, Check):
+            if not isinstance(check, Check) or has_function(check):
                 raise DeclarationError(
                     f"ready: {check!r} of {service!r} is no check, like http('/health') of itest.wait"
                 )

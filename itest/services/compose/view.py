@@ -11,6 +11,7 @@ from itest import naming
 from itest.engines import Endpoint, ExecResult, ProjectInstance, State
 from itest.errors import ItestError
 from itest.service import Lease, Server, Service, View
+from itest.view import words_of
 
 if TYPE_CHECKING:
     from itest.services.compose.declaration import Compose
@@ -148,10 +149,9 @@ class ComposeService:
         return naming.clean_log(self._container.logs(tail=tail))
 
     def exec(self, argv: Sequence[str] | str, timeout: float = 30.0) -> ExecResult:
-        """Run a command in its container: program and arguments, or a text for its shell. Raises TimeoutError when it
+        """Run a command in its container: program and arguments, or a text for its shell. Raises ExecTimeout when it
         has not ended after `timeout` seconds."""
-        words = ("/bin/sh", "-c", argv) if isinstance(argv, str) else tuple(argv)
-        return self._container.exec(words, timeout=timeout)
+        return self._container.exec(words_of(argv), timeout=timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} of {self._project}>"

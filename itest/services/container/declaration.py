@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,7 @@ from itest.services.container.server import ContainerServer
 from itest.services.container.texts import Files, PortText
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import Check, ended
+from itest.wait_function import check_of
 
 if TYPE_CHECKING:
     from itest.build import Build
@@ -120,15 +120,10 @@ class Container(Service["ContainerView"]):
     def _check_ready(self, ports: Mapping[str, Port]) -> None:
         if self.ready is None:
             return
-        if not isinstance(self.ready, Check):
-            if not callable(self.ready):
-                raise DeclarationError(f"ready: {self.ready!r} is neither a check nor a function")
-            if inspect.iscoroutinefunction(self.ready):
-                raise DeclarationError("ready: the function is async, and nothing would await it; make it a plain one")
-            return
-        for name in self.ready.ports():
+        check = check_of(self.ready)
+        for name in check.ports():
             if not ports:
-                raise DeclarationError(f"ready waits for {self.ready}, but no port is declared: ports={{'http': 80}}")
+                raise DeclarationError(f"ready waits for {check}, but no port is declared: ports={{'http': 80}}")
             if name and name not in ports:
                 raise DeclarationError(f"ready mentions port {name!r}; declared are {', '.join(map(repr, ports))}")
             if ports[name or next(iter(ports))].protocol != "tcp":
@@ -232,10 +227,8 @@ class Container(Service["ContainerView"]):
     def readiness(self, address: str) -> Check:
         if self.job:
             return ended()
-        if isinstance(self.ready, Check):
-            return self.ready
         if self.ready is not None:
-            return readiness.Called(self.ready, lambda instance: self.connect(instance, address))
+            return check_of(self.ready).bound(lambda instance: self.connect(instance, address).view())
         return readiness.Default(list(self.tcp_ports()))
 
     def connect(self, instance: Instance, address: str) -> ContainerServer:

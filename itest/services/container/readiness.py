@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is waited for when a declaration says nothing, or gives a function of its own."""
+"""What is waited for when a declaration says nothing."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from itest import wait
 from itest.clock import Deadline
 from itest.engines import Instance, State, container_of
-from itest.errors import ItestError
+from itest.errors import ExecTimeout
 from itest.wait import STEADY, Check, NotReady
-
-if TYPE_CHECKING:
-    from itest.services.container.server import ContainerServer
-    from itest.services.container.view import ContainerView
 
 HEALTH_TIMEOUT = 30.0
 """Seconds that one run of a health check may take: Docker's own default."""
@@ -55,7 +49,7 @@ class Default(Check):
             self._command = container_of(instance, "look at the health check of").health_command()
         try:
             result = instance.exec(self._command, timeout=HEALTH_TIMEOUT)
-        except TimeoutError as error:
+        except ExecTimeout as error:
             raise NotReady(str(error)) from error
         if result.exit_code != 0:
             said = (result.stdout + result.stderr).strip()
@@ -63,29 +57,3 @@ class Default(Check):
 
     def __str__(self) -> str:
         return self._text
-
-
-class Called(Check):
-    """A user's function returns something true. What it raises means "not yet", but for mistakes in the function."""
-
-    def __init__(
-        self, function: Callable[[ContainerView], object], connect: Callable[[Instance], ContainerServer]
-    ) -> None:
-        self._function = function
-        self._connect = connect
-
-    def __call__(self, instance: Instance) -> None:
-        with contextlib.closing(self._connect(instance).view()) as view:
-            try:
-                value = self._function(view)
-            except (NotReady, NameError, AttributeError, ImportError, ItestError):
-                raise
-            except Exception as error:
-                raise NotReady(f"it raised {type(error).__name__}: {error}") from error
-        if not value:
-            more = "; it must return something true" if value is None else ""
-            raise NotReady(f"it returned {value!r}{more}")
-
-    def __str__(self) -> str:
-        name = getattr(self._function, "__name__", "")
-        return f"the function {name} to return something true" if name.isidentifier() else "its function to be true"

@@ -13,14 +13,13 @@ from itest.engines import Endpoint, ExecResult, container_of
 from itest.errors import ItestError
 from itest.service import View
 from itest.services.container import texts
+from itest.view import words_of
 
 if TYPE_CHECKING:
     from itest.services.container.server import ContainerServer
 
 GRACE = 10
 """Seconds that a container has for an orderly end before it is killed: Docker's own default."""
-
-SHELL = ("/bin/sh", "-c")
 
 
 class ContainerView(View):
@@ -94,9 +93,9 @@ class ContainerView(View):
         """Run a command in the container: program and arguments, or a text for its shell.
 
         As the container's user or another one (`"root"`, `"1000:1000"`), with more variables, in another directory, with
-        something to read. Raises TimeoutError when it has not ended after `timeout` seconds.
+        something to read. Raises ExecTimeout when it has not ended after `timeout` seconds.
         """
-        words = (*SHELL, argv) if isinstance(argv, str) else tuple(argv)
+        words = words_of(argv)
         given = stdin.encode() if isinstance(stdin, str) else stdin
         if not (user or env or directory or given):
             return self.server.instance.exec(words, timeout=timeout)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's own function as a check. It is given the view, which only the service can make: see `Check.bound`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from itest.engines import ExecResult, Instance
+from itest.errors import DeclarationError, ExecTimeout, ItestError
+from itest.wait import Check, NotReady, ViewOf
+
+
+def check_of(ready: object) -> Check:
+    """What a declaration says of `ready`, as a check. Raises DeclarationError for what is neither one nor a function."""
+    if isinstance(ready, Check):
+        return ready
+    if not callable(ready):
+        raise DeclarationError(f"ready: {ready!r} is neither a check, like http('/health'), nor a function")
+    if inspect.iscoroutinefunction(ready):
+        raise DeclarationError("ready: the function is async, and nothing would await it; make it a plain one")
+    return Called(ready)
+
+
+def has_function(check: Check) -> bool:
+    """Whether a function is among its parts."""
+    return any(isinstance(part, Called) for part in check.parts())
+
+
+class Called(Check):
+    """The function returns something true. What it raises means "not yet", but for mistakes in the function."""
+
+    def __init__(self, function: Callable[[Any], object], view: ViewOf | None = None) -> None:
+        self._function = function
+        self._view = view
+
+    def bound(self, view: ViewOf) -> Check:
+        return Called(self._function, view)
+
+    def __call__(self, instance: Instance) -> None:
+        assert self._view is not None, "it has not been told how to make a view"
+        with contextlib.closing(self._view(instance)) as view:
+            try:
+                value = self._function(view)
+            except ExecTimeout as error:
+                raise NotReady(str(error)) from error
+            except (NotReady, NameError, AttributeError, ImportError, ItestError):
+                raise
+            except Exception as error:
+                raise NotReady(f"it raised {type(error).__name__}: {error}") from error
+        if isinstance(value, ExecResult):
+            value = value.exit_code == 0
+        if not value:
+            more = "; it must return something true" if value is None else ""
+            raise NotReady(f"it returned {value!r}{more}")
+
+    def __str__(self) -> str:
+        name = getattr(self._function, "__name__", "")
+        return f"the function {name} to return something true" if name.isidentifier() else "its function to be true"
