@@ -48,9 +48,9 @@ async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
     if late := own():
         await asyncio.wait(late, timeout=GRACE)
     # First the test's own, which may be using the clients; then the clients, and whatever those leave behind.
-    left = await _cancel(own())
+    left = await _cancel(first := own())
     await async_clients.close_all()
-    left += await _cancel(own())
+    left += await _cancel(own() - first)
     await _cancel(asyncio.all_tasks() - spared)
     return left
 

@@ -12,21 +12,24 @@ same reason `run()` enters the class's services itself if no `setUpClass` of our
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
-from itest import references, run_suite, sharing
+from itest import references, whole_run
 from itest import session as sessions
 from itest.assertions import Assertions
+from itest.config import Config
 from itest.diagnose import Diagnosis, Watched
 from itest.errors import DeclarationError, NotStarted, ServerDied, Unavailable
 from itest.fixture_files import load_marked
 from itest.loan import Loan, loans_of, take_all
 from itest.network import Network
 from itest.service import Service, View, declarations
+from itest.whole_run import is_skipped
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -69,7 +72,7 @@ class ContainerMixin(Assertions, _Base):
         cls._itest_declarations = declarations(cls)
         _check(cls, cls._itest_declarations)
         if cls._itest_declarations:
-            run_suite.install(_begin_run, _end_run)
+            whole_run.install()
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -101,10 +104,14 @@ class ContainerMixin(Assertions, _Base):
                 return self.run(result)
             finally:
                 result.stopTestRun()
-        _close_with_run(result)
+        whole_run.close_with(result)
         sessions.watch(result)
-        if _skipped(self):
+        if is_skipped(self):
             return super().run(result)
+        with whole_run.running(self):
+            return self._itest_run(result)
+
+    def _itest_run(self, result: unittest.TestResult) -> unittest.TestResult:
         try:
             self._itest_before()
         except unittest.SkipTest as skip:
@@ -131,7 +138,7 @@ class ContainerMixin(Assertions, _Base):
         return result
 
     def debug(self) -> None:
-        if _skipped(self):
+        if is_skipped(self):
             return super().debug()
         try:
             self._itest_before()
@@ -153,7 +160,8 @@ class ContainerMixin(Assertions, _Base):
         test, config = self.id(), sessions.current().config
         self._itest_diagnosis = diagnosis = Diagnosis(test, loans, config)
         for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
-            self._itest_views[id(loan.service)] = loan.reset(test)
+            with _skipping(config):  # A server of scope "test" is started here.
+                self._itest_views[id(loan.service)] = loan.reset(test)
         diagnosis.begin()
         if config.strict:
             diagnosis.begin_strict()
@@ -231,11 +239,24 @@ def _enter(cls: type[ContainerMixin]) -> list[Loan]:
     except BaseException as error:
         if diagnosis is not None and isinstance(error, Exception) and not isinstance(error, unittest.SkipTest):
             diagnosis.annotate(error)
-        _leave(cls, loans)
-        if isinstance(error, Unavailable) and not session.config.required:
-            raise unittest.SkipTest(str(error)) from error
-        raise
+        try:
+            _leave(cls, loans)
+        except Exception as failure:  # It must not take the place of what happened before, be it Ctrl-C.
+            error.add_note(f"and what the class had could not be given back: {failure}")
+        with _skipping(session.config):
+            raise
     return loans
+
+
+@contextlib.contextmanager
+def _skipping(config: Config) -> Iterator[None]:
+    """Where nothing can run a service, its tests are skipped, unless the settings say that they must run."""
+    try:
+        yield
+    except Unavailable as error:
+        if config.required:
+            raise
+        raise unittest.SkipTest(str(error)) from error
 
 
 def _leave(cls: type[ContainerMixin], loans: list[Loan]) -> None:
@@ -254,54 +275,6 @@ def _network(cls: type) -> tuple[str, Network | None]:
     """What the class declares of its network, and under which name."""
     found = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
     return next(((name, value) for name, value in found.items() if isinstance(value, Network)), ("", None))
-
-
-def _begin_run(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
-    """Start what the selected tests need, all at once and beside the tests: each class waits for its own only.
-
-    False in a worker process and where a session is open already: then this is a part of a run that somebody else began.
-    """
-    if sharing.worker_of() or _is_open():
-        return False
-    classes = dict.fromkeys(type(test) for test in tests if isinstance(test, ContainerMixin) and not _skipped(test))
-    services = [service for cls in classes for _, service in cls._itest_declarations if service.scope == "session"]
-    if services:
-        sessions.current().start_ahead(services)
-    if classes:
-        sessions.current().watch(result)
-    return True
-
-
-def _is_open() -> bool:
-    return sessions.opened() is not None
-
-
-def _end_run() -> None:
-    """Close the session, also when no test has come to run because each class failed to start."""
-    if (session := sessions.opened()) is not None:
-        session.close()
-
-
-def _close_with_run(result: unittest.TestResult) -> None:
-    """Have the session closed when the run ends, before the result is printed, also after Ctrl-C.
-
-    The result's `stopTestRun` is called in a `finally` by every runner that has one; it is patched on the instance,
-    once, because no other hook of plain unittest comes at the end of a run (docs/design.md, "The closing chain").
-    A worker process is left out: unittest-parallel makes a run of each shard, and each would start its servers anew.
-    """
-    if hasattr(result, "_itest_closes") or sharing.worker_of() or not hasattr(result, "stopTestRun"):
-        return
-    stop: Callable[[], object] = result.stopTestRun
-
-    def stop_and_close() -> None:
-        try:
-            if (session := sessions.opened()) is not None:
-                session.close()
-        finally:
-            stop()
-
-    result.stopTestRun = stop_and_close  # type: ignore[method-assign]  # what this function is for
-    result._itest_closes = True  # type: ignore[attr-defined]  # a mark of ours on somebody else's object
 
 
 def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
@@ -344,11 +317,6 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
 def _is_async(cls: type) -> bool:
     """Whether the class runs coroutines, without importing asyncio to find out."""
     return hasattr(cls, "asyncSetUp")
-
-
-def _skipped(test: unittest.TestCase) -> bool:
-    method = getattr(test, test._testMethodName, None)
-    return getattr(type(test), "__unittest_skip__", False) or getattr(method, "__unittest_skip__", False)
 
 
 def _all_skipped(cls: type[ContainerMixin]) -> bool:

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import MISSING, dataclass, field, fields
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,17 @@ def load(environment: Mapping[str, str] | None = None, directory: Path | None = 
     values: dict[str, Any] = {}
     if _is_ci(environment):
         values["require"] = "1"
-    for name, value, source in [*_from_files(directory or Path.cwd()), *_from_environment(environment)]:
-        values[name] = _convert(name, value, source)
+    for name, value, source in [*_from_files(directory or _here()), *_from_environment(environment)]:
+        if _SETTINGS[name] != "Path" or str(value).strip():  # CI writes an empty text for a variable that is not set.
+            values[name] = _convert(name, value, source)
     return Config(environment=environment, **values)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the settings cannot be looked for: the working directory is gone ({error})") from None
 
 
 def _is_ci(environment: Mapping[str, str]) -> bool:
@@ -177,7 +186,7 @@ def _from_files(directory: Path) -> list[tuple[str, object, str]]:
     """Settings in pyproject.toml and setup.cfg of the nearest directory that has one; an unknown name is an error."""
     for place in (directory, *directory.parents):
         toml, cfg = place / "pyproject.toml", place / "setup.cfg"
-        if toml.is_file() or cfg.is_file():
+        if isfile(toml) or isfile(cfg):  # Path.is_file raises where a directory may not be entered.
             break
     else:
         return []
@@ -266,7 +275,7 @@ def _convert(name: str, value: object, source: str) -> object:
             return _megabytes(value)
         if kind == "Path":
             return Path(str(value)).expanduser()
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # The latter for ~nobody/cache, where there is no such user.
         raise ConfigError(f"{name} = {value!r} in {source}: {error}") from error
     text = str(int(value)) if isinstance(value, bool) else str(value).strip()
     if name.endswith("_url"):

@@ -34,7 +34,7 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
             alone = share.join()
         except OSError:
             before()
-            return starting.start(job)  # The cache directory cannot be written to: then it is our own.
+            return starting.start(job)  # The cache directory cannot be written to, or is full: then it is our own.
         try:
             if record := share.read():
                 share.session = record.session
@@ -42,7 +42,13 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
                     return server
                 job.engine.remove({naming.SESSION: record.session})
             before()
-            return _start(job, share)
+            record = _record(job)
+            try:
+                share.write(record)
+            except OSError:
+                share.leave()
+                return starting.start(job)  # As above.
+            return _start(job, share, record)
         except BaseException:
             if share.leave():
                 with contextlib.suppress(OSError):
@@ -79,26 +85,29 @@ def stay(share: Share, seconds: float) -> None:
         share.keep()
 
 
-def _start(job: Job, share: Share) -> Server[Any]:
-    """A new one. It is written down first, so that whoever finds the record of a start that was killed can clean up."""
-    record = Record(
-        naming.session_id(),
-        job.secret,
-        job.service.kind,
-        warm.identity(job.engine, job.spec, job.trace, job.service.kind),
-    )
+def _record(job: Job) -> Record:
+    base = warm.identity(job.engine, job.spec, job.trace, job.service.kind)
+    return Record(naming.session_id(), job.secret, job.service.kind, base)
+
+
+def _start(job: Job, share: Share, record: Record) -> Server[Any]:
+    """A new one. It is written down before, so that whoever finds the record of a start that was killed can clean up."""
     share.session = record.session
-    share.write(record)
     labels = {
         naming.SESSION: record.session,
         naming.OWNER: share.owner or naming.owner(),
         naming.SHARED: str(share.directory),
     }
     server = starting.start(job._replace(labels={**job.labels, **labels}))
+    try:
+        if share.lifetime:
+            record = record._replace(footprint=server.footprint(), expires=wall() + share.lifetime)
+        share.write(record._replace(ready=True))
+    except BaseException:  # Nobody would find it any more.
+        with contextlib.suppress(Exception):
+            starting.stop(server, record.session)
+        raise
     server.share, server.shared = share, not share.private
-    if share.lifetime:
-        record = record._replace(footprint=server.footprint(), expires=wall() + share.lifetime)
-    share.write(record._replace(ready=True))
     return server
 
 

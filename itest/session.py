@@ -101,6 +101,8 @@ class Session:
         self._slots: dict[tuple[str, ...], _Slot] = {}
         self._lock = threading.Lock()
         self._networks: list[ClassNetwork] = []
+        self._broken = False
+        """Whether something else than a failure has broken into a start, Ctrl-C first of all."""
         # At the end of this process, be it a script (atexit) or a worker of multiprocessing (Finalize): workers made
         # by fork never run atexit on Python 3.11 (docs/design.md, "The closing chain").
         self._finalize: Any = None
@@ -137,6 +139,9 @@ class Session:
                     slot.server = self._starter.start(service, _joined(service, spec, network, name), key[-1])
                 except ItestError as error:
                     slot.error = error
+                    raise
+                except BaseException:
+                    self._broken = True
                     raise
                 if self._was_closed():
                     self._stop(slot)
@@ -242,8 +247,8 @@ class Session:
         clean = all(each is True for each in side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop"))
         if any(network.open for network in self._networks):
             clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
-        if any(slot.lock.locked() for slot in list(self._slots.values())):
-            clean = False  # Ctrl-C or a signal broke into a start: what it has made so far is known to labels only.
+        if self._broken or any(slot.lock.locked() for slot in list(self._slots.values())):
+            clean = False  # What such a start has made so far is known to labels only.
         self._starter.close(clean=clean)
 
     def watch(self, result: unittest.TestResult) -> None:

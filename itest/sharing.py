@@ -110,12 +110,16 @@ class Share:
         return record
 
     def write(self, record: Record) -> None:
-        """Replace what is known of it."""
+        """Replace what is known of it. Raises OSError."""
         new = self.directory / f"server.{naming.random_hex(4)}.new"
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(record._asdict(), file)
-        new.replace(self.directory / "server.json")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(record._asdict(), file)
+            new.replace(self.directory / "server.json")
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
 
     @property
     def kept(self) -> bool:

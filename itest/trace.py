@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from itest.clock import SYSTEM, Clock
 
@@ -119,10 +119,12 @@ drawn = False
 
 
 def say(line: str) -> None:
-    """One line on the real standard error: seen even where a runner captures `sys.stderr`."""
+    """One line on the real standard error: seen even where a runner captures `sys.stderr`. Never raises: nobody may read
+    it any more, or its disk may be full."""
     stream = sys.__stderr__
     if stream is not None and not stream.closed:
-        print(f"{ERASE if drawn else ''}itest: {line}", file=stream, flush=True)
+        with suppress(OSError, ValueError):
+            print(f"{ERASE if drawn else ''}itest: {line}", file=stream, flush=True)
 
 
 ERASE = "\x1b[K"

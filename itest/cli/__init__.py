@@ -14,6 +14,7 @@ Exit codes: 0 fine; 1 what was asked for could not be done; 2 wrong usage or wro
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,13 +23,21 @@ from itest.errors import ConfigError, ItestError
 
 FINE, FAILED, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""What shells have for a command that SIGPIPE has ended: nobody reads its output any more, as after `| head`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Raises SystemExit for wrong usage and for help, as argparse does."""
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(options.run(options, load()))
+        code = int(options.run(options, load()))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python would say so again when it flushes at its end (its documentation, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
     except ConfigError as error:

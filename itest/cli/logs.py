@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("service", help="its name in `itest ps`: postgres, redis, kafka, ...")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what it logs, until it ends or Ctrl-C")
-    parser.add_argument("-n", "--tail", type=int, metavar="LINES", help="only the last lines")
+    parser.add_argument("-n", "--tail", type=_count, metavar="LINES", help="only the last lines")
     parser.set_defaults(run=run)
 
 
@@ -67,12 +67,17 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 def follow(instances: Sequence[Instance], *, new: bool) -> bool:
     """Print what they log, side by side: from the beginning if `new`, else from now on. True when all have ended, False
-    after Ctrl-C."""
+    after Ctrl-C. Raises BrokenPipeError."""
     stop = threading.Event()
+    broken: list[BrokenPipeError] = []
 
     def pass_on(instance: Instance) -> None:
-        for line in lines_of(cast("Following", instance), stop, new=new):
-            print(line, flush=True)
+        try:
+            for line in lines_of(cast("Following", instance), stop, new=new):
+                print(line, flush=True)
+        except BrokenPipeError as error:  # Nobody reads on, as after `| head`.
+            broken.append(error)
+            stop.set()
 
     def watch() -> None:
         with contextlib.suppress(Exception):  # Docker itself may end.
@@ -86,6 +91,8 @@ def follow(instances: Sequence[Instance], *, new: bool) -> bool:
         thread.start()
     try:
         stop.wait()  # Nothing else happens on this thread, so that Ctrl-C breaks into nothing.
+        if broken:
+            raise broken[0]
         return True
     except KeyboardInterrupt:
         return False
@@ -93,3 +100,9 @@ def follow(instances: Sequence[Instance], *, new: bool) -> bool:
         stop.set()
         for thread in threads:
             thread.join(END_WAIT)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)

@@ -74,6 +74,14 @@ def run(options: argparse.Namespace, config: Config) -> int:
         kept = [(name, service) for name, service in named if _can_stay(service)]
         servers = session.lend_all([(service, "", None, name) for name, service in kept])
         for (name, service), server in zip(kept, servers, strict=True):
+            if server.share is None and server.instance.owned:
+                code = 1
+                print(
+                    f"itest: {name} ({service.title}) cannot be left running: {config.cache_dir} cannot be written to, "
+                    f"where later runs would look for it; set ITEST_CACHE_DIR",
+                    file=sys.stderr,
+                )
+                continue
             variable, url = wanted.setting_of(service), wanted.url_of(server)
             if found.setdefault(variable, url) != url:
                 print(f"itest: {name} runs too, but {variable} names another one: {url}", file=sys.stderr)

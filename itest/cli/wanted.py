@@ -41,6 +41,8 @@ def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
                 f"{word!r} is neither a service ({', '.join(SERVICES)}; with an image, redis=valkey/valkey:8) nor a test "
                 f"class (tests.test_orders.OrderTest, or tests/test_orders.py)"
             )
+    if not named and not found:
+        raise ConfigError(f"no service and no test class is named, but {' '.join(map(repr, wanted))}")
     return [*([type("Services", (ContainerTestCase,), dict(named))] if named else []), *found]
 
 

@@ -219,6 +219,9 @@ class WrongTest(CommandLineTest):
             ("up", "unittest"): "'unittest' is neither a service",
             ("up", "json.decoder"): "no test class with services in json.decoder",
             ("up", "unittest.case"): "the tests unittest.case cannot be loaded: TypeError: ",
+            ("exec", "--with", ",", "true"): "no service and no test class is named, but ','",
+            ("up", ""): "no service and no test class is named",
+            ("logs", "redis", "-n", "-3"): "'-3' is no number of lines",
             ("down",): "say what to stop: services or test classes as for `itest up`, or --all",
             ("down", "redis", "--all"): "say what to stop",
             ("up", "redis", "--for", "ever"): "'ever' is no length of time: write 90s, 30m, 8h or 2d",
@@ -287,6 +290,23 @@ class UpTest(CommandLineTest):
         stopped, _ = self.itest("down", "tests.test_people.PeopleTest")
         self.assertEqual(stopped.count("stopped "), 1)
         self.assertEqual(self.itest("down", "--all")[0], "nothing to stop\n")
+
+    def test_what_no_later_run_could_find_is_not_left_running(self) -> None:
+        place = self.place / "no directory"
+        place.write_text("")
+        output, errors = self.itest("up", "redis", code=1, ITEST_CACHE_DIR=str(place))
+        self.assertEqual(output, "")
+        self.assertIn(f"redis (Redis) cannot be left running: {place} cannot be written to", errors)
+
+    def test_the_log_goes_on_until_nobody_reads_it(self) -> None:
+        self.itest("up", "redis")
+        for arguments in (("logs", "redis"), ("logs", "redis", "-f", "-n", "100")):
+            process = self.start(*arguments)
+            assert process.stdout is not None
+            process.stdout.close()
+            _, errors = process.communicate(timeout=30)
+            self.assertEqual(process.returncode, 141, errors)
+            self.assertNotIn("Traceback", errors)
 
     def test_what_is_in_use_stays(self) -> None:
         self.itest("up", "redis")

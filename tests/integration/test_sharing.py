@@ -72,6 +72,34 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+FULL_DISK = """
+import json, sys
+from unittest import mock
+from itest import Redis
+from itest.session import current
+from itest.sharing import Share
+
+orders = json.loads(sys.argv[1])
+writes = 0
+
+def write(share, record, real=Share.write):
+    global writes
+    writes += 1
+    if writes >= orders["statement"]:
+        raise OSError(28, "No space left on device")
+    real(share, record)
+
+session = current()
+with mock.patch.object(Share, "write", write):
+    try:
+        told = session.lend(Redis()).share is None
+    except OSError as error:
+        told = str(error)
+print(json.dumps([told]))
+session.close()
+"""
+
+
 class SharingTest(unittest.TestCase):
     engine: ClassVar[str] = ""
 
@@ -85,7 +113,7 @@ class SharingTest(unittest.TestCase):
         self.before = Leftovers.snapshot()
 
     def worker(
-        self, statement: str = "", when: str = "", program: str = WORKER, **environment: str
+        self, statement: str | int = "", when: str = "", program: str = WORKER, **environment: str
     ) -> subprocess.Popen[str]:
         """A process that uses a PostgreSQL and a Redis, and tells which they were."""
         orders = {"statement": statement, "when": when, "signal": signal.SIGKILL}
@@ -302,6 +330,13 @@ class ProcessTest(SharingTest):
 
 class DockerTest(SharingTest):
     engine = "docker"
+
+    def test_nothing_is_left_where_a_disk_is_full(self) -> None:
+        # Nothing could be written of it: it is the run's own. It could not be written that it is ready: nobody finds it.
+        for writes, told in ((1, True), (2, "[Errno 28] No space left on device")):
+            with self.subTest(writes=writes):
+                self.assertEqual(self.told(self.worker(writes, program=FULL_DISK, ITEST_REUSE="1")), [told])
+                self.nothing_left()
 
     def test_a_network_goes_with_a_run_that_is_killed_though_its_server_was_found(self) -> None:
         self.reused()

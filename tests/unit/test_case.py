@@ -10,7 +10,8 @@ from unittest import mock
 
 from itest import ContainerTestCase, testing
 from itest.engines import Instance
-from itest.errors import StartError
+from itest.errors import ItestError, StartError
+from itest.loan import Loan
 from itest.testing import MemoryEngine, MemoryInstance, MemoryServer, MemoryService
 from tests.unit.inner import START, STOP, InnerTest, MemoryMixin, run
 
@@ -410,6 +411,25 @@ class FailureTest(InnerTest):
         with self.assertRaises(KeyboardInterrupt):
             run(T)
         self.assertEqual(self.events, [START, "lease T", "seal", "reset test_a", "close test_a", *STOP, "close"])
+
+    def test_ctrl_c_in_a_start_goes_on_though_nothing_can_be_given_back(self) -> None:
+        class T(ContainerTestCase):
+            memory = self.service()
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                raise KeyboardInterrupt
+
+            def test_a(self) -> None:
+                raise AssertionError("never reached")
+
+        with (
+            mock.patch.object(Loan, "give_back", side_effect=ItestError("the network has active endpoints")),
+            self.assertRaises(KeyboardInterrupt) as caught,
+        ):
+            run(T)
+        note = "and what the class had could not be given back: the network has active endpoints"
+        self.assertEqual(caught.exception.__notes__, [note])
 
     def test_frames_of_itest_are_not_in_the_traceback_of_a_failed_assertion(self) -> None:
         service = self.service()

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import inspect
+import io
 import pickle
 import unittest
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
+from itest import session as sessions
 from itest.errors import NotStarted, StartError
 from itest.service import Service
 from itest.testing import MemoryEngine, MemoryService
@@ -190,6 +192,27 @@ class WaysToRunTest(InnerTest):
             case.run(unittest.TestResult())
             copy = pickle.loads(pickle.dumps(case))
             self.assertEqual((type(copy), copy.id()), (type(case), case.id()))
+
+    def test_a_run_within_a_test_leaves_the_session_open(self) -> None:
+        inner = self.make()
+
+        class Outer(ContainerTestCase):
+            memory = MemoryService()
+
+            def test_with_a_runner(self) -> None:
+                result = unittest.TextTestRunner(stream=io.StringIO()).run(unittest.TestSuite([inner("test_a")]))
+                assert result.wasSuccessful()
+                assert self.memory.server.lives()
+                assert sessions.opened() is not None
+
+            def test_with_a_result(self) -> None:
+                result = inner("test_a").run()
+                assert result is not None
+                assert result.wasSuccessful(), result.failures
+                assert sessions.opened() is not None
+
+        self.check(run(Outer), ran=2)
+        self.assertIsNone(sessions.opened())
 
     def test_the_result_is_told_once_to_close_the_session(self) -> None:
         stops: list[str] = []

@@ -114,6 +114,9 @@ class ValuesTest(ConfigTest):
     def test_a_home_directory_may_be_abbreviated(self) -> None:
         self.assertEqual(self.load(ITEST_CACHE_DIR="~/x").cache_dir, Path.home() / "x")
 
+    def test_an_empty_path_is_none(self) -> None:
+        self.assertEqual(self.load(ITEST_CACHE_DIR="").cache_dir, Config().cache_dir)
+
     def test_the_cache_is_where_the_platform_has_caches(self) -> None:
         with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "/somewhere"}):
             self.assertEqual(Config().cache_dir, Path("/somewhere/itest"))
@@ -188,6 +191,21 @@ class MistakesTest(ConfigTest):
         self.setup_cfg("itest = docker\n")
         with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/setup.cfg cannot be read: .+"):
             self.load()
+
+    def test_a_home_that_nobody_has(self) -> None:
+        with self.assertRaisesRegex(ConfigError, "^cache_dir = '~nobody-at-all/x' in the variable ITEST_CACHE_DIR: "):
+            self.load(ITEST_CACHE_DIR="~nobody-at-all/x")
+
+    def test_a_working_directory_that_is_gone(self) -> None:
+        with (
+            mock.patch.object(Path, "cwd", side_effect=FileNotFoundError("gone")),
+            self.assertRaisesRegex(ConfigError, "^the settings cannot be looked for: the working directory is gone"),
+        ):
+            load({})
+
+    def test_a_directory_that_may_not_be_entered_has_no_settings(self) -> None:
+        with mock.patch.object(os, "stat", side_effect=PermissionError("not for you")):
+            self.assertEqual(load({}, self.directory).engine, "auto")
 
     def test_bytes_that_are_no_text(self) -> None:
         (self.directory / "setup.cfg").write_bytes(b"[itest]\nengine = \xff\n")

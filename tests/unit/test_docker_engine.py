@@ -295,7 +295,7 @@ class InstanceTest(FakeDockerTest):
         self.executes(b"")
         self.answers["POST /exec/job/start"] = hang
         with self.assertRaisesRegex(
-            TimeoutError, r"^`sleep 'a b'` in container c0ffee\w+ \(web:1\) had not ended after 0.1 s$"
+            TimeoutError, r"^`sleep 'a b'` in container c0ffee\w+ \(web:1\) had not ended after 0.1 s; "
         ):
             self.instance.exec(["sleep", "a b"], timeout=0.1)
         self.executes(b"", {"Running": True, "ExitCode": None})

@@ -9,7 +9,7 @@ import threading
 import unittest
 from unittest import mock
 
-from itest import ContainerTestCase, case, run_suite
+from itest import ContainerTestCase, run_suite, whole_run
 from itest import session as sessions
 from itest.clock import Deadline
 from itest.testing import MemoryEngine, MemoryInstance
@@ -24,7 +24,7 @@ class RunSuiteTest(InnerTest):
         # The suite that runs this test may be one itself.
         self.enterContext(mock.patch.object(run_suite, "_running", False))
         # The session of these tests is open from the start, for it is made by hand.
-        self.is_open = self.enterContext(mock.patch.object(case, "_is_open", return_value=False))
+        self.is_open = self.enterContext(mock.patch.object(whole_run, "_is_open", return_value=False))
 
     def suite(self, *classes: type[unittest.TestCase]) -> unittest.TestResult:
         """The result of a run as plain unittest makes it, by its own loader."""

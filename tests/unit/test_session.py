@@ -291,6 +291,13 @@ class UnavailableTest(InnerTest):
         result = run(case(self.service(), "test_a", "test_b", setUpClass=classmethod(lambda cls: None)))
         self.check(result, ran=2, skipped=2)
 
+    def test_they_skip_where_each_test_has_a_server_of_its_own(self) -> None:
+        self.use(MemoryEngine(unavailable="it is switched off"))
+        T = case(self.service(scope="test"), "test_a", "test_b")
+        with self.assertRaisesRegex(unittest.SkipTest, self.MESSAGE):
+            T("test_a").debug()
+        self.check(run(T), ran=2, skipped=2)
+
     def test_it_is_an_error_where_services_are_required(self) -> None:
         for require in ("1", "docker", "process"):
             self.use(MemoryEngine(unavailable="it is switched off"), require=require)
@@ -438,6 +445,16 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual(self.reaper.mock_calls, [mock.call(session.id)])
         session.close()
         self.assertEqual(self.reaper.mock_calls[1:], [mock.call().close(done=True)])
+
+    def test_a_reaper_takes_over_where_something_broke_into_a_start(self) -> None:
+        session = sessions.current()
+        with (
+            mock.patch.object(MemoryService, "connect", side_effect=KeyboardInterrupt),
+            self.assertRaises(KeyboardInterrupt),
+        ):
+            session.lend(MemoryService())
+        session.close()
+        self.assertEqual(self.reaper.mock_calls[1:], [mock.call().close(done=False)])
 
     def test_a_reaper_takes_over_what_could_not_be_stopped(self) -> None:
         session = sessions.current()

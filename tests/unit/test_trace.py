@@ -51,6 +51,13 @@ class SayTest(unittest.TestCase):
             say("ready")
         self.assertEqual((real.getvalue(), captured.getvalue()), ("itest: ready\n", ""))
 
+    def test_it_never_raises(self) -> None:
+        stream = mock.Mock(closed=False)
+        stream.write.side_effect = BrokenPipeError  # Nobody reads it any more, or its disk is full.
+        with mock.patch.object(sys, "__stderr__", stream):
+            say("nobody hears this either")
+        stream.write.assert_called()
+
     def test_it_is_silent_where_there_is_no_standard_error(self) -> None:
         closed = io.StringIO()
         closed.close()

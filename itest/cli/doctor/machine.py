@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import socket
@@ -94,7 +95,7 @@ def external(config: Config) -> Iterator[Finding]:
 
 def space(config: Config) -> Iterator[Finding]:
     """On the disk of the cache directory."""
-    place = next(each for each in (config.cache_dir, *config.cache_dir.parents) if each.exists())
+    place = next(each for each in (config.cache_dir, *config.cache_dir.parents) if os.path.exists(each))
     yield room(
         "cache", shutil.disk_usage(place).free, str(config.cache_dir), "move it by ITEST_CACHE_DIR, or make room"
     )

@@ -161,7 +161,10 @@ def _installations(config: Config) -> Iterator[Path]:
 
 def _jars(directory: Path, source: str) -> Jars | None:
     """The Kafka in a directory of jars, if there is one that can be used."""
-    paths = tuple(sorted(map(str, directory.glob("*.jar"))))
+    try:
+        paths = tuple(sorted(map(str, directory.glob("*.jar"))))
+    except PermissionError:
+        return None
     for path in paths:
         found = re.fullmatch(r"kafka_2\.\d+-((\d+)\.(\d+)\S*)\.jar", os.path.basename(path))
         if found and (int(found[2]), int(found[3])) >= OLDEST:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run begins and ends, as far as its tests can tell: the session is opened ahead of them, and closed after them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import unittest
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from itest import run_suite, sharing
+from itest import session as sessions
+from itest.service import Service
+
+__unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
+
+_running: list[unittest.TestCase] = []
+"""The tests with services that run right now: one, and those of runs within it or on other threads."""
+
+os.register_at_fork(after_in_child=_running.clear)
+
+
+def install() -> None:
+    """Have plain unittest tell when a run begins and when it has ended."""
+    run_suite.install(_begin, _end)
+
+
+@contextlib.contextmanager
+def running(test: unittest.TestCase) -> Iterator[None]:
+    """Within the `with`, the end of another run is not that of this test's."""
+    _running.append(test)
+    try:
+        yield
+    finally:
+        _running.remove(test)
+
+
+def close_with(result: unittest.TestResult) -> None:
+    """Have the session closed when the run ends, before the result is printed, also after Ctrl-C.
+
+    The result's `stopTestRun` is called in a `finally` by every runner that has one; it is patched on the instance,
+    once, because no other hook of plain unittest comes at the end of a run (docs/design.md, "The closing chain").
+    A worker process is left out: unittest-parallel makes a run of each shard, and each would start its servers anew.
+    So is a run within a test, as tests of test tools make them.
+    """
+    if _running or hasattr(result, "_itest_closes") or sharing.worker_of() or not hasattr(result, "stopTestRun"):
+        return
+    stop: Callable[[], object] = result.stopTestRun
+
+    def stop_and_close() -> None:
+        try:
+            if not _running:
+                _end()
+        finally:
+            stop()
+
+    result.stopTestRun = stop_and_close  # type: ignore[method-assign]  # what this function is for
+    result._itest_closes = True  # type: ignore[attr-defined]  # a mark of ours on somebody else's object
+
+
+def is_skipped(test: unittest.TestCase) -> bool:
+    """Whether the test, or its class, is decorated with `skip`."""
+    method = getattr(test, test._testMethodName, None)
+    return getattr(type(test), "__unittest_skip__", False) or getattr(method, "__unittest_skip__", False)
+
+
+def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
+    """Start what the selected tests need, all at once and beside the tests: each class waits for its own only.
+
+    False in a worker process and where a session is open already: then this is a part of a run that somebody else began.
+    """
+    if sharing.worker_of() or _is_open():
+        return False
+    classes = dict.fromkeys(type(test) for test in tests if not is_skipped(test))
+    declared: list[list[tuple[str, Service[Any]]]] = [getattr(cls, "_itest_declarations", []) for cls in classes]
+    services = [service for each in declared for _, service in each if service.scope == "session"]
+    with contextlib.suppress(Exception):  # A wrong setting, first of all: each class that needs it tells.
+        if services:
+            sessions.current().start_ahead(services)
+        if any(declared):
+            sessions.current().watch(result)
+    return True
+
+
+def _is_open() -> bool:
+    return sessions.opened() is not None
+
+
+def _end() -> None:
+    """Close the session, also when no test has come to run because each class failed to start."""
+    if (session := sessions.opened()) is not None:
+        session.close()
