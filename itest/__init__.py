@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from itest.errors import StartError as StartError
     from itest.errors import Unavailable as Unavailable
     from itest.fixture_files import fixtures as fixtures
+    from itest.migrations import Alembic as Alembic
+    from itest.migrations import Command as Command
+    from itest.migrations import Django as Django
+    from itest.migrations import MetaData as MetaData
+    from itest.migrations import SqlFiles as SqlFiles
     from itest.network import Network as Network
     from itest.services.app import App as App
     from itest.services.compose import Compose as Compose
@@ -40,18 +45,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Alembic": "itest.migrations",
     "App": "itest.services.app",
     "AsyncContainerTestCase": "itest.async_case",
     "Build": "itest.build",
+    "Command": "itest.migrations",
     "Compose": "itest.services.compose",
     "ConfigError": "itest.errors",
     "Container": "itest.services.container",
     "ContainerMixin": "itest.case",
     "ContainerTestCase": "itest.case",
+    "Django": "itest.migrations",
     "Healthcheck": "itest.container_options",
     "ItestError": "itest.errors",
     "Kafka": "itest.services.kafka",
     "KafkaMixin": "itest.services.kafka",
+    "MetaData": "itest.migrations",
     "Mount": "itest.container_options",
     "Network": "itest.network",
     "Port": "itest.spec",
@@ -59,6 +68,7 @@ _HOME = {
     "PostgresMixin": "itest.services.postgres",
     "Redis": "itest.services.redis",
     "RedisMixin": "itest.services.redis",
+    "SqlFiles": "itest.migrations",
     "StartError": "itest.errors",
     "Unavailable": "itest.errors",
     "fixtures": "itest.fixture_files",
@@ -69,18 +79,22 @@ _HOME = {
 }
 
 __all__ = [
+    "Alembic",
     "App",
     "AsyncContainerTestCase",
     "Build",
+    "Command",
     "Compose",
     "ConfigError",
     "Container",
     "ContainerMixin",
     "ContainerTestCase",
+    "Django",
     "Healthcheck",
     "ItestError",
     "Kafka",
     "KafkaMixin",
+    "MetaData",
     "Mount",
     "Network",
     "Port",
@@ -88,6 +102,7 @@ __all__ = [
     "PostgresMixin",
     "Redis",
     "RedisMixin",
+    "SqlFiles",
     "StartError",
     "Unavailable",
     "fixtures",

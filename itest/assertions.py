@@ -73,7 +73,10 @@ class Assertions(_Base):
                 if inspect.isawaitable(value):
                     if inspect.iscoroutine(value):
                         value.close()  # Or Python warns that nobody awaited it.
-                    raise TypeError("assertEventually calls a plain function; this one is async and was never awaited")
+                    raise TypeError(
+                        "assertEventually calls a plain function; this one is async and was never awaited. In an async test: "
+                        "async with asyncio.timeout(5): while not await call(): await asyncio.sleep(0.05)"
+                    )
                 if value:
                     return value
                 reason = f"it returned {value!r}"

@@ -23,6 +23,7 @@ from itest import references, whole_run
 from itest import session as sessions
 from itest.assertions import Assertions
 from itest.config import Config
+from itest.declaring import check_attributes, check_types
 from itest.diagnose import Diagnosis, Watched
 from itest.errors import DeclarationError, NotStarted, ServerDied, Unavailable
 from itest.fixture_files import load_marked
@@ -285,6 +286,9 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
             f"{owner}: ContainerMixin comes after unittest.TestCase among its bases and would never be called: "
             f"list the mixins first, class {cls.__name__}(PostgresMixin, ContainerMixin, ...)"
         )
+    check_attributes(cls)
+    for name, service in found:
+        check_types(service, f"{owner}.{name}")
     references.check(owner, found)
     name, network = _network(cls)
     if network is not None:

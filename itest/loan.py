@@ -99,7 +99,7 @@ class Loan:
         owner = f"{self.owner.__module__}.{self.owner.__qualname__}"
         with self._session.trace.span("lease", self.service.kind, owner=owner, server=server.instance.id):
             self._lease = server.lease(self._resolved, owner)
-        self._lease.view.directory = self._directory
+        self._place(self._lease.view)
         self._sealed = self._end_told = False
         self.mark = getattr(server.instance, "mark", _nothing)
         self._cuts = self._cuts_of_neighbours
@@ -138,9 +138,12 @@ class Loan:
                     raise error from None  # What a client says of a server that is gone explains nothing.
                 raise
             span.facts["way"] = self._lease.way
-        view.directory = self._directory
+        self._place(view)
         self._last_test = test
         return view
+
+    def _place(self, view: View) -> None:
+        view.directory, view.attribute = self._directory, self.name
 
     def _report_death(self, test: str) -> None:
         """Raise ServerDied if the server has ended: that is why it could not be used. Its log is told once."""

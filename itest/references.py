@@ -57,7 +57,9 @@ def waves(owner: str, declared: Sequence[tuple[str, Service[Any]]]) -> list[list
         wave = [name for name, missing in left.items() if not missing & left.keys()]
         if not wave:
             circle = [f"{name} refers to {' and '.join(sorted(of & left.keys()))}" for name, of in left.items()]
-            raise DeclarationError(f"{owner}: its services wait for one another: {', '.join(circle)}")
+            raise DeclarationError(
+                f"{owner}: its services wait for one another: {', '.join(circle)}; take one of these references out"
+            )
         found.append(wave)
         for name in wave:
             del left[name]

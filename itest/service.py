@@ -175,6 +175,15 @@ class Service(ABC, Generic[V]):
             raise DeclarationError(f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0")
         if type(self.start_attempts) is not int or self.start_attempts < 1:
             raise DeclarationError(f"{owner}.{name}: start_attempts={self.start_attempts!r} is no number from 1 on")
+        if self.reuse and self.scope != "session" == type(self).scope:
+            raise DeclarationError(
+                f"{owner}.{name}: reuse=True is for a server of the whole run, and one with scope={self.scope!r} ends before"
+            )
+        if self.external and not self.external.isidentifier():
+            raise DeclarationError(
+                f"{owner}.{name}: external is the name of an environment variable that has the URL, "
+                f"external='TEST_SERVER_URL', and not the URL itself"
+            )
 
     @property
     def isolation_or_default(self) -> str:

@@ -30,6 +30,8 @@ class View(ABC):
     server: Server[Any]
     directory: Path | None = None
     """Where the paths of a test start: the directory of its class's module. None outside of a test class."""
+    attribute: str = ""
+    """Under which name the test's class has it. Empty outside of a test class."""
     _async_clients: AsyncClients | None = None
     _inside: str | None = None
 

@@ -31,6 +31,9 @@ STOP_WAIT = 8.0
 CANCEL_WAIT = 1.0
 """Seconds that it has once it was cancelled. A thread that does not end by itself cannot be ended."""
 
+CATCH_UP = 0.5
+"""Seconds that whoever reads its log waits for what it is just logging."""
+
 RESTART_WAIT = 60.0
 """Seconds in which an app that has started before must have started again."""
 
@@ -51,6 +54,9 @@ class Serving(Protocol):
     def stop(self) -> None: ...
 
     def cancel(self) -> None: ...
+
+    def catch_up(self, seconds: float) -> None:
+        """Wait, no longer than that, for what it is doing at this moment: an answer is sent before its error is logged."""
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T: ...
 
@@ -204,6 +210,8 @@ class ThreadInstance(LocalInstance):
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         """What it has given to `logging`, as its server has; what it prints is the process's own output."""
+        if self._serving is not None and self._thread is not None and self._thread.is_alive():
+            self._serving.catch_up(CATCH_UP)
         return self._log.text(tail, since)
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
@@ -79,6 +80,15 @@ class AsgiServing:
         if self._loop is not None and self._task is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._task.cancel)
 
+    def catch_up(self, seconds: float) -> None:
+        """One turn of its loop. Nothing in that loop itself, nor where it does not turn."""
+        if self._loop is None or not self._loop.is_running() or _is_running_here(self._loop):
+            return
+        turned = threading.Event()
+        with contextlib.suppress(RuntimeError):  # It has been closed meanwhile.
+            self._loop.call_soon_threadsafe(turned.set)
+            turned.wait(seconds)
+
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
         """Run it in the app's event loop. Raises TimeoutError."""
         assert self._loop is not None
@@ -88,3 +98,10 @@ class AsgiServing:
         except TimeoutError:
             future.cancel()
             raise
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

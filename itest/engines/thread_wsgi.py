@@ -68,6 +68,9 @@ class WsgiServing:
     def cancel(self) -> None:
         """Nothing: what a thread does cannot be ended."""
 
+    def catch_up(self, seconds: float) -> None:
+        """Nothing: what an app raises is logged before its answer is sent."""
+
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
         coroutine.close()
         raise TypeError("a WSGI app has no event loop")

@@ -168,6 +168,12 @@ class ViewTest(InnerTest):
                 self.assertEqual(self.app.test_client.post("/rows", content=iter([b"a", b"b"])).status_code, 200)
                 self.assertIn("ValueError: boom", self.app.logs())
 
+            def test_the_traceback_is_there_once_the_answer_is(self) -> None:
+                for _ in range(10):
+                    before = self.app.logs().count("ValueError: boom")
+                    self.app.client.get("/boom")
+                    self.assertGreater(self.app.logs().count("ValueError: boom"), before)
+
             def test_cookies_are_the_tests_own(self) -> None:
                 self.assertEqual(dict(self.app.client.cookies), {})
                 self.app.client.get("/who")
@@ -195,7 +201,7 @@ class ViewTest(InnerTest):
 
             test_2 = test_1
 
-        self.check(T, OverriddenTest, ran=8)
+        self.check(T, OverriddenTest, ran=9)
         [declared] = [each for name, each in OverriddenTest._itest_declarations if name == "app"]
         self.assertEqual(declared.app.dependency_overrides, {})  # type: ignore[attr-defined]  # a ThreadApp
 

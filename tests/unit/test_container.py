@@ -170,7 +170,7 @@ class BadDeclarationTest(unittest.TestCase):
             ({**web, "build": "."}, "both image 'web:1' and build= are given: leave out one of them"),
             ({**web, "pull": "often"}, "pull: 'often' is none of 'missing', 'always', 'never'"),
             ({"build": 5}, "build: 5 is neither a directory nor a Build"),
-            ({"image": 5}, "the image must be a text like 'busybox:1.37', not 5"),
+            ({"image": 5}, "image must be a text like 'busybox:1.37', not 5"),
             ({**web, "ports": {"http": "eighty"}}, "ports: 'eighty' is no container port; write a number, '53/udp' or Port(...)"),
             ({**web, "ports": ["80:8080"]}, "ports: '80:8080' is no container port; write a number, '53/udp' or Port(...)"),
             ({**web, "ports": 70000}, "ports: 70000/tcp is no container port: it must be 1 to 65535, and tcp, udp or sctp"),
@@ -377,6 +377,25 @@ class LifeTest(InnerTest):
         with self.assertRaisesRegex(ItestError, r"^container memory-2 \(web:2\) publishes no port: declare it, "):
             lonely.view().url  # noqa: B018  # that reading it raises is the point
         self.assertEqual(lonely.view().env, {})
+
+    def test_its_variables_have_the_name_that_the_class_gives_it(self) -> None:
+        shared = Container("web:1", ports={"http": 80}, ready=lambda view: True)
+        seen: list[str] = []
+
+        class A(ContainerTestCase):
+            web = shared
+
+            def test(self) -> None:
+                seen.append(next(iter(self.web.env)))
+
+        class B(ContainerTestCase):
+            site = shared
+
+            def test(self) -> None:
+                seen.append(next(iter(self.site.env)))
+
+        self.check(run(A, B), ran=2)
+        self.assertEqual(seen, ["WEB_URL", "SITE_URL"])
 
     def test_one_that_runs_already(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 def check(container: Container) -> None:
     """Raise DeclarationError unless there is one image."""
     image, build = container.image, container.build
-    if not isinstance(image, str):
-        raise DeclarationError(f"the image must be a text like 'busybox:1.37', not {image!r}")
     if not image and build is None:
         raise DeclarationError("it names no image; write Container('image:tag'), or Container(build='directory')")
     if image and build is not None:

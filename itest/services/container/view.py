@@ -65,7 +65,7 @@ class ContainerView(View):
     @property
     def env(self) -> dict[str, str]:
         """`SEARCH_URL`, `SEARCH_HOST` and `SEARCH_PORT` for an attribute `search`, and more for further ports."""
-        prefix = re.sub(r"\W", "_", getattr(self.server.service, "_name", "container")).upper()
+        prefix = re.sub(r"\W", "_", self.attribute or "container").upper()
         found = {}
         for number, name in enumerate(texts.ports(self.server.service.ports)):
             endpoint = self.endpoint(name)

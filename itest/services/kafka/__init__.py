@@ -33,6 +33,7 @@ from itest.packages import lazily, need_client
 from itest.service import Service, ServiceMixin
 from itest.services.kafka import archive, clients, recipes
 from itest.services.kafka.names import CODECS, NAMES, is_name
+from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
 from itest.wait import Check
 
@@ -147,6 +148,4 @@ class KafkaMixin(ServiceMixin):
 
     kafka = Kafka()
 
-    @property
-    def queue(self) -> Queue:
-        return self.kafka.queue
+    queue: Shorthand[Queue] = Shorthand("kafka", "queue")

@@ -21,6 +21,7 @@ from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin
 from itest.services.postgres import customs, init
 from itest.services.postgres.customs import BASE, PORT, USER, password_statement
+from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import ANSWER_TIMEOUT, LONGEST_PAUSE, Check, answer
 
@@ -251,10 +252,5 @@ class PostgresMixin(ServiceMixin):
 
     postgres = Postgres()
 
-    @property
-    def db(self) -> Connection:
-        return self.postgres.connection
-
-    @property
-    def session(self) -> Session:
-        return self.postgres.own_session
+    db: Shorthand[Connection] = Shorthand("postgres", "connection")
+    session: Shorthand[Session] = Shorthand("postgres", "own_session")

@@ -31,6 +31,7 @@ from itest.service import Service, ServiceMixin
 from itest.services.redis import recipes
 from itest.services.redis.clients import connect, package, with_authority
 from itest.services.redis.recipes import PORT
+from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
 from itest.wait import Check, answer
 
@@ -125,6 +126,4 @@ class RedisMixin(ServiceMixin):
 
     redis = Redis()
 
-    @property
-    def cache(self) -> Client:
-        return self.redis.cache
+    cache: Shorthand[Client] = Shorthand("redis", "cache")

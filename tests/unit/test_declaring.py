@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is refused of declarations of whatever service, and the shorthands of mixins."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from itest import ContainerTestCase, Kafka, KafkaMixin, Postgres, PostgresMixin, Redis, RedisMixin
+from itest.errors import DeclarationError, NotStarted
+from itest.service import ServiceMixin
+from itest.shorthand import Shorthand
+from itest.testing import MemoryService
+from tests.unit.inner import InnerTest, run
+
+
+class WrongTest(InnerTest):
+    def refuse(self, text: str, *bases: type, **attributes: Any) -> None:
+        with self.assertRaises(DeclarationError) as caught:
+            type("T", (*bases, ContainerTestCase), attributes)
+        self.assertEqual(str(caught.exception), f"T.{text}")
+
+    def test_a_value_in_place_of_a_declaration(self) -> None:
+        comma = "postgres is a tuple of declarations; is there a comma behind it?"
+        self.refuse(comma, PostgresMixin, postgres=(Postgres(),))
+        self.refuse("search is a list of declarations; is there a comma behind it?", search=[Redis()])
+        cure = "which is no declaration: write Postgres"
+        self.refuse(
+            f"postgres is 'postgres:17', {cure}('postgres:17'), or None to opt out",
+            PostgresMixin,
+            postgres="postgres:17",
+        )
+        self.refuse(f"postgres is {Postgres!r}, {cure}(), or None to opt out", PostgresMixin, postgres=Postgres)
+        type("T", (PostgresMixin, ContainerTestCase), {"postgres": None})
+
+    def test_a_field_of_another_type(self) -> None:
+        image = "must be a text like 'busybox:1.37', not"
+        for text, service in {
+            f"it: image {image} 17": lambda: Postgres(17),  # type: ignore[arg-type]
+            f"it: image {image} None": lambda: Redis(None),  # type: ignore[arg-type]
+            "it: reuse must be True or False, not 'yes'": lambda: Redis(reuse="yes"),  # type: ignore[arg-type]
+            "it: password must be a text, not a int": lambda: Postgres(password=1234),  # type: ignore[arg-type]
+            "it: partitions must be a whole number, not '2'": lambda: Kafka(partitions="2"),  # type: ignore[arg-type]
+            "it: env: A=1 is no text; write it in quotes": lambda: Postgres(env={"A": 1}),  # type: ignore[dict-item]
+            "it: depends_on must be a list: depends_on=['db']": lambda: Redis(depends_on="db"),
+        }.items():
+            with self.subTest(text):
+                self.refuse(text, it=service())
+
+    def test_reuse_is_for_the_whole_run(self) -> None:
+        text = "it: reuse=True is for a server of the whole run, and one with scope='class' ends before"
+        self.refuse(text, it=Redis(reuse=True, scope="class"))
+
+    def test_a_url_in_place_of_the_variable_that_has_it(self) -> None:
+        for url in ("postgresql://u:secret@localhost/x", "localhost:6379"):
+            self.refuse(
+                "it: external is the name of an environment variable that has the URL, external='TEST_SERVER_URL', and not "
+                "the URL itself",
+                it=Redis(external=url),
+            )
+
+
+class MemoryShorthand(ServiceMixin):
+    memory = MemoryService()
+    data: Shorthand[dict[str, object]] = Shorthand("memory", "data")
+
+
+class ShorthandTest(InnerTest):
+    def test_it_is_the_tests_own_and_on_the_class_that_of_the_class(self) -> None:
+        class T(MemoryShorthand, ContainerTestCase):
+            seen: ClassVar[list[object]] = []
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.data["baseline"] = 1
+
+            def test_a(self) -> None:
+                self.data["mine"] = 2
+                self.seen.append(dict(self.data))
+
+            test_b = test_a
+
+        self.check(run(T), ran=2)
+        self.assertEqual(T.seen, [{"baseline": 1, "mine": 2}] * 2)
+
+    def test_before_the_services_are_started(self) -> None:
+        for cls, name in ((PostgresMixin, "db"), (RedisMixin, "cache"), (KafkaMixin, "queue")):
+            T = type("T", (cls, ContainerTestCase), {})
+            with self.assertRaisesRegex(NotStarted, r"in setUpClass, call super\(\)\.setUpClass\(\) first"):
+                getattr(T, name).anything  # noqa: B018  # that reading it raises is the point
+            self.assertFalse(hasattr(T(), name))
+
+    def test_where_its_service_is_opted_out(self) -> None:
+        class T(MemoryShorthand, ContainerTestCase):
+            memory = None  # type: ignore[assignment]
+
+        with self.assertRaisesRegex(
+            NotStarted, r"^.*T\.memory is None, which opts out of the service, so there is no 'data'$"
+        ):
+            T().data  # noqa: B018  # as above
