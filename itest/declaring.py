@@ -23,7 +23,7 @@ def check_attributes(cls: type) -> None:
         for name, value in vars(base).items():
             if isinstance(value, Service):
                 declared[name] = type(value)
-            elif isinstance(value, tuple | list) and any(isinstance(each, Service) for each in value):
+            elif type(value) in (tuple, list) and any(isinstance(each, Service) for each in value):
                 raise DeclarationError(
                     f"{cls.__qualname__}.{name} is a {type(value).__name__} of declarations; is there a comma behind it?"
                 )
