@@ -77,8 +77,12 @@ class ContainerMixin(Assertions, _Base):
 
     @classmethod
     def setUpClass(cls) -> None:
-        super().setUpClass()
-        _enter(cls)
+        if _filled_by_others(cls):
+            _enter(cls, fill=False)
+            super().setUpClass()
+        else:
+            super().setUpClass()
+            _enter(cls)
 
     @classmethod
     def setUpTestData(cls) -> None:
@@ -110,33 +114,30 @@ class ContainerMixin(Assertions, _Base):
         if is_skipped(self):
             return super().run(result)
         with whole_run.running(self):
-            return self._itest_run(result)
-
-    def _itest_run(self, result: unittest.TestResult) -> unittest.TestResult:
-        try:
-            self._itest_before()
-        except unittest.SkipTest as skip:
-            self._itest_after()
-            result.startTest(self)
-            result.addSkip(self, str(skip))
-            result.stopTest(self)
+            try:
+                self._itest_before()
+            except unittest.SkipTest as skip:
+                self._itest_after()
+                result.startTest(self)
+                result.addSkip(self, str(skip))
+                result.stopTest(self)
+                return result
+            except Exception as error:
+                # Reported as this test's error: an exception that escapes run() would end the whole run.
+                if not isinstance(error, ServerDied):  # That one has said it all.
+                    self._itest_annotate(error)
+                self._itest_after()
+                result.startTest(self)
+                result.addError(self, sys.exc_info())
+                result.stopTest(self)
+                return result
+            try:
+                super().run(Watched(result, self._itest_diagnosis.annotate))  # type: ignore[arg-type]  # it has all of one
+            finally:
+                self._itest_after()
+                self._itest_diagnosis.end()
+                self._itest_diagnosis.keep()
             return result
-        except Exception as error:
-            # Reported as this test's error: an exception that escapes run() would end the whole run.
-            if not isinstance(error, ServerDied):  # That one has said it all.
-                self._itest_annotate(error)
-            self._itest_after()
-            result.startTest(self)
-            result.addError(self, sys.exc_info())
-            result.stopTest(self)
-            return result
-        try:
-            super().run(Watched(result, self._itest_diagnosis.annotate))  # type: ignore[arg-type]  # it has all of one
-        finally:
-            self._itest_after()
-            self._itest_diagnosis.end()
-            self._itest_diagnosis.keep()
-        return result
 
     def debug(self) -> None:
         if is_skipped(self):
@@ -215,7 +216,13 @@ class _NoView:
         raise NotStarted(self._reason)
 
 
-def _enter(cls: type[ContainerMixin]) -> list[Loan]:
+def _filled_by_others(cls: type[ContainerMixin]) -> bool:
+    """Whether another base calls `setUpTestData` in its setUpClass, as Django's TestCase does."""
+    others = cls.__mro__[cls.__mro__.index(ContainerMixin) + 1 :]
+    return any("setUpTestData" in vars(base) for base in others)
+
+
+def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
     """The loans of a class; made at the first call, and anew after the session was closed or the class was left."""
     if (entered := cls.__dict__.get("_itest_loans")) is not None and all(loan.usable for loan in entered):
         return entered  # type: ignore[no-any-return]  # found in a class's dict, whose values are Any
@@ -235,7 +242,8 @@ def _enter(cls: type[ContainerMixin]) -> list[Loan]:
         with session.trace.span("setup", f"{cls.__module__}.{cls.__qualname__}"):
             take_all(loans, session)
             diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, session.config)
-            cls.setUpTestData()
+            if fill:
+                cls.setUpTestData()
             cls._itest_entered()
     except BaseException as error:
         if diagnosis is not None and isinstance(error, Exception) and not isinstance(error, unittest.SkipTest):

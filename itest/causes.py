@@ -266,14 +266,14 @@ TABLE = (
         "the command's or entrypoint's first word is no program in the image: check it, and that a text is a command with "
         "its arguments, not one word (a script also needs its interpreter, and lines that end as in Unix)",
         r"executable file not found in \$PATH|exec: \"[^\"]*\": stat [^:]*: no such file or directory"
-        r"|exec [^ :]+: no such file or directory",
+        r"|exec [^ :]+: no such file or directory|: (\d+|line \d+): exec: [^:\n]+: not found",
         (DOCKER, LOG),
         'exec: "serve": executable file not found in $PATH',
     ),
     Cause(
         "program may not be executed",
         "make the file executable where it comes from (`chmod +x`, then build the image anew)",
-        r"exec: \"[^\"]*\": permission denied|exec [^ :]+: permission denied",
+        r"exec: \"[^\"]*\": permission denied|exec [^ :]+: permission denied|: (\d+|line \d+): exec: [^:\n]+: permission denied",
         (DOCKER, LOG),
         'exec: "/entrypoint.sh": permission denied',
     ),

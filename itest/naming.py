@@ -159,8 +159,9 @@ def unique(name: str = "") -> str:
 
 
 def shorten(text: str, limit: int = 160) -> str:
-    """One line of at most `limit` characters, for use inside a sentence."""
-    line = " ".join(text.split())
+    """One line of at most `limit` characters, for use inside a sentence. Without passwords: of one that is cut, `mask` would
+    not know the rest."""
+    line = " ".join(mask(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

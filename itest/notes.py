@@ -22,6 +22,10 @@ WIDTH = 180
 """Characters of a line at most."""
 
 FILE_NAME_LIMIT = 150
+"""Bytes of a directory's name at most."""
+
+_written: set[Path] = set()
+"""The files that this run has written."""
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """What a terminal would obey, or XML may not hold."""
@@ -43,7 +47,7 @@ def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
 def save(findings: Sequence[Finding], directory: Path, test: str) -> Path:
     """Write all that was found to files of a directory named after the test; returns that. Raises OSError."""
     name = re.sub(r"[^\w.=-]+", "_", test).strip("._") or "test"
-    place = directory.resolve() / (name if len(name) <= FILE_NAME_LIMIT else name[-FILE_NAME_LIMIT:])
+    place = directory.resolve() / name.encode()[-FILE_NAME_LIMIT:].decode(errors="ignore")
     place.mkdir(parents=True, exist_ok=True)
     for finding in findings:
         state = [*_headline(finding), *finding.evidence.lines, *finding.evidence.more]
@@ -53,8 +57,10 @@ def save(findings: Sequence[Finding], directory: Path, test: str) -> Path:
 
 
 def _write(file: Path, lines: Sequence[str]) -> None:
-    """Added to what an earlier failure of the same test has written."""
-    with file.open("a", encoding="utf-8", errors="replace") as handle:
+    """Added to what an earlier failure of the same test has written, in place of what an earlier run has."""
+    mode = "a" if file in _written else "w"
+    _written.add(file)
+    with file.open(mode, encoding="utf-8", errors="replace") as handle:
         handle.writelines(naming.mask(_UNPRINTABLE.sub("", line)) + "\n" for line in lines)
 
 

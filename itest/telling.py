@@ -115,7 +115,8 @@ class Telling:
         if self._config.timing:
             from itest.report.text import print_timing
 
-            print_timing(spans)
+            with contextlib.suppress(OSError, ValueError):  # As for `trace.say`.
+                print_timing(spans)
         self._write_page()
 
     def _write_page(self) -> None:

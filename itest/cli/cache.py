@@ -14,7 +14,7 @@ from itest.cli.ps import WIDTH, age
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import docker_built
-from itest.report.table import plain_console, plain_table
+from itest.report.table import plain_console, plain_table, print_table
 
 MEGABYTE = 1024 * 1024
 
@@ -43,7 +43,7 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
         for entry in entries:
             moments = [f"{age(now - moment)} ago" for moment in (entry.created, entry.last_used)]
             table.add_row(entry.service, entry.kind, entry.fingerprint, _megabytes(entry.size_bytes), *moments)
-        plain_console(stream, WIDTH).print(table)
+        print_table(table, plain_console(stream, WIDTH))
     print(f"{_count(len(entries))}, {_megabytes(total)} MB of at most {config.warm_size} MB", file=stream)
     if built:
         table = plain_table()
@@ -51,7 +51,7 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
             table.add_column(heading, justify="right" if heading.startswith("MB") else "left", no_wrap=True)
         for each in built:
             table.add_row(each.image, each.recipe, _megabytes(each.size_bytes), f"{age(wall() - each.created)} ago")
-        plain_console(stream, WIDTH).print(table)
+        print_table(table, plain_console(stream, WIDTH))
         print(_images(len(built)), file=stream)
     return 0
 

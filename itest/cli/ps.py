@@ -14,7 +14,7 @@ from itest.cli.look import look, opened
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import Engine, Thing
-from itest.report.table import plain_console, plain_table
+from itest.report.table import plain_console, plain_table, print_table
 
 WIDTH = 200
 """Columns of the table in a file: ids must not be cut there."""
@@ -58,7 +58,7 @@ def show(engines: Sequence[Engine], *, as_json: bool, stream: TextIO | None = No
             table.add_column(heading, justify="right" if heading == "age" else "left", no_wrap=True)
         for engine, thing in found:
             table.add_row(*_cells(engine, thing))
-        plain_console(stream, WIDTH).print(table)
+        print_table(table, plain_console(stream, WIDTH))
     else:
         print("nothing of itest is here", file=stream)
     return seen.code

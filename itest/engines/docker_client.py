@@ -68,6 +68,9 @@ def connected(address: Address, timeout: int) -> Any:
             f"cannot be used: {naming.shorten(str(error))}; correct it, or log in anew"
         ) from None
     except DockerException as error:
+        if address.url.startswith(("ssh:", "npipe:")):  # The SDK says so before it asks anybody.
+            cure = "pip install 'docker[ssh]'" if "paramiko" in str(error) else f"correct {address.source}"
+            raise Unavailable(f"Docker cannot be asked at {address}: {naming.shorten(str(error))}; {cure}") from None
         raise Unavailable(_no_docker(address, error)) from None
     client.timeout = API_TIMEOUT
     return client

@@ -61,10 +61,10 @@ class Watch:
 
     def _stopped(self, test: Any) -> None:
         if (span := self._spans.pop(id(test), None)) is not None:
-            span.facts.setdefault("outcome", PASSED)
-            self.recorder.end(span)
+            self.recorder.end(span)  # Without an outcome where Ctrl-C has ended it.
 
     def _ended(self, test: Any, outcome: str, text: str = "") -> None:
+        test = getattr(test, "test_case", test)  # A subTest's is told with its test's.
         span = self._spans.get(id(test))
         if span is None:  # Of a class or module: its set-up or tear-down.
             span = self.recorder.begin("test", test.id(), {"owner": _owner(test), "of": "class"})
@@ -77,7 +77,7 @@ class Watch:
             facts["text"] = f"{facts['text']}\n{text}" if facts.get("text") else text
 
     def _subtest(self, test: Any, subtest: Any, error: Any) -> None:
-        if error is not None:
+        if isinstance(error, tuple):  # pytest tells of skipped ones too, with a wrapper of its own.
             failed = issubclass(error[0], getattr(test, "failureException", AssertionError))
             text = self._text("failures" if failed else "errors", subtest, error)
             self._ended(test, FAILED if failed else ERROR, f"{subtest._subDescription()}\n{text}")
@@ -88,7 +88,7 @@ class Watch:
         if isinstance(texts, list) and texts and texts[-1][0] is test:
             return str(texts[-1][1])
         error = getattr(error, "_excinfo", error)  # pytest has a wrapper of its own.
-        if not isinstance(error, tuple) or len(error) != 3 or not isinstance(test, unittest.TestCase):
+        if not isinstance(error, tuple) or len(error) != 3 or not hasattr(test, "failureException"):
             return str(error)
         plain = unittest.TestResult()
         plain.addError(test, error)

@@ -38,7 +38,8 @@ def write(path: Path, run: str, part: Mapping[str, Any], config: Config) -> None
     with _alone(path, config):
         others = [each for each in _earlier(path, name) if each["id"] != part["id"]]
         new = path.with_name(f".{path.name}.{os.getpid()}.new")
-        new.write_text(render({"format": FORMAT, "run": name, "parts": [*others, part]}), encoding="utf-8")
+        page = render({"format": FORMAT, "run": name, "parts": [*others, part]})
+        new.write_text(page, encoding="utf-8", errors="backslashreplace")  # Half of a character, as JSON writes it too.
         new.replace(path)
 
 

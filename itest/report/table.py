@@ -34,3 +34,11 @@ def plain_console(stream: TextIO, width: int = WIDTH) -> Console:
         markup=False,  # Names are shown as they are, be there brackets or colons in them.
         emoji=False,
     )
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print it as wide as it is. In a narrower terminal its lines go on in the next one: rich would take away whole columns."""
+    width = console.width
+    console.width = max(width, console.measure(table, options=console.options.update(width=10_000)).maximum)
+    console.print(table)
+    console.width = width

@@ -94,7 +94,9 @@ def _table(heading: str, rows: Sequence[Costs], columns: Sequence[Column], label
     table.add_column(heading, total.name, no_wrap=True)
     shown = [column for column in columns if any(column.cell(row) != NOTHING for row in rows)]
     for column in shown:
-        table.add_column(column.heading, column.cell(total), justify="right", no_wrap=True)
+        # In a narrow terminal names are cut, not numbers.
+        width = max(len(text) for text in (column.heading, column.cell(total), *map(column.cell, rows)))
+        table.add_column(column.heading, column.cell(total), justify="right", no_wrap=True, min_width=width)
     for row in rows:
         table.add_row(label(row), *(column.cell(row) for column in shown))
     return table

@@ -111,6 +111,30 @@ class KindsOfTestTest(InnerTest):
 
         self.check(run(T), ran=1)
 
+    def test_another_test_case_that_calls_setUpTestData_itself(self) -> None:
+        class Djangos(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                cls.setUpTestData()
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                """As Django's TestCase has it."""
+
+        class T(MemoryMixin, ContainerMixin, Djangos):
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.memory.data["count"] = cls.memory.data.get("count", 0) + 1
+
+            def test_a(self) -> None:
+                self.assertEqual(self.data, {"count": 1})
+                self.data["count"] = 5
+
+            test_b = test_a
+
+        self.check(run(T), ran=2)
+
     def test_the_order_of_the_bases_does_not_matter(self) -> None:
         service = self.service()
 

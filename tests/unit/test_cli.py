@@ -109,6 +109,8 @@ class PsTest(CliTest):
         code, output, errors = self.run_("ps")
         heading, _, *rows = [line.split(maxsplit=1)[-1].rstrip() for line in output.splitlines()]
         self.assertEqual((code, errors), (0, ""))
+        with mock.patch.object(ps, "WIDTH", 40):  # As in a narrow terminal.
+            self.assertIn("container memory-1", self.run_("ps")[1])
         self.assertEqual(" ".join(heading.split()), "version or image engine what state age owner reuse")
         self.assertEqual(
             [" ".join(row.split()) for row in rows],

@@ -254,6 +254,17 @@ class ShownTest(unittest.TestCase):
                 self.assertNotIn("hidden-word", file.read_text())
                 self.assertTrue(file.read_text())
 
+    def test_files_are_of_one_run_and_of_all_its_failures(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            for number in (1, 2):
+                with mock.patch.object(notes, "_written", set()):  # As in another process.
+                    finding = self.finding()
+                    finding.log = [f"run {number}"]
+                    for _ in range(2):
+                        place = notes.save([finding], Path(directory), "Ж" * 200)
+            self.assertEqual(len(place.name.encode()), notes.FILE_NAME_LIMIT)
+            self.assertEqual((place / f"{finding.subject.name}.log").read_text(), "run 2\nrun 2\n")
+
     def test_a_server_that_ended_says_so_first(self) -> None:
         finding = self.finding(log=2, ended="exited with exit code 137 (SIGKILL), killed for lack of memory")
         finding.log_is_of_this_test = False

@@ -112,6 +112,10 @@ class TextTest(unittest.TestCase):
         self.assertEqual(naming.shorten("abcdef", 4), "abc…")
         self.assertEqual(naming.shorten("abcd", 4), "abcd")
 
+    def test_shorten_cuts_no_password_in_half(self) -> None:
+        secret = naming.secret()
+        self.assertEqual(naming.shorten(f"key {secret} more", 20), "key *** more")
+
     def test_a_clean_log_has_no_colours_control_characters_or_passwords(self) -> None:
         raw = "\x1b[31mred\x1b[0m\x00 bell\x07\r\nnext\tline redis://:geheim@db"
         self.assertEqual(naming.clean_log(raw), "red bell\nnext\tline redis://:***@db")

@@ -52,6 +52,10 @@ class Inner:
                 with self.subTest(number=number):
                     self.assertEqual(number, 2)
 
+        def test_8_has_a_part_that_is_skipped(self) -> None:
+            with self.subTest(number=1):
+                self.skipTest("not this one")
+
     class Broken(unittest.TestCase):
         @classmethod
         def setUpClass(cls) -> None:
@@ -84,6 +88,7 @@ class WatchTest(unittest.TestCase):
                 ("test_5_fails_as_expected", "expected failure", False),
                 ("test_6_passes_unexpectedly", "unexpected success", True),
                 ("test_7_has_parts", "failed", True),
+                ("test_8_has_a_part_that_is_skipped", "skipped", False),
             ],
         )
         self.assertEqual({span.facts["owner"] for span in spans}, {owner})
@@ -112,6 +117,36 @@ class WatchTest(unittest.TestCase):
             spans[1].facts["text"].endswith("AssertionError: 1 != 2\npostgres: the last statements\n  | SELECT 1\n")
         )
         self.assertNotIn("unittest/case.py", spans[2].facts["text"])
+
+    def test_what_ctrl_c_has_ended_has_not_passed(self) -> None:
+        class T(unittest.TestCase):
+            def test(self) -> None:
+                raise KeyboardInterrupt
+
+        recorder, result = Recorder(), unittest.TestResult()
+        Watch(result, recorder)
+        with self.assertRaises(KeyboardInterrupt):
+            T("test").run(result)
+        [span] = recorder.spans
+        self.assertNotIn("outcome", span.facts)
+
+    def test_a_skipped_part_as_pytest_tells_it(self) -> None:
+        recorder, result = Recorder(), unittest.TestResult()
+        with mock.patch.object(result, "addSubTest"):
+            Watch(result, recorder)
+            test = Inner.Cases("test_1_passes")
+            result.startTest(test)
+            result.addSubTest(test, test, mock.Mock(name="ExceptionInfo"))
+            result.addSuccess(test)
+        self.assertEqual(recorder.spans[0].facts["outcome"], "passed")
+
+    def test_a_class_that_cannot_be_set_up_where_no_texts_are_kept(self) -> None:
+        class Other(unittest.TestResult):
+            def addError(self, test: Any, err: Any) -> None:
+                pass
+
+        [span] = watched(Inner.Broken, result=Other())
+        self.assertTrue(span.facts["text"].startswith("Traceback (most recent call last):\n"), span.facts["text"])
 
     def test_a_class_that_cannot_be_set_up(self) -> None:
         [span] = watched(Inner.Broken)

@@ -160,6 +160,10 @@ class PageTest(unittest.TestCase):
         self.assertEqual(sum(tag == "script" for tag, _ in Elements(whole).found), 2)
         self.assertNotIn("\u2028", whole)
 
+    def test_half_of_a_character_does_not_cost_the_page(self) -> None:
+        text = "name \udcff"  # os.fsdecode of a name that is no UTF-8.
+        self.assertEqual(self.write("run", part(spans("failed", text)))["parts"][0]["tests"][0]["text"], text)
+
     def test_processes_of_one_run_share_the_page(self) -> None:
         self.write("run", part(spans(), "s1"))
         self.write("run", part([], "s2"))

@@ -218,6 +218,11 @@ class PrintTimingTest(unittest.TestCase):
         self.assertLessEqual(len(lines.strip().splitlines()), 12)
         self.assertLessEqual(max(map(len, lines.splitlines())), table.WIDTH)
 
+    def test_in_a_narrow_terminal_numbers_stay_whole(self) -> None:
+        with mock.patch.dict("os.environ", {"COLUMNS": "60"}):
+            lines = printed([span("start", "a_service_with_a_long_name", 0, 12.34)], terminal=True)
+        self.assertRegex(lines, r"12\.34")
+
     def test_colours_are_for_terminals_only(self) -> None:
         with mock.patch.dict("os.environ", {"TERM": "xterm-256color", "FORCE_COLOR": "1"}):
             self.assertIn("\x1b[", printed(RUN, terminal=True))
