@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from itest import naming, trace, warm_store
@@ -141,8 +142,11 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
         return False
     lock = None
     try:
-        with contextlib.suppress(OSError):
+        try:
             lock = _take(warm_store.lock_file(state.config.cache_dir, state.fingerprint))
+        except OSError as error:
+            if type(server).keep is not Server.keep:  # Else it has nothing to be kept anyway.
+                _say_once(state.config, error)
         if lock is None:
             return False  # Somebody else is keeping one right now, or there is no place for it.
         newest = warm_store.read(state.config.cache_dir, state.fingerprint)
@@ -156,6 +160,19 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+_unwritable: set[Path] = set()
+"""Cache directories that were told to be of no use."""
+
+
+def _say_once(config: Config, error: OSError) -> None:
+    if not config.quiet and config.cache_dir not in _unwritable:
+        _unwritable.add(config.cache_dir)
+        trace.say(
+            f"nothing is kept for faster starts, since {config.cache_dir} cannot be written to ({error.strerror}): set "
+            f"ITEST_CACHE_DIR to another directory, or ITEST_WARM=0"
+        )
 
 
 def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: int) -> None:

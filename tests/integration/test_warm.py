@@ -28,6 +28,7 @@ from itest.migrations import Function, SqlFiles
 from itest.report import costs
 from itest.services.postgres import PostgresView
 from itest.session import Session
+from tests.integration.capture import said
 
 MIGRATION = "CREATE TABLE book (id int PRIMARY KEY, title text); INSERT INTO book VALUES (1, 'Emma');"
 
@@ -202,6 +203,17 @@ class WarmTest(unittest.TestCase):
             warm_store.write(self.config.cache_dir, record._replace(steps={}))
         [saving] = saved()
         self.assertTrue(saving.unknown)
+
+    def test_where_nothing_can_be_kept_that_is_said_once(self) -> None:
+        place = self.root / "file"
+        place.write_text("")
+        config = replace(self.config, cache_dir=place, quiet=False)
+        with said() as lines:
+            for _ in range(2):
+                self.assertFalse(self.once(config)[0])
+        told = [line for line in lines if "nothing is kept" in line]
+        self.assertEqual(len(told), 1, lines)
+        self.assertRegex(told[0], rf"since {place} cannot be written to \(Not a directory\): set ITEST_CACHE_DIR")
 
     def test_switched_off(self) -> None:
         off = replace(self.config, warm=False)
