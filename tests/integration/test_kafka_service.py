@@ -440,6 +440,18 @@ class PrefixTest(KafkaTest):
         lease.close()
         self.assertEqual([name for name in self.server.topics.all() if name.startswith(lease.prefix)], [])
 
+    def test_an_apps_topics_are_left_alone(self) -> None:
+        lease = self.lease(isolation="prefix")
+        self.addCleanup(self.server.topics.delete, ["events"])
+        lease.view.queue.send("orders", b"one")
+        lease.view.producer().send("events", b"by the app").get(10)
+        lease.seal()
+        for _ in range(2):
+            view = self.next_test(lease)
+            self.assertEqual(values(view, "orders"), [b"one"])
+            part = clients.package().TopicPartition("events", 0)
+            self.assertEqual(view.consumer().end_offsets([part]), {part: 1})
+
 
 class TopicsTest(KafkaTest):
     """Topics that a declaration has made ahead."""
@@ -510,6 +522,17 @@ class NamesTest(KafkaTest):
         view = self.next_test(lease)
         self.assertEqual(values(view, "plain"), [])
         self.assertRegex(view.group("billing"), r"^billing-\d+$")
+
+    def test_a_prefix_or_name_of_its_own_may_begin_as_ours_do(self) -> None:
+        other, names = self.lease(), ["itest-shop-orders", "itest-orders"]
+        other.view.queue.send("orders", b"theirs")
+        self.addCleanup(self.server.topics.delete, names)
+        for prefix, name in (("itest-shop-", "orders"), ("", "itest-orders")):
+            lease, view = self.sealed(prefix=prefix)
+            view.queue.send(name, b"mine")
+            self.assertEqual(values(self.next_test(lease), name), [])
+            lease.close()
+        self.assertEqual(values(other.view, "orders"), [b"theirs"])
 
     def test_none_undoes_nothing(self) -> None:
         lease, view = self.sealed(isolation="none")

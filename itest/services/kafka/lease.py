@@ -22,7 +22,7 @@ from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.names import NAME_LIMIT, is_name
 from itest.services.kafka.round_trip import Partition, Topic
-from itest.services.kafka.server import OURS, KafkaServer
+from itest.services.kafka.server import KafkaServer, is_lent
 from itest.services.kafka.topics import VANISH_WAIT, Mark
 from itest.services.kafka.view import KafkaView
 
@@ -220,10 +220,11 @@ class KafkaLease(Lease["KafkaView"]):
     def _is_mine(self, name: str) -> bool:
         if not self._server.owned:
             return name in self._created if self._fixed else name.startswith(self.prefix)
-        if name.startswith(OURS):
-            return name.startswith(self.prefix) and not self._fixed
+        under = name.startswith(self.prefix)
+        if self._fixed:
+            return under and not is_lent(name)
         # On our own server an app's topics, which have the names that the app gave them, are emptied as well.
-        return name.startswith(self.prefix) if self._fixed else self._server.alone
+        return under or (self._isolation == "records" and self._server.alone and not is_lent(name))
 
     def _mark(self, partition: Partition, topics: dict[str, Topic], end: int) -> Mark:
         known = self._server.topics.marks.get(partition)
