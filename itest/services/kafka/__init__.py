@@ -15,6 +15,7 @@ lease.py     the topics of a class, brought back to their baseline before each t
 baseline.py  the records of that baseline
 view.py      what a test gets
 queue.py     send and receive
+configs.py   the settings of topics that are in the way of a reset
 groups.py    the groups by which apps read a class's topics
 evidence.py  what there is when a test has failed
 """

@@ -52,7 +52,8 @@ class KafkaLease(Lease["KafkaView"]):
             self.prefix = server.take_prefix(service.prefix, self._kind)
         try:
             if self._isolation == "records":
-                self._steadily(self._empty)  # What an earlier class left is not this one's baseline.
+                with _resetting("emptying the topics that earlier classes left"):
+                    self._steadily(self._empty)  # What is in them is not this one's baseline.
             if service.topics:
                 self._make_ahead()
         except BaseException:
@@ -294,5 +295,8 @@ def _resetting(what: str) -> Any:
     except ItestError as error:
         hint = ""
         if "PolicyViolation" in str(error):
-            hint = "; records of a compacted topic cannot be deleted: use isolation='prefix'"
+            hint = (
+                "; records of a compacted topic cannot be deleted, and its cleanup.policy may not be altered here: "
+                "use isolation='prefix'"
+            )
         raise ResetError(f"{what}: {naming.mask(str(error))}{hint}") from error

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from itest.clock import Deadline
 from itest.errors import ItestError
-from itest.services.kafka import clients
-from itest.services.kafka.round_trip import ANSWER_WAIT, Partition, Topic, ask
+from itest.services.kafka import clients, configs
+from itest.services.kafka.round_trip import ANSWER_WAIT, Answers, Partition, Topic, ask
 
 if TYPE_CHECKING:
     from itest.services.kafka.server import KafkaServer
@@ -21,8 +21,8 @@ LEADER_WAIT = 10.0
 (https://github.com/twmb/franz-go/issues/1430)."""
 
 VANISH_WAIT = 5.0
-"""Seconds in which a topic that was deleted must be gone from the listing too. It takes milliseconds: the broker that is
-asked hears of it from the controller after the deletion was answered."""
+"""Seconds in which a topic that was deleted must be gone from the listing too, and a setting in effect. It takes
+milliseconds: the broker that is asked hears of it from the controller after the change was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Topics:
         self._server = server
         self._known: dict[str, Topic] = {}
         self._created: set[str] = set()
+        self._compacted: set[str] = set()
         self._lock = threading.Lock()
 
     def all(self) -> dict[str, Topic]:
@@ -134,13 +135,27 @@ class Topics:
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
         """Delete all records of these partitions; `leaders` are the ids of the brokers that lead them.
 
-        Returns the new first offsets. Offsets go on from there: they never start again.
+        Returns the new first offsets. Offsets go on from there: they never start again. Compacted topics take 20 ms.
         """
         what = f"deleting the records of {_listed({partition.topic for partition in leaders})}"
         with self._server.doing(what):
             answers = ask(self._server.admin, delete=leaders)
+            starts = answers.starts
+            if refused := _refused(answers, leaders):
+                answers = self._delete_compacted(answers, refused)
+                starts = starts | answers.starts
             answers.check("records of")
-        return answers.starts
+        return starts
+
+    def _delete_compacted(self, answers: Answers, leaders: Mapping[Partition, int]) -> Answers:
+        """The last answers about these partitions, which were refused as those of compacted topics."""
+        names = {partition.topic for partition in leaders}
+        self._compacted |= {self._known[name].id for name in names if name in self._known}
+        deadline = Deadline.after(VANISH_WAIT)
+        with configs.deletable(self._server, names) as allowed:
+            while allowed and _refused(answers, leaders) and not deadline.passed:
+                answers = ask(self._server.admin, delete=leaders)
+        return answers
 
     def _ends(self, leaders: Mapping[Partition, int], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
         with self._server.doing("asking for end offsets"):
@@ -160,7 +175,8 @@ class Topics:
     def _was_emptied(self, partition: Partition, topics: Mapping[str, Topic]) -> bool:
         """Whether a reset has deleted records of it, as is not allowed of every topic. Of this very one, by its id."""
         mark = self.marks.get(partition)
-        return mark is not None and mark.start > 0 and mark.id == topics[partition.topic].id
+        id = topics[partition.topic].id
+        return mark is not None and mark.start > 0 and mark.id == id and id not in self._compacted
 
     def _await(self, names: list[str], ids: Mapping[str, object]) -> None:
         """Wait until each partition of new topics has a leader: the answer to the creation comes before that.
@@ -204,6 +220,12 @@ def leaders_of(topics: Mapping[str, Topic]) -> dict[Partition, int]:
     return {
         Partition(name, number): leader for name, topic in topics.items() for number, leader in topic.leaders.items()
     }
+
+
+def _refused(answers: Answers, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
+    """The partitions whose records were not deleted because of the policy of their topics."""
+    policy = clients.errors().PolicyViolationError
+    return {partition: leaders[partition] for partition, error in answers.errors.items() if error is policy}
 
 
 def _without(leaders: Mapping[Partition, int], others: Container[Partition]) -> dict[Partition, int]:
