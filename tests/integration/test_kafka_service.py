@@ -268,18 +268,37 @@ class RecordsTest(KafkaTest):
         view.queue.send("mail", b"4")
         self.assertEqual([message.value for message in view.queue.receive("mail")], [b"4"])
 
-    def test_partitions_that_a_test_added_are_emptied(self) -> None:
-        lease, view = self.sealed()
-        view.queue.send("orders", b"1")
+    def test_partitions_that_a_test_added_are_taken_away(self) -> None:
+        lease = self.lease(topics={"orders": 2})
+        lease.view.queue.send("orders", b"one", key="k")
+        lease.seal()
         view = self.next_test(lease)
-        physical = view.topic("orders")
-        view.admin.create_partitions({physical: 3})
+        for name, count in (("orders", 5), ("undeclared", 3)):
+            physical = view.topic(name)
+            view.admin.create_partitions({physical: count})
+            deadline = Deadline.after(10)
+            while len(view.consumer().partitions_for_topic(physical)) < count and not deadline.passed:
+                deadline.pause(0.01)
+            for number in range(count):
+                view.producer().send(physical, b"2", partition=number).get(10)
+        view = self.next_test(lease)
+        self.assertEqual([values(view, name) for name in ("orders", "undeclared")], [[b"one"], []])
+        topics = self.server.topics.all()
+        self.assertEqual([len(topics[view.topic(name)].leaders) for name in ("orders", "undeclared")], [2, 1])
+
+    def test_partitions_that_an_app_added_to_its_own_topic_are_emptied(self) -> None:
+        lease, view = self.sealed()
+        self.addCleanup(self.server.topics.delete, ["by-app"])
+        view.admin.create_topics({"by-app": {"num_partitions": 1}}, wait_for_metadata=True)
+        view = self.next_test(lease)
+        view.admin.create_partitions({"by-app": 2})
         deadline = Deadline.after(10)
-        while len(view.consumer().partitions_for_topic(physical)) < 3 and not deadline.passed:
+        while len(self.server.topics.all()["by-app"].leaders) < 2 and not deadline.passed:
             deadline.pause(0.01)
-        for number in range(3):
-            view.producer().send(physical, b"2", partition=number).get(10)
-        self.assertEqual(values(self.next_test(lease), "orders"), [])
+        view.producer().send("by-app", b"2", partition=1).get(10)
+        view = self.next_test(lease)
+        part = clients.package().TopicPartition("by-app", 1)
+        self.assertEqual(view.consumer().beginning_offsets([part]), {part: 1})
 
     def test_what_was_emptied_before_is_emptied_in_one_round_trip(self) -> None:
         lease = self.lease()
@@ -336,6 +355,26 @@ class RecordsTest(KafkaTest):
         self.assertEqual(view.topic("orders"), first)
         self.assertEqual(values(view, "orders"), [])
         self.assertNotIn(f"{view.prefix}own", view.admin.list_topics())
+
+    def test_the_next_class_does_not_get_what_was_altered(self) -> None:
+        for settings in ({"partitions": 6}, {"prefix": "altered-", "partitions": 6}):
+            with self.subTest(**settings):
+                lease, view = self.sealed(topics={"small": 1, "more": 1, "same": 1}, **settings)
+                names = [view.topic(name) for name in ("small", "more", "same")]
+                self.addCleanup(self.server.topics.delete, names)
+                ids = {name: topic.id for name, topic in self.server.topics.all().items()}
+                view.queue.send("small", b"x" * 500)
+                self.alter(view, "small", "max.message.bytes", "100")
+                view.admin.create_partitions({names[1]: 3})
+                view.close()
+                lease.close()
+                lease, view = self.sealed(topics={"small": 1, "more": 1, "same": 1}, **settings)
+                topics = self.server.topics.all()
+                self.assertEqual([view.topic(name) for name in ("small", "more", "same")], names)
+                self.assertEqual([topics[name].id == ids[name] for name in names], [False, False, True])
+                self.assertEqual([len(topics[name].leaders) for name in names], [1, 1, 1])
+                view.queue.send("small", b"x" * 500)
+                lease.close()
 
     def test_two_classes_at_a_time_do_not_meet(self) -> None:
         (one, first), (_, second) = self.sealed(), self.sealed()
@@ -418,21 +457,21 @@ class RecordsTest(KafkaTest):
         lease, view = self.sealed()
         view.queue.send("later", b"1")
         view = self.next_test(lease)
-        self.compact(view, "later")
+        self.alter(view, "later", "cleanup.policy", "compact")
         self.addCleanup(self.server.topics.delete, [view.topic("later")])
         for _ in range(2):
             view.queue.send("later", b"2", key="k")
             view = self.next_test(lease)
             self.assertEqual(values(view, "later"), [])
 
-    def compact(self, view: KafkaView, name: str) -> None:
+    def alter(self, view: KafkaView, name: str, setting: str, value: str) -> None:
         config = clients.package("kafka.admin")
         resource = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
         asked = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
-        resource.configs = {"cleanup.policy": "compact"}
+        resource.configs = {setting: value}
         view.admin.alter_configs([resource])
         deadline = Deadline.after(10)
-        while "compact" not in str(view.admin.describe_configs([asked])) and not deadline.passed:
+        while setting not in str(view.admin.describe_configs([asked])) and not deadline.passed:
             deadline.pause(0.01)
 
     def test_transactions_work(self) -> None:

@@ -180,10 +180,9 @@ class KafkaLease(Lease["KafkaView"]):
                 groups.end(self._server, lambda name: name.startswith(self.prefix))
             if not self._server.owned:
                 self._leave_nothing()
-            elif self._isolation == "records" and not self._fixed:
-                extra = [name for name in self._mine() if not self._server.topics.created(name)]
-                self._server.topics.delete(name for name in extra if name.startswith(self.prefix))
-                kind = self._kind
+            elif self._isolation == "records":
+                self._server.topics.delete(self._server.topics.altered(self._is_passed_on))
+                kind = None if self._fixed else self._kind
             elif self._isolation == "prefix":
                 self._server.topics.delete(name for name in self._server.topics.all() if name.startswith(self.prefix))
         except ItestError as error:
@@ -227,6 +226,11 @@ class KafkaLease(Lease["KafkaView"]):
         # On our own server an app's topics, which have the names that the app gave them, are emptied as well.
         return under or (self._isolation == "records" and self._server.alone and not is_lent(name))
 
+    def _is_passed_on(self, name: str) -> bool:
+        """Whether a later class may have the topic by this name, as ours."""
+        ours = not self._fixed or self._server.topics.created(name)
+        return bool(ours) and name.startswith(self.prefix) and self._is_mine(name)
+
     def _mark(self, partition: Partition, topics: dict[str, Topic], end: int) -> Mark:
         known = self._server.topics.marks.get(partition)
         id = topics[partition.topic].id
@@ -250,8 +254,11 @@ class KafkaLease(Lease["KafkaView"]):
         """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""
         server = self._server
         topics, ends = server.topics.survey(self._is_mine, lambda partition: partition not in self._baseline)
-        if gone := self._topics.keys() - topics.keys():
-            for name in gone:
+        # Partitions can be added and not be taken away.
+        grown = {name for name, topic in topics.items() if len(topic.leaders) != self._count(name, topic)}
+        if gone := self._topics.keys() - (topics.keys() - grown) | grown:
+            server.topics.delete(grown)
+            for name in gone & self._topics.keys():
                 self._created |= server.topics.ensure([name], self._topics[name])
             topics, ends = server.topics.survey(self._is_mine)
         dirty = {}
@@ -267,6 +274,10 @@ class KafkaLease(Lease["KafkaView"]):
             for partition, start in server.topics.delete_records(dirty).items():
                 server.topics.marks[partition] = Mark(topics[partition.topic].id, start, start)
             baseline.write(server, [record for partition in dirty for record in self._baseline.get(partition, ())])
+
+    def _count(self, name: str, topic: Topic) -> int:
+        """How many partitions a topic of ours has in the baseline; of an app's, how many there are."""
+        return self._topics.get(name) or self._server.topics.created(name) or len(topic.leaders)
 
     def _renew(self, prefix: str) -> None:
         """The baseline under a new prefix."""

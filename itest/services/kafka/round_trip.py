@@ -48,6 +48,8 @@ class Answers:
     starts: dict[Partition, int] = field(default_factory=dict)
     """The first offset since the records were deleted. It is the end too, as far as nobody has written since."""
     errors: Errors = field(default_factory=dict)
+    altered: set[str] = field(default_factory=set)
+    """Topics that have settings of their own, in place of the broker's."""
 
     def check(self, what: str) -> None:
         """Raise what is wrong with one of the partitions."""
@@ -66,6 +68,12 @@ class Answers:
     def take_starts(self, response: Any) -> None:
         self._take(response, self.starts, "low_watermark")
 
+    def take_configs(self, response: Any) -> None:
+        source = int(clients.package("kafka.admin").ConfigSourceType.DYNAMIC_TOPIC_CONFIG)
+        for topic in response.results:
+            if any(config.config_source == source for config in topic.configs or ()):
+                self.altered.add(topic.resource_name)
+
     def _take(self, response: Any, offsets: dict[Partition, int], field: str) -> None:
         for topic in response.topics:
             for part in topic.partitions:
@@ -82,9 +90,11 @@ def ask(
     topics: bool = False,
     ends: Mapping[Partition, int] | None = None,
     delete: Mapping[Partition, int] | None = None,
+    configs: Iterable[str] = (),
     seconds: float = ANSWER_WAIT,
 ) -> Answers:
-    """Have it all answered: the topics, the ends of partitions, and the records of others deleted.
+    """Have it all answered: the topics, the ends of partitions, the records of others deleted, and which of some topics
+    have settings of their own.
 
     Partitions are given with the ids of the brokers that lead them. Raises kafka-python's errors where a broker does not
     answer, also after that many seconds.
@@ -97,6 +107,8 @@ def ask(
         requests.append((leader, _ends(some), answers.take_ends))
     for leader, some in _by_leader(delete or {}, answers.errors):
         requests.append((leader, _deletion(some, seconds), answers.take_starts))
+    if configs:
+        requests.append((None, _configs(configs), answers.take_configs))
     manager, deadline = admin._manager, Deadline.after(seconds)
 
     async def together() -> None:
@@ -122,6 +134,17 @@ def _by_leader(leaders: Mapping[Partition, int], errors: Errors) -> Iterable[tup
 
 def _all_topics() -> Any:
     return clients.package("kafka.protocol.metadata").MetadataRequest(topics=None, allow_auto_topic_creation=False)
+
+
+def _configs(topics: Iterable[str]) -> Any:
+    package = clients.package("kafka.admin")
+    request = clients.package("kafka.protocol.admin.configs").DescribeConfigsRequest
+    resource, kind = request.DescribeConfigsResource, int(package.ConfigResourceType.TOPIC)
+    return request(
+        resources=[resource(resource_type=kind, resource_name=name, configuration_keys=None) for name in topics],
+        include_synonyms=False,
+        include_documentation=False,
+    )
 
 
 def _ends(partitions: Mapping[str, Iterable[int]]) -> Any:

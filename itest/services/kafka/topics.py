@@ -41,7 +41,7 @@ class Topics:
         self.marks: dict[Partition, Mark] = {}
         self._server = server
         self._known: dict[str, Topic] = {}
-        self._created: set[str] = set()
+        self._created: dict[str, int] = {}
         self._compacted: set[str] = set()
         self._lock = threading.Lock()
 
@@ -93,7 +93,7 @@ class Topics:
                 elif error is not clients.errors().TopicAlreadyExistsError:
                     raise error(topic.get("error_message") or topic["name"])
             with self._lock:
-                self._created |= created.keys()
+                self._created |= dict.fromkeys(created, partitions)
             self._await(missing, created)
         return set(created)
 
@@ -101,9 +101,17 @@ class Topics:
         """Whether there is such a topic, asking the broker unless it is known."""
         return name in self._known or name in self.all()
 
-    def created(self, name: str) -> bool:
-        """Whether we created it, for anybody."""
-        return name in self._created
+    def created(self, name: str) -> int:
+        """With how many partitions we created it, for anybody; 0 if we did not."""
+        return self._created.get(name, 0)
+
+    def altered(self, is_mine: Callable[[str], bool]) -> set[str]:
+        """Those of mine that are not what we created: others did, or their settings or number of partitions changed."""
+        with self._server.doing("looking for altered topics"):
+            answers = ask(self._server.admin, topics=True, configs=[*filter(is_mine, self._there())])
+        self._learn(answers.topics)
+        counts = {name: len(topic.leaders) for name, topic in answers.topics.items() if is_mine(name)}
+        return {name for name, count in counts.items() if name in answers.altered or count != self.created(name)}
 
     def partitions(self, name: str) -> list[Partition]:
         """The partitions of a topic that exists."""
@@ -121,6 +129,7 @@ class Topics:
                 with self._lock:
                     for name in names:
                         self._known.pop(name, None)
+                        self._created.pop(name, None)
                 for topic in answer["topics"]:
                     error = clients.errors().for_code(topic["error_code"])
                     if error not in (clients.errors().NoError, clients.errors().UnknownTopicOrPartitionError):
@@ -170,7 +179,7 @@ class Topics:
     def _learn(self, found: dict[str, Topic]) -> None:
         with self._lock:
             self._known = {**found}
-            self._created &= found.keys()
+            self._created = {name: count for name, count in self._created.items() if name in found}
 
     def _was_emptied(self, partition: Partition, topics: Mapping[str, Topic]) -> bool:
         """Whether a reset has deleted records of it, as is not allowed of every topic. Of this very one, by its id."""
