@@ -605,6 +605,21 @@ class NamesTest(KafkaTest):
             lease.close()
         self.assertEqual(values(other.view, "orders"), [b"theirs"])
 
+    def test_physical_names_are_taken_wherever_others_are(self) -> None:
+        self.addCleanup(self.server.topics.delete, ["shop-orders"])
+        for settings in ({}, {"isolation": "prefix"}, {"prefix": "shop-"}, {"prefix": "shop-", "isolation": "none"}):
+            with self.subTest(**settings):
+                lease, view = self.sealed(topics={"orders": 2}, **settings)
+                physical, group = view.topic("orders"), view.group("billing")
+                self.assertEqual((view.topic(physical), view.group(group)), (physical, group))
+                for name in ("orders", physical):
+                    view.queue.send(name, b"x")
+                self.assertEqual([each.topic for each in view.queue.receive(physical, count=2)], [physical] * 2)
+                batches = view.consumer(physical, group_id=group).poll(10_000)
+                self.assertEqual({where.topic for where in batches}, {physical})
+                self.assertEqual(len(self.server.topics.all()[physical].leaders), 2)
+                lease.close()
+
     def test_none_undoes_nothing(self) -> None:
         lease, view = self.sealed(isolation="none")
         self.addCleanup(self.server.topics.delete, ["kept"])

@@ -72,8 +72,9 @@ class KafkaLease(Lease["KafkaView"]):
     # Names.
 
     def topic(self, prefix: str, name: str) -> str:
-        """The physical name of a topic, which exists from now on."""
-        physical = prefix + name
+        """The physical name of a topic, which exists from now on; a name that is physical already stays as it is."""
+        is_physical = bool(self.prefix) and name.startswith(self.prefix)
+        physical = name if is_physical else prefix + name
         if not name or not is_name(physical):
             raise ValueError(
                 f"{name!r} cannot be a topic: letters, digits, '.', '_' and '-' only, at most "
@@ -81,7 +82,7 @@ class KafkaLease(Lease["KafkaView"]):
             )
         # Whoever may only read must not be asked to create what is there.
         if not (self._isolation == "none" and self._server.topics.exists(physical)):
-            partitions = self._service.topics.get(name, self._service.partitions)
+            partitions = self._service.topics.get(physical.removeprefix(prefix), self._service.partitions)
             self._created |= self._server.topics.ensure([physical], partitions)
         return physical
 
@@ -102,12 +103,17 @@ class KafkaLease(Lease["KafkaView"]):
             self.topic(self.prefix, name)
 
     def group(self, prefix: str, number: int, name: str) -> str:
-        """The physical id of a group: another one for each test, so that no test goes on where one before it was."""
+        """The physical id of a group: another one for each test, so that no test goes on where one before it was. One that
+        was given here stays as it is."""
+        if name in self._group_names:
+            return name
         if self._isolation == "none":
-            return prefix + name
-        physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
+            physical = prefix + name
+        else:
+            physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
+            # An app's group lives as long as its class.
+            (self._test_groups if number else self._groups).add(physical)
         self._group_names[physical] = name
-        (self._test_groups if number else self._groups).add(physical)  # An app's group lives as long as its class.
         return physical
 
     # The life of the data.

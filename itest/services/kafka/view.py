@@ -64,12 +64,13 @@ class KafkaView(View):
     def topic(self, name: str) -> str:
         """The physical name of a topic, which is created if need be and has a leader for each partition.
 
-        Raises ValueError for a name that Kafka does not allow.
+        A name that begins with the class's prefix is a physical one already, and is returned as it is. Raises ValueError
+        for a name that Kafka does not allow.
         """
         return self._lease.topic(self.prefix, name)
 
     def group(self, name: str) -> str:
-        """The physical id of a consumer group, another one for each test."""
+        """The physical id of a consumer group, another one for each test. An id that it gave is returned as it is."""
         return self._lease.group(self.prefix, self._number, name)
 
     def producer(self, **kwargs: Any) -> Any:
