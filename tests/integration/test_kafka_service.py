@@ -196,6 +196,59 @@ class QueueTest(KafkaTest):
             for topic in ("c", "a", "b"):
                 self.assertEqual(view.queue.receive(topic)[0].value, b"%d" % round)
 
+    def test_what_is_there_is_received_without_time(self) -> None:
+        lease, view = self.sealed(partitions=2)
+        for _ in range(2):
+            for key in "abcd":
+                view.queue.send("orders", b"x", key=key)
+            self.assertEqual(len(view.queue.receive("orders", count=4, timeout=0)), 4)
+            with self.assertRaises(ReceiveTimeout):
+                view.queue.receive("orders", timeout=0)
+            view = self.next_test(lease)
+
+    def again(self, view: KafkaView, name: str, partitions: int = 1) -> None:
+        """Delete a topic and create it again, as a test would."""
+        physical = view.topic(name)
+        view.admin.delete_topics([physical])
+        deadline = Deadline.after(10)
+        while physical in view.admin.list_topics() and not deadline.passed:
+            deadline.pause(0.01)
+        view.admin.create_topics({physical: {"num_partitions": partitions}}, wait_for_metadata=True)
+
+    def test_a_topic_that_the_test_made_anew_is_read_from_its_start(self) -> None:
+        lease, view = self.sealed()
+        view.queue.send("orders", b"before")
+        for by_queue in (True, False):
+            view = self.next_test(lease)  # It begins at an offset above 0.
+            self.again(view, "orders")
+            producer, physical = view.producer(), view.topic("orders")
+            for value in (b"x", b"y", b"z"):
+                view.queue.send("orders", value) if by_queue else producer.send(physical, value).get(10)
+            messages = view.queue.receive("orders", count=3, timeout=0.5)
+            self.assertEqual([message.value for message in messages], [b"x", b"y", b"z"])
+
+    def test_a_topic_that_was_read_before_too(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("orders", b"before")
+        view.queue.receive("orders")
+        self.again(view, "orders", partitions=2)
+        for number in range(2):
+            view.producer().send(view.topic("orders"), b"after", partition=number).get(10)
+        messages = view.queue.receive("orders", count=2, timeout=0.5)
+        self.assertEqual([message.value for message in messages], [b"after", b"after"])
+
+    def test_a_topic_that_the_test_deleted_is_said_to_be_gone(self) -> None:
+        _, view = self.sealed()
+        physical = view.topic("orders")
+        view.admin.delete_topics([physical])
+        self.enterContext(
+            mock.patch.object(self.server.producer, "send", side_effect=clients.errors().KafkaTimeoutError)
+        )
+        with self.assertRaisesRegex(
+            ItestError, rf"^sending to topic 'orders' .*\. There is no topic {physical} any more: it was deleted after"
+        ):
+            view.queue.send("orders", b"x")
+
     def test_a_name_that_kafka_does_not_allow(self) -> None:
         _, view = self.sealed()
         for wrong in ("", "a b", "x" * 250):

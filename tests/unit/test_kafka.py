@@ -593,6 +593,9 @@ class FakeConsumer:
     def __init__(self, *batches: list[Any]) -> None:
         self.batches = list(batches)
 
+    def position(self, partition: Any) -> int:
+        return 9
+
     def poll(self, timeout_ms: int, max_records: int) -> dict[str, list[Any]]:
         return {"partition": self.batches.pop(0)} if self.batches else {}
 
@@ -606,6 +609,7 @@ class QueueTest(unittest.TestCase):
         server = mock.Mock()
         server.topics.partitions = lambda name: [Partition(name, 0)]
         server.topics.marks = {}
+        server.topics.changed.return_value = False
         server.consuming = threading.Lock()
         server.doing = lambda what: contextlib.nullcontext()
         server.assigned = lambda starts: FakeConsumer(*([records] if records else []))
@@ -629,8 +633,12 @@ class QueueTest(unittest.TestCase):
             self.queue().receive("orders", timeout=0.01)
 
     def test_at_least_one_must_be_waited_for(self) -> None:
-        with self.assertRaises(ValueError):
-            self.queue().receive("orders", count=0)
+        for wrong in (0, -1, None, "1", 1.5, True):
+            with self.assertRaises(ValueError) as caught:
+                self.queue().receive("orders", count=wrong)  # type: ignore[arg-type]
+            self.assertEqual(
+                str(caught.exception), f"count={wrong!r}: a whole number of messages can be waited for, at least 1"
+            )
 
 
 class ClientTest(unittest.TestCase):

@@ -45,10 +45,10 @@ class Topics:
         self._compacted: set[str] = set()
         self._lock = threading.Lock()
 
-    def all(self) -> dict[str, Topic]:
-        """All topics there are, without those of Kafka itself."""
+    def all(self, seconds: float = ANSWER_WAIT) -> dict[str, Topic]:
+        """All topics there are, without those of Kafka itself. Raises ItestError after that many seconds."""
         with self._server.doing("listing the topics"):
-            found = ask(self._server.admin, topics=True).topics
+            found = ask(self._server.admin, topics=True, seconds=seconds).topics
         self._learn(found)
         return found
 
@@ -112,6 +112,15 @@ class Topics:
         self._learn(answers.topics)
         counts = {name: len(topic.leaders) for name, topic in answers.topics.items() if is_mine(name)}
         return {name for name, count in counts.items() if name in answers.altered or count != self.created(name)}
+
+    def id(self, name: str) -> str:
+        """The id of a topic, another one each time that it is made; empty where it is not known."""
+        return self._known[name].id if name in self._known else ""
+
+    def changed(self, name: str, seconds: float) -> bool:
+        """Whether the broker has another topic of that name than was known, or one with other partitions; known from now on."""
+        before = self._there().get(name)
+        return self.all(seconds).get(name, before) != before
 
     def partitions(self, name: str) -> list[Partition]:
         """The partitions of a topic that exists."""
