@@ -287,6 +287,21 @@ class RecordsTest(KafkaTest):
             for record in everything(view, "orders")
         ]
 
+    def test_records_of_the_baseline_that_a_test_deleted_come_back(self) -> None:
+        lease = self.lease()
+        part = clients.package().TopicPartition
+        _, one, _ = [lease.view.queue.send("orders", value).offset for value in (b"zero", b"one", b"two")]
+        where = part(lease.view.topic("orders"), 0)
+        lease.view.admin.delete_records({where: one})
+        lease.seal()
+        for deleted in (1, 2):
+            view = self.next_test(lease)
+            with self.trips() as trips:
+                view = self.next_test(lease)
+            self.assertEqual((values(view, "orders"), trips.call_count), ([b"one", b"two"], 1))
+            view.admin.delete_records({where: everything(view, "orders")[0].offset + deleted})
+        self.assertEqual(values(self.next_test(lease), "orders"), [b"one", b"two"])
+
     def test_a_topic_that_a_test_deleted_comes_back(self) -> None:
         lease = self.lease()
         lease.view.queue.send("orders", b"one")

@@ -126,7 +126,8 @@ class SurveyTest(unittest.TestCase):
 
     def survey(self, *answers: Answers, may_empty: bool = True) -> Any:
         self.answers += answers
-        return self.topics.survey(lambda name: name == "orders", lambda partition: may_empty)[1]
+        _, marks = self.topics.survey(lambda name: name == "orders", lambda partition: may_empty)
+        return {partition: mark.end for partition, mark in marks.items()}
 
     def test_what_was_never_emptied_is_looked_at(self) -> None:
         """Not every topic may be: a compacted one, or one on somebody else's broker."""
@@ -137,6 +138,13 @@ class SurveyTest(unittest.TestCase):
                 self.topics.marks[ORDERS] = mark
             self.assertEqual(self.survey(Answers(here, ends={ORDERS: 3})), {ORDERS: 3})
             self.assertEqual((self.asked.pop(), self.topics.marks.get(ORDERS)), (([ORDERS], []), mark))
+
+    def test_where_a_partition_begins_is_asked_if_it_may_not_be_emptied(self) -> None:
+        self.known()
+        self.topics.marks[ORDERS] = Mark("1", 5, 8)
+        self.answers.append(Answers({"orders": Topic("1", {0: 1})}, ends={ORDERS: 8}, starts={ORDERS: 7}))
+        _, marks = self.topics.survey(lambda name: name == "orders")
+        self.assertEqual((marks, self.topics.marks), ({ORDERS: Mark("1", 7, 8)}, {ORDERS: Mark("1", 5, 8)}))
 
     def test_what_was_emptied_is_emptied_again_unless_it_may_not_be(self) -> None:
         self.known()

@@ -123,8 +123,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             return
         with _resetting("reading the class's baseline"):
-            topics, ends = self._steadily(lambda: self._server.topics.survey(self._is_mine))
-            marks = {partition: self._mark(partition, topics, end) for partition, end in ends.items()}
+            topics, marks = self._steadily(lambda: self._server.topics.survey(self._is_mine))
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
             full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
             self._baseline = baseline.read(self._server, full)
@@ -237,11 +236,6 @@ class KafkaLease(Lease["KafkaView"]):
         ours = not self._fixed or self._server.topics.created(name)
         return bool(ours) and name.startswith(self.prefix) and self._is_mine(name)
 
-    def _mark(self, partition: Partition, topics: dict[str, Topic], end: int) -> Mark:
-        known = self._server.topics.marks.get(partition)
-        id = topics[partition.topic].id
-        return Mark(id, known.start if known and known.id == id else 0, end)
-
     def _steadily(self, function: Callable[[], T]) -> T:
         """Call it, and again while a topic vanishes under it (one that was deleted is listed for a moment longer) or has
         no broker that leads it yet."""
@@ -259,23 +253,21 @@ class KafkaLease(Lease["KafkaView"]):
     def _empty(self) -> None:
         """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""
         server = self._server
-        topics, ends = server.topics.survey(self._is_mine, lambda partition: partition not in self._baseline)
+        topics, found = server.topics.survey(self._is_mine, lambda partition: partition not in self._baseline)
         # Partitions can be added and not be taken away.
         grown = {name for name, topic in topics.items() if len(topic.leaders) != self._count(name, topic)}
         if gone := self._topics.keys() - (topics.keys() - grown) | grown:
             server.topics.delete(grown)
             for name in gone & self._topics.keys():
                 self._created |= server.topics.ensure([name], self._topics[name])
-            topics, ends = server.topics.survey(self._is_mine)
+            topics, found = server.topics.survey(self._is_mine)
         dirty = {}
-        for partition, end in ends.items():
-            topic = topics[partition.topic]
-            mark = server.topics.marks.get(partition) or Mark(topic.id, 0, 0)
+        for partition, mark in found.items():
             # By the topic's id too: one that was deleted and created again starts at 0 and may have come as far. And
             # what is there must be this class's baseline, not that of one that had the topic before.
-            is_as_left = (mark.id, mark.end) == (topic.id, end)
+            is_as_left = mark == server.topics.marks.get(partition, Mark(mark.id, 0, 0))
             if not is_as_left or (mark.end > mark.start) != (partition in self._baseline):
-                dirty[partition] = topic.leaders[partition.partition]
+                dirty[partition] = topics[partition.topic].leaders[partition.partition]
         if dirty:
             for partition, start in server.topics.delete_records(dirty).items():
                 server.topics.marks[partition] = Mark(topics[partition.topic].id, start, start)

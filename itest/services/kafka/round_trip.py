@@ -46,7 +46,7 @@ class Answers:
     ends: dict[Partition, int] = field(default_factory=dict)
     """The offset that the next record gets."""
     starts: dict[Partition, int] = field(default_factory=dict)
-    """The first offset since the records were deleted. It is the end too, as far as nobody has written since."""
+    """The first offset; where records were deleted it is the end too, as far as nobody has written since."""
     errors: Errors = field(default_factory=dict)
     altered: set[str] = field(default_factory=set)
     """Topics that have settings of their own, in place of the broker's."""
@@ -66,6 +66,9 @@ class Answers:
         self._take(response, self.ends, "offset")
 
     def take_starts(self, response: Any) -> None:
+        self._take(response, self.starts, "offset")
+
+    def take_deletion(self, response: Any) -> None:
         self._take(response, self.starts, "low_watermark")
 
     def take_configs(self, response: Any) -> None:
@@ -89,12 +92,13 @@ def ask(
     *,
     topics: bool = False,
     ends: Mapping[Partition, int] | None = None,
+    starts: Mapping[Partition, int] | None = None,
     delete: Mapping[Partition, int] | None = None,
     configs: Iterable[str] = (),
     seconds: float = ANSWER_WAIT,
 ) -> Answers:
-    """Have it all answered: the topics, the ends of partitions, the records of others deleted, and which of some topics
-    have settings of their own.
+    """Have it all answered: the topics, the ends and starts of partitions, the records of others deleted, and which of
+    some topics have settings of their own.
 
     Partitions are given with the ids of the brokers that lead them. Raises kafka-python's errors where a broker does not
     answer, also after that many seconds.
@@ -104,9 +108,11 @@ def ask(
     if topics:
         requests.append((None, _all_topics(), answers.take_topics))
     for leader, some in _by_leader(ends or {}, answers.errors):
-        requests.append((leader, _ends(some), answers.take_ends))
+        requests.append((leader, _offsets(some, "LATEST"), answers.take_ends))
+    for leader, some in _by_leader(starts or {}, answers.errors):
+        requests.append((leader, _offsets(some, "EARLIEST"), answers.take_starts))
     for leader, some in _by_leader(delete or {}, answers.errors):
-        requests.append((leader, _deletion(some, seconds), answers.take_starts))
+        requests.append((leader, _deletion(some, seconds), answers.take_deletion))
     if configs:
         requests.append((None, _configs(configs), answers.take_configs))
     manager, deadline = admin._manager, Deadline.after(seconds)
@@ -147,7 +153,7 @@ def _configs(topics: Iterable[str]) -> Any:
     )
 
 
-def _ends(partitions: Mapping[str, Iterable[int]]) -> Any:
+def _offsets(partitions: Mapping[str, Iterable[int]], which: str) -> Any:
     offsets = clients.package("kafka.protocol.consumer")
     topic = offsets.ListOffsetsRequest.ListOffsetsTopic
     return offsets.ListOffsetsRequest(
@@ -155,7 +161,7 @@ def _ends(partitions: Mapping[str, Iterable[int]]) -> Any:
             topic(
                 name=name,
                 partitions=[
-                    topic.ListOffsetsPartition(partition_index=number, timestamp=offsets.OffsetSpec.LATEST)
+                    topic.ListOffsetsPartition(partition_index=number, timestamp=offsets.OffsetSpec[which])
                     for number in numbers
                 ],
             )

@@ -54,8 +54,9 @@ class Topics:
 
     def survey(
         self, is_mine: Callable[[str], bool], may_empty: Callable[[Partition], bool] = lambda partition: False
-    ) -> tuple[dict[str, Topic], dict[Partition, int]]:
-        """The topics that are mine by their names, and the offset that the next record of each partition will get.
+    ) -> tuple[dict[str, Topic], dict[Partition, Mark]]:
+        """The topics that are mine by their names, and each of their partitions as it is now. Where one begins is asked
+        only if it may not be emptied, and else taken to be what the last reset left.
 
         It is one round trip where the topics are those of the last time. What a reset has emptied before is emptied at
         once, if it may be: that tells its end as well, and takes no longer than to ask for it.
@@ -63,19 +64,22 @@ class Topics:
         before = {name: topic for name, topic in self._there().items() if is_mine(name)}
         leaders = leaders_of(before)
         full = {at: leader for at, leader in leaders.items() if may_empty(at) and self._was_emptied(at, before)}
+        kept = {at: leader for at, leader in leaders.items() if not may_empty(at)}
         with self._server.doing("looking for what is in the topics"):
-            answers = ask(self._server.admin, topics=True, ends=_without(leaders, full), delete=full)
+            answers = ask(self._server.admin, topics=True, ends=_without(leaders, full), starts=kept, delete=full)
         self._learn(answers.topics)
         topics = {name: topic for name, topic in answers.topics.items() if is_mine(name)}
         # A topic of another id was made meanwhile: nothing that was answered holds for it. What could not be answered is
         # asked again, for it may be a topic that is gone, or led by another broker.
         same = {name for name, topic in topics.items() if name in before and before[name].id == topic.id}
-        ends = {at: end for at, end in {**answers.ends, **answers.starts}.items() if at.topic in same}
-        self.marks.update(
-            {at: Mark(topics[at.topic].id, ends[at], ends[at]) for at in answers.starts.keys() & ends.keys()}
-        )
-        ends |= self._ends(_without(leaders_of(topics), ends))
-        return topics, ends
+        emptied = {at: start for at, start in answers.starts.items() if at in full and at.topic in same}
+        self.marks.update({at: Mark(topics[at.topic].id, end, end) for at, end in emptied.items()})
+        ends = {at: end for at, end in answers.ends.items() if at.topic in same} | emptied
+        starts = {at: start for at, start in answers.starts.items() if at in ends}
+        if missing := _without(leaders_of(topics), ends):
+            more = self._asked(missing, {at: leader for at, leader in missing.items() if not may_empty(at)})
+            ends, starts = ends | more.ends, starts | more.starts
+        return topics, {at: self._as_it_is(at, topics, starts.get(at), end) for at, end in ends.items()}
 
     def ensure(self, names: Iterable[str], partitions: int) -> set[str]:
         """Have topics of these names, with a leader for each partition. Returns those that did not exist before."""
@@ -148,7 +152,7 @@ class Topics:
     def end_offsets(self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
         """The offset that the next record of each partition will get. Raises ItestError after that many seconds."""
         known = leaders_of(self._there())
-        return self._ends({partition: known.get(partition, -1) for partition in partitions}, seconds)
+        return self._asked({partition: known.get(partition, -1) for partition in partitions}, {}, seconds).ends
 
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
         """Delete all records of these partitions; `leaders` are the ids of the brokers that lead them.
@@ -175,11 +179,19 @@ class Topics:
                 answers = ask(self._server.admin, delete=leaders)
         return answers
 
-    def _ends(self, leaders: Mapping[Partition, int], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
+    def _asked(
+        self, ends: Mapping[Partition, int], starts: Mapping[Partition, int], seconds: float = ANSWER_WAIT
+    ) -> Answers:
         with self._server.doing("asking for end offsets"):
-            answers = ask(self._server.admin, ends=leaders, seconds=seconds)
+            answers = ask(self._server.admin, ends=ends, starts=starts, seconds=seconds)
             answers.check("the end of")
-        return answers.ends
+        return answers
+
+    def _as_it_is(self, partition: Partition, topics: Mapping[str, Topic], start: int | None, end: int) -> Mark:
+        id, mark = topics[partition.topic].id, self.marks.get(partition)
+        if start is None:
+            start = mark.start if mark and mark.id == id else 0
+        return Mark(id, start, end)
 
     def _there(self) -> dict[str, Topic]:
         with self._lock:
