@@ -561,6 +561,84 @@ class RecordsTest(KafkaTest):
         self.assertEqual(found, [b"yes"])
 
 
+class TransactionsTest(KafkaTest):
+    def begun(self, view: KafkaView, name: str, value: bytes, producer: Any = None) -> Any:
+        """A producer in a transaction in which it has sent this."""
+        producer = producer or view.producer(transactional_id=f"{view.prefix}{value.decode()}")
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(view.topic(name), value).get(10)
+        return producer
+
+    def committed(self, view: KafkaView, name: str) -> list[Any]:
+        """What somebody gets who reads what is committed."""
+        consumer = view.consumer(name, isolation_level="read_committed")
+        return [record.value for batch in consumer.poll(5000).values() for record in batch]
+
+    def test_one_that_a_producer_of_the_test_left_open_is_aborted(self) -> None:
+        lease, view = self.sealed()
+        self.begun(view, "orders", b"open")
+        with mock.patch("itest.leaks.report") as report:
+            view.close()
+            view = self.next_test(lease)
+        view.queue.send("orders", b"new")
+        self.assertEqual(self.committed(view, "orders"), [b"new"])
+        report.assert_not_called()
+
+    def test_one_that_an_app_left_open_is_aborted_and_reported(self) -> None:
+        lease, view = self.sealed()
+        theirs = clients.make("KafkaProducer", self.server.bootstrap_servers, transactional_id="theirs")
+        self.addCleanup(theirs.close, 1)
+        self.begun(view, "orders", b"open", theirs)
+        others = self.lease()
+        with mock.patch("itest.leaks.report") as report:
+            self.next_test(others)
+            report.assert_not_called()  # It is none of that class's.
+            view = self.next_test(lease)
+        report.assert_called_once_with(
+            "tests.OrderTest.test_order left the transaction 'theirs' open, and it was aborted"
+        )
+        view.queue.send("orders", b"new")
+        self.assertEqual(self.committed(view, "orders"), [b"new"])
+        with self.assertRaises(clients.errors().KafkaError):
+            theirs.commit_transaction()
+
+    def test_one_that_is_about_to_end_is_waited_for(self) -> None:
+        lease, view = self.sealed()
+        producer = self.begun(view, "orders", b"ending")
+        with mock.patch("itest.services.kafka.transactions.GRACE", 10), mock.patch("itest.leaks.report") as report:
+            ending = threading.Timer(0.02, producer.commit_transaction)
+            ending.start()
+            self.addCleanup(ending.join, 10)
+            view = self.next_test(lease)
+        report.assert_not_called()
+        self.assertEqual(values(view, "orders"), [])
+
+    def test_what_was_aborted_was_never_produced(self) -> None:
+        lease = self.lease()
+        producer = self.begun(lease.view, "orders", b"aborted")
+        producer.abort_transaction()
+        producer.begin_transaction()
+        producer.send(lease.view.topic("orders"), b"committed").get(10)
+        producer.commit_transaction()
+        self.assertEqual(lease.view.queue.receive("orders", timeout=10)[0].value, b"committed")
+        self.begun(lease.view, "orders", b"open")
+        lease.seal()
+        for _ in range(2):
+            view = self.next_test(lease)
+            self.assertEqual(self.committed(view, "orders"), [b"committed"])
+            view.queue.send("orders", b"mine")
+
+    def test_an_open_one_is_named_by_who_waits_for_what_it_holds_back(self) -> None:
+        _, view = self.sealed()
+        sent = view.queue.send("orders", b"before").offset
+        self.begun(view, "orders", b"open")
+        with self.assertRaisesRegex(
+            ReceiveTimeout, rf"^1 of 2 .* ends at {sent + 2}, held back from {sent + 1} on by an open transaction\. "
+        ):
+            view.queue.receive("orders", count=2, timeout=0)
+
+
 class PrefixTest(KafkaTest):
     def test_each_test_has_topics_of_its_own_with_offsets_from_0(self) -> None:
         lease = self.lease(isolation="prefix", partitions=2)

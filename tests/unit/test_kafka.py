@@ -613,7 +613,7 @@ class QueueTest(unittest.TestCase):
         server.consuming = threading.Lock()
         server.doing = lambda what: contextlib.nullcontext()
         server.assigned = lambda starts: FakeConsumer(*([records] if records else []))
-        server.topics.end_offsets = lambda starts, seconds: dict.fromkeys(starts, len(values))
+        server.topics.end_offsets = lambda starts, seconds, committed=False: dict.fromkeys(starts, len(values))
         return Queue(server, "bytes", lambda name: f"itest-1-{name}")
 
     def test_too_few_messages_fail_the_test_and_say_all_there_is_to_say(self) -> None:

@@ -110,7 +110,7 @@ class SurveyTest(unittest.TestCase):
     def setUp(self) -> None:
         self.asked: list[tuple[list[Partition], list[Partition]]] = []
         self.answers: list[Answers] = []
-        self.topics = Topics(mock.Mock(doing=lambda what: contextlib.nullcontext()))
+        self.topics = Topics(mock.Mock(doing=lambda what: contextlib.nullcontext(), owned=True))
         self.enterContext(mock.patch("itest.services.kafka.topics.ask", self.ask))
 
     def ask(self, admin: Any, *, ends: Any = (), delete: Any = (), **other: Any) -> Answers:
@@ -170,6 +170,19 @@ class SurveyTest(unittest.TestCase):
         self.assertEqual(self.survey(moved, Answers(ends={ORDERS: 2})), {ORDERS: 2})
         with self.assertRaises(clients.errors().NotLeaderForPartitionError):
             self.survey(moved, Answers(errors=error))
+
+    def test_transactions_are_asked_for_where_there_ever_was_one(self) -> None:
+        with mock.patch("itest.services.kafka.topics.ask") as ask:
+            for internal, asked in (
+                (set(), [False]),
+                ({"__transaction_state"}, [False, True]),
+                ({"__transaction_state"}, [True]),
+            ):
+                ask.return_value = Answers(internal=internal, transactions={"shop"} if internal else set())
+                ask.reset_mock()
+                self.topics.all()
+                self.assertEqual([call.kwargs["transactions"] for call in ask.call_args_list], asked)
+                self.assertEqual(self.topics.transactions, {"shop"} if internal else set())
 
     def test_a_topic_that_is_gone_is_none(self) -> None:
         self.known()

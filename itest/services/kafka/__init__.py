@@ -16,6 +16,7 @@ baseline.py  the records of that baseline
 view.py      what a test gets
 queue.py     send and receive
 configs.py   the settings of topics that are in the way of a reset
+transactions.py  those that a test has left open
 groups.py    the groups by which apps read a class's topics
 evidence.py  what there is when a test has failed
 """

@@ -124,6 +124,7 @@ def consumer(servers: str) -> Any:
         "KafkaConsumer",
         servers,
         creates=False,
+        isolation_level="read_committed",  # What a transaction aborted was never produced.
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         # The broker answers one request of a connection after the other: a fetch that waits for what never comes
@@ -139,6 +140,11 @@ def consumer(servers: str) -> Any:
 
 def close_producer(client: Any, seconds: float) -> None:
     """Close a producer within about that time, whether or not the broker still takes what it holds."""
+    # It would leave a transaction open. Its own method to abort one waits for ever; it has none to ask whether there is one.
+    with contextlib.suppress(AttributeError, errors().KafkaError):
+        aborted = client._transaction_manager.begin_abort()
+        client._sender.wakeup()
+        aborted.wait(seconds * 1000)
     try:
         client.close(timeout=seconds)
     except errors().KafkaError:

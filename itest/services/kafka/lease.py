@@ -17,7 +17,7 @@ from itest.clock import Deadline
 from itest.errors import DeclarationError, ItestError, ResetError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.kafka import baseline, clients, groups
+from itest.services.kafka import baseline, clients, groups, transactions
 from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.names import NAME_LIMIT, is_name
@@ -40,6 +40,7 @@ class KafkaLease(Lease["KafkaView"]):
         self._service = service
         self._isolation = service.isolation_or_default
         self._fixed = service.prefix is not None or self._isolation == "none"
+        self._last_test = "an earlier class"
         self._created: set[str] = set()
         self._groups: set[str] = set()
         self._test_groups: set[str] = set()
@@ -123,7 +124,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             return
         with _resetting("reading the class's baseline"):
-            topics, marks = self._steadily(lambda: self._server.topics.survey(self._is_mine))
+            topics, marks = self._steadily(self._survey)
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
             full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
             self._baseline = baseline.read(self._server, full)
@@ -144,6 +145,9 @@ class KafkaLease(Lease["KafkaView"]):
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         self._delete_groups(self._test_groups)
+        if self._isolation != "none":
+            self._server.topics.all()
+            self._end_transactions()
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         if self._fixed:
@@ -253,14 +257,14 @@ class KafkaLease(Lease["KafkaView"]):
     def _empty(self) -> None:
         """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""
         server = self._server
-        topics, found = server.topics.survey(self._is_mine, lambda partition: partition not in self._baseline)
+        topics, found = self._survey(lambda partition: partition not in self._baseline)
         # Partitions can be added and not be taken away.
         grown = {name for name, topic in topics.items() if len(topic.leaders) != self._count(name, topic)}
         if gone := self._topics.keys() - (topics.keys() - grown) | grown:
             server.topics.delete(grown)
             for name in gone & self._topics.keys():
                 self._created |= server.topics.ensure([name], self._topics[name])
-            topics, found = server.topics.survey(self._is_mine)
+            topics, found = self._survey()
         dirty = {}
         for partition, mark in found.items():
             # By the topic's id too: one that was deleted and created again starts at 0 and may have come as far. And
@@ -272,6 +276,23 @@ class KafkaLease(Lease["KafkaView"]):
             for partition, start in server.topics.delete_records(dirty).items():
                 server.topics.marks[partition] = Mark(topics[partition.topic].id, start, start)
             baseline.write(server, [record for partition in dirty for record in self._baseline.get(partition, ())])
+
+    def _survey(
+        self, may_empty: Callable[[Partition], bool] = lambda partition: False
+    ) -> tuple[dict[str, Topic], dict[Partition, Mark]]:
+        """The topics and partitions of this class, without open transactions in them."""
+        found = self._server.topics.survey(self._is_mine, may_empty)
+        # The end of a transaction is written to its partitions.
+        return self._server.topics.survey(self._is_mine, may_empty) if self._end_transactions() else found
+
+    def _end_transactions(self) -> bool:
+        """End those that are open in this class's topics; whether any was."""
+        if not self._server.topics.transactions:
+            return False
+        ended = transactions.abort_open(self._server, self._is_mine)
+        for id in ended:
+            leaks.report(f"{self._last_test} left the transaction {id!r} open, and it was aborted")
+        return bool(ended)
 
     def _count(self, name: str, topic: Topic) -> int:
         """How many partitions a topic of ours has in the baseline; of an app's, how many there are."""

@@ -87,9 +87,9 @@ class Queue:
         """The next `count` messages of a topic, from where the last `receive` of this test ended.
 
         The first one starts at the beginning: the records of the class's baseline, then those of this test. No
-        consumer group is involved. Raises ReceiveTimeout, which is a failed assertion, when fewer arrive within
-        `timeout` seconds; those that did arrive can then be received again. What is there when the time is over is
-        received in any case: with `timeout=0`, what is there now.
+        consumer group is involved, and of transactions what they have committed is received. Raises ReceiveTimeout, which is
+        a failed assertion, when fewer arrive within `timeout` seconds; those that did arrive can then be received again.
+        What is there when the time is over is received in any case: with `timeout=0`, what is there now.
         """
         if type(count) is not int or count < 1:
             raise ValueError(f"count={count!r}: a whole number of messages can be waited for, at least 1")
@@ -131,7 +131,7 @@ class Queue:
     def _ends(self, partitions: Mapping[Partition, int]) -> dict[Partition, int]:
         """Up to where there is something to read; nothing where that cannot be told."""
         try:
-            return self._server.topics.end_offsets(partitions, EVIDENCE_WAIT)
+            return self._server.topics.end_offsets(partitions, EVIDENCE_WAIT, committed=True)
         except ItestError:
             return {}
 
@@ -162,10 +162,8 @@ class Queue:
     ) -> ReceiveTimeout:
         try:
             ends = self._server.topics.end_offsets(starts, EVIDENCE_WAIT)
-            places = ", ".join(
-                f"partition {partition.partition} was read from offset {start} and ends at {ends[partition]}"
-                for partition, start in starts.items()
-            )
+            readable = self._ends(starts)
+            places = ", ".join(_place(at, start, ends[at], readable.get(at, ends[at])) for at, start in starts.items())
         except ItestError as error:
             places = str(error)
         arrived = "; ".join(naming.shorten(naming.mask(repr(message.value)), 80) for message in messages[:5])
@@ -177,6 +175,11 @@ class Queue:
             f"If it only takes longer, raise timeout.",
             list(messages),
         )
+
+
+def _place(partition: Partition, start: int, end: int, readable: int) -> str:
+    held = f", held back from {readable} on by an open transaction" if readable < end else ""
+    return f"partition {partition.partition} was read from offset {start} and ends at {end}{held}"
 
 
 def _is_behind(consumer: Any, ends: Mapping[Partition, int]) -> bool:

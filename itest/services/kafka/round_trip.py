@@ -42,12 +42,16 @@ class Answers:
     """What the broker said. A partition that it did not do as it was told is in `errors`, by kafka-python's exceptions."""
 
     topics: dict[str, Topic] = field(default_factory=dict)
-    """All there are, without those of Kafka itself; empty if it was not asked."""
+    """All there are, without those of Kafka itself and those that begin like them; empty if it was not asked."""
     ends: dict[Partition, int] = field(default_factory=dict)
     """The offset that the next record gets."""
     starts: dict[Partition, int] = field(default_factory=dict)
     """The first offset; where records were deleted it is the end too, as far as nobody has written since."""
     errors: Errors = field(default_factory=dict)
+    internal: set[str] = field(default_factory=set)
+    """The topics of Kafka itself."""
+    transactions: set[str] = field(default_factory=set)
+    """The transactional ids of those that are open."""
     altered: set[str] = field(default_factory=set)
     """Topics that have settings of their own, in place of the broker's."""
 
@@ -61,6 +65,11 @@ class Answers:
             if not (topic.is_internal or topic.name.startswith("__") or topic.error_code):
                 leaders = {part.partition_index: part.leader_id for part in topic.partitions}
                 self.topics[topic.name] = Topic(str(topic.topic_id), leaders)
+            else:
+                self.internal.add(topic.name)
+
+    def take_transactions(self, response: Any) -> None:
+        self.transactions.update(each.transactional_id for each in response.transaction_states)
 
     def take_ends(self, response: Any) -> None:
         self._take(response, self.ends, "offset")
@@ -91,14 +100,17 @@ def ask(
     admin: Any,
     *,
     topics: bool = False,
+    transactions: bool = False,
     ends: Mapping[Partition, int] | None = None,
     starts: Mapping[Partition, int] | None = None,
     delete: Mapping[Partition, int] | None = None,
     configs: Iterable[str] = (),
+    committed: bool = False,
     seconds: float = ANSWER_WAIT,
 ) -> Answers:
-    """Have it all answered: the topics, the ends and starts of partitions, the records of others deleted, and which of
-    some topics have settings of their own.
+    """Have it all answered: the topics, the open transactions of a single broker, the ends and starts of partitions, the
+    records of others deleted, and which of some topics have settings of their own. With `committed`, a partition ends
+    where the first open transaction in it begins.
 
     Partitions are given with the ids of the brokers that lead them. Raises kafka-python's errors where a broker does not
     answer, also after that many seconds.
@@ -107,8 +119,10 @@ def ask(
     requests: list[tuple[int | None, Any, Callable[[Any], None]]] = []
     if topics:
         requests.append((None, _all_topics(), answers.take_topics))
+    if transactions:
+        requests.append((None, _open_transactions(), answers.take_transactions))
     for leader, some in _by_leader(ends or {}, answers.errors):
-        requests.append((leader, _offsets(some, "LATEST"), answers.take_ends))
+        requests.append((leader, _offsets(some, "LATEST", committed), answers.take_ends))
     for leader, some in _by_leader(starts or {}, answers.errors):
         requests.append((leader, _offsets(some, "EARLIEST"), answers.take_starts))
     for leader, some in _by_leader(delete or {}, answers.errors):
@@ -142,6 +156,11 @@ def _all_topics() -> Any:
     return clients.package("kafka.protocol.metadata").MetadataRequest(topics=None, allow_auto_topic_creation=False)
 
 
+def _open_transactions() -> Any:
+    request = clients.package("kafka.protocol.admin.transactions").ListTransactionsRequest
+    return request(state_filters=["Ongoing"], producer_id_filters=[])
+
+
 def _configs(topics: Iterable[str]) -> Any:
     package = clients.package("kafka.admin")
     request = clients.package("kafka.protocol.admin.configs").DescribeConfigsRequest
@@ -153,10 +172,11 @@ def _configs(topics: Iterable[str]) -> Any:
     )
 
 
-def _offsets(partitions: Mapping[str, Iterable[int]], which: str) -> Any:
+def _offsets(partitions: Mapping[str, Iterable[int]], which: str, committed: bool = False) -> Any:
     offsets = clients.package("kafka.protocol.consumer")
     topic = offsets.ListOffsetsRequest.ListOffsetsTopic
     return offsets.ListOffsetsRequest(
+        isolation_level=int(committed),
         topics=[
             topic(
                 name=name,
@@ -166,7 +186,7 @@ def _offsets(partitions: Mapping[str, Iterable[int]], which: str) -> Any:
                 ],
             )
             for name, numbers in partitions.items()
-        ]
+        ],
     )
 
 

@@ -39,18 +39,20 @@ class Topics:
 
     def __init__(self, server: KafkaServer) -> None:
         self.marks: dict[Partition, Mark] = {}
+        self.transactions: set[str] = set()
+        """The transactional ids of those that were open when the topics were listed last, on a broker of ours."""
         self._server = server
         self._known: dict[str, Topic] = {}
         self._created: dict[str, int] = {}
         self._compacted: set[str] = set()
+        self._transactional = False
         self._lock = threading.Lock()
 
     def all(self, seconds: float = ANSWER_WAIT) -> dict[str, Topic]:
         """All topics there are, without those of Kafka itself. Raises ItestError after that many seconds."""
         with self._server.doing("listing the topics"):
-            found = ask(self._server.admin, topics=True, seconds=seconds).topics
-        self._learn(found)
-        return found
+            answers = self._listed(seconds=seconds)
+        return answers.topics
 
     def survey(
         self, is_mine: Callable[[str], bool], may_empty: Callable[[Partition], bool] = lambda partition: False
@@ -66,8 +68,7 @@ class Topics:
         full = {at: leader for at, leader in leaders.items() if may_empty(at) and self._was_emptied(at, before)}
         kept = {at: leader for at, leader in leaders.items() if not may_empty(at)}
         with self._server.doing("looking for what is in the topics"):
-            answers = ask(self._server.admin, topics=True, ends=_without(leaders, full), starts=kept, delete=full)
-        self._learn(answers.topics)
+            answers = self._listed(ends=_without(leaders, full), starts=kept, delete=full)
         topics = {name: topic for name, topic in answers.topics.items() if is_mine(name)}
         # A topic of another id was made meanwhile: nothing that was answered holds for it. What could not be answered is
         # asked again, for it may be a topic that is gone, or led by another broker.
@@ -112,8 +113,7 @@ class Topics:
     def altered(self, is_mine: Callable[[str], bool]) -> set[str]:
         """Those of mine that are not what we created: others did, or their settings or number of partitions changed."""
         with self._server.doing("looking for altered topics"):
-            answers = ask(self._server.admin, topics=True, configs=[*filter(is_mine, self._there())])
-        self._learn(answers.topics)
+            answers = self._listed(configs=[*filter(is_mine, self._there())])
         counts = {name: len(topic.leaders) for name, topic in answers.topics.items() if is_mine(name)}
         return {name for name, count in counts.items() if name in answers.altered or count != self.created(name)}
 
@@ -149,10 +149,14 @@ class Topics:
                         raise error(topic.get("error_message") or topic["name"])
                 self._await_end(names)
 
-    def end_offsets(self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
-        """The offset that the next record of each partition will get. Raises ItestError after that many seconds."""
+    def end_offsets(
+        self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT, committed: bool = False
+    ) -> dict[Partition, int]:
+        """The offset that the next record of each partition will get; with `committed`, where the first open transaction in it
+        begins. Raises ItestError after that many seconds."""
         known = leaders_of(self._there())
-        return self._asked({partition: known.get(partition, -1) for partition in partitions}, {}, seconds).ends
+        leaders = {partition: known.get(partition, -1) for partition in partitions}
+        return self._asked(leaders, {}, seconds, committed).ends
 
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
         """Delete all records of these partitions; `leaders` are the ids of the brokers that lead them.
@@ -180,10 +184,14 @@ class Topics:
         return answers
 
     def _asked(
-        self, ends: Mapping[Partition, int], starts: Mapping[Partition, int], seconds: float = ANSWER_WAIT
+        self,
+        ends: Mapping[Partition, int],
+        starts: Mapping[Partition, int],
+        seconds: float = ANSWER_WAIT,
+        committed: bool = False,
     ) -> Answers:
         with self._server.doing("asking for end offsets"):
-            answers = ask(self._server.admin, ends=ends, starts=starts, seconds=seconds)
+            answers = ask(self._server.admin, ends=ends, starts=starts, seconds=seconds, committed=committed)
             answers.check("the end of")
         return answers
 
@@ -197,10 +205,18 @@ class Topics:
         with self._lock:
             return {**self._known}
 
-    def _learn(self, found: dict[str, Topic]) -> None:
+    def _listed(self, **asked: Any) -> Answers:
+        """All topics there are, and what else is asked in the same round trip. The broker is asked for open transactions
+        where there ever was one: Kafka has a topic for them then."""
+        known = self._transactional
+        answers = ask(self._server.admin, topics=True, transactions=known, **asked)
+        self._transactional = self._server.owned and "__transaction_state" in answers.internal
+        more = answers if known == self._transactional else ask(self._server.admin, transactions=self._transactional)
+        self.transactions = more.transactions
         with self._lock:
-            self._known = {**found}
-            self._created = {name: count for name, count in self._created.items() if name in found}
+            self._known = {**answers.topics}
+            self._created = {name: count for name, count in self._created.items() if name in answers.topics}
+        return answers
 
     def _was_emptied(self, partition: Partition, topics: Mapping[str, Topic]) -> bool:
         """Whether a reset has deleted records of it, as is not allowed of every topic. Of this very one, by its id."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     from itest.services.kafka.lease import KafkaLease
+
+
+ABORT_WAIT = 1.0
+"""Seconds in which a producer of asyncio must have aborted its transaction before it is stopped."""
 
 
 class KafkaView(View):
@@ -109,7 +114,7 @@ class KafkaView(View):
         the test. It takes physical names: `topic(name)`."""
         aiokafka = client_package("aiokafka", "aiokafka", "KafkaView.aproducer()")
         settings = {"bootstrap_servers": self.bootstrap_servers, "retry_backoff_ms": 10, **kwargs}
-        return self._opening("aproducer", lambda: _started(aiokafka.AIOKafkaProducer(**settings)), _stop)
+        return self._opening("aproducer", lambda: _started(aiokafka.AIOKafkaProducer(**settings)), _abort_and_stop)
 
     @own_time()
     def aconsumer(self, *topics: str, **kwargs: Any) -> Opening[AIOKafkaConsumer]:
@@ -134,6 +139,15 @@ async def _started(client: Any) -> Any:
         await client.stop()
         raise
     return client
+
+
+async def _abort_and_stop(producer: Any) -> None:
+    # Stopping leaves a transaction open; where there is none to abort, this says so.
+    with contextlib.suppress(Exception):
+        import asyncio
+
+        await asyncio.wait_for(producer.abort_transaction(), ABORT_WAIT)
+    await producer.stop()
 
 
 async def _stop(client: Any) -> None:
