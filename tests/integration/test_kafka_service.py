@@ -109,6 +109,16 @@ class KafkaTest(unittest.TestCase):
         manager = self.server.admin._manager
         return mock.patch.object(manager, "run", wraps=manager.run)
 
+    def alter(self, view: KafkaView, name: str, setting: str, value: str) -> None:
+        config = clients.package("kafka.admin")
+        resource = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
+        asked = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
+        resource.configs = {setting: value}
+        view.admin.alter_configs([resource])
+        deadline = Deadline.after(10)
+        while setting not in str(view.admin.describe_configs([asked])) and not deadline.passed:
+            deadline.pause(0.01)
+
     def sealed(self, **settings: Any) -> tuple[KafkaLease, KafkaView]:
         lease = self.lease(**settings)
         lease.seal()
@@ -236,6 +246,17 @@ class QueueTest(KafkaTest):
             view.producer().send(view.topic("orders"), b"after", partition=number).get(10)
         messages = view.queue.receive("orders", count=2, timeout=0.5)
         self.assertEqual([message.value for message in messages], [b"after", b"after"])
+
+    def test_how_large_a_record_may_be_is_for_the_broker_to_say(self) -> None:
+        lease = self.lease()
+        large = b"x" * 1_500_000
+        with self.assertRaisesRegex(ItestError, r"MessageSizeTooLarge.*\. Let the broker take more: env="):
+            lease.view.queue.send("large", large)
+        self.alter(lease.view, "large", "max.message.bytes", "3000000")
+        lease.view.queue.send("large", large)
+        lease.seal()
+        self.next_test(lease).queue.send("large", b"mine")
+        self.assertEqual(self.next_test(lease).queue.receive("large")[0].value, large)
 
     def test_a_topic_that_the_test_deleted_is_said_to_be_gone(self) -> None:
         _, view = self.sealed()
@@ -531,16 +552,6 @@ class RecordsTest(KafkaTest):
             view.queue.send("later", b"2", key="k")
             view = self.next_test(lease)
             self.assertEqual(values(view, "later"), [])
-
-    def alter(self, view: KafkaView, name: str, setting: str, value: str) -> None:
-        config = clients.package("kafka.admin")
-        resource = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
-        asked = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
-        resource.configs = {setting: value}
-        view.admin.alter_configs([resource])
-        deadline = Deadline.after(10)
-        while setting not in str(view.admin.describe_configs([asked])) and not deadline.passed:
-            deadline.pause(0.01)
 
     def test_transactions_work(self) -> None:
         _, view = self.sealed()

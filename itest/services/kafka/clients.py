@@ -24,6 +24,9 @@ first use of each topic takes 100 ms."""
 REQUEST_TIMEOUT = 10_000
 """Milliseconds that a request of our own clients may take. Nothing may hang."""
 
+MOST_BYTES = 100 * 1024 * 1024
+"""How large a request of our own may be: what a broker takes, unless it is told otherwise (socket.request.max.bytes)."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds that closing a client may take, for what it has not sent yet; a broker that is gone must not delay tests."""
 
@@ -115,6 +118,8 @@ def producer(servers: str) -> Any:
         max_block_ms=REQUEST_TIMEOUT,
         bootstrap_timeout_ms=REQUEST_TIMEOUT,
         metrics_enabled=False,
+        # How large a record may be is for the broker to say (message.max.bytes).
+        max_request_size=MOST_BYTES,
     )
 
 

@@ -73,6 +73,10 @@ class Queue:
                 future = self._server.producer.send(physical, value=record, key=_as_bytes(key), headers=pairs)
                 sent = future.get(timeout=ACK_WAIT)
         except ItestError as error:
+            if isinstance(error.__cause__, clients.errors().MessageSizeTooLargeError):
+                raise ItestError(
+                    f"{error}. Let the broker take more: env={{'KAFKA_MESSAGE_MAX_BYTES': ...}}"
+                ) from error
             if self._is_gone(physical):
                 raise ItestError(
                     f"{error}. There is no topic {physical} any more: it was deleted after its first mention; "
