@@ -59,7 +59,11 @@ class DeclarationTest(unittest.TestCase):
         self.assertIn("Kafka supports 'records', 'prefix', 'none'", self.refused(Kafka(isolation="database")))
 
     def test_a_topic_has_partitions(self) -> None:
-        self.assertEqual(self.refused(Kafka(partitions=0)), "OrderTest.kafka: partitions=0; a topic has at least 1")
+        for wrong in (0, "2", None, 1.5, True):
+            self.assertEqual(
+                self.refused(Kafka(partitions=wrong)),  # type: ignore[arg-type]
+                f"OrderTest.kafka: partitions={wrong!r}; a topic has a whole number of them, at least 1",
+            )
 
     def test_topics_made_ahead(self) -> None:
         Kafka(topics={"orders.v1": 3}).check("OrderTest", "kafka")

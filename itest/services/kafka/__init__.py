@@ -80,8 +80,10 @@ class Kafka(Service["KafkaView"]):
         where = f"{owner}.{name}"
         if self.codec not in CODECS:
             raise DeclarationError(f"{where}: unknown codec {self.codec!r}; it must be one of {', '.join(CODECS)}")
-        if self.partitions < 1:
-            raise DeclarationError(f"{where}: partitions={self.partitions!r}; a topic has at least 1")
+        if type(self.partitions) is not int or self.partitions < 1:
+            raise DeclarationError(
+                f"{where}: partitions={self.partitions!r}; a topic has a whole number of them, at least 1"
+            )
         if not isinstance(self.topics, Mapping):
             raise DeclarationError(
                 f"{where}: topics must map names to numbers of partitions, topics={{'orders': 3}}, not {self.topics!r}"
