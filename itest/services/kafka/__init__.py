@@ -15,6 +15,7 @@ lease.py     the topics of a class, brought back to their baseline before each t
 baseline.py  the records of that baseline
 view.py      what a test gets
 queue.py     send and receive
+resetting.py  the errors of a reset: which pass by themselves, and what the others say
 configs.py   the settings of topics that are in the way of a reset
 transactions.py  those that a test has left open
 groups.py    the groups by which apps read a class's topics

@@ -6,30 +6,27 @@ What is dirty: a partition whose end offset is not the one that the last reset l
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from itest import leaks, naming, trace
-from itest.clock import Deadline
-from itest.errors import DeclarationError, ItestError, ResetError
+from itest import leaks, trace
+from itest.errors import DeclarationError, ItestError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.kafka import baseline, clients, groups, transactions
+from itest.services.kafka import baseline, groups, transactions
 from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.names import NAME_LIMIT, is_name
+from itest.services.kafka.resetting import resetting, steadily
 from itest.services.kafka.round_trip import Partition, Topic
 from itest.services.kafka.server import KafkaServer, is_lent
-from itest.services.kafka.topics import VANISH_WAIT, Mark
+from itest.services.kafka.topics import Mark
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
     from itest.services.kafka import Kafka
-
-T = TypeVar("T")
 
 
 class KafkaLease(Lease["KafkaView"]):
@@ -53,8 +50,8 @@ class KafkaLease(Lease["KafkaView"]):
             self.prefix = server.take_prefix(service.prefix, self._kind)
         try:
             if self._isolation == "records":
-                with _resetting("emptying the topics that earlier classes left"):
-                    self._steadily(self._empty)  # What is in them is not this one's baseline.
+                with resetting("emptying the topics that earlier classes left"):
+                    steadily(self._empty)  # What is in them is not this one's baseline.
             if service.topics:
                 self._make_ahead()
         except BaseException:
@@ -123,8 +120,8 @@ class KafkaLease(Lease["KafkaView"]):
         self.view.close()
         if self._isolation == "none":
             return
-        with _resetting("reading the class's baseline"):
-            topics, marks = self._steadily(self._survey)
+        with resetting("reading the class's baseline"):
+            topics, marks = steadily(self._survey)
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
             full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
             self._baseline = baseline.read(self._server, full)
@@ -133,10 +130,10 @@ class KafkaLease(Lease["KafkaView"]):
     def reset(self, test: str) -> KafkaView:
         number = next(self._server.numbers)
         prefix = self._test_prefix = self.prefix
-        with _resetting(f"bringing Kafka back to the class's baseline before {test}"):
+        with resetting(f"bringing Kafka back to the class's baseline before {test}"):
             self._delete_groups(self._test_groups)
             if self._isolation == "records":
-                self._steadily(self._empty)
+                steadily(self._empty)
             elif self._isolation == "prefix":
                 prefix = self._test_prefix = f"{self.prefix}{number}-"
                 self._renew(prefix)
@@ -176,7 +173,7 @@ class KafkaLease(Lease["KafkaView"]):
     def evidence(self, since: float) -> Evidence:
         if self._isolation == "none" and not self.prefix:
             return Evidence()  # All topics there are, which may be anybody's.
-        names = {name: name.removeprefix(self._test_prefix) for name in self._steadily(self._mine)}
+        names = {name: name.removeprefix(self._test_prefix) for name in steadily(self._mine)}
         known = {physical: self._group_names[physical] for physical in self._groups | self._test_groups}
         return evidence(self._server, names, known)
 
@@ -211,16 +208,9 @@ class KafkaLease(Lease["KafkaView"]):
         if ours:
             self._server.delete_groups(lambda name: name.startswith(ours))
 
-    def _delete_groups(self, names: set[str]) -> None:
-        if names:
-            for group in self._server.delete_groups(names.__contains__):
-                members = self._server.end_members(group)
-                leaks.report(
-                    f"{self._last_test} left {members} consumer{'s'[: members != 1]} behind in the group "
-                    f"{self._group_names.get(group, group)!r}, put out of it"
-                )
-                self._server.delete_groups({group}.__contains__)
-            self._test_groups.clear()
+    def _delete_groups(self, ids: set[str]) -> None:
+        groups.delete(self._server, {id: self._group_names[id] for id in ids}, self._last_test)
+        self._test_groups.clear()
 
     def _mine(self) -> dict[str, Topic]:
         """The topics that this class may empty."""
@@ -239,20 +229,6 @@ class KafkaLease(Lease["KafkaView"]):
         """Whether a later class may have the topic by this name, as ours."""
         ours = not self._fixed or self._server.topics.created(name)
         return bool(ours) and name.startswith(self.prefix) and self._is_mine(name)
-
-    def _steadily(self, function: Callable[[], T]) -> T:
-        """Call it, and again while a topic vanishes under it (one that was deleted is listed for a moment longer) or has
-        no broker that leads it yet."""
-        names = ("UnknownTopicOrPartition", "LeaderNotAvailable", "NotLeaderForPartition", "OffsetNotAvailable")
-        passing = tuple(getattr(clients.errors(), f"{name}Error") for name in names)
-        deadline = Deadline.after(VANISH_WAIT)
-        while True:
-            try:
-                return function()
-            except ItestError as error:
-                if deadline.passed or not isinstance(error.__cause__, passing):
-                    raise
-            deadline.pause(0.005)
 
     def _empty(self) -> None:
         """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""
@@ -314,19 +290,3 @@ class KafkaLease(Lease["KafkaView"]):
 
     def _renamed(self, name: str, prefix: str) -> str:
         return prefix + name.removeprefix(self.prefix)
-
-
-@contextlib.contextmanager
-def _resetting(what: str) -> Any:
-    try:
-        yield
-    except ResetError:
-        raise
-    except ItestError as error:
-        hint = ""
-        if "PolicyViolation" in str(error):
-            hint = (
-                "; records of a compacted topic cannot be deleted, and its cleanup.policy may not be altered here: "
-                "use isolation='prefix'"
-            )
-        raise ResetError(f"{what}: {naming.mask(str(error))}{hint}") from error
