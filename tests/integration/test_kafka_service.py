@@ -582,9 +582,14 @@ class TransactionsTest(KafkaTest):
         return producer
 
     def committed(self, view: KafkaView, name: str) -> list[Any]:
-        """What somebody gets who reads what is committed."""
-        consumer = view.consumer(name, isolation_level="read_committed")
-        return [record.value for batch in consumer.poll(5000).values() for record in batch]
+        """What somebody gets who reads what is committed. A new consumer each time: on a busy machine one of kafka-python 3.0
+        may never hear of its topic."""
+        found: list[Any] = []
+        deadline = Deadline.after(20)
+        while not found and not deadline.passed:
+            consumer = view.consumer(name, isolation_level="read_committed")
+            found = [record.value for batch in consumer.poll(2000).values() for record in batch]
+        return found
 
     def test_one_that_a_producer_of_the_test_left_open_is_aborted(self) -> None:
         lease, view = self.sealed()
