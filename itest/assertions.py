@@ -120,28 +120,42 @@ class Assertions(_Base):
         timeout: float = 5.0,
         service: str = "kafka",
         msg: object = None,
+        key: Any = ANY,
     ) -> list[Any]:
-        """Fail unless `count` messages (equal to `value`) arrive on the topic within `timeout` seconds; returns them.
+        """Fail unless `count` messages (equal to `value`, with that `key`, text or bytes) arrive on the topic within `timeout`
+        seconds; returns them. With `count=0`: unless none arrives in all that time.
 
-        It goes on where the last `receive` or `assertProduced` of this test ended. Messages with another value are
+        It goes on where the last `receive` or `assertProduced` of this test ended. Messages with another value or key are
         passed over, and count as received.
         """
+        if type(count) is not int or count < 0:
+            raise ValueError(f"count={count!r}: a whole number of messages can be waited for, or none with count=0")
         queue = self._itest_named(service, "queue").queue
+        wanted = f"message{'' if count == 1 else 's'} on topic {topic!r}"
+        wanted += "" if value is ANY else f" equal to {naming.shorten(repr(value))}"
+        wanted += "" if key is ANY else f" with the key {naming.shorten(repr(key), 80)}"
         deadline = Deadline.after(timeout, self._itest_clock)
         found: list[Any] = []
         others: list[Any] = []
-        while len(found) < count:
+        while len(found) < max(count, 1):
             try:
                 # One at a time, so that what comes after the last one wanted is left for the next call.
                 [message] = queue.receive(topic, count=1, timeout=deadline.remaining)
             except ReceiveTimeout as error:
-                wanted = f"message{'s' if count > 1 else ''} on topic {topic!r}"
-                wanted += "" if value is ANY else f" equal to {naming.shorten(repr(value))}"
+                if not count:
+                    return found
                 shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[:SHOWN])
-                rest = f"; {len(others)} with other values: {shown}" if others else ""
+                what = "values" if key is ANY else "values or keys"
+                rest = f"; {len(others)} with other {what}: {shown}" if others else ""
                 text = f"{len(found)} of {count} {wanted} arrived within {timeout:g} s{rest}. {error}"
                 raise self._itest_failure(msg, text) from error
-            (found if value == message.value else others).append(message)
+            is_wanted = value == message.value and (key is ANY or _text(key) == _text(message.key))
+            (found if is_wanted else others).append(message)
+        if not count:
+            text = (
+                f"no {wanted} were to arrive within {timeout:g} s, but one did: {naming.shorten(repr(found[0].value))}"
+            )
+            raise self._itest_failure(msg, text)
         return found
 
     def assertCached(self, key: str, value: Any = ANY, service: str = "redis", msg: object = None) -> Any:

@@ -86,3 +86,20 @@ class KafkaTest(KafkaMixin, ContainerTestCase):
             r"^0 of 1 message on topic 'orders' equal to b'x' arrived within 0\.2 s\. 0 of 1 message arrived",
         ):
             self.assertProduced("orders", b"x", timeout=0.2)
+
+    def test_by_key(self) -> None:
+        for key in ("ann", None, b"bob"):
+            self.queue.send("letters", b"x", key=key)
+        self.assertEqual(self.assertProduced("letters", key=None)[0].key, None)
+        self.assertEqual(self.assertProduced("letters", b"x", key="bob")[0].key, b"bob")
+
+    def test_none(self) -> None:
+        self.queue.send("letters", b"a")
+        self.assertEqual(self.assertProduced("mail", count=0, timeout=0), [])
+        self.assertEqual(self.assertProduced("letters", b"b", count=0, timeout=0.1), [])
+        self.queue.send("letters", b"b")
+        with self.assertRaisesRegex(
+            AssertionError,
+            r"^no messages on topic 'letters' equal to b'b' were to arrive within 5 s, but one did: b'b'$",
+        ):
+            self.assertProduced("letters", b"b", count=0)

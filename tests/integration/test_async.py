@@ -183,6 +183,16 @@ class KafkaTest(KafkaMixin, AsyncContainerTestCase):
     async def test_2_again(self) -> None:
         await self.test_1_produce_and_consume_by_the_names_of_the_test()
 
+    async def test_3_a_transaction_that_is_left_open(self) -> None:
+        producer = await self.kafka.aproducer(transactional_id="billing")
+        await producer.begin_transaction()
+        await producer.send_and_wait(self.kafka.topic("orders"), b"open")
+
+    async def test_4_is_aborted_with_its_producer(self) -> None:
+        # The abort is answered before it is complete.
+        state = self.kafka.admin.describe_transactions(["billing"])["billing"].state
+        self.assertIn(state, ("PrepareAbort", "CompleteAbort"))
+
     async def test_what_a_sync_client_sent_and_a_consumer_without_a_group(self) -> None:
         self.queue.send("orders", "book")
         async with self.kafka.aconsumer("orders") as consumer:

@@ -104,6 +104,21 @@ class KafkaTest(unittest.TestCase):
         self.addCleanup(view.close)
         return view
 
+    def trips(self) -> Any:
+        """Counts the round trips by which the topics are looked after."""
+        manager = self.server.admin._manager
+        return mock.patch.object(manager, "run", wraps=manager.run)
+
+    def alter(self, view: KafkaView, name: str, setting: str, value: str) -> None:
+        config = clients.package("kafka.admin")
+        resource = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
+        asked = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
+        resource.configs = {setting: value}
+        view.admin.alter_configs([resource])
+        deadline = Deadline.after(10)
+        while setting not in str(view.admin.describe_configs([asked])) and not deadline.passed:
+            deadline.pause(0.01)
+
     def sealed(self, **settings: Any) -> tuple[KafkaLease, KafkaView]:
         lease = self.lease(**settings)
         lease.seal()
@@ -191,6 +206,70 @@ class QueueTest(KafkaTest):
             for topic in ("c", "a", "b"):
                 self.assertEqual(view.queue.receive(topic)[0].value, b"%d" % round)
 
+    def test_what_is_there_is_received_without_time(self) -> None:
+        lease, view = self.sealed(partitions=2)
+        for _ in range(2):
+            for key in "abcd":
+                view.queue.send("orders", b"x", key=key)
+            self.assertEqual(len(view.queue.receive("orders", count=4, timeout=0)), 4)
+            with self.assertRaises(ReceiveTimeout):
+                view.queue.receive("orders", timeout=0)
+            view = self.next_test(lease)
+
+    def again(self, view: KafkaView, name: str, partitions: int = 1) -> None:
+        """Delete a topic and create it again, as a test would."""
+        physical = view.topic(name)
+        view.admin.delete_topics([physical])
+        deadline = Deadline.after(10)
+        while physical in view.admin.list_topics() and not deadline.passed:
+            deadline.pause(0.01)
+        view.admin.create_topics({physical: {"num_partitions": partitions}}, wait_for_metadata=True)
+
+    def test_a_topic_that_the_test_made_anew_is_read_from_its_start(self) -> None:
+        lease, view = self.sealed()
+        view.queue.send("orders", b"before")
+        for by_queue in (True, False):
+            view = self.next_test(lease)  # It begins at an offset above 0.
+            self.again(view, "orders")
+            producer, physical = view.producer(), view.topic("orders")
+            for value in (b"x", b"y", b"z"):
+                view.queue.send("orders", value) if by_queue else producer.send(physical, value).get(10)
+            messages = view.queue.receive("orders", count=3, timeout=0.5)
+            self.assertEqual([message.value for message in messages], [b"x", b"y", b"z"])
+
+    def test_a_topic_that_was_read_before_too(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("orders", b"before")
+        view.queue.receive("orders")
+        self.again(view, "orders", partitions=2)
+        for number in range(2):
+            view.producer().send(view.topic("orders"), b"after", partition=number).get(10)
+        messages = view.queue.receive("orders", count=2, timeout=0.5)
+        self.assertEqual([message.value for message in messages], [b"after", b"after"])
+
+    def test_how_large_a_record_may_be_is_for_the_broker_to_say(self) -> None:
+        lease = self.lease()
+        large = b"x" * 1_500_000
+        with self.assertRaisesRegex(ItestError, r"MessageSizeTooLarge.*\. Let the broker take more: env="):
+            lease.view.queue.send("large", large)
+        self.alter(lease.view, "large", "max.message.bytes", "3000000")
+        lease.view.queue.send("large", large)
+        lease.seal()
+        self.next_test(lease).queue.send("large", b"mine")
+        self.assertEqual(self.next_test(lease).queue.receive("large")[0].value, large)
+
+    def test_a_topic_that_the_test_deleted_is_said_to_be_gone(self) -> None:
+        _, view = self.sealed()
+        physical = view.topic("orders")
+        view.admin.delete_topics([physical])
+        self.enterContext(
+            mock.patch.object(self.server.producer, "send", side_effect=clients.errors().KafkaTimeoutError)
+        )
+        with self.assertRaisesRegex(
+            ItestError, rf"^sending to topic 'orders' .*\. There is no topic {physical} any more: it was deleted after"
+        ):
+            view.queue.send("orders", b"x")
+
     def test_a_name_that_kafka_does_not_allow(self) -> None:
         _, view = self.sealed()
         for wrong in ("", "a b", "x" * 250):
@@ -229,6 +308,21 @@ class RecordsTest(KafkaTest):
             for record in everything(view, "orders")
         ]
 
+    def test_records_of_the_baseline_that_a_test_deleted_come_back(self) -> None:
+        lease = self.lease()
+        part = clients.package().TopicPartition
+        _, one, _ = [lease.view.queue.send("orders", value).offset for value in (b"zero", b"one", b"two")]
+        where = part(lease.view.topic("orders"), 0)
+        lease.view.admin.delete_records({where: one})
+        lease.seal()
+        for deleted in (1, 2):
+            view = self.next_test(lease)
+            with self.trips() as trips:
+                view = self.next_test(lease)
+            self.assertEqual((values(view, "orders"), trips.call_count), ([b"one", b"two"], 1))
+            view.admin.delete_records({where: everything(view, "orders")[0].offset + deleted})
+        self.assertEqual(values(self.next_test(lease), "orders"), [b"one", b"two"])
+
     def test_a_topic_that_a_test_deleted_comes_back(self) -> None:
         lease = self.lease()
         lease.view.queue.send("orders", b"one")
@@ -263,18 +357,37 @@ class RecordsTest(KafkaTest):
         view.queue.send("mail", b"4")
         self.assertEqual([message.value for message in view.queue.receive("mail")], [b"4"])
 
-    def test_partitions_that_a_test_added_are_emptied(self) -> None:
-        lease, view = self.sealed()
-        view.queue.send("orders", b"1")
+    def test_partitions_that_a_test_added_are_taken_away(self) -> None:
+        lease = self.lease(topics={"orders": 2})
+        lease.view.queue.send("orders", b"one", key="k")
+        lease.seal()
         view = self.next_test(lease)
-        physical = view.topic("orders")
-        view.admin.create_partitions({physical: 3})
+        for name, count in (("orders", 5), ("undeclared", 3)):
+            physical = view.topic(name)
+            view.admin.create_partitions({physical: count})
+            deadline = Deadline.after(10)
+            while len(view.consumer().partitions_for_topic(physical)) < count and not deadline.passed:
+                deadline.pause(0.01)
+            for number in range(count):
+                view.producer().send(physical, b"2", partition=number).get(10)
+        view = self.next_test(lease)
+        self.assertEqual([values(view, name) for name in ("orders", "undeclared")], [[b"one"], []])
+        topics = self.server.topics.all()
+        self.assertEqual([len(topics[view.topic(name)].leaders) for name in ("orders", "undeclared")], [2, 1])
+
+    def test_partitions_that_an_app_added_to_its_own_topic_are_emptied(self) -> None:
+        lease, view = self.sealed()
+        self.addCleanup(self.server.topics.delete, ["by-app"])
+        view.admin.create_topics({"by-app": {"num_partitions": 1}}, wait_for_metadata=True)
+        view = self.next_test(lease)
+        view.admin.create_partitions({"by-app": 2})
         deadline = Deadline.after(10)
-        while len(view.consumer().partitions_for_topic(physical)) < 3 and not deadline.passed:
+        while len(self.server.topics.all()["by-app"].leaders) < 2 and not deadline.passed:
             deadline.pause(0.01)
-        for number in range(3):
-            view.producer().send(physical, b"2", partition=number).get(10)
-        self.assertEqual(values(self.next_test(lease), "orders"), [])
+        view.producer().send("by-app", b"2", partition=1).get(10)
+        view = self.next_test(lease)
+        part = clients.package().TopicPartition("by-app", 1)
+        self.assertEqual(view.consumer().beginning_offsets([part]), {part: 1})
 
     def test_what_was_emptied_before_is_emptied_in_one_round_trip(self) -> None:
         lease = self.lease()
@@ -284,8 +397,7 @@ class RecordsTest(KafkaTest):
         for _ in range(2):
             view.queue.send("orders", b"mine")
             view = self.next_test(lease)
-        manager = self.server.admin._manager
-        with mock.patch.object(manager, "run", wraps=manager.run) as trips:
+        with self.trips() as trips:
             view.queue.send("orders", b"mine")
             view = self.next_test(lease)
             self.next_test(lease)
@@ -333,6 +445,26 @@ class RecordsTest(KafkaTest):
         self.assertEqual(values(view, "orders"), [])
         self.assertNotIn(f"{view.prefix}own", view.admin.list_topics())
 
+    def test_the_next_class_does_not_get_what_was_altered(self) -> None:
+        for settings in ({"partitions": 6}, {"prefix": "altered-", "partitions": 6}):
+            with self.subTest(**settings):
+                lease, view = self.sealed(topics={"small": 1, "more": 1, "same": 1}, **settings)
+                names = [view.topic(name) for name in ("small", "more", "same")]
+                self.addCleanup(self.server.topics.delete, names)
+                ids = {name: topic.id for name, topic in self.server.topics.all().items()}
+                view.queue.send("small", b"x" * 500)
+                self.alter(view, "small", "max.message.bytes", "100")
+                view.admin.create_partitions({names[1]: 3})
+                view.close()
+                lease.close()
+                lease, view = self.sealed(topics={"small": 1, "more": 1, "same": 1}, **settings)
+                topics = self.server.topics.all()
+                self.assertEqual([view.topic(name) for name in ("small", "more", "same")], names)
+                self.assertEqual([topics[name].id == ids[name] for name in names], [False, False, True])
+                self.assertEqual([len(topics[name].leaders) for name in names], [1, 1, 1])
+                view.queue.send("small", b"x" * 500)
+                lease.close()
+
     def test_two_classes_at_a_time_do_not_meet(self) -> None:
         (one, first), (_, second) = self.sealed(), self.sealed()
         first.queue.send("orders", b"1")
@@ -368,40 +500,58 @@ class RecordsTest(KafkaTest):
             deadline.pause(0.01)
         self.assertEqual({thread for thread in threading.enumerate() if "kafka" in thread.name} - before, set())
 
-    def test_a_compacted_topic_cannot_be_emptied_and_the_error_says_what_to_do(self) -> None:
+    def test_a_compacted_topic_is_emptied_and_stays_one(self) -> None:
+        lease = self.lease()
+        names = [f"{lease.prefix}compacted", "app-compacted"]
+        self.addCleanup(self.server.topics.delete, names)
+        new = {"num_partitions": 2, "configs": {"cleanup.policy": "compact"}}
+        lease.view.admin.create_topics(dict.fromkeys(names, new), wait_for_metadata=True)
+        lease.view.queue.send("compacted", b"one", key="k")
+        lease.seal()
+        for _ in range(2):
+            view = self.next_test(lease)
+            self.assertEqual(values(view, "compacted"), [b"one"])
+            for name in names:
+                view.producer().send(name, b"mine", key=b"k").get(10)
+        view = self.next_test(lease)
+        part = clients.package().TopicPartition
+        parts = [part("app-compacted", number) for number in range(2)]
+        self.assertEqual(view.consumer().beginning_offsets(parts), view.consumer().end_offsets(parts))
+        config = clients.package("kafka.admin")
+        asked = [config.ConfigResource(config.ConfigResourceType.TOPIC, name) for name in names]
+        told = view.admin.describe_configs(asked)["topic"]
+        self.assertEqual({told[name]["cleanup.policy"]["value"] for name in names}, {"compact"})
+        trips = self.enterContext(self.trips())
+        self.next_test(lease)
+        self.assertEqual(trips.call_count, 1)
+        lease.close()
+        self.sealed()  # The next class.
+
+    def test_a_compacted_topic_whose_policy_may_not_be_altered_is_an_error_that_says_what_to_do(self) -> None:
         lease, view = self.sealed()
         name = f"{view.prefix}compacted"
         view.admin.create_topics({name: {"num_partitions": 1, "configs": {"cleanup.policy": "compact"}}})
+        self.addCleanup(self.server.topics.delete, [name])
         view.queue.send("compacted", b"x", key="k")
-        with self.assertRaisesRegex(ResetError, "PolicyViolation.*; records of a compacted topic cannot be deleted"):
+        refused = {"topic": {name: "TopicAuthorizationFailedError"}}
+        with (
+            mock.patch.object(view.admin, "alter_configs", return_value=refused),
+            self.assertRaisesRegex(
+                ResetError, "PolicyViolation.*; records of a compacted topic cannot be deleted, and"
+            ),
+        ):
             self.next_test(lease)
-        self.server.topics.delete([name])
 
-    def test_a_compacted_topic_that_nobody_wrote_to_is_none_of_our_business(self) -> None:
+    def test_a_topic_that_a_test_has_compacted_is_emptied(self) -> None:
         lease, view = self.sealed()
-        for name in ("compacted", "later"):
-            view.topic(name)
-        self.server.topics.delete([f"{view.prefix}compacted"])
-        view.admin.create_topics({f"{view.prefix}compacted": {"configs": {"cleanup.policy": "compact"}}})
         view.queue.send("later", b"1")
         view = self.next_test(lease)
-        self.compact(view, "later")
+        self.alter(view, "later", "cleanup.policy", "compact")
+        self.addCleanup(self.server.topics.delete, [view.topic("later")])
         for _ in range(2):
+            view.queue.send("later", b"2", key="k")
             view = self.next_test(lease)
-        view.queue.send("later", b"2", key="k")
-        with self.assertRaisesRegex(ResetError, "PolicyViolation.*; records of a compacted topic cannot be deleted"):
-            self.next_test(lease)
-        self.server.topics.delete([f"{view.prefix}{name}" for name in ("compacted", "later")])
-
-    def compact(self, view: KafkaView, name: str) -> None:
-        config = clients.package("kafka.admin")
-        resource = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
-        asked = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic(name))
-        resource.configs = {"cleanup.policy": "compact"}
-        view.admin.alter_configs([resource])
-        deadline = Deadline.after(10)
-        while "compact" not in str(view.admin.describe_configs([asked])) and not deadline.passed:
-            deadline.pause(0.01)
+            self.assertEqual(values(view, "later"), [])
 
     def test_transactions_work(self) -> None:
         _, view = self.sealed()
@@ -422,6 +572,89 @@ class RecordsTest(KafkaTest):
         self.assertEqual(found, [b"yes"])
 
 
+class TransactionsTest(KafkaTest):
+    def begun(self, view: KafkaView, name: str, value: bytes, producer: Any = None) -> Any:
+        """A producer in a transaction in which it has sent this."""
+        producer = producer or view.producer(transactional_id=f"{view.prefix}{value.decode()}")
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(view.topic(name), value).get(10)
+        return producer
+
+    def committed(self, view: KafkaView, name: str) -> list[Any]:
+        """What somebody gets who reads what is committed. A new consumer each time: on a busy machine one of kafka-python 3.0
+        may never hear of its topic."""
+        found: list[Any] = []
+        deadline = Deadline.after(20)
+        while not found and not deadline.passed:
+            consumer = view.consumer(name, isolation_level="read_committed")
+            found = [record.value for batch in consumer.poll(2000).values() for record in batch]
+        return found
+
+    def test_one_that_a_producer_of_the_test_left_open_is_aborted(self) -> None:
+        lease, view = self.sealed()
+        self.begun(view, "orders", b"open")
+        with mock.patch("itest.leaks.report") as report:
+            view.close()
+            view = self.next_test(lease)
+        view.queue.send("orders", b"new")
+        self.assertEqual(self.committed(view, "orders"), [b"new"])
+        report.assert_not_called()
+
+    def test_one_that_an_app_left_open_is_aborted_and_reported(self) -> None:
+        lease, view = self.sealed()
+        theirs = clients.make("KafkaProducer", self.server.bootstrap_servers, transactional_id="theirs")
+        self.addCleanup(theirs.close, 1)
+        self.begun(view, "orders", b"open", theirs)
+        others = self.lease()
+        with mock.patch("itest.leaks.report") as report:
+            self.next_test(others)
+            report.assert_not_called()  # It is none of that class's.
+            view = self.next_test(lease)
+        report.assert_called_once_with(
+            "tests.OrderTest.test_order left the transaction 'theirs' open, and it was aborted"
+        )
+        view.queue.send("orders", b"new")
+        self.assertEqual(self.committed(view, "orders"), [b"new"])
+        with self.assertRaises(clients.errors().KafkaError):
+            theirs.commit_transaction()
+
+    def test_one_that_is_about_to_end_is_waited_for(self) -> None:
+        lease, view = self.sealed()
+        producer = self.begun(view, "orders", b"ending")
+        with mock.patch("itest.services.kafka.transactions.GRACE", 10), mock.patch("itest.leaks.report") as report:
+            ending = threading.Timer(0.02, producer.commit_transaction)
+            ending.start()
+            self.addCleanup(ending.join, 10)
+            view = self.next_test(lease)
+        report.assert_not_called()
+        self.assertEqual(values(view, "orders"), [])
+
+    def test_what_was_aborted_was_never_produced(self) -> None:
+        lease = self.lease()
+        producer = self.begun(lease.view, "orders", b"aborted")
+        producer.abort_transaction()
+        producer.begin_transaction()
+        producer.send(lease.view.topic("orders"), b"committed").get(10)
+        producer.commit_transaction()
+        self.assertEqual(lease.view.queue.receive("orders", timeout=10)[0].value, b"committed")
+        self.begun(lease.view, "orders", b"open")
+        lease.seal()
+        for _ in range(2):
+            view = self.next_test(lease)
+            self.assertEqual(self.committed(view, "orders"), [b"committed"])
+            view.queue.send("orders", b"mine")
+
+    def test_an_open_one_is_named_by_who_waits_for_what_it_holds_back(self) -> None:
+        _, view = self.sealed()
+        sent = view.queue.send("orders", b"before").offset
+        self.begun(view, "orders", b"open")
+        with self.assertRaisesRegex(
+            ReceiveTimeout, rf"^1 of 2 .* ends at {sent + 2}, held back from {sent + 1} on by an open transaction\. "
+        ):
+            view.queue.receive("orders", count=2, timeout=0)
+
+
 class PrefixTest(KafkaTest):
     def test_each_test_has_topics_of_its_own_with_offsets_from_0(self) -> None:
         lease = self.lease(isolation="prefix", partitions=2)
@@ -439,6 +672,18 @@ class PrefixTest(KafkaTest):
         self.assertEqual(len(names), 2)
         lease.close()
         self.assertEqual([name for name in self.server.topics.all() if name.startswith(lease.prefix)], [])
+
+    def test_an_apps_topics_are_left_alone(self) -> None:
+        lease = self.lease(isolation="prefix")
+        self.addCleanup(self.server.topics.delete, ["events"])
+        lease.view.queue.send("orders", b"one")
+        lease.view.producer().send("events", b"by the app").get(10)
+        lease.seal()
+        for _ in range(2):
+            view = self.next_test(lease)
+            self.assertEqual(values(view, "orders"), [b"one"])
+            part = clients.package().TopicPartition("events", 0)
+            self.assertEqual(view.consumer().end_offsets([part]), {part: 1})
 
 
 class TopicsTest(KafkaTest):
@@ -510,6 +755,32 @@ class NamesTest(KafkaTest):
         view = self.next_test(lease)
         self.assertEqual(values(view, "plain"), [])
         self.assertRegex(view.group("billing"), r"^billing-\d+$")
+
+    def test_a_prefix_or_name_of_its_own_may_begin_as_ours_do(self) -> None:
+        other, names = self.lease(), ["itest-shop-orders", "itest-orders"]
+        other.view.queue.send("orders", b"theirs")
+        self.addCleanup(self.server.topics.delete, names)
+        for prefix, name in (("itest-shop-", "orders"), ("", "itest-orders")):
+            lease, view = self.sealed(prefix=prefix)
+            view.queue.send(name, b"mine")
+            self.assertEqual(values(self.next_test(lease), name), [])
+            lease.close()
+        self.assertEqual(values(other.view, "orders"), [b"theirs"])
+
+    def test_physical_names_are_taken_wherever_others_are(self) -> None:
+        self.addCleanup(self.server.topics.delete, ["shop-orders"])
+        for settings in ({}, {"isolation": "prefix"}, {"prefix": "shop-"}, {"prefix": "shop-", "isolation": "none"}):
+            with self.subTest(**settings):
+                lease, view = self.sealed(topics={"orders": 2}, **settings)
+                physical, group = view.topic("orders"), view.group("billing")
+                self.assertEqual((view.topic(physical), view.group(group)), (physical, group))
+                for name in ("orders", physical):
+                    view.queue.send(name, b"x")
+                self.assertEqual([each.topic for each in view.queue.receive(physical, count=2)], [physical] * 2)
+                batches = view.consumer(physical, group_id=group).poll(10_000)
+                self.assertEqual({where.topic for where in batches}, {physical})
+                self.assertEqual(len(self.server.topics.all()[physical].leaders), 2)
+                lease.close()
 
     def test_none_undoes_nothing(self) -> None:
         lease, view = self.sealed(isolation="none")

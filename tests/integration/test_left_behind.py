@@ -115,10 +115,24 @@ class StrictTest(unittest.TestCase):
                 kept.callback(consumer.close, autocommit=False, timeout_ms=1000)
                 consumer.poll(timeout_ms=10_000)
 
+            def test_transaction(self) -> None:
+                import kafka
+
+                producer = kafka.KafkaProducer(bootstrap_servers=self.kafka.bootstrap_servers, transactional_id="shop")
+                kept.callback(producer.close, 1)
+                producer.init_transactions()
+                producer.begin_transaction()
+                producer.send(self.kafka.topic("orders"), b"book").get(10)
+
             def test_all_that_itest_closes(self) -> None:
                 self.queue.send("orders", b"book")
+                producer = self.kafka.producer(transactional_id="billing")
+                producer.init_transactions()
+                producer.begin_transaction()
+                producer.send(self.kafka.topic("orders"), b"book").get(10)
                 self.kafka.consumer("orders", group_id="shop").poll(timeout_ms=10_000)
 
         found = self.failures(Inner)
-        self.assertEqual(set(found), {"test_consumer"})
+        self.assertEqual(set(found), {"test_consumer", "test_transaction"})
+        self.assertIn("left the transaction 'shop' open, and it was aborted", found["test_transaction"])
         self.assertIn("left 1 consumer behind in the group 'shop', put out of it", found["test_consumer"])

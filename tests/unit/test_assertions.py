@@ -181,6 +181,16 @@ class ProducedTest(AssertionTest):
             "the topic ends at offset 2.",
         )
 
+    def test_a_count_is_a_whole_number(self) -> None:
+        self.produce()
+        for wrong in (-1, None, "1", 1.0, True):
+            with self.assertRaises(ValueError) as caught:
+                self.inner.assertProduced("t", count=wrong)
+            self.assertEqual(
+                str(caught.exception),
+                f"count={wrong!r}: a whole number of messages can be waited for, or none with count=0",
+            )
+
 
 class FakeCache:
     def __init__(self, **values: Any) -> None:

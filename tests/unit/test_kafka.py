@@ -59,7 +59,11 @@ class DeclarationTest(unittest.TestCase):
         self.assertIn("Kafka supports 'records', 'prefix', 'none'", self.refused(Kafka(isolation="database")))
 
     def test_a_topic_has_partitions(self) -> None:
-        self.assertEqual(self.refused(Kafka(partitions=0)), "OrderTest.kafka: partitions=0; a topic has at least 1")
+        for wrong in (0, "2", None, 1.5, True):
+            self.assertEqual(
+                self.refused(Kafka(partitions=wrong)),  # type: ignore[arg-type]
+                f"OrderTest.kafka: partitions={wrong!r}; a topic has a whole number of them, at least 1",
+            )
 
     def test_topics_made_ahead(self) -> None:
         Kafka(topics={"orders.v1": 3}).check("OrderTest", "kafka")
@@ -593,6 +597,9 @@ class FakeConsumer:
     def __init__(self, *batches: list[Any]) -> None:
         self.batches = list(batches)
 
+    def position(self, partition: Any) -> int:
+        return 9
+
     def poll(self, timeout_ms: int, max_records: int) -> dict[str, list[Any]]:
         return {"partition": self.batches.pop(0)} if self.batches else {}
 
@@ -606,10 +613,11 @@ class QueueTest(unittest.TestCase):
         server = mock.Mock()
         server.topics.partitions = lambda name: [Partition(name, 0)]
         server.topics.marks = {}
+        server.topics.changed.return_value = False
         server.consuming = threading.Lock()
         server.doing = lambda what: contextlib.nullcontext()
         server.assigned = lambda starts: FakeConsumer(*([records] if records else []))
-        server.topics.end_offsets = lambda starts, seconds: dict.fromkeys(starts, len(values))
+        server.topics.end_offsets = lambda starts, seconds, committed=False: dict.fromkeys(starts, len(values))
         return Queue(server, "bytes", lambda name: f"itest-1-{name}")
 
     def test_too_few_messages_fail_the_test_and_say_all_there_is_to_say(self) -> None:
@@ -629,8 +637,12 @@ class QueueTest(unittest.TestCase):
             self.queue().receive("orders", timeout=0.01)
 
     def test_at_least_one_must_be_waited_for(self) -> None:
-        with self.assertRaises(ValueError):
-            self.queue().receive("orders", count=0)
+        for wrong in (0, -1, None, "1", 1.5, True):
+            with self.assertRaises(ValueError) as caught:
+                self.queue().receive("orders", count=wrong)  # type: ignore[arg-type]
+            self.assertEqual(
+                str(caught.exception), f"count={wrong!r}: a whole number of messages can be waited for, at least 1"
+            )
 
 
 class ClientTest(unittest.TestCase):

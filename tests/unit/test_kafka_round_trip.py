@@ -110,7 +110,7 @@ class SurveyTest(unittest.TestCase):
     def setUp(self) -> None:
         self.asked: list[tuple[list[Partition], list[Partition]]] = []
         self.answers: list[Answers] = []
-        self.topics = Topics(mock.Mock(doing=lambda what: contextlib.nullcontext()))
+        self.topics = Topics(mock.Mock(doing=lambda what: contextlib.nullcontext(), owned=True))
         self.enterContext(mock.patch("itest.services.kafka.topics.ask", self.ask))
 
     def ask(self, admin: Any, *, ends: Any = (), delete: Any = (), **other: Any) -> Answers:
@@ -126,7 +126,8 @@ class SurveyTest(unittest.TestCase):
 
     def survey(self, *answers: Answers, may_empty: bool = True) -> Any:
         self.answers += answers
-        return self.topics.survey(lambda name: name == "orders", lambda partition: may_empty)[1]
+        _, marks = self.topics.survey(lambda name: name == "orders", lambda partition: may_empty)
+        return {partition: mark.end for partition, mark in marks.items()}
 
     def test_what_was_never_emptied_is_looked_at(self) -> None:
         """Not every topic may be: a compacted one, or one on somebody else's broker."""
@@ -137,6 +138,13 @@ class SurveyTest(unittest.TestCase):
                 self.topics.marks[ORDERS] = mark
             self.assertEqual(self.survey(Answers(here, ends={ORDERS: 3})), {ORDERS: 3})
             self.assertEqual((self.asked.pop(), self.topics.marks.get(ORDERS)), (([ORDERS], []), mark))
+
+    def test_where_a_partition_begins_is_asked_if_it_may_not_be_emptied(self) -> None:
+        self.known()
+        self.topics.marks[ORDERS] = Mark("1", 5, 8)
+        self.answers.append(Answers({"orders": Topic("1", {0: 1})}, ends={ORDERS: 8}, starts={ORDERS: 7}))
+        _, marks = self.topics.survey(lambda name: name == "orders")
+        self.assertEqual((marks, self.topics.marks), ({ORDERS: Mark("1", 7, 8)}, {ORDERS: Mark("1", 5, 8)}))
 
     def test_what_was_emptied_is_emptied_again_unless_it_may_not_be(self) -> None:
         self.known()
@@ -162,6 +170,19 @@ class SurveyTest(unittest.TestCase):
         self.assertEqual(self.survey(moved, Answers(ends={ORDERS: 2})), {ORDERS: 2})
         with self.assertRaises(clients.errors().NotLeaderForPartitionError):
             self.survey(moved, Answers(errors=error))
+
+    def test_transactions_are_asked_for_where_there_ever_was_one(self) -> None:
+        with mock.patch("itest.services.kafka.topics.ask") as ask:
+            for internal, asked in (
+                (set(), [False]),
+                ({"__transaction_state"}, [False, True]),
+                ({"__transaction_state"}, [True]),
+            ):
+                ask.return_value = Answers(internal=internal, transactions={"shop"} if internal else set())
+                ask.reset_mock()
+                self.topics.all()
+                self.assertEqual([call.kwargs["transactions"] for call in ask.call_args_list], asked)
+                self.assertEqual(self.topics.transactions, {"shop"} if internal else set())
 
     def test_a_topic_that_is_gone_is_none(self) -> None:
         self.known()

@@ -15,6 +15,9 @@ lease.py     the topics of a class, brought back to their baseline before each t
 baseline.py  the records of that baseline
 view.py      what a test gets
 queue.py     send and receive
+resetting.py  the errors of a reset: which pass by themselves, and what the others say
+configs.py   the settings of topics that are in the way of a reset
+transactions.py  those that a test has left open
 groups.py    the groups by which apps read a class's topics
 evidence.py  what there is when a test has failed
 """
@@ -79,8 +82,10 @@ class Kafka(Service["KafkaView"]):
         where = f"{owner}.{name}"
         if self.codec not in CODECS:
             raise DeclarationError(f"{where}: unknown codec {self.codec!r}; it must be one of {', '.join(CODECS)}")
-        if self.partitions < 1:
-            raise DeclarationError(f"{where}: partitions={self.partitions!r}; a topic has at least 1")
+        if type(self.partitions) is not int or self.partitions < 1:
+            raise DeclarationError(
+                f"{where}: partitions={self.partitions!r}; a topic has a whole number of them, at least 1"
+            )
         if not isinstance(self.topics, Mapping):
             raise DeclarationError(
                 f"{where}: topics must map names to numbers of partitions, topics={{'orders': 3}}, not {self.topics!r}"

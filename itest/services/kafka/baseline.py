@@ -44,7 +44,9 @@ def read(server: KafkaServer, marks: Mapping[Partition, Mark]) -> dict[Partition
         consumer = server.assigned({partition: mark.start for partition, mark in marks.items()})
         while any(consumer.position(make(*partition)) < mark.end for partition, mark in marks.items()):
             if deadline.passed:
-                raise ItestError(f"the baseline's records on {server} could not be read within {READ_WAIT:g} s")
+                raise ItestError(
+                    f"the baseline's records on {server} could not be read within {READ_WAIT:g} s; is a transaction open?"
+                )
             for where, batch in consumer.poll(timeout_ms=100).items():
                 partition = Partition(*where)
                 found.setdefault(partition, []).extend(

@@ -24,6 +24,9 @@ first use of each topic takes 100 ms."""
 REQUEST_TIMEOUT = 10_000
 """Milliseconds that a request of our own clients may take. Nothing may hang."""
 
+MOST_BYTES = 100 * 1024 * 1024
+"""How large a request of our own may be: what a broker takes, unless it is told otherwise (socket.request.max.bytes)."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds that closing a client may take, for what it has not sent yet; a broker that is gone must not delay tests."""
 
@@ -115,6 +118,8 @@ def producer(servers: str) -> Any:
         max_block_ms=REQUEST_TIMEOUT,
         bootstrap_timeout_ms=REQUEST_TIMEOUT,
         metrics_enabled=False,
+        # How large a record may be is for the broker to say (message.max.bytes).
+        max_request_size=MOST_BYTES,
     )
 
 
@@ -124,6 +129,7 @@ def consumer(servers: str) -> Any:
         "KafkaConsumer",
         servers,
         creates=False,
+        isolation_level="read_committed",  # What a transaction aborted was never produced.
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         # The broker answers one request of a connection after the other: a fetch that waits for what never comes
@@ -139,6 +145,11 @@ def consumer(servers: str) -> Any:
 
 def close_producer(client: Any, seconds: float) -> None:
     """Close a producer within about that time, whether or not the broker still takes what it holds."""
+    # It would leave a transaction open. Its own method to abort one waits for ever; it has none to ask whether there is one.
+    with contextlib.suppress(AttributeError, errors().KafkaError):
+        aborted = client._transaction_manager.begin_abort()
+        client._sender.wakeup()
+        aborted.wait(seconds * 1000)
     try:
         client.close(timeout=seconds)
     except errors().KafkaError:

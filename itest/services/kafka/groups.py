@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from itest import leaks
 
 if TYPE_CHECKING:
     from itest.services.kafka.server import KafkaServer
@@ -34,6 +36,17 @@ def assigned(entry: Any) -> set[str]:
         for member in entry["members"]
         for given in (member["member_assignment"] or {}).get("assigned_partitions", ())
     }
+
+
+def delete(server: KafkaServer, names: Mapping[str, str], test: str) -> None:
+    """Delete groups, given by their ids with the names that the test knows them by. Members that this test has left in
+    them are put out of them and reported."""
+    for group in server.delete_groups(names.__contains__) if names else ():
+        members = server.end_members(group)
+        leaks.report(
+            f"{test} left {members} consumer{'s'[: members != 1]} behind in the group {names[group]!r}, put out of it"
+        )
+        server.delete_groups({group}.__contains__)
 
 
 def end(server: KafkaServer, is_mine: Callable[[str], bool]) -> None:

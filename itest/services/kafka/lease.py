@@ -6,30 +6,27 @@ What is dirty: a partition whose end offset is not the one that the last reset l
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from itest import leaks, naming, trace
-from itest.clock import Deadline
-from itest.errors import DeclarationError, ItestError, ResetError
+from itest import leaks, trace
+from itest.errors import DeclarationError, ItestError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.kafka import baseline, clients, groups
+from itest.services.kafka import baseline, groups, transactions
 from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.names import NAME_LIMIT, is_name
+from itest.services.kafka.resetting import resetting, steadily
 from itest.services.kafka.round_trip import Partition, Topic
-from itest.services.kafka.server import OURS, KafkaServer
-from itest.services.kafka.topics import VANISH_WAIT, Mark
+from itest.services.kafka.server import KafkaServer, is_lent
+from itest.services.kafka.topics import Mark
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
     from itest.services.kafka import Kafka
-
-T = TypeVar("T")
 
 
 class KafkaLease(Lease["KafkaView"]):
@@ -40,6 +37,7 @@ class KafkaLease(Lease["KafkaView"]):
         self._service = service
         self._isolation = service.isolation_or_default
         self._fixed = service.prefix is not None or self._isolation == "none"
+        self._last_test = "an earlier class"
         self._created: set[str] = set()
         self._groups: set[str] = set()
         self._test_groups: set[str] = set()
@@ -52,7 +50,8 @@ class KafkaLease(Lease["KafkaView"]):
             self.prefix = server.take_prefix(service.prefix, self._kind)
         try:
             if self._isolation == "records":
-                self._steadily(self._empty)  # What an earlier class left is not this one's baseline.
+                with resetting("emptying the topics that earlier classes left"):
+                    steadily(self._empty)  # What is in them is not this one's baseline.
             if service.topics:
                 self._make_ahead()
         except BaseException:
@@ -71,8 +70,9 @@ class KafkaLease(Lease["KafkaView"]):
     # Names.
 
     def topic(self, prefix: str, name: str) -> str:
-        """The physical name of a topic, which exists from now on."""
-        physical = prefix + name
+        """The physical name of a topic, which exists from now on; a name that is physical already stays as it is."""
+        is_physical = bool(self.prefix) and name.startswith(self.prefix)
+        physical = name if is_physical else prefix + name
         if not name or not is_name(physical):
             raise ValueError(
                 f"{name!r} cannot be a topic: letters, digits, '.', '_' and '-' only, at most "
@@ -80,7 +80,7 @@ class KafkaLease(Lease["KafkaView"]):
             )
         # Whoever may only read must not be asked to create what is there.
         if not (self._isolation == "none" and self._server.topics.exists(physical)):
-            partitions = self._service.topics.get(name, self._service.partitions)
+            partitions = self._service.topics.get(physical.removeprefix(prefix), self._service.partitions)
             self._created |= self._server.topics.ensure([physical], partitions)
         return physical
 
@@ -101,12 +101,17 @@ class KafkaLease(Lease["KafkaView"]):
             self.topic(self.prefix, name)
 
     def group(self, prefix: str, number: int, name: str) -> str:
-        """The physical id of a group: another one for each test, so that no test goes on where one before it was."""
+        """The physical id of a group: another one for each test, so that no test goes on where one before it was. One that
+        was given here stays as it is."""
+        if name in self._group_names:
+            return name
         if self._isolation == "none":
-            return prefix + name
-        physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
+            physical = prefix + name
+        else:
+            physical = f"{prefix}{name}-{number}" if self._fixed else f"{prefix}{number}-{name}"
+            # An app's group lives as long as its class.
+            (self._test_groups if number else self._groups).add(physical)
         self._group_names[physical] = name
-        (self._test_groups if number else self._groups).add(physical)  # An app's group lives as long as its class.
         return physical
 
     # The life of the data.
@@ -115,9 +120,8 @@ class KafkaLease(Lease["KafkaView"]):
         self.view.close()
         if self._isolation == "none":
             return
-        with _resetting("reading the class's baseline"):
-            topics, ends = self._steadily(lambda: self._server.topics.survey(self._is_mine))
-            marks = {partition: self._mark(partition, topics, end) for partition, end in ends.items()}
+        with resetting("reading the class's baseline"):
+            topics, marks = steadily(self._survey)
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
             full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
             self._baseline = baseline.read(self._server, full)
@@ -126,10 +130,10 @@ class KafkaLease(Lease["KafkaView"]):
     def reset(self, test: str) -> KafkaView:
         number = next(self._server.numbers)
         prefix = self._test_prefix = self.prefix
-        with _resetting(f"bringing Kafka back to the class's baseline before {test}"):
+        with resetting(f"bringing Kafka back to the class's baseline before {test}"):
             self._delete_groups(self._test_groups)
             if self._isolation == "records":
-                self._steadily(self._empty)
+                steadily(self._empty)
             elif self._isolation == "prefix":
                 prefix = self._test_prefix = f"{self.prefix}{number}-"
                 self._renew(prefix)
@@ -138,6 +142,9 @@ class KafkaLease(Lease["KafkaView"]):
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         self._delete_groups(self._test_groups)
+        if self._isolation != "none":
+            self._server.topics.all()
+            self._end_transactions()
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         if self._fixed:
@@ -166,7 +173,7 @@ class KafkaLease(Lease["KafkaView"]):
     def evidence(self, since: float) -> Evidence:
         if self._isolation == "none" and not self.prefix:
             return Evidence()  # All topics there are, which may be anybody's.
-        names = {name: name.removeprefix(self._test_prefix) for name in self._steadily(self._mine)}
+        names = {name: name.removeprefix(self._test_prefix) for name in steadily(self._mine)}
         known = {physical: self._group_names[physical] for physical in self._groups | self._test_groups}
         return evidence(self._server, names, known)
 
@@ -179,10 +186,9 @@ class KafkaLease(Lease["KafkaView"]):
                 groups.end(self._server, lambda name: name.startswith(self.prefix))
             if not self._server.owned:
                 self._leave_nothing()
-            elif self._isolation == "records" and not self._fixed:
-                extra = [name for name in self._mine() if not self._server.topics.created(name)]
-                self._server.topics.delete(name for name in extra if name.startswith(self.prefix))
-                kind = self._kind
+            elif self._isolation == "records":
+                self._server.topics.delete(self._server.topics.altered(self._is_passed_on))
+                kind = None if self._fixed else self._kind
             elif self._isolation == "prefix":
                 self._server.topics.delete(name for name in self._server.topics.all() if name.startswith(self.prefix))
         except ItestError as error:
@@ -202,16 +208,9 @@ class KafkaLease(Lease["KafkaView"]):
         if ours:
             self._server.delete_groups(lambda name: name.startswith(ours))
 
-    def _delete_groups(self, names: set[str]) -> None:
-        if names:
-            for group in self._server.delete_groups(names.__contains__):
-                members = self._server.end_members(group)
-                leaks.report(
-                    f"{self._last_test} left {members} consumer{'s'[: members != 1]} behind in the group "
-                    f"{self._group_names.get(group, group)!r}, put out of it"
-                )
-                self._server.delete_groups({group}.__contains__)
-            self._test_groups.clear()
+    def _delete_groups(self, ids: set[str]) -> None:
+        groups.delete(self._server, {id: self._group_names[id] for id in ids}, self._last_test)
+        self._test_groups.clear()
 
     def _mine(self) -> dict[str, Topic]:
         """The topics that this class may empty."""
@@ -220,51 +219,60 @@ class KafkaLease(Lease["KafkaView"]):
     def _is_mine(self, name: str) -> bool:
         if not self._server.owned:
             return name in self._created if self._fixed else name.startswith(self.prefix)
-        if name.startswith(OURS):
-            return name.startswith(self.prefix) and not self._fixed
+        under = name.startswith(self.prefix)
+        if self._fixed:
+            return under and not is_lent(name)
         # On our own server an app's topics, which have the names that the app gave them, are emptied as well.
-        return name.startswith(self.prefix) if self._fixed else self._server.alone
+        return under or (self._isolation == "records" and self._server.alone and not is_lent(name))
 
-    def _mark(self, partition: Partition, topics: dict[str, Topic], end: int) -> Mark:
-        known = self._server.topics.marks.get(partition)
-        id = topics[partition.topic].id
-        return Mark(id, known.start if known and known.id == id else 0, end)
-
-    def _steadily(self, function: Callable[[], T]) -> T:
-        """Call it, and again while a topic vanishes under it (one that was deleted is listed for a moment longer) or has
-        no broker that leads it yet."""
-        names = ("UnknownTopicOrPartition", "LeaderNotAvailable", "NotLeaderForPartition", "OffsetNotAvailable")
-        passing = tuple(getattr(clients.errors(), f"{name}Error") for name in names)
-        deadline = Deadline.after(VANISH_WAIT)
-        while True:
-            try:
-                return function()
-            except ItestError as error:
-                if deadline.passed or not isinstance(error.__cause__, passing):
-                    raise
-            deadline.pause(0.005)
+    def _is_passed_on(self, name: str) -> bool:
+        """Whether a later class may have the topic by this name, as ours."""
+        ours = not self._fixed or self._server.topics.created(name)
+        return bool(ours) and name.startswith(self.prefix) and self._is_mine(name)
 
     def _empty(self) -> None:
         """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""
         server = self._server
-        topics, ends = server.topics.survey(self._is_mine, lambda partition: partition not in self._baseline)
-        if gone := self._topics.keys() - topics.keys():
-            for name in gone:
+        topics, found = self._survey(lambda partition: partition not in self._baseline)
+        # Partitions can be added and not be taken away.
+        grown = {name for name, topic in topics.items() if len(topic.leaders) != self._count(name, topic)}
+        if gone := self._topics.keys() - (topics.keys() - grown) | grown:
+            server.topics.delete(grown)
+            for name in gone & self._topics.keys():
                 self._created |= server.topics.ensure([name], self._topics[name])
-            topics, ends = server.topics.survey(self._is_mine)
+            topics, found = self._survey()
         dirty = {}
-        for partition, end in ends.items():
-            topic = topics[partition.topic]
-            mark = server.topics.marks.get(partition) or Mark(topic.id, 0, 0)
+        for partition, mark in found.items():
             # By the topic's id too: one that was deleted and created again starts at 0 and may have come as far. And
             # what is there must be this class's baseline, not that of one that had the topic before.
-            is_as_left = (mark.id, mark.end) == (topic.id, end)
+            is_as_left = mark == server.topics.marks.get(partition, Mark(mark.id, 0, 0))
             if not is_as_left or (mark.end > mark.start) != (partition in self._baseline):
-                dirty[partition] = topic.leaders[partition.partition]
+                dirty[partition] = topics[partition.topic].leaders[partition.partition]
         if dirty:
             for partition, start in server.topics.delete_records(dirty).items():
                 server.topics.marks[partition] = Mark(topics[partition.topic].id, start, start)
             baseline.write(server, [record for partition in dirty for record in self._baseline.get(partition, ())])
+
+    def _survey(
+        self, may_empty: Callable[[Partition], bool] = lambda partition: False
+    ) -> tuple[dict[str, Topic], dict[Partition, Mark]]:
+        """The topics and partitions of this class, without open transactions in them."""
+        found = self._server.topics.survey(self._is_mine, may_empty)
+        # The end of a transaction is written to its partitions.
+        return self._server.topics.survey(self._is_mine, may_empty) if self._end_transactions() else found
+
+    def _end_transactions(self) -> bool:
+        """End those that are open in this class's topics; whether any was."""
+        if not self._server.topics.transactions:
+            return False
+        ended = transactions.abort_open(self._server, self._is_mine)
+        for id in ended:
+            leaks.report(f"{self._last_test} left the transaction {id!r} open, and it was aborted")
+        return bool(ended)
+
+    def _count(self, name: str, topic: Topic) -> int:
+        """How many partitions a topic of ours has in the baseline; of an app's, how many there are."""
+        return self._topics.get(name) or self._server.topics.created(name) or len(topic.leaders)
 
     def _renew(self, prefix: str) -> None:
         """The baseline under a new prefix."""
@@ -282,16 +290,3 @@ class KafkaLease(Lease["KafkaView"]):
 
     def _renamed(self, name: str, prefix: str) -> str:
         return prefix + name.removeprefix(self.prefix)
-
-
-@contextlib.contextmanager
-def _resetting(what: str) -> Any:
-    try:
-        yield
-    except ResetError:
-        raise
-    except ItestError as error:
-        hint = ""
-        if "PolicyViolation" in str(error):
-            hint = "; records of a compacted topic cannot be deleted: use isolation='prefix'"
-        raise ResetError(f"{what}: {naming.mask(str(error))}{hint}") from error

@@ -11,11 +11,15 @@ from typing import Any
 from itest import naming
 from itest.clock import Deadline
 from itest.errors import ItestError, ReceiveTimeout
+from itest.services.kafka import clients
 from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.server import ACK_WAIT, KafkaServer
 
 EVIDENCE_WAIT = 2.0
-"""Seconds that finding out more for an error's text may take."""
+"""Seconds that finding out more for an error's text may take, and reading what is there when the time is over."""
+
+LAST_POLL = 0.02
+"""Seconds of each attempt to read what is there when the time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class Queue:
         self._server = server
         self._codec = codec
         self._topic = topic
-        self._positions: dict[Partition, int] = {}
+        self._positions: dict[tuple[str, Partition], int] = {}
+        """Where the next `receive` goes on, by the topic's id too: a test may make one anew."""
 
     def topic(self, name: str) -> str:
         """The physical name of a topic, which is created if need be."""
@@ -63,41 +68,92 @@ class Queue:
         record = encode(self._codec, value)
         pairs = [(name, _as_bytes(text)) for name, text in (headers or {}).items()]
         physical = self.topic(topic)
-        with self._server.doing(f"sending to topic {topic!r} (waited up to {ACK_WAIT:g} s)"):
-            future = self._server.producer.send(physical, value=record, key=_as_bytes(key), headers=pairs)
-            return future.get(timeout=ACK_WAIT)
+        try:
+            with self._server.doing(f"sending to topic {topic!r} (waited up to {ACK_WAIT:g} s)"):
+                future = self._server.producer.send(physical, value=record, key=_as_bytes(key), headers=pairs)
+                sent = future.get(timeout=ACK_WAIT)
+        except ItestError as error:
+            if isinstance(error.__cause__, clients.errors().MessageSizeTooLargeError):
+                raise ItestError(
+                    f"{error}. Let the broker take more: env={{'KAFKA_MESSAGE_MAX_BYTES': ...}}"
+                ) from error
+            if self._is_gone(physical):
+                raise ItestError(
+                    f"{error}. There is no topic {physical} any more: it was deleted after its first mention; "
+                    f"create it again, or name another"
+                ) from error
+            raise
+        if sent.offset < self._start(Partition(physical, sent.partition)):
+            self._server.topics.all()  # It was made anew: offsets never go back. From now on it has another id.
+        return sent
 
     def receive(self, topic: str, count: int = 1, timeout: float = 5.0) -> list[Message]:
         """The next `count` messages of a topic, from where the last `receive` of this test ended.
 
         The first one starts at the beginning: the records of the class's baseline, then those of this test. No
-        consumer group is involved. Raises ReceiveTimeout, which is a failed assertion, when fewer arrive within
-        `timeout` seconds; those that did arrive can then be received again.
+        consumer group is involved, and of transactions what they have committed is received. Raises ReceiveTimeout, which is
+        a failed assertion, when fewer arrive within `timeout` seconds; those that did arrive can then be received again.
+        What is there when the time is over is received in any case: with `timeout=0`, what is there now.
         """
-        if count < 1:
-            raise ValueError(f"count={count}: at least 1 message can be waited for")
+        if type(count) is not int or count < 1:
+            raise ValueError(f"count={count!r}: a whole number of messages can be waited for, at least 1")
         physical = self.topic(topic)
-        starts = {partition: self._start(partition) for partition in self._server.topics.partitions(physical)}
-        messages: list[Message] = []
-        ends = dict(starts)
         deadline = Deadline.after(timeout)
-        with self._server.consuming, self._server.doing(f"receiving from topic {topic!r}"):
-            consumer = self._server.assigned(starts)
-            while True:
-                batches = consumer.poll(int(deadline.remaining * 1000), max_records=count - len(messages))
-                for batch in batches.values():
-                    messages += [decode(self._codec, topic, record) for record in batch]
-                    ends[Partition(physical, batch[-1].partition)] = batch[-1].offset + 1
-                if len(messages) >= count or deadline.passed:
-                    break
+        starts, ends, messages = self._read(topic, physical, count, deadline)
+        if len(messages) < count and self._is_changed(physical):  # By the test, since it was listed last.
+            starts, ends, messages = self._read(topic, physical, count, deadline)
         if len(messages) < count:
             raise self._too_few(topic, physical, count, timeout, messages, starts)
-        self._positions.update(ends)
+        id = self._server.topics.id(physical)
+        self._positions.update({(id, partition): end for partition, end in ends.items()})
         return messages
 
+    def _read(
+        self, topic: str, physical: str, count: int, deadline: Deadline
+    ) -> tuple[dict[Partition, int], dict[Partition, int], list[Message]]:
+        """Where the partitions were read from, up to where, and at most `count` messages."""
+        starts = {partition: self._start(partition) for partition in self._server.topics.partitions(physical)}
+        ends = dict(starts)
+        messages: list[Message] = []
+        with self._server.consuming, self._server.doing(f"receiving from topic {topic!r}"):
+            consumer = self._server.assigned(starts)
+
+            def poll(seconds: float) -> None:
+                batches = consumer.poll(int(seconds * 1000), max_records=count - len(messages))
+                for batch in batches.values():
+                    messages.extend(decode(self._codec, topic, record) for record in batch)
+                    ends[Partition(physical, batch[-1].partition)] = batch[-1].offset + 1
+
+            while len(messages) < count and not deadline.passed:
+                poll(deadline.remaining)
+            if len(messages) < count:
+                there, rest = self._ends(starts), Deadline.after(EVIDENCE_WAIT)
+                while len(messages) < count and not rest.passed and _is_behind(consumer, there):
+                    poll(LAST_POLL)
+        return starts, ends, messages
+
+    def _ends(self, partitions: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Up to where there is something to read; nothing where that cannot be told."""
+        try:
+            return self._server.topics.end_offsets(partitions, EVIDENCE_WAIT, committed=True)
+        except ItestError:
+            return {}
+
     def _start(self, partition: Partition) -> int:
-        mark = self._server.topics.marks.get(partition)
-        return self._positions.get(partition, mark.start if mark else 0)
+        id, mark = self._server.topics.id(partition.topic), self._server.topics.marks.get(partition)
+        return self._positions.get((id, partition), mark.start if mark and mark.id == id else 0)
+
+    def _is_changed(self, physical: str) -> bool:
+        try:
+            return self._server.topics.changed(physical, EVIDENCE_WAIT)
+        except ItestError:
+            return False
+
+    def _is_gone(self, physical: str) -> bool:
+        try:
+            return physical not in self._server.topics.all(EVIDENCE_WAIT)
+        except ItestError:
+            return False
 
     def _too_few(
         self,
@@ -110,10 +166,8 @@ class Queue:
     ) -> ReceiveTimeout:
         try:
             ends = self._server.topics.end_offsets(starts, EVIDENCE_WAIT)
-            places = ", ".join(
-                f"partition {partition.partition} was read from offset {start} and ends at {ends[partition]}"
-                for partition, start in starts.items()
-            )
+            readable = self._ends(starts)
+            places = ", ".join(_place(at, start, ends[at], readable.get(at, ends[at])) for at, start in starts.items())
         except ItestError as error:
             places = str(error)
         arrived = "; ".join(naming.shorten(naming.mask(repr(message.value)), 80) for message in messages[:5])
@@ -125,6 +179,17 @@ class Queue:
             f"If it only takes longer, raise timeout.",
             list(messages),
         )
+
+
+def _place(partition: Partition, start: int, end: int, readable: int) -> str:
+    held = f", held back from {readable} on by an open transaction" if readable < end else ""
+    return f"partition {partition.partition} was read from offset {start} and ends at {end}{held}"
+
+
+def _is_behind(consumer: Any, ends: Mapping[Partition, int]) -> bool:
+    """Whether a consumer has not come to these ends of what it reads."""
+    make = clients.package().TopicPartition
+    return any(consumer.position(make(*partition)) < end for partition, end in ends.items())
 
 
 def encode(codec: str, value: Any) -> bytes | None:

@@ -42,12 +42,18 @@ class Answers:
     """What the broker said. A partition that it did not do as it was told is in `errors`, by kafka-python's exceptions."""
 
     topics: dict[str, Topic] = field(default_factory=dict)
-    """All there are, without those of Kafka itself; empty if it was not asked."""
+    """All there are, without those of Kafka itself and those that begin like them; empty if it was not asked."""
     ends: dict[Partition, int] = field(default_factory=dict)
     """The offset that the next record gets."""
     starts: dict[Partition, int] = field(default_factory=dict)
-    """The first offset since the records were deleted. It is the end too, as far as nobody has written since."""
+    """The first offset; where records were deleted it is the end too, as far as nobody has written since."""
     errors: Errors = field(default_factory=dict)
+    internal: set[str] = field(default_factory=set)
+    """The topics of Kafka itself."""
+    transactions: set[str] = field(default_factory=set)
+    """The transactional ids of those that are open."""
+    altered: set[str] = field(default_factory=set)
+    """Topics that have settings of their own, in place of the broker's."""
 
     def check(self, what: str) -> None:
         """Raise what is wrong with one of the partitions."""
@@ -59,12 +65,26 @@ class Answers:
             if not (topic.is_internal or topic.name.startswith("__") or topic.error_code):
                 leaders = {part.partition_index: part.leader_id for part in topic.partitions}
                 self.topics[topic.name] = Topic(str(topic.topic_id), leaders)
+            else:
+                self.internal.add(topic.name)
+
+    def take_transactions(self, response: Any) -> None:
+        self.transactions.update(each.transactional_id for each in response.transaction_states)
 
     def take_ends(self, response: Any) -> None:
         self._take(response, self.ends, "offset")
 
     def take_starts(self, response: Any) -> None:
+        self._take(response, self.starts, "offset")
+
+    def take_deletion(self, response: Any) -> None:
         self._take(response, self.starts, "low_watermark")
+
+    def take_configs(self, response: Any) -> None:
+        source = int(clients.package("kafka.admin").ConfigSourceType.DYNAMIC_TOPIC_CONFIG)
+        for topic in response.results:
+            if any(config.config_source == source for config in topic.configs or ()):
+                self.altered.add(topic.resource_name)
 
     def _take(self, response: Any, offsets: dict[Partition, int], field: str) -> None:
         for topic in response.topics:
@@ -80,11 +100,17 @@ def ask(
     admin: Any,
     *,
     topics: bool = False,
+    transactions: bool = False,
     ends: Mapping[Partition, int] | None = None,
+    starts: Mapping[Partition, int] | None = None,
     delete: Mapping[Partition, int] | None = None,
+    configs: Iterable[str] = (),
+    committed: bool = False,
     seconds: float = ANSWER_WAIT,
 ) -> Answers:
-    """Have it all answered: the topics, the ends of partitions, and the records of others deleted.
+    """Have it all answered: the topics, the open transactions of a single broker, the ends and starts of partitions, the
+    records of others deleted, and which of some topics have settings of their own. With `committed`, a partition ends
+    where the first open transaction in it begins.
 
     Partitions are given with the ids of the brokers that lead them. Raises kafka-python's errors where a broker does not
     answer, also after that many seconds.
@@ -93,10 +119,16 @@ def ask(
     requests: list[tuple[int | None, Any, Callable[[Any], None]]] = []
     if topics:
         requests.append((None, _all_topics(), answers.take_topics))
+    if transactions:
+        requests.append((None, _open_transactions(), answers.take_transactions))
     for leader, some in _by_leader(ends or {}, answers.errors):
-        requests.append((leader, _ends(some), answers.take_ends))
+        requests.append((leader, _offsets(some, "LATEST", committed), answers.take_ends))
+    for leader, some in _by_leader(starts or {}, answers.errors):
+        requests.append((leader, _offsets(some, "EARLIEST"), answers.take_starts))
     for leader, some in _by_leader(delete or {}, answers.errors):
-        requests.append((leader, _deletion(some, seconds), answers.take_starts))
+        requests.append((leader, _deletion(some, seconds), answers.take_deletion))
+    if configs:
+        requests.append((None, _configs(configs), answers.take_configs))
     manager, deadline = admin._manager, Deadline.after(seconds)
 
     async def together() -> None:
@@ -124,20 +156,37 @@ def _all_topics() -> Any:
     return clients.package("kafka.protocol.metadata").MetadataRequest(topics=None, allow_auto_topic_creation=False)
 
 
-def _ends(partitions: Mapping[str, Iterable[int]]) -> Any:
+def _open_transactions() -> Any:
+    request = clients.package("kafka.protocol.admin.transactions").ListTransactionsRequest
+    return request(state_filters=["Ongoing"], producer_id_filters=[])
+
+
+def _configs(topics: Iterable[str]) -> Any:
+    package = clients.package("kafka.admin")
+    request = clients.package("kafka.protocol.admin.configs").DescribeConfigsRequest
+    resource, kind = request.DescribeConfigsResource, int(package.ConfigResourceType.TOPIC)
+    return request(
+        resources=[resource(resource_type=kind, resource_name=name, configuration_keys=None) for name in topics],
+        include_synonyms=False,
+        include_documentation=False,
+    )
+
+
+def _offsets(partitions: Mapping[str, Iterable[int]], which: str, committed: bool = False) -> Any:
     offsets = clients.package("kafka.protocol.consumer")
     topic = offsets.ListOffsetsRequest.ListOffsetsTopic
     return offsets.ListOffsetsRequest(
+        isolation_level=int(committed),
         topics=[
             topic(
                 name=name,
                 partitions=[
-                    topic.ListOffsetsPartition(partition_index=number, timestamp=offsets.OffsetSpec.LATEST)
+                    topic.ListOffsetsPartition(partition_index=number, timestamp=offsets.OffsetSpec[which])
                     for number in numbers
                 ],
             )
             for name, numbers in partitions.items()
-        ]
+        ],
     )
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from itest.services.kafka.lease import KafkaLease
     from itest.services.kafka.view import KafkaView
 
-OURS = "itest-"
-"""What each prefix that we choose begins with."""
+_LENT = re.compile(r"itest-[0-9a-f]{8}-\d+-")
+"""What each prefix looks like that we choose."""
 
 ACK_WAIT = 10.0
 """Seconds in which a record that was sent must be acknowledged."""
@@ -138,7 +138,7 @@ class KafkaServer(Server["KafkaView"]):
                 raise ItestError(f"two declarations with prefix={wanted!r} use {self} at once; give one another")
             prefix = wanted
             if prefix is None:
-                prefix = idle.pop() if idle else f"{OURS}{self._run}-{next(self.numbers)}-"
+                prefix = idle.pop() if idle else f"itest-{self._run}-{next(self.numbers)}-"
             self._leased.append(prefix)
             return prefix
 
@@ -217,6 +217,11 @@ class KafkaServer(Server["KafkaView"]):
             numbers = self.admin.get_broker_version_data(broker).broker_version
             return f"Kafka (speaks the protocol of {'.'.join(map(str, numbers))})"
         return "Kafka"
+
+
+def is_lent(name: str) -> bool:
+    """Whether a topic of this name lies under a prefix that we chose, for a class of this run or of another."""
+    return _LENT.match(name) is not None
 
 
 def _is_process(instance: Instance) -> bool:

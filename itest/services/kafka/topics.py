@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from itest.clock import Deadline
 from itest.errors import ItestError
-from itest.services.kafka import clients
-from itest.services.kafka.round_trip import ANSWER_WAIT, Partition, Topic, ask
+from itest.services.kafka import clients, configs
+from itest.services.kafka.round_trip import ANSWER_WAIT, Answers, Partition, Topic, ask
 
 if TYPE_CHECKING:
     from itest.services.kafka.server import KafkaServer
@@ -21,8 +21,8 @@ LEADER_WAIT = 10.0
 (https://github.com/twmb/franz-go/issues/1430)."""
 
 VANISH_WAIT = 5.0
-"""Seconds in which a topic that was deleted must be gone from the listing too. It takes milliseconds: the broker that is
-asked hears of it from the controller after the deletion was answered."""
+"""Seconds in which a topic that was deleted must be gone from the listing too, and a setting in effect. It takes
+milliseconds: the broker that is asked hears of it from the controller after the change was answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +39,26 @@ class Topics:
 
     def __init__(self, server: KafkaServer) -> None:
         self.marks: dict[Partition, Mark] = {}
+        self.transactions: set[str] = set()
+        """The transactional ids of those that were open when the topics were listed last, on a broker of ours."""
         self._server = server
         self._known: dict[str, Topic] = {}
-        self._created: set[str] = set()
+        self._created: dict[str, int] = {}
+        self._compacted: set[str] = set()
+        self._transactional = False
         self._lock = threading.Lock()
 
-    def all(self) -> dict[str, Topic]:
-        """All topics there are, without those of Kafka itself."""
+    def all(self, seconds: float = ANSWER_WAIT) -> dict[str, Topic]:
+        """All topics there are, without those of Kafka itself. Raises ItestError after that many seconds."""
         with self._server.doing("listing the topics"):
-            found = ask(self._server.admin, topics=True).topics
-        self._learn(found)
-        return found
+            answers = self._listed(seconds=seconds)
+        return answers.topics
 
     def survey(
         self, is_mine: Callable[[str], bool], may_empty: Callable[[Partition], bool] = lambda partition: False
-    ) -> tuple[dict[str, Topic], dict[Partition, int]]:
-        """The topics that are mine by their names, and the offset that the next record of each partition will get.
+    ) -> tuple[dict[str, Topic], dict[Partition, Mark]]:
+        """The topics that are mine by their names, and each of their partitions as it is now. Where one begins is asked
+        only if it may not be emptied, and else taken to be what the last reset left.
 
         It is one round trip where the topics are those of the last time. What a reset has emptied before is emptied at
         once, if it may be: that tells its end as well, and takes no longer than to ask for it.
@@ -62,19 +66,21 @@ class Topics:
         before = {name: topic for name, topic in self._there().items() if is_mine(name)}
         leaders = leaders_of(before)
         full = {at: leader for at, leader in leaders.items() if may_empty(at) and self._was_emptied(at, before)}
+        kept = {at: leader for at, leader in leaders.items() if not may_empty(at)}
         with self._server.doing("looking for what is in the topics"):
-            answers = ask(self._server.admin, topics=True, ends=_without(leaders, full), delete=full)
-        self._learn(answers.topics)
+            answers = self._listed(ends=_without(leaders, full), starts=kept, delete=full)
         topics = {name: topic for name, topic in answers.topics.items() if is_mine(name)}
         # A topic of another id was made meanwhile: nothing that was answered holds for it. What could not be answered is
         # asked again, for it may be a topic that is gone, or led by another broker.
         same = {name for name, topic in topics.items() if name in before and before[name].id == topic.id}
-        ends = {at: end for at, end in {**answers.ends, **answers.starts}.items() if at.topic in same}
-        self.marks.update(
-            {at: Mark(topics[at.topic].id, ends[at], ends[at]) for at in answers.starts.keys() & ends.keys()}
-        )
-        ends |= self._ends(_without(leaders_of(topics), ends))
-        return topics, ends
+        emptied = {at: start for at, start in answers.starts.items() if at in full and at.topic in same}
+        self.marks.update({at: Mark(topics[at.topic].id, end, end) for at, end in emptied.items()})
+        ends = {at: end for at, end in answers.ends.items() if at.topic in same} | emptied
+        starts = {at: start for at, start in answers.starts.items() if at in ends}
+        if missing := _without(leaders_of(topics), ends):
+            more = self._asked(missing, {at: leader for at, leader in missing.items() if not may_empty(at)})
+            ends, starts = ends | more.ends, starts | more.starts
+        return topics, {at: self._as_it_is(at, topics, starts.get(at), end) for at, end in ends.items()}
 
     def ensure(self, names: Iterable[str], partitions: int) -> set[str]:
         """Have topics of these names, with a leader for each partition. Returns those that did not exist before."""
@@ -92,7 +98,7 @@ class Topics:
                 elif error is not clients.errors().TopicAlreadyExistsError:
                     raise error(topic.get("error_message") or topic["name"])
             with self._lock:
-                self._created |= created.keys()
+                self._created |= dict.fromkeys(created, partitions)
             self._await(missing, created)
         return set(created)
 
@@ -100,9 +106,25 @@ class Topics:
         """Whether there is such a topic, asking the broker unless it is known."""
         return name in self._known or name in self.all()
 
-    def created(self, name: str) -> bool:
-        """Whether we created it, for anybody."""
-        return name in self._created
+    def created(self, name: str) -> int:
+        """With how many partitions we created it, for anybody; 0 if we did not."""
+        return self._created.get(name, 0)
+
+    def altered(self, is_mine: Callable[[str], bool]) -> set[str]:
+        """Those of mine that are not what we created: others did, or their settings or number of partitions changed."""
+        with self._server.doing("looking for altered topics"):
+            answers = self._listed(configs=[*filter(is_mine, self._there())])
+        counts = {name: len(topic.leaders) for name, topic in answers.topics.items() if is_mine(name)}
+        return {name for name, count in counts.items() if name in answers.altered or count != self.created(name)}
+
+    def id(self, name: str) -> str:
+        """The id of a topic, another one each time that it is made; empty where it is not known."""
+        return self._known[name].id if name in self._known else ""
+
+    def changed(self, name: str, seconds: float) -> bool:
+        """Whether the broker has another topic of that name than was known, or one with other partitions; known from now on."""
+        before = self._there().get(name)
+        return self.all(seconds).get(name, before) != before
 
     def partitions(self, name: str) -> list[Partition]:
         """The partitions of a topic that exists."""
@@ -120,47 +142,87 @@ class Topics:
                 with self._lock:
                     for name in names:
                         self._known.pop(name, None)
+                        self._created.pop(name, None)
                 for topic in answer["topics"]:
                     error = clients.errors().for_code(topic["error_code"])
                     if error not in (clients.errors().NoError, clients.errors().UnknownTopicOrPartitionError):
                         raise error(topic.get("error_message") or topic["name"])
                 self._await_end(names)
 
-    def end_offsets(self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
-        """The offset that the next record of each partition will get. Raises ItestError after that many seconds."""
+    def end_offsets(
+        self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT, committed: bool = False
+    ) -> dict[Partition, int]:
+        """The offset that the next record of each partition will get; with `committed`, where the first open transaction in it
+        begins. Raises ItestError after that many seconds."""
         known = leaders_of(self._there())
-        return self._ends({partition: known.get(partition, -1) for partition in partitions}, seconds)
+        leaders = {partition: known.get(partition, -1) for partition in partitions}
+        return self._asked(leaders, {}, seconds, committed).ends
 
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
         """Delete all records of these partitions; `leaders` are the ids of the brokers that lead them.
 
-        Returns the new first offsets. Offsets go on from there: they never start again.
+        Returns the new first offsets. Offsets go on from there: they never start again. Compacted topics take 20 ms.
         """
         what = f"deleting the records of {_listed({partition.topic for partition in leaders})}"
         with self._server.doing(what):
             answers = ask(self._server.admin, delete=leaders)
+            starts = answers.starts
+            if refused := _refused(answers, leaders):
+                answers = self._delete_compacted(answers, refused)
+                starts = starts | answers.starts
             answers.check("records of")
-        return answers.starts
+        return starts
 
-    def _ends(self, leaders: Mapping[Partition, int], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
+    def _delete_compacted(self, answers: Answers, leaders: Mapping[Partition, int]) -> Answers:
+        """The last answers about these partitions, which were refused as those of compacted topics."""
+        names = {partition.topic for partition in leaders}
+        self._compacted |= {self._known[name].id for name in names if name in self._known}
+        deadline = Deadline.after(VANISH_WAIT)
+        with configs.deletable(self._server, names) as allowed:
+            while allowed and _refused(answers, leaders) and not deadline.passed:
+                answers = ask(self._server.admin, delete=leaders)
+        return answers
+
+    def _asked(
+        self,
+        ends: Mapping[Partition, int],
+        starts: Mapping[Partition, int],
+        seconds: float = ANSWER_WAIT,
+        committed: bool = False,
+    ) -> Answers:
         with self._server.doing("asking for end offsets"):
-            answers = ask(self._server.admin, ends=leaders, seconds=seconds)
+            answers = ask(self._server.admin, ends=ends, starts=starts, seconds=seconds, committed=committed)
             answers.check("the end of")
-        return answers.ends
+        return answers
+
+    def _as_it_is(self, partition: Partition, topics: Mapping[str, Topic], start: int | None, end: int) -> Mark:
+        id, mark = topics[partition.topic].id, self.marks.get(partition)
+        if start is None:
+            start = mark.start if mark and mark.id == id else 0
+        return Mark(id, start, end)
 
     def _there(self) -> dict[str, Topic]:
         with self._lock:
             return {**self._known}
 
-    def _learn(self, found: dict[str, Topic]) -> None:
+    def _listed(self, **asked: Any) -> Answers:
+        """All topics there are, and what else is asked in the same round trip. The broker is asked for open transactions
+        where there ever was one: Kafka has a topic for them then."""
+        known = self._transactional
+        answers = ask(self._server.admin, topics=True, transactions=known, **asked)
+        self._transactional = self._server.owned and "__transaction_state" in answers.internal
+        more = answers if known == self._transactional else ask(self._server.admin, transactions=self._transactional)
+        self.transactions = more.transactions
         with self._lock:
-            self._known = {**found}
-            self._created &= found.keys()
+            self._known = {**answers.topics}
+            self._created = {name: count for name, count in self._created.items() if name in answers.topics}
+        return answers
 
     def _was_emptied(self, partition: Partition, topics: Mapping[str, Topic]) -> bool:
         """Whether a reset has deleted records of it, as is not allowed of every topic. Of this very one, by its id."""
         mark = self.marks.get(partition)
-        return mark is not None and mark.start > 0 and mark.id == topics[partition.topic].id
+        id = topics[partition.topic].id
+        return mark is not None and mark.start > 0 and mark.id == id and id not in self._compacted
 
     def _await(self, names: list[str], ids: Mapping[str, object]) -> None:
         """Wait until each partition of new topics has a leader: the answer to the creation comes before that.
@@ -204,6 +266,12 @@ def leaders_of(topics: Mapping[str, Topic]) -> dict[Partition, int]:
     return {
         Partition(name, number): leader for name, topic in topics.items() for number, leader in topic.leaders.items()
     }
+
+
+def _refused(answers: Answers, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
+    """The partitions whose records were not deleted because of the policy of their topics."""
+    policy = clients.errors().PolicyViolationError
+    return {partition: leaders[partition] for partition, error in answers.errors.items() if error is policy}
 
 
 def _without(leaders: Mapping[Partition, int], others: Container[Partition]) -> dict[Partition, int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     from itest.services.kafka.lease import KafkaLease
+
+
+ABORT_WAIT = 1.0
+"""Seconds in which a producer of asyncio must have aborted its transaction before it is stopped."""
 
 
 class KafkaView(View):
@@ -64,12 +69,13 @@ class KafkaView(View):
     def topic(self, name: str) -> str:
         """The physical name of a topic, which is created if need be and has a leader for each partition.
 
-        Raises ValueError for a name that Kafka does not allow.
+        A name that begins with the class's prefix is a physical one already, and is returned as it is. Raises ValueError
+        for a name that Kafka does not allow.
         """
         return self._lease.topic(self.prefix, name)
 
     def group(self, name: str) -> str:
-        """The physical id of a consumer group, another one for each test."""
+        """The physical id of a consumer group, another one for each test. An id that it gave is returned as it is."""
         return self._lease.group(self.prefix, self._number, name)
 
     def producer(self, **kwargs: Any) -> Any:
@@ -108,7 +114,7 @@ class KafkaView(View):
         the test. It takes physical names: `topic(name)`."""
         aiokafka = client_package("aiokafka", "aiokafka", "KafkaView.aproducer()")
         settings = {"bootstrap_servers": self.bootstrap_servers, "retry_backoff_ms": 10, **kwargs}
-        return self._opening("aproducer", lambda: _started(aiokafka.AIOKafkaProducer(**settings)), _stop)
+        return self._opening("aproducer", lambda: _started(aiokafka.AIOKafkaProducer(**settings)), _abort_and_stop)
 
     @own_time()
     def aconsumer(self, *topics: str, **kwargs: Any) -> Opening[AIOKafkaConsumer]:
@@ -133,6 +139,15 @@ async def _started(client: Any) -> Any:
         await client.stop()
         raise
     return client
+
+
+async def _abort_and_stop(producer: Any) -> None:
+    # Stopping leaves a transaction open; where there is none to abort, this says so.
+    with contextlib.suppress(Exception):
+        import asyncio
+
+        await asyncio.wait_for(producer.abort_transaction(), ABORT_WAIT)
+    await producer.stop()
 
 
 async def _stop(client: Any) -> None:
