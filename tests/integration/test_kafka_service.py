@@ -863,6 +863,13 @@ class EvidenceTest(KafkaTest):
     def test_an_apps_own_that_reads_the_tests_topics(self) -> None:
         self.assertTold(r"group warehouse: stable, 1 member; orders-0 at \d+, lag 0", self.by_range)
 
+    def test_a_topic_without_the_prefix_is_told_from_that_with_it(self) -> None:
+        lease, view = self.sealed(topics={"orders": 1})
+        producer = view.producer()
+        producer.send("orders", b"book").get(10)  # In place of view.topic("orders").
+        told = [line.partition(", ")[0] for line in lease.evidence(0).lines]
+        self.assertLess({"topic orders: empty", "topic orders (without this class's prefix): 1 record"}, {*told, ""})
+
     def test_the_broker_may_be_loading_them(self) -> None:
         loading = clients.errors().CoordinatorLoadInProgressError()
         lease, view = self.sealed(topics={"orders": 1})

@@ -173,7 +173,7 @@ class Queue:
         arrived = "; ".join(naming.shorten(naming.mask(repr(message.value)), 80) for message in messages[:5])
         name = f"topic {topic!r}" if topic == physical else f"topic {topic!r} ({physical} on the broker)"
         return ReceiveTimeout(
-            f"{len(messages)} of {count} message{'s' if count > 1 else ''} arrived on {name} within {timeout:g} s"
+            f"{len(messages)} of {count} message{'s' if count > 1 else ''} arrived on {name} within {round(timeout, 2):g} s"
             f"{': ' + arrived if arrived else ''}. {places[:1].upper()}{places[1:]}. "
             f"Was the rest sent to another topic, or not flushed by its producer? "
             f"If it only takes longer, raise timeout.",
