@@ -271,6 +271,14 @@ TABLE = (
         'exec: "serve": executable file not found in $PATH',
     ),
     Cause(
+        "a directory in the way",
+        "name the file itself, '/www/index.html' and not '/www': neither takes a file the place of a directory of the "
+        "container, nor a directory that of a file or link",
+        r"cannot overwrite (non-)?directory",
+        (DOCKER,),
+        'cannot overwrite directory "/www" with non-directory "/"',
+    ),
+    Cause(
         "program may not be executed",
         "make the file executable where it comes from (`chmod +x`, then build the image anew)",
         r"exec: \"[^\"]*\": permission denied|exec [^ :]+: permission denied",

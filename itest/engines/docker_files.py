@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from itest.engines.docker_errors import check
 from itest.errors import ItestError, StartError
 
 if TYPE_CHECKING:
@@ -15,9 +16,21 @@ if TYPE_CHECKING:
 
 
 def put(client: Any, container: str, files: Mapping[str, bytes | Path]) -> None:
-    """Put each file or directory at its absolute path, readable by all. Raises StartError for one that is not there."""
-    if files:
-        client.put_archive(container, "/", _archive(files))
+    """Put each file or directory at its absolute path, readable by all. A directory is added to what is there.
+
+    Raises StartError for one that is not there, and what the SDK raises: also where a file would take a directory's place,
+    with all that is in it, or a directory that of a file.
+    """
+    if not files:
+        return
+    # Without this option, which the SDK's `put_archive` does not know, Docker removes what is in the way.
+    with client.put(
+        f"{client.base_url}/v{client.api_version}/containers/{container}/archive",
+        params={"path": "/", "noOverwriteDirNonDir": "1"},
+        data=_archive(files),
+        timeout=client.timeout,
+    ) as response:
+        check(response)
 
 
 def take(client: Any, container: str, path: str, target: Path | None = None) -> bytes:

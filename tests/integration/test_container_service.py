@@ -98,6 +98,17 @@ class WebTest(ContainerTestCase):
         with self.assertRaisesRegex(StartError, "could not put /nowhere/x into the container as /x: there is no such"):
             self.web.copy_to("/x", Path("/nowhere/x"))
 
+    def test_a_file_does_not_take_the_place_of_a_directory(self) -> None:
+        self.web.copy_to("/kept/page", "page")
+        with self.assertRaisesRegex(ItestError, "cannot overwrite directory .*; name the file itself"):
+            self.web.copy_to("/kept", "page")
+        with tempfile.TemporaryDirectory() as directory:
+            Path(directory, "more").write_text("more")
+            with self.assertRaisesRegex(ItestError, "cannot overwrite non-directory .*; name the file itself"):
+                self.web.copy_to("/kept/page", Path(directory))
+            self.web.copy_to("/kept", Path(directory))
+        self.assertEqual(self.web.exec("cat /kept/page /kept/more").stdout, "pagemore")
+
     def test_1_a_pause_is_undone_after_the_test(self) -> None:
         self.web.pause()
         with self.assertRaises(OSError):
@@ -419,6 +430,11 @@ class BadInputTest(StartTest):
             r"^could not start image busybox:1\.37: there is no /.*/nowhere/x\.conf, which is to be /etc/x\.conf in the "
             r"container; paths start at the directory of the test's module$",
         )
+
+    def test_a_file_in_the_place_of_a_directory_of_the_image(self) -> None:
+        error = self.fails(StartError, command="sleep 600", files={"/etc": "text"})
+        self.assertIn("Docker says: ", str(error))
+        self.assertIn("; name the file itself, ", str(error))
 
     def test_an_env_file_that_is_not_there(self) -> None:
         error = self.fails(StartError, command="sleep 600", env_file="nowhere.env")

@@ -55,6 +55,7 @@ SAID = {
     ("driver failed programming external connectivity on endpoint db (0d28a5):  (iptables failed: iptables --wait -t nat -A DOCKER -p tcp -d 127.0.0.1 --dport 5432 -j DNAT: iptables: No chain/target/match by that name.\n (exit status 1))", DOCKER): ("Docker's firewall rules are gone", "restart"),
     ("invalid mount config for type \"bind\": bind source path does not exist: /home/me/data", DOCKER): ("path is not shared with Docker", "files="),
     ("Mounts denied: \nThe path /data is not shared from the host and is not known to Docker.\nYou can configure shared paths from Docker -> Preferences... -> Resources -> File Sharing.", DOCKER): ("path is not shared with Docker", "File sharing"),
+    ('Error processing tar file(exit status 1): cannot overwrite directory "/www" with non-directory "/"', DOCKER): ("a directory in the way", "index.html"),
     (OCI + 'exec: "/docker-entrypoint.sh": permission denied: unknown', DOCKER): ("program may not be executed", "chmod"),
     (OCI + 'exec: "serve": executable file not found in $PATH: unknown', DOCKER): ("no such program", "first word"),
     (OCI + 'exec: "/srv/run": stat /srv/run: no such file or directory: unknown', DOCKER): ("no such program", ""),
