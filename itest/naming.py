@@ -79,12 +79,21 @@ def remember_secret(text: str) -> str:
     return text
 
 
+def remember_named(variables: Mapping[str, str]) -> None:
+    """Have `mask` hide the values of those variables whose names say that they are passwords, but for values that any text
+    may have in it: `test`, `postgres`, `5432`."""
+    for name, value in variables.items():
+        if is_secret_name(name) and (len(value) >= DISTINCT or re.match(_NO_WORD, value)):
+            remember_secret(value)
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a variable of that name probably holds a password."""
     return re.search(_SECRET_NAME, name) is not None
 
 
 # Texts, here and elsewhere: `re` keeps what it has compiled, and most runs need none of these.
+_NO_WORD = r"(?=.*\d)(?=.*[^\W\d]).{6}"
 _SECRET_NAME = r"(?i)passw|pwd|secret|token|credential|private|api_?key|(^|_)(auth|key|pass)(_|$)"
 
 

@@ -71,6 +71,7 @@ class ComposeEngine:
         variables = compose_program.environment(self._config, self._docker.address, spec.env)
         job = ComposeJob(self._known(), spec, project, variables)
         read = job.read()
+        compose_model.remember_secrets(read["services"])
         network = self._network(spec, read["services"]) if spec.network else ""
         model = compose_model.isolated(
             read,

@@ -304,6 +304,14 @@ class FailureTest(ProjectsTest):
         assert isinstance(self.error, InstanceDied)
         self.assertEqual(self.error.exit_code, 3)
 
+    def test_passwords_of_the_file_are_hidden(self) -> None:
+        text = self.failure(
+            InstanceDied,
+            "  web:\n    image: busybox:1.37\n    command: sh -c 'echo $$DB_PASSWORD or $$KEY; exit 3'\n"
+            "    environment: [DB_PASSWORD=an$$$$other-one, KEY]\n",
+        )
+        self.assertIn("web | *** or\n", f"{text}\n")
+
     def test_a_service_that_ends_while_others_wait_for_it(self) -> None:
         text = self.failure(
             InstanceDied,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import App, ContainerTestCase, StartError, Unavailable
+from itest import App, ContainerTestCase, StartError, Unavailable, naming
 from itest.config import Config, load
 from itest.errors import ConfigError, DeclarationError, MissingPackage
 from itest.services.app import AppServer
@@ -118,6 +118,12 @@ class CommandTest(unittest.TestCase):
             dict(spec.env).items(),
         )
         self.assertEqual(str(spec), "`serve --port {port} a b`")
+
+    def test_passwords_are_hidden(self) -> None:
+        self.spec("serve {port}", env={"API_TOKEN": "token-of-a-program"})
+        app: Any = App.asgi(asgi, env={"API_TOKEN": "token-of-a-thread"})
+        app.own_spec("", load())
+        self.assertEqual(naming.mask("token-of-a-program, token-of-a-thread"), "***, ***")
 
     def test_a_user_may_want_output_buffered(self) -> None:
         with mock.patch.dict(os.environ, {"PYTHONUNBUFFERED": ""}):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from itest import naming
 from itest.config import Config, live_environment
 from itest.errors import DeclarationError, StartError
 from itest.services.app.declaration import AppService, text_of
@@ -52,6 +53,7 @@ class CommandApp(AppService[AppView]):
             raise StartError(
                 f"App ({self.what}) could not be started: there is no directory {directory}", service="App"
             )
+        naming.remember_named(self.environment)
         env = {"PYTHONUNBUFFERED": live_environment().get("PYTHONUNBUFFERED", "1"), **self.environment}
         env["PATH"] = _path(env.get("PATH") or live_environment().get("PATH", os.defpath))
         program = self._program(directory, env["PATH"])
