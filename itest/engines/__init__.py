@@ -189,7 +189,7 @@ class ContainerInstance(Instance, Protocol):
         """End its process, by a kill after that many seconds. The container stays."""
 
     def go_on(self) -> float:
-        """Start it again; the moment at which it did so (seconds since 1970, by Docker's clock)."""
+        """Start it again; the moment since which what it logs is of its new life (seconds since 1970, by Docker's clock)."""
 
     def copy_from(self, path: str, target: Path | None = None) -> bytes:
         """The content of a file; with a `target`, the file or directory is written there instead."""

@@ -33,6 +33,10 @@ PUBLISH_TIMEOUT = 5.0
 """Seconds in which a started container's ports must be published. Docker has them at once, others a little later."""
 
 
+AFTER = 2e-6
+"""Seconds by which a moment is surely later, though nanoseconds are lost where it is read."""
+
+
 class OutOfReach(ItestError):
     """Docker does not answer any more."""
 
@@ -255,16 +259,14 @@ class DockerInstance:
             self._client.stop(self._id, timeout=grace)
 
     def go_on(self) -> float:
-        from datetime import datetime
-
+        since = self._end_of_log()
         self._networks = {}  # Its own address may be another one now.
         deadline = Deadline.after(PUBLISH_TIMEOUT)
         while True:
             try:
                 with translated(f"start {self} again", StartError):
                     self._client.start(self._id)
-                    started = str(self._client.inspect_container(self._id)["State"]["StartedAt"])
-                return datetime.fromisoformat(started).timestamp()
+                return since
             except PortTaken:  # The proxy of its first life may take a moment to end.
                 if deadline.passed:
                     raise
@@ -326,6 +328,17 @@ class DockerInstance:
         except (ConnectionError, Timeout) as error:
             raise OutOfReach(unanswered(f"inspect {self}", error)) from None
         return inspected
+
+    def _end_of_log(self) -> float:
+        """A moment after the last line of its log and before any that is still to come, by Docker's clock, which stamps
+        lines when it reads them. It sets StartedAt after the first lines of a fast program, and FinishedAt before the
+        last words of one."""
+        from datetime import datetime
+
+        with contextlib.suppress(ItestError, ValueError), translated(f"read the log of {self}"):
+            last: bytes = self._client.logs(self._id, tail=1, timestamps=True)
+            return datetime.fromisoformat(last.partition(b" ")[0].decode()).timestamp() + AFTER
+        return 0.0  # It is empty, or cannot be read, and then nobody looks into it.
 
     def _remember(self) -> None:
         """Ask Docker, only for what is remembered of its answer: nothing where there is none."""

@@ -361,6 +361,21 @@ class ReadinessTest(StartTest):
         self.assertTrue(holder.server.lives())
 
 
+class AgainTest(StartTest):
+    def test_what_it_logs_at_once_is_seen(self) -> None:
+        script = "trap exit TERM; echo serving; sleep 600 & wait"
+        view = self.lend(command=["sh", "-c", script], ready=log("serving"), startup_timeout=5)
+        for _ in range(5):
+            view.restart()
+
+    def test_what_it_has_logged_before_is_no_sign(self) -> None:
+        once = "test -e /done && exec sleep 600; touch /done; echo serving"
+        script = f"{once}; trap 'echo serving no more; exit' TERM; sleep 600 & wait"
+        view = self.lend(command=["sh", "-c", script], ready=log("serving"), startup_timeout=1)
+        with self.assertRaisesRegex(StartTimeout, "seen 0 of 1 times in the log"):
+            view.restart()
+
+
 class BadInputTest(StartTest):
     def test_it_ends_at_once(self) -> None:
         error = self.fails(InstanceDied, command=["sh", "-c", "echo no licence key >&2; exit 3"])
