@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Instance
+from itest.engines import RESTARTING, Instance, State
 
 FIRST_PAUSE = 0.010
 """Seconds between the first two polls."""
@@ -44,6 +44,25 @@ ViewOf: TypeAlias = Callable[[Instance], Any]
 
 class NotReady(Exception):
     """Not yet. The text is the reason, kept for the error if the deadline passes."""
+
+
+class Steady:
+    """Whether a container has run for STEADY seconds, since it was first looked at or Docker has started it again."""
+
+    def __init__(self) -> None:
+        self._restarts = -1
+        self._until = Deadline.after(0)
+
+    def look(self, state: State) -> None:
+        """Raises NotReady."""
+        if state.status == RESTARTING:  # It counts as the life that is still to begin.
+            self._restarts = -1
+            raise NotReady(f"it has {state}")
+        if state.restarts != self._restarts:
+            self._restarts, self._until = state.restarts, Deadline.after(STEADY)
+        if not self._until.passed:
+            times = f" again, for the {state.restarts}. time" if state.restarts else ""
+            raise NotReady(f"it has just started{times}")
 
 
 class Check:
@@ -174,6 +193,8 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
 
                 raise ended_before(instance, state, check, deadline, subject)
         try:
+            if state.status == RESTARTING:
+                raise NotReady(f"it has {state}")
             check(instance)
             return
         except NotReady as error:
@@ -181,7 +202,7 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
         if deadline.passed:
             from itest.wait_errors import late
 
-            raise late(instance, reason, check, deadline, subject)
+            raise late(instance, state, reason, check, deadline, subject)
         deadline.pause(pause)
         pause = min(pause * GROWTH, longest)
 

@@ -19,13 +19,18 @@ LOG_TAIL = 50
 E = TypeVar("E", bound=Exception)
 
 
-def late(instance: Instance, reason: str, check: object, deadline: Deadline, subject: str) -> StartTimeout:
-    """It runs and never became ready."""
+def late(
+    instance: Instance, state: State, reason: str, check: object, deadline: Deadline, subject: str
+) -> StartTimeout:
+    """It runs, or is started again and again, and never became ready."""
     lines = _last_lines(instance)
     known = causes.of_silence(lines)
+    cure = known.sentence if known else "If it only needs longer, raise startup_timeout."
+    if state.restarts:
+        cure = f"Docker has started it again, as it ended, {state.restarts} times: see its last log lines."
     error = StartTimeout(
         f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
-        f"{known.sentence if known else 'If it only needs longer, raise startup_timeout.'}",
+        f"{cure}",
         service=subject,
         seconds=deadline.elapsed,
         cause=known.name if known else "",

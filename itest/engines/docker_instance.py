@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from itest import naming
 from itest.clock import Deadline
 from itest.container_root import root_of
-from itest.engines import Endpoint, ExecResult, State, docker_quick, docker_sdk
+from itest.engines import RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import not_found, translated, unanswered
 from itest.engines.docker_remove import remove, remove_volume
@@ -139,15 +139,17 @@ class DockerInstance:
             return State(False, "removed")
         state = inspected["State"]
         running = bool(state["Running"])
+        status = str(state["Status"]).replace("stopped", "exited")  # The first is what Podman says for a moment.
         health = str((state.get("Health") or {}).get("Status", ""))
         checks = (state.get("Health") or {}).get("Log") or [{}]
         return State(
             running=running,
-            status=str(state["Status"]).replace("stopped", "exited"),  # The first is what Podman says for a moment.
-            exit_code=None if running else int(state["ExitCode"]),
+            status=status,
+            exit_code=int(state["ExitCode"]) if status == RESTARTING or not running else None,
             oom_killed=bool(state.get("OOMKilled")),
             health="" if health == "none" else health,
             health_said=str(checks[-1].get("Output", "")).strip(),
+            restarts=int(inspected.get("RestartCount") or 0),
         )
 
     def usage(self) -> list[str]:

@@ -376,6 +376,22 @@ class AgainTest(StartTest):
             view.restart()
 
 
+class RestartPolicyTest(StartTest):
+    def test_one_that_ends_again_and_again(self) -> None:
+        for ports in ((), 80):
+            error = self.fails(
+                StartTimeout, command="sh -c 'echo boom; exit 3'", restart="always", ports=ports, startup_timeout=2
+            )
+            self.assertRegex(str(error), r"Docker has started it again, as it ended, \d times: see its last log lines")
+            self.assertIn("  | boom", error.__notes__[0])
+
+    def test_one_that_runs_the_third_time(self) -> None:
+        script = "echo . >> /lives; test $(wc -l < /lives) -lt 3 && exit 3; echo ready; exec sleep 600"
+        for ready in (None, log("ready")):
+            view = self.lend(command=["sh", "-c", script], restart="on-failure", ready=ready, startup_timeout=10)
+            self.assertEqual(view.exec(["wc", "-l", "/lives"]).stdout.split()[0], "3")
+
+
 class BadInputTest(StartTest):
     def test_it_ends_at_once(self) -> None:
         error = self.fails(InstanceDied, command=["sh", "-c", "echo no licence key >&2; exit 3"])

@@ -136,8 +136,8 @@ class ReadinessTest(unittest.TestCase):
 
     def test_services_that_docker_starts_again(self) -> None:
         a = self.container()
-        a.current = State(True, status="restarting")
-        with self.assertRaisesRegex(NotReady, "it has ended, and Docker starts it again"):
+        a.current = State(True, status="restarting", exit_code=3)
+        with self.assertRaisesRegex(NotReady, "^a: it has ended with exit code 3, and Docker starts it again$"):
             Ready({})(self.project(a=a))
         a.current = State(False, status="created", exit_code=0)
         with self.assertRaisesRegex(NotReady, "it has not been started yet"):

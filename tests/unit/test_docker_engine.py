@@ -206,6 +206,10 @@ class InstanceTest(FakeDockerTest):
         self.inspects(Running=False, Status="exited", ExitCode=137, OOMKilled=True, Health={"Status": "none"})
         self.assertEqual(self.instance.state(), State(False, "exited", 137, True))
         self.assertEqual(str(self.instance.state()), "exited with exit code 137, killed for lack of memory")
+        self.inspects(Status="restarting", ExitCode=3)
+        self.answers[f"GET {self.path}/json"]["RestartCount"] = 2
+        self.assertEqual(self.instance.state(), State(True, "restarting", 3, restarts=2))
+        self.assertEqual(str(self.instance.state()), "ended with exit code 3, and Docker starts it again")
         self.answers[f"GET {self.path}/json"] = (500, {"message": "disk is full"})
         with self.assertRaisesRegex(ItestError, "^could not inspect container c0ffee.*, Docker says: disk is full$"):
             self.instance.state()

@@ -158,6 +158,15 @@ class LoopTest(unittest.TestCase):
         with self.assertRaises(InstanceDied):
             self.wait(Counted(3, dies), 60)
 
+    def test_one_that_docker_will_start_again_is_not_ready_and_not_dead(self) -> None:
+        self.instance.current = State(True, "restarting", 3, restarts=4)
+        check = Counted(1)
+        with self.assertRaises(StartTimeout) as caught:
+            self.wait(check)
+        self.assertEqual(check.polls, 0)
+        self.assertEqual(caught.exception.reason, "it has ended with exit code 3, and Docker starts it again")
+        self.assertIn("Docker has started it again, as it ended, 4 times: see its last", str(caught.exception))
+
     def test_at_the_deadline_it_is_asked_once_more(self) -> None:
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
         with self.assertRaises(InstanceDied):
@@ -251,6 +260,25 @@ class CombinedTest(CheckTest):
         check(instance)
         instance.log = "a b"
         self.assertNotReady("seen 0 of 1 times in the log", check, instance)
+
+
+class SteadyTest(unittest.TestCase):
+    def test_each_life_that_docker_gives_it_begins_anew(self) -> None:
+        clock = ManualClock()
+        self.enterContext(
+            mock.patch.object(wait, "Deadline", mock.Mock(after=lambda seconds: Deadline.after(seconds, clock)))
+        )
+        steady = wait.Steady()
+        for restarts in (0, 2):
+            with self.assertRaisesRegex(NotReady, "^it has ended, and Docker starts it again$"):
+                steady.look(State(True, "restarting", restarts=restarts))
+            clock.now += wait.STEADY
+            for _ in range(2):
+                again = " again, for the 2. time" if restarts else ""
+                with self.assertRaisesRegex(NotReady, f"^it has just started{again}$"):
+                    steady.look(State(True, restarts=restarts))
+                clock.now += wait.STEADY / 2
+            steady.look(State(True, restarts=restarts))
 
 
 class LogTest(CheckTest):
