@@ -48,6 +48,10 @@ RESTARTING = "restarting"
 """The status of a container that has ended and that Docker will start again, by its restart policy."""
 
 
+REMOVED = "removed"
+"""The status of an instance that is gone."""
+
+
 class State(NamedTuple):
     """What an instance is doing. `health` is Docker's own word (starting, healthy, unhealthy), empty without one.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from itest import naming
 from itest.clock import Deadline
 from itest.container_root import root_of
-from itest.engines import RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk
+from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import not_found, translated, unanswered
 from itest.engines.docker_remove import remove, remove_volume
@@ -136,7 +136,7 @@ class DockerInstance:
         except OutOfReach:
             return State(False, "out of reach, because Docker does not answer")
         if inspected is None:
-            return State(False, "removed")
+            return State(False, REMOVED)
         state = inspected["State"]
         running = bool(state["Running"])
         status = str(state["Status"]).replace("stopped", "exited")  # The first is what Podman says for a moment.

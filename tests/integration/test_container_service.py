@@ -11,17 +11,19 @@ import tempfile
 import unittest
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import Container, ContainerTestCase, Healthcheck, Mount, Port, http, log, naming, port, testing
+from itest import App, Container, ContainerTestCase, Healthcheck, Mount, Port, http, log, naming, port, testing
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import docker_listening
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_instance import DockerInstance
 from itest.errors import InstanceDied, ItestError, StartError, StartTimeout
+from itest.services.container.server import ContainerServer
 from itest.session import Session
 from tests.integration.needs import get, need_docker
 from tests.unit.inner import run
@@ -118,17 +120,6 @@ class WebTest(ContainerTestCase):
         self.assertEqual(get(self.web.url), "hello")
         self.web.pause()
         self.web.unpause()
-        self.assertEqual(get(self.web.url), "hello")
-
-    def test_5_what_has_died_while_it_was_paused(self) -> None:
-        self.web.pause()
-        instance: Any = self.web.server.instance
-        instance._client.kill(instance.id)
-        deadline = Deadline.after(10)
-        while self.web.server.lives() and not deadline.passed:
-            deadline.pause(0.05)
-
-    def test_6_runs_again_in_the_next_test(self) -> None:
         self.assertEqual(get(self.web.url), "hello")
 
     def test_a_restart_keeps_the_address_and_returns_when_it_is_ready(self) -> None:
@@ -556,6 +547,73 @@ class VolumeTest(StartTest):
             self.assertFalse(deadline.passed, "the volume is still there")
             deadline.pause(0.1)
         self.assertEqual(engine.client.containers(all=True, filters={"label": label}), [])
+
+
+class EndTest(unittest.TestCase):
+    """What is said of a container that a test has not stopped and that has ended."""
+
+    def run_with(self, *tests: Callable[[Any], object], **fields: Any) -> unittest.TestResult:
+        """Run these tests on an app in a container, in this order."""
+        named = {f"test_{number}": test for number, test in enumerate(tests)}
+        app = App.container(IMAGE, command=SERVE, ports=80, files={"/www/index.html": "hello"}, **fields)
+        with testing.session(quiet=True):
+            return run(type("Case", (ContainerTestCase,), {"app": app, **named}))
+
+    @staticmethod
+    def works(case: Any) -> None:
+        case.assertEqual(case.app.client.get("/").text, "hello")
+
+    @staticmethod
+    def kill(case: Any) -> None:
+        case.app.server.instance._client.kill(case.app.server.instance.id)
+        deadline = Deadline.after(10)
+        while case.app.server.lives() and not deadline.passed:
+            deadline.pause(0.02)
+
+    @staticmethod
+    def remove(case: Any) -> None:
+        case.app.server.instance.stop()
+
+    def check(self, result: unittest.TestResult, **expected: str) -> None:
+        """Just these tests have failed, with these texts."""
+        found = {case._testMethodName: text for case, text in [*result.failures, *result.errors]}  # type: ignore[attr-defined]  # tests, no set-ups
+        self.assertEqual(list(found), list(expected), found)
+        for name, text in expected.items():
+            self.assertRegex(found[name], text)
+
+    def test_it_fails_the_test_and_runs_again_in_the_next(self) -> None:
+        def kill_paused(case: Any) -> None:
+            case.app.pause()
+            self.kill(case)
+
+        result = self.run_with(self.kill, self.works, kill_paused, self.works)
+        ended = (
+            r"exited with exit code 137 \(SIGKILL\) under this test; it is started again before the next test\. A test"
+        )
+        self.check(result, test_0=rf"IsolationError: Container \(container .*\) {ended}", test_2=ended)
+        self.assertIn("app: container", result.failures[0][1])
+
+    def test_one_that_a_test_has_stopped_or_has_for_itself(self) -> None:
+        self.check(self.run_with(lambda case: case.app.stop(grace=0), self.works))
+        self.check(self.run_with(self.kill, self.works, scope="test"))
+
+    def test_one_that_ends_between_two_tests(self) -> None:
+        with mock.patch.object(ContainerServer, "report_end", lambda _: None):
+            result = self.run_with(self.kill, self.works, self.works)
+        self.check(
+            result,
+            test_1=r"ResetError: .* exited with exit code 137 \(SIGKILL\), during or after .*Case\.test_0; it is",
+        )
+
+    def test_one_that_a_test_has_removed(self) -> None:
+        result = self.run_with(self.remove, self.works)
+        gone = r"Container \(container .*\) was removed"
+        self.check(
+            result,
+            test_0=rf"IsolationError: {gone} under this test; the next class gets a new one\.",
+            test_1=rf"ResetError: {gone}, during or after .*Case\.test_0; the next class gets a new one",
+        )
+        self.assertIn("ENDED under this test: removed; the next class gets a new one", result.failures[0][1])
 
 
 class ClassTest(unittest.TestCase):
