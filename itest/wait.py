@@ -133,7 +133,8 @@ def http(
 ) -> Check:
     """A GET of the path answers with that status (any 2xx or 3xx by default) and, if given, a body that matches.
 
-    No redirect is followed. `port` names the port; the first one is taken without it.
+    No redirect is followed. Of a body that does not end, what comes in 2 s is read. `port` names the port; the first one is
+    taken without it.
     """
     from itest.wait_checks import Http
 

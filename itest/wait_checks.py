@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import socket
 from collections.abc import Sequence
+from typing import Any
 
+from itest.clock import Deadline
 from itest.engines import Instance
 from itest.errors import ExecTimeout
 from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady
+
+LARGEST_BODY = 2**20
+"""Bytes of an answer by HTTP that are read at most."""
 
 
 class Port(Check):
@@ -74,10 +80,10 @@ class Http(Check):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects())
         try:
             with opener.open(urllib.request.Request(url, headers=self.headers), timeout=ANSWER_TIMEOUT) as response:
-                self._judge(url, response.status, response.read())
+                self._judge(url, response.status, _body(response))
         except urllib.error.HTTPError as error:
             with error:
-                self._judge(url, error.code, error.read())
+                self._judge(url, error.code, _body(error))
         except (OSError, http_client.HTTPException) as error:
             raise NotReady(f"GET {url}: {error!r}") from error
 
@@ -96,6 +102,16 @@ class Http(Check):
             first, last = self.status[0], self.status[-1]
             text += f" {first}" if first == last else f" {first} to {last}"
         return f"{text} with {self.body.pattern!r} in its body" if self.body else text
+
+
+def _body(response: Any) -> bytes:
+    """What it answers with, as far as that comes in time: some never end, as a stream of events. All of a usual one is read,
+    whether it is looked at or not, since many servers log a connection that is closed before."""
+    read, deadline = bytearray(), Deadline.after(ANSWER_TIMEOUT)
+    with contextlib.suppress(TimeoutError):
+        while len(read) < LARGEST_BODY and not deadline.passed and (part := response.read1(LARGEST_BODY)):
+            read += part
+    return bytes(read)
 
 
 class Exec(Check):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
 
-from itest import naming, trace, wait, wait_errors
+from itest import naming, trace, wait, wait_checks, wait_errors
 from itest.clock import Deadline
 from itest.engines import Endpoint, ExecResult, Instance, State
 from itest.errors import InstanceDied, PortTaken, StartTimeout
@@ -353,6 +354,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/broken":
             self.wfile.write(b"nonsense\r\n\r\n")
             return
+        if self.path == "/endless":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while not self.server.ended.wait(0.01):  # type: ignore[attr-defined]  # HttpTest's
+                    self.wfile.write(b"event: 1\n")
+            return
         status = int(self.path.strip("/") or 200)
         body = f"status green, token {self.headers['X-Token']}".encode()
         self.send_response(status)
@@ -370,9 +377,11 @@ class HttpTest(CheckTest):
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        cls.server.ended = threading.Event()  # type: ignore[attr-defined]  # for /endless
         thread = threading.Thread(target=cls.server.serve_forever, args=(0.01,))
         thread.start()
         cls.addClassCleanup(thread.join, 5)
+        cls.addClassCleanup(cls.server.ended.set)  # type: ignore[attr-defined]  # as above
         cls.addClassCleanup(cls.server.server_close)
         cls.addClassCleanup(cls.server.shutdown)
         cls.port = cls.server.server_address[1]
@@ -403,6 +412,15 @@ class HttpTest(CheckTest):
             f"GET {self.root}/ answered 200 without 'red' in its body", wait.http(body="red"), self.instance
         )
 
+    def test_a_body_that_does_not_end_is_read_for_one_answers_time(self) -> None:
+        self.enterContext(mock.patch.object(wait_checks, "ANSWER_TIMEOUT", 0.2))
+        deadline = Deadline.after(5)
+        wait.http("/endless")(self.instance)
+        wait.http("/endless", body="event: 1\nevent: 1\n")(self.instance)
+        with self.assertRaisesRegex(NotReady, "answered 200 without 'event: 2' in its body"):
+            wait.http("/endless", body="event: 2")(self.instance)
+        self.assertFalse(deadline.passed)
+
     def test_headers_are_sent(self) -> None:
         wait.http(headers={"X-Token": "t1"}, body="token t1")(self.instance)
 
@@ -422,7 +440,7 @@ class HttpTest(CheckTest):
 
     def test_a_server_that_accepts_and_says_nothing_costs_one_answers_time(self) -> None:
         with (
-            mock.patch.object(wait, "ANSWER_TIMEOUT", 0.05),
+            mock.patch.object(wait_checks, "ANSWER_TIMEOUT", 0.05),
             socket.create_server(("127.0.0.1", 0)) as server,
             self.assertRaisesRegex(NotReady, "timed out"),
         ):
