@@ -85,7 +85,7 @@ class Http(Check):
             with error:
                 self._judge(url, error.code, _body(error))
         except (OSError, http_client.HTTPException) as error:
-            raise NotReady(f"GET {url}: {error!r}") from error
+            raise NotReady(instance.silence(self.port) or f"GET {url}: {error!r}") from error
 
     def ports(self) -> list[str]:
         return [self.port]

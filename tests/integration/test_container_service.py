@@ -417,9 +417,10 @@ class BadInputTest(StartTest):
 
     def test_it_listens_where_nobody_can_reach_it(self) -> None:
         command = ["sh", "-c", "mkdir /www; exec httpd -f -p 127.0.0.1:80 -h /www"]
-        error = self.fails(StartTimeout, command=command, ports={"http": 80}, startup_timeout=3)
-        self.assertIn("on container port 80 on 127.0.0.1 only", str(error))
-        self.assertIn("have it listen on 0.0.0.0", str(error))
+        for ready in (None, http("/")):
+            error = self.fails(StartTimeout, command=command, ports={"http": 80}, ready=ready, startup_timeout=3)
+            self.assertIn("on container port 80 on 127.0.0.1 only", str(error))
+            self.assertIn("have it listen on 0.0.0.0", str(error))
 
     def test_it_listens_on_another_port(self) -> None:
         command = ["sh", "-c", "mkdir /www; exec httpd -f -p 8080 -h /www"]

@@ -438,6 +438,13 @@ class HttpTest(CheckTest):
         with self.assertRaisesRegex(NotReady, rf"^GET http://127.0.0.1:{port}/: .*Connection refused"):
             wait.http()(at(("127.0.0.1", port)))
 
+    def test_why_nobody_is_there_is_the_better_reason(self) -> None:
+        self.enterContext(mock.patch.object(MemoryInstance, "silence", lambda _, name: f"{name} listens on 127.0.0.1"))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        self.assertNotReady("http listens on 127.0.0.1", wait.http(port="http"), at(("127.0.0.1", port)))
+        wait.http()(self.instance)
+
     def test_a_server_that_accepts_and_says_nothing_costs_one_answers_time(self) -> None:
         with (
             mock.patch.object(wait_checks, "ANSWER_TIMEOUT", 0.05),
