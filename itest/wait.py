@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from itest import naming
@@ -38,12 +39,22 @@ ANY_SUCCESS = range(200, 400)
 """The statuses that `http` takes for an answer if it is not told otherwise: any 2xx or 3xx."""
 
 
+_waiting: ContextVar[Deadline] = ContextVar("itest-waiting")
+"""The deadline of the wait that a check is asked in."""
+
 ViewOf: TypeAlias = Callable[[Instance], Any]
 """Makes the view that users' own functions are given; it is closed after each."""
 
 
 class NotReady(Exception):
     """Not yet. The text is the reason, kept for the error if the deadline passes."""
+
+
+def time_for(seconds: float) -> float:
+    """The seconds that a check may give a command: so many, but no more than its wait has left, or than one answer may take
+    at the end of that."""
+    deadline = _waiting.get(None)
+    return seconds if deadline is None else min(seconds, max(round(deadline.remaining, 1), ANSWER_TIMEOUT))
 
 
 class Steady:
@@ -196,7 +207,11 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
         try:
             if state.status == RESTARTING:
                 raise NotReady(f"it has {state}")
-            check(instance)
+            token = _waiting.set(deadline)
+            try:
+                check(instance)
+            finally:
+                _waiting.reset(token)
             return
         except NotReady as error:
             reason = naming.shorten(naming.mask(str(error)), 300)

@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from itest.clock import Deadline
-from itest.engines import Instance
+from itest.engines import ExecResult, Instance
 from itest.errors import ExecTimeout
-from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady
+from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady, time_for
 
 LARGEST_BODY = 2**20
 """Bytes of an answer by HTTP that are read at most."""
+
+
+EXEC_TIMEOUT = 30.0
+"""Seconds that one run of a command, or of a health check, may take: Docker's own default for the latter."""
 
 
 class Port(Check):
@@ -119,16 +123,22 @@ class Exec(Check):
         self.argv = tuple(argv)
 
     def __call__(self, instance: Instance) -> None:
-        try:
-            result = instance.exec(self.argv)
-        except ExecTimeout as error:
-            raise NotReady(str(error)) from error
+        result = run(instance, self.argv)
         if result.exit_code != 0:
             said = (result.stderr or result.stdout).strip()
             raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")
 
     def __str__(self) -> str:
         return f"`{shlex.join(self.argv)}` to succeed"
+
+
+def run(instance: Instance, argv: Sequence[str]) -> ExecResult:
+    """The result of a command in the instance. Raises NotReady where it has not ended in the time that it may take."""
+    seconds = time_for(EXEC_TIMEOUT)
+    try:
+        return instance.exec(argv, timeout=seconds)
+    except ExecTimeout as error:
+        raise NotReady(f"`{shlex.join(argv)}` had not ended after {seconds:g} s") from error
 
 
 class Health(Check):

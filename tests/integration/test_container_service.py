@@ -434,6 +434,10 @@ class BadInputTest(StartTest):
             "waiting for its health check to pass. Last reason: its health check exited with 1: no disk", str(error)
         )
 
+    def test_a_health_check_that_hangs(self) -> None:
+        error = self.fails(StartTimeout, command="sleep 600", healthcheck="sleep 100", startup_timeout=1)
+        self.assertIn("Last reason: `/bin/sh -c 'sleep 100'` had not ended after 2 s. If it", str(error))
+
     def test_a_function_that_is_never_true(self) -> None:
         def looks(view: Any) -> None:
             view.logs()

@@ -15,7 +15,7 @@ from unittest import mock
 from itest import naming, trace, wait, wait_checks, wait_errors
 from itest.clock import Deadline
 from itest.engines import Endpoint, ExecResult, Instance, State
-from itest.errors import InstanceDied, PortTaken, StartTimeout
+from itest.errors import ExecTimeout, InstanceDied, PortTaken, StartTimeout
 from itest.spec import ContainerSpec, Port
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance
 from itest.wait import Check, NotReady, answer, until_ready
@@ -304,6 +304,24 @@ class ExecTest(CheckTest):
         self.assertNotReady("`pg_isready -d 'my db'` exited with 2: no response", check, instance)
         instance.answers["pg_isready", "-d", "my db"] = ExecResult(0, "", "a warning")
         check(instance)
+
+    def test_it_has_no_more_time_than_the_wait_has_left(self) -> None:
+        instance, clock, given = instance_of("memory"), ManualClock(), []
+
+        def hangs(argv: object, timeout: float) -> ExecResult:
+            given.append(timeout)
+            clock.now += timeout
+            raise ExecTimeout("it had not ended")
+
+        self.enterContext(mock.patch.object(instance, "exec", hangs))
+        check = wait.log("never") | wait.exec("sleep", "100")
+        for seconds, expected in ((40.0, [30.0, 10.0]), (1.0, [wait_checks.ANSWER_TIMEOUT])):
+            given.clear()
+            with self.assertRaises(StartTimeout) as caught:
+                until_ready(check, instance, Deadline.after(seconds, clock), subject="it")
+            self.assertEqual(given, expected)
+            self.assertIn(f"; `sleep 100` had not ended after {expected[-1]:g} s", caught.exception.reason)
+        self.assertNotReady("`sleep 100` had not ended after 30 s", wait.exec("sleep", "100"), instance)
 
 
 class HealthTest(CheckTest):

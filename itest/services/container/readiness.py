@@ -7,11 +7,8 @@ from collections.abc import Sequence
 
 from itest import wait
 from itest.engines import Instance, State, container_of
-from itest.errors import ExecTimeout
 from itest.wait import Check, NotReady, Steady
-
-HEALTH_TIMEOUT = 30.0
-"""Seconds that one run of a health check may take: Docker's own default."""
+from itest.wait_checks import run
 
 
 class Default(Check):
@@ -44,10 +41,7 @@ class Default(Check):
             return
         if self._command is None:
             self._command = container_of(instance, "look at the health check of").health_command()
-        try:
-            result = instance.exec(self._command, timeout=HEALTH_TIMEOUT)
-        except ExecTimeout as error:
-            raise NotReady(str(error)) from error
+        result = run(instance, self._command)
         if result.exit_code != 0:
             said = (result.stdout + result.stderr).strip()
             raise NotReady(f"its health check exited with {result.exit_code}{': ' if said else ''}{said}")
