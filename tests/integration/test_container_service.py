@@ -100,6 +100,21 @@ class WebTest(ContainerTestCase):
         with self.assertRaisesRegex(StartError, "could not put /nowhere/x into the container as /x: there is no such"):
             self.web.copy_to("/x", Path("/nowhere/x"))
 
+    def test_links_are_followed(self) -> None:
+        self.web.exec(
+            "mkdir /links; cd /links; echo real > real; ln -s real near; ln -s /links/near far; ln -s /links /all"
+        )
+        for path in ("/links/near", "/links/far", "/all/real"):
+            self.assertEqual(self.web.copy_from(path), b"real\n", path)
+        with tempfile.TemporaryDirectory() as directory:
+            self.web.copy_from("/all", directory)
+            self.assertEqual(sorted(path.name for path in Path(directory).iterdir()), ["near", "real"])
+            self.web.copy_from("/links/far", directory)
+            self.assertEqual(Path(directory, "far").read_text(), "real\n")
+        self.web.exec("ln -s /nowhere /links/broken")
+        with self.assertRaisesRegex(ItestError, "could not copy /links/broken from .*, Docker says: .*/nowhere"):
+            self.web.copy_from("/links/broken")
+
     def test_a_file_does_not_take_the_place_of_a_directory(self) -> None:
         self.web.copy_to("/kept/page", "page")
         with self.assertRaisesRegex(ItestError, "cannot overwrite directory .*; name the file itself"):
