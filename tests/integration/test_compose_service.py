@@ -333,6 +333,32 @@ class FailureTest(ProjectsTest):
         )
         self.assertRegex(text, "service 'web' is unhealthy by its own health check, which said: no answer yet")
 
+    def test_a_service_that_is_unhealthy_while_others_wait_for_it(self) -> None:
+        text = self.failure(
+            StartError,
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{db: {{condition: service_healthy}}}}}}\n"
+            f"  db:\n    image: busybox:1.37\n    command: sh -c 'echo no licence; exec {SLEEP}'\n"
+            "    healthcheck: {test: 'echo no answer yet; exit 1', interval: 100ms, retries: 2}\n",
+        )
+        self.assertRegex(
+            text,
+            r"could not start compose.yaml: its service 'db' is unhealthy by its own health check, which said: no answer "
+            r"yet, \d+\.\d s after the start, while others waited for it",
+        )
+        self.assertIn("last log lines of db:\n  | no licence", text)
+        self.assertEqual(self.error.service, "db")  # type: ignore[attr-defined]  # a StartError
+
+    def test_a_service_that_docker_does_not_start(self) -> None:
+        text = self.failure(
+            StartError,
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}}}\n  bad: {{image: 'busybox:1.37', command: nosuchprog}}\n",
+        )
+        self.assertRegex(
+            text, r"^could not start compose.yaml \(service 'bad'\), Docker Compose says after .*nosuchprog"
+        )
+        self.assertIn("; the command's or entrypoint's first word is no program in the image", text)
+        self.assertEqual(self.error.cause, "no such program")  # type: ignore[attr-defined]  # a StartError
+
     def test_a_service_that_does_not_become_ready(self) -> None:
         text = self.failure(
             StartTimeout,
