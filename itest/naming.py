@@ -179,3 +179,13 @@ _CONTROL = r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]"
 def clean_log(text: str) -> str:
     """Log text fit for a terminal and for XML: no colours, no control characters, no passwords."""
     return mask(re.sub(_CONTROL, "", text))
+
+
+LINE_LIMIT = 1000
+"""Characters of a line in `log_tail`: what writes no ends of lines writes megabytes."""
+
+
+def log_tail(text: str, lines: int) -> list[str]:
+    """The last lines of a log, clean, and those cut that are longer than LINE_LIMIT."""
+    found = clean_log(text).strip().splitlines()[-lines:]
+    return [line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…" for line in found]

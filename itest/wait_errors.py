@@ -82,6 +82,6 @@ def with_log(instance: Instance, error: E, lines: str | None = None) -> E:
 def _last_lines(instance: Instance) -> str:
     """Whatever goes wrong with reading them must not hide the error that they are for."""
     try:
-        return naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
+        return "\n".join(naming.log_tail(instance.logs(tail=LOG_TAIL), LOG_TAIL))
     except Exception as failure:
         return f"(the log could not be read: {naming.mask(str(failure))})"

@@ -224,6 +224,6 @@ def _missing(file: Path) -> str:
 
 
 def _noted(error: StartError, title: str, log: str) -> StartError:
-    lines = naming.clean_log(log).strip().splitlines()[-LOG_TAIL:]
+    lines = naming.log_tail(log, LOG_TAIL)
     error.add_note(f"{title}:\n" + textwrap.indent("\n".join(lines) or "(the log is empty)", "  | ", lambda _: True))
     return error

@@ -221,6 +221,14 @@ class LoopTest(unittest.TestCase):
             self.wait(Counted(1000))
         self.assertTrue(caught.exception.__notes__[0].endswith("  | (the log could not be read: no daemon)"))
 
+    def test_a_line_without_an_end_is_cut(self) -> None:
+        self.instance.log = f"{'x' * 3000}\nshort\n"
+        self.instance.end(exit_code=1)
+        with self.assertRaises(InstanceDied) as caught:
+            self.wait(Counted(1))
+        _, line, last = caught.exception.__notes__[0].splitlines()
+        self.assertEqual((line, last), (f"  | {'x' * naming.LINE_LIMIT}…", "  | short"))
+
     def test_the_note_holds_the_last_50_lines(self) -> None:
         self.instance.log = "".join(f"line {number}\n" for number in range(200))
         with self.assertRaises(StartTimeout) as caught:
