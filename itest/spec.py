@@ -133,9 +133,9 @@ class ComposeSpec(NamedTuple):
 
     Without `services` all are run that the `profiles` leave; with them these and what they depend on; in both cases
     none of `without`. `env` are variables of the files. `ports` are container ports that are published besides those
-    that the files publish, by service. `ready` are services of which somebody will ask whether they are ready: they
-    must be there. All services are on the `network` of that id too; there the service that stands for the project has
-    the `aliases`.
+    that the files publish, by service. `ready` are services of which somebody will ask whether they are ready, and the
+    ports that it will look at, empty for the first one: they must be there. All services are on the `network` of that
+    id too; there the service that stands for the project has the `aliases`.
     """
 
     files: tuple[Path, ...]
@@ -144,7 +144,7 @@ class ComposeSpec(NamedTuple):
     profiles: tuple[str, ...] = ()
     env: Mapping[str, str] = _NOTHING
     ports: Mapping[str, tuple[int, ...]] = _NOTHING
-    ready: tuple[str, ...] = ()
+    ready: Mapping[str, tuple[str, ...]] = _NOTHING
     network: str = ""
     aliases: tuple[str, ...] = ()
 

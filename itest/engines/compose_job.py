@@ -75,6 +75,20 @@ class ComposeJob:
             raise StartError(f"could not {self._doing}: no service is left to run")
         return model
 
+    def check_ready(self, published: Mapping[str, Mapping[str, str]]) -> None:
+        """Raise StartError for ports that `ready` looks at and that nobody can reach."""
+        for service, names in self._spec.ready.items():
+            for name in names:
+                ports = published[service]
+                if name not in ports and (name or not ports):
+                    has = f"published are {', '.join(ports)}" if ports else "it publishes none"
+                    number = name if name.isdigit() else 8000
+                    raise StartError(
+                        f"could not {self._doing}: ready looks at {f'port {name}' if name else 'a port'} of service "
+                        f"{service!r}, which does not publish it; {has}. Have it published by ports={{{service!r}: "
+                        f"[{number}]}}, or by `ports` in the file"
+                    )
+
     def build(self, data: bytes, services: Sequence[str], timeout: float) -> None:
         """Build images. Raises StartError with the output of the step that failed."""
         deadline = Deadline.after(timeout)

@@ -359,6 +359,16 @@ class FailureTest(ProjectsTest):
         self.assertIn("; the command's or entrypoint's first word is no program in the image", text)
         self.assertEqual(self.error.cause, "no such program")  # type: ignore[attr-defined]  # a StartError
 
+    def test_a_port_that_is_looked_at_and_not_published(self) -> None:
+        web = f"  web: {{image: 'busybox:1.37', command: {SLEEP}, ports: [80]}}\n"
+        self.assertEqual(
+            self.failure(StartError, web, ready={"web": http("/x", port="9000")}),
+            "could not start compose.yaml: ready looks at port 9000 of service 'web', which does not publish it; published "
+            "are 80. Have it published by ports={'web': [9000]}, or by `ports` in the file",
+        )
+        text = self.failure(StartError, web.replace(", ports: [80]", ""), ready={"web": http("/x")})
+        self.assertIn("ready looks at a port of service 'web', which does not publish it; it publishes none. ", text)
+
     def test_a_service_that_does_not_become_ready(self) -> None:
         text = self.failure(
             StartTimeout,

@@ -64,7 +64,7 @@ class DeclarationTest(unittest.TestCase):
         spec = service.own_spec("", Config())
         assert isinstance(spec, ComposeSpec)
         self.assertEqual(spec.files, (Path(__file__).resolve().parent / "compose.yaml",))
-        self.assertEqual((spec.ports, spec.ready), ({"web": (80,)}, ("web",)))
+        self.assertEqual((spec.ports, spec.ready), ({"web": (80,)}, {"web": ("",)}))
         self.assertEqual(str(spec), "compose.yaml")
         self.assertIn("'N': '1'", repr(spec))
         self.assertNotIn("a-token-of-their-own", repr(spec))

@@ -102,7 +102,7 @@ class Compose(Service[ComposeView]):
             profiles=tuple(self.profiles),
             env=env,
             ports=self._ports(),
-            ready=tuple(self.ready or ()),
+            ready={service: tuple(check.ports()) for service, check in (self.ready or {}).items()},
         )
 
     def container(self, secret: str) -> ContainerSpec:
