@@ -275,11 +275,12 @@ _PLACEHOLDER = r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}"
 
 
 def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "") -> str:
-    """The text with its placeholders filled. Other braces stay as they are. Raises KeyError for an unknown port."""
+    """The text with its placeholders filled. Other braces stay as they are, and `{directory}` where there is none. Raises
+    KeyError for an unknown port."""
 
     def value(match: re.Match[str]) -> str:
         if match[3]:
-            return directory
+            return directory or match[0]
         host, port = endpoints[match[2]]
         return str(port) if match[1] == "port" else f"{host}:{port}"
 
