@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from itest import naming
 from itest.clock import Deadline
 from itest.engines import RESTARTING, Instance, State
+from itest.errors import DeclarationError
 
 FIRST_PAUSE = 0.010
 """Seconds between the first two polls."""
@@ -149,6 +150,8 @@ def http(
     """
     from itest.wait_checks import Http
 
+    if not path.startswith("/"):
+        raise DeclarationError(f"http: the path {path!r} does not begin with '/'; which port is said by port=")
     return Http(path, port, status, re.compile(body) if body else None, dict(headers or {}))
 
 

@@ -15,6 +15,9 @@ from itest.engines import ExecResult, Instance
 from itest.errors import ExecTimeout
 from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady, time_for
 
+URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
+"""What may stand in a URL as it is, besides letters and digits: others in a path are quoted, and what is quoted stays so."""
+
 LARGEST_BODY = 2**20
 """Bytes of an answer by HTTP that are read at most."""
 
@@ -72,6 +75,7 @@ class Http(Check):
         import urllib.error  # Here, because with what they import they take 15 ms, and few checks are of this kind.
         import urllib.request
         from http import client as http_client
+        from urllib.parse import quote
 
         class NoRedirects(urllib.request.HTTPRedirectHandler):
             """A redirect is an answer, and where it leads may not exist from here."""
@@ -79,7 +83,7 @@ class Http(Check):
             def redirect_request(self, *args: object, **kwargs: object) -> None:
                 return None
 
-        url = f"http://{instance.endpoint(self.port)}{self.path}"
+        url = f"http://{instance.endpoint(self.port)}{quote(self.path, safe=URL_CHARACTERS)}"
         # No proxy of the environment may stand between a test and its own loopback address.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects())
         try:

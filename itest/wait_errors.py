@@ -54,6 +54,11 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
         return with_log(instance, taken, lines)
     known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed)
     usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
+    if state.exit_code == 0:
+        usual = (
+            "Its last log lines are below; its command must go on, in the foreground, or if it is a Container that does its "
+            "work and ends, job=True says so."
+        )
     died = InstanceDied(
         f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",
         service=subject,

@@ -233,7 +233,7 @@ class DockerInstance:
         except TimeoutError:
             raise not_ended(argv, f"in {self}", timeout) from None
         stdout, stderr = (output[stream].decode("utf-8", "replace") for stream in (1, 2))
-        if code in (126, 127) and stdout.startswith("OCI runtime exec failed"):
+        if code in (126, 127) and stdout.startswith(("OCI runtime exec failed", "unable to find ")):
             stdout, stderr = "", stdout
             code = 127 if "not found" in stderr or "no such file" in stderr else code
         return ExecResult(code, stdout, stderr)

@@ -67,6 +67,11 @@ class WebTest(ContainerTestCase):
         result = self.web.exec("id -u; pwd; echo $WHO", user="1000", directory="/www", env={"WHO": "me"})
         self.assertEqual(result.stdout, "1000\n/www\nme\n")
 
+    def test_a_command_of_nobody(self) -> None:
+        code, out, error = self.web.exec(["id"], user="nobody-here")
+        self.assertEqual((code, out), (126, ""))
+        self.assertIn("unable to find user nobody-here", error)
+
     def test_a_command_reads_its_input(self) -> None:
         self.assertEqual(self.web.exec(["cat"], stdin="some text").stdout, "some text")
         large = b"0123456789abcdef" * 100_000
@@ -408,6 +413,11 @@ class BadInputTest(StartTest):
         )
         self.assertIn("  | no licence key", error.__notes__[0])
 
+    def test_it_ends_and_was_not_declared_as_a_job(self) -> None:
+        error = self.fails(InstanceDied, command="true")
+        self.assertIn("exited with exit code 0", str(error))
+        self.assertIn("job=True", str(error))
+
     def test_it_ends_at_once_each_time(self) -> None:
         error = self.fails(InstanceDied, command="false", start_attempts=2)
         self.assertIn("this was the last of 2 attempts to start it", error.__notes__)
@@ -484,11 +494,13 @@ class BadInputTest(StartTest):
 
     def test_a_directory_to_mount_that_is_not_there(self) -> None:
         error = self.fails(StartError, command="sleep 600", volumes={"/src": Path("/nowhere/at/all")})
-        self.assertRegex(str(error), r"^could not start image busybox:1\.37, Docker says: .*/nowhere/at/all")
+        self.assertRegex(str(error), r"^could not start image busybox:1\.37, Docker says: .*/nowhere/at/all; check it")
 
     def test_what_docker_refuses(self) -> None:
         error = self.fails(StartError, command="sleep 600", user="nobody-here")
-        self.assertRegex(str(error), "^could not start image busybox:1.37, Docker says: .*nobody-here")
+        self.assertRegex(
+            str(error), "^could not start image busybox:1.37, Docker says: .*nobody-here: .*; the image has no user"
+        )
 
 
 class BuildTest(StartTest):

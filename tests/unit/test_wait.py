@@ -15,7 +15,7 @@ from unittest import mock
 from itest import naming, trace, wait, wait_checks, wait_errors
 from itest.clock import Deadline
 from itest.engines import Endpoint, ExecResult, Instance, State
-from itest.errors import ExecTimeout, InstanceDied, PortTaken, StartTimeout
+from itest.errors import DeclarationError, ExecTimeout, InstanceDied, PortTaken, StartTimeout
 from itest.spec import ContainerSpec, Port
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance
 from itest.wait import Check, NotReady, answer, until_ready
@@ -386,7 +386,7 @@ class Handler(BaseHTTPRequestHandler):
                 while not self.server.ended.wait(0.01):  # type: ignore[attr-defined]  # HttpTest's
                     self.wfile.write(b"event: 1\n")
             return
-        status = int(self.path.strip("/") or 200)
+        status = 404 if self.path.startswith("/h") else int(self.path.strip("/") or 200)
         body = f"status green, token {self.headers['X-Token']}".encode()
         self.send_response(status)
         self.send_header("Location", "http://elsewhere.invalid/")
@@ -446,6 +446,12 @@ class HttpTest(CheckTest):
         with self.assertRaisesRegex(NotReady, "answered 200 without 'event: 2' in its body"):
             wait.http("/endless", body="event: 2")(self.instance)
         self.assertFalse(deadline.passed)
+
+    def test_paths(self) -> None:
+        quoted = f"GET {self.root}/h%C3%B6sts%20%2F?a=1&b=2 answered 404"
+        self.assertNotReady(quoted, wait.http("/hösts %2F?a=1&b=2"), self.instance)
+        with self.assertRaisesRegex(DeclarationError, "^http: the path 'health' does not begin with '/'; which port"):
+            wait.http("health")
 
     def test_headers_are_sent(self) -> None:
         wait.http(headers={"X-Token": "t1"}, body="token t1")(self.instance)

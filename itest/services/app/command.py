@@ -83,6 +83,13 @@ class CommandApp(AppService[AppView]):
             )
         if found := shutil.which(name, path=path):
             return os.path.abspath(found)
+        variable, equals, value = name.partition("=")
+        if equals and variable.isidentifier():
+            raise StartError(
+                f"App ({self.what}) could not be started: there is no program {name!r}, and no shell runs the command; "
+                f"give variables by env={{{variable!r}: {value!r}}}",
+                service="App",
+            )
         raise StartError(
             f"App ({self.what}) could not be started: there is no program {name!r} on PATH (looked for in "
             f"{', '.join(filter(None, path.split(os.pathsep)))}); of an installed Python package it may be "
