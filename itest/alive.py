@@ -67,7 +67,7 @@ def died(message: str, server: Server[Any], state: State, *, log: bool = True) -
 
 def last_words(server: Server[Any], lines: int = LAST_LINES) -> list[str]:
     """The last lines of its log. Raises what the engine raises."""
-    return naming.clean_log(server.instance.logs(tail=lines)).strip().splitlines()
+    return naming.log_tail(server.instance.logs(tail=lines), lines)
 
 
 def has_spoken(connection: Any) -> bool:

@@ -239,7 +239,15 @@ TABLE = (
         "path is not shared with Docker",
         "Docker does not see this directory: share it (Docker Desktop: Settings, Resources, File sharing), and with Docker on "
         "another machine use files= in place of a mount",
-        r"Mounts denied|is not shared from the host|bind source path does not exist",
+        r"Mounts denied|is not shared from the host",
+        (DOCKER,),
+        "Mounts denied: The path /data is not shared from the host and is not known to Docker.",
+    ),
+    Cause(
+        "no such path to mount",
+        "check it: a path starts at the directory of the test's module, and Docker must see it (Docker Desktop: Settings, "
+        "Resources, File sharing); with Docker on another machine use files= in place of a mount",
+        r"bind source path does not exist",
         (DOCKER,),
         'invalid mount config for type "bind": bind source path does not exist: /data',
     ),
@@ -269,6 +277,22 @@ TABLE = (
         r"|exec [^ :]+: no such file or directory|: (\d+|line \d+): exec: [^:\n]+: not found",
         (DOCKER, LOG),
         'exec: "serve": executable file not found in $PATH',
+    ),
+    Cause(
+        "no such user",
+        "the image has no user or group of that name in its /etc/passwd or /etc/group: name one that it has, or write a "
+        'number, user="1000"',
+        r"unable to find (user|group) |no users found|no matching entries in (passwd|group) file",
+        (DOCKER,),
+        "unable to find user app: no matching entries in passwd file",
+    ),
+    Cause(
+        "a directory in the way",
+        "name the file itself, '/www/index.html' and not '/www': neither takes a file the place of a directory of the "
+        "container, nor a directory that of a file or link",
+        r"cannot overwrite (non-)?directory",
+        (DOCKER,),
+        'cannot overwrite directory "/www" with non-directory "/"',
     ),
     Cause(
         "program may not be executed",

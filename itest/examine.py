@@ -22,6 +22,10 @@ T = TypeVar("T")
 SECONDS = 2.0
 """How long all of it may take together."""
 
+MOST_LINES = 10_000
+"""Lines of a log that are read at most, its last ones: Docker reads them backwards in 30 ms, while it looks for those since a
+moment in all of the log, of which it reads 10 MB in a second."""
+
 SETTLE, SETTLE_PAUSE = 0.5, 0.03
 """Seconds in which a container's log must have arrived, and between two looks at it."""
 
@@ -110,10 +114,10 @@ def _step(finding: Finding, doing: str, step: Callable[[], T]) -> T | None:
 def _log(instance: Any, since: float) -> list[str]:
     """What it has logged since that moment. What a container writes reaches Docker a moment later, so its log is read until
     two looks say the same."""
-    lines, settled = _lines(instance.logs(since=since)), Deadline.after(SETTLE)
+    lines, settled = _lines(instance.logs(MOST_LINES, since)), Deadline.after(SETTLE)
     while hasattr(instance, "usage") and not settled.passed:
         settled.pause(SETTLE_PAUSE)
-        before, lines = lines, _lines(instance.logs(since=since))
+        before, lines = lines, _lines(instance.logs(MOST_LINES, since))
         if lines == before:
             break
     return lines

@@ -79,12 +79,21 @@ def remember_secret(text: str) -> str:
     return text
 
 
+def remember_named(variables: Mapping[str, str]) -> None:
+    """Have `mask` hide the values of those variables whose names say that they are passwords, but for values that any text
+    may have in it: `test`, `postgres`, `5432`."""
+    for name, value in variables.items():
+        if is_secret_name(name) and (len(value) >= DISTINCT or re.match(_NO_WORD, value)):
+            remember_secret(value)
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a variable of that name probably holds a password."""
     return re.search(_SECRET_NAME, name) is not None
 
 
 # Texts, here and elsewhere: `re` keeps what it has compiled, and most runs need none of these.
+_NO_WORD = r"(?=.*\d)(?=.*[^\W\d]).{6}"
 _SECRET_NAME = r"(?i)passw|pwd|secret|token|credential|private|api_?key|(^|_)(auth|key|pass)(_|$)"
 
 
@@ -171,3 +180,13 @@ _CONTROL = r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]"
 def clean_log(text: str) -> str:
     """Log text fit for a terminal and for XML: no colours, no control characters, no passwords."""
     return mask(re.sub(_CONTROL, "", text))
+
+
+LINE_LIMIT = 1000
+"""Characters of a line in `log_tail`: what writes no ends of lines writes megabytes."""
+
+
+def log_tail(text: str, lines: int) -> list[str]:
+    """The last lines of a log, clean, and those cut that are longer than LINE_LIMIT."""
+    found = clean_log(text).strip().splitlines()[-lines:]
+    return [line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…" for line in found]

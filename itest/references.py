@@ -13,8 +13,8 @@ from itest.service import Service, View
 
 T = TypeVar("T")
 
-REFERENCE = r"\{([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}"
-"""Other braces stay as they are: JSON, shell, `{port}`."""
+REFERENCE = r"(?:(?<!\{)|(?!\{[^{}]*\}\}))\{([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}"
+"""Other braces stay as they are: JSON, shell, `{port}`, and `{{user.name}}`, which is for a program with templates."""
 
 
 def needs(service: Service[Any]) -> list[str]:

@@ -224,9 +224,6 @@ class Server(ABC, Generic[V]):
     fresh = True
     """Whether this process started it, or found it running."""
 
-    after_its_end: ClassVar[str] = "the next class gets a new one"
-    """What happens when it has ended under a test."""
-
     tells_its_end: ClassVar[bool] = False
     """Whether its lease sees by itself, in a reset, that it has ended."""
 
@@ -263,6 +260,11 @@ class Server(ABC, Generic[V]):
         """What belongs to the server as a whole, in short: equal as long as nobody has changed it. Asked when it is new,
         and again before a later run uses it."""
         return ""
+
+    @property
+    def after_its_end(self) -> str:
+        """What happens once it has ended under a test."""
+        return "the next class gets a new one"
 
     def lives(self) -> bool:
         """Whether it can still be used."""

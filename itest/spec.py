@@ -133,9 +133,9 @@ class ComposeSpec(NamedTuple):
 
     Without `services` all are run that the `profiles` leave; with them these and what they depend on; in both cases
     none of `without`. `env` are variables of the files. `ports` are container ports that are published besides those
-    that the files publish, by service. `ready` are services of which somebody will ask whether they are ready: they
-    must be there. All services are on the `network` of that id too; there the service that stands for the project has
-    the `aliases`.
+    that the files publish, by service. `ready` are services of which somebody will ask whether they are ready, and the
+    ports that it will look at, empty for the first one: they must be there. All services are on the `network` of that
+    id too; there the service that stands for the project has the `aliases`.
     """
 
     files: tuple[Path, ...]
@@ -144,7 +144,7 @@ class ComposeSpec(NamedTuple):
     profiles: tuple[str, ...] = ()
     env: Mapping[str, str] = _NOTHING
     ports: Mapping[str, tuple[int, ...]] = _NOTHING
-    ready: tuple[str, ...] = ()
+    ready: Mapping[str, tuple[str, ...]] = _NOTHING
     network: str = ""
     aliases: tuple[str, ...] = ()
 
@@ -275,11 +275,12 @@ _PLACEHOLDER = r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}"
 
 
 def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "") -> str:
-    """The text with its placeholders filled. Other braces stay as they are. Raises KeyError for an unknown port."""
+    """The text with its placeholders filled. Other braces stay as they are, and `{directory}` where there is none. Raises
+    KeyError for an unknown port."""
 
     def value(match: re.Match[str]) -> str:
         if match[3]:
-            return directory
+            return directory or match[0]
         host, port = endpoints[match[2]]
         return str(port) if match[1] == "port" else f"{host}:{port}"
 

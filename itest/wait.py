@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Instance
+from itest.engines import RESTARTING, Instance, State
+from itest.errors import DeclarationError
 
 FIRST_PAUSE = 0.010
 """Seconds between the first two polls."""
@@ -38,12 +40,41 @@ ANY_SUCCESS = range(200, 400)
 """The statuses that `http` takes for an answer if it is not told otherwise: any 2xx or 3xx."""
 
 
+_waiting: ContextVar[Deadline] = ContextVar("itest-waiting")
+"""The deadline of the wait that a check is asked in."""
+
 ViewOf: TypeAlias = Callable[[Instance], Any]
 """Makes the view that users' own functions are given; it is closed after each."""
 
 
 class NotReady(Exception):
     """Not yet. The text is the reason, kept for the error if the deadline passes."""
+
+
+def time_for(seconds: float) -> float:
+    """The seconds that a check may give a command: so many, but no more than its wait has left, or than one answer may take
+    at the end of that."""
+    deadline = _waiting.get(None)
+    return seconds if deadline is None else min(seconds, max(round(deadline.remaining, 1), ANSWER_TIMEOUT))
+
+
+class Steady:
+    """Whether a container has run for STEADY seconds, since it was first looked at or Docker has started it again."""
+
+    def __init__(self) -> None:
+        self._restarts = -1
+        self._until = Deadline.after(0)
+
+    def look(self, state: State) -> None:
+        """Raises NotReady."""
+        if state.status == RESTARTING:  # It counts as the life that is still to begin.
+            self._restarts = -1
+            raise NotReady(f"it has {state}")
+        if state.restarts != self._restarts:
+            self._restarts, self._until = state.restarts, Deadline.after(STEADY)
+        if not self._until.passed:
+            times = f" again, for the {state.restarts}. time" if state.restarts else ""
+            raise NotReady(f"it has just started{times}")
 
 
 class Check:
@@ -114,10 +145,13 @@ def http(
 ) -> Check:
     """A GET of the path answers with that status (any 2xx or 3xx by default) and, if given, a body that matches.
 
-    No redirect is followed. `port` names the port; the first one is taken without it.
+    No redirect is followed. Of a body that does not end, what comes in 2 s is read. `port` names the port; the first one is
+    taken without it.
     """
     from itest.wait_checks import Http
 
+    if not path.startswith("/"):
+        raise DeclarationError(f"http: the path {path!r} does not begin with '/'; which port is said by port=")
     return Http(path, port, status, re.compile(body) if body else None, dict(headers or {}))
 
 
@@ -174,14 +208,20 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
 
                 raise ended_before(instance, state, check, deadline, subject)
         try:
-            check(instance)
+            if state.status == RESTARTING:
+                raise NotReady(f"it has {state}")
+            token = _waiting.set(deadline)
+            try:
+                check(instance)
+            finally:
+                _waiting.reset(token)
             return
         except NotReady as error:
             reason = naming.shorten(naming.mask(str(error)), 300)
         if deadline.passed:
             from itest.wait_errors import late
 
-            raise late(instance, reason, check, deadline, subject)
+            raise late(instance, state, reason, check, deadline, subject)
         deadline.pause(pause)
         pause = min(pause * GROWTH, longest)
 

@@ -3,14 +3,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import socket
 from collections.abc import Sequence
+from typing import Any
 
-from itest.engines import Instance
+from itest.clock import Deadline
+from itest.engines import ExecResult, Instance
 from itest.errors import ExecTimeout
-from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady
+from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady, time_for
+
+URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
+"""What may stand in a URL as it is, besides letters and digits: others in a path are quoted, and what is quoted stays so."""
+
+LARGEST_BODY = 2**20
+"""Bytes of an answer by HTTP that are read at most."""
+
+
+EXEC_TIMEOUT = 30.0
+"""Seconds that one run of a command, or of a health check, may take: Docker's own default for the latter."""
 
 
 class Port(Check):
@@ -62,6 +75,7 @@ class Http(Check):
         import urllib.error  # Here, because with what they import they take 15 ms, and few checks are of this kind.
         import urllib.request
         from http import client as http_client
+        from urllib.parse import quote
 
         class NoRedirects(urllib.request.HTTPRedirectHandler):
             """A redirect is an answer, and where it leads may not exist from here."""
@@ -69,17 +83,17 @@ class Http(Check):
             def redirect_request(self, *args: object, **kwargs: object) -> None:
                 return None
 
-        url = f"http://{instance.endpoint(self.port)}{self.path}"
+        url = f"http://{instance.endpoint(self.port)}{quote(self.path, safe=URL_CHARACTERS)}"
         # No proxy of the environment may stand between a test and its own loopback address.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects())
         try:
             with opener.open(urllib.request.Request(url, headers=self.headers), timeout=ANSWER_TIMEOUT) as response:
-                self._judge(url, response.status, response.read())
+                self._judge(url, response.status, _body(response))
         except urllib.error.HTTPError as error:
             with error:
-                self._judge(url, error.code, error.read())
+                self._judge(url, error.code, _body(error))
         except (OSError, http_client.HTTPException) as error:
-            raise NotReady(f"GET {url}: {error!r}") from error
+            raise NotReady(instance.silence(self.port) or f"GET {url}: {error!r}") from error
 
     def ports(self) -> list[str]:
         return [self.port]
@@ -98,21 +112,37 @@ class Http(Check):
         return f"{text} with {self.body.pattern!r} in its body" if self.body else text
 
 
+def _body(response: Any) -> bytes:
+    """What it answers with, as far as that comes in time: some never end, as a stream of events. All of a usual one is read,
+    whether it is looked at or not, since many servers log a connection that is closed before."""
+    read, deadline = bytearray(), Deadline.after(ANSWER_TIMEOUT)
+    with contextlib.suppress(TimeoutError):
+        while len(read) < LARGEST_BODY and not deadline.passed and (part := response.read1(LARGEST_BODY)):
+            read += part
+    return bytes(read)
+
+
 class Exec(Check):
     def __init__(self, argv: Sequence[str]) -> None:
         self.argv = tuple(argv)
 
     def __call__(self, instance: Instance) -> None:
-        try:
-            result = instance.exec(self.argv)
-        except ExecTimeout as error:
-            raise NotReady(str(error)) from error
+        result = run(instance, self.argv)
         if result.exit_code != 0:
             said = (result.stderr or result.stdout).strip()
             raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")
 
     def __str__(self) -> str:
         return f"`{shlex.join(self.argv)}` to succeed"
+
+
+def run(instance: Instance, argv: Sequence[str]) -> ExecResult:
+    """The result of a command in the instance. Raises NotReady where it has not ended in the time that it may take."""
+    seconds = time_for(EXEC_TIMEOUT)
+    try:
+        return instance.exec(argv, timeout=seconds)
+    except ExecTimeout as error:
+        raise NotReady(f"`{shlex.join(argv)}` had not ended after {seconds:g} s") from error
 
 
 class Health(Check):

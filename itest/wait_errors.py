@@ -19,13 +19,18 @@ LOG_TAIL = 50
 E = TypeVar("E", bound=Exception)
 
 
-def late(instance: Instance, reason: str, check: object, deadline: Deadline, subject: str) -> StartTimeout:
-    """It runs and never became ready."""
+def late(
+    instance: Instance, state: State, reason: str, check: object, deadline: Deadline, subject: str
+) -> StartTimeout:
+    """It runs, or is started again and again, and never became ready."""
     lines = _last_lines(instance)
     known = causes.of_silence(lines)
+    cure = known.sentence if known else "If it only needs longer, raise startup_timeout."
+    if state.restarts:
+        cure = f"Docker has started it again, as it ended, {state.restarts} times: see its last log lines."
     error = StartTimeout(
         f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
-        f"{known.sentence if known else 'If it only needs longer, raise startup_timeout.'}",
+        f"{cure}",
         service=subject,
         seconds=deadline.elapsed,
         cause=known.name if known else "",
@@ -49,6 +54,11 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
         return with_log(instance, taken, lines)
     known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed)
     usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
+    if state.exit_code == 0:
+        usual = (
+            "Its last log lines are below; its command must go on, in the foreground, or if it is a Container that does its "
+            "work and ends, job=True says so."
+        )
     died = InstanceDied(
         f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",
         service=subject,
@@ -77,6 +87,6 @@ def with_log(instance: Instance, error: E, lines: str | None = None) -> E:
 def _last_lines(instance: Instance) -> str:
     """Whatever goes wrong with reading them must not hide the error that they are for."""
     try:
-        return naming.clean_log(instance.logs(tail=LOG_TAIL)).strip()
+        return "\n".join(naming.log_tail(instance.logs(tail=LOG_TAIL), LOG_TAIL))
     except Exception as failure:
         return f"(the log could not be read: {naming.mask(str(failure))})"

@@ -44,11 +44,20 @@ class ExecResult(NamedTuple):
     stderr: str
 
 
+RESTARTING = "restarting"
+"""The status of a container that has ended and that Docker will start again, by its restart policy."""
+
+
+REMOVED = "removed"
+"""The status of an instance that is gone."""
+
+
 class State(NamedTuple):
     """What an instance is doing. `health` is Docker's own word (starting, healthy, unhealthy), empty without one.
 
     `health_said` is what its last health check printed. `port_taken`: it ended because its log says that somebody else
-    has its host port.
+    has its host port. `restarts`: how often Docker has started it again by its restart policy; between its lives it is
+    running, `restarting`, and `exit_code` is that of the last one.
     """
 
     running: bool
@@ -58,11 +67,14 @@ class State(NamedTuple):
     health: str = ""
     health_said: str = ""
     port_taken: bool = False
+    restarts: int = 0
 
     def __str__(self) -> str:
+        code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
+        if self.status == RESTARTING:
+            return f"ended{code}, and Docker starts it again"
         if self.running:
             return self.status
-        code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
         return f"{self.status}{code}{', killed for lack of memory' if self.oom_killed else ''}"
 
 
@@ -189,7 +201,7 @@ class ContainerInstance(Instance, Protocol):
         """End its process, by a kill after that many seconds. The container stays."""
 
     def go_on(self) -> float:
-        """Start it again; the moment at which it did so (seconds since 1970, by Docker's clock)."""
+        """Start it again; the moment since which what it logs is of its new life (seconds since 1970, by Docker's clock)."""
 
     def copy_from(self, path: str, target: Path | None = None) -> bytes:
         """The content of a file; with a `target`, the file or directory is written there instead."""

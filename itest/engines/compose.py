@@ -71,6 +71,7 @@ class ComposeEngine:
         variables = compose_program.environment(self._config, self._docker.address, spec.env)
         job = ComposeJob(self._known(), spec, project, variables)
         read = job.read()
+        compose_model.remember_secrets(read["services"])
         network = self._network(spec, read["services"]) if spec.network else ""
         model = compose_model.isolated(
             read,
@@ -81,6 +82,8 @@ class ComposeEngine:
             cache=warm_store.identity(self._config.cache_dir),
             start_interval=self._api() >= START_INTERVAL_API,
         )
+        ports = compose_model.published(model["services"])
+        job.check_ready(ports)
         self._images(job, model, trace)
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count, nor a build's.
         ours = {naming.SESSION: labels[naming.SESSION], PROJECT: project}
@@ -93,7 +96,6 @@ class ComposeEngine:
             except Exception as failure:
                 error.add_note(f"and what there was of project {project} was left behind: {failure}")
             raise
-        ports = compose_model.published(model["services"])
         main = compose_model.main(model["services"], spec)
         return ComposeInstance(project, containers, ports, main, lambda: self._docker.remove(ours))
 

@@ -8,12 +8,13 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Instance, compose_model
+from itest.engines import Instance, State, compose_model
 from itest.engines.compose_instance import failed
 from itest.engines.compose_program import Program, Result
 from itest.engines.docker_errors import port_taken
@@ -74,6 +75,20 @@ class ComposeJob:
             raise StartError(f"could not {self._doing}: no service is left to run")
         return model
 
+    def check_ready(self, published: Mapping[str, Mapping[str, str]]) -> None:
+        """Raise StartError for ports that `ready` looks at and that nobody can reach."""
+        for service, names in self._spec.ready.items():
+            for name in names:
+                ports = published[service]
+                if name not in ports and (name or not ports):
+                    has = f"published are {', '.join(ports)}" if ports else "it publishes none"
+                    number = name if name.isdigit() else 8000
+                    raise StartError(
+                        f"could not {self._doing}: ready looks at {f'port {name}' if name else 'a port'} of service "
+                        f"{service!r}, which does not publish it; {has}. Have it published by ports={{{service!r}: "
+                        f"[{number}]}}, or by `ports` in the file"
+                    )
+
     def build(self, data: bytes, services: Sequence[str], timeout: float) -> None:
         """Build images. Raises StartError with the output of the step that failed."""
         deadline = Deadline.after(timeout)
@@ -99,23 +114,41 @@ class ComposeJob:
             raise self._late(deadline, containers()) from None
         if result.code == 0:
             return
-        for name, each in containers().items():
-            for container in each:
-                if (state := container.state()).status == "created" or not failed(state):
-                    continue
-                error = InstanceDied(
-                    f"could not {self._doing}: its service {name!r} {state}, {deadline.elapsed:.1f} s after the start, "
-                    f"while others waited for it; its last log lines are below",
-                    service=name,
-                    seconds=deadline.elapsed,
-                    exit_code=state.exit_code,
-                )
-                raise _noted(error, f"last log lines of {name}", container.logs(tail=LOG_TAIL))
+        refused = ""
+        for name, container in ((name, container) for name, each in containers().items() for container in each):
+            state = container.state()
+            if state.status == "created":  # With an exit code, if Docker has tried to start it.
+                refused = refused or (name if state.exit_code else "")
+            elif failed(state) or state.health == "unhealthy":
+                raise self._failed(name, container, state, deadline)
+        from itest import causes  # Only errors need it.
+
+        said = _said(result)
+        known = causes.find(said, causes.DOCKER)
         kind = PortTaken if port_taken(result.stderr) else StartError
         raise kind(
-            f"could not {self._doing}, Docker Compose says after {deadline.elapsed:.1f} s: {_said(result)}",
+            f"could not {self._doing}{f' (service {refused!r})' if refused else ''}, Docker Compose says after "
+            f"{deadline.elapsed:.1f} s: {said}{f'; {known.cure}' if known else ''}",
+            service=refused,
+            seconds=deadline.elapsed,
+            cause=known.name if known else "",
+        )
+
+    def _failed(self, name: str, container: Instance, state: State, deadline: Deadline) -> StartError:
+        """The error for a service that others wait for in vain."""
+        kind: Callable[..., StartError] = StartError
+        if failed(state):
+            story, kind = str(state), partial(InstanceDied, exit_code=state.exit_code)
+        else:
+            said = naming.shorten(naming.mask(state.health_said), 300)
+            story = f"is unhealthy by its own health check{f', which said: {said}' if said else ''}"
+        error = kind(
+            f"could not {self._doing}: its service {name!r} {story}, {deadline.elapsed:.1f} s after the start, while others "
+            f"waited for it; its last log lines are below",
+            service=name,
             seconds=deadline.elapsed,
         )
+        return _noted(error, f"last log lines of {name}", container.logs(tail=LOG_TAIL))
 
     def _late(self, deadline: Deadline, found: Containers) -> StartError:
         """The error for services that still wait for others; nothing in the project becomes ready any more."""
@@ -205,6 +238,6 @@ def _missing(file: Path) -> str:
 
 
 def _noted(error: StartError, title: str, log: str) -> StartError:
-    lines = naming.clean_log(log).strip().splitlines()[-LOG_TAIL:]
+    lines = naming.log_tail(log, LOG_TAIL)
     error.add_note(f"{title}:\n" + textwrap.indent("\n".join(lines) or "(the log is empty)", "  | ", lambda _: True))
     return error

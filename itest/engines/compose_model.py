@@ -96,6 +96,13 @@ def published(services: Mapping[str, Model]) -> dict[str, dict[str, str]]:
     return found
 
 
+def remember_secrets(services: Mapping[str, Model]) -> None:
+    """Have no text show what variables of containers and arguments of builds are given as passwords."""
+    for service in services.values():
+        for given in (service.get("environment"), (service.get("build") or {}).get("args")):
+            naming.remember_named({name: value.replace("$$", "$") for name, value in (given or {}).items() if value})
+
+
 def main(services: Mapping[str, Model], spec: ComposeSpec) -> str:
     """The service that stands for the project: the first that publishes a port, of those that the declaration names, or
     else the only one that does. Empty where that could be several."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from itest import naming
 from itest.clock import Deadline
@@ -56,6 +57,18 @@ def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | 
         failure.cause = known.name if known else ""
         failure.seconds = deadline.elapsed if deadline is not None else 0.0
     return failure
+
+
+def check(response: Any) -> None:
+    """Raise the SDK's APIError for an answer to a request that was sent without its help, if that says so."""
+    docker_sdk.load()
+    from docker.errors import create_api_error_from_http_exception
+    from requests.exceptions import HTTPError
+
+    try:
+        response.raise_for_status()
+    except HTTPError as error:
+        create_api_error_from_http_exception(error)  # Always raises, an APIError.
 
 
 def port_taken(said: str) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from itest.clock import Deadline
 from itest.engines import docker_sdk
+from itest.engines.docker_errors import check
 from itest.errors import ItestError
 
 Output = dict[int, bytes]
@@ -24,8 +25,7 @@ Output = dict[int, bytes]
 def output(client: Any, job: str, deadline: Deadline) -> Output:
     """What a job writes, read to its end. Raises TimeoutError."""
     docker_sdk.load()
-    from docker.errors import create_api_error_from_http_exception
-    from requests.exceptions import ConnectionError, HTTPError, Timeout
+    from requests.exceptions import ConnectionError, Timeout
     from urllib3.exceptions import HTTPError as ReadError
 
     try:
@@ -35,10 +35,7 @@ def output(client: Any, job: str, deadline: Deadline) -> Output:
             stream=True,
             timeout=max(deadline.remaining, 0.001),
         ) as response:
-            try:
-                response.raise_for_status()
-            except HTTPError as error:
-                create_api_error_from_http_exception(error)  # Always raises, an APIError.
+            check(response)
             return _frames(response.raw.read, deadline)
     except (ConnectionError, Timeout, ReadError) as error:
         if "timed out" in str(error).lower():

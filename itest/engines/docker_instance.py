@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from itest import naming
 from itest.clock import Deadline
 from itest.container_root import root_of
-from itest.engines import Endpoint, ExecResult, State, docker_quick, docker_sdk
+from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import not_found, translated, unanswered
 from itest.engines.docker_remove import remove, remove_volume
@@ -31,6 +31,10 @@ PORTS = "itest.ports"
 
 PUBLISH_TIMEOUT = 5.0
 """Seconds in which a started container's ports must be published. Docker has them at once, others a little later."""
+
+
+AFTER = 2e-6
+"""Seconds by which a moment is surely later, though nanoseconds are lost where it is read."""
 
 
 class OutOfReach(ItestError):
@@ -132,18 +136,20 @@ class DockerInstance:
         except OutOfReach:
             return State(False, "out of reach, because Docker does not answer")
         if inspected is None:
-            return State(False, "removed")
+            return State(False, REMOVED)
         state = inspected["State"]
         running = bool(state["Running"])
+        status = str(state["Status"]).replace("stopped", "exited")  # The first is what Podman says for a moment.
         health = str((state.get("Health") or {}).get("Status", ""))
         checks = (state.get("Health") or {}).get("Log") or [{}]
         return State(
             running=running,
-            status=str(state["Status"]).replace("stopped", "exited"),  # The first is what Podman says for a moment.
-            exit_code=None if running else int(state["ExitCode"]),
+            status=status,
+            exit_code=int(state["ExitCode"]) if status == RESTARTING or not running else None,
             oom_killed=bool(state.get("OOMKilled")),
             health="" if health == "none" else health,
             health_said=str(checks[-1].get("Output", "")).strip(),
+            restarts=int(inspected.get("RestartCount") or 0),
         )
 
     def usage(self) -> list[str]:
@@ -227,7 +233,7 @@ class DockerInstance:
         except TimeoutError:
             raise not_ended(argv, f"in {self}", timeout) from None
         stdout, stderr = (output[stream].decode("utf-8", "replace") for stream in (1, 2))
-        if code in (126, 127) and stdout.startswith("OCI runtime exec failed"):
+        if code in (126, 127) and stdout.startswith(("OCI runtime exec failed", "unable to find ")):
             stdout, stderr = "", stdout
             code = 127 if "not found" in stderr or "no such file" in stderr else code
         return ExecResult(code, stdout, stderr)
@@ -255,16 +261,14 @@ class DockerInstance:
             self._client.stop(self._id, timeout=grace)
 
     def go_on(self) -> float:
-        from datetime import datetime
-
+        since = self._end_of_log()
         self._networks = {}  # Its own address may be another one now.
         deadline = Deadline.after(PUBLISH_TIMEOUT)
         while True:
             try:
                 with translated(f"start {self} again", StartError):
                     self._client.start(self._id)
-                    started = str(self._client.inspect_container(self._id)["State"]["StartedAt"])
-                return datetime.fromisoformat(started).timestamp()
+                return since
             except PortTaken:  # The proxy of its first life may take a moment to end.
                 if deadline.passed:
                     raise
@@ -326,6 +330,17 @@ class DockerInstance:
         except (ConnectionError, Timeout) as error:
             raise OutOfReach(unanswered(f"inspect {self}", error)) from None
         return inspected
+
+    def _end_of_log(self) -> float:
+        """A moment after the last line of its log and before any that is still to come, by Docker's clock, which stamps
+        lines when it reads them. It sets StartedAt after the first lines of a fast program, and FinishedAt before the
+        last words of one."""
+        from datetime import datetime
+
+        with contextlib.suppress(ItestError, ValueError), translated(f"read the log of {self}"):
+            last: bytes = self._client.logs(self._id, tail=1, timestamps=True)
+            return datetime.fromisoformat(last.partition(b" ")[0].decode()).timestamp() + AFTER
+        return 0.0  # It is empty, or cannot be read, and then nobody looks into it.
 
     def _remember(self) -> None:
         """Ask Docker, only for what is remembered of its answer: nothing where there is none."""

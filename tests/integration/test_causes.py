@@ -62,7 +62,7 @@ class CausesTest(DockerTest):
 
     def test_a_directory_that_is_not_there(self) -> None:
         options = ContainerOptions(mounts={"/data": Mount(Path("/nowhere/at/all"))})
-        self.fails("path is not shared with Docker", ContainerSpec(IMAGE, options=options), "files=")
+        self.fails("no such path to mount", ContainerSpec(IMAGE, options=options), "files=")
 
     def test_no_space_left(self) -> None:
         spec = self.shell("exec dd if=/dev/zero of=/data/x bs=64k count=64", tmpfs={"/data": 65536})

@@ -304,6 +304,14 @@ class FailureTest(ProjectsTest):
         assert isinstance(self.error, InstanceDied)
         self.assertEqual(self.error.exit_code, 3)
 
+    def test_passwords_of_the_file_are_hidden(self) -> None:
+        text = self.failure(
+            InstanceDied,
+            "  web:\n    image: busybox:1.37\n    command: sh -c 'echo $$DB_PASSWORD or $$KEY; exit 3'\n"
+            "    environment: [DB_PASSWORD=an$$$$other-one, KEY]\n",
+        )
+        self.assertIn("web | *** or\n", f"{text}\n")
+
     def test_a_service_that_ends_while_others_wait_for_it(self) -> None:
         text = self.failure(
             InstanceDied,
@@ -324,6 +332,42 @@ class FailureTest(ProjectsTest):
             "    healthcheck: {test: 'echo no answer yet; exit 1', interval: 100ms, retries: 2}\n",
         )
         self.assertRegex(text, "service 'web' is unhealthy by its own health check, which said: no answer yet")
+
+    def test_a_service_that_is_unhealthy_while_others_wait_for_it(self) -> None:
+        text = self.failure(
+            StartError,
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{db: {{condition: service_healthy}}}}}}\n"
+            f"  db:\n    image: busybox:1.37\n    command: sh -c 'echo no licence; exec {SLEEP}'\n"
+            "    healthcheck: {test: 'echo no answer yet; exit 1', interval: 100ms, retries: 2}\n",
+        )
+        self.assertRegex(
+            text,
+            r"could not start compose.yaml: its service 'db' is unhealthy by its own health check, which said: no answer "
+            r"yet, \d+\.\d s after the start, while others waited for it",
+        )
+        self.assertIn("last log lines of db:\n  | no licence", text)
+        self.assertEqual(self.error.service, "db")  # type: ignore[attr-defined]  # a StartError
+
+    def test_a_service_that_docker_does_not_start(self) -> None:
+        text = self.failure(
+            StartError,
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}}}\n  bad: {{image: 'busybox:1.37', command: nosuchprog}}\n",
+        )
+        self.assertRegex(
+            text, r"^could not start compose.yaml \(service 'bad'\), Docker Compose says after .*nosuchprog"
+        )
+        self.assertIn("; the command's or entrypoint's first word is no program in the image", text)
+        self.assertEqual(self.error.cause, "no such program")  # type: ignore[attr-defined]  # a StartError
+
+    def test_a_port_that_is_looked_at_and_not_published(self) -> None:
+        web = f"  web: {{image: 'busybox:1.37', command: {SLEEP}, ports: [80]}}\n"
+        self.assertEqual(
+            self.failure(StartError, web, ready={"web": http("/x", port="9000")}),
+            "could not start compose.yaml: ready looks at port 9000 of service 'web', which does not publish it; published "
+            "are 80. Have it published by ports={'web': [9000]}, or by `ports` in the file",
+        )
+        text = self.failure(StartError, web.replace(", ports: [80]", ""), ready={"web": http("/x")})
+        self.assertIn("ready looks at a port of service 'web', which does not publish it; it publishes none. ", text)
 
     def test_a_service_that_does_not_become_ready(self) -> None:
         text = self.failure(

@@ -11,17 +11,19 @@ import tempfile
 import unittest
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import Container, ContainerTestCase, Healthcheck, Mount, Port, http, log, naming, port, testing
+from itest import App, Container, ContainerTestCase, Healthcheck, Mount, Port, http, log, naming, port, testing
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import docker_listening
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_instance import DockerInstance
 from itest.errors import InstanceDied, ItestError, StartError, StartTimeout
+from itest.services.container.server import ContainerServer
 from itest.session import Session
 from tests.integration.needs import get, need_docker
 from tests.unit.inner import run
@@ -65,6 +67,11 @@ class WebTest(ContainerTestCase):
         result = self.web.exec("id -u; pwd; echo $WHO", user="1000", directory="/www", env={"WHO": "me"})
         self.assertEqual(result.stdout, "1000\n/www\nme\n")
 
+    def test_a_command_of_nobody(self) -> None:
+        code, out, error = self.web.exec(["id"], user="nobody-here")
+        self.assertEqual((code, out), (126, ""))
+        self.assertIn("unable to find user nobody-here", error)
+
     def test_a_command_reads_its_input(self) -> None:
         self.assertEqual(self.web.exec(["cat"], stdin="some text").stdout, "some text")
         large = b"0123456789abcdef" * 100_000
@@ -98,6 +105,32 @@ class WebTest(ContainerTestCase):
         with self.assertRaisesRegex(StartError, "could not put /nowhere/x into the container as /x: there is no such"):
             self.web.copy_to("/x", Path("/nowhere/x"))
 
+    def test_links_are_followed(self) -> None:
+        self.web.exec(
+            "mkdir /links; cd /links; echo real > real; ln -s real near; ln -s /links/near far; ln -s /links /all"
+        )
+        for path in ("/links/near", "/links/far", "/all/real"):
+            self.assertEqual(self.web.copy_from(path), b"real\n", path)
+        with tempfile.TemporaryDirectory() as directory:
+            self.web.copy_from("/all", directory)
+            self.assertEqual(sorted(path.name for path in Path(directory).iterdir()), ["near", "real"])
+            self.web.copy_from("/links/far", directory)
+            self.assertEqual(Path(directory, "far").read_text(), "real\n")
+        self.web.exec("ln -s /nowhere /links/broken")
+        with self.assertRaisesRegex(ItestError, "could not copy /links/broken from .*, Docker says: .*/nowhere"):
+            self.web.copy_from("/links/broken")
+
+    def test_a_file_does_not_take_the_place_of_a_directory(self) -> None:
+        self.web.copy_to("/kept/page", "page")
+        with self.assertRaisesRegex(ItestError, "cannot overwrite directory .*; name the file itself"):
+            self.web.copy_to("/kept", "page")
+        with tempfile.TemporaryDirectory() as directory:
+            Path(directory, "more").write_text("more")
+            with self.assertRaisesRegex(ItestError, "cannot overwrite non-directory .*; name the file itself"):
+                self.web.copy_to("/kept/page", Path(directory))
+            self.web.copy_to("/kept", Path(directory))
+        self.assertEqual(self.web.exec("cat /kept/page /kept/more").stdout, "pagemore")
+
     def test_1_a_pause_is_undone_after_the_test(self) -> None:
         self.web.pause()
         with self.assertRaises(OSError):
@@ -107,17 +140,6 @@ class WebTest(ContainerTestCase):
         self.assertEqual(get(self.web.url), "hello")
         self.web.pause()
         self.web.unpause()
-        self.assertEqual(get(self.web.url), "hello")
-
-    def test_5_what_has_died_while_it_was_paused(self) -> None:
-        self.web.pause()
-        instance: Any = self.web.server.instance
-        instance._client.kill(instance.id)
-        deadline = Deadline.after(10)
-        while self.web.server.lives() and not deadline.passed:
-            deadline.pause(0.05)
-
-    def test_6_runs_again_in_the_next_test(self) -> None:
         self.assertEqual(get(self.web.url), "hello")
 
     def test_a_restart_keeps_the_address_and_returns_when_it_is_ready(self) -> None:
@@ -350,6 +372,37 @@ class ReadinessTest(StartTest):
         self.assertTrue(holder.server.lives())
 
 
+class AgainTest(StartTest):
+    def test_what_it_logs_at_once_is_seen(self) -> None:
+        script = "trap exit TERM; echo serving; sleep 600 & wait"
+        view = self.lend(command=["sh", "-c", script], ready=log("serving"), startup_timeout=5)
+        for _ in range(5):
+            view.restart()
+
+    def test_what_it_has_logged_before_is_no_sign(self) -> None:
+        once = "test -e /done && exec sleep 600; touch /done; echo serving"
+        script = f"{once}; trap 'echo serving no more; exit' TERM; sleep 600 & wait"
+        view = self.lend(command=["sh", "-c", script], ready=log("serving"), startup_timeout=1)
+        with self.assertRaisesRegex(StartTimeout, "seen 0 of 1 times in the log"):
+            view.restart()
+
+
+class RestartPolicyTest(StartTest):
+    def test_one_that_ends_again_and_again(self) -> None:
+        for ports in ((), 80):
+            error = self.fails(
+                StartTimeout, command="sh -c 'echo boom; exit 3'", restart="always", ports=ports, startup_timeout=2
+            )
+            self.assertRegex(str(error), r"Docker has started it again, as it ended, \d times: see its last log lines")
+            self.assertIn("  | boom", error.__notes__[0])
+
+    def test_one_that_runs_the_third_time(self) -> None:
+        script = "echo . >> /lives; test $(wc -l < /lives) -lt 3 && exit 3; echo ready; exec sleep 600"
+        for ready in (None, log("ready")):
+            view = self.lend(command=["sh", "-c", script], restart="on-failure", ready=ready, startup_timeout=10)
+            self.assertEqual(view.exec(["wc", "-l", "/lives"]).stdout.split()[0], "3")
+
+
 class BadInputTest(StartTest):
     def test_it_ends_at_once(self) -> None:
         error = self.fails(InstanceDied, command=["sh", "-c", "echo no licence key >&2; exit 3"])
@@ -359,6 +412,11 @@ class BadInputTest(StartTest):
             r"it to run\. ",
         )
         self.assertIn("  | no licence key", error.__notes__[0])
+
+    def test_it_ends_and_was_not_declared_as_a_job(self) -> None:
+        error = self.fails(InstanceDied, command="true")
+        self.assertIn("exited with exit code 0", str(error))
+        self.assertIn("job=True", str(error))
 
     def test_it_ends_at_once_each_time(self) -> None:
         error = self.fails(InstanceDied, command="false", start_attempts=2)
@@ -384,9 +442,10 @@ class BadInputTest(StartTest):
 
     def test_it_listens_where_nobody_can_reach_it(self) -> None:
         command = ["sh", "-c", "mkdir /www; exec httpd -f -p 127.0.0.1:80 -h /www"]
-        error = self.fails(StartTimeout, command=command, ports={"http": 80}, startup_timeout=3)
-        self.assertIn("on container port 80 on 127.0.0.1 only", str(error))
-        self.assertIn("have it listen on 0.0.0.0", str(error))
+        for ready in (None, http("/")):
+            error = self.fails(StartTimeout, command=command, ports={"http": 80}, ready=ready, startup_timeout=3)
+            self.assertIn("on container port 80 on 127.0.0.1 only", str(error))
+            self.assertIn("have it listen on 0.0.0.0", str(error))
 
     def test_it_listens_on_another_port(self) -> None:
         command = ["sh", "-c", "mkdir /www; exec httpd -f -p 8080 -h /www"]
@@ -399,6 +458,10 @@ class BadInputTest(StartTest):
         self.assertIn(
             "waiting for its health check to pass. Last reason: its health check exited with 1: no disk", str(error)
         )
+
+    def test_a_health_check_that_hangs(self) -> None:
+        error = self.fails(StartTimeout, command="sleep 600", healthcheck="sleep 100", startup_timeout=1)
+        self.assertIn("Last reason: `/bin/sh -c 'sleep 100'` had not ended after 2 s. If it", str(error))
 
     def test_a_function_that_is_never_true(self) -> None:
         def looks(view: Any) -> None:
@@ -420,17 +483,24 @@ class BadInputTest(StartTest):
             r"container; paths start at the directory of the test's module$",
         )
 
+    def test_a_file_in_the_place_of_a_directory_of_the_image(self) -> None:
+        error = self.fails(StartError, command="sleep 600", files={"/etc": "text"})
+        self.assertIn("Docker says: ", str(error))
+        self.assertIn("; name the file itself, ", str(error))
+
     def test_an_env_file_that_is_not_there(self) -> None:
         error = self.fails(StartError, command="sleep 600", env_file="nowhere.env")
         self.assertRegex(str(error), r"^could not read env_file /.*/nowhere\.env: No such file or directory$")
 
     def test_a_directory_to_mount_that_is_not_there(self) -> None:
         error = self.fails(StartError, command="sleep 600", volumes={"/src": Path("/nowhere/at/all")})
-        self.assertRegex(str(error), r"^could not start image busybox:1\.37, Docker says: .*/nowhere/at/all")
+        self.assertRegex(str(error), r"^could not start image busybox:1\.37, Docker says: .*/nowhere/at/all; check it")
 
     def test_what_docker_refuses(self) -> None:
         error = self.fails(StartError, command="sleep 600", user="nobody-here")
-        self.assertRegex(str(error), "^could not start image busybox:1.37, Docker says: .*nobody-here")
+        self.assertRegex(
+            str(error), "^could not start image busybox:1.37, Docker says: .*nobody-here: .*; the image has no user"
+        )
 
 
 class BuildTest(StartTest):
@@ -509,6 +579,73 @@ class VolumeTest(StartTest):
             self.assertFalse(deadline.passed, "the volume is still there")
             deadline.pause(0.1)
         self.assertEqual(engine.client.containers(all=True, filters={"label": label}), [])
+
+
+class EndTest(unittest.TestCase):
+    """What is said of a container that a test has not stopped and that has ended."""
+
+    def run_with(self, *tests: Callable[[Any], object], **fields: Any) -> unittest.TestResult:
+        """Run these tests on an app in a container, in this order."""
+        named = {f"test_{number}": test for number, test in enumerate(tests)}
+        app = App.container(IMAGE, command=SERVE, ports=80, files={"/www/index.html": "hello"}, **fields)
+        with testing.session(quiet=True):
+            return run(type("Case", (ContainerTestCase,), {"app": app, **named}))
+
+    @staticmethod
+    def works(case: Any) -> None:
+        case.assertEqual(case.app.client.get("/").text, "hello")
+
+    @staticmethod
+    def kill(case: Any) -> None:
+        case.app.server.instance._client.kill(case.app.server.instance.id)
+        deadline = Deadline.after(10)
+        while case.app.server.lives() and not deadline.passed:
+            deadline.pause(0.02)
+
+    @staticmethod
+    def remove(case: Any) -> None:
+        case.app.server.instance.stop()
+
+    def check(self, result: unittest.TestResult, **expected: str) -> None:
+        """Just these tests have failed, with these texts."""
+        found = {case._testMethodName: text for case, text in [*result.failures, *result.errors]}  # type: ignore[attr-defined]  # tests, no set-ups
+        self.assertEqual(list(found), list(expected), found)
+        for name, text in expected.items():
+            self.assertRegex(found[name], text)
+
+    def test_it_fails_the_test_and_runs_again_in_the_next(self) -> None:
+        def kill_paused(case: Any) -> None:
+            case.app.pause()
+            self.kill(case)
+
+        result = self.run_with(self.kill, self.works, kill_paused, self.works)
+        ended = (
+            r"exited with exit code 137 \(SIGKILL\) under this test; it is started again before the next test\. A test"
+        )
+        self.check(result, test_0=rf"IsolationError: Container \(container .*\) {ended}", test_2=ended)
+        self.assertIn("app: container", result.failures[0][1])
+
+    def test_one_that_a_test_has_stopped_or_has_for_itself(self) -> None:
+        self.check(self.run_with(lambda case: case.app.stop(grace=0), self.works))
+        self.check(self.run_with(self.kill, self.works, scope="test"))
+
+    def test_one_that_ends_between_two_tests(self) -> None:
+        with mock.patch.object(ContainerServer, "report_end", lambda _: None):
+            result = self.run_with(self.kill, self.works, self.works)
+        self.check(
+            result,
+            test_1=r"ResetError: .* exited with exit code 137 \(SIGKILL\), during or after .*Case\.test_0; it is",
+        )
+
+    def test_one_that_a_test_has_removed(self) -> None:
+        result = self.run_with(self.remove, self.works)
+        gone = r"Container \(container .*\) was removed"
+        self.check(
+            result,
+            test_0=rf"IsolationError: {gone} under this test; the next class gets a new one\.",
+            test_1=rf"ResetError: {gone}, during or after .*Case\.test_0; the next class gets a new one",
+        )
+        self.assertIn("ENDED under this test: removed; the next class gets a new one", result.failures[0][1])
 
 
 class ClassTest(unittest.TestCase):

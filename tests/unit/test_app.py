@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import App, ContainerTestCase, StartError, Unavailable
+from itest import App, ContainerTestCase, StartError, Unavailable, naming
 from itest.config import Config, load
 from itest.errors import ConfigError, DeclarationError, MissingPackage
 from itest.services.app import AppServer
@@ -58,6 +58,11 @@ class CheckTest(unittest.TestCase):
             (soon, "ready: the function is async"),
         ):
             self.refuse(rf"T\.app: {text}", App.command("serve {port}", ready=ready))  # type: ignore[arg-type]
+
+    def test_what_is_no_command(self) -> None:
+        for argv, reason in (("serve 'x {port}", "No closing quotation"), (["serve", 80], "expected str")):
+            with self.assertRaisesRegex(DeclarationError, f"^App.command: .* is no command: .*{reason}"):
+                App.command(argv)  # type: ignore[arg-type]  # wrong on purpose
 
     def test_an_empty_command(self) -> None:
         self.refuse(r"T\.app: its command is empty", App.command([]))
@@ -118,6 +123,15 @@ class CommandTest(unittest.TestCase):
             dict(spec.env).items(),
         )
         self.assertEqual(str(spec), "`serve --port {port} a b`")
+
+    def test_variables_in_front_of_the_command(self) -> None:
+        self.refuse(r"no shell runs the command; give variables by env=\{'DEBUG': '1'\}$", "DEBUG=1 serve {port}")
+
+    def test_passwords_are_hidden(self) -> None:
+        self.spec("serve {port}", env={"API_TOKEN": "token-of-a-program"})
+        app: Any = App.asgi(asgi, env={"API_TOKEN": "token-of-a-thread"})
+        app.own_spec("", load())
+        self.assertEqual(naming.mask("token-of-a-program, token-of-a-thread"), "***, ***")
 
     def test_a_user_may_want_output_buffered(self) -> None:
         with mock.patch.dict(os.environ, {"PYTHONUNBUFFERED": ""}):

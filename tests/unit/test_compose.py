@@ -64,7 +64,7 @@ class DeclarationTest(unittest.TestCase):
         spec = service.own_spec("", Config())
         assert isinstance(spec, ComposeSpec)
         self.assertEqual(spec.files, (Path(__file__).resolve().parent / "compose.yaml",))
-        self.assertEqual((spec.ports, spec.ready), ({"web": (80,)}, ("web",)))
+        self.assertEqual((spec.ports, spec.ready), ({"web": (80,)}, {"web": ("",)}))
         self.assertEqual(str(spec), "compose.yaml")
         self.assertIn("'N': '1'", repr(spec))
         self.assertNotIn("a-token-of-their-own", repr(spec))
@@ -136,8 +136,8 @@ class ReadinessTest(unittest.TestCase):
 
     def test_services_that_docker_starts_again(self) -> None:
         a = self.container()
-        a.current = State(True, status="restarting")
-        with self.assertRaisesRegex(NotReady, "it has ended, and Docker starts it again"):
+        a.current = State(True, status="restarting", exit_code=3)
+        with self.assertRaisesRegex(NotReady, "^a: it has ended with exit code 3, and Docker starts it again$"):
             Ready({})(self.project(a=a))
         a.current = State(False, status="created", exit_code=0)
         with self.assertRaisesRegex(NotReady, "it has not been started yet"):

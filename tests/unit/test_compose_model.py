@@ -129,7 +129,7 @@ class IsolatedTest(unittest.TestCase):
             self.assertEqual(isolated(spec(), model)["services"]["db"]["healthcheck"], check)
 
     def test_on_the_network_of_the_class_the_main_service_has_its_name(self) -> None:
-        result = isolated(spec(ready=("web",), aliases=("stack",)), network="itest-orders-1")
+        result = isolated(spec(ready={"web": ("",)}, aliases=("stack",)), network="itest-orders-1")
         web, db = result["services"]["web"], result["services"]["db"]
         self.assertEqual(web["networks"][compose_model.CLASS_NETWORK], {"aliases": ["stack"]})
         self.assertEqual(db["networks"][compose_model.CLASS_NETWORK], {"aliases": []})
@@ -175,8 +175,8 @@ class MainTest(unittest.TestCase):
 
     def test_one_of_several_that_the_declaration_names(self) -> None:
         self.assertEqual(self.main({"a": [1], "b": [1]}), "")
-        self.assertEqual(self.main({"a": [1], "b": [1]}, ready=("b",)), "b")
-        self.assertEqual(self.main({"a": [1], "b": [1]}, ready=("b",), services=("a", "b")), "a")
+        self.assertEqual(self.main({"a": [1], "b": [1]}, ready={"b": ("",)}), "b")
+        self.assertEqual(self.main({"a": [1], "b": [1]}, ready={"b": ("",)}, services=("a", "b")), "a")
         self.assertEqual(self.main({"a": None, "b": None}, ports={"b": (1,)}), "b")
 
     def test_none(self) -> None:

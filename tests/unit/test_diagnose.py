@@ -286,7 +286,10 @@ class LateLogTest(unittest.TestCase):
         instance = mock.Mock(spec=["logs", "usage"] if container else ["logs"])
         instance.logs.side_effect = [*logs, *[logs[-1]] * 50]
         with mock.patch.object(examine, "SETTLE_PAUSE", 0.001):
-            return examine._log(instance, 0.0), instance.logs.call_count
+            log = examine._log(instance, 5.0)
+        # Without a number of lines Docker reads a log from its beginning on.
+        self.assertEqual(set(map(str, instance.logs.mock_calls)), {str(mock.call(examine.MOST_LINES, 5.0))})
+        return log, instance.logs.call_count
 
     def test_it_is_read_until_nothing_more_comes(self) -> None:
         self.assertEqual(

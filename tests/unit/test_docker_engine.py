@@ -206,6 +206,10 @@ class InstanceTest(FakeDockerTest):
         self.inspects(Running=False, Status="exited", ExitCode=137, OOMKilled=True, Health={"Status": "none"})
         self.assertEqual(self.instance.state(), State(False, "exited", 137, True))
         self.assertEqual(str(self.instance.state()), "exited with exit code 137, killed for lack of memory")
+        self.inspects(Status="restarting", ExitCode=3)
+        self.answers[f"GET {self.path}/json"]["RestartCount"] = 2
+        self.assertEqual(self.instance.state(), State(True, "restarting", 3, restarts=2))
+        self.assertEqual(str(self.instance.state()), "ended with exit code 3, and Docker starts it again")
         self.answers[f"GET {self.path}/json"] = (500, {"message": "disk is full"})
         with self.assertRaisesRegex(ItestError, "^could not inspect container c0ffee.*, Docker says: disk is full$"):
             self.instance.state()
@@ -260,6 +264,15 @@ class InstanceTest(FakeDockerTest):
         del self.answers[f"GET {self.path}/json"], self.answers[f"GET {self.path}/logs"]
         self.assertEqual(self.instance.logs(), "")
 
+    def test_going_on_tells_since_when_its_log_is_new(self) -> None:
+        words = b"2001-09-09T01:46:40.123456999Z last words\n"
+        self.answers[f"GET {self.path}/logs"] = struct.pack(">BxxxL", 1, len(words)) + words
+        since = self.instance.go_on()
+        self.assertTrue(1_000_000_000.123457 < since < 1_000_000_000.123460, since)
+        for nothing in (b"", (500, {"message": "configured logging driver does not support reading"})):
+            self.answers[f"GET {self.path}/logs"] = nothing
+            self.assertEqual(self.instance.go_on(), 0.0)
+
     def executes(self, output: bytes, *states: dict[str, Any]) -> None:
         self.answers[f"POST {self.path}/exec"] = (201, {"Id": "job"})
         self.answers["POST /exec/job/start"] = lambda _: (200, output)
@@ -295,7 +308,7 @@ class InstanceTest(FakeDockerTest):
         self.executes(b"")
         self.answers["POST /exec/job/start"] = hang
         with self.assertRaisesRegex(
-            TimeoutError, r"^`sleep 'a b'` in container c0ffee\w+ \(web:1\) had not ended after 0.1 s; "
+            TimeoutError, r"^`sleep 'a b'` in container c0ffee\w+ \(web:1\) had not ended after 0.1 s; if it"
         ):
             self.instance.exec(["sleep", "a b"], timeout=0.1)
         self.executes(b"", {"Running": True, "ExitCode": None})

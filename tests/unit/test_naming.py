@@ -52,6 +52,18 @@ class MaskTest(unittest.TestCase):
         naming.remember_secret("im")
         self.assertEqual(naming.mask("the image is im, time"), "the image is ***, time")
 
+    def test_variables_that_are_called_passwords(self) -> None:
+        ordinary = {
+            "DB_PASSWORD": "test",
+            "PG_PASSWORD": "postgres",
+            "AUTH": "true",
+            "TOKEN_LIMIT": "123456",
+            "KEY": "v2",
+        }
+        naming.remember_named({**ordinary, "ADMIN_PASSWORD": "hunter2", "API_TOKEN": "averylongword", "MODE": "mode-2"})
+        text = " ".join([*ordinary.values(), "mode-2", "hunter22"])
+        self.assertEqual(naming.mask(f"{text}, hunter2: xaverylongwordx"), f"{text}, ***: x***x")
+
     def test_nothing_is_remembered_of_no_password_or_one_character(self) -> None:
         self.assertEqual(naming.url_password("redis://db"), "")
         self.assertEqual(naming.remember_secret(""), "")

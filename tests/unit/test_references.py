@@ -26,7 +26,10 @@ class OrderTest(InnerTest):
 
     def test_a_service_starts_after_those_it_refers_to_with_what_their_views_say(self) -> None:
         class T(ContainerTestCase):
-            web = self.app("web:1", env={"API": "{api.host}/v1", "LIST": ["{db.port}"], "JSON": '{"a": {}}'})
+            texts: ClassVar[dict[str, Any]] = {"API": "{api.host}/v1", "LIST": ["{db.port}"], "JSON": '{"a": {}}'}
+            web = self.app(
+                "web:1", env={**texts, "NESTED": '{"a":{"b":{db.port}}}', "JINJA": "{{db.port}} {{user.name}}"}
+            )
             api = self.app("api:1", env={"DB": "{db.host}"})
             db = self.service("db:1")
 
@@ -34,6 +37,8 @@ class OrderTest(InnerTest):
                 spec = self.web.server.instance.spec
                 assert spec.env["API"] == f"{self.api.host}/v1" and spec.env["LIST"] == [str(self.db.port)]
                 assert spec.env["JSON"] == '{"a": {}}'
+                assert spec.env["NESTED"] == f'{{"a":{{"b":{self.db.port}}}}}'
+                assert spec.env["JINJA"] == "{{db.port}} {{user.name}}"
                 assert self.api.server.instance.spec.env["DB"] == self.db.host
 
         self.check(run(T), ran=1)

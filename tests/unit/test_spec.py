@@ -21,6 +21,9 @@ class FillTest(unittest.TestCase):
         for text in ('{"a": 1}', "{}", "{port}", "{http:port}", "awk '{print $1}'"):
             self.assertEqual(fill(text, self.ENDPOINTS), text)
 
+    def test_where_there_is_no_directory_its_name_is_any_text(self) -> None:
+        self.assertEqual(fill("{directory}/{port:http}", self.ENDPOINTS), "{directory}/8080")
+
     def test_an_unknown_port_is_a_key_error(self) -> None:
         with self.assertRaisesRegex(KeyError, "https"):
             fill("{port:https}", self.ENDPOINTS)

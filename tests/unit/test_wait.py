@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import threading
@@ -11,10 +12,10 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
 
-from itest import naming, trace, wait, wait_errors
+from itest import naming, trace, wait, wait_checks, wait_errors
 from itest.clock import Deadline
 from itest.engines import Endpoint, ExecResult, Instance, State
-from itest.errors import InstanceDied, PortTaken, StartTimeout
+from itest.errors import DeclarationError, ExecTimeout, InstanceDied, PortTaken, StartTimeout
 from itest.spec import ContainerSpec, Port
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance
 from itest.wait import Check, NotReady, answer, until_ready
@@ -158,6 +159,15 @@ class LoopTest(unittest.TestCase):
         with self.assertRaises(InstanceDied):
             self.wait(Counted(3, dies), 60)
 
+    def test_one_that_docker_will_start_again_is_not_ready_and_not_dead(self) -> None:
+        self.instance.current = State(True, "restarting", 3, restarts=4)
+        check = Counted(1)
+        with self.assertRaises(StartTimeout) as caught:
+            self.wait(check)
+        self.assertEqual(check.polls, 0)
+        self.assertEqual(caught.exception.reason, "it has ended with exit code 3, and Docker starts it again")
+        self.assertIn("Docker has started it again, as it ended, 4 times: see its last", str(caught.exception))
+
     def test_at_the_deadline_it_is_asked_once_more(self) -> None:
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
         with self.assertRaises(InstanceDied):
@@ -211,6 +221,14 @@ class LoopTest(unittest.TestCase):
             self.wait(Counted(1000))
         self.assertTrue(caught.exception.__notes__[0].endswith("  | (the log could not be read: no daemon)"))
 
+    def test_a_line_without_an_end_is_cut(self) -> None:
+        self.instance.log = f"{'x' * 3000}\nshort\n"
+        self.instance.end(exit_code=1)
+        with self.assertRaises(InstanceDied) as caught:
+            self.wait(Counted(1))
+        _, line, last = caught.exception.__notes__[0].splitlines()
+        self.assertEqual((line, last), (f"  | {'x' * naming.LINE_LIMIT}…", "  | short"))
+
     def test_the_note_holds_the_last_50_lines(self) -> None:
         self.instance.log = "".join(f"line {number}\n" for number in range(200))
         with self.assertRaises(StartTimeout) as caught:
@@ -253,6 +271,25 @@ class CombinedTest(CheckTest):
         self.assertNotReady("seen 0 of 1 times in the log", check, instance)
 
 
+class SteadyTest(unittest.TestCase):
+    def test_each_life_that_docker_gives_it_begins_anew(self) -> None:
+        clock = ManualClock()
+        self.enterContext(
+            mock.patch.object(wait, "Deadline", mock.Mock(after=lambda seconds: Deadline.after(seconds, clock)))
+        )
+        steady = wait.Steady()
+        for restarts in (0, 2):
+            with self.assertRaisesRegex(NotReady, "^it has ended, and Docker starts it again$"):
+                steady.look(State(True, "restarting", restarts=restarts))
+            clock.now += wait.STEADY
+            for _ in range(2):
+                again = " again, for the 2. time" if restarts else ""
+                with self.assertRaisesRegex(NotReady, f"^it has just started{again}$"):
+                    steady.look(State(True, restarts=restarts))
+                clock.now += wait.STEADY / 2
+            steady.look(State(True, restarts=restarts))
+
+
 class LogTest(CheckTest):
     def test_lines_are_lines(self) -> None:
         instance = instance_of("memory")
@@ -275,6 +312,24 @@ class ExecTest(CheckTest):
         self.assertNotReady("`pg_isready -d 'my db'` exited with 2: no response", check, instance)
         instance.answers["pg_isready", "-d", "my db"] = ExecResult(0, "", "a warning")
         check(instance)
+
+    def test_it_has_no_more_time_than_the_wait_has_left(self) -> None:
+        instance, clock, given = instance_of("memory"), ManualClock(), []
+
+        def hangs(argv: object, timeout: float) -> ExecResult:
+            given.append(timeout)
+            clock.now += timeout
+            raise ExecTimeout("it had not ended")
+
+        self.enterContext(mock.patch.object(instance, "exec", hangs))
+        check = wait.log("never") | wait.exec("sleep", "100")
+        for seconds, expected in ((40.0, [30.0, 10.0]), (1.0, [wait_checks.ANSWER_TIMEOUT])):
+            given.clear()
+            with self.assertRaises(StartTimeout) as caught:
+                until_ready(check, instance, Deadline.after(seconds, clock), subject="it")
+            self.assertEqual(given, expected)
+            self.assertIn(f"; `sleep 100` had not ended after {expected[-1]:g} s", caught.exception.reason)
+        self.assertNotReady("`sleep 100` had not ended after 30 s", wait.exec("sleep", "100"), instance)
 
 
 class HealthTest(CheckTest):
@@ -325,7 +380,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/broken":
             self.wfile.write(b"nonsense\r\n\r\n")
             return
-        status = int(self.path.strip("/") or 200)
+        if self.path == "/endless":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while not self.server.ended.wait(0.01):  # type: ignore[attr-defined]  # HttpTest's
+                    self.wfile.write(b"event: 1\n")
+            return
+        status = 404 if self.path.startswith("/h") else int(self.path.strip("/") or 200)
         body = f"status green, token {self.headers['X-Token']}".encode()
         self.send_response(status)
         self.send_header("Location", "http://elsewhere.invalid/")
@@ -342,9 +403,11 @@ class HttpTest(CheckTest):
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        cls.server.ended = threading.Event()  # type: ignore[attr-defined]  # for /endless
         thread = threading.Thread(target=cls.server.serve_forever, args=(0.01,))
         thread.start()
         cls.addClassCleanup(thread.join, 5)
+        cls.addClassCleanup(cls.server.ended.set)  # type: ignore[attr-defined]  # as above
         cls.addClassCleanup(cls.server.server_close)
         cls.addClassCleanup(cls.server.shutdown)
         cls.port = cls.server.server_address[1]
@@ -375,6 +438,21 @@ class HttpTest(CheckTest):
             f"GET {self.root}/ answered 200 without 'red' in its body", wait.http(body="red"), self.instance
         )
 
+    def test_a_body_that_does_not_end_is_read_for_one_answers_time(self) -> None:
+        self.enterContext(mock.patch.object(wait_checks, "ANSWER_TIMEOUT", 0.2))
+        deadline = Deadline.after(5)
+        wait.http("/endless")(self.instance)
+        wait.http("/endless", body="event: 1\nevent: 1\n")(self.instance)
+        with self.assertRaisesRegex(NotReady, "answered 200 without 'event: 2' in its body"):
+            wait.http("/endless", body="event: 2")(self.instance)
+        self.assertFalse(deadline.passed)
+
+    def test_paths(self) -> None:
+        quoted = f"GET {self.root}/h%C3%B6sts%20%2F?a=1&b=2 answered 404"
+        self.assertNotReady(quoted, wait.http("/hösts %2F?a=1&b=2"), self.instance)
+        with self.assertRaisesRegex(DeclarationError, "^http: the path 'health' does not begin with '/'; which port"):
+            wait.http("health")
+
     def test_headers_are_sent(self) -> None:
         wait.http(headers={"X-Token": "t1"}, body="token t1")(self.instance)
 
@@ -392,9 +470,16 @@ class HttpTest(CheckTest):
         with self.assertRaisesRegex(NotReady, rf"^GET http://127.0.0.1:{port}/: .*Connection refused"):
             wait.http()(at(("127.0.0.1", port)))
 
+    def test_why_nobody_is_there_is_the_better_reason(self) -> None:
+        self.enterContext(mock.patch.object(MemoryInstance, "silence", lambda _, name: f"{name} listens on 127.0.0.1"))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        self.assertNotReady("http listens on 127.0.0.1", wait.http(port="http"), at(("127.0.0.1", port)))
+        wait.http()(self.instance)
+
     def test_a_server_that_accepts_and_says_nothing_costs_one_answers_time(self) -> None:
         with (
-            mock.patch.object(wait, "ANSWER_TIMEOUT", 0.05),
+            mock.patch.object(wait_checks, "ANSWER_TIMEOUT", 0.05),
             socket.create_server(("127.0.0.1", 0)) as server,
             self.assertRaisesRegex(NotReady, "timed out"),
         ):

@@ -62,7 +62,10 @@ class App:
         `{port}` in `argv` and `env` is the port that it is to listen on. A text is split into words as a shell does,
         but no shell runs it. `directory` is another one to work in, relative to that of the test's module.
         """
-        words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
+        try:
+            words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
+        except (ValueError, TypeError) as error:
+            raise DeclarationError(f"App.command: {argv!r} is no command: {error}") from None
         return CommandApp(argv=tuple(words), workplace=os.fspath(directory), env=env or {}, ready=ready, **options)
 
     @staticmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from itest import naming
 from itest.config import Config, live_environment
 from itest.errors import DeclarationError, StartError
 from itest.services.app.declaration import AppService, text_of
@@ -52,6 +53,7 @@ class CommandApp(AppService[AppView]):
             raise StartError(
                 f"App ({self.what}) could not be started: there is no directory {directory}", service="App"
             )
+        naming.remember_named(self.environment)
         env = {"PYTHONUNBUFFERED": live_environment().get("PYTHONUNBUFFERED", "1"), **self.environment}
         env["PATH"] = _path(env.get("PATH") or live_environment().get("PATH", os.defpath))
         program = self._program(directory, env["PATH"])
@@ -81,6 +83,13 @@ class CommandApp(AppService[AppView]):
             )
         if found := shutil.which(name, path=path):
             return os.path.abspath(found)
+        variable, equals, value = name.partition("=")
+        if equals and variable.isidentifier():
+            raise StartError(
+                f"App ({self.what}) could not be started: there is no program {name!r}, and no shell runs the command; "
+                f"give variables by env={{{variable!r}: {value!r}}}",
+                service="App",
+            )
         raise StartError(
             f"App ({self.what}) could not be started: there is no program {name!r} on PATH (looked for in "
             f"{', '.join(filter(None, path.split(os.pathsep)))}); of an installed Python package it may be "

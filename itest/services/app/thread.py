@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from itest import naming
 from itest.config import Config
 from itest.engines import ThreadedApp
 from itest.errors import DeclarationError, NotStarted
@@ -54,6 +55,7 @@ class ThreadApp(AppService["ThreadAppView"]):
         need_client(SERVERS[self.interface], "app", f"App.{self.interface}()")
 
     def own_spec(self, secret: str, config: Config) -> ThreadSpec:
+        naming.remember_named(self.environment)
         return self._spec
 
     def lease_of(self, server: AppServer[ThreadAppView], owner: str) -> AppLease[ThreadAppView]:

@@ -94,9 +94,7 @@ class Compose(Service[ComposeView]):
 
     def own_spec(self, secret: str, config: Config) -> Spec:
         env = {name: str(value) for name, value in self.env.items()}
-        for name, value in env.items():
-            if naming.is_secret_name(name) and len(value) >= naming.DISTINCT:
-                naming.remember_secret(value)
+        naming.remember_named(env)
         return ComposeSpec(
             files=tuple((self.directory / file).resolve() for file in self._files()),
             services=tuple(self.services),
@@ -104,7 +102,7 @@ class Compose(Service[ComposeView]):
             profiles=tuple(self.profiles),
             env=env,
             ports=self._ports(),
-            ready=tuple(self.ready or ()),
+            ready={service: tuple(check.ports()) for service, check in (self.ready or {}).items()},
         )
 
     def container(self, secret: str) -> ContainerSpec:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import cast
 
 from itest import naming, wait
-from itest.clock import Deadline
-from itest.engines import Instance, ProjectInstance, State
+from itest.engines import RESTARTING, Instance, ProjectInstance, State
 from itest.errors import StartError
-from itest.wait import STEADY, Check, NotReady
+from itest.wait import Check, NotReady, Steady
 from itest.wait_errors import with_log
 
 
@@ -25,11 +25,10 @@ class Ready(Check):
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
         self._done: set[str] = set()
-        self._steady: Deadline | None = None
+        self._steady: dict[str, Steady] = defaultdict(Steady)
 
     def __call__(self, instance: Instance) -> None:
         project = cast(ProjectInstance, instance)
-        self._steady = self._steady or Deadline.after(STEADY)
         waiting: dict[str, NotReady] = {}
         for name, service in project.services.items():
             if name in self._done:
@@ -51,8 +50,8 @@ class Ready(Check):
             raise NotReady("it has not been started yet")
         if not state.running and (state.exit_code != 0 or (check is not None and not check.may_end)):
             raise _given_up(name, service, state, f"ended before it was ready: {state}")
-        if state.status == "restarting":
-            raise NotReady("it has ended, and Docker starts it again")
+        if state.status == RESTARTING:
+            self._steady[name].look(state)  # Raises NotReady.
         if state.health == "unhealthy":
             said = f", which said: {state.health_said}" if state.health_said else ""
             raise _given_up(name, service, state, f"is unhealthy by its own health check{said}")
@@ -64,8 +63,8 @@ class Ready(Check):
             for port in ports:
                 if "/" not in port:  # Nobody can see whether anything listens on a port that is not TCP.
                     wait.port(port)(service)
-            if not ports and self._steady is not None and not self._steady.passed:
-                raise NotReady("it has just started")
+            if not ports:
+                self._steady[name].look(state)
 
     def __str__(self) -> str:
         told = "; ".join(f"{name}: {check}" for name, check in self._checks.items())

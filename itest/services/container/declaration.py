@@ -180,9 +180,7 @@ class Container(Service["ContainerView"]):
         for file in (self.env_file,) if isinstance(self.env_file, str | Path) else self.env_file:
             found.update(texts.env_file(self.directory / file))
         found.update(texts.variables(self.env))
-        for name, value in found.items():
-            if naming.is_secret_name(name) and len(value) >= naming.DISTINCT:
-                naming.remember_secret(value)
+        naming.remember_named(found)
         return found
 
     def _content(self, place: str, what: str | bytes | Path) -> bytes | Path:

@@ -6,13 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from itest import wait
-from itest.clock import Deadline
 from itest.engines import Instance, State, container_of
-from itest.errors import ExecTimeout
-from itest.wait import STEADY, Check, NotReady
-
-HEALTH_TIMEOUT = 30.0
-"""Seconds that one run of a health check may take: Docker's own default."""
+from itest.wait import Check, NotReady, Steady
+from itest.wait_checks import run
 
 
 class Default(Check):
@@ -21,7 +17,7 @@ class Default(Check):
     def __init__(self, ports: Sequence[str]) -> None:
         self._ports = [wait.port(name) for name in ports]
         self._command: tuple[str, ...] | None = None
-        self._steady: Deadline | None = None
+        self._steady = Steady()
         self._text = " and ".join(map(str, self._ports)) or "it to run"
 
     def __call__(self, instance: Instance) -> None:
@@ -36,9 +32,7 @@ class Default(Check):
             for check in self._ports if instance.owned else self._ports[:1]:  # A URL says where one port is.
                 check(instance)
         else:
-            self._steady = self._steady or Deadline.after(STEADY)
-            if not self._steady.passed:
-                raise NotReady("it has just started")
+            self._steady.look(state)
 
     def _ask(self, instance: Instance, state: State) -> None:
         """Run the health check ourselves: Docker does it for the first time after a pause, of 30 s by default."""
@@ -47,10 +41,7 @@ class Default(Check):
             return
         if self._command is None:
             self._command = container_of(instance, "look at the health check of").health_command()
-        try:
-            result = instance.exec(self._command, timeout=HEALTH_TIMEOUT)
-        except ExecTimeout as error:
-            raise NotReady(str(error)) from error
+        result = run(instance, self._command)
         if result.exit_code != 0:
             said = (result.stdout + result.stderr).strip()
             raise NotReady(f"its health check exited with {result.exit_code}{': ' if said else ''}{said}")

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from itest import alive
 from itest.clock import Deadline
 from itest.config import load
-from itest.engines import Instance, container_of
+from itest.engines import REMOVED, Instance, State, container_of
+from itest.errors import IsolationError, ResetError
 from itest.evidence import Aside
 from itest.service import Lease, Server, Service
 from itest.services.container.image import built_from
@@ -24,9 +26,8 @@ RECONNECT_GRACE = 2
 
 
 class ContainerServer(Server[ContainerView]):
-    """Knows what a test has done to the container as a whole, to undo it."""
+    """Knows what a test has done to the container as a whole, to undo it, and what it did not do."""
 
-    after_its_end = "it is started again before the next test"
     tells_its_end = True
 
     def __init__(self, service: Container, instance: Instance, address: str) -> None:
@@ -34,17 +35,29 @@ class ContainerServer(Server[ContainerView]):
         self.service = service
         self.address = address
         self.paused = False
+        self._end_known = False
+        """Whether it was ended on purpose, or its end was told."""
 
     @property
     def version(self) -> str:
         return self.service.image or str(built_from(self.service))
 
+    @property
+    def after_its_end(self) -> str:
+        return self._after(self.instance.state())
+
     def lives(self) -> bool:
-        state = self.instance.state()
+        return self._lives(self.instance.state())
+
+    def _lives(self, state: State) -> bool:
         return state.running or (self.service.job and state.exit_code == 0)
 
+    def _after(self, state: State) -> str:
+        gone = state.status == REMOVED
+        return super().after_its_end if gone else "it is started again before the next test"
+
     def lease(self, service: Service[ContainerView], owner: str) -> ContainerLease:
-        return ContainerLease(self)
+        return ContainerLease(self, owner)
 
     def reconnect(self) -> None:
         self.restart(RECONNECT_GRACE)
@@ -64,6 +77,7 @@ class ContainerServer(Server[ContainerView]):
     def halt(self, grace: int) -> None:
         self.unpause()
         container_of(self.instance, "stop").halt(grace)
+        self._end_known = True
 
     def restart(self, grace: int) -> None:
         """Raises StartError where it does not become ready again."""
@@ -76,16 +90,36 @@ class ContainerServer(Server[ContainerView]):
         until_ready(
             service.readiness(self.address), again, Deadline.after(seconds), subject=f"{service.title} ({self.version})"
         )
+        self._end_known = False
 
-    def restore(self) -> str:
-        """Have it run as it did, whatever a test did to it; returns what was done."""
+    def restore(self, last_test: str) -> str:
+        """Have it run as it did, whatever a test did to it; returns what was done.
+
+        Raises ResetError for one that is gone, and for one whose end nobody has been told of: the next test has it again.
+        """
         if self.paused:
             self.unpause()
             return "unpaused"
-        if self.lives():
+        if self._lives(state := self.instance.state()):
             return ""
+        if state.status == REMOVED or not self._end_known:
+            self._end_known = True
+            raise ResetError(f"{self._ended(state)}, during or after {last_test}; {self._after(state)}")
         self.restart(0)
         return "restarted"
+
+    def report_end(self) -> None:
+        """Raise IsolationError if it has ended, and not by `stop`."""
+        if self._end_known or self._lives(state := self.instance.state()):
+            return
+        self._end_known = True
+        raise IsolationError(  # The test's note has its log.
+            f"{self._ended(state)} under this test; {self._after(state)}. A test that ends it on purpose does so by stop(), "
+            f"or needs one of its own: scope='test'. One that does its work and ends is a job: job=True"
+        )
+
+    def _ended(self, state: State) -> str:
+        return f"{self.title} ({self.instance}) {f'was {REMOVED}' if state.status == REMOVED else alive.told(state)}"
 
     def close(self) -> None:
         """Nothing: it has no client of ours."""
@@ -111,8 +145,9 @@ class _Again:
 class ContainerLease(Lease[ContainerView]):
     """The whole container: nothing in it can be reset, but it runs before each test."""
 
-    def __init__(self, server: ContainerServer) -> None:
+    def __init__(self, server: ContainerServer, owner: str) -> None:
         self._server = server
+        self._last_test = owner
         self.view = server.view()
 
     def seal(self) -> None:
@@ -120,7 +155,8 @@ class ContainerLease(Lease[ContainerView]):
 
     def reset(self, test: str) -> ContainerView:
         if self._server.instance.owned:
-            self.way = self._server.restore()
+            self.way = self._server.restore(self._last_test)
+        self._last_test = test
         return self._server.view()
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
@@ -128,7 +164,10 @@ class ContainerLease(Lease[ContainerView]):
         return Aside((f"docker logs {container}", f"docker exec -it {container} sh"))
 
     def finish(self, test: str) -> None:
+        """One that has ended under a test fails it, whatever the test saw of that."""
         self._server.unpause()
+        if self._server.instance.owned and self._server.service.scope != "test":
+            self._server.report_end()
 
     def close(self) -> None:
         self.view.close()
