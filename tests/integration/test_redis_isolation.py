@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import unittest
+from pathlib import Path
 from typing import Any
 
 import redis
 
-from itest import Redis
+from itest import Redis, naming
 from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
 from itest.services.redis import RedisServer
@@ -224,6 +227,71 @@ class OwnRedisTest(RedisCase):
         cache = lease.reset("two").cache
         cache.set("a", 1)
         self.assertEqual(redis_keys(self, lease), [b"a"])
+
+
+class SharedRedisTest(unittest.TestCase):
+    """Two workers of one run use one server: what each has there is its own."""
+
+    def setUp(self) -> None:
+        self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.group = naming.session_id()
+
+    def worker(self) -> RedisServer:
+        """The server, as a process of this run knows it."""
+        environment = {**os.environ, "PYTEST_XDIST_TESTRUNUID": self.group}
+        try:
+            found = session(cache_dir=self.cache, environment=environment, warm=False)
+            server: Any = self.enterContext(found).lend(Redis())
+        except Unavailable as reason:
+            self.skipTest(str(reason))
+        self.assertTrue(server.shared)
+        return server  # type: ignore[no-any-return]  # a RedisServer
+
+    def lease(self, server: RedisServer, test: str) -> RedisLease:
+        """As a class of that worker has it while its first test runs."""
+        lease = server.lease(Redis(), "tests.Inner")
+        self.addCleanup(lease.close)
+        lease.seal()
+        lease.reset(test)
+        return lease
+
+    def test_clients_that_wait_in_the_test_of_another_worker_are_not_ended(self) -> None:
+        mine, theirs = (self.lease(self.worker(), "tests.Inner.test") for _ in range(2))
+        subscribed = theirs.view.client().pubsub()
+        self.addCleanup(subscribed.close)
+        subscribed.subscribe("news")
+        subscribed.get_message(timeout=5)
+        queueing = theirs.view.client(single_connection_client=True)
+        queueing.execute_command("MULTI")
+        with said() as lines:
+            mine.reset("tests.Inner.next")
+        queueing.execute_command("SET", "a", 1)
+        self.assertEqual(queueing.execute_command("EXEC"), [b"OK"])
+        self.assertEqual(theirs.view.cache.publish("news", "hello"), 1)
+        self.assertEqual(lines, [])
+        with said() as lines:
+            theirs.reset("tests.Inner.next")
+        self.assertEqual(len(lines), 1, lines)
+
+    def test_a_flush_of_everything_gives_no_number_to_two_of_them(self) -> None:
+        one, other = self.worker(), self.worker()
+        mine = self.lease(one, "tests.Inner.test")
+        mine.view.cache.flushall()
+        theirs = self.lease(other, "tests.Inner.test")
+        self.assertNotEqual(mine.database, theirs.database)
+        number = mine.database
+        mine.close()
+        self.assertEqual(self.lease(other, "tests.Inner.test").database, number)
+
+    def test_what_a_worker_keeps_is_no_database_of_a_later_one(self) -> None:
+        one, other = self.worker(), self.worker()
+        number = one.keep_database()
+        with redis.Redis.from_url(one.url_of(number)) as client:
+            client.set("kept", 1)
+            one.share.give_back(f"database-{number}")  # type: ignore[union-attr]  # As at the end of its process.
+            self.assertNotEqual(self.lease(other, "tests.Inner.test").database, number)
+            self.assertEqual(client.keys(), [b"kept"])
+
 
 
 class ExternalRedisTest(RedisIsolationTest):
