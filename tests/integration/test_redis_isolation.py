@@ -228,6 +228,27 @@ class OwnRedisTest(RedisCase):
         cache.set("a", 1)
         self.assertEqual(redis_keys(self, lease), [b"a"])
 
+    def test_what_was_written_to_another_number_is_no_baseline_of_the_next_class(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        with redis.Redis.from_url(self.server.url_of(lease.database + 1)) as mistaken:
+            mistaken.set("foreign", 1)
+        other = self.lease()
+        self.assertEqual((other.database, other.view.cache.keys()), (lease.database + 1, []))
+        lease.close()
+
+    def test_what_the_last_test_left_waiting_takes_nothing_from_the_next_class(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        lease.seal()
+        view = lease.reset("tests.Inner.test_last")
+        leaked = redis.Redis.from_url(view.url).pubsub()
+        self.addCleanup(leaked.close)
+        leaked.subscribe("news")
+        leaked.get_message(timeout=5)
+        with said() as lines:
+            lease.close()
+        self.assertEqual(self.lease().view.cache.publish("news", "hello"), 0)
+        self.assertIn("tests.Inner.test_last left a Redis client behind", lines[0])
+
 
 class SharedRedisTest(unittest.TestCase):
     """Two workers of one run use one server: what each has there is its own."""
@@ -291,7 +312,6 @@ class SharedRedisTest(unittest.TestCase):
             one.share.give_back(f"database-{number}")  # type: ignore[union-attr]  # As at the end of its process.
             self.assertNotEqual(self.lease(other, "tests.Inner.test").database, number)
             self.assertEqual(client.keys(), [b"kept"])
-
 
 
 class ExternalRedisTest(RedisIsolationTest):

@@ -37,6 +37,8 @@ class RedisLease(Lease["RedisView"]):
         self._baseline: list[tuple[bytes, int, bytes]] = []
         self._last_test = owner
         self._admin = by_socket.client(server, self.database)
+        if server.owned and numbered:  # Code under test may know another number than the one it was given.
+            self._admin.flushdb(asynchronous=True)
         self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
         self._round_trip: RoundTrip | None = None
         self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
@@ -108,7 +110,8 @@ class RedisLease(Lease["RedisView"]):
         with contextlib.suppress(package().RedisError):
             if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
                 self._admin.unlink(*ours)
-            if self._rest is not None:
+            if self._rest is not None:  # The next class may get this number, and the last test's clients still wait there.
+                self._rest.settle(self.database, self._kept, self._last_test, idle=False)
                 self._rest.forget()
         self._admin.close()
         if self._isolation == "database":
