@@ -304,6 +304,14 @@ class SharedRedisTest(unittest.TestCase):
         mine.close()
         self.assertEqual(self.lease(other, "tests.Inner.test").database, number)
 
+    def test_what_others_may_have_set_is_not_undone_and_told(self) -> None:
+        mine = self.lease(self.worker(), "tests.Inner.test")
+        mine.view.cache.config_set("min-replicas-to-write", 1)
+        with self.assertRaisesRegex(redis.ResponseError, "NOREPLICAS") as caught:
+            mine.reset("tests.Inner.next")
+        self.assertIn('wants a server of its own: Redis(scope="class")', caught.exception.__notes__[-1])
+        mine.view.cache.config_set("min-replicas-to-write", 0)
+
     def test_what_a_worker_keeps_is_no_database_of_a_later_one(self) -> None:
         one, other = self.worker(), self.worker()
         number = one.keep_database()

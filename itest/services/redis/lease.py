@@ -7,7 +7,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from itest import naming
@@ -58,16 +58,26 @@ class RedisLease(Lease["RedisView"]):
             self._rest.remember()
 
     def reset(self, test: str) -> RedisView:
-        """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole."""
+        """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole. Where the test
+        before has left the server so that it refuses this, it is undone and all is done once more."""
         if self._isolation != "none":
-            if self._round_trip is None or self._prefix:
-                self._round_trip = RoundTrip(self._admin, [*self._resetting()])
-            answers = self._round_trip()
-            if self._rest is not None:
-                self._rest.restore(answers, self.database, self._kept, self._last_test)
+            try:
+                answers = self._answers()
+            except (package().ResponseError, package().TimeoutError) as error:
+                if self._rest is None:
+                    raise
+                self._rest.rescue(error, self._last_test)
+                answers = self._answers()
+            if self._rest is not None and self._rest.restore(answers, self.database, self._kept, self._last_test):
+                self._answers()  # Under that test's settings the baseline may have been evicted as it was put back.
             self._server.renew(self.database)
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    def _answers(self) -> list[Any]:
+        if self._round_trip is None or self._prefix:
+            self._round_trip = RoundTrip(self._admin, [*self._resetting()])
+        return self._round_trip()
 
     def _resetting(self) -> Iterator[Command]:
         # First what is only looked at: Redis frees what it has flushed on a thread, which takes its time from the rest.
@@ -110,9 +120,10 @@ class RedisLease(Lease["RedisView"]):
         with contextlib.suppress(package().RedisError):
             if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
                 self._admin.unlink(*ours)
-            if self._rest is not None:  # The next class may get this number, and the last test's clients still wait there.
-                self._rest.settle(self.database, self._kept, self._last_test, idle=False)
-                self._rest.forget()
+            if (
+                self._rest is not None
+            ):  # The next class may get this number, and the last test's clients still wait there.
+                self._rest.leave(self.database, self._kept, self._last_test)
         self._admin.close()
         if self._isolation == "database":
             self._server.give_database(self.database)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What belongs to the server as a whole and no FLUSHDB undoes: settings, functions, scripts, users, clients.
+"""What belongs to the server as a whole and no FLUSHDB undoes: settings, functions, scripts, users, its role, clients.
 
 Whether a test touched any of it is read from the server's own command counters, which costs one more answer in the
 round trip of the reset; only what was touched is undone.
@@ -23,12 +23,17 @@ SETTINGS = ("config|set", "config|rewrite")
 FUNCTIONS = ("function|load", "function|delete", "function|flush", "function|restore")
 SCRIPTS = ("eval", "eval_ro", "script|load")
 USERS = ("acl|setuser", "acl|deluser", "acl|load")
+ROLE = ("replicaof", "slaveof")
+ALL = frozenset((*SETTINGS, *FUNCTIONS, *SCRIPTS, *USERS, *ROLE))
 
 LOOK: tuple[Command, ...] = (("CLIENT", "LIST"), ("INFO", "commandstats"))
 """Whose answers `ServerState.restore` needs, as the server wrote them."""
 
 CLOSE_GRACE = 0.25
 """Seconds in which the server notices that a client was closed."""
+
+KILL_SECONDS = 5.0
+"""Time that a script has to end when it is told to: the server asks it every 100 000 instructions."""
 
 
 class ServerState:
@@ -61,21 +66,67 @@ class ServerState:
         self._settings, self._functions, self._users = self._first
         self._undo(frozenset((*SETTINGS, *FUNCTIONS, *USERS)))
 
-    def restore(self, answers: list[Any], database: int, kept: Kept, test: str) -> None:
+    def restore(self, answers: list[Any], database: int, kept: Kept, test: str) -> bool:
         """Undo what was touched since the last call, and end the clients that the test left waiting.
 
-        The first of the answers are those to `LOOK`.
+        The first of the answers are those to `LOOK`. Whether settings were other ones when they were given.
         """
+        changed = False
         listed, stats, *_ = answers
         clients = self._to_look_at(listed, database)
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)
         if counts != self._counts:
-            self._undo(frozenset(name for name, _ in counts.items() ^ self._counts.items()))
+            changed = self._undo(frozenset(name for name, _ in counts.items() ^ self._counts.items()))
             listed, stats = self._ask()
             clients, counts = clients_of(listed), _counts(stats)
         self._counts = counts
         self._newest_client = max(self._newest_client, _newest(clients))
+        return changed
+
+    def rescue(self, error: Exception, test: str) -> None:
+        """Undo what may have the server refuse a reset, or not answer it, with this error. Raises what cannot be undone."""
+        if str(error).startswith("BUSY "):
+            self._end_script(test)
+            return
+        if not self._whole:
+            error.add_note(
+                "other processes use this server too, so what was changed of it as a whole is not undone; a test that "
+                'changes settings, users or roles wants a server of its own: Redis(scope="class")'
+            )
+            raise error
+        if isinstance(error, package().TimeoutError):
+            self._admin.execute_command("CLIENT", "UNPAUSE")  # A pause of all, not of writes alone, holds this up too.
+        self._undo(ALL)
+
+    def _end_script(self, test: str) -> None:
+        deadline = Deadline.after(KILL_SECONDS)
+        while running := [said for kind in ("SCRIPT", "FUNCTION") if "NOTBUSY" not in (said := self._kill(kind))]:
+            if self._whole and any(said.startswith("UNKILLABLE") for said in running):
+                self._admin.shutdown(nosave=True)
+                raise package().ResponseError(
+                    f"{test} left a script running that has written, which Redis does not kill, so the server was ended; the "
+                    f"next class gets a new one"
+                )
+            if deadline.passed:
+                raise package().ResponseError(f"a script runs on after {KILL_SECONDS:g} s of SCRIPT KILL: {running}")
+            deadline.pause(0.005)
+        leaks.report(f"{test if self._whole else 'a test'} left a script running, which was killed")
+
+    def _kill(self, kind: str) -> str:
+        try:
+            return str(self._admin.execute_command(kind, "KILL"))
+        except package().ResponseError as error:
+            return str(error)
+
+    def leave(self, database: int, kept: Kept, test: str) -> None:
+        """The class is over: end what its last test left waiting, and bring back what was there before."""
+        try:
+            self.settle(database, kept, test, idle=False)
+        except (package().ResponseError, package().TimeoutError) as error:
+            self.rescue(error, test)
+            self.settle(database, kept, test, idle=False)
+        self.forget()
 
     def _to_look_at(self, listed: bytes, database: int) -> list[dict[str, str]]:
         """The new clients, and the kept ones that are not just as they were when new. To split up the other lines as well
@@ -89,27 +140,33 @@ class ServerState:
                 lines.append(line)
         return clients_of(b"\n".join(lines)) if lines else []
 
-    def _undo(self, touched: frozenset[str]) -> None:
+    def _undo(self, touched: frozenset[str]) -> bool:
+        """Whether settings were other ones. Users and role come first: they may forbid the rest."""
         if not self._whole:
-            return
+            return False
+        if touched.intersection(USERS):
+            names = {_user(line) for line in self._users}
+            for line in self._users:
+                _, name, *rules = line.split(" ")
+                self._admin.execute_command("ACL SETUSER", name, "reset", *rules)
+            for line in self._admin.acl_list():
+                if _user(line) not in names:
+                    self._admin.acl_deluser(_user(line))
+        if touched.intersection(ROLE):
+            self._admin.execute_command("REPLICAOF", "NO", "ONE")
+        changed = False
         if touched.intersection(SETTINGS):
             now = self._admin.config_get("*")
             for name, value in self._settings.items():
                 if now.get(name) != value:
                     with contextlib.suppress(package().ResponseError):  # Some can be read but not set.
                         self._admin.config_set(name, value)
+                        changed = True
         if touched.intersection(FUNCTIONS) and self._functions is not None:
             self._admin.function_restore(self._functions, "FLUSH")
         if touched.intersection(SCRIPTS):
             self._admin.script_flush()
-        if touched.intersection(USERS):
-            names = {_user(line) for line in self._users}
-            for line in self._admin.acl_list():
-                if _user(line) not in names:
-                    self._admin.acl_deluser(_user(line))
-            for line in self._users:
-                _, name, *rules = line.split(" ")
-                self._admin.execute_command("ACL SETUSER", name, "reset", *rules)
+        return changed
 
     def settle(self, database: int, kept: Kept, test: str, idle: bool) -> None:
         """As `restore`, of what there is now; with `idle` it also ends the clients of this database that the test only
@@ -177,7 +234,7 @@ _QUIET = re.compile(rb" flags=N db=(\d+) sub=0 psub=0 (?:ssub=0 )?multi=-?\d+ (?
 
 _WATCHED = re.compile(  # Without a ^ it is found three times as fast.
     rb"cmdstat_(%s):calls=(\d+)"
-    % b"|".join(re.escape(name.encode()) for name in (*SETTINGS, *FUNCTIONS, *SCRIPTS, *USERS))
+    % b"|".join(re.escape(name.encode()) for name in (*SETTINGS, *FUNCTIONS, *SCRIPTS, *USERS, *ROLE))
 )
 
 
