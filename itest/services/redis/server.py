@@ -124,11 +124,16 @@ class RedisServer(Server["RedisView"]):
             f"used by another run; raise its setting `databases`, or empty one"
         )
 
-    def give_database(self, number: int) -> None:
-        """Empty a database that `take_database` gave, and let others have it."""
+    def give_database(self, number: int, *, at_once: bool = False) -> None:
+        """Empty a database that `take_database` gave, with `at_once` to its last byte, and let others have it."""
         with self._lock, contextlib.suppress(package().RedisError):
             with connect(self.url_of(number)) as connection:
-                connection.flushdb(asynchronous=True)
+                if at_once:
+                    connection.execute_command(
+                        "FLUSHDB", "SYNC"
+                    )  # redis-py's own may still be asynchronous, by a setting.
+                else:
+                    connection.flushdb(asynchronous=True)
             if self.share is not None:
                 self.share.give_back(_claim_of(number))
             elif not self.owned:
