@@ -153,6 +153,35 @@ class OwnRedisTest(RedisCase):
         self.assertEqual(cache.script_exists(digest), [False])
         self.assertEqual(cache.acl_users(), ["default"])
 
+    def test_with_a_prefix_too(self) -> None:
+        lease = self.lease(isolation="prefix")
+        lease.view.cache.set(lease.view.key("base"), 1)
+        lease.seal()
+        view = lease.reset("tests.Inner.test")
+        before = view.cache.config_get("maxmemory-policy")
+        view.cache.config_set("maxmemory-policy", "allkeys-lru")
+        view.cache.config_set("min-replicas-to-write", 1)
+        waiting = redis.Redis.from_url(view.url).pubsub()
+        self.addCleanup(waiting.close)
+        waiting.subscribe("news")
+        waiting.get_message(timeout=5)
+        with said() as lines:
+            view = lease.reset("tests.Inner.next")
+        self.assertEqual(view.cache.config_get("maxmemory-policy"), before)
+        self.assertEqual(view.cache.keys(view.key("*")), [view.key("base").encode()])
+        self.assertEqual((view.cache.publish("news", "hello"), len(lines)), (0, 1))
+
+    def test_without_isolation_when_the_class_is_over(self) -> None:
+        lease = self.server.lease(Redis(isolation="none"), "tests.Inner")
+        lease.seal()
+        cache = lease.reset("tests.Inner.test").cache
+        before = cache.config_get("maxmemory-policy")
+        cache.config_set("maxmemory-policy", "allkeys-lru")
+        cache = lease.reset("tests.Inner.next").cache
+        self.assertNotEqual(cache.config_get("maxmemory-policy"), before)
+        lease.close()
+        self.assertEqual(self.lease().view.cache.config_get("maxmemory-policy"), before)
+
     def test_what_the_class_itself_set_stays_until_its_end(self) -> None:
         lease = self.server.lease(Redis(), "tests.Inner")
         lease.view.cache.function_load("#!lua name=lib\nredis.register_function('f', function() return 1 end)")

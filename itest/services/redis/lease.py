@@ -40,7 +40,9 @@ class RedisLease(Lease["RedisView"]):
         self._admin = by_socket.client(server, self.database)
         if server.owned and numbered:  # Code under test may know another number than the one it was given.
             self._admin.flushdb(asynchronous=True)
-        self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
+        whole = not server.shared
+        # Whose a client in a database of several workers is cannot be told.
+        self._rest = ServerState(self._admin, whole=whole) if server.owned and (numbered or whole) else None
         self._round_trip: RoundTrip | None = None
         self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
         self.view = RedisView(server, self.database, self._kept, self._prefix)
@@ -95,8 +97,9 @@ class RedisLease(Lease["RedisView"]):
             yield "RESTORE", key, expires_at, dump, "REPLACE", *(("ABSTTL",) if expires_at else ())
 
     def settle(self, test: str, since: float, alone: bool) -> None:
-        if self._rest is not None:
-            self._rest.settle(self.database, self._kept, test, alone)
+        if self._rest is not None and self._isolation != "none":
+            # In number 0 there may be clients of others, of itest itself too.
+            self._rest.settle(self.database, self._kept, test, alone and self._isolation == "database")
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         if self._isolation != "database":
