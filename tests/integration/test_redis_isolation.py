@@ -257,6 +257,25 @@ class OwnRedisTest(RedisCase):
         cache.set("a", 1)
         self.assertEqual(redis_keys(self, lease), [b"a"])
 
+    def test_the_kept_client_is_known_whatever_it_calls_itself(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        cache = lease.reset("one").cache
+        cache.client_setname("mine")
+        lease.settle("one", 0.0, True)
+        cache = lease.reset("two").cache
+        self.assertEqual(cache.client_getname(), "itest-cache")
+        cache.client_setname("mine")
+        cache.execute_command("SELECT", 77)
+        self.assertEqual(int(lease.reset("three").cache.client_info()["db"]), lease.database)
+
+    def test_the_kept_client_is_as_it_was_though_another_declaration_of_the_class_has_one(self) -> None:
+        leases = [self.lease(), self.lease()]
+        for lease in leases:
+            lease.seal()
+        clients = [lease.reset("one").cache.client_id() for lease in leases]
+        self.assertEqual([lease.reset("two").cache.client_id() for lease in leases], clients)
+
     def test_what_was_written_to_another_number_is_no_baseline_of_the_next_class(self) -> None:
         lease = self.server.lease(Redis(), "tests.Inner")
         with redis.Redis.from_url(self.server.url_of(lease.database + 1)) as mistaken:

@@ -73,7 +73,7 @@ class ServerState:
         """
         changed = False
         listed, stats, *_ = answers
-        clients = self._to_look_at(listed, database)
+        clients = self._to_look_at(listed, database, kept)
         self._end_leaked(clients, database, kept, test)
         counts = _counts(stats)
         if counts != self._counts:
@@ -128,15 +128,17 @@ class ServerState:
             self.settle(database, kept, test, idle=False)
         self.forget()
 
-    def _to_look_at(self, listed: bytes, database: int) -> list[dict[str, str]]:
+    def _to_look_at(self, listed: bytes, database: int, kept: Kept) -> list[dict[str, str]]:
         """The new clients, and the kept ones that are not just as they were when new. To split up the other lines as well
         would take longer than all the rest."""
-        newest, lines = self._newest_client, []
+        newest, ids, lines = self._newest_client, kept.ids, []
         for line in listed.splitlines():
-            if _KEPT in line:
-                if (quiet := _QUIET.search(line)) is None or int(quiet[1]) != database:
+            number = int(line[3 : line.index(b" ")])
+            if number in ids:
+                quiet = _QUIET.search(line)
+                if quiet is None or int(quiet[1]) != database or _KEPT not in line:
                     lines.append(line)
-            elif int(line[3 : line.index(b" ")]) > newest:
+            elif number > newest:
                 lines.append(line)
         return clients_of(b"\n".join(lines)) if lines else []
 
@@ -175,7 +177,7 @@ class ServerState:
         if idle:
             own = str(self._admin.client_id())
             grace = Deadline.after(CLOSE_GRACE)
-            while (left := self._idle(answers[0], database, own)) and not grace.passed:
+            while (left := self._idle(answers[0], database, own, kept)) and not grace.passed:
                 grace.pause(0.005)  # The server notices only now that one was closed.
                 answers = [*self._ask()]
             for client in left:
@@ -187,13 +189,13 @@ class ServerState:
                 )
         self.restore(answers, database, kept, test)
 
-    def _idle(self, listed: bytes, database: int, own: str) -> list[dict[str, str]]:
+    def _idle(self, listed: bytes, database: int, own: str, kept: Kept) -> list[dict[str, str]]:
         """The new clients of the database that are doing nothing, but for the one that asks."""
         return [
             client
             for client in clients_of(listed)
             if int(client["id"]) > self._newest_client
-            and client["name"] != KEPT_NAME
+            and not _is_kept(client, kept)
             and client["id"] != own
             and int(client["db"]) == database
             and not waiting(client)
@@ -204,11 +206,12 @@ class ServerState:
 
         Those that connected before belong to the class, a live app for instance, and idle ones harm nobody.
         """
-        if any(client["name"] == KEPT_NAME and _unclean(client, database) for client in clients):
+        strangers = [client for client in clients if not _is_kept(client, kept)]
+        if any(int(client["id"]) in kept.ids and _unclean(client, database) for client in clients):
             kept.close()
-        for client in clients:
+        for client in strangers:
             doing = waiting(client)
-            if int(client["id"]) <= self._newest_client or client["name"] == KEPT_NAME or not doing:
+            if int(client["id"]) <= self._newest_client or not doing:
                 continue
             if not self._whole and int(client["db"]) != database:
                 continue  # It may belong to the running test of another process.
@@ -266,8 +269,14 @@ def waiting(client: dict[str, str]) -> str:
     return "in MULTI" if "x" in client["flags"] else ""  # Valkey 9.1 says multi=0 of all that ever were.
 
 
+def _is_kept(client: dict[str, str], kept: Kept) -> bool:
+    """Whether it is this lease's kept client, or another one's, which ends it itself."""
+    return int(client["id"]) in kept.ids or client["name"] == KEPT_NAME
+
+
 def _unclean(client: dict[str, str], database: int) -> bool:
-    return bool(waiting(client)) or int(client["db"]) != database or int(client.get("watch", 0)) > 0
+    as_new = client["name"] == KEPT_NAME and int(client["db"]) == database and int(client.get("watch", 0)) == 0
+    return bool(waiting(client)) or not as_new
 
 
 def _user(line: str) -> str:
