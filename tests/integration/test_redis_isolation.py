@@ -191,6 +191,29 @@ class OwnRedisTest(RedisCase):
         lease.close()
         self.assertEqual(self.lease().view.cache.function_list(), [])
 
+    def test_scripts_of_the_baseline_stay_until_the_end_of_the_class(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        digest = lease.view.cache.script_load("return 7")
+        lease.seal()
+        lease.reset("one").cache.eval("return 1", 0)
+        self.assertEqual(lease.reset("two").cache.evalsha(digest, 0), 7)
+        lease.close()
+        self.assertEqual(self.lease().view.cache.script_exists(digest), [False])
+
+    def test_settings_are_undone_though_the_counters_that_tell_are_reset(self) -> None:
+        with session() as own:  # On a new server nothing has been counted yet.
+            server: Any = own.lend(Redis())
+            lease = server.lease(Redis(), "tests.Inner")
+            lease.seal()
+            for test in ("one", "two"):
+                cache = lease.reset(test).cache
+                self.assertEqual(cache.config_get("maxmemory-policy"), {"maxmemory-policy": "noeviction"})
+                cache.config_set("maxmemory-policy", "allkeys-lru")
+                cache.config_resetstat()
+            cache = lease.reset("three").cache
+            self.assertEqual(cache.config_get("maxmemory-policy"), {"maxmemory-policy": "noeviction"})
+            lease.close()
+
     def test_a_client_left_blocked_is_ended_and_reported(self) -> None:
         lease = self.lease()
         lease.seal()
