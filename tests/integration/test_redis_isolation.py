@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from itest import Redis, naming
+from itest import Redis, alive, naming
 from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
 from itest.services.redis import RedisServer
@@ -214,6 +214,36 @@ class OwnRedisTest(RedisCase):
             self.assertEqual(cache.config_get("maxmemory-policy"), {"maxmemory-policy": "noeviction"})
             lease.close()
 
+    def test_our_own_connection_may_be_ended_at_any_time(self) -> None:
+        """As the setting `timeout` does while a baseline is written."""
+        for isolation in Redis.isolations:
+            with self.subTest(isolation):
+                lease = self.server.lease(Redis(isolation=isolation), "tests.Inner")
+                name = lease.view.key("baseline")
+                lease.view.cache.set(name, 1)
+                self.end_connection(lease)
+                lease.seal()
+                lease.reset("one")
+                self.end_connection(lease)
+                cache = lease.reset("two").cache
+                self.assertEqual(cache.get(name), b"1")
+                cache.config_set("maxmemory-policy", "allkeys-lru")
+                cache.delete(name)
+                self.end_connection(lease)
+                lease.close()
+                self.assertEqual(
+                    self.lease().view.cache.config_get("maxmemory-policy"), {"maxmemory-policy": "noeviction"}
+                )
+
+    def end_connection(self, lease: RedisLease) -> None:
+        ours = lease._own().client_id()
+        lease.view.cache.client_kill_filter(_id=ours)
+        connection: Any = lease._admin.connection
+        deadline = Deadline.after(10)
+        while not alive.has_spoken(connection._sock):
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.002)
+
     def test_a_client_left_blocked_is_ended_and_reported(self) -> None:
         lease = self.lease()
         lease.seal()
@@ -367,7 +397,7 @@ class SharedRedisTest(unittest.TestCase):
 
     def test_a_flush_of_everything_gives_no_number_to_two_of_them(self) -> None:
         one, other = self.worker(), self.worker()
-        mine = self.lease(one, "tests.Inner.test")
+        mine = one.lease(Redis(), "tests.Inner")
         mine.view.cache.flushall()
         theirs = self.lease(other, "tests.Inner.test")
         self.assertNotEqual(mine.database, theirs.database)

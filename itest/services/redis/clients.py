@@ -92,6 +92,12 @@ def _checked(server: Server[Any], url: str) -> Any:
     return Checked
 
 
+def client_of(redis: Any, url: str, **options: Any) -> Any:
+    """As `from_url` of the package redis, or redis.asyncio, but that options count where the URL says something else."""
+    said = redis.connection.parse_url(url)
+    return redis.Redis.from_url(f"{urlsplit(url).scheme}://", **{**said, **options})
+
+
 def package() -> Any:
     """The package redis. Raises MissingPackage."""
     return client_package("redis", "redis", "the service Redis")

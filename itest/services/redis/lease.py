@@ -16,7 +16,7 @@ from itest.service import Lease
 from itest.services.redis import by_socket
 from itest.services.redis.clients import Kept, package
 from itest.services.redis.evidence import evidence
-from itest.services.redis.round_trip import Command, RoundTrip
+from itest.services.redis.round_trip import Command, RoundTrip, refresh
 from itest.services.redis.state import LOOK, ServerState
 from itest.services.redis.view import RedisView
 
@@ -50,13 +50,13 @@ class RedisLease(Lease["RedisView"]):
     def seal(self) -> None:
         self.view.close()
         self._kept.close()
-        keys = [] if self._isolation == "none" else list(self._admin.scan_iter(f"{self._prefix}*", count=1000))
+        keys = [] if self._isolation == "none" else self._keys()
         answers = RoundTrip(self._admin, [(command, key) for key in keys for command in ("DUMP", "PEXPIRETIME")])()
         # A key that expired in between has no dump; expiry is a moment (ms since 1970), so it goes on running.
         self._baseline = [
             (key, max(0, at), dump) for key, dump, at in zip(keys, answers[::2], answers[1::2], strict=True) if dump
         ]
-        info: Any = self._admin.info("memory")
+        info = self._own().info("memory")
         self._limited = int(info.get("maxmemory", 0)) > 0
         self._round_trip = None
         if self._rest is not None:
@@ -91,10 +91,18 @@ class RedisLease(Lease["RedisView"]):
             yield from LOOK
         if self._isolation == "database":
             yield "FLUSHDB", "SYNC" if self._limited else "ASYNC"
-        elif ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000)):
+        elif ours := self._keys():
             yield "DEL" if self._limited else "UNLINK", *ours
         for key, expires_at, dump in self._baseline:
             yield "RESTORE", key, expires_at, dump, "REPLACE", *(("ABSTTL",) if expires_at else ())
+
+    def _keys(self) -> list[bytes]:
+        return list(self._own().scan_iter(f"{self._prefix}*", count=1000))
+
+    def _own(self) -> Any:
+        """Our client, after a time in which the server may have ended its connection."""
+        refresh(self._admin.connection)
+        return self._admin
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         if self._rest is not None and self._isolation != "none":
@@ -105,7 +113,7 @@ class RedisLease(Lease["RedisView"]):
         if self._isolation != "database":
             return None
         number = self._server.keep_database()
-        self._admin.swapdb(self.database, number)
+        self._own().swapdb(self.database, number)
         url = urlsplit(self._server.address)
         words = ["redis-cli", "-h", str(url.hostname), "-p", str(url.port), "-n", str(number)]
         words += ["--tls", "--cacert", self._server.authority] if self._server.authority else []
@@ -125,7 +133,7 @@ class RedisLease(Lease["RedisView"]):
             self._admin.close()
             return  # Nobody answers at the address of a container that is gone, not even with a refusal.
         with contextlib.suppress(package().RedisError):
-            if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
+            if self._prefix and (ours := self._keys()):
                 self._admin.unlink(*ours)
             if (
                 self._rest is not None

@@ -40,7 +40,7 @@ class RedisServer(Server["RedisView"]):
         self.address = address
         self.owned = instance.owned
         self.authority = recipes.authority(service) if self.owned else ""
-        self.database = int(urlsplit(address).path.lstrip("/") or 0)
+        self.database = int(urlsplit(address).path.strip("/") or 0)
         self._nearest = address
         self._databases = recipes.databases(service)
         self._admin = self._first_connection()
