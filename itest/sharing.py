@@ -7,7 +7,8 @@ their holder ends:
     gate    held while the server is looked for, started, checked or stopped
     use     held by all processes that use it, together; who can have it alone is the only one left
 
-The last one out stops the server. Where that one is killed, its reaper does the same (`reap`).
+What lies on the server can be claimed for one of them, by a lock on a file for each name. The last one out stops the
+server. Where that one is killed, its reaper does the same (`reap`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ try:
 except ImportError:  # Windows, where nothing is shared.
     fcntl = None  # type: ignore[assignment]  # how a module that may be missing is spelled
 
-FORMAT = 1
+FORMAT = 2
 """Part of each key; raised when records or servers change so that another version of itest cannot use them."""
 
 GATE_WAIT = 300.0
@@ -68,6 +69,7 @@ class Share:
         self.session = ""
         """The label of what runs, once that is known."""
         self._use: int | None = None
+        self._claims: dict[str, int] = {}
 
     @contextlib.contextmanager
     def gate(self) -> Iterator[None]:
@@ -99,6 +101,23 @@ class Share:
         alone = _try(handle, fcntl.LOCK_EX)
         os.close(handle)
         return alone
+
+    def claim(self, name: str) -> bool:
+        """Have what this name stands for until `give_back` or the end of this process; False: another one has it.
+
+        Needs no gate. Not by a key or row on the server: code under test empties servers. Raises OSError.
+        """
+        handle = os.open(self.directory / f"{name}.claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _try(handle, fcntl.LOCK_EX):
+            os.close(handle)
+            return False
+        self._claims[name] = handle
+        return True
+
+    def give_back(self, name: str) -> None:
+        """Let others claim it."""
+        if (handle := self._claims.pop(name, None)) is not None:
+            os.close(handle)
 
     def read(self) -> Record | None:
         """What is known of the server; None: there is none."""
@@ -139,10 +158,12 @@ class Share:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def let_go(self) -> None:
-        """In a forked child: the lock is the parent's."""
+        """In a forked child: the locks are the parent's."""
         handle, self._use = self._use, None
         if handle is not None:
             os.close(handle)
+        for name in [*self._claims]:
+            self.give_back(name)
 
 
 def place(config: Config, *key: object) -> Path:

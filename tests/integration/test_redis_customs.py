@@ -98,6 +98,14 @@ class BothTest(CustomTest):
             )
             self.check_isolation(test)
 
+    def test_with_a_limit_of_memory_what_a_test_left_is_freed_before_the_next_one(self) -> None:
+        many = "for i = 1, 100000 do redis.call('SADD', 'set:' .. i % 100, 'member ' .. i) end"
+        with self.lease(Redis(settings={"maxmemory": "512mb", "maxmemory-policy": "allkeys-lru"})) as test:
+            test().cache.eval(many, 0)
+            cache = test().cache
+            self.assertEqual(cache.info("memory")["lazyfree_pending_objects"], 0)
+            self.assertEqual(cache.keys(), [b"baseline"])
+
     def test_a_setting_that_there_is_not(self) -> None:
         with self.assertRaises(InstanceDied) as caught:
             self.session.lend(Redis(settings={"maxmermory": "64mb"}))

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import unittest
+from pathlib import Path
 from typing import Any
 
 import redis
 
-from itest import Redis
+from itest import Redis, alive, naming
 from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
 from itest.services.redis import RedisServer
@@ -150,6 +153,35 @@ class OwnRedisTest(RedisCase):
         self.assertEqual(cache.script_exists(digest), [False])
         self.assertEqual(cache.acl_users(), ["default"])
 
+    def test_with_a_prefix_too(self) -> None:
+        lease = self.lease(isolation="prefix")
+        lease.view.cache.set(lease.view.key("base"), 1)
+        lease.seal()
+        view = lease.reset("tests.Inner.test")
+        before = view.cache.config_get("maxmemory-policy")
+        view.cache.config_set("maxmemory-policy", "allkeys-lru")
+        view.cache.config_set("min-replicas-to-write", 1)
+        waiting = redis.Redis.from_url(view.url).pubsub()
+        self.addCleanup(waiting.close)
+        waiting.subscribe("news")
+        waiting.get_message(timeout=5)
+        with said() as lines:
+            view = lease.reset("tests.Inner.next")
+        self.assertEqual(view.cache.config_get("maxmemory-policy"), before)
+        self.assertEqual(view.cache.keys(view.key("*")), [view.key("base").encode()])
+        self.assertEqual((view.cache.publish("news", "hello"), len(lines)), (0, 1))
+
+    def test_without_isolation_when_the_class_is_over(self) -> None:
+        lease = self.server.lease(Redis(isolation="none"), "tests.Inner")
+        lease.seal()
+        cache = lease.reset("tests.Inner.test").cache
+        before = cache.config_get("maxmemory-policy")
+        cache.config_set("maxmemory-policy", "allkeys-lru")
+        cache = lease.reset("tests.Inner.next").cache
+        self.assertNotEqual(cache.config_get("maxmemory-policy"), before)
+        lease.close()
+        self.assertEqual(self.lease().view.cache.config_get("maxmemory-policy"), before)
+
     def test_what_the_class_itself_set_stays_until_its_end(self) -> None:
         lease = self.server.lease(Redis(), "tests.Inner")
         lease.view.cache.function_load("#!lua name=lib\nredis.register_function('f', function() return 1 end)")
@@ -158,6 +190,59 @@ class OwnRedisTest(RedisCase):
         self.assertEqual(len(lease.reset("two").cache.function_list()), 1)
         lease.close()
         self.assertEqual(self.lease().view.cache.function_list(), [])
+
+    def test_scripts_of_the_baseline_stay_until_the_end_of_the_class(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        digest = lease.view.cache.script_load("return 7")
+        lease.seal()
+        lease.reset("one").cache.eval("return 1", 0)
+        self.assertEqual(lease.reset("two").cache.evalsha(digest, 0), 7)
+        lease.close()
+        self.assertEqual(self.lease().view.cache.script_exists(digest), [False])
+
+    def test_settings_are_undone_though_the_counters_that_tell_are_reset(self) -> None:
+        with session() as own:  # On a new server nothing has been counted yet.
+            server: Any = own.lend(Redis())
+            lease = server.lease(Redis(), "tests.Inner")
+            lease.seal()
+            for test in ("one", "two"):
+                cache = lease.reset(test).cache
+                self.assertEqual(cache.config_get("maxmemory-policy"), {"maxmemory-policy": "noeviction"})
+                cache.config_set("maxmemory-policy", "allkeys-lru")
+                cache.config_resetstat()
+            cache = lease.reset("three").cache
+            self.assertEqual(cache.config_get("maxmemory-policy"), {"maxmemory-policy": "noeviction"})
+            lease.close()
+
+    def test_our_own_connection_may_be_ended_at_any_time(self) -> None:
+        """As the setting `timeout` does while a baseline is written."""
+        for isolation in Redis.isolations:
+            with self.subTest(isolation):
+                lease = self.server.lease(Redis(isolation=isolation), "tests.Inner")
+                name = lease.view.key("baseline")
+                lease.view.cache.set(name, 1)
+                self.end_connection(lease)
+                lease.seal()
+                lease.reset("one")
+                self.end_connection(lease)
+                cache = lease.reset("two").cache
+                self.assertEqual(cache.get(name), b"1")
+                cache.config_set("maxmemory-policy", "allkeys-lru")
+                cache.delete(name)
+                self.end_connection(lease)
+                lease.close()
+                self.assertEqual(
+                    self.lease().view.cache.config_get("maxmemory-policy"), {"maxmemory-policy": "noeviction"}
+                )
+
+    def end_connection(self, lease: RedisLease) -> None:
+        ours = lease._own().client_id()
+        lease.view.cache.client_kill_filter(_id=ours)
+        connection: Any = lease._admin.connection
+        deadline = Deadline.after(10)
+        while not alive.has_spoken(connection._sock):
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.002)
 
     def test_a_client_left_blocked_is_ended_and_reported(self) -> None:
         lease = self.lease()
@@ -224,6 +309,118 @@ class OwnRedisTest(RedisCase):
         cache = lease.reset("two").cache
         cache.set("a", 1)
         self.assertEqual(redis_keys(self, lease), [b"a"])
+
+    def test_the_kept_client_is_known_whatever_it_calls_itself(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        cache = lease.reset("one").cache
+        cache.client_setname("mine")
+        lease.settle("one", 0.0, True)
+        cache = lease.reset("two").cache
+        self.assertEqual(cache.client_getname(), "itest-cache")
+        cache.client_setname("mine")
+        cache.execute_command("SELECT", 77)
+        self.assertEqual(int(lease.reset("three").cache.client_info()["db"]), lease.database)
+
+    def test_the_kept_client_is_as_it_was_though_another_declaration_of_the_class_has_one(self) -> None:
+        leases = [self.lease(), self.lease()]
+        for lease in leases:
+            lease.seal()
+        clients = [lease.reset("one").cache.client_id() for lease in leases]
+        self.assertEqual([lease.reset("two").cache.client_id() for lease in leases], clients)
+
+    def test_what_was_written_to_another_number_is_no_baseline_of_the_next_class(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        with redis.Redis.from_url(self.server.url_of(lease.database + 1)) as mistaken:
+            mistaken.set("foreign", 1)
+        other = self.lease()
+        self.assertEqual((other.database, other.view.cache.keys()), (lease.database + 1, []))
+        lease.close()
+
+    def test_what_the_last_test_left_waiting_takes_nothing_from_the_next_class(self) -> None:
+        lease = self.server.lease(Redis(), "tests.Inner")
+        lease.seal()
+        view = lease.reset("tests.Inner.test_last")
+        leaked = redis.Redis.from_url(view.url).pubsub()
+        self.addCleanup(leaked.close)
+        leaked.subscribe("news")
+        leaked.get_message(timeout=5)
+        with said() as lines:
+            lease.close()
+        self.assertEqual(self.lease().view.cache.publish("news", "hello"), 0)
+        self.assertIn("tests.Inner.test_last left a Redis client behind", lines[0])
+
+
+class SharedRedisTest(unittest.TestCase):
+    """Two workers of one run use one server: what each has there is its own."""
+
+    def setUp(self) -> None:
+        self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.group = naming.session_id()
+
+    def worker(self) -> RedisServer:
+        """The server, as a process of this run knows it."""
+        environment = {**os.environ, "PYTEST_XDIST_TESTRUNUID": self.group}
+        try:
+            found = session(cache_dir=self.cache, environment=environment, warm=False)
+            server: Any = self.enterContext(found).lend(Redis())
+        except Unavailable as reason:
+            self.skipTest(str(reason))
+        self.assertTrue(server.shared)
+        return server  # type: ignore[no-any-return]  # a RedisServer
+
+    def lease(self, server: RedisServer, test: str) -> RedisLease:
+        """As a class of that worker has it while its first test runs."""
+        lease = server.lease(Redis(), "tests.Inner")
+        self.addCleanup(lease.close)
+        lease.seal()
+        lease.reset(test)
+        return lease
+
+    def test_clients_that_wait_in_the_test_of_another_worker_are_not_ended(self) -> None:
+        mine, theirs = (self.lease(self.worker(), "tests.Inner.test") for _ in range(2))
+        subscribed = theirs.view.client().pubsub()
+        self.addCleanup(subscribed.close)
+        subscribed.subscribe("news")
+        subscribed.get_message(timeout=5)
+        queueing = theirs.view.client(single_connection_client=True)
+        queueing.execute_command("MULTI")
+        with said() as lines:
+            mine.reset("tests.Inner.next")
+        queueing.execute_command("SET", "a", 1)
+        self.assertEqual(queueing.execute_command("EXEC"), [b"OK"])
+        self.assertEqual(theirs.view.cache.publish("news", "hello"), 1)
+        self.assertEqual(lines, [])
+        with said() as lines:
+            theirs.reset("tests.Inner.next")
+        self.assertEqual(len(lines), 1, lines)
+
+    def test_a_flush_of_everything_gives_no_number_to_two_of_them(self) -> None:
+        one, other = self.worker(), self.worker()
+        mine = one.lease(Redis(), "tests.Inner")
+        mine.view.cache.flushall()
+        theirs = self.lease(other, "tests.Inner.test")
+        self.assertNotEqual(mine.database, theirs.database)
+        number = mine.database
+        mine.close()
+        self.assertEqual(self.lease(other, "tests.Inner.test").database, number)
+
+    def test_what_others_may_have_set_is_not_undone_and_told(self) -> None:
+        mine = self.lease(self.worker(), "tests.Inner.test")
+        mine.view.cache.config_set("min-replicas-to-write", 1)
+        with self.assertRaisesRegex(redis.ResponseError, "NOREPLICAS") as caught:
+            mine.reset("tests.Inner.next")
+        self.assertIn('wants a server of its own: Redis(scope="class")', caught.exception.__notes__[-1])
+        mine.view.cache.config_set("min-replicas-to-write", 0)
+
+    def test_what_a_worker_keeps_is_no_database_of_a_later_one(self) -> None:
+        one, other = self.worker(), self.worker()
+        number = one.keep_database()
+        with redis.Redis.from_url(one.url_of(number)) as client:
+            client.set("kept", 1)
+            one.share.give_back(f"database-{number}")  # type: ignore[union-attr]  # As at the end of its process.
+            self.assertNotEqual(self.lease(other, "tests.Inner.test").database, number)
+            self.assertEqual(client.keys(), [b"kept"])
 
 
 class ExternalRedisTest(RedisIsolationTest):

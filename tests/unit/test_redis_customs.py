@@ -52,6 +52,19 @@ class SettingsTest(unittest.TestCase):
         self.assertEqual(recipes.databases(Redis()), recipes.DATABASES)
         self.assertEqual(recipes.databases(Redis(settings={"databases": 16})), 16)
 
+    def test_names_in_capitals_are_the_same_settings(self) -> None:
+        self.assertEqual(recipes.databases(Redis(settings={"Databases": 16})), 16)
+
+    def test_a_class_needs_a_database_besides_number_0(self) -> None:
+        said = self.refused(settings={"databases": 1})
+        self.assertEqual(
+            said,
+            "databases = 1 in settings leaves no class a database, for number 0 is none's; say 2 or more, or "
+            'isolation="prefix"',
+        )
+        self.assertIn("databases = many", self.refused(settings={"databases": "many"}))
+        Redis(settings={"databases": 1}, isolation="prefix").check("T", "redis")
+
     def test_redis_stack_is_told_by_its_variable(self) -> None:
         for image in ("redis/redis-stack-server:7.4.0-v3", "registry:5000/redis/redis-stack@sha256:0"):
             spec = Redis(image, settings={"maxmemory": "64mb"}).container("geheim")

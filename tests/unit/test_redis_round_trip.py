@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from itest.services.redis.round_trip import RoundTrip
-from itest.services.redis.state import ServerState
+from itest.services.redis.state import ServerState, clients_of, waiting
 
 
 class Wire:
@@ -125,31 +125,40 @@ class StateTest(unittest.TestCase):
             (
                 self.client(3),
                 self.client(4, "itest-cache", flags="b"),
-                self.client(5, "not-itest-cache", flags="b"),
+                self.client(5, "itest-cache", flags="b"),
+                self.client(6, "mine"),
                 self.client(10, flags="b"),
                 self.client(11, flags="b"),
             )
         )
-        self.assertEqual([one["id"] for one in state._to_look_at(listed + b"\n", 1)], ["4", "11"])
-        self.assertEqual(state._to_look_at(b"", 1), [])
+        kept: Any = SimpleNamespace(ids={4, 6})
+        self.assertEqual([one["id"] for one in state._to_look_at(listed + b"\n", 1, kept)], ["4", "6", "11"])
+        self.assertEqual(state._to_look_at(b"", 1, kept), [])
 
     def test_the_kept_one_only_where_it_is_not_as_it_was_when_new(self) -> None:
         state = object.__new__(ServerState)
         state._newest_client = 10
+        kept: Any = SimpleNamespace(ids={12})
         for changed in (
             {},
             {"db": 11},
             {"flags": "b"},
             {"sub": 1},
             {"psub": 2},
-            {"multi": 0},
+            {"flags": "x", "multi": 0},
             {"watch": 1},
             {"ssub": 1},
         ):
             with self.subTest(changed):
-                for newer in ({}, {"ssub": 0}, {"ssub": 0, "watch": 0}):
+                for newer in ({}, {"ssub": 0}, {"ssub": 0, "watch": 0}, {"multi": 0}):
                     listed = self.client(12, "itest-cache", **{**newer, **changed}) + b" tot-mem=8"
-                    self.assertEqual([one["id"] for one in state._to_look_at(listed, 1)], ["12"] if changed else [])
+                    self.assertEqual(
+                        [one["id"] for one in state._to_look_at(listed, 1, kept)], ["12"] if changed else []
+                    )
+
+    def test_one_that_was_in_multi_is_no_more(self) -> None:
+        [was, inside] = clients_of(self.client(1, multi=0) + b"\n" + self.client(2, flags="x", multi=0))
+        self.assertEqual((waiting(was), waiting(inside)), ("", "in MULTI"))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
+import redis
+import redis.asyncio
+
 from itest import Redis, RedisMixin, naming
 from itest.config import Config
 from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
 from itest.errors import ConfigError, ExternalError, Unavailable
-from itest.services.redis import programs, recipes
+from itest.services.redis import clients, programs, recipes
 from itest.services.redis import server as module
 from itest.spec import Port
 from itest.testing import MemoryEngine
@@ -176,6 +179,30 @@ class AddressTest(unittest.TestCase):
         for url, port in (("redis://db", 6379), ("rediss://:p@db:6390/2", 6390)):
             spec = Redis().external_spec(url, "X")
             self.assertEqual((spec.url, dict(spec.ports), spec.source), (url, {"redis": ("db", port)}, "X"))
+
+    def test_the_database_of_an_external_server_is_where_redis_py_takes_it_from(self) -> None:
+        def url(said: str) -> str:
+            return Redis().external_spec(said, "X").url
+
+        self.assertEqual(url("redis://db?db=3"), "redis://db/3")
+        self.assertEqual(url("rediss://:p@db/2?ssl_ca_certs=%2Fa&db=3"), "rediss://:p@db/3?ssl_ca_certs=%2Fa")
+        self.assertEqual(url("redis://db/2?protocol=3"), "redis://db/2?protocol=3")
+        for wrong in ("redis://db/abc", "redis://db?db=abc"):
+            with self.assertRaises(ConfigError) as caught:
+                url(wrong)
+            self.assertEqual(str(caught.exception), "X names no database of Redis: 'abc' is no number")
+
+    def test_arguments_of_a_client_count_more_than_the_url(self) -> None:
+        for package in (redis, redis.asyncio):
+            made = clients.client_of(
+                package, "rediss://:secret@db:7/3?ssl_ca_certs=/a", username="bob", password="pw", decode_responses=True
+            )
+            said = made.connection_pool.connection_kwargs
+            self.assertEqual(
+                [said[name] for name in ("host", "port", "db", "username", "password", "ssl_ca_certs")],
+                ["db", 7, 3, "bob", "pw", "/a"],
+            )
+            self.assertIs(made.connection_pool.connection_class, package.connection.SSLConnection)
 
     def test_the_mixin_declares_one(self) -> None:
         declaration = vars(RedisMixin)["redis"]

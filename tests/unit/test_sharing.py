@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import tempfile
 import unittest
 from pathlib import Path
@@ -46,6 +47,38 @@ class ShareTest(unittest.TestCase):
         with other.gate():
             self.assertTrue(other.leave())
             self.assertFalse(other.leave(), "it has left already")
+
+    def test_what_one_has_claimed_no_other_has_until_it_is_given_back(self) -> None:
+        one, other = self.share(), self.share()
+        with one.gate():
+            one.join()
+        self.assertTrue(one.claim("database-1"))
+        self.assertFalse(other.claim("database-1"))
+        self.assertTrue(other.claim("database-2"))
+        one.give_back("database-1")
+        one.give_back("database-1")
+        self.assertTrue(other.claim("database-1"))
+
+    @unittest.skipUnless(hasattr(os, "fork"), "needs fork")
+    def test_what_is_claimed_is_free_when_its_holder_is_killed_and_is_not_its_childs(self) -> None:
+        share = self.share()
+        with share.gate():
+            share.join()
+        share.claim("kept")
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read)
+            other = Share(self.place, "2@host")
+            os.write(write, bytes([share.claim("kept"), other.claim("killed")]))
+            signal.pause()
+        os.close(write)
+        self.assertEqual(os.read(read, 2), bytes([False, True]))
+        os.close(read)
+        self.assertFalse(share.claim("killed"))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        self.assertTrue(share.claim("killed"))
 
     def test_a_record_comes_back_and_its_password_is_masked(self) -> None:
         share = self.share()

@@ -20,7 +20,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
@@ -95,7 +95,7 @@ class Redis(Service["RedisView"]):
             raise ConfigError(f"{source} is no URL: {error}") from None
         if parts.scheme not in ("redis", "rediss") or not parts.hostname:
             raise ConfigError(f"{source} is no URL of a Redis server: it must look like redis://:password@host:6379")
-        return ExternalSpec(url, {"redis": (parts.hostname, port)}, source)
+        return ExternalSpec(_numbered(url, source), {"redis": (parts.hostname, port)}, source)
 
     def address(self, instance: Instance, secret: str) -> str:
         endpoint = instance.endpoint("redis")
@@ -119,6 +119,18 @@ class Redis(Service["RedisView"]):
         from itest.services.redis.server import RedisServer  # While it is being started it is imported ahead.
 
         return RedisServer(self, instance, address)
+
+
+def _numbered(url: str, source: str) -> str:
+    """The URL with the number of its database as its path. For redis-py one in the query counts more. Raises ConfigError."""
+    parts = urlsplit(url)
+    asked = parse_qs(parts.query)
+    number = asked.pop("db", [parts.path.strip("/") or "0"])[0]
+    if not number.isdecimal():
+        raise ConfigError(f"{source} names no database of Redis: {number!r} is no number")
+    return (
+        parts._replace(path=f"/{number}", query=urlencode(asked, doseq=True)).geturl() if "db=" in parts.query else url
+    )
 
 
 class RedisMixin(ServiceMixin):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redis import Redis as Client
 
 KEPT_NAME = "itest-cache"
-"""What the kept connection calls itself, so that it can be told from others in CLIENT LIST."""
+"""What kept connections call themselves, so that other leases tell them from clients of tests in CLIENT LIST."""
 
 # What a URL says about TLS, in the words of redis-py, so that a client made of nothing but the URL works.
 
@@ -47,6 +47,8 @@ class Kept:
         self.decode_responses = decode_responses
         self._url = url
         self._client: Client | None = None
+        self.ids: set[int] = set()
+        """The numbers that the server gave its connections. A test may change their names."""
 
     def client(self) -> Client:
         if self._client is None:
@@ -54,6 +56,7 @@ class Kept:
                 self._url,
                 decode_responses=self.decode_responses,
                 client_name=KEPT_NAME,
+                redis_connect_func=self._greet,
                 connection_class=_checked(self._server, self._url),
             )
         return self._client
@@ -64,6 +67,13 @@ class Kept:
         if client is not None:
             client.connection_pool.disconnect(inuse_connections=True)
             client.close()
+        self.ids.clear()
+
+    def _greet(self, connection: Any) -> None:
+        """What redis-py says on each new connection, those of a retry included, and one question more."""
+        connection.on_connect()
+        connection.send_command("CLIENT", "ID")
+        self.ids.add(int(connection.read_response()))
 
 
 def _checked(server: Server[Any], url: str) -> Any:
@@ -80,6 +90,12 @@ def _checked(server: Server[Any], url: str) -> Any:
             return super().connect(*args, **kwargs)
 
     return Checked
+
+
+def client_of(redis: Any, url: str, **options: Any) -> Any:
+    """As `from_url` of the package redis, or redis.asyncio, but that options count where the URL says something else."""
+    said = redis.connection.parse_url(url)
+    return redis.Redis.from_url(f"{urlsplit(url).scheme}://", **{**said, **options})
 
 
 def package() -> Any:

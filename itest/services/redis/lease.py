@@ -7,7 +7,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from itest import naming
@@ -16,7 +16,7 @@ from itest.service import Lease
 from itest.services.redis import by_socket
 from itest.services.redis.clients import Kept, package
 from itest.services.redis.evidence import evidence
-from itest.services.redis.round_trip import Command, RoundTrip
+from itest.services.redis.round_trip import Command, RoundTrip, refresh
 from itest.services.redis.state import LOOK, ServerState
 from itest.services.redis.view import RedisView
 
@@ -35,9 +35,14 @@ class RedisLease(Lease["RedisView"]):
         self.database = server.take_database() if numbered else server.database
         self._prefix = f"itest:{naming.random_hex(4)}:" if self._isolation == "prefix" else ""
         self._baseline: list[tuple[bytes, int, bytes]] = []
+        self._limited = False
         self._last_test = owner
         self._admin = by_socket.client(server, self.database)
-        self._rest = ServerState(self._admin, whole=not server.shared) if server.owned and numbered else None
+        if server.owned and numbered:  # Code under test may know another number than the one it was given.
+            self._admin.flushdb(asynchronous=True)
+        whole = not server.shared
+        # Whose a client in a database of several workers is cannot be told.
+        self._rest = ServerState(self._admin, whole=whole) if server.owned and (numbered or whole) else None
         self._round_trip: RoundTrip | None = None
         self._kept = Kept(server, server.nearest_url_of(self.database), service.decode_responses)
         self.view = RedisView(server, self.database, self._kept, self._prefix)
@@ -45,48 +50,70 @@ class RedisLease(Lease["RedisView"]):
     def seal(self) -> None:
         self.view.close()
         self._kept.close()
-        keys = [] if self._isolation == "none" else list(self._admin.scan_iter(f"{self._prefix}*", count=1000))
+        keys = [] if self._isolation == "none" else self._keys()
         answers = RoundTrip(self._admin, [(command, key) for key in keys for command in ("DUMP", "PEXPIRETIME")])()
         # A key that expired in between has no dump; expiry is a moment (ms since 1970), so it goes on running.
         self._baseline = [
             (key, max(0, at), dump) for key, dump, at in zip(keys, answers[::2], answers[1::2], strict=True) if dump
         ]
+        info = self._own().info("memory")
+        self._limited = int(info.get("maxmemory", 0)) > 0
         self._round_trip = None
         if self._rest is not None:
             self._rest.remember()
 
     def reset(self, test: str) -> RedisView:
-        """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole."""
+        """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole. Where the test
+        before has left the server so that it refuses this, it is undone and all is done once more."""
         if self._isolation != "none":
-            if self._round_trip is None or self._prefix:
-                self._round_trip = RoundTrip(self._admin, [*self._resetting()])
-            answers = self._round_trip()
-            if self._rest is not None:
-                self._rest.restore(answers, self.database, self._kept, self._last_test)
+            try:
+                answers = self._answers()
+            except (package().ResponseError, package().TimeoutError) as error:
+                if self._rest is None:
+                    raise
+                self._rest.rescue(error, self._last_test)
+                answers = self._answers()
+            if self._rest is not None and self._rest.restore(answers, self.database, self._kept, self._last_test):
+                self._answers()  # Under that test's settings the baseline may have been evicted as it was put back.
             self._server.renew(self.database)
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
 
+    def _answers(self) -> list[Any]:
+        if self._round_trip is None or self._prefix:
+            self._round_trip = RoundTrip(self._admin, [*self._resetting()])
+        return self._round_trip()
+
     def _resetting(self) -> Iterator[Command]:
-        # First what is only looked at: Redis frees what it has flushed on a thread, which takes its time from the rest.
+        # First what is only looked at: Redis frees what it has flushed on a thread, which takes its time from the rest. With a
+        # limit of memory it frees first; else the baseline may be refused, or evicted at once, and the test's own keys too.
         if self._rest is not None:
             yield from LOOK
         if self._isolation == "database":
-            yield "FLUSHDB", "ASYNC"
-        elif ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000)):
-            yield "UNLINK", *ours
+            yield "FLUSHDB", "SYNC" if self._limited else "ASYNC"
+        elif ours := self._keys():
+            yield "DEL" if self._limited else "UNLINK", *ours
         for key, expires_at, dump in self._baseline:
             yield "RESTORE", key, expires_at, dump, "REPLACE", *(("ABSTTL",) if expires_at else ())
 
+    def _keys(self) -> list[bytes]:
+        return list(self._own().scan_iter(f"{self._prefix}*", count=1000))
+
+    def _own(self) -> Any:
+        """Our client, after a time in which the server may have ended its connection."""
+        refresh(self._admin.connection)
+        return self._admin
+
     def settle(self, test: str, since: float, alone: bool) -> None:
-        if self._rest is not None:
-            self._rest.settle(self.database, self._kept, test, alone)
+        if self._rest is not None and self._isolation != "none":
+            # In number 0 there may be clients of others, of itest itself too.
+            self._rest.settle(self.database, self._kept, test, alone and self._isolation == "database")
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:
         if self._isolation != "database":
             return None
         number = self._server.keep_database()
-        self._admin.swapdb(self.database, number)
+        self._own().swapdb(self.database, number)
         url = urlsplit(self._server.address)
         words = ["redis-cli", "-h", str(url.hostname), "-p", str(url.port), "-n", str(number)]
         words += ["--tls", "--cacert", self._server.authority] if self._server.authority else []
@@ -106,10 +133,12 @@ class RedisLease(Lease["RedisView"]):
             self._admin.close()
             return  # Nobody answers at the address of a container that is gone, not even with a refusal.
         with contextlib.suppress(package().RedisError):
-            if self._prefix and (ours := list(self._admin.scan_iter(f"{self._prefix}*", count=1000))):
+            if self._prefix and (ours := self._keys()):
                 self._admin.unlink(*ours)
-            if self._rest is not None:
-                self._rest.forget()
+            if (
+                self._rest is not None
+            ):  # The next class may get this number, and the last test's clients still wait there.
+                self._rest.leave(self.database, self._kept, self._last_test)
         self._admin.close()
         if self._isolation == "database":
-            self._server.give_database(self.database)
+            self._server.give_database(self.database, at_once=self._limited)

@@ -44,6 +44,12 @@ INSIDE = "/etc/itest/tls"
 def check(service: Redis, where: str) -> None:
     """Raise DeclarationError for what no server could be started with."""
     server_settings.check(service.settings, RESERVED, where, 'settings={"maxmemory": "64mb"}')
+    said = settings(service).get("databases", "")
+    if said and service.isolation_or_default == "database" and not (said.isdecimal() and int(said) > 1):
+        raise DeclarationError(
+            f"{where}: databases = {said} in settings leaves no class a database, for number 0 is none's; say 2 or more, or "
+            f'isolation="prefix"'
+        )
     if is_stack(service.image):
         for name, value in settings(service).items():
             if not value.strip() and name != "save":
@@ -53,8 +59,8 @@ def check(service: Redis, where: str) -> None:
 
 
 def settings(service: Redis) -> dict[str, str]:
-    """Those of the declaration, as text."""
-    return server_settings.texts(service.settings, ("yes", "no"))
+    """Those of the declaration, as text. To Redis, capitals in their names are as good."""
+    return {name.lower(): text for name, text in server_settings.texts(service.settings, ("yes", "no")).items()}
 
 
 def databases(service: Redis) -> int:

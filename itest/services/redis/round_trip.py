@@ -30,8 +30,7 @@ class RoundTrip:
     def __call__(self) -> list[Any]:
         """The answers. Raises what redis-py raises, for the first command that was refused when all are done."""
         connection = self._connection
-        if connection.is_connected and alive.has_spoken(connection._sock):
-            connection.disconnect()  # Code under test has ended it; it connects anew.
+        refresh(connection)
         try:
             connection.send_packed_command(self._packed)  # Which connects, if need be.
             following = Answers(connection._sock.recv, connection._parser.parse_error).following
@@ -46,6 +45,15 @@ class RoundTrip:
                 answer.add_note(f"the command was {command[0]!s}, in the reset of the database")
                 raise answer
         return answers
+
+
+def refresh(connection: Any) -> None:
+    """Have it connect anew, when it is used, if the server has ended it: code under test can, and its setting `timeout`.
+
+    A pool of redis-py looks itself; a client with one connection does not.
+    """
+    if connection.is_connected and alive.has_spoken(connection._sock):
+        connection.disconnect()
 
 
 class Answers:

@@ -28,6 +28,9 @@ LEASE_SECONDS = 3600
 """After this long without a reset, a database number of an external server counts as given back by a dead run."""
 LEASE_KEY = "itest:lease:{}"
 
+KEPT_KEY = "itest:kept:{}"
+"""Says on a server that others use too that a database is to stay. FLUSHALL removes it, together with what it is about."""
+
 
 class RedisServer(Server["RedisView"]):
     """A running Redis; hands out its numbered databases."""
@@ -37,7 +40,7 @@ class RedisServer(Server["RedisView"]):
         self.address = address
         self.owned = instance.owned
         self.authority = recipes.authority(service) if self.owned else ""
-        self.database = int(urlsplit(address).path.lstrip("/") or 0)
+        self.database = int(urlsplit(address).path.strip("/") or 0)
         self._nearest = address
         self._databases = recipes.databases(service)
         self._admin = self._first_connection()
@@ -102,15 +105,18 @@ class RedisServer(Server["RedisView"]):
     def keep_database(self) -> int:
         """As `take_database`, for good: it is not emptied at the end."""
         number = self.take_database()
+        if self.shared:
+            self._admin.set(KEPT_KEY.format(number), "itest")
         with self._lock:
             self._for_good.add(number)
         return number
 
     def take_database(self) -> int:
-        """The number of an empty database that nobody else uses. Raises ExternalError when there is none."""
+        """The number of a database that nobody else uses, on an external server an empty one. Raises ExternalError when
+        there is none."""
         with self._lock:
             for number in range(1, self._count()):
-                if number not in self._leased and (self._claim(number) if self.shared or not self.owned else True):
+                if number not in self._leased and self._claim(number):
                     self._leased.add(number)
                     return number
         raise ExternalError(
@@ -118,12 +124,19 @@ class RedisServer(Server["RedisView"]):
             f"used by another run; raise its setting `databases`, or empty one"
         )
 
-    def give_database(self, number: int) -> None:
-        """Empty a database that `take_database` gave, and let others have it."""
+    def give_database(self, number: int, *, at_once: bool = False) -> None:
+        """Empty a database that `take_database` gave, with `at_once` to its last byte, and let others have it."""
         with self._lock, contextlib.suppress(package().RedisError):
             with connect(self.url_of(number)) as connection:
-                connection.flushdb(asynchronous=True)
-            if not self.owned or self.shared:
+                if at_once:
+                    connection.execute_command(
+                        "FLUSHDB", "SYNC"
+                    )  # redis-py's own may still be asynchronous, by a setting.
+                else:
+                    connection.flushdb(asynchronous=True)
+            if self.share is not None:
+                self.share.give_back(_claim_of(number))
+            elif not self.owned:
                 self._admin.delete(LEASE_KEY.format(number))
             self._leased.discard(number)
 
@@ -142,21 +155,33 @@ class RedisServer(Server["RedisView"]):
         return int(settings.get("databases", 16))
 
     def _claim(self, number: int) -> bool:
-        """Whether a database of a server that others use too is ours now: claimed by a key in the URL's own database,
-        and empty.
+        """Whether a database is ours now, for none of our leases has it.
 
-        On an external server one that holds keys is somebody's, whatever the claims say, and is never touched. On ours
-        claims do not end by themselves: there are more numbers than workers that could be killed.
+        On a server of ours that other processes use, it is claimed by a lock, and one that is kept is left alone.
         """
-        if number == self.database:
+        if not self.owned:
+            return self._claim_outside(number)
+        if not self.shared or self.share is None:
+            return True
+        if not self.share.claim(_claim_of(number)):
             return False
+        if self._admin.exists(KEPT_KEY.format(number)):
+            self.share.give_back(_claim_of(number))
+            return False
+        return True
+
+    def _claim_outside(self, number: int) -> bool:
+        """The same on an external server, by a key in the URL's own database. One that holds keys is somebody's, whatever
+        the claims say, and is never touched."""
         key = LEASE_KEY.format(number)
-        if self.owned:
-            return bool(self._admin.set(key, "itest", nx=True))
-        if not self._admin.set(key, "itest", nx=True, ex=LEASE_SECONDS):
+        if number == self.database or not self._admin.set(key, "itest", nx=True, ex=LEASE_SECONDS):
             return False
         with connect(self.url_of(number)) as connection:
             if connection.dbsize() == 0:
                 return True
         self._admin.delete(key)
         return False
+
+
+def _claim_of(number: int) -> str:
+    return f"database-{number}"

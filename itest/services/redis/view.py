@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from itest.async_clients import own_time
 from itest.packages import client_package
 from itest.service import View
-from itest.services.redis.clients import UNCHECKED, Kept, package
+from itest.services.redis.clients import UNCHECKED, Kept, client_of, package
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -56,16 +56,16 @@ class RedisView(View):
         return self._kept.client()
 
     def client(self, **kwargs: Any) -> Client:
-        """A new client on this database; keyword arguments as for `redis.Redis.from_url`. Closed after the test."""
-        client = package().Redis.from_url(self.url, **{"decode_responses": self._kept.decode_responses, **kwargs})
+        """A new client on this database; keyword arguments as for `redis.Redis.from_url`, `username` and `password` of
+        another user too. Closed after the test."""
+        client = client_of(package(), self.url, **{"decode_responses": self._kept.decode_responses, **kwargs})
         return self._closing(client)  # type: ignore[no-any-return]  # _closing returns what it was given
 
     @own_time()
     def aclient(self, **kwargs: Any) -> AsyncClient:
-        """A new asyncio client on this database, for the running event loop; keyword arguments as for
-        `redis.asyncio.Redis.from_url`. Closed after the test."""
+        """A new asyncio client on this database, for the running event loop; keyword arguments as for `client`. Closed after the
+        test."""
         asynchronous = client_package("redis.asyncio", "redis", "RedisView.aclient()")
-        client: AsyncClient = asynchronous.Redis.from_url(
-            self.url, **{"decode_responses": self._kept.decode_responses, **kwargs}
-        )
+        options = {"decode_responses": self._kept.decode_responses, **kwargs}
+        client: AsyncClient = client_of(asynchronous, self.url, **options)
         return self._closing_async(client, client.aclose, "aclient")
