@@ -135,9 +135,8 @@ class RedisLease(Lease["RedisView"]):
         with contextlib.suppress(package().RedisError):
             if self._prefix and (ours := self._keys()):
                 self._admin.unlink(*ours)
-            if (
-                self._rest is not None
-            ):  # The next class may get this number, and the last test's clients still wait there.
+            if self._rest is not None:
+                # The next class may get this number, and the last test's clients still wait there.
                 self._rest.leave(self.database, self._kept, self._last_test)
         self._admin.close()
         if self._isolation == "database":
