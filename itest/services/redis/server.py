@@ -75,9 +75,8 @@ class RedisServer(Server["RedisView"]):
 
     def close(self) -> None:
         if not self.owned or self.shared:
-            for number in (
-                self._leased - self._for_good
-            ):  # After Ctrl-C: a database that keeps keys would never be used again.
+            # After Ctrl-C: a database that keeps keys would never be used again.
+            for number in self._leased - self._for_good:
                 self.give_database(number)
         self._admin.close()
 
@@ -128,10 +127,8 @@ class RedisServer(Server["RedisView"]):
         """Empty a database that `take_database` gave, with `at_once` to its last byte, and let others have it."""
         with self._lock, contextlib.suppress(package().RedisError):
             with connect(self.url_of(number)) as connection:
-                if at_once:
-                    connection.execute_command(
-                        "FLUSHDB", "SYNC"
-                    )  # redis-py's own may still be asynchronous, by a setting.
+                if at_once:  # redis-py's own may still be asynchronous, by a setting.
+                    connection.execute_command("FLUSHDB", "SYNC")
                 else:
                     connection.flushdb(asynchronous=True)
             if self.share is not None:
