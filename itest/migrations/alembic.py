@@ -10,10 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from itest import naming
-from itest.errors import ConfigError
+from itest.errors import ConfigError, MigrationError
 from itest.migrations.protocol import bytes_of, reported
 from itest.packages import client_package
 
@@ -25,9 +24,10 @@ class Alembic:
     """`alembic upgrade heads` with this `alembic.ini`, on the test database.
 
     env.py may use `config.attributes["connection"]`, as Alembic's own recipe for sharing a connection does, or connect
-    by `sqlalchemy.url`; both lead to the test database. A driver that the ini's URL names (`+asyncpg`) is kept. Its
-    logging set-up is left out: it would silence the loggers that tests look at. `depends_on` are glob patterns of
-    further files that migrations read.
+    by `sqlalchemy.url`; both lead to the test database, also where it sets that URL itself. Of such a URL the driver
+    (`+asyncpg`) is kept. One that connects elsewhere is stopped before it migrates there. Its logging set-up is left
+    out: it would silence the loggers that tests look at. `depends_on` are glob patterns of further files that
+    migrations read.
     """
 
     def __init__(
@@ -58,14 +58,13 @@ class Alembic:
         command = client_package("alembic.command", "alembic", "migrations by Alembic")
         with _untouched():
             config = self._config(base)
-            driver = urlsplit(config.get_main_option("sqlalchemy.url") or "").scheme.partition("+")[2]
-            url = view.url_for(driver or "psycopg2")
-            config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))  # configparser's own escape.
+            _keep_url(config, view)
             directories = self._directories(config)
             title = f"Alembic({str(self.ini)!r}), upgrade to {self.revision}"
             with (
                 reported(title, lambda file: any(file.is_relative_to(place) for place in directories)),
                 view.engine.connect() as connection,
+                _nowhere_else(view, f"Alembic({str(self.ini)!r})"),
             ):
                 # Not in a transaction yet, so that Alembic makes one (or one per migration) as it does by itself.
                 config.attributes["connection"] = connection
@@ -101,6 +100,63 @@ class Alembic:
 
     def __repr__(self) -> str:
         return f"Alembic({str(self.ini)!r}, {self.revision!r})"
+
+
+def _keep_url(config: Any, view: PostgresView) -> None:
+    """Have `sqlalchemy.url` lead to the test database, whatever the ini says and env.py sets. Their driver stays."""
+    set_option = config.set_section_option
+
+    def set_section_option(section: str, name: str, value: str) -> None:
+        if name == "sqlalchemy.url":
+            dialect, _, driver = str(value).partition("://")[0].partition("+")
+            url = view.url_for(driver if driver and dialect.startswith("postgres") else "psycopg2")
+            value = url.replace("%", "%%")  # configparser's own escape.
+        set_option(section, name, value)
+
+    config.set_section_option = set_section_option
+    section = config.config_ini_section
+    # Raw, because what it refers to (`%(DB_USER)s`) may be for env.py to set.
+    config.set_main_option("sqlalchemy.url", config.file_config.get(section, "sqlalchemy.url", raw=True, fallback=""))
+
+
+@contextlib.contextmanager
+def _nowhere_else(view: PostgresView, title: str) -> Iterator[None]:
+    """Within the `with`, an env.py that would migrate another database than the test's is stopped before it does.
+
+    It can know of the developer's own one from a variable or from the settings of the project.
+    """
+    environment = client_package("alembic.runtime.environment", "alembic", "migrations by Alembic").EnvironmentContext
+    original = environment.configure
+    [own] = view.execute(_WHICH)
+
+    def configure(self: Any, connection: Any = None, *args: Any, **kwargs: Any) -> None:
+        if connection is not None and _database_of(connection) != own:
+            raise MigrationError(
+                f"{title}: env.py connects to {connection.engine.url} and not to the test database, so no migration was "
+                f'run; let it use config.attributes["connection"] where there is one, or connect by the URL that '
+                f'config.get_main_option("sqlalchemy.url") returns'
+            )
+        original(self, connection, *args, **kwargs)
+
+    environment.configure = configure
+    try:
+        yield
+    finally:
+        environment.configure = original
+
+
+_WHICH = "SELECT current_database()::text, extract(epoch FROM pg_postmaster_start_time())::text"
+"""Which database of which server: asked of the server, because one place has many URLs."""
+
+
+def _database_of(connection: Any) -> tuple[str, ...]:
+    if connection.dialect.name != "postgresql":
+        return ()
+    began = connection.in_transaction()
+    found = tuple(connection.exec_driver_sql(_WHICH).one())
+    if not began:  # Or Alembic would take the transaction that this began for env.py's, and leave the commit to it.
+        connection.rollback()
+    return found
 
 
 @contextlib.contextmanager

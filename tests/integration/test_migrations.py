@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 import textwrap
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import sqlalchemy
 
@@ -261,6 +263,80 @@ class AlembicByUrlTest(AlembicTest):
     """An env.py as `alembic init` makes it, which knows the URL only."""
 
     SHARING = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(mock.patch.dict(os.environ, {"DEVELOPERS_URL": self.other.url_for("psycopg2")}))
+
+    other = Postgres(fixtures=[], migrations=lambda view: None)
+    """What a developer works with, which no test may touch."""
+
+    def env(self, line: str) -> None:
+        """An env.py that begins like this."""
+        begin = "import os\nfrom alembic import context\nconfig = context.config\n"
+        text = f"{begin}{line}\nSHARING = False\n" + textwrap.dedent(ENV)
+        self.write("db/scripts/env.py", text)
+
+    def assertUntouched(self) -> None:
+        self.assertEqual(self.other.execute("SELECT relname FROM pg_stat_user_tables"), [])
+
+    def test_an_url_that_env_sets(self) -> None:
+        self.env("config.set_main_option('sqlalchemy.url', os.environ['DEVELOPERS_URL'])")
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version"])
+        self.assertUntouched()
+
+    def test_a_database_that_env_finds_elsewhere(self) -> None:
+        find = 'config.file_config.set("alembic", "sqlalchemy.url", os.environ["DEVELOPERS_URL"].replace("%", "%%"))'
+        self.env(find)
+        with self.assertRaisesRegex(MigrationError, r"env\.py connects to .* and not to the test database") as caught:
+            self.apply(Alembic("db/alembic.ini"))
+        self.assertNotIn(self.other.password, str(caught.exception))
+        self.assertUntouched()
+        self.assertEqual(self.tables(), [])
+
+    def test_a_database_of_another_kind(self) -> None:
+        self.env("config.file_config.set('alembic', 'sqlalchemy.url', 'sqlite://')")
+        with self.assertRaisesRegex(MigrationError, "env.py connects to sqlite:// and not to the test database"):
+            self.apply(Alembic("db/alembic.ini"))
+
+    def test_an_url_of_parts_that_env_sets(self) -> None:
+        self.write("db/alembic.ini", INI.replace("nobody@nowhere", "%(NAME)s@nowhere"))
+        self.env("config.set_section_option('alembic', 'NAME', 'anybody')")
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version"])
+
+    def test_a_driver_for_asyncio_that_env_sets(self) -> None:
+        self.write(
+            "db/scripts/env.py",
+            """
+            import asyncio
+            from alembic import context
+            from sqlalchemy import pool
+            from sqlalchemy.ext.asyncio import async_engine_from_config
+
+            config = context.config
+            config.set_main_option("sqlalchemy.url", "postgresql+asyncpg://nobody@nowhere/nothing")
+
+
+            def run(connection):
+                context.configure(connection=connection)
+                with context.begin_transaction():
+                    context.run_migrations()
+
+
+            async def connect():
+                engine = async_engine_from_config(config.get_section("alembic"), poolclass=pool.NullPool)
+                async with engine.connect() as connection:
+                    await connection.run_sync(run)
+                await engine.dispose()
+
+
+            asyncio.run(connect())
+            """,
+        )
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version"])
 
 
 class DjangoTest(unittest.TestCase):
