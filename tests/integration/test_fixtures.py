@@ -336,6 +336,56 @@ class SuperuserTest(LoadingTests, FixtureTest):
         return SYSTEM.monotonic() - start
 
 
+PARTS = """
+    CREATE TABLE users (id int PRIMARY KEY);
+    CREATE TABLE codes (code text UNIQUE DEFERRABLE, number int, EXCLUDE (number WITH =) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE visits (id int, kind int, user_id int) PARTITION BY LIST (kind);
+    CREATE TABLE visits_1 PARTITION OF visits FOR VALUES IN (1);
+    CREATE TABLE visits_2 PARTITION OF visits (FOREIGN KEY (user_id) REFERENCES users) FOR VALUES IN (2);
+    CREATE TABLE calls (id int, user_id int REFERENCES users) PARTITION BY LIST (id);
+    CREATE TABLE calls_1 PARTITION OF calls FOR VALUES IN (1);
+    CREATE TABLE heard (id int) PARTITION BY LIST (id);
+    CREATE TABLE heard_1 PARTITION OF heard FOR VALUES IN (1);
+    CREATE TABLE audit (entry text);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO audit VALUES (TG_TABLE_NAME); RETURN NEW; END $$;
+    CREATE TRIGGER note AFTER INSERT ON heard_1 FOR EACH ROW EXECUTE FUNCTION note();
+"""
+
+
+class PartTest(FixtureTest):
+    """What holds for a partition only, and constraints that the server checks by triggers of its own."""
+
+    postgres = Postgres(migrations=lambda view: view.execute(PARTS))
+
+    def test_a_deferrable_constraint(self) -> None:
+        self.load(codes_csv="code,number\na,1\nb,2\n")
+        for rows in ("a,3", "c,1", "c,3\nc,4", "c,3\nd,3"):
+            with self.subTest(rows):
+                self.assertIn("codes.csv: ", str(self.refused(codes_csv=f"code,number\n{rows}\n")))
+        self.assertEqual(self.rows("SELECT code FROM codes ORDER BY 1"), ["a", "b"])
+
+    def test_a_key_of_a_partition(self) -> None:
+        self.load(visits_csv="id,kind,user_id\n1,1,9\n2,2,5\n", users_csv="id\n5\n")
+        self.postgres.execute("TRUNCATE users CASCADE")
+        self.assertRefused(
+            "v.json: row 2 of visits: user_id = 7 is not in users (constraint visits_2_user_id_fkey)",
+            v_json='{"visits": [{"id": 1, "kind": 1, "user_id": 8}, {"id": 2, "kind": 2, "user_id": 7}]}',
+        )
+
+    def test_a_key_of_a_partitioned_table(self) -> None:
+        for name in ("calls", "calls_1"):
+            with self.subTest(name):
+                self.assertIn(
+                    "user_id = 7 is not in users",
+                    str(self.refused(c_json=f'{{"{name}": [{{"id": 1, "user_id": 7}}]}}')),
+                )
+
+    def test_a_trigger_of_a_partition(self) -> None:
+        self.load(heard_csv="id\n1\n")
+        self.assertEqual(self.rows("SELECT entry FROM audit"), ["heard_1"])
+
+
 class TriggerTest(LoadingTests, FixtureTest):
     """A user's trigger fires, so foreign keys stay on and the order matters."""
 

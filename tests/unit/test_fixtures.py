@@ -182,10 +182,10 @@ class EncodingTest(unittest.TestCase):
 class OrderTest(unittest.TestCase):
     def group(self, oid: int) -> Group:
         source = fixture_data.TableRows(Path("a.json"), str(oid))
-        return Group(source, Table(oid, str(oid), str(oid), "r", False, {}), ("id",))
+        return Group(source, Table(oid, str(oid), str(oid), False, {}), ("id",))
 
     def key(self, child: int, parent: int) -> Key:
-        return Key("k", child, parent, str(parent), ("a",), ("a",), ("id",), False, True)
+        return Key("k", child, str(child), parent, str(parent), ("a",), ("a",), ("id",), False, True)
 
     def order(self, groups: list[Group], *keys: Key) -> tuple[list[int], list[int]]:
         ordered, circle = in_order(groups, keys)
