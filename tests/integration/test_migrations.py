@@ -178,8 +178,8 @@ class SqlFilesTest(MigrationTest):
 class MetaDataTest(MigrationTest):
     def test_tables_schemas_enums_and_sequences(self) -> None:
         metadata = sqlalchemy.MetaData()
-        numbers = sqlalchemy.Sequence("numbers", start=7)
-        kind = sqlalchemy.Enum("x", "y", name="kind")
+        numbers = sqlalchemy.Sequence("numbers", start=7, schema="counting")
+        kind = sqlalchemy.Enum("x", "y", name="kind", schema="types")
         columns = [
             sqlalchemy.Column("id", sqlalchemy.Integer, numbers, server_default=numbers.next_value()),
             sqlalchemy.Column("kind", kind),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import subprocess
@@ -119,6 +120,31 @@ class MetaDataTest(DirectoryTest):
             return self.fingerprint(*columns)
 
         self.assertEqual(len({table() for _ in range(5)}), 1)
+
+    def seeded(self, make: Any) -> MetaData:
+        """Tables with a listener that inserts what `make` returns."""
+        metadata = sqlalchemy.MetaData()
+        table = sqlalchemy.Table("t", metadata, sqlalchemy.Column("a", sqlalchemy.Text))
+        sqlalchemy.event.listen(table, "after_create", lambda target, connection, **kw: make(target, connection))
+        return MetaData(metadata)
+
+    def test_rows_of_a_listener(self) -> None:
+        made = [
+            self.seeded(lambda table, connection: connection.execute(table.insert(), [{"a": "x"}])),
+            self.seeded(lambda table, connection: connection.execute(table.insert(), [{"a": "y"}])),
+            self.seeded(lambda table, connection: connection.execute(table.insert().values(a="x"))),
+            self.seeded(lambda table, connection: connection.execute(table.insert().values(a="y"))),
+        ]
+        prints = [metadata.fingerprint(self.base) for metadata in made]
+        self.assertEqual(len(set(prints)), len(prints))
+        self.assertEqual([metadata.fingerprint(self.base) for metadata in made], prints)
+
+    def test_rows_that_are_never_the_same(self) -> None:
+        numbers = itertools.count()
+        metadata = self.seeded(
+            lambda table, connection: connection.execute(table.insert().values(a=str(next(numbers))))
+        )
+        self.assertEqual(metadata.fingerprint(self.base), metadata.fingerprint(self.base))
 
     def test_a_listener_that_wants_a_real_connection(self) -> None:
         metadata = sqlalchemy.MetaData()
