@@ -30,6 +30,12 @@ SCHEMA = """
     CREATE TABLE teams (id int PRIMARY KEY, lead int NOT NULL);
     CREATE TABLE players (id int PRIMARY KEY, team int NOT NULL REFERENCES teams, name varchar(5));
     ALTER TABLE teams ADD CONSTRAINT lead_plays FOREIGN KEY (lead) REFERENCES players;
+    CREATE TABLE lefts (id int PRIMARY KEY, other int, note text NOT NULL);
+    CREATE TABLE rights (id int PRIMARY KEY, other int REFERENCES lefts, note text);
+    ALTER TABLE lefts ADD FOREIGN KEY (other) REFERENCES rights;
+    CREATE TABLE amounts (amount numeric);
+    CREATE SEQUENCE few MAXVALUE 5;
+    CREATE TABLE limited (id int DEFAULT nextval('few'));
     CREATE TABLE things (id int PRIMARY KEY, doc jsonb, tags text[], docs jsonb[], raw bytea, flag bool, at timestamptz);
     CREATE TABLE pairs (a int, b int, PRIMARY KEY (a, b));
     CREATE TABLE halves (id int, a int, b int, FOREIGN KEY (a, b) REFERENCES pairs MATCH FULL);
@@ -47,6 +53,7 @@ TRIGGERS = """
     CREATE TRIGGER note AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION note();
     CREATE TRIGGER note AFTER INSERT ON teams FOR EACH ROW EXECUTE FUNCTION note();
     CREATE TRIGGER note AFTER INSERT ON players FOR EACH ROW EXECUTE FUNCTION note();
+    CREATE TRIGGER note AFTER INSERT ON lefts FOR EACH ROW EXECUTE FUNCTION note();
     CREATE TRIGGER note AFTER INSERT ON late FOR EACH ROW EXECUTE FUNCTION note();
 """
 
@@ -125,6 +132,18 @@ class LoadingTests:
         self.assertEqual(self.rows("INSERT INTO users (name) VALUES ('bob') RETURNING id"), [8])
         self.assertEqual(self.rows("INSERT INTO orders (user_id) VALUES (7) RETURNING id"), [6])
         self.assertEqual(self.rows("INSERT INTO downward DEFAULT VALUES RETURNING id"), [-35])
+
+    def test_an_empty_text_is_not_null(self: Any) -> None:
+        self.load(lefts_csv='id,other,note\n1,1,""\n', rights_csv='id,other,note\n1,1,\n2,1,""\n')
+        self.assertEqual(self.rows("SELECT note FROM lefts UNION ALL SELECT note FROM rights"), ["", None, ""])
+
+    def test_numbers_keep_their_digits(self: Any) -> None:
+        self.load(a_json='{"amounts": [{"amount": 123456789012345.123456789012345}, {"amount": 1.10}]}')
+        self.assertEqual(self.rows("SELECT amount::text FROM amounts"), ["123456789012345.123456789012345", "1.10"])
+
+    def test_a_value_beyond_the_end_of_its_sequence(self: Any) -> None:
+        self.load(limited_csv="id\n100\n3\n")
+        self.assertEqual(self.rows("INSERT INTO limited DEFAULT VALUES RETURNING id"), [4])
 
     def test_sequences_never_go_back(self: Any) -> None:
         self.postgres.execute("SELECT setval('users_id_seq', 100)")

@@ -96,6 +96,46 @@ class ReadTest(FilesTest):
         self.assertEqual((users.table, users.columns), ("shop.users", ("id", "na,me")))
         self.assertEqual(users.as_rows(), [{"id": "1", "na,me": None}, {"id": "2", "na,me": "a\nb"}])
 
+    def test_values_of_csv_as_copy_reads_them(self) -> None:
+        text = 'a,b\r\n"",\r\n"x""y",x"y, z"\n,"""\n"\n"a\nb""","\\"\n'
+        [table] = self.read("t.csv", text).tables
+        values = [list(row.values()) for row in table.as_rows()]
+        self.assertEqual(values, [["", None], ['x"y', "xy, z"], [None, '"\n'], ['a\nb"', "\\"]])
+
+    def test_bad_lines_of_csv(self) -> None:
+        self.assertRefused("t.csv: a quote is not closed", "t.csv", 'a,b\n1,"\n')
+        for line, count in (("1", 1), ("1,2,3", 3)):
+            [table] = self.read("t.csv", f"a,b\n1,2\n{line}\n").tables
+            with self.assertRaisesRegex(FixtureError, f"row 2 of t: {count} values for 2 columns"):
+                table.as_rows()
+
+    def test_numbers_keep_their_digits(self) -> None:
+        [a] = self.read("a.json", '{"a": [{"n": 1.10, "m": -1.5e400, "i": 12345678901234567890}]}').tables
+        self.assertEqual(
+            [text_of(value, "") for value in a.rows[0].values()], ["1.10", "-1.5e400", "12345678901234567890"]
+        )
+        self.assertEqual(text_of([a.rows[0]["n"]], "array"), '{"1.10"}')
+        self.assertEqual(text_of({"n": a.rows[0]["n"]}, "json"), '{"n": 1.1}')
+        [a] = self.read("a.yaml", "a: [{n: 1.10, m: 123456789012345.123456789, o: 1_000.5, p: .inf, q: 1:30.5}]").tables
+        texts = ["1.10", "123456789012345.123456789", "1000.5", "inf", "90.5"]
+        self.assertEqual([text_of(value, "") for value in a.rows[0].values()], texts)
+
+    def test_half_a_character(self) -> None:
+        message = "a.json: \\ud83d is half of a character (a surrogate without the other one)"
+        self.assertRefused(message, "a.json", '{"a": [{"b": "\\ud83d"}]}')
+        [a] = self.read("b.json", '{"a": [{"b": "\\ud83d\\ude00"}]}').tables
+        self.assertEqual(a.rows[0]["b"], "\N{GRINNING FACE}")
+
+    def test_names_in_yaml_are_texts(self) -> None:
+        [a] = self.read("a.yaml", "a:\n- {no: 1, on: yes, 5: {2024-01-01: x, null: y}}").tables
+        self.assertEqual(a.rows[0], {"no": 1, "on": True, "5": {"2024-01-01": "x", "null": "y"}})
+
+    def test_a_name_twice_in_yaml(self) -> None:
+        for line, text in ((3, "users: []\na: []\nusers: []"), (2, "users:\n- {users: 1, a: 2, users: 3}")):
+            self.assertRefused(f"a.yaml, line {line}: the name 'users' occurs twice in one object", "a.yaml", text)
+        [a, b] = self.read("a.yaml", "a:\n- &x {n: 1, m: 2}\nb:\n- {<<: *x, m: 3}\n- {<<: *x, m: 4}").tables
+        self.assertEqual((list(a.rows), list(b.rows)), ([{"n": 1, "m": 2}], [{"n": 1, "m": 3}, {"n": 1, "m": 4}]))
+
     def test_a_file_is_parsed_once_until_it_changes(self) -> None:
         first = self.read("a.json", '{"users": []}')
         self.assertIs(fixture_data.read(first.file), first)

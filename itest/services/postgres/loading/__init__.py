@@ -186,11 +186,12 @@ class _Loading:
         queries = []
         for counter in found.counters:
             if name := given.get((counter.table, counter.column)):
-                highest, beyond = ("max", ">=") if counter.ascending else ("min", "<=")
+                furthest, beyond = ("max", ">=") if counter.ascending else ("min", "<=")
                 literal = counter.sequence.replace("'", "''")
                 queries.append(
                     f"SELECT setval('{literal}', n) "
-                    f"FROM (SELECT {highest}({counter.quoted})::bigint AS n FROM {name}) AS t, {counter.sequence} AS s "
+                    f"FROM (SELECT {furthest}({counter.quoted})::bigint AS n FROM {name} "
+                    f"WHERE {counter.quoted} BETWEEN {counter.lowest} AND {counter.highest}) AS t, {counter.sequence} AS s "
                     f"WHERE n {beyond} s.last_value"
                 )
         if queries:

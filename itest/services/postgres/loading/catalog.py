@@ -39,13 +39,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A sequence that fills a column when nobody else does."""
+    """A sequence that fills a column when nobody else does. It ends at `lowest` and `highest`."""
 
     table: int
     column: str
     quoted: str
     sequence: str
     ascending: bool
+    lowest: int
+    highest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ ORDER BY c.conname
 
 _COUNTERS = """
 SELECT a.attrelid, a.attname, quote_ident(a.attname), quote_ident(n.nspname) || '.' || quote_ident(s.relname),
-       q.seqincrement > 0
+       q.seqincrement > 0, q.seqmin, q.seqmax
 FROM (SELECT d.refobjid AS relation, d.refobjsubid AS number, d.objid AS sequence FROM pg_depend d
       WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
         AND d.refobjid = ANY(%(oids)s)
