@@ -322,6 +322,15 @@ class SuperuserTest(LoadingTests, FixtureTest):
             a_json='{"users": [{"name": {"first": "ann"}}]}',
         )
 
+    def test_a_script_that_ends_the_transaction(self) -> None:
+        error = self.assertRefused(
+            "a.sql, line 2: COMMIT is not for a script that runs within a transaction, all of it or nothing: leave it out; "
+            "in the statement: COMMIT;",
+            a_sql="INSERT INTO users (name) VALUES ('ann');\nCOMMIT; INSERT INTO nope VALUES (1);",
+        )
+        self.assertEqual(error.line, 2)
+        self.load(a_sql="SAVEPOINT s; INSERT INTO users (name) VALUES ('begin; end;'); ROLLBACK TO s;")
+
     def test_a_failing_statement_names_its_line(self) -> None:
         error = self.assertRefused(
             'a.sql, line 3: null value in column "name" of relation "users" violates not-null constraint (Failing row '

@@ -148,6 +148,32 @@ class SqlFilesTest(MigrationTest):
         self.apply(SqlFiles("1.sql"))
         self.assertEqual(self.tables(), ["a"])
 
+    def test_transactions_anywhere_in_a_line(self) -> None:
+        self.write(
+            "1.sql",
+            "CREATE TABLE a (id int); /* now */ BEGIN; CREATE TABLE b (id int); COMMIT;\nINSERT INTO nope VALUES (1)",
+        )
+        error = self.assertFails(
+            SqlFiles("1.sql"),
+            'migration 1.sql, line 2: relation "nope" does not exist; in the statement: INSERT INTO nope VALUES (1)',
+        )
+        self.assertEqual((error.line, self.tables()), (2, ["a", "b"]))
+
+    def test_a_savepoint_is_no_transaction_of_its_own(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int); SAVEPOINT s; CREATE TABLE b (id int); ROLLBACK TO SAVEPOINT s;")
+        self.apply(SqlFiles("1.sql"))
+        self.assertEqual(self.tables(), ["a"])
+
+    def test_a_procedure_that_commits(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int);\nDO $$ BEGIN INSERT INTO a VALUES (1); COMMIT; END $$;\n")
+        self.write(
+            "2.sql",
+            "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO a VALUES (2); COMMIT; END $$; CALL p();",
+        )
+        self.apply(SqlFiles("1.sql"))
+        self.apply(SqlFiles("2.sql"))
+        self.assertEqual(self.postgres.execute("SELECT id FROM a ORDER BY 1"), [(1,), (2,)])
+
     def test_a_dump(self) -> None:
         self.write(
             "1.sql",
