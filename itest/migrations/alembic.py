@@ -82,11 +82,8 @@ class Alembic:
             config = make(str(ini), toml_file=str(project))
         else:
             config = make(str(ini))
-        # Alembic reads these from the working directory, which need not be the ini's when tests run.
-        for option in ("script_location", "prepend_sys_path"):
-            value = config.get_main_option(option)
-            if value and not Path(value).is_absolute() and (ini.parent / value).is_dir():
-                config.set_main_option(option, str((ini.parent / value).resolve()).replace("%", "%%"))
+        with reported(f"Alembic({str(self.ini)!r})"):
+            _place(config, ini.parent)
         return config
 
     def _directories(self, config: Any) -> list[Path]:
@@ -102,6 +99,29 @@ class Alembic:
         return f"Alembic({str(self.ini)!r}, {self.revision!r})"
 
 
+def _place(config: Any, directory: Path) -> None:
+    """Have the ini's relative paths start from its directory: Alembic takes them from the working directory, which may
+    be another one when tests run."""
+
+    def placed(path: str) -> str:
+        place = (directory / path).resolve()
+        return str(place) if path and place.is_dir() else path
+
+    if hasattr(config, "get_alembic_option"):  # Since Alembic 1.16, which has pyproject.toml and paths by lists.
+        locations = {
+            "script_location": [config.get_alembic_option("script_location") or ""],
+            "version_locations": config.get_version_locations_list(),
+            "prepend_sys_path": config.get_prepend_sys_paths_list(),
+        }
+        config.set_main_option("path_separator", "newline")
+    else:
+        names = ("script_location", "version_locations", "prepend_sys_path")
+        locations = {name: [config.get_main_option(name) or ""] for name in names}
+    for name, paths in locations.items():
+        if value := "\n".join(placed(path) for path in paths or ()):
+            config.set_main_option(name, value.replace("%", "%%"))  # configparser's own escape.
+
+
 def _keep_url(config: Any, view: PostgresView) -> None:
     """Have `sqlalchemy.url` lead to the test database, whatever the ini says and env.py sets. Their driver stays."""
     set_option = config.set_section_option
@@ -110,7 +130,7 @@ def _keep_url(config: Any, view: PostgresView) -> None:
         if name == "sqlalchemy.url":
             dialect, _, driver = str(value).partition("://")[0].partition("+")
             url = view.url_for(driver if driver and dialect.startswith("postgres") else "psycopg2")
-            value = url.replace("%", "%%")  # configparser's own escape.
+            value = url.replace("%", "%%")
         set_option(section, name, value)
 
     config.set_section_option = set_section_option

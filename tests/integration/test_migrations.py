@@ -275,6 +275,25 @@ class AlembicTest(MigrationTest):
         self.apply(Alembic("db/alembic.ini"))
         self.assertEqual(self.tables(), ["a", "alembic_version", "b", "c"])
 
+    def test_paths_from_the_directory_of_the_ini(self) -> None:
+        more = "version_locations = scripts/versions:more\nprepend_sys_path = .:helping\n"
+        self.write("db/helping/the_helper_of_these_migrations.py", "TABLE = 'b'")
+        body = "import the_helper_of_these_migrations as helper; op.create_table(helper.TABLE)"
+        self.write("db/more/2.py", VERSION.format(revision="2", down="1", body=body))
+        self.write("db/alembic.ini", INI.replace("path_separator", f"{more}path_separator".replace("\n", "\n    ")))
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version", "b"])
+
+    def test_paths_in_pyproject(self) -> None:
+        self.write("db/alembic.ini", INI.replace("script_location = scripts", ""))
+        self.write("db/more/2.py", VERSION.format(revision="2", down="1", body="op.create_table('b')"))
+        toml = (
+            '[tool.alembic]\nscript_location = "scripts"\nversion_locations = ["scripts/versions", "%(here)s/more"]\n'
+        )
+        self.write("db/pyproject.toml", toml)
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version", "b"])
+
     def test_a_failure_names_file_line_and_statement(self) -> None:
         self.version("2", "1", "op.execute('ALTER TABLE nothing ADD a int')")
         error = self.assertFails(
@@ -420,10 +439,11 @@ class DjangoTest(unittest.TestCase):
                     self.assertEqual(connection.vendor, "sqlite")
 
                 def test_its_fingerprint(self):
-                    django = Django("project.settings")
+                    Path("data.csv").touch()
+                    django = Django("project.settings", depends_on=["data.csv"])
                     before = django.fingerprint(Path())
                     self.assertEqual(django.fingerprint(Path()), before)
-                    for name in ("shop/migrations/0001_initial.py", "plain/models.py"):
+                    for name in ("shop/migrations/0001_initial.py", "plain/models.py", "project/settings.py", "data.csv"):
                         with Path(name).open("a") as file:
                             file.write("# changed")
                         self.assertNotEqual(django.fingerprint(Path()), before)
@@ -439,6 +459,12 @@ class DjangoTest(unittest.TestCase):
                 def test_only_these(self):
                     tables = self.postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
                     self.assertEqual(tables, [("django_content_type",), ("django_migrations",)])
+
+            class PlainAppTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=Django("project.settings", apps=["plain", "contenttypes"]))
+
+                def test_its_tables_are_made(self):
+                    self.assertEqual(self.postgres.execute("SELECT count(*) FROM plain_thing"), [(0,)])
 
             class FailingTest(PostgresMixin, ContainerTestCase):
                 def test_file_line_and_statement(self):
