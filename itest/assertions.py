@@ -162,7 +162,7 @@ class Assertions(_Base):
         """Fail unless the key exists (and holds `value`); returns what it holds.
 
         A hash is compared as a dict, a list as a list, a set as a set, a sorted set as a dict of scores. Text is equal
-        to its UTF-8 bytes and a number to its text, because Redis keeps nothing but bytes.
+        to its UTF-8 bytes and a number to its text (1.0 to `1`, `1.0` and `1e0`), because Redis keeps nothing but bytes.
         """
         cache = self._itest_named(service, "cache").cache
         kind = _text(cache.type(key))
@@ -171,7 +171,7 @@ class Assertions(_Base):
             there = ", ".join(sorted(keys)[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
             raise self._itest_failure(msg, f"no key {key!r} in {service}; there are {there or 'none'}")
         found = _READ[kind](cache, key) if kind in _READ else None
-        if value is not ANY and _text(found) != _text(value):
+        if value is not ANY and not _same(found, value):
             text = f"{key!r} in {service} is {naming.shorten(repr(found), 300)}, not {naming.shorten(repr(value), 300)}"
             raise self._itest_failure(msg, text)
         return found
@@ -198,18 +198,28 @@ _READ: Mapping[str, Callable[[Any, str], Any]] = {
 }
 
 
+def _same(found: Any, value: Any) -> bool:
+    """Whether what Redis holds is this value, inside collections too."""
+    if isinstance(value, Mapping):
+        texts = {_text(key): item for key, item in value.items()}
+        held = {_text(key): item for key, item in found.items()} if isinstance(found, Mapping) else {}
+        return texts.keys() == held.keys() and all(_same(held[key], item) for key, item in texts.items())
+    if isinstance(value, list | tuple):
+        return isinstance(found, list) and len(found) == len(value) and all(map(_same, found, value))
+    if isinstance(value, set | frozenset):
+        return isinstance(found, set | frozenset) and set(map(_text, found)) == set(map(_text, value))
+    if isinstance(found, float) and isinstance(value, int | float):  # The score of a member.
+        return bool(found == value)
+    if isinstance(value, float):
+        try:
+            return isinstance(found, bytes | str) and float(found) == value
+        except ValueError:
+            return False
+    return bool(_text(found) == _text(value))
+
+
 def _text(value: Any) -> Any:
-    """A value in the one form in which two are compared: bytes and numbers as text, inside collections too."""
+    """Bytes and numbers as text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {_text(key): _text(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_text(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return {_text(item) for item in value}
-    return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,29 @@ class TableRows:
     """Whoever sends the rows keeps here what it made of them; parsed files are shared from load to load."""
 
     def as_rows(self) -> Sequence[dict[str, Any]]:
-        """The rows one by one, those of a .csv file with every value as text and an empty one as None."""
+        """The rows one by one, those of a .csv file with every value as text, and None where there is nothing, not even
+        quotes."""
         if self.csv is None:
             return self.rows
-        lines = csv.reader(io.StringIO(self.csv.decode("utf-8"), newline=""), strict=True)
-        next(lines)
-        return [dict(zip(self.columns, (value or None for value in line), strict=False)) for line in lines]
+        rows = []
+        for number, line in enumerate(_csv_lines(self.csv.decode("utf-8"))):
+            if len(line) != len(self.columns):
+                place = f"{script.shown(self.file)}: row {number} of {self.table}"
+                message = f"{place}: {len(line)} values for {len(self.columns)} columns"
+                raise FixtureError(message, file=self.file, table=self.table, row=number)
+            rows.append(dict(zip(self.columns, line, strict=True)))
+        return rows[1:]
+
+
+class Number(float):
+    """A number with the text it was written as, because a numeric column has digits that a float has not."""
+
+    def __new__(cls, text: str) -> Number:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +96,27 @@ def _csv(file: Path, text: str) -> TableRows:
         columns = tuple(next(csv.reader(io.StringIO(text, newline=""), strict=True), ()))
     except csv.Error as error:
         raise FixtureError(f"{script.shown(file)}, line 1: {error}", file=file, line=1) from error
+    if text.count('"') % 2:
+        raise FixtureError(f"{script.shown(file)}: a quote is not closed", file=file)
     if not columns:
         raise FixtureError(f"{script.shown(file)} is empty: its first line must name the columns", file=file)
     # A blank line at the end is an editor's habit; COPY would take it for a row.
     return TableRows(file, file.stem, csv=text.rstrip("\r\n").encode() + b"\n", columns=columns)
+
+
+_CSV_VALUE = re.compile(r'((?:"(?:[^"]|"")*+"|[^",\r\n]++)*+)(,|\r\n|\n|\r)')
+_CSV_QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
+
+
+def _csv_lines(text: str) -> Iterator[list[str | None]]:
+    """The lines as COPY reads them: nothing is NULL, `""` the empty text. The module csv knows no difference (before
+    Python 3.12)."""
+    line: list[str | None] = []
+    for found in _CSV_VALUE.finditer(text):
+        line.append(_CSV_QUOTED.sub(lambda quoted: quoted[1].replace('""', '"'), found[1]) if found[1] else None)
+        if found[2] != ",":
+            yield line
+            line = []
 
 
 def _json(file: Path, text: str) -> object:
@@ -92,7 +128,14 @@ def _json(file: Path, text: str) -> object:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=pairs)
+        data = json.loads(text, object_pairs_hook=pairs, parse_float=Number)
+        if re.search(r"(?i)\\ud[89a-f]", text):  # A character of two halves, of which one may be missing.
+            json.dumps(data, ensure_ascii=False).encode()
+        return data
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
+        message = f"{script.shown(file)}: {half} is half of a character (a surrogate without the other one)"
+        raise FixtureError(message, file=file) from error
     except json.JSONDecodeError as error:
         message = f"{script.shown(file)}, line {error.lineno}: no JSON: {error.msg} (column {error.colno})"
         raise FixtureError(message, file=file, line=error.lineno) from error
@@ -100,14 +143,52 @@ def _json(file: Path, text: str) -> object:
 
 def _yaml(file: Path, text: str) -> object:
     yaml = client_package("yaml", "yaml", f"the fixture {file.name}")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # The one in C is not in every build, but ten times faster.
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # known only when it is there
+        """The one in C is not in every build, but ten times faster."""
+
+        def number(self, node: Any) -> float:
+            value: float = self.construct_yaml_float(node)  # Of forms as 1_000.5, 1:30.5 and .inf too.
+            return Number(node.value) if re.fullmatch(r"[-+.\deE]*\d[-+.\deE]*", node.value) else value
+
+        def close(self) -> None:
+            self.dispose()
+
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.number)
     try:
-        return yaml.load(text, loader)
+        with contextlib.closing(Loader(text)) as loader:
+            root = loader.get_single_node()
+            for line, name in _names_twice(root):
+                message = f"{script.shown(file)}, line {line}: the name {name!r} occurs twice in one object"
+                raise FixtureError(message, file=file, line=line)
+            return None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         line = mark.line + 1 if (mark := getattr(error, "problem_mark", None)) else 0
         place = f"{script.shown(file)}, line {line}" if line else script.shown(file)
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
         raise FixtureError(f"{place}: no YAML: {reason}", file=file, line=line) from error
+
+
+def _names_twice(root: Any) -> Iterator[tuple[int, str]]:
+    """Lines with a name that its object has already; YAML would keep the last one and say nothing. On the way all names
+    become texts: `no` and `on` are columns, not truth values, and JSON has no other names."""
+    waiting, seen = [root], {id(None)}
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # By an alias.
+            continue
+        seen.add(id(node))
+        if node.id == "sequence":
+            waiting += node.value
+        elif node.id == "mapping":
+            names = set()
+            for key, value in node.value:
+                waiting.append(value)
+                if key.id == "scalar" and key.tag != "tag:yaml.org,2002:merge":
+                    key.tag = "tag:yaml.org,2002:str"
+                    if key.value in names:
+                        yield key.start_mark.line + 1, key.value
+                    names.add(key.value)
 
 
 def _tables(file: Path, data: object) -> tuple[TableRows, ...]:

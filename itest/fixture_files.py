@@ -81,8 +81,6 @@ def check_name(name: object, owner: str) -> None:
     """Raise DeclarationError for what cannot be a fixture's name."""
     if not isinstance(name, str | Path):
         raise DeclarationError(f"{owner}: a fixture is named by a path, not by {name!r}")
-    if Path(name).suffix not in ("", *FORMATS):
-        raise DeclarationError(f"{owner}: the fixture {str(name)!r} is none of {', '.join(FORMATS)}")
 
 
 def locate(name: str | Path, places: Iterable[Path]) -> Path:
@@ -103,7 +101,9 @@ def locate(name: str | Path, places: Iterable[Path]) -> Path:
             return found[0].resolve()
         tried += candidates if path.suffix in FORMATS else [path.with_name(path.name + ".*")]
     looked = ", ".join(str(path) for path in dict.fromkeys(tried))
-    raise FixtureError(f"there is no fixture {str(name)!r}; looked for {looked}")
+    # Only now, because a name without an ending may have a dot: `shop.users` is the table of a schema.
+    kinds = "" if Path(name).suffix in ("", *FORMATS) else f"; fixtures are {', '.join(FORMATS)}"
+    raise FixtureError(f"there is no fixture {str(name)!r}; looked for {looked}{kinds}")
 
 
 __all__ = ["FORMATS", "check_name", "directory_of", "fixtures", "load_marked", "locate"]

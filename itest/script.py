@@ -56,9 +56,11 @@ _NOTHING = re.compile(r"\s+|--[^\n]*|/\*")
 _TRANSACTION_VERBS = {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"}
 _INLINE = re.compile(r"\bfrom\s+stdin\b|^\\", re.IGNORECASE | re.MULTILINE)
 _COPY = re.compile(r"\bfrom\s+stdin\b", re.IGNORECASE)
-_OWN_TRANSACTION = re.compile(r"^\s*(?:begin|start|commit|rollback)\b[^;]*;", re.IGNORECASE | re.MULTILINE)
-_NO_TRANSACTION = "25001"
-"""`active_sql_transaction`: this statement, CREATE INDEX CONCURRENTLY or VACUUM, wants no transaction around it."""
+_PERHAPS_TRANSACTION = re.compile(r"\b(?:begin|start|commit|end|rollback|abort)\b", re.IGNORECASE)
+_TO_SAVEPOINT = re.compile(r"rollback\s+(?:work\s+|transaction\s+)?to\b", re.IGNORECASE)
+_NO_TRANSACTION = ("25001", "2D000")
+"""`active_sql_transaction`: this statement, CREATE INDEX CONCURRENTLY or VACUUM, wants no transaction around it; and
+`invalid_transaction_termination`: a procedure or DO commits, which it cannot within one."""
 
 
 def read(file: Path) -> str:
@@ -76,19 +78,19 @@ def run_alone(connection: Any, sql: str, driver: Any) -> None:
     statement instead, as psql would run it.
     """
     with connection.cursor() as cursor:
-        if _OWN_TRANSACTION.search(sql) and any(one.verb in _TRANSACTION_VERBS for one in split(sql)):
+        if _own_transaction(sql):
             _run_each(cursor, sql, driver)
             return
         cursor.execute("BEGIN")
         try:
-            run_inside(cursor, sql, driver)
+            _run_whole(cursor, sql, driver)
             try:
                 cursor.execute("COMMIT")
             except driver.Error as error:  # A deferred constraint: nobody knows which statement violated it.
                 raise ScriptError(reason_of(error), code=error.pgcode or "") from error
         except ScriptError as error:
             cursor.execute("ROLLBACK")
-            if error.code != _NO_TRANSACTION:
+            if error.code not in _NO_TRANSACTION:
                 raise
             _run_each(cursor, sql, driver)
         except BaseException:
@@ -98,7 +100,23 @@ def run_alone(connection: Any, sql: str, driver: Any) -> None:
 
 
 def run_inside(cursor: Any, sql: str, driver: Any) -> None:
-    """Run a script within the open transaction. Raises ScriptError; then the transaction is of no more use."""
+    """Run a script within the open transaction. Raises ScriptError, also for a script that would end the transaction;
+    then the transaction is of no more use."""
+    if own := _own_transaction(sql):
+        reason = f"{own.verb} is not for a script that runs within a transaction, all of it or nothing: leave it out"
+        raise ScriptError(reason, own.line, own.text)
+    _run_whole(cursor, sql, driver)
+
+
+def _own_transaction(sql: str) -> Statement | None:
+    """The first statement by which a script begins or ends a transaction itself."""
+    if not _PERHAPS_TRANSACTION.search(sql):  # Taking a large dump apart takes a while.
+        return None
+    own = (one for one in split(sql) if one.verb in _TRANSACTION_VERBS and not _TO_SAVEPOINT.match(one.text))
+    return next(own, None)
+
+
+def _run_whole(cursor: Any, sql: str, driver: Any) -> None:
     cursor.execute(f"SAVEPOINT {SAVEPOINT}")
     if _INLINE.search(sql):
         _run_each(cursor, sql, driver)
@@ -114,8 +132,7 @@ def run_inside(cursor: Any, sql: str, driver: Any) -> None:
                 reason = str(error) if error.code == found.code else str(found)
                 raise ScriptError(reason, found.line, found.statement, found.code) from found.__cause__
             raise
-    with contextlib.suppress(driver.Error):  # Gone if the script ended the transaction itself.
-        cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
+    cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
 
 
 def reason_of(error: Any) -> str:

@@ -10,10 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from itest import naming
-from itest.errors import ConfigError
+from itest.errors import ConfigError, MigrationError
 from itest.migrations.protocol import bytes_of, reported
 from itest.packages import client_package
 
@@ -25,9 +24,10 @@ class Alembic:
     """`alembic upgrade heads` with this `alembic.ini`, on the test database.
 
     env.py may use `config.attributes["connection"]`, as Alembic's own recipe for sharing a connection does, or connect
-    by `sqlalchemy.url`; both lead to the test database. A driver that the ini's URL names (`+asyncpg`) is kept. Its
-    logging set-up is left out: it would silence the loggers that tests look at. `depends_on` are glob patterns of
-    further files that migrations read.
+    by `sqlalchemy.url`; both lead to the test database, also where it sets that URL itself. Of such a URL the driver
+    (`+asyncpg`) is kept. One that connects elsewhere is stopped before it migrates there. Its logging set-up is left
+    out: it would silence the loggers that tests look at. `depends_on` are glob patterns of further files that
+    migrations read.
     """
 
     def __init__(
@@ -58,14 +58,13 @@ class Alembic:
         command = client_package("alembic.command", "alembic", "migrations by Alembic")
         with _untouched():
             config = self._config(base)
-            driver = urlsplit(config.get_main_option("sqlalchemy.url") or "").scheme.partition("+")[2]
-            url = view.url_for(driver or "psycopg2")
-            config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))  # configparser's own escape.
+            _keep_url(config, view)
             directories = self._directories(config)
             title = f"Alembic({str(self.ini)!r}), upgrade to {self.revision}"
             with (
                 reported(title, lambda file: any(file.is_relative_to(place) for place in directories)),
                 view.engine.connect() as connection,
+                _nowhere_else(view, f"Alembic({str(self.ini)!r})"),
             ):
                 # Not in a transaction yet, so that Alembic makes one (or one per migration) as it does by itself.
                 config.attributes["connection"] = connection
@@ -83,11 +82,8 @@ class Alembic:
             config = make(str(ini), toml_file=str(project))
         else:
             config = make(str(ini))
-        # Alembic reads these from the working directory, which need not be the ini's when tests run.
-        for option in ("script_location", "prepend_sys_path"):
-            value = config.get_main_option(option)
-            if value and not Path(value).is_absolute() and (ini.parent / value).is_dir():
-                config.set_main_option(option, str((ini.parent / value).resolve()).replace("%", "%%"))
+        with reported(f"Alembic({str(self.ini)!r})"):
+            _place(config, ini.parent)
         return config
 
     def _directories(self, config: Any) -> list[Path]:
@@ -101,6 +97,86 @@ class Alembic:
 
     def __repr__(self) -> str:
         return f"Alembic({str(self.ini)!r}, {self.revision!r})"
+
+
+def _place(config: Any, directory: Path) -> None:
+    """Have the ini's relative paths start from its directory: Alembic takes them from the working directory, which may
+    be another one when tests run."""
+
+    def placed(path: str) -> str:
+        place = (directory / path).resolve()
+        return str(place) if path and place.is_dir() else path
+
+    if hasattr(config, "get_alembic_option"):  # Since Alembic 1.16, which has pyproject.toml and paths by lists.
+        locations = {
+            "script_location": [config.get_alembic_option("script_location") or ""],
+            "version_locations": config.get_version_locations_list(),
+            "prepend_sys_path": config.get_prepend_sys_paths_list(),
+        }
+        config.set_main_option("path_separator", "newline")
+    else:
+        names = ("script_location", "version_locations", "prepend_sys_path")
+        locations = {name: [config.get_main_option(name) or ""] for name in names}
+    for name, paths in locations.items():
+        if value := "\n".join(placed(path) for path in paths or ()):
+            config.set_main_option(name, value.replace("%", "%%"))  # configparser's own escape.
+
+
+def _keep_url(config: Any, view: PostgresView) -> None:
+    """Have `sqlalchemy.url` lead to the test database, whatever the ini says and env.py sets. Their driver stays."""
+    set_option = config.set_section_option
+
+    def set_section_option(section: str, name: str, value: str) -> None:
+        if name == "sqlalchemy.url":
+            dialect, _, driver = str(value).partition("://")[0].partition("+")
+            url = view.url_for(driver if driver and dialect.startswith("postgres") else "psycopg2")
+            value = url.replace("%", "%%")
+        set_option(section, name, value)
+
+    config.set_section_option = set_section_option
+    section = config.config_ini_section
+    # Raw, because what it refers to (`%(DB_USER)s`) may be for env.py to set.
+    config.set_main_option("sqlalchemy.url", config.file_config.get(section, "sqlalchemy.url", raw=True, fallback=""))
+
+
+@contextlib.contextmanager
+def _nowhere_else(view: PostgresView, title: str) -> Iterator[None]:
+    """Within the `with`, an env.py that would migrate another database than the test's is stopped before it does.
+
+    It can know of the developer's own one from a variable or from the settings of the project.
+    """
+    environment = client_package("alembic.runtime.environment", "alembic", "migrations by Alembic").EnvironmentContext
+    original = environment.configure
+    [own] = view.execute(_WHICH)
+
+    def configure(self: Any, connection: Any = None, *args: Any, **kwargs: Any) -> None:
+        if connection is not None and _database_of(connection) != own:
+            raise MigrationError(
+                f"{title}: env.py connects to {connection.engine.url} and not to the test database, so no migration was "
+                f'run; let it use config.attributes["connection"] where there is one, or connect by the URL that '
+                f'config.get_main_option("sqlalchemy.url") returns'
+            )
+        original(self, connection, *args, **kwargs)
+
+    environment.configure = configure
+    try:
+        yield
+    finally:
+        environment.configure = original
+
+
+_WHICH = "SELECT current_database()::text, extract(epoch FROM pg_postmaster_start_time())::text"
+"""Which database of which server: asked of the server, because one place has many URLs."""
+
+
+def _database_of(connection: Any) -> tuple[str, ...]:
+    if connection.dialect.name != "postgresql":
+        return ()
+    began = connection.in_transaction()
+    found = tuple(connection.exec_driver_sql(_WHICH).one())
+    if not began:  # Or Alembic would take the transaction that this began for env.py's, and leave the commit to it.
+        connection.rollback()
+    return found
 
 
 @contextlib.contextmanager

@@ -8,13 +8,14 @@ import importlib
 import importlib.util
 import io
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ConfigError
-from itest.migrations.protocol import reported
+from itest.migrations.protocol import bytes_of, reported
 from itest.packages import client_package
 
 if TYPE_CHECKING:
@@ -31,19 +32,31 @@ class Django:
 
     Migrations that ignore their `schema_editor.connection` and use the default database reach the test database too:
     for the time of the migration it is the connection named `database`. Apps without migrations get their tables as
-    by `migrate --run-syncdb`.
+    by `migrate --run-syncdb`. `depends_on` are glob patterns of further files that migrations or the settings read.
     """
 
-    def __init__(self, settings: str, apps: Sequence[str] | None = None, database: str = "default") -> None:
+    def __init__(
+        self,
+        settings: str,
+        apps: Sequence[str] | None = None,
+        database: str = "default",
+        depends_on: Iterable[str] = (),
+    ) -> None:
         if isinstance(apps, str):
             apps = [apps]
         self.settings = settings
         self.apps = None if apps is None else tuple(apps)
         self.database = database
+        self.depends_on = tuple(depends_on)
 
     def fingerprint(self, base: Path) -> str:
         django = self._set_up()
-        return naming.fingerprint("Django", django.get_version(), self.settings, self.apps, self.database, _sources())
+        settings = getattr(
+            sys.modules.get(self.settings), "__file__", None
+        )  # Not there where others configured Django.
+        more = [*([("settings", Path(settings).read_bytes())] if settings else ()), *bytes_of(base, self.depends_on)]
+        what = (django.get_version(), self.settings, self.apps, self.database)
+        return naming.fingerprint("Django", *what, _sources(), more)
 
     def apply(self, view: PostgresView, base: Path) -> None:
         self._set_up()
@@ -60,12 +73,14 @@ class Django:
                 progress.statement = str(sql)
                 return execute(sql, params, many, context)
 
+            loader = importlib.import_module("django.db.migrations.loader").MigrationLoader
+            migrated = loader(None, ignore_no_migrations=True).migrated_apps
             try:
                 with connection.execute_wrapper(note):
                     if self.apps is None:
                         call_command("migrate", run_syncdb=True, **options)
                     for label in self.apps or ():
-                        call_command("migrate", label, **options)
+                        call_command("migrate", label, run_syncdb=label not in migrated, **options)
             except Exception as error:
                 progress.file = _last_applied(output.getvalue())
                 if not _is_of_database(error):

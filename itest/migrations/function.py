@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class Function:
     """A function that takes the view and migrates its database.
 
-    Its source is its fingerprint. `depends_on` are glob patterns of further files that shape what it does.
+    Its source is its fingerprint, with what it closes over, its defaults, and the state of an object that can be called
+    or whose method this is. `depends_on` are glob patterns of further files that shape what it does.
     """
 
     def __init__(self, function: Callable[[PostgresView], object], depends_on: Iterable[str] = ()) -> None:
@@ -27,7 +29,7 @@ class Function:
         self.depends_on = tuple(depends_on)
 
     def fingerprint(self, base: Path) -> str:
-        return naming.fingerprint("Function", _source(self.function), bytes_of(base, self.depends_on))
+        return naming.fingerprint("Function", _shape(self.function, {}), bytes_of(base, self.depends_on))
 
     @property
     def lasting(self) -> bool:
@@ -44,19 +46,63 @@ class Function:
         return f"Function({self.function!r})"
 
 
-def _source(function: Any) -> object:
-    if isinstance(function, functools.partial):
-        return [_source(function.func), repr(function.args), repr(sorted(function.keywords.items()))]
-    if not inspect.isroutine(function):
-        function = type(function)  # An object that can be called: its class is its source.
+def _shape(value: Any, seen: dict[int, object]) -> object:
+    """What a function does and a value holds, as far as that can be known: the same in every process.
+
+    One factory may make many functions of one source, and one class many objects that can be called. So what a function
+    closes over and its defaults are part of it, and so is the state of an object. `seen` holds what may lead back to
+    itself.
+    """
+    if isinstance(value, tuple):
+        return [_shape(item, seen) for item in value]
+    kind: Any = type(value)
+    by_state = callable(value) or kind.__repr__ is object.__repr__  # Its address, another one in each process.
+    if not by_state and not isinstance(value, list | dict):
+        return repr(value)
+    if id(value) in seen:
+        return "again"
+    seen[id(value)] = value
+    parts: tuple[object, ...]
+    if isinstance(value, list | dict):
+        parts = tuple(value.items() if isinstance(value, dict) else value)
+    elif isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+    elif inspect.isclass(value):
+        return _class_text(value)  # type: ignore[arg-type]  # a class can be hashed
+    elif inspect.ismethod(value):
+        parts = (value.__func__, value.__self__)
+    elif inspect.isfunction(value):
+        # Otherwise the source of what `functools.wraps` has made is that of the function inside.
+        own = _text(value, value.__code__ if hasattr(value, "__wrapped__") else value)
+        return [own, _shape((_closed_over(value), value.__defaults__, value.__kwdefaults__), seen)]
+    elif inspect.isroutine(value):  # Built-in.
+        return _text(value, value)
+    else:
+        parts = (kind, kind.__call__ if callable(value) else None, object.__getstate__(value))
+    return _shape(parts, seen)
+
+
+def _closed_over(function: Any) -> tuple[object, ...]:
+    found: list[object] = []
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # Empty until whoever makes the function assigns it.
+            found.append(cell.cell_contents)
+    return tuple(found)
+
+
+def _text(named: Any, source: Any) -> list[str]:
+    """Its name, its module (`view.execute(SCHEMA)` is the same source in each, and another schema) and its source."""
+    name = [str(getattr(named, "__module__", "")), str(getattr(named, "__qualname__", named))]
     try:
-        # What it closes over and its defaults are part of it: one factory may make many functions of the same source.
-        closed_over = [repr(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
-        # So does its module: `view.execute(SCHEMA)` is the same source in each, and another schema.
-        name = (function.__module__, function.__qualname__)
-        return [name, inspect.getsource(function), closed_over, repr(getattr(function, "__defaults__", None))]
-    except (OSError, TypeError, ValueError):  # Built-in, or typed into a console: only its name is known.
-        return str(getattr(function, "__qualname__", function))
+        return [*name, inspect.getsource(source)]
+    except (OSError, TypeError):  # Built-in, or typed into a console: only its name is known.
+        return name
+
+
+@functools.lru_cache(64)
+def _class_text(kind: type) -> list[str]:
+    """Kept, because finding a class means parsing its module, which takes up to 50 ms."""
+    return _text(kind, kind)
 
 
 def _file(function: Any) -> Path | None:

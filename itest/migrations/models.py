@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itest import naming
 from itest.migrations.protocol import reported
@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from itest.services.postgres import PostgresView
 
 
+class Statement(NamedTuple):
+    """A statement with the values that it is given, and the schema in which it makes something, empty for none."""
+
+    text: str
+    values: str
+    schema: str
+
+
 class MetaData:
     """The tables of a SQLAlchemy `MetaData`, made by `create_all`: `MetaData(Base.metadata)`.
 
-    Schemas that its tables are in are made first, unless a listener of its own makes some.
+    Schemas that its tables, enums and sequences are in are made first, unless a listener of its own makes some.
     """
 
     def __init__(self, metadata: Any) -> None:
@@ -26,7 +34,10 @@ class MetaData:
 
     def fingerprint(self, base: Path) -> str:
         # Sorted, because the indexes of a table are a set.
-        return naming.fingerprint("MetaData", *sorted(self._statements()))
+        made = sorted(self._statements())
+        if any(one.values for one in made) and sorted(self._statements()) != made:
+            made = [one._replace(values="") for one in made]  # A time or a random number, which says nothing.
+        return naming.fingerprint("MetaData", *made)
 
     @property
     def lasting(self) -> bool:
@@ -36,35 +47,39 @@ class MetaData:
 
     def apply(self, view: PostgresView, base: Path) -> None:
         schema = client_package("sqlalchemy.schema", "sqlalchemy", "MetaData")
-        names = sorted({table.schema for table in self.metadata.tables.values() if table.schema})
-        if any("CREATE SCHEMA" in statement.upper() for statement in self._statements()):
+        made = self._statements()
+        names = sorted({one.schema for one in made if one.schema})
+        if any("CREATE SCHEMA" in one.text.upper() for one in made):
             names = []
         with reported("MetaData.create_all"), view.engine.begin() as connection:
             for name in names:
                 connection.execute(schema.CreateSchema(name, if_not_exists=True))
             self.metadata.create_all(connection)
 
-    def _statements(self) -> list[str]:
+    def _statements(self) -> list[Statement]:
         """All that `create_all` executes: tables, indexes, enums, sequences, comments, and what listeners add."""
         sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "MetaData")
         schema = client_package("sqlalchemy.schema", "sqlalchemy", "MetaData")
-        statements: list[str] = []
+        made: list[Statement] = []
 
-        def text(statement: Any) -> str:
-            return str(statement.compile(dialect=engine.dialect))
+        def note(statement: Any, *values: Any, **options: Any) -> None:
+            compiled = statement.compile(dialect=engine.dialect)
+            given = [value for value in (compiled.params, *values) if value]
+            place = getattr(getattr(statement, "element", None), "schema", None)
+            made.append(Statement(str(compiled), repr(given) if given else "", place or ""))
 
         # An engine that executes nothing.
-        engine = sqlalchemy.create_mock_engine(
-            "postgresql+psycopg2://", lambda statement, *args, **kwargs: statements.append(text(statement))
-        )
+        engine = sqlalchemy.create_mock_engine("postgresql+psycopg2://", note)
         try:
             self.metadata.create_all(engine, checkfirst=False)
         except Exception:  # A listener wants a real connection; the tables themselves are what is left.
             self._complete = False
-            tables = self.metadata.sorted_tables
-            statements = [text(schema.CreateTable(table)) for table in tables]
-            statements += [text(schema.CreateIndex(index)) for table in tables for index in table.indexes]
-        return statements
+            made.clear()
+            for table in self.metadata.sorted_tables:
+                note(schema.CreateTable(table))
+                for index in table.indexes:
+                    note(schema.CreateIndex(index))
+        return made
 
     def __repr__(self) -> str:
         return f"MetaData({len(self.metadata.tables)} tables)"

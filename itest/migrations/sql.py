@@ -19,7 +19,7 @@ class SqlFiles:
     """The `.sql` files of a directory in the order of their names (its subdirectories are left out), or one file.
 
     Each runs in one transaction; one that says BEGIN and COMMIT itself, or needs to be outside of a transaction (CREATE
-    INDEX CONCURRENTLY), runs statement by statement. The rows of `COPY ... FROM stdin` are understood.
+    INDEX CONCURRENTLY, a procedure that commits), runs statement by statement. The rows of `COPY ... FROM stdin` are understood.
     """
 
     path: str | Path

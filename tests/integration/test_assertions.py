@@ -52,6 +52,8 @@ class RedisTest(RedisMixin, ContainerTestCase):
         self.cache.xadd("stream", {"a": 1})
         self.assertEqual(self.assertCached("text", "ä"), "ä".encode())
         self.assertCached("number", 5)
+        self.cache.set("large", 1e20)
+        self.assertCached("large", 1e20)
         self.assertCached("hash", {"a": 1})
         self.assertCached("list", ["a", "b"])
         self.assertCached("set", {"a", "b"})
@@ -60,7 +62,7 @@ class RedisTest(RedisMixin, ContainerTestCase):
         with self.assertRaisesRegex(AssertionError, r"^'list' in redis is \[b'a', b'b'\], not \['a'\]$"):
             self.assertCached("list", ["a"])
         with self.assertRaisesRegex(
-            AssertionError, "^no key 'nothing' in redis; there are hash, list, number, scores, set and 2 more$"
+            AssertionError, "^no key 'nothing' in redis; there are hash, large, list, number, scores and 3 more$"
         ):
             self.assertCached("nothing")
 

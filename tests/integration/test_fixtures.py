@@ -30,6 +30,12 @@ SCHEMA = """
     CREATE TABLE teams (id int PRIMARY KEY, lead int NOT NULL);
     CREATE TABLE players (id int PRIMARY KEY, team int NOT NULL REFERENCES teams, name varchar(5));
     ALTER TABLE teams ADD CONSTRAINT lead_plays FOREIGN KEY (lead) REFERENCES players;
+    CREATE TABLE lefts (id int PRIMARY KEY, other int, note text NOT NULL);
+    CREATE TABLE rights (id int PRIMARY KEY, other int REFERENCES lefts, note text);
+    ALTER TABLE lefts ADD FOREIGN KEY (other) REFERENCES rights;
+    CREATE TABLE amounts (amount numeric);
+    CREATE SEQUENCE few MAXVALUE 5;
+    CREATE TABLE limited (id int DEFAULT nextval('few'));
     CREATE TABLE things (id int PRIMARY KEY, doc jsonb, tags text[], docs jsonb[], raw bytea, flag bool, at timestamptz);
     CREATE TABLE pairs (a int, b int, PRIMARY KEY (a, b));
     CREATE TABLE halves (id int, a int, b int, FOREIGN KEY (a, b) REFERENCES pairs MATCH FULL);
@@ -47,6 +53,7 @@ TRIGGERS = """
     CREATE TRIGGER note AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION note();
     CREATE TRIGGER note AFTER INSERT ON teams FOR EACH ROW EXECUTE FUNCTION note();
     CREATE TRIGGER note AFTER INSERT ON players FOR EACH ROW EXECUTE FUNCTION note();
+    CREATE TRIGGER note AFTER INSERT ON lefts FOR EACH ROW EXECUTE FUNCTION note();
     CREATE TRIGGER note AFTER INSERT ON late FOR EACH ROW EXECUTE FUNCTION note();
 """
 
@@ -125,6 +132,18 @@ class LoadingTests:
         self.assertEqual(self.rows("INSERT INTO users (name) VALUES ('bob') RETURNING id"), [8])
         self.assertEqual(self.rows("INSERT INTO orders (user_id) VALUES (7) RETURNING id"), [6])
         self.assertEqual(self.rows("INSERT INTO downward DEFAULT VALUES RETURNING id"), [-35])
+
+    def test_an_empty_text_is_not_null(self: Any) -> None:
+        self.load(lefts_csv='id,other,note\n1,1,""\n', rights_csv='id,other,note\n1,1,\n2,1,""\n')
+        self.assertEqual(self.rows("SELECT note FROM lefts UNION ALL SELECT note FROM rights"), ["", None, ""])
+
+    def test_numbers_keep_their_digits(self: Any) -> None:
+        self.load(a_json='{"amounts": [{"amount": 123456789012345.123456789012345}, {"amount": 1.10}]}')
+        self.assertEqual(self.rows("SELECT amount::text FROM amounts"), ["123456789012345.123456789012345", "1.10"])
+
+    def test_a_value_beyond_the_end_of_its_sequence(self: Any) -> None:
+        self.load(limited_csv="id\n100\n3\n")
+        self.assertEqual(self.rows("INSERT INTO limited DEFAULT VALUES RETURNING id"), [4])
 
     def test_sequences_never_go_back(self: Any) -> None:
         self.postgres.execute("SELECT setval('users_id_seq', 100)")
@@ -303,6 +322,15 @@ class SuperuserTest(LoadingTests, FixtureTest):
             a_json='{"users": [{"name": {"first": "ann"}}]}',
         )
 
+    def test_a_script_that_ends_the_transaction(self) -> None:
+        error = self.assertRefused(
+            "a.sql, line 2: COMMIT is not for a script that runs within a transaction, all of it or nothing: leave it out; "
+            "in the statement: COMMIT;",
+            a_sql="INSERT INTO users (name) VALUES ('ann');\nCOMMIT; INSERT INTO nope VALUES (1);",
+        )
+        self.assertEqual(error.line, 2)
+        self.load(a_sql="SAVEPOINT s; INSERT INTO users (name) VALUES ('begin; end;'); ROLLBACK TO s;")
+
     def test_a_failing_statement_names_its_line(self) -> None:
         error = self.assertRefused(
             'a.sql, line 3: null value in column "name" of relation "users" violates not-null constraint (Failing row '
@@ -334,6 +362,56 @@ class SuperuserTest(LoadingTests, FixtureTest):
         start = SYSTEM.monotonic()
         call()
         return SYSTEM.monotonic() - start
+
+
+PARTS = """
+    CREATE TABLE users (id int PRIMARY KEY);
+    CREATE TABLE codes (code text UNIQUE DEFERRABLE, number int, EXCLUDE (number WITH =) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE visits (id int, kind int, user_id int) PARTITION BY LIST (kind);
+    CREATE TABLE visits_1 PARTITION OF visits FOR VALUES IN (1);
+    CREATE TABLE visits_2 PARTITION OF visits (FOREIGN KEY (user_id) REFERENCES users) FOR VALUES IN (2);
+    CREATE TABLE calls (id int, user_id int REFERENCES users) PARTITION BY LIST (id);
+    CREATE TABLE calls_1 PARTITION OF calls FOR VALUES IN (1);
+    CREATE TABLE heard (id int) PARTITION BY LIST (id);
+    CREATE TABLE heard_1 PARTITION OF heard FOR VALUES IN (1);
+    CREATE TABLE audit (entry text);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO audit VALUES (TG_TABLE_NAME); RETURN NEW; END $$;
+    CREATE TRIGGER note AFTER INSERT ON heard_1 FOR EACH ROW EXECUTE FUNCTION note();
+"""
+
+
+class PartTest(FixtureTest):
+    """What holds for a partition only, and constraints that the server checks by triggers of its own."""
+
+    postgres = Postgres(migrations=lambda view: view.execute(PARTS))
+
+    def test_a_deferrable_constraint(self) -> None:
+        self.load(codes_csv="code,number\na,1\nb,2\n")
+        for rows in ("a,3", "c,1", "c,3\nc,4", "c,3\nd,3"):
+            with self.subTest(rows):
+                self.assertIn("codes.csv: ", str(self.refused(codes_csv=f"code,number\n{rows}\n")))
+        self.assertEqual(self.rows("SELECT code FROM codes ORDER BY 1"), ["a", "b"])
+
+    def test_a_key_of_a_partition(self) -> None:
+        self.load(visits_csv="id,kind,user_id\n1,1,9\n2,2,5\n", users_csv="id\n5\n")
+        self.postgres.execute("TRUNCATE users CASCADE")
+        self.assertRefused(
+            "v.json: row 2 of visits: user_id = 7 is not in users (constraint visits_2_user_id_fkey)",
+            v_json='{"visits": [{"id": 1, "kind": 1, "user_id": 8}, {"id": 2, "kind": 2, "user_id": 7}]}',
+        )
+
+    def test_a_key_of_a_partitioned_table(self) -> None:
+        for name in ("calls", "calls_1"):
+            with self.subTest(name):
+                self.assertIn(
+                    "user_id = 7 is not in users",
+                    str(self.refused(c_json=f'{{"{name}": [{{"id": 1, "user_id": 7}}]}}')),
+                )
+
+    def test_a_trigger_of_a_partition(self) -> None:
+        self.load(heard_csv="id\n1\n")
+        self.assertEqual(self.rows("SELECT entry FROM audit"), ["heard_1"])
 
 
 class TriggerTest(LoadingTests, FixtureTest):

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 import textwrap
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import sqlalchemy
 
@@ -146,6 +148,32 @@ class SqlFilesTest(MigrationTest):
         self.apply(SqlFiles("1.sql"))
         self.assertEqual(self.tables(), ["a"])
 
+    def test_transactions_anywhere_in_a_line(self) -> None:
+        self.write(
+            "1.sql",
+            "CREATE TABLE a (id int); /* now */ BEGIN; CREATE TABLE b (id int); COMMIT;\nINSERT INTO nope VALUES (1)",
+        )
+        error = self.assertFails(
+            SqlFiles("1.sql"),
+            'migration 1.sql, line 2: relation "nope" does not exist; in the statement: INSERT INTO nope VALUES (1)',
+        )
+        self.assertEqual((error.line, self.tables()), (2, ["a", "b"]))
+
+    def test_a_savepoint_is_no_transaction_of_its_own(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int); SAVEPOINT s; CREATE TABLE b (id int); ROLLBACK TO SAVEPOINT s;")
+        self.apply(SqlFiles("1.sql"))
+        self.assertEqual(self.tables(), ["a"])
+
+    def test_a_procedure_that_commits(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int);\nDO $$ BEGIN INSERT INTO a VALUES (1); COMMIT; END $$;\n")
+        self.write(
+            "2.sql",
+            "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO a VALUES (2); COMMIT; END $$; CALL p();",
+        )
+        self.apply(SqlFiles("1.sql"))
+        self.apply(SqlFiles("2.sql"))
+        self.assertEqual(self.postgres.execute("SELECT id FROM a ORDER BY 1"), [(1,), (2,)])
+
     def test_a_dump(self) -> None:
         self.write(
             "1.sql",
@@ -176,8 +204,8 @@ class SqlFilesTest(MigrationTest):
 class MetaDataTest(MigrationTest):
     def test_tables_schemas_enums_and_sequences(self) -> None:
         metadata = sqlalchemy.MetaData()
-        numbers = sqlalchemy.Sequence("numbers", start=7)
-        kind = sqlalchemy.Enum("x", "y", name="kind")
+        numbers = sqlalchemy.Sequence("numbers", start=7, schema="counting")
+        kind = sqlalchemy.Enum("x", "y", name="kind", schema="types")
         columns = [
             sqlalchemy.Column("id", sqlalchemy.Integer, numbers, server_default=numbers.next_value()),
             sqlalchemy.Column("kind", kind),
@@ -247,6 +275,25 @@ class AlembicTest(MigrationTest):
         self.apply(Alembic("db/alembic.ini"))
         self.assertEqual(self.tables(), ["a", "alembic_version", "b", "c"])
 
+    def test_paths_from_the_directory_of_the_ini(self) -> None:
+        more = "version_locations = scripts/versions:more\nprepend_sys_path = .:helping\n"
+        self.write("db/helping/the_helper_of_these_migrations.py", "TABLE = 'b'")
+        body = "import the_helper_of_these_migrations as helper; op.create_table(helper.TABLE)"
+        self.write("db/more/2.py", VERSION.format(revision="2", down="1", body=body))
+        self.write("db/alembic.ini", INI.replace("path_separator", f"{more}path_separator".replace("\n", "\n    ")))
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version", "b"])
+
+    def test_paths_in_pyproject(self) -> None:
+        self.write("db/alembic.ini", INI.replace("script_location = scripts", ""))
+        self.write("db/more/2.py", VERSION.format(revision="2", down="1", body="op.create_table('b')"))
+        toml = (
+            '[tool.alembic]\nscript_location = "scripts"\nversion_locations = ["scripts/versions", "%(here)s/more"]\n'
+        )
+        self.write("db/pyproject.toml", toml)
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version", "b"])
+
     def test_a_failure_names_file_line_and_statement(self) -> None:
         self.version("2", "1", "op.execute('ALTER TABLE nothing ADD a int')")
         error = self.assertFails(
@@ -261,6 +308,80 @@ class AlembicByUrlTest(AlembicTest):
     """An env.py as `alembic init` makes it, which knows the URL only."""
 
     SHARING = False
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(mock.patch.dict(os.environ, {"DEVELOPERS_URL": self.other.url_for("psycopg2")}))
+
+    other = Postgres(fixtures=[], migrations=lambda view: None)
+    """What a developer works with, which no test may touch."""
+
+    def env(self, line: str) -> None:
+        """An env.py that begins like this."""
+        begin = "import os\nfrom alembic import context\nconfig = context.config\n"
+        text = f"{begin}{line}\nSHARING = False\n" + textwrap.dedent(ENV)
+        self.write("db/scripts/env.py", text)
+
+    def assertUntouched(self) -> None:
+        self.assertEqual(self.other.execute("SELECT relname FROM pg_stat_user_tables"), [])
+
+    def test_an_url_that_env_sets(self) -> None:
+        self.env("config.set_main_option('sqlalchemy.url', os.environ['DEVELOPERS_URL'])")
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version"])
+        self.assertUntouched()
+
+    def test_a_database_that_env_finds_elsewhere(self) -> None:
+        find = 'config.file_config.set("alembic", "sqlalchemy.url", os.environ["DEVELOPERS_URL"].replace("%", "%%"))'
+        self.env(find)
+        with self.assertRaisesRegex(MigrationError, r"env\.py connects to .* and not to the test database") as caught:
+            self.apply(Alembic("db/alembic.ini"))
+        self.assertNotIn(self.other.password, str(caught.exception))
+        self.assertUntouched()
+        self.assertEqual(self.tables(), [])
+
+    def test_a_database_of_another_kind(self) -> None:
+        self.env("config.file_config.set('alembic', 'sqlalchemy.url', 'sqlite://')")
+        with self.assertRaisesRegex(MigrationError, "env.py connects to sqlite:// and not to the test database"):
+            self.apply(Alembic("db/alembic.ini"))
+
+    def test_an_url_of_parts_that_env_sets(self) -> None:
+        self.write("db/alembic.ini", INI.replace("nobody@nowhere", "%(NAME)s@nowhere"))
+        self.env("config.set_section_option('alembic', 'NAME', 'anybody')")
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version"])
+
+    def test_a_driver_for_asyncio_that_env_sets(self) -> None:
+        self.write(
+            "db/scripts/env.py",
+            """
+            import asyncio
+            from alembic import context
+            from sqlalchemy import pool
+            from sqlalchemy.ext.asyncio import async_engine_from_config
+
+            config = context.config
+            config.set_main_option("sqlalchemy.url", "postgresql+asyncpg://nobody@nowhere/nothing")
+
+
+            def run(connection):
+                context.configure(connection=connection)
+                with context.begin_transaction():
+                    context.run_migrations()
+
+
+            async def connect():
+                engine = async_engine_from_config(config.get_section("alembic"), poolclass=pool.NullPool)
+                async with engine.connect() as connection:
+                    await connection.run_sync(run)
+                await engine.dispose()
+
+
+            asyncio.run(connect())
+            """,
+        )
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual(self.tables(), ["a", "alembic_version"])
 
 
 class DjangoTest(unittest.TestCase):
@@ -318,10 +439,11 @@ class DjangoTest(unittest.TestCase):
                     self.assertEqual(connection.vendor, "sqlite")
 
                 def test_its_fingerprint(self):
-                    django = Django("project.settings")
+                    Path("data.csv").touch()
+                    django = Django("project.settings", depends_on=["data.csv"])
                     before = django.fingerprint(Path())
                     self.assertEqual(django.fingerprint(Path()), before)
-                    for name in ("shop/migrations/0001_initial.py", "plain/models.py"):
+                    for name in ("shop/migrations/0001_initial.py", "plain/models.py", "project/settings.py", "data.csv"):
                         with Path(name).open("a") as file:
                             file.write("# changed")
                         self.assertNotEqual(django.fingerprint(Path()), before)
@@ -337,6 +459,12 @@ class DjangoTest(unittest.TestCase):
                 def test_only_these(self):
                     tables = self.postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
                     self.assertEqual(tables, [("django_content_type",), ("django_migrations",)])
+
+            class PlainAppTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=Django("project.settings", apps=["plain", "contenttypes"]))
+
+                def test_its_tables_are_made(self):
+                    self.assertEqual(self.postgres.execute("SELECT count(*) FROM plain_thing"), [(0,)])
 
             class FailingTest(PostgresMixin, ContainerTestCase):
                 def test_file_line_and_statement(self):

@@ -227,6 +227,14 @@ class CachedTest(AssertionTest):
         self.inner.assertCached("e", {"a"})
         self.inner.assertCached("a", ANY)
 
+    def test_numbers_of_any_size(self) -> None:
+        self.cache(a=b"1e+20", b=b"5.0", c=b"5", d={b"x": 1.0}, e=[b"0.1", b"1e+20"], f={b"5.0"})
+        for key, value in (("a", 1e20), ("b", 5.0), ("c", 5.0), ("d", {"x": 1}), ("e", [0.1, 1e20]), ("f", {5.0})):
+            self.inner.assertCached(key, value)
+        for key, value in (("a", 1e21), ("b", 5), ("d", {"x": 2}), ("d", {"x": 1, "y": 1}), ("e", [0.1]), ("c", [5])):
+            with self.assertRaises(AssertionError, msg=key):
+                self.inner.assertCached(key, value)
+
     def test_another_value(self) -> None:
         self.cache(a=b"text")
         self.assertFails("'a' in redis is b'text', not 'other'", self.inner.assertCached, "a", "other")

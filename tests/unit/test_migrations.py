@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -119,6 +121,31 @@ class MetaDataTest(DirectoryTest):
 
         self.assertEqual(len({table() for _ in range(5)}), 1)
 
+    def seeded(self, make: Any) -> MetaData:
+        """Tables with a listener that inserts what `make` returns."""
+        metadata = sqlalchemy.MetaData()
+        table = sqlalchemy.Table("t", metadata, sqlalchemy.Column("a", sqlalchemy.Text))
+        sqlalchemy.event.listen(table, "after_create", lambda target, connection, **kw: make(target, connection))
+        return MetaData(metadata)
+
+    def test_rows_of_a_listener(self) -> None:
+        made = [
+            self.seeded(lambda table, connection: connection.execute(table.insert(), [{"a": "x"}])),
+            self.seeded(lambda table, connection: connection.execute(table.insert(), [{"a": "y"}])),
+            self.seeded(lambda table, connection: connection.execute(table.insert().values(a="x"))),
+            self.seeded(lambda table, connection: connection.execute(table.insert().values(a="y"))),
+        ]
+        prints = [metadata.fingerprint(self.base) for metadata in made]
+        self.assertEqual(len(set(prints)), len(prints))
+        self.assertEqual([metadata.fingerprint(self.base) for metadata in made], prints)
+
+    def test_rows_that_are_never_the_same(self) -> None:
+        numbers = itertools.count()
+        metadata = self.seeded(
+            lambda table, connection: connection.execute(table.insert().values(a=str(next(numbers))))
+        )
+        self.assertEqual(metadata.fingerprint(self.base), metadata.fingerprint(self.base))
+
     def test_a_listener_that_wants_a_real_connection(self) -> None:
         metadata = sqlalchemy.MetaData()
         sqlalchemy.Table("t", metadata, sqlalchemy.Column("a", sqlalchemy.Text))
@@ -142,6 +169,34 @@ class Callable_:
     def __call__(self, view: object) -> None: ...
 
 
+class Maker:
+    def __init__(self, table: Any) -> None:
+        self.table = table
+
+    def __call__(self, view: Any) -> None:
+        self.make(view)
+
+    def make(self, view: Any) -> None:
+        view.execute(f"CREATE TABLE {self.table}")
+
+    @classmethod
+    def make_all(cls, view: Any) -> None:
+        view.execute(f"CREATE TABLE {cls.__name__}")
+
+
+class OtherMaker(Maker):
+    pass
+
+
+class Slotted:
+    __slots__ = ("table",)
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+
+    def __call__(self, view: Any) -> None: ...
+
+
 class FunctionTest(DirectoryTest):
     def test_functions_of_one_source_differ_by_what_they_close_over(self) -> None:
         def make(table: str, rows: int = 1) -> Any:
@@ -151,6 +206,56 @@ class FunctionTest(DirectoryTest):
         prints = [Function(function).fingerprint(self.base) for function in functions]
         self.assertEqual(len(set(prints)), 3)
         self.assertEqual(prints[0], prints[3])
+
+    def assertDiffer(self, *functions: Any) -> None:
+        """Their fingerprints differ, and each stays what it is."""
+        prints = [Function(function).fingerprint(self.base) for function in functions]
+        self.assertEqual(len(set(prints)), len(prints))
+        self.assertEqual([Function(function).fingerprint(self.base) for function in functions], prints)
+
+    def test_objects_of_one_class_differ_by_their_state(self) -> None:
+        self.assertDiffer(Maker("a"), Maker("b"), Maker("a").make, Maker("b").make, Maker(["a"]), Maker({"a": 1}))
+        self.assertDiffer(Maker(Maker("a")), Maker(Maker("b")))
+        self.assertDiffer(Slotted("a"), Slotted("b"))
+        self.assertDiffer(Maker.make_all, OtherMaker.make_all, Maker("a").make, OtherMaker("a").make)
+        same = [Function(maker).fingerprint(self.base) for maker in (Maker(Maker("a")), Maker(Maker("a")))]
+        self.assertEqual(same[0], same[1])
+
+    def test_functions_of_one_factory_differ_by_keyword_defaults_and_by_functions_they_call(self) -> None:
+        def make(table: str) -> Any:
+            def migrate(view: Any, *, name: str = table) -> None:
+                view.execute(name)
+
+            return migrate
+
+        def calling(function: Any) -> Any:
+            @functools.wraps(function)
+            def migrate(view: Any) -> None:
+                function(view)
+
+            return migrate
+
+        self.assertDiffer(make("a"), make("b"), calling(make("a")), calling(make("b")), functools.cache(make("a")))
+        self.assertDiffer(functools.partial(Maker("a")), functools.partial(Maker("b")))
+
+    def test_a_function_and_an_object_that_lead_back_to_themselves(self) -> None:
+        def migrate(view: Any) -> None:
+            migrate(view)
+
+        maker = Maker([])
+        maker.table.append(maker)
+        self.assertDiffer(migrate, maker)
+
+    def test_it_is_the_same_in_every_process(self) -> None:
+        code = (
+            "from pathlib import Path; from itest.migrations import Function; from tests.unit.test_migrations import Maker, first;"
+            "print(Function(Maker([Maker(first)])).fingerprint(Path()))"
+        )
+        prints = {
+            subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)
+        }
+        here = Function(Maker([Maker(first)])).fingerprint(Path())
+        self.assertEqual(prints, {f"{here}\n".encode()})
 
     def test_its_source_is_its_fingerprint(self) -> None:
         made = [

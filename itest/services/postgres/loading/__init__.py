@@ -6,10 +6,11 @@
     groups.py    the rows in the portions that one COPY takes, and their order
     report.py    errors in terms of files and rows
 
-A row may come before the row that it refers to. Where no trigger of the user's is involved and the role may do it,
-foreign keys are switched off for the load and checked by a query after it, which is the fastest. Elsewhere tables are
-loaded parents first, and those that refer to each other in a circle by one statement, because foreign keys are checked
-at its end. Either way triggers fire, the keys hold, and sequences go on after the highest value that was loaded.
+A row may come before the row that it refers to. Where no other trigger is involved (a user's, or the server's own for a
+deferrable constraint of uniqueness) and the role may do it, foreign keys are switched off for the load and checked by a
+query after it, which is the fastest. Elsewhere tables are loaded parents first, and those that refer to each other in a
+circle by one statement, because foreign keys are checked at its end. Either way triggers fire, the keys hold, and
+sequences go on after the highest value that was loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from itest import fixture_data, script
 from itest.errors import FixtureError
 from itest.fixture_data import TableRows
 from itest.services.postgres.loading import catalog, report
-from itest.services.postgres.loading.catalog import Catalog, Key, Table
+from itest.services.postgres.loading.catalog import Catalog, Key
 from itest.services.postgres.loading.groups import Group, groups_of, in_order
 
 LOCK_SECONDS = 10
@@ -101,7 +102,7 @@ class _Loading:
                 self._copy(group)
             # Put back at once and not by the commit, which is only a savepoint's in a sandbox.
             self._cursor.execute(f"SET LOCAL session_replication_role = {found.role}")
-            self._verify([key for key in found.keys if key.child in tables], tables, groups)
+            self._verify([key for key in found.keys if key.child in tables], groups)
         else:
             ordered, circle = in_order(groups, found.keys)
             for group in ordered:
@@ -159,7 +160,7 @@ class _Loading:
             if getattr(error.__cause__, "pgcode", "") != report.FOREIGN_KEY_VIOLATION:
                 raise
 
-    def _verify(self, keys: Sequence[Key], tables: dict[int, Table], groups: Sequence[Group]) -> None:
+    def _verify(self, keys: Sequence[Key], groups: Sequence[Group]) -> None:
         """Raise FixtureError for a row that refers to none. One query for all foreign keys of the loaded tables."""
         queries = []
         for number, key in enumerate(keys):
@@ -168,7 +169,7 @@ class _Loading:
             match = " AND ".join(f"p.{target} = c.{column}" for target, column in pairs)
             values = ", ".join(f"c.{column}::text" for column in key.quoted)
             queries.append(
-                f"(SELECT {number}, ARRAY[{values}] FROM {tables[key.child].only} AS c WHERE ({given}) "
+                f"(SELECT {number}, ARRAY[{values}] FROM {key.child_name} AS c WHERE ({given}) "
                 f"AND NOT EXISTS (SELECT FROM {key.parent_name} AS p WHERE {match}) LIMIT 1)"
             )
         if not queries:
@@ -176,7 +177,7 @@ class _Loading:
         self._cursor.execute(" UNION ALL ".join(queries))
         for number, values in self._cursor.fetchall():
             key = keys[number]
-            parent = key.parent_name.removeprefix("ONLY ").removeprefix("public.")
+            parent = key.parent_name.removeprefix("ONLY ")
             report.orphan(key.columns, values, parent, key.name, [g for g in groups if g.table.oid == key.child])
 
     def _advance(self, found: Catalog, groups: Sequence[Group]) -> None:
@@ -185,11 +186,12 @@ class _Loading:
         queries = []
         for counter in found.counters:
             if name := given.get((counter.table, counter.column)):
-                highest, beyond = ("max", ">=") if counter.ascending else ("min", "<=")
+                furthest, beyond = ("max", ">=") if counter.ascending else ("min", "<=")
                 literal = counter.sequence.replace("'", "''")
                 queries.append(
                     f"SELECT setval('{literal}', n) "
-                    f"FROM (SELECT {highest}({counter.quoted})::bigint AS n FROM {name}) AS t, {counter.sequence} AS s "
+                    f"FROM (SELECT {furthest}({counter.quoted})::bigint AS n FROM {name} "
+                    f"WHERE {counter.quoted} BETWEEN {counter.lowest} AND {counter.highest}) AS t, {counter.sequence} AS s "
                     f"WHERE n {beyond} s.last_value"
                 )
         if queries:

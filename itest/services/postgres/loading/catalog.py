@@ -18,10 +18,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A foreign key: the child's columns point at the parent's, both by quoted name in the same order."""
+    """A foreign key: the child's columns point at the parent's, both by quoted name in the same order.
+
+    `child` is the loaded table; `child_name` as well, or the partition of it that alone has the key.
+    """
 
     name: str
     child: int
+    child_name: str
     parent: int
     parent_name: str
     columns: tuple[str, ...]
@@ -35,30 +39,27 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A sequence that fills a column when nobody else does."""
+    """A sequence that fills a column when nobody else does. It ends at `lowest` and `highest`."""
 
     table: int
     column: str
     quoted: str
     sequence: str
     ascending: bool
+    lowest: int
+    highest: int
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: `name` quoted and with its schema, `triggers` whether users' triggers fire for new rows."""
+    """A table: `name` quoted and with its schema, `triggers` whether more than foreign keys fires for new rows: users'
+    triggers, and what checks a deferrable constraint of uniqueness; on the table or a partition of it."""
 
     oid: int
     plain: str
     name: str
-    kind: str
     triggers: bool
     columns: dict[str, Column]
-
-    @property
-    def only(self) -> str:
-        """Itself without the tables that inherit from it, as constraints see it."""
-        return f"ONLY {self.name}" if self.kind == "r" else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,10 @@ WITH wanted AS (
       to_regclass(quote_ident(split_part(lower(n), '.', 1)) || '.' || quote_ident(substr(lower(n), strpos(n, '.') + 1)))
     END) AS oid
   FROM unnest(%s::text[]) AS n)
-SELECT n, c.oid, c.relname, quote_ident(s.nspname) || '.' || quote_ident(c.relname), c.relkind,
-  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')),
+SELECT n, c.oid, c.relname, quote_ident(s.nspname) || '.' || quote_ident(c.relname),
+  parts.oids,
+  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY(parts.oids)
+    AND (NOT t.tgisinternal OR t.tgconstrrelid = 0) AND t.tgenabled IN ('O', 'A')),
   (SELECT json_agg(json_build_array(a.attname,
      CASE WHEN b.typname IN ('json', 'jsonb') THEN 'json'
           WHEN b.typcategory = 'A' AND b.typname IN ('_json', '_jsonb') THEN 'json[]'
@@ -96,31 +99,35 @@ SELECT n, c.oid, c.relname, quote_ident(s.nspname) || '.' || quote_ident(c.relna
   current_setting('is_superuser') = 'on', current_setting('session_replication_role')
 FROM wanted LEFT JOIN pg_class c ON c.oid = wanted.oid AND c.relkind IN ('r', 'p', 'v', 'f')
 LEFT JOIN pg_namespace s ON s.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p' THEN ARRAY(SELECT relid::oid FROM pg_partition_tree(c.oid))
+  ELSE ARRAY[c.oid] END AS oids) AS parts
 """
+# Of the server's own triggers, those of foreign keys name another table in tgconstrrelid.
 
 _KEYS = """
-SELECT c.conname, c.conrelid, c.confrelid,
-  CASE WHEN p.relkind = 'r' THEN 'ONLY ' ELSE '' END || quote_ident(s.nspname) || '.' || quote_ident(p.relname),
+SELECT c.conname, c.conrelid, CASE WHEN h.relkind = 'r' THEN 'ONLY ' ELSE '' END || c.conrelid::regclass,
+  c.confrelid, CASE WHEN p.relkind = 'r' THEN 'ONLY ' ELSE '' END || c.confrelid::regclass,
   k.columns, k.quoted, k.targets, c.confmatchtype = 'f',
   c.convalidated AND coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true'
     AND coalesce(to_jsonb(c) ->> 'conperiod', 'false') = 'false'
-FROM pg_constraint c JOIN pg_class p ON p.oid = c.confrelid JOIN pg_namespace s ON s.oid = p.relnamespace
+FROM pg_constraint c JOIN pg_class h ON h.oid = c.conrelid JOIN pg_class p ON p.oid = c.confrelid
 CROSS JOIN LATERAL (
   SELECT array_agg(a.attname::text ORDER BY n) AS columns, array_agg(quote_ident(a.attname) ORDER BY n) AS quoted,
     array_agg(quote_ident(b.attname) ORDER BY n) AS targets
   FROM generate_subscripts(c.conkey, 1) AS n
   JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[n]
   JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = c.confkey[n]) AS k
-WHERE c.contype = 'f' AND c.conrelid = ANY(%s)
-  AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.oid = c.conparentid AND o.conrelid = c.conrelid)
+WHERE c.contype = 'f' AND c.conrelid = ANY(%(parts)s)
+  AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.oid = c.conparentid AND o.conrelid = ANY(%(parts)s))
 ORDER BY c.conname
 """
-# to_jsonb, because conenforced and conperiod came with PostgreSQL 18. A key to a partitioned table is there once more
-# for each partition; those have the first as their parent.
+# ONLY, because constraints do not see the tables that inherit. to_jsonb, because conenforced and conperiod came with
+# PostgreSQL 18. A key of or to a partitioned table is there once more for each partition; those have the first as their
+# parent. A partition may have keys of its own besides.
 
 _COUNTERS = """
 SELECT a.attrelid, a.attname, quote_ident(a.attname), quote_ident(n.nspname) || '.' || quote_ident(s.relname),
-       q.seqincrement > 0
+       q.seqincrement > 0, q.seqmin, q.seqmax
 FROM (SELECT d.refobjid AS relation, d.refobjsubid AS number, d.objid AS sequence FROM pg_depend d
       WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
         AND d.refobjid = ANY(%(oids)s)
@@ -141,17 +148,30 @@ def read(cursor: Any, names: Iterable[str]) -> Catalog:
     """What there is of the named tables. A name is taken as it is first, then in lower case; a dot parts a schema."""
     cursor.execute(_TABLES, (list(names),))
     tables: dict[str, Table] = {}
+    part_of: dict[int, int] = {}
     superuser, role = False, "origin"
-    for name, oid, plain, full_name, kind, triggers, columns, is_superuser, current_role in cursor.fetchall():
+    for name, oid, plain, full_name, parts, triggers, columns, is_superuser, current_role in cursor.fetchall():
         superuser, role = is_superuser, current_role
         if oid is not None:
             types = {column: Column(column_kind, cast) for column, column_kind, cast in columns or []}
-            tables[name] = Table(oid, plain, full_name, kind, triggers, types)
+            tables[name] = Table(oid, plain, full_name, triggers, types)
+            part_of.update(dict.fromkeys(parts, oid))
     oids = sorted({table.oid for table in tables.values()})
-    cursor.execute(_KEYS, (oids,))
+    cursor.execute(_KEYS, {"parts": list(part_of)})
     keys = [
-        Key(name, child, parent, parent_name, tuple(columns), tuple(quoted), tuple(targets), full, checkable)
-        for name, child, parent, parent_name, columns, quoted, targets, full, checkable in cursor.fetchall()
+        Key(
+            name,
+            part_of[child],
+            child_name,
+            parent,
+            parent_name,
+            tuple(columns),
+            tuple(quoted),
+            tuple(targets),
+            full,
+            checkable,
+        )
+        for name, child, child_name, parent, parent_name, columns, quoted, targets, full, checkable in cursor.fetchall()
     ]
     cursor.execute(_COUNTERS, {"oids": oids})
     return Catalog(tables, superuser, role, keys, [Counter(*row) for row in cursor.fetchall()])

@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from itest.fixture_data import Number
+
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _IN_ARRAY = str.maketrans({"\\": "\\\\", '"': '\\"'})
 
@@ -38,6 +40,8 @@ def text_of(value: Any, kind: str, column: str = "") -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Number):
+        return value.text
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, datetime.date | datetime.time):  # YAML knows dates; a datetime is a date too.
