@@ -866,6 +866,7 @@ class EvidenceTest(KafkaTest):
     def test_a_topic_without_the_prefix_is_told_from_that_with_it(self) -> None:
         lease, view = self.sealed(topics={"orders": 1})
         producer = view.producer()
+        self.addCleanup(self.server.topics.delete, ["orders"])
         producer.send("orders", b"book").get(10)  # In place of view.topic("orders").
         told = [line.partition(", ")[0] for line in lease.evidence(0).lines]
         self.assertLess({"topic orders: empty", "topic orders (without this class's prefix): 1 record"}, {*told, ""})
