@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -97,7 +98,7 @@ class CatalogTest(unittest.TestCase):
             for _ in range(4):
                 name = server.part(Schemas).create()
                 server.admin(f"DO $$ BEGIN {tables.format(name)}; END $$")
-                server.part(Schemas).drop(name)
+                server.part(Schemas).drop(name, "a test")
                 sizes += server.admin("SELECT pg_relation_size('pg_attribute'), pg_relation_size('pg_class')")
         self.assertEqual(len(set(sizes[1:])), 1, sizes)
 
@@ -214,6 +215,59 @@ class SchemaTest(ForeignTest):
             self.passes(self.url, inner())
         [dead] = set(left) - {"itest_0badcafe_1"}  # This one only looks like ours: it has no comment.
         self.assertEqual(lines, [f"dropped the schema {dead}, which a killed run had left in {self.name}"])
+        self.untouched(before)
+
+    def test_transactions_that_a_test_leaves(self) -> None:
+        """Neither a pool that was left in a transaction nor a prepared one is in the way of the next test, or of the end."""
+
+        class Leaving(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
+
+            def test_1(self) -> None:
+                self.leave()
+
+            def test_2(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT name FROM users"), [("root",)])
+                self.postgres.execute("ALTER TABLE users ADD COLUMN more int")
+                self.leave()
+
+            def test_3(self) -> None:
+                self.leave()
+
+            def leave(self) -> None:
+                for end in ("", "; PREPARE TRANSACTION 'foo'"):
+                    connection = psycopg2.connect(self.postgres.url, application_name="shop")
+                    connection.cursor().execute(f"INSERT INTO users (name) VALUES ('x{end[:1]}'){end}")
+                    pool.callback(connection.close)
+
+        pool = self.enterContext(contextlib.ExitStack())
+        before = self.foreign.dump()
+        with said() as lines:
+            self.passes(self.url, Leaving)
+        self.assertEqual(len(lines), 6, lines)
+        for number in (1, 2, 3):
+            session, prepared = (line for line in lines if f"Leaving.test_{number} left a " in line)
+            self.assertIn("of 'shop', idle in transaction, in a transaction for ", session)
+            self.assertIn("left a prepared transaction behind, and it was rolled back: 'foo'", prepared)
+        self.untouched(before)
+
+    def test_a_lock_that_somebody_else_holds(self) -> None:
+        class Held(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
+
+            def test(self) -> None:
+                other.cursor().execute(f"SELECT 'hold' FROM {self.postgres.schema}.users")  # type: ignore[attr-defined]
+
+        before = self.foreign.dump()
+        with contextlib.closing(psycopg2.connect(self.url)) as other, said() as lines:
+            self.passes(self.url, Held)
+        self.assertRegex(
+            lines[0].replace("\n", " "),
+            r"^the schema itest_\w+ could not be dropped: canceling statement due to lock timeout.* In a transaction: "
+            rf"session [0-9]+ \(\), idle in transaction, last statement: SELECT 'hold' .*; a later run on {self.name} drops",
+        )
+        with said():
+            self.passes(self.url, inner())
         self.untouched(before)
 
     def test_a_table_of_the_class_itself_cannot_come_again(self) -> None:

@@ -157,6 +157,56 @@ class MigratedTest(ForeignTest):
         self.passes(self.foreign.url_for("twice"), inner(), Other, inner())
         self.untouched(before)
 
+    def test_transactions_that_a_test_leaves(self) -> None:
+        class Leaving(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test_1(self) -> None:
+                self.leave()
+
+            def test_2(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT count(*) FROM a"), [(0,)])
+                self.leave()
+
+            def leave(self) -> None:
+                for end in ("", "; PREPARE TRANSACTION 'foo'"):
+                    connection = psycopg2.connect(self.postgres.url, application_name="shop")
+                    connection.cursor().execute(f"INSERT INTO a VALUES ({len(end)}){end}")
+                    pool.callback(connection.close)
+
+        pool = self.enterContext(contextlib.ExitStack())
+        self.database("leaving")
+        before = self.foreign.dump()
+        with said() as lines:
+            self.passes(self.foreign.url_for("leaving"), Leaving)
+        self.assertEqual(len(lines), 4, lines)
+        for number in (1, 2):
+            session, prepared = (line for line in lines if f"Leaving.test_{number} left a " in line)
+            self.assertIn("of 'shop', idle in transaction, in a transaction for ", session)
+            self.assertIn("left a prepared transaction behind, and it was rolled back: 'foo'", prepared)
+        self.untouched(before)
+
+    def test_a_lock_that_somebody_else_holds_to_the_end(self) -> None:
+        class Held(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test(self) -> None:
+                other.cursor().execute("SELECT 'hold' FROM names")
+
+        self.database("held")
+        before = self.foreign.dump()
+        url = self.foreign.url_for("held")
+        with contextlib.closing(psycopg2.connect(url)) as other, said() as lines:
+            self.passes(url, Held)
+        self.assertRegex(
+            lines[0].replace("\n", " "),
+            r"^the database held is not as it was: the view public\.names could not be dropped: canceling statement due to "
+            r"lock timeout.* In a transaction: session [0-9]+ \(\), idle in transaction, last statement: SELECT 'hold' FROM "
+            r"names\. A later run on it sees to that$",
+        )
+        self.passes(url, inner())
+        self.untouched(before)
+
     def test_what_somebody_else_made_to_depend_on_it_is_left(self) -> None:
         class Other(PostgresMixin, ContainerTestCase):
             postgres = Postgres(

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from itest import naming
 from itest.errors import ResetError
+from itest.services.postgres import leaks
 
 if TYPE_CHECKING:
+    from itest.services.postgres.kept import Kept
     from itest.services.postgres.server import PostgresServer
 
 ROUNDS = 3
@@ -176,6 +177,13 @@ class Probe:
             table.state = (-1, 0) if table.rows else (0, 0)  # Not what it has: it is to be refilled.
         self.sequences = other.sequences
         self.undo()
+
+    def bring_back(self, kept: Kept, test: str) -> None:
+        """Bring back the kept connections, and end what else a test has left running on the tables, in the database of
+        the server's URL."""
+        [busy] = kept.scrub(leaks.IN_TRANSACTION, test) or self.ask(f"SELECT {leaks.IN_TRANSACTION}")[0]
+        if busy and (ours := [str(oid) for oid, table in self.tables.items() if not table.protected]):
+            leaks.end_users(self._server, f"c.oid IN ({', '.join(ours)})", test)
 
     def dirty(self, only: Callable[[Table], bool] = lambda table: True) -> list[int]:
         """The tables that differ from the baseline, and SCHEMA if that does."""
@@ -350,11 +358,5 @@ class Probe:
     def _reason(self, error: Any) -> str:
         reason = f"the tables could not be emptied: {str(error).strip()}"
         if error.pgcode == LOCKED:
-            open_ones = self.ask(
-                "SELECT format('session %s (%s), %s, last statement: %s', pid, application_name, state, query) "
-                "FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL "
-                "AND pid <> pg_backend_pid()"
-            )
-            sessions = "; ".join(naming.shorten(naming.mask(text)) for (text,) in open_ones)
-            reason += f". In a transaction: {sessions or 'nobody any more'}"
+            reason += f". {leaks.in_transaction(self.ask)}"
         return reason
