@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import threading
 from typing import Any
@@ -14,7 +15,7 @@ import psycopg2.extensions
 import psycopg2.extras
 
 from itest.clock import Deadline
-from itest.services.postgres import leaks
+from itest.services.postgres import leaks, view
 from tests.integration.baseline import BaselineTest
 from tests.integration.capture import said
 
@@ -271,6 +272,34 @@ class KeptTest(BaselineTest):
         self.assertEqual(
             lines, [f"{TEST} left a thread behind that is using its database connection; the session was ended"]
         )
+
+
+class StatementTest(BaselineTest):
+    """`execute` has a connection of its own, which can wait for another one of the same test."""
+
+    def test_a_lock_that_the_test_itself_holds(self) -> None:
+        held = (
+            ("INSERT INTO parent (id, name) VALUES (7000, 'x')", "INSERT INTO parent (id, name) VALUES (7000, 'y')"),
+            ("LOCK TABLE parent", "SELECT count(*) FROM parent"),
+        )
+        for first, second in held:
+            self.reset()
+            with (
+                self.subTest(first),
+                mock.patch.object(view, "LOCK_SECONDS", 0.2),
+                self.view.connection.cursor() as cursor,
+            ):
+                cursor.execute(first)
+                with self.assertRaises(psycopg2.errors.LockNotAvailable) as caught:
+                    self.view.execute(second)
+                self.assertEqual(self.view.execute("SELECT 1"), [(1,)])
+                [note] = caught.exception.__notes__
+                self.assertRegex(
+                    note,
+                    r"^postgres\.execute\(\) and the assertions run on a connection of their own, which waits for a lock for "
+                    r"0\.2 s at most\. In a transaction: session [0-9]+ \(itest:\S+\), idle in transaction, last statement: "
+                    rf"{re.escape(first)}\. If that is the test's own connection",
+                )
 
 
 class EngineTest(BaselineTest):

@@ -11,7 +11,7 @@ from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.packages import client_package
 from itest.service import View
-from itest.services.postgres import async_engine
+from itest.services.postgres import async_engine, leaks
 from itest.services.postgres.kept import end_statement
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
     from itest.services.postgres.kept import Kept
     from itest.services.postgres.server import PostgresServer
+
+
+LOCK_SECONDS = 10
+"""How long `execute` waits for a lock: if the test itself holds it, on another connection, nobody would ever end the wait, for
+the driver does not listen to Ctrl-C meanwhile."""
 
 
 class PostgresView(View):
@@ -98,17 +103,39 @@ class PostgresView(View):
         return self._closing(connection, close)  # type: ignore[no-any-return]  # _closing returns what it was given
 
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
-        """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`."""
+        """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`.
+
+        It runs on a connection of its own. Where another one holds a lock that it needs, psycopg2's LockNotAvailable is
+        raised after LOCK_SECONDS, with a note that says who.
+        """
         connection = self._statement_connection()
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(sql, params)
+            try:
+                cursor.execute(sql, params)
+            except self.server.driver.errors.LockNotAvailable as error:
+                error.add_note(self._lock_note(cursor))
+                raise
             return cursor.fetchall() if cursor.description else []
 
     def _statement_connection(self) -> Connection:
         if self._statements is None or self._statements.closed:
             self._statements = self.connect()
+            self._statements.autocommit = True
+            with self._statements.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         return self._statements
+
+    def _lock_note(self, cursor: Any) -> str:
+        def ask(sql: str) -> list[tuple[Any, ...]]:
+            cursor.execute(sql)
+            return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2 is not a typed package here
+
+        return (
+            f"postgres.execute() and the assertions run on a connection of their own, which waits for a lock for "
+            f"{LOCK_SECONDS} s at most. {leaks.in_transaction(ask)}. If that is the test's own connection (self.db, "
+            f"self.session), commit there first, or run the statement there"
+        )
 
     def load(self, *fixtures: str | Path) -> None:
         """Load files (.sql, .json, .yaml, .csv) in one transaction, committed; see docs/fixtures.md for what they hold.
