@@ -22,6 +22,7 @@ from itest.service import Lease
 from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import LOCK_TIMEOUT, Probe, state_of
+from itest.services.postgres.snapshot import FIRST_USER_OID, MOVED
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ NAME = r"itest_([0-9a-f]{8})_[0-9]+"
 COMMENT = "itest: a test class's schema, of the run {}"
 LOCK = int.from_bytes(b"itst", "big") & 0x7FFFFFFF
 """The first key of the advisory locks; the second is the run's token."""
+
+
+SHAPES = (
+    f"(SELECT coalesce(sum(hashtextextended((to_jsonb(c) - {MOVED} || CASE relkind WHEN 'm' "
+    "  THEN jsonb_build_object('xmin', c.xmin::text) ELSE '{{}}' END)::text, 0)::numeric), 0)::text "
+    "FROM pg_class c WHERE relnamespace = '{schema}'::regnamespace)"
+)
+"""An expression: what pg_class says of a schema but for where relations lie. Of a materialized view all of it, because one that
+was refreshed holds other rows."""
 
 
 class Schemas:
@@ -133,8 +143,7 @@ class SchemaLease(Lease[PostgresView]):
         self._probe = self._new_probe()
         try:
             self._migrate()
-            if service.fixtures:
-                self.view.load(*service.fixtures)
+            self._probe.look_at_schema()
         except BaseException:
             self.close()
             raise
@@ -142,12 +151,14 @@ class SchemaLease(Lease[PostgresView]):
     def seal(self) -> None:
         self.view.close()
         self._kept.close()
+        made = self._probe.structure
         self._probe.learn()
+        self._can_be_made_again = self._probe.structure == made
 
     def reset(self, test: str) -> SchemaView:
         try:
-            self._probe.bring_back(self._kept, self._last_test)
-            if not self._probe.undo():
+            self._kept.scrub(test=self._last_test)
+            if not self._probe.undo(lambda: self._probe.end_users(self._last_test)):
                 self._make_again(test)
         except (ResetError, self._server.driver.Error) as error:
             raise ResetError(
@@ -172,18 +183,32 @@ class SchemaLease(Lease[PostgresView]):
     def _new_probe(self) -> Probe:
         return Probe(
             self._server,
-            lambda: self._server.connection(self._server.database, "itest reset"),
+            self._connect,
             f"n.nspname = '{self._schema}'",
-            _state(self._schema),
+            state_of(_catalogs(self._schema)),
+            SHAPES.format(schema=self._schema),
         )
+
+    def _connect(self) -> Any:
+        """For the reset: what its statements call may count on the search_path."""
+        server = self._server
+        options = _options(with_search_path(server.nearest_url_of(server.database), self._schema))
+        return server.connection(server.database, "itest reset", options=options)
 
     def _migrate(self) -> None:
         if self._service.migrations is not None:
             with trace.step("migrate", self._service.kind, server=self._server.instance.id):
                 migrator(self._service.migrations).apply(self.view, self._directory)
+        if self._service.fixtures:
+            self.view.load(*self._service.fixtures)
 
     def _make_again(self, test: str) -> None:
         """The schema was changed: make it anew, and bring the baseline's rows into it."""
+        if not self._can_be_made_again:
+            raise ResetError(
+                f"{self._last_test} changed the schema, and so had the set-up of its class, which cannot be done again: "
+                f"make in migrations or fixtures what is made there"
+            )
         before = self._probe
         self._kept.close()
         self._schemas.drop(self._schema, self._last_test)
@@ -242,19 +267,20 @@ def _options(url: str) -> str:
     return dict(parse_qsl(urlsplit(url).query)).get("options", "")
 
 
-def _state(schema: str) -> str:
-    """An expression that changes with every DDL statement in a schema, and with none in others."""
-    return state_of(_catalogs(schema))
-
-
 def _catalogs(schema: str) -> dict[str, str]:
-    """The catalogs in which its objects are, and which rows are of these."""
+    """The catalogs in which its objects are, and which rows are of these; with an index, by object id, in the large ones."""
     own = f"'{schema}'::regnamespace"
     relations = f"IN (SELECT oid FROM pg_class WHERE relnamespace = {own})"
     return {
         "pg_class": f"relnamespace = {own}",
-        "pg_proc": f"pronamespace = {own}",
-        "pg_type": f"typnamespace = {own}",
+        "pg_namespace": f"oid = {own}",
+        "pg_proc": f"oid >= {FIRST_USER_OID} AND pronamespace = {own}",
+        "pg_type": f"oid >= {FIRST_USER_OID} AND typnamespace = {own}",
+        "pg_operator": f"oid >= {FIRST_USER_OID} AND oprnamespace = {own}",
+        "pg_collation": f"oid >= {FIRST_USER_OID} AND collnamespace = {own}",
+        "pg_enum": f"enumtypid IN (SELECT oid FROM pg_type WHERE oid >= {FIRST_USER_OID} AND typnamespace = {own})",
+        "pg_statistic_ext": f"stxnamespace = {own}",
+        "pg_sequence": f"seqrelid {relations}",
         "pg_constraint": f"connamespace = {own}",
         "pg_attribute": f"attrelid {relations}",
         "pg_attrdef": f"adrelid {relations}",

@@ -50,11 +50,10 @@ _CATALOG_ROWS = {
     ),
 }
 
-# pg_class but for what says where and how large a relation's file is.
-_SHAPES = (
-    "SELECT count(*), sum(hashtextextended((to_jsonb(c) - ARRAY['relfilenode', 'relpages', 'reltuples', "
-    "'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid'])::text, 0)::numeric) FROM pg_class c"
-)
+MOVED = "ARRAY['relfilenode', 'relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid']"
+"""The columns of pg_class that say where a relation's file is, and how large."""
+
+_SHAPES = f"SELECT count(*), sum(hashtextextended((to_jsonb(c) - {MOVED})::text, 0)::numeric) FROM pg_class c"
 
 
 class Relation(NamedTuple):

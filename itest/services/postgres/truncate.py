@@ -47,8 +47,8 @@ class TruncateLease(Lease[PostgresView]):
 
     def reset(self, test: str) -> PostgresView:
         try:
-            self._probe.bring_back(self._kept, self._last_test)
-            self._probe.undo()
+            self._kept.scrub(test=self._last_test)
+            self._probe.undo(lambda: self._probe.end_users(self._last_test))
         except (ResetError, self._server.driver.Error) as error:
             raise ResetError(
                 f"the database {self._server.database} could not be reset for {test}: {str(error).strip()}"
@@ -67,7 +67,7 @@ class TruncateLease(Lease[PostgresView]):
         self.view.close()
         self._kept.close()
         try:
-            self._probe.bring_back(self._kept, self._last_test)
+            self._probe.end_users(self._last_test)
             self._probe.close()
             self._ledger.origin.undo()
         except (ResetError, self._server.driver.Error) as error:
