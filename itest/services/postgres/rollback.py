@@ -40,7 +40,8 @@ _PREPARE = (
     "PREPARE itest_look (bigint) AS SELECT pg_snapshot_xmin(s)::text, {position}, "
     "  ARRAY(SELECT x FROM generate_series($1, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
     "        WHERE pg_xact_status(x::text::xid8) = 'committed'), " + BUSY + ", "
-    "  (SELECT count(*) > 1 FROM pg_prepared_statements) FROM pg_current_snapshot() AS s"
+    "  (SELECT count(*) > 1 FROM pg_prepared_statements), EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {database}) "
+    "FROM pg_current_snapshot() AS s"
 )
 _OPEN = (
     "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database "
@@ -92,11 +93,13 @@ class RollbackLease(PostgresLease):
                 _, [row] = self._sandbox.itest_end(self._look())
             except driver.Error as error:
                 raise ResetError(f"what {test} left behind could not be looked at: {str(error).strip()}") from error
-        since, position, committed, busy, prepared = row
+        since, position, committed, busy, statements, prepared = row
         if busy:
             leaks.end_sessions(self._server, busy, test)
-            since, position, committed, *_ = self._sandbox.itest_end(self._look())[1][0]
+            since, position, committed, _, statements, prepared = self._sandbox.itest_end(self._look())[1][0]
         if prepared:
+            leaks.roll_back_prepared(self._server, self._name, test)
+        if statements:
             self._sandbox.itest_end(f"DEALLOCATE ALL; {self._prepare()}")
         changed = self._changed(committed) if committed else []
         self._since, self._since_position = since, position
