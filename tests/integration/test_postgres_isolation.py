@@ -10,6 +10,7 @@ from typing import Any
 from itest import ContainerTestCase, PostgresMixin
 from itest.services.postgres import Postgres
 from tests.integration.baseline import DECLARATION, BaselineTest, schema
+from tests.integration.capture import said
 from tests.integration.sqlbodies import TABLE
 
 
@@ -201,6 +202,13 @@ class DefinitionsTest(BaselineTest):
 
     def test_other_databases_that_a_test_made(self) -> None:
         self.cloned("CREATE DATABASE made_by_a_test")
+
+    def test_a_replication_slot_after_tests_that_changed_nothing(self) -> None:
+        self.rest(seen=True)
+        with said() as lines:
+            self.view.execute("SELECT pg_create_physical_replication_slot('left')")
+            self.reset()
+        self.assertEqual(lines, ["tests.Baseline.test_next left a replication slot behind, and it was dropped: 'left'"])
 
     def test_a_database_that_was_dropped_under_us(self) -> None:
         self.server.drop(self.view.name)

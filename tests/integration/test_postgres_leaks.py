@@ -7,16 +7,17 @@ import contextlib
 import re
 import select
 import threading
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
+from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.clock import Deadline
 from itest.services.postgres import leaks, view
-from tests.integration.baseline import BaselineTest
+from tests.integration.baseline import BaselineTest, schema
 from tests.integration.capture import said
 
 TEST = "tests.Baseline.test_before"
@@ -272,6 +273,66 @@ class KeptTest(BaselineTest):
         self.assertEqual(
             lines, [f"{TEST} left a thread behind that is using its database connection; the session was ended"]
         )
+
+
+class ReplicationTest(PostgresMixin, ContainerTestCase):
+    """Slots, streams and subscriptions, each left behind by a test; every one finds none."""
+
+    postgres = Postgres(migrations=schema, settings={"wal_level": "logical"})
+    streams: ClassVar[list[Any]] = []
+
+    def setUp(self) -> None:
+        self.assertEqual(self.postgres.execute("SELECT slot_name FROM pg_replication_slots"), [])
+        self.assertEqual(self.postgres.execute("SELECT subname FROM pg_subscription"), [])
+        self.assertEqual(self.postgres.execute("SELECT to_regclass('made')"), [(None,)])
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        for stream in cls.streams:
+            stream.close()
+        super().tearDownClass()
+
+    def stream(self) -> None:
+        connection = psycopg2.connect(
+            self.postgres.url, connection_factory=psycopg2.extras.LogicalReplicationConnection
+        )
+        self.streams.append(connection)
+        cursor = connection.cursor()
+        cursor.create_replication_slot("changes", output_plugin="pgoutput")
+        cursor.start_replication(slot_name="changes", options={"proto_version": "1", "publication_names": "all"})
+
+    def subscribe(self) -> None:
+        self.postgres.execute(
+            "CREATE SUBSCRIPTION \"To Others\" CONNECTION 'dbname=x' PUBLICATION y WITH (connect = false)"
+        )
+
+    def test_a_stream(self) -> None:
+        self.stream()
+
+    test_a_stream_again = test_a_stream
+
+    def test_a_stream_of_a_publication(self) -> None:
+        """Which makes a new clone necessary, and the database is to be dropped."""
+        self.postgres.execute("CREATE PUBLICATION everything FOR ALL TABLES; CREATE TABLE made ()")
+        self.stream()
+
+    def test_a_slot(self) -> None:
+        self.postgres.execute("SELECT pg_create_logical_replication_slot('logical', 'pgoutput')")
+
+    def test_a_slot_of_no_database(self) -> None:
+        self.postgres.execute("SELECT pg_create_physical_replication_slot('physical')")
+
+    test_a_slot_of_no_database_again = test_a_slot_of_no_database
+
+    def test_a_subscription(self) -> None:
+        self.subscribe()
+
+    def test_a_subscription_and_a_table(self) -> None:
+        self.subscribe()
+        self.postgres.execute("CREATE TABLE made ()")
+
+    def test_z(self) -> None:
+        """Finds none either."""
 
 
 class StatementTest(BaselineTest):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from itest import leaks, naming
@@ -122,6 +122,40 @@ def roll_back_prepared(server: PostgresServer, name: str, test: str) -> None:
         for (gid,) in cursor.fetchall():
             cursor.execute("ROLLBACK PREPARED %s", (gid,))
             leaks.report(_prepared(test, gid))
+
+
+def drop_slots(server: PostgresServer, names: Iterable[str], test: str) -> None:
+    """Drop replication slots, and end the sessions that stream from them."""
+    for name in names:
+        for (pid,) in server.admin("SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", name):
+            if pid is not None:
+                server.end_session(pid)
+        server.admin(  # A temporary one has ended with its session.
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", name
+        )
+        leaks.report(f"{test} left a replication slot behind, and it was dropped: {name!r}")
+
+
+def drop_subscriptions(server: PostgresServer, name: str) -> None:
+    """Drop the subscriptions of a database, and leave their slots on other servers alone: those need not be reached."""
+    with server.visit(name) as cursor:
+        for subscription in subscriptions(server, name):
+            for change in (
+                "ALTER SUBSCRIPTION {} DISABLE",
+                "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+                "DROP SUBSCRIPTION {}",
+            ):
+                cursor.execute(change.format(subscription))
+
+
+def subscriptions(server: PostgresServer, name: str) -> list[str]:
+    """The subscriptions of a database, quoted where SQL needs it."""
+    rows = server.admin(
+        "SELECT quote_ident(subname) FROM pg_subscription "
+        "WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = %s)",
+        name,
+    )
+    return [subscription for (subscription,) in rows]
 
 
 def _prepared(test: str, gid: str) -> str:
