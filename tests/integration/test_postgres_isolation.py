@@ -4,10 +4,12 @@ where only rows and sequences changed. What sessions leave is in test_postgres_l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 from itest import ContainerTestCase, PostgresMixin
+from itest.errors import NotStarted
 from itest.services.postgres import Postgres
 from tests.integration.baseline import DECLARATION, BaselineTest, schema
 from tests.integration.capture import said
@@ -294,6 +296,35 @@ class LargeBaselineTest(BaselineTest):
 
     def test_a_hundred_thousand_rows(self) -> None:
         self.undone("INSERT INTO numbers VALUES (0)", "UPDATE numbers SET square = 0 WHERE n < 10")
+
+
+class EndedViewTest(PostgresMixin, ContainerTestCase):
+    """Of a test that has ended."""
+
+    postgres = Postgres(migrations=schema)
+    old: ClassVar[Any] = None
+
+    def test_1(self) -> None:
+        type(self).old = self.postgres
+        self.postgres.execute("INSERT INTO numbers VALUES (0)")
+
+    def test_2(self) -> None:
+        before = self.postgres.execute("SELECT count(*) FROM numbers")
+        uses: list[Callable[[], object]] = [
+            lambda: self.old.execute("INSERT INTO numbers VALUES (0)"),
+            lambda: self.old.connect(),
+            lambda: self.old.connection,
+            lambda: self.old.engine,
+            lambda: self.old.session(),
+            lambda: self.old.own_session,
+            lambda: self.old.aconnect(),
+            lambda: self.old.aengine,
+        ]
+        for use in uses:
+            with self.assertRaisesRegex(NotStarted, r"^this view was of \S+EndedViewTest\.test_1, which has ended"):
+                use()
+        self.assertEqual(self.postgres.execute("SELECT count(*) FROM numbers"), before)
+        self.assertEqual(type(self).postgres.execute("SELECT count(*) FROM numbers"), before)
 
 
 class InsideTest(PostgresMixin, ContainerTestCase):

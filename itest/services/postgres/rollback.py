@@ -241,6 +241,7 @@ class SandboxView(PostgresView):
     @property
     def connection(self) -> Connection:
         """The sandbox: a psycopg2 connection whose commits and rollbacks are savepoints."""
+        self.check_open()
         return self._lease.connection()  # type: ignore[no-any-return]  # made by a factory that returns Any
 
     def connect(self, **kwargs: Any) -> Connection:
@@ -275,6 +276,7 @@ class SandboxView(PostgresView):
     @property
     def engine(self) -> Engine:
         """A SQLAlchemy engine whose every connection is the sandbox; the same from test to test."""
+        self.check_open()
         return self._lease.engine()
 
     def aconnect(self, **kwargs: Any) -> NoReturn:

@@ -90,10 +90,12 @@ class PostgresView(View):
     def connection(self) -> Connection:
         """The view's own psycopg2 connection; `self.db` on a PostgresMixin. It is kept open from test to test, and
         rolled back and brought back to its first state in between."""
+        self.check_open()
         return self._kept.connection()
 
     def connect(self, **kwargs: Any) -> Connection:
         """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test."""
+        self.check_open()
         connection = self.server.driver.connect(self.url, **{"application_name": self._label, **kwargs})
 
         def close() -> None:
@@ -164,6 +166,7 @@ class PostgresView(View):
     @property
     def engine(self) -> Engine:
         """A SQLAlchemy engine on the test database. Its connections are kept like `connection`."""
+        self.check_open()
         return self._kept.engine()
 
     def session(self, **kwargs: Any) -> Session:
@@ -175,6 +178,7 @@ class PostgresView(View):
     @property
     def own_session(self) -> Session:
         """The view's own session, made at the first use; `self.session` on a PostgresMixin."""
+        self.check_open()
         if self._session is None:
             self._session = self.session()
         return self._session
@@ -197,6 +201,7 @@ class PostgresView(View):
     def aengine(self) -> AsyncEngine:
         """A SQLAlchemy engine for asyncio, over asyncpg. It keeps no connections (NullPool), so that it may be used in
         any loop; those that a test does not give back are closed after it."""
+        self.check_open()
         if self._async_engine is None:
             self._async_engine = async_engine.create(self)
         return self._async_engine
