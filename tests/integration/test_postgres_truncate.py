@@ -41,6 +41,9 @@ CREATE TRIGGER changed BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUN
 CREATE TRIGGER log AFTER INSERT OR DELETE ON users FOR EACH STATEMENT EXECUTE FUNCTION log_it();
 CREATE TRIGGER never BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION log_it();
 ALTER TABLE users DISABLE TRIGGER never;
+CREATE TABLE guarded (n int);
+CREATE TRIGGER guard AFTER INSERT OR DELETE ON guarded FOR EACH STATEMENT EXECUTE FUNCTION log_it();
+ALTER TABLE guarded ENABLE ALWAYS TRIGGER guard;
 INSERT INTO counters VALUES (1);
 """
 
@@ -51,6 +54,7 @@ INSERT INTO "Other"."Mixed Case" ("User") SELECT id FROM users;
 WITH new AS (INSERT INTO a VALUES (1, 1)) INSERT INTO b VALUES (1, 1);
 INSERT INTO events VALUES ('2019-05-05', 'old'), ('2021-01-01', 'new');
 INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 2);
+INSERT INTO guarded VALUES (1);
 TRUNCATE audit;
 """
 
@@ -62,6 +66,7 @@ SELECT 'b', jsonb_agg(t ORDER BY t)::text FROM b t UNION ALL
 SELECT 'events', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORDER BY t)::text FROM events t UNION ALL
 SELECT 'parent', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORDER BY t)::text FROM parent t UNION ALL
 SELECT 'counters', jsonb_agg(t)::text FROM counters t UNION ALL
+SELECT 'guarded', jsonb_agg(t)::text FROM guarded t UNION ALL
 SELECT 'audit', jsonb_agg(t)::text FROM audit t UNION ALL
 SELECT 'sequences', jsonb_agg(t ORDER BY t)::text FROM pg_sequences t WHERE schemaname <> 'itest_ledger' UNION ALL
 SELECT 'triggers', jsonb_agg(tgname::text || tgenabled::text ORDER BY tgname)::text FROM pg_trigger WHERE NOT tgisinternal
@@ -79,6 +84,7 @@ CHANGES = {
     "inheritance": "UPDATE parent SET n = n + 1; INSERT INTO child VALUES (3, 3)",
     "unlogged": "DELETE FROM counters",
     "sequences": "SELECT nextval('numbers'); SELECT setval('users_id_seq', 5000, false)",
+    "a_trigger_that_always_fires": "UPDATE guarded SET n = 2",
     "audit": "INSERT INTO audit VALUES ('mine')",
 }
 

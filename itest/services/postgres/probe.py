@@ -125,6 +125,11 @@ class Table:
     rows: bytes = b""
 
     @property
+    def always(self) -> bool:
+        """Whether it has triggers that fire in spite of session_replication_role."""
+        return any(enable.startswith(("ENABLE ALWAYS", "ENABLE REPLICA")) for enable in self.triggers)
+
+    @property
     def shown(self) -> str:
         return self.name.removeprefix("public.")
 
@@ -346,7 +351,7 @@ class Probe:
             if setvals:
                 self.ask(f"SELECT {', '.join(setvals)}")
             return True
-        triggered = [] if self._replica else [table for table in chosen if table.triggers]
+        triggered = [table for table in chosen if (table.always if self._replica else table.triggers)]
         ours = [table for table in triggered if table.owned]
         deletes = ", ".join(f"d{number} AS (DELETE FROM ONLY {table.name})" for number, table in enumerate(chosen))
         statements = ["BEGIN", *(f"ALTER TABLE {table.name} DISABLE TRIGGER USER" for table in ours)]
