@@ -70,6 +70,35 @@ class MigratorTest(unittest.TestCase):
             with self.assertRaisesRegex(TypeError, "is no migrator: give SqlFiles"):
                 migrator(wrong)
 
+    def test_a_coroutine_function(self) -> None:
+        """Nothing would await it."""
+
+        async def migrate(view: object) -> None:
+            """Never called."""
+
+        class Own:
+            def fingerprint(self) -> str:
+                return "v1"
+
+            async def apply(self, view: object) -> None:
+                """Never called."""
+
+            async def __call__(self, view: object) -> None:
+                """Never called."""
+
+        class OnlyCalled:
+            async def __call__(self, view: object) -> None:
+                """Never called."""
+
+        for wrong in (migrate, functools.partial(migrate), Own(), OnlyCalled()):
+            with self.assertRaisesRegex(TypeError, "is a coroutine function, and nothing awaits it: make it a plain"):
+                migrator(wrong)
+        view: Any = object()
+        with self.assertRaisesRegex(
+            MigrationError, "it returned a coroutine, and nothing awaits that: make it a plain"
+        ):
+            migrator(lambda view: migrate(view)).apply(view, Path())
+
 
 class SqlFilesTest(DirectoryTest):
     def test_its_fingerprint(self) -> None:
