@@ -96,6 +96,18 @@ class RowsTest(BaselineTest):
                 self.view.connection.commit()
                 self.reset()
 
+    def test_a_failure_tells_of_tables_that_the_test_made_or_truncated(self) -> None:
+        self.view.execute('CREATE TABLE q (n int); CREATE TABLE app."Q" (n int PRIMARY KEY)')
+        self.view.execute('INSERT INTO q VALUES (1); INSERT INTO app."Q" VALUES (1), (2)')
+        self.view.execute("TRUNCATE numbers; INSERT INTO numbers VALUES (1)")
+        lines = self.lease.evidence(0).lines
+        for line in (
+            "wrote to q (inserted), which has 1 committed row",
+            'wrote to app."Q" (inserted), which has 2 committed rows',
+            "wrote to numbers (inserted), which has 1 committed row",
+        ):
+            self.assertIn(line, lines)
+
     def test_what_was_rolled_back_leaves_no_trace(self) -> None:
         self.undone(
             "BEGIN; CREATE TABLE x (id serial); INSERT INTO x DEFAULT VALUES; ROLLBACK",

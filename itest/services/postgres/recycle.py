@@ -159,12 +159,13 @@ class Recycler:
         or a test uses, so that any thread may ask."""
         from itest.services.postgres import evidence  # Only failing tests need it.
 
-        files = self._files.relations
-        found: dict[str, set[str]] = {}
-        for file, records in evidence.written(self._server, self._scanned, self._oid, self._undoing).items():
-            if (relation := files.get(file)) is not None and relation.kind == "r" and not records <= HARMLESS:
-                found[relation.name.removeprefix("public.")] = records
-        return dict(sorted(found.items()))
+        known, catalogs = self._files.relations, self._files.catalogs
+        written = evidence.written(self._server, self._scanned, self._oid, self._undoing)
+        names = {file: known[file].name for file in written.keys() & known.keys() if known[file].kind == "r"}
+        if others := written.keys() - known.keys() - catalogs.keys():  # Of tables that the test has made or truncated.
+            names |= evidence.tables(self._server, self._name, others)
+        found = {name.removeprefix("public."): written[file] for file, name in names.items()}
+        return {name: records for name, records in sorted(found.items()) if not records <= HARMLESS}
 
     @property
     def _session(self) -> Any:
