@@ -28,7 +28,7 @@ class Function:
 
     def __init__(self, function: Callable[[PostgresView], object], depends_on: Iterable[str] = ()) -> None:
         called = function.func if isinstance(function, functools.partial) else function
-        if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(getattr(called, "__call__", None)):
+        if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(type(called).__call__):
             raise TypeError(f"the migration {_title(called)} is a coroutine function, and nothing awaits it: {CURE}")
         self.function = function
         self.depends_on = tuple(depends_on)

@@ -138,6 +138,14 @@ class ForeignTest(BaselineTest):
                 connection.close()
                 self.reset()
 
+    def test_what_the_log_says_of_it_is_routine_where_itest_has_ended_it(self) -> None:
+        """Where the test has, it is why a connection is closed."""
+        _, lines = self.left("SELECT 1")
+        [pid] = re.findall(r"session ([0-9]+)", lines[0])
+        line = "2026-01-01 10:00:00.000 UTC [{}] FATAL:  terminating connection due to administrator command"
+        self.assertRegex(line.format(pid), self.server.routine)
+        self.assertNotRegex(line.format(self.view.connect().info.backend_pid), self.server.routine)
+
     def test_the_sentence(self) -> None:
         self.assertEqual(
             leaks.report("tests.T.test_x", 17, "shop", "idle in transaction", "SELECT 1", 0.25),

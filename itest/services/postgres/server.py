@@ -39,9 +39,6 @@ Part = TypeVar("Part")
 class PostgresServer(Administered):
     """A running PostgreSQL: lends databases of its own to classes."""
 
-    routine = "LOG:  checkpoint |FATAL:  terminating connection due to administrator command"
-    # The latter are the sessions that resets have ended, as has been told where a test had left them.
-
     def __init__(self, service: Postgres, instance: Instance, address: str) -> None:
         super().__init__(service, instance, address)
         self.token = naming.random_hex(4)
