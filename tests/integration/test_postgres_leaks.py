@@ -422,12 +422,25 @@ class EngineTest(BaselineTest):
     def test_listeners_of_a_test_are_gone(self) -> None:
         from sqlalchemy import event
 
-        listener = mock.Mock()
-        event.listen(self.view.engine, "before_cursor_execute", listener)
+        for name in ("before_cursor_execute", "checkout", "do_execute"):
+            with self.subTest(name):
+                self.use_engine()
+                self.reset()
+                listener = mock.Mock(return_value=None)
+                event.listen(self.view.engine, name, listener)
+                self.use_engine()
+                self.assertEqual(listener.call_count, 1)
+                self.reset()
+                self.use_engine()
+                self.assertEqual(listener.call_count, 1)
+
+    def test_its_connections_are_kept_where_there_were_none(self) -> None:
+        pids = set()
+        for _ in range(3):
+            pids.add(self.use_engine())
+            self.reset()
+        self.assertEqual(len(pids), 1)
+
+    def use_engine(self) -> object:
         with self.view.engine.connect() as connection:
-            connection.exec_driver_sql("SELECT 1")
-        self.assertEqual(listener.call_count, 1)
-        self.reset()
-        with self.view.engine.connect() as connection:
-            connection.exec_driver_sql("SELECT 1")
-        self.assertEqual(listener.call_count, 1)
+            return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()

@@ -387,6 +387,21 @@ class SqlAlchemyTest(_Sandboxed):
 
     test_types_again = test_types
 
+    heard: ClassVar[list[str]] = []
+
+    def test_listeners_of_a_test_are_gone(self) -> None:
+        self.assertEqual(self.heard, [])
+        for name in ("checkout", "do_execute", "before_cursor_execute"):
+            sqlalchemy.event.listen(self.postgres.engine, name, lambda *args: self.heard.append(self.id()))
+        self.session.scalar(text("SELECT 1"))
+        self.assertEqual(self.heard, [self.id()] * 3)
+        self.heard.clear()
+
+    def test_listeners_of_a_test_are_gone_again(self) -> None:
+        self.session.scalar(text("SELECT 1"))
+        self.session.close()
+        self.test_listeners_of_a_test_are_gone()
+
     def test_a_pool_that_is_disposed_of(self) -> None:
         self.add("bob")
         self.db.commit()

@@ -18,6 +18,7 @@ from itest.errors import IsolationError, ItestError, ResetError
 from itest.evidence import Aside
 from itest.packages import client_package
 from itest.services.postgres import leaks
+from itest.services.postgres.kept import listeners
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.probe import BUSY
 from itest.services.postgres.probe_recycle import ProbeRecycler
@@ -57,6 +58,7 @@ class RollbackLease(PostgresLease):
         self._sandbox: Any = None
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None
+        self._listeners: list[int] = []
         self._engine_types: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
         self._unfinished = ""
         self._since = self._since_position = ""
@@ -72,6 +74,9 @@ class RollbackLease(PostgresLease):
         except self._server.driver.Error as error:
             raise ResetError(f"the sandbox of {test} could not be made: {str(error).strip()}") from error
         self._sandbox.itest_begin(test)
+        if self._handed_out is not None and self._engine is not None and listeners(self._engine) != self._listeners:
+            self._engine.dispose()
+            self._engine = None
         self._handed_out = None
         self._unfinished = self._last_test = test
         return SandboxView(self, self._server, self._name, test, self._kept, self._directory)
@@ -147,6 +152,7 @@ class RollbackLease(PostgresLease):
                 poolclass=sqlalchemy.pool.StaticPool,
             )
             sqlalchemy.event.listen(self._engine, "connect", self._connected)
+            self._listeners = listeners(self._engine)
         for types, own in zip(self._engine_types, (sandbox.string_types, sandbox.binary_types), strict=True):
             own.update(types)  # They were taken off after the test before, whose connection this was too.
         if self._handed_out is None:  # Listeners that a test adds to it go with it.
