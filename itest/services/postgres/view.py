@@ -67,6 +67,11 @@ class PostgresView(View):
         return self.url_for("psycopg2")
 
     @property
+    def asyncpg_url(self) -> str:
+        """The URL for `sqlalchemy.ext.asyncio.create_async_engine` over asyncpg; asyncpg itself takes `url`."""
+        return self.url_for("asyncpg")
+
+    @property
     def dsn(self) -> str:
         """The address in libpq's keyword form."""
         dsn: str = client_package("psycopg2.extensions", "postgres", "PostgresView.dsn").make_dsn(
