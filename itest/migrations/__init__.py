@@ -32,6 +32,10 @@ __all__ = ["Alembic", "Command", "Django", "Function", "MetaData", "Migrator", "
 def migrator(value: object) -> Migrator:
     """A declaration's `migrations` as a migrator; a plain path stands for `SqlFiles`. Raises TypeError for neither."""
     if isinstance(value, str | Path):
+        if Path(value).suffix == ".ini":
+            raise TypeError(
+                f"{str(value)!r} is no SQL; if it is Alembic's configuration, write Alembic({str(value)!r})"
+            )
         return SqlFiles(value)
     if isinstance(value, Migrator) and not isinstance(value, type):
         if inspect.iscoroutinefunction(value.apply):

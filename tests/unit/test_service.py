@@ -151,6 +151,13 @@ class MistakesTest(unittest.TestCase):
             lambda: type("T", (ContainerTestCase,), {"test_cache": Redis()}),
         )
 
+    def test_what_is_no_image(self) -> None:
+        for wrong in (None, 17, ""):
+            self.assertRefused(
+                f"T.postgres: image={wrong!r} is no image's name; write Postgres('postgres:17'), or leave it out",
+                lambda wrong=wrong: type("T", (ContainerTestCase,), {"postgres": Postgres(wrong)}),
+            )
+
     def test_a_value_that_is_no_migrator(self) -> None:
         self.assertRefused(
             "T.postgres: 5 is no migrator: give SqlFiles(path), Alembic(ini), MetaData(Base.metadata), Django(settings), "

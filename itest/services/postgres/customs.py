@@ -111,6 +111,10 @@ def _check_volumes(service: Postgres, where: str) -> None:
 
 
 def _check_image(service: Postgres, where: str) -> None:
+    if not isinstance(service.image, str) or not service.image:
+        raise DeclarationError(
+            f"{where}: image={service.image!r} is no image's name; write Postgres('postgres:17'), or leave it out"
+        )
     directories = service.image.partition("@")[0].split("/")
     if _OTHERS.intersection(directories):
         raise DeclarationError(
