@@ -242,6 +242,12 @@ class SettingsOfTheBaselineTest(BaselineTest):
         view.execute("ALTER SYSTEM SET log_min_messages = 'error'")
         view.execute("SELECT pg_reload_conf()")
         view.execute("CREATE ROLE of_the_class")
+        view.execute(f"ALTER DATABASE {view.name} SET extra_float_digits = 0")
+        view.execute("CREATE TABLE public.exact AS SELECT 0.1::float8 + 0.2::float8 AS n")
+
+    def test_numbers_are_not_rounded(self) -> None:
+        self.undone("UPDATE public.exact SET n = n + 1")
+        self.assertEqual(self.view.execute("SELECT n = 0.1::float8 + 0.2::float8 FROM public.exact"), [(True,)])
 
     def test_they_are_there_after_a_reset(self) -> None:
         self.undone("INSERT INTO public.odd (d) VALUES ('01.02.2024')", "DELETE FROM public.odd")

@@ -125,6 +125,11 @@ class Table:
     rows: bytes = b""
 
     @property
+    def listed(self) -> str:
+        """Its columns as a statement lists them; there may be none that can be written to."""
+        return f" ({self.columns})" if self.columns else ""
+
+    @property
     def always(self) -> bool:
         """Whether it has triggers that fire in spite of session_replication_role."""
         return any(enable.startswith(("ENABLE ALWAYS", "ENABLE REPLICA")) for enable in self.triggers)
@@ -306,7 +311,8 @@ class Probe:
             with self._own.cursor() as cursor:
                 cursor.execute(
                     # With row security off, a policy that hides rows from us is an error instead of a leak.
-                    f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off"
+                    f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off; "
+                    "SET extra_float_digits = 3"  # Fewer would round the baseline's numbers.
                 )
                 try:  # No trigger fires then, no foreign key is checked. Superusers may, and whom they let.
                     cursor.execute("SET session_replication_role = replica")
@@ -377,7 +383,7 @@ class Probe:
     def _refill(self, cursor: Any, tables: Sequence[Table]) -> None:
         if self._replica or len(tables) == 1:
             for table in tables:
-                cursor.copy_expert(f"COPY {table.name} ({table.columns}) FROM STDIN", io.BytesIO(table.rows))
+                cursor.copy_expert(f"COPY {table.name}{table.listed} FROM STDIN", io.BytesIO(table.rows))
             return
         parts = []
         for number, table in enumerate(tables):
@@ -387,7 +393,7 @@ class Probe:
             )
             cursor.copy_expert(f"COPY {stage} FROM STDIN", io.BytesIO(table.rows))
             parts.append(
-                f"i{number} AS (INSERT INTO {table.name} ({table.columns}) OVERRIDING SYSTEM VALUE "
+                f"i{number} AS (INSERT INTO {table.name}{table.listed} OVERRIDING SYSTEM VALUE "
                 f"SELECT {table.columns} FROM {stage})"
             )
         cursor.execute(f"WITH {', '.join(parts)} SELECT 1")
