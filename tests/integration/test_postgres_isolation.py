@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+import psycopg2
+
 from itest import ContainerTestCase, PostgresMixin
 from itest.errors import NotStarted
 from itest.services.postgres import Postgres
@@ -343,6 +345,30 @@ class EndedViewTest(PostgresMixin, ContainerTestCase):
                 use()
         self.assertEqual(self.postgres.execute("SELECT count(*) FROM numbers"), before)
         self.assertEqual(type(self).postgres.execute("SELECT count(*) FROM numbers"), before)
+
+
+class ClassConnectionTest(PostgresMixin, ContainerTestCase):
+    """One that was handed out in the set-up of the class."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.shared = cls.postgres.connect()
+        with cls.shared.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    shared: ClassVar[Any]
+
+    def test_it_says_why_it_is_closed(self) -> None:
+        with self.assertRaises(psycopg2.InterfaceError) as caught:
+            self.shared.cursor()
+        self.assertEqual(
+            caught.exception.__notes__,
+            [
+                "the class's own view has handed it out, and what that hands out is closed before the first test: use "
+                "self.db in tests, or connect in setUp"
+            ],
+        )
 
 
 class InsideTest(PostgresMixin, ContainerTestCase):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -101,6 +102,8 @@ class PostgresView(View):
     def connect(self, **kwargs: Any) -> Connection:
         """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test."""
         self.check_open()
+        if not self._given_to:
+            kwargs.setdefault("connection_factory", _class_connection())
         connection = self.server.driver.connect(self.url, **{"application_name": self._label, **kwargs})
 
         def close() -> None:
@@ -220,6 +223,27 @@ class PostgresView(View):
         asynchronous = client_package("sqlalchemy.ext.asyncio", "sqlalchemy", "PostgresView.asession()")
         session: AsyncSession = asynchronous.AsyncSession(self.aengine, **{"expire_on_commit": False, **kwargs})
         return self._closing_async(session, session.close, "asession")
+
+
+@functools.cache
+def _class_connection() -> Any:
+    """What a class's own view connects by: a psycopg2 connection that says why it is closed in the tests."""
+    driver = client_package("psycopg2", "postgres", "PostgresView.connect()")
+    base: Any = client_package("psycopg2.extensions", "postgres", "PostgresView.connect()").connection
+
+    class ClassConnection(base):  # type: ignore[misc]  # psycopg2 is imported on first use, so it is Any
+        def cursor(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().cursor(*args, **kwargs)
+            except driver.InterfaceError as error:
+                if self.closed:
+                    error.add_note(
+                        "the class's own view has handed it out, and what that hands out is closed before the first test: "
+                        "use self.db in tests, or connect in setUp"
+                    )
+                raise
+
+    return ClassConnection
 
 
 async def close_async(connection: asyncpg.Connection) -> None:
