@@ -9,13 +9,12 @@ differs. Rows are kept in memory. Sequences are set back unasked, because that c
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from itest.errors import ResetError
 from itest.services.postgres import leaks
-from itest.services.postgres.snapshot import FIRST_USER_OID
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
@@ -63,47 +62,6 @@ BUSY = (
 
 USERS = r"n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"
 """Where users have their tables."""
-
-_CATALOGS = {
-    "pg_class": f"oid >= {FIRST_USER_OID} AND relpersistence <> 't'",
-    "pg_attribute": f"attrelid >= {FIRST_USER_OID}",
-    **dict.fromkeys(
-        (
-            "pg_type",
-            "pg_proc",
-            "pg_constraint",
-            "pg_attrdef",
-            "pg_trigger",
-            "pg_rewrite",
-            "pg_cast",
-            "pg_collation",
-            "pg_operator",
-            "pg_opclass",
-            "pg_ts_config",
-            "pg_ts_dict",
-        ),
-        f"oid >= {FIRST_USER_OID}",
-    ),
-    "pg_index": f"indexrelid >= {FIRST_USER_OID}",
-    "pg_description": f"objoid >= {FIRST_USER_OID}",
-    **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_publication", "pg_inherits"), "true"),
-    **dict.fromkeys(("pg_largeobject_metadata", "pg_default_acl", "pg_db_role_setting", "pg_event_trigger"), "true"),
-    **dict.fromkeys(("pg_statistic_ext", "pg_sequence", "pg_foreign_data_wrapper", "pg_foreign_server"), "true"),
-    "pg_database": "datname = current_database()",
-}
-
-
-def state_of(catalogs: Mapping[str, str]) -> str:
-    """An expression that changes with every change of these catalogs' rows, each given with a condition."""
-    parts = (
-        f"(SELECT count(*) || ':' || coalesce(max(xmin::text::bigint), 0) FROM {catalog} WHERE {condition})"
-        for catalog, condition in catalogs.items()
-    )
-    return f"concat_ws(' ', {', '.join(parts)})"
-
-
-DATABASE_STATE = state_of(_CATALOGS)
-"""An expression that changes with every DDL statement in the database."""
 
 SCHEMA, OTHERS = -1, -2
 """Stand among the dirty tables for the schema, and for transactions of others."""

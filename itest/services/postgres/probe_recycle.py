@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from itest.errors import ResetError
 from itest.services.postgres import leaks
-from itest.services.postgres.probe import BUSY, DATABASE_STATE, USERS, Probe
+from itest.services.postgres.probe import BUSY, USERS, Probe
+from itest.services.postgres.structure import DATABASE_STATE
 from itest.services.postgres.undo import NeedsClone
 
 if TYPE_CHECKING:

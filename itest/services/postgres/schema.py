@@ -21,8 +21,8 @@ from itest.packages import client_package
 from itest.service import Lease
 from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import LOCK_TIMEOUT, Probe, state_of
-from itest.services.postgres.snapshot import FIRST_USER_OID, MOVED
+from itest.services.postgres.probe import LOCK_TIMEOUT, Probe
+from itest.services.postgres.structure import catalogs_of, shapes_of, state_of
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -33,15 +33,6 @@ NAME = r"itest_([0-9a-f]{8})_[0-9]+"
 COMMENT = "itest: a test class's schema, of the run {}"
 LOCK = int.from_bytes(b"itst", "big") & 0x7FFFFFFF
 """The first key of the advisory locks; the second is the run's token."""
-
-
-SHAPES = (
-    f"(SELECT coalesce(sum(hashtextextended((to_jsonb(c) - {MOVED} || CASE relkind WHEN 'm' "
-    "  THEN jsonb_build_object('xmin', c.xmin::text) ELSE '{{}}' END)::text, 0)::numeric), 0)::text "
-    "FROM pg_class c WHERE relnamespace = '{schema}'::regnamespace)"
-)
-"""An expression: what pg_class says of a schema but for where relations lie. Of a materialized view all of it, because one that
-was refreshed holds other rows."""
 
 
 class Schemas:
@@ -88,7 +79,7 @@ class Schemas:
             ) from error
         self._made.discard(name)
         if self._server.instance.owned:  # It has no autovacuum, and each reset goes through all of these.
-            self._ask(f"VACUUM (SKIP_LOCKED) {', '.join(_catalogs(name))}")
+            self._ask(f"VACUUM (SKIP_LOCKED) {', '.join(catalogs_of(name))}")
 
     def close(self) -> None:
         try:
@@ -185,8 +176,8 @@ class SchemaLease(Lease[PostgresView]):
             self._server,
             self._connect,
             f"n.nspname = '{self._schema}'",
-            state_of(_catalogs(self._schema)),
-            SHAPES.format(schema=self._schema),
+            state_of(catalogs_of(self._schema)),
+            shapes_of(self._schema),
         )
 
     def _connect(self) -> Any:
@@ -265,30 +256,6 @@ def with_search_path(url: str, schema: str) -> str:
 
 def _options(url: str) -> str:
     return dict(parse_qsl(urlsplit(url).query)).get("options", "")
-
-
-def _catalogs(schema: str) -> dict[str, str]:
-    """The catalogs in which its objects are, and which rows are of these; with an index, by object id, in the large ones."""
-    own = f"'{schema}'::regnamespace"
-    relations = f"IN (SELECT oid FROM pg_class WHERE relnamespace = {own})"
-    return {
-        "pg_class": f"relnamespace = {own}",
-        "pg_namespace": f"oid = {own}",
-        "pg_proc": f"oid >= {FIRST_USER_OID} AND pronamespace = {own}",
-        "pg_type": f"oid >= {FIRST_USER_OID} AND typnamespace = {own}",
-        "pg_operator": f"oid >= {FIRST_USER_OID} AND oprnamespace = {own}",
-        "pg_collation": f"oid >= {FIRST_USER_OID} AND collnamespace = {own}",
-        "pg_enum": f"enumtypid IN (SELECT oid FROM pg_type WHERE oid >= {FIRST_USER_OID} AND typnamespace = {own})",
-        "pg_statistic_ext": f"stxnamespace = {own}",
-        "pg_sequence": f"seqrelid {relations}",
-        "pg_constraint": f"connamespace = {own}",
-        "pg_attribute": f"attrelid {relations}",
-        "pg_attrdef": f"adrelid {relations}",
-        "pg_trigger": f"tgrelid {relations}",
-        "pg_rewrite": f"ev_class {relations}",
-        "pg_policy": f"polrelid {relations}",
-        "pg_description": f"objoid {relations}",
-    }
 
 
 def _key(token: str) -> int:
