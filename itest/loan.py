@@ -139,6 +139,7 @@ class Loan:
                 raise
             span.facts["way"] = self._lease.way
         self._place(view)
+        view.give_to(test)
         self._last_test = test
         return view
 

@@ -90,8 +90,13 @@ def resolved(service: Service[Any], label: str, views: Mapping[str, View]) -> Se
 
 
 def _attributes(view: View) -> list[str]:
-    """What texts may mention of a view."""
-    found = {name for each in type(view).__mro__ for name, what in vars(each).items() if isinstance(what, property)}
+    """What texts may mention of a view: its texts and numbers."""
+    found = {
+        name
+        for each in type(view).__mro__
+        for name, what in vars(each).items()
+        if isinstance(what, property) and getattr(what.fget, "__annotations__", {}).get("return") in ("str", "int")
+    }
     found |= {name for name, value in vars(view).items() if isinstance(value, str | int)}
     return sorted(name for name in found if not name.startswith("_"))
 

@@ -227,7 +227,7 @@ class Server(ABC, Generic[V]):
     tells_its_end: ClassVar[bool] = False
     """Whether its lease sees by itself, in a reset, that it has ended."""
 
-    routine: ClassVar[str] = ""
+    routine: str = ""
     """A regular expression for what is in the lines that it logs when all is well, which only bury those that tell
     something."""
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from itest import naming
 from itest.async_clients import AsyncClients, Opening
 from itest.engines import Endpoint, ExecResult
+from itest.errors import NotStarted
 
 if TYPE_CHECKING:
     from typing import Self
@@ -34,6 +35,8 @@ class View(ABC):
     """Under which name the test's class has it. Empty outside of a test class."""
     _async_clients: AsyncClients | None = None
     _inside: str | None = None
+    _given_to = ""
+    _closed = False
 
     def __init__(self, server: Server[Any]) -> None:
         self.server = server
@@ -96,20 +99,37 @@ class View(ABC):
         not ended after `timeout` seconds."""
         return self.server.instance.exec(words_of(argv), timeout=timeout)
 
+    def give_to(self, test: str) -> None:
+        """It is this test's from now on, and of no use after that. A class's view is nobody's: tests may use it too."""
+        self._given_to = test
+
+    def check_open(self) -> None:
+        """Raise NotStarted if the test that it was given to has ended: its data is another test's by now."""
+        if self._closed and self._given_to:
+            raise NotStarted(
+                f"this view was of {self._given_to}, which has ended, and its data is the next test's: let each test ask "
+                f"its own self for its view"
+            )
+
     def close(self) -> None:
         """Close all that this view handed out. May be called twice."""
+        self._closed = True
         if self._async_clients is not None:
             self._async_clients.close()
         if "_cleanups" in self.__dict__:
             self._cleanups.close()
 
     def _closing(self, client: Any, close: Callable[[], object] | None = None) -> Any:
-        """Register a client for closing; returns it."""
+        """Register a client for closing; returns it. Raises NotStarted after the view's test."""
+        if self._closed and self._given_to:
+            _quietly(close or client.close)
+        self.check_open()
         self._cleanups.callback(_quietly, close or client.close)
         return client
 
     def _closing_async(self, client: C, close: Callable[[], Awaitable[object]], verb: str) -> C:
         """Register a client of asyncio for closing in the running loop; returns it. Raises LoopError without a loop."""
+        self.check_open()
         if self._async_clients is None:
             self._async_clients = AsyncClients()
         self._async_clients.add(client, close, f"{type(self).__name__}.{verb}()")
@@ -119,6 +139,8 @@ class View(ABC):
         self, verb: str, open: Callable[[], Awaitable[C]], close: Callable[[C], Awaitable[object]]
     ) -> Opening[C]:
         """What a verb returns whose client must be awaited: opened by `open`, and registered for closing."""
+
+        self.check_open()
 
         async def opened() -> C:
             client = await open()

@@ -15,12 +15,13 @@ plain function that takes the view.
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from itest.migrations.alembic import Alembic
 from itest.migrations.command import Command
 from itest.migrations.django import Django
-from itest.migrations.function import Function
+from itest.migrations.function import CURE, Function
 from itest.migrations.models import MetaData
 from itest.migrations.protocol import Migrator, with_base
 from itest.migrations.sql import SqlFiles
@@ -31,8 +32,14 @@ __all__ = ["Alembic", "Command", "Django", "Function", "MetaData", "Migrator", "
 def migrator(value: object) -> Migrator:
     """A declaration's `migrations` as a migrator; a plain path stands for `SqlFiles`. Raises TypeError for neither."""
     if isinstance(value, str | Path):
+        if Path(value).suffix == ".ini":
+            raise TypeError(
+                f"{str(value)!r} is no SQL; if it is Alembic's configuration, write Alembic({str(value)!r})"
+            )
         return SqlFiles(value)
     if isinstance(value, Migrator) and not isinstance(value, type):
+        if inspect.iscoroutinefunction(value.apply):
+            raise TypeError(f"{type(value).__qualname__}.apply is a coroutine function, and nothing awaits it: {CURE}")
         return with_base(value)
     if callable(value) and not isinstance(value, type):
         return Function(value)

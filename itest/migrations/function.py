@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from itest.services.postgres import PostgresView
 
 
+CURE = "make it a plain function, in which asyncio.run() runs coroutines"
+
+
 class Function:
     """A function that takes the view and migrates its database.
 
     Its source is its fingerprint, with what it closes over, its defaults, and the state of an object that can be called
-    or whose method this is. `depends_on` are glob patterns of further files that shape what it does.
+    or whose method this is. `depends_on` are glob patterns of further files that shape what it does. Raises TypeError for
+    a coroutine function, which nobody would await.
     """
 
     def __init__(self, function: Callable[[PostgresView], object], depends_on: Iterable[str] = ()) -> None:
+        called = function.func if isinstance(function, functools.partial) else function
+        if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(type(called).__call__):
+            raise TypeError(f"the migration {_title(called)} is a coroutine function, and nothing awaits it: {CURE}")
         self.function = function
         self.depends_on = tuple(depends_on)
 
@@ -37,13 +44,20 @@ class Function:
         return bool(self.depends_on)
 
     def apply(self, view: PostgresView, base: Path) -> None:
-        title = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        title = _title(self.function)
         own = _file(self.function)
         with reported(f"the migration {title}", lambda file: file == own):
-            self.function(view)
+            made = self.function(view)
+            if inspect.iscoroutine(made):
+                made.close()  # Or Python warns that nobody awaited it.
+                raise TypeError(f"it returned a coroutine, and nothing awaits that: {CURE}")
 
     def __repr__(self) -> str:
         return f"Function({self.function!r})"
+
+
+def _title(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _shape(value: Any, seen: dict[int, object]) -> object:

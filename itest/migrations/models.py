@@ -23,12 +23,18 @@ class Statement(NamedTuple):
 
 
 class MetaData:
-    """The tables of a SQLAlchemy `MetaData`, made by `create_all`: `MetaData(Base.metadata)`.
+    """The tables of a SQLAlchemy `MetaData`, made by `create_all`: `MetaData(Base.metadata)`, or `MetaData(Base)`. Raises
+    TypeError for something else.
 
     Schemas that its tables, enums and sequences are in are made first, unless a listener of its own makes some.
     """
 
     def __init__(self, metadata: Any) -> None:
+        metadata = getattr(metadata, "metadata", metadata)  # Of a declarative base.
+        if not hasattr(metadata, "create_all"):
+            raise TypeError(
+                f"MetaData({metadata!r}): that is no SQLAlchemy MetaData; give Base.metadata of your models"
+            )
         self.metadata = metadata
         self._complete = True
 

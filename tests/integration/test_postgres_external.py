@@ -18,6 +18,8 @@ MORE = {
     "table": "CREATE TABLE made (n int); DROP TABLE counters",
     "column": "ALTER TABLE users ADD COLUMN made int",
     "trigger": "ALTER TABLE users ENABLE TRIGGER never",
+    "collation": "CREATE COLLATION made (locale = 'C')",
+    "privilege": "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$",
     "setting": "SELECT set_config('work_mem', '8MB', false)",
     "large_object": "SELECT lo_from_bytea(0, 'left')",
     "prepared_transaction": "BEGIN; INSERT INTO counters VALUES (5); PREPARE TRANSACTION 'left'",
@@ -46,6 +48,10 @@ class Inner(PostgresMixin):
             "SELECT relname::text, 'there' FROM pg_class WHERE relname IN ('made', 'counters')"
         )
         found += self.postgres.execute("SELECT 'objects', count(*)::text FROM pg_largeobject_metadata")
+        found += self.postgres.execute("SELECT collname::text, 'there' FROM pg_collation WHERE collname = 'made'")
+        found += self.postgres.execute(
+            "SELECT 'datacl', datacl::text FROM pg_database WHERE datname = current_database()"
+        )
         found += self.postgres.execute("SELECT 'work_mem', current_setting('work_mem')")
         type(self).first = self.first or found
         self.assertEqual(found, self.first)

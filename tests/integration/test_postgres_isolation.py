@@ -4,12 +4,17 @@ where only rows and sequences changed. What sessions leave is in test_postgres_l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
+
+import psycopg2
 
 from itest import ContainerTestCase, PostgresMixin
+from itest.errors import NotStarted
 from itest.services.postgres import Postgres
 from tests.integration.baseline import DECLARATION, BaselineTest, schema
+from tests.integration.capture import said
 from tests.integration.sqlbodies import TABLE
 
 
@@ -92,6 +97,18 @@ class RowsTest(BaselineTest):
                 cursor.execute(statement)
                 self.view.connection.commit()
                 self.reset()
+
+    def test_a_failure_tells_of_tables_that_the_test_made_or_truncated(self) -> None:
+        self.view.execute('CREATE TABLE q (n int); CREATE TABLE app."Q" (n int PRIMARY KEY)')
+        self.view.execute('INSERT INTO q VALUES (1); INSERT INTO app."Q" VALUES (1), (2)')
+        self.view.execute("TRUNCATE numbers; INSERT INTO numbers VALUES (1)")
+        lines = self.lease.evidence(0).lines
+        for line in (
+            "wrote to q (inserted), which has 1 committed row",
+            'wrote to app."Q" (inserted), which has 2 committed rows',
+            "wrote to numbers (inserted), which has 1 committed row",
+        ):
+            self.assertIn(line, lines)
 
     def test_what_was_rolled_back_leaves_no_trace(self) -> None:
         self.undone(
@@ -202,6 +219,13 @@ class DefinitionsTest(BaselineTest):
     def test_other_databases_that_a_test_made(self) -> None:
         self.cloned("CREATE DATABASE made_by_a_test")
 
+    def test_a_replication_slot_after_tests_that_changed_nothing(self) -> None:
+        self.rest(seen=True)
+        with said() as lines:
+            self.view.execute("SELECT pg_create_physical_replication_slot('left')")
+            self.reset()
+        self.assertEqual(lines, ["tests.Baseline.test_next left a replication slot behind, and it was dropped: 'left'"])
+
     def test_a_database_that_was_dropped_under_us(self) -> None:
         self.server.drop(self.view.name)
         self.reset("cloned")
@@ -220,6 +244,12 @@ class SettingsOfTheBaselineTest(BaselineTest):
         view.execute("ALTER SYSTEM SET log_min_messages = 'error'")
         view.execute("SELECT pg_reload_conf()")
         view.execute("CREATE ROLE of_the_class")
+        view.execute(f"ALTER DATABASE {view.name} SET extra_float_digits = 0")
+        view.execute("CREATE TABLE public.exact AS SELECT 0.1::float8 + 0.2::float8 AS n")
+
+    def test_numbers_are_not_rounded(self) -> None:
+        self.undone("UPDATE public.exact SET n = n + 1")
+        self.assertEqual(self.view.execute("SELECT n = 0.1::float8 + 0.2::float8 FROM public.exact"), [(True,)])
 
     def test_they_are_there_after_a_reset(self) -> None:
         self.undone("INSERT INTO public.odd (d) VALUES ('01.02.2024')", "DELETE FROM public.odd")
@@ -286,6 +316,59 @@ class LargeBaselineTest(BaselineTest):
 
     def test_a_hundred_thousand_rows(self) -> None:
         self.undone("INSERT INTO numbers VALUES (0)", "UPDATE numbers SET square = 0 WHERE n < 10")
+
+
+class EndedViewTest(PostgresMixin, ContainerTestCase):
+    """Of a test that has ended."""
+
+    postgres = Postgres(migrations=schema)
+    old: ClassVar[Any] = None
+
+    def test_1(self) -> None:
+        type(self).old = self.postgres
+        self.postgres.execute("INSERT INTO numbers VALUES (0)")
+
+    def test_2(self) -> None:
+        before = self.postgres.execute("SELECT count(*) FROM numbers")
+        uses: list[Callable[[], object]] = [
+            lambda: self.old.execute("INSERT INTO numbers VALUES (0)"),
+            lambda: self.old.connect(),
+            lambda: self.old.connection,
+            lambda: self.old.engine,
+            lambda: self.old.session(),
+            lambda: self.old.own_session,
+            lambda: self.old.aconnect(),
+            lambda: self.old.aengine,
+        ]
+        for use in uses:
+            with self.assertRaisesRegex(NotStarted, r"^this view was of \S+EndedViewTest\.test_1, which has ended"):
+                use()
+        self.assertEqual(self.postgres.execute("SELECT count(*) FROM numbers"), before)
+        self.assertEqual(type(self).postgres.execute("SELECT count(*) FROM numbers"), before)
+
+
+class ClassConnectionTest(PostgresMixin, ContainerTestCase):
+    """One that was handed out in the set-up of the class."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.shared = cls.postgres.connect()
+        with cls.shared.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    shared: ClassVar[Any]
+
+    def test_it_says_why_it_is_closed(self) -> None:
+        with self.assertRaises(psycopg2.InterfaceError) as caught:
+            self.shared.cursor()
+        self.assertEqual(
+            caught.exception.__notes__,
+            [
+                "the class's own view has handed it out, and what that hands out is closed before the first test: use "
+                "self.db in tests, or connect in setUp"
+            ],
+        )
 
 
 class InsideTest(PostgresMixin, ContainerTestCase):

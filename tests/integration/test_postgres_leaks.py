@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import threading
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
+from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.clock import Deadline
-from itest.services.postgres import leaks
-from tests.integration.baseline import BaselineTest
+from itest.services.postgres import leaks, view
+from tests.integration.baseline import BaselineTest, schema
 from tests.integration.capture import said
 
 TEST = "tests.Baseline.test_before"
@@ -135,6 +137,14 @@ class ForeignTest(BaselineTest):
                     cursor.execute(f"{everybody}{where} AND pid <> pg_backend_pid()")
                 connection.close()
                 self.reset()
+
+    def test_what_the_log_says_of_it_is_routine_where_itest_has_ended_it(self) -> None:
+        """Where the test has, it is why a connection is closed."""
+        _, lines = self.left("SELECT 1")
+        [pid] = re.findall(r"session ([0-9]+)", lines[0])
+        line = "2026-01-01 10:00:00.000 UTC [{}] FATAL:  terminating connection due to administrator command"
+        self.assertRegex(line.format(pid), self.server.routine)
+        self.assertNotRegex(line.format(self.view.connect().info.backend_pid), self.server.routine)
 
     def test_the_sentence(self) -> None:
         self.assertEqual(
@@ -273,6 +283,94 @@ class KeptTest(BaselineTest):
         )
 
 
+class ReplicationTest(PostgresMixin, ContainerTestCase):
+    """Slots, streams and subscriptions, each left behind by a test; every one finds none."""
+
+    postgres = Postgres(migrations=schema, settings={"wal_level": "logical"})
+    streams: ClassVar[list[Any]] = []
+
+    def setUp(self) -> None:
+        self.assertEqual(self.postgres.execute("SELECT slot_name FROM pg_replication_slots"), [])
+        self.assertEqual(self.postgres.execute("SELECT subname FROM pg_subscription"), [])
+        self.assertEqual(self.postgres.execute("SELECT to_regclass('made')"), [(None,)])
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        for stream in cls.streams:
+            stream.close()
+        super().tearDownClass()
+
+    def stream(self) -> None:
+        connection = psycopg2.connect(
+            self.postgres.url, connection_factory=psycopg2.extras.LogicalReplicationConnection
+        )
+        self.streams.append(connection)
+        cursor = connection.cursor()
+        cursor.create_replication_slot("changes", output_plugin="pgoutput")
+        cursor.start_replication(slot_name="changes", options={"proto_version": "1", "publication_names": "all"})
+
+    def subscribe(self) -> None:
+        self.postgres.execute(
+            "CREATE SUBSCRIPTION \"To Others\" CONNECTION 'dbname=x' PUBLICATION y WITH (connect = false)"
+        )
+
+    def test_a_stream(self) -> None:
+        self.stream()
+
+    test_a_stream_again = test_a_stream
+
+    def test_a_stream_of_a_publication(self) -> None:
+        """Which makes a new clone necessary, and the database is to be dropped."""
+        self.postgres.execute("CREATE PUBLICATION everything FOR ALL TABLES; CREATE TABLE made ()")
+        self.stream()
+
+    def test_a_slot(self) -> None:
+        self.postgres.execute("SELECT pg_create_logical_replication_slot('logical', 'pgoutput')")
+
+    def test_a_slot_of_no_database(self) -> None:
+        self.postgres.execute("SELECT pg_create_physical_replication_slot('physical')")
+
+    test_a_slot_of_no_database_again = test_a_slot_of_no_database
+
+    def test_a_subscription(self) -> None:
+        self.subscribe()
+
+    def test_a_subscription_and_a_table(self) -> None:
+        self.subscribe()
+        self.postgres.execute("CREATE TABLE made ()")
+
+    def test_z(self) -> None:
+        """Finds none either."""
+
+
+class StatementTest(BaselineTest):
+    """`execute` has a connection of its own, which can wait for another one of the same test."""
+
+    def test_a_lock_that_the_test_itself_holds(self) -> None:
+        held = (
+            ("INSERT INTO parent (id, name) VALUES (7000, 'x')", "INSERT INTO parent (id, name) VALUES (7000, 'y')"),
+            ("LOCK TABLE parent", "SELECT count(*) FROM parent"),
+        )
+        for first, second in held:
+            self.reset()
+            with (
+                self.subTest(first),
+                mock.patch.object(view, "LOCK_SECONDS", 0.2),
+                self.view.connection.cursor() as cursor,
+            ):
+                cursor.execute(first)
+                with self.assertRaises(psycopg2.errors.LockNotAvailable) as caught:
+                    self.view.execute(second)
+                self.assertEqual(self.view.execute("SELECT 1"), [(1,)])
+                [note] = caught.exception.__notes__
+                self.assertRegex(
+                    note,
+                    r"^postgres\.execute\(\) and the assertions run on a connection of their own, which waits for a lock for "
+                    r"0\.2 s at most\. In a transaction: session [0-9]+ \(itest:\S+\), idle in transaction, last statement: "
+                    rf"{re.escape(first)}\. If that is the test's own connection",
+                )
+
+
 class EngineTest(BaselineTest):
     """`self.postgres.engine` and `self.session`."""
 
@@ -324,12 +422,25 @@ class EngineTest(BaselineTest):
     def test_listeners_of_a_test_are_gone(self) -> None:
         from sqlalchemy import event
 
-        listener = mock.Mock()
-        event.listen(self.view.engine, "before_cursor_execute", listener)
+        for name in ("before_cursor_execute", "checkout", "do_execute"):
+            with self.subTest(name):
+                self.use_engine()
+                self.reset()
+                listener = mock.Mock(return_value=None)
+                event.listen(self.view.engine, name, listener)
+                self.use_engine()
+                self.assertEqual(listener.call_count, 1)
+                self.reset()
+                self.use_engine()
+                self.assertEqual(listener.call_count, 1)
+
+    def test_its_connections_are_kept_where_there_were_none(self) -> None:
+        pids = set()
+        for _ in range(3):
+            pids.add(self.use_engine())
+            self.reset()
+        self.assertEqual(len(pids), 1)
+
+    def use_engine(self) -> object:
         with self.view.engine.connect() as connection:
-            connection.exec_driver_sql("SELECT 1")
-        self.assertEqual(listener.call_count, 1)
-        self.reset()
-        with self.view.engine.connect() as connection:
-            connection.exec_driver_sql("SELECT 1")
-        self.assertEqual(listener.call_count, 1)
+            return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()

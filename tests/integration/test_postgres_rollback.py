@@ -299,6 +299,34 @@ class DeferredConstraintTest(_Sandboxed):
         with self.assertRaises(psycopg2.errors.ForeignKeyViolation):  # This one is deferrable, but not at first.
             self.ask("INSERT INTO orders (first_id) VALUES (99)")
 
+    def test_they_are_deferred_again_after_a_rollback(self) -> None:
+        self.db.commit()
+        self.add("bob")
+        self.db.commit()
+        self.db.rollback()
+        self.ask("INSERT INTO orders (user_id) VALUES (1001)")
+        self.ask("INSERT INTO users (id, name) VALUES (1001, 'cid')")
+        self.db.commit()
+
+    def test_a_test_may_drop_them(self) -> None:
+        for change in (
+            "ALTER TABLE numbers ADD CONSTRAINT orders_user_id_fkey CHECK (n > 0)",  # A namesake that is not deferrable.
+            "ALTER TABLE orders DROP CONSTRAINT orders_user_id_fkey",
+            "ALTER TABLE orders DROP CONSTRAINT orders_first_id_fkey",
+            "DROP TABLE orders",
+        ):
+            with self.subTest(change):
+                self.ask(change)
+                self.db.commit()
+                self.db.rollback()
+                self.ask("INSERT INTO numbers VALUES (1)")
+                self.db.commit()
+        self.assertEqual(self.ask("SELECT count(*) FROM numbers"), [(4,)])
+        self.assertEqual(self.ask("SELECT to_regclass('orders')"), [(None,)])
+
+    def test_and_the_next_test_has_them_as_ever(self) -> None:
+        self.test_they_are_deferred_again_in_the_next_transaction()
+
 
 class SqlAlchemyTest(_Sandboxed):
     def test_a_session(self) -> None:
@@ -358,6 +386,21 @@ class SqlAlchemyTest(_Sandboxed):
         self.assertEqual((str(found), type(found).__name__, data), (uuid, "UUID", [1]))
 
     test_types_again = test_types
+
+    heard: ClassVar[list[str]] = []
+
+    def test_listeners_of_a_test_are_gone(self) -> None:
+        self.assertEqual(self.heard, [])
+        for name in ("checkout", "do_execute", "before_cursor_execute"):
+            sqlalchemy.event.listen(self.postgres.engine, name, lambda *args: self.heard.append(self.id()))
+        self.session.scalar(text("SELECT 1"))
+        self.assertEqual(self.heard, [self.id()] * 3)
+        self.heard.clear()
+
+    def test_listeners_of_a_test_are_gone_again(self) -> None:
+        self.session.scalar(text("SELECT 1"))
+        self.session.close()
+        self.test_listeners_of_a_test_are_gone()
 
     def test_a_pool_that_is_disposed_of(self) -> None:
         self.add("bob")
@@ -496,6 +539,22 @@ class EscapeTest(unittest.TestCase):
         with self.assertRaises(psycopg2.OperationalError):
             leaked[0].cursor().execute("SELECT 1")
         leaked[0].close()
+
+    def test_a_prepared_transaction(self) -> None:
+        def of_the_sandbox(test: Any) -> None:
+            with contextlib.suppress(IsolationError):
+                test.db.cursor().execute("INSERT INTO users (name) VALUES ('bob'); PREPARE TRANSACTION 'two phases'")
+
+        def of_another_connection(test: Any) -> None:
+            with contextlib.closing(psycopg2.connect(test.postgres.url)) as other:
+                other.cursor().execute("INSERT INTO users (name) VALUES ('bob'); PREPARE TRANSACTION 'two phases'")
+
+        for body, messages in ((of_the_sandbox, ["ended the transaction of the sandbox"]), (of_another_connection, [])):
+            with self.subTest(body.__name__), said() as lines:
+                self.check(body, *messages)
+                self.assertRegex(
+                    lines[0], "test_1 left a prepared transaction behind, and it was rolled back: 'two phases'"
+                )
 
     def test_another_database_is_no_business_of_ours(self) -> None:
         def body(test: Any) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,12 @@ from tests.integration.foreign import VARIABLE, ForeignTest
 
 SCHEMA = """
 CREATE TABLE users (id serial PRIMARY KEY, name text UNIQUE);
-CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users, item text);
+CREATE FUNCTION low(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+CREATE FUNCTION good(item text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN low(item) <> ''; END $$;
+CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users, item text CHECK (good(item)));
+CREATE TYPE mood AS ENUM ('good');
+CREATE MATERIALIZED VIEW counted AS SELECT 1 AS one, (SELECT count(*) FROM orders) AS orders;
+CREATE UNIQUE INDEX ON counted (one);
 CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := upper(NEW.name); RETURN NEW; END $$;
 CREATE TRIGGER shout BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION shout();
 INSERT INTO users (name) VALUES ('root');
@@ -31,7 +37,9 @@ STATE = """
 SELECT (SELECT array_agg(u::text ORDER BY u) FROM users u), (SELECT array_agg(o::text ORDER BY o) FROM orders o),
        (SELECT array_agg(last_value::text) FROM users_id_seq),
        (SELECT array_agg(relname::text ORDER BY relname) FROM pg_class WHERE relnamespace = current_schema()::regnamespace),
-       (SELECT array_agg(proname::text) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace)
+       (SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace),
+       enum_range(NULL::mood)::text, (SELECT orders FROM counted), (SELECT seqincrement FROM pg_sequence
+       WHERE seqrelid = 'users_id_seq'::regclass), (SELECT nspacl::text FROM pg_namespace WHERE nspname = current_schema())
 """
 
 CHANGES = {
@@ -40,8 +48,15 @@ CHANGES = {
     "truncate": "TRUNCATE users, orders RESTART IDENTITY",
     "table": "CREATE TABLE made (n int); ALTER TABLE users ADD COLUMN made int; UPDATE users SET made = 1",
     "function": "DROP TRIGGER shout ON users; DROP FUNCTION shout",
-    "dropped": "DROP TABLE orders",
+    "dropped": "DROP TABLE orders CASCADE",
     "trigger": "ALTER TABLE users DISABLE TRIGGER shout",
+    "enum": "ALTER TYPE mood ADD VALUE 'bad'",
+    "sequence": "ALTER SEQUENCE users_id_seq INCREMENT BY 10",
+    "refreshed": "REFRESH MATERIALIZED VIEW counted",
+    "refreshed_concurrently": "REFRESH MATERIALIZED VIEW CONCURRENTLY counted",
+    "privileges": "DO $$ BEGIN EXECUTE 'GRANT USAGE ON SCHEMA ' || current_schema() || ' TO PUBLIC'; END $$",
+    "collation": "CREATE COLLATION made (locale = 'C')",
+    "cleaned": "VACUUM FULL users",
 }
 
 
@@ -97,7 +112,7 @@ class CatalogTest(unittest.TestCase):
             for _ in range(4):
                 name = server.part(Schemas).create()
                 server.admin(f"DO $$ BEGIN {tables.format(name)}; END $$")
-                server.part(Schemas).drop(name)
+                server.part(Schemas).drop(name, "a test")
                 sizes += server.admin("SELECT pg_relation_size('pg_attribute'), pg_relation_size('pg_class')")
         self.assertEqual(len(set(sizes[1:])), 1, sizes)
 
@@ -216,31 +231,118 @@ class SchemaTest(ForeignTest):
         self.assertEqual(lines, [f"dropped the schema {dead}, which a killed run had left in {self.name}"])
         self.untouched(before)
 
-    def test_a_table_of_the_class_itself_cannot_come_again(self) -> None:
+    def test_transactions_that_a_test_leaves(self) -> None:
+        """Neither a pool that was left in a transaction nor a prepared one is in the way of the next test, or of the end."""
+
+        class Leaving(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
+
+            def test_1(self) -> None:
+                self.leave()
+
+            def test_2(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT name FROM users"), [("root",)])
+                self.postgres.execute("ALTER TABLE users ADD COLUMN more int")
+                self.leave()
+
+            def test_3(self) -> None:
+                self.leave()
+
+            def leave(self) -> None:
+                for end in ("", "; PREPARE TRANSACTION 'foo'"):
+                    connection = psycopg2.connect(self.postgres.url, application_name="shop")
+                    connection.cursor().execute(f"INSERT INTO users (name) VALUES ('x{end[:1]}'){end}")
+                    pool.callback(connection.close)
+
+        pool = self.enterContext(contextlib.ExitStack())
+        before = self.foreign.dump()
+        with said() as lines:
+            self.passes(self.url, Leaving)
+        self.assertEqual(len(lines), 6, lines)
+        for number in (1, 2, 3):
+            session, prepared = (line for line in lines if f"Leaving.test_{number} left a " in line)
+            self.assertIn("of 'shop', idle in transaction, in a transaction for ", session)
+            self.assertIn("left a prepared transaction behind, and it was rolled back: 'foo'", prepared)
+        self.untouched(before)
+
+    def test_a_lock_that_somebody_else_holds(self) -> None:
+        class Held(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
+
+            def test(self) -> None:
+                other.cursor().execute(f"SELECT 'hold' FROM {self.postgres.schema}.users")  # type: ignore[attr-defined]
+
+        before = self.foreign.dump()
+        with contextlib.closing(psycopg2.connect(self.url)) as other, said() as lines:
+            self.passes(self.url, Held)
+        self.assertRegex(
+            lines[0].replace("\n", " "),
+            r"^the schema itest_\w+ could not be dropped: canceling statement due to lock timeout.* In a transaction: "
+            rf"session [0-9]+ \(\), idle in transaction, last statement: SELECT 'hold' .*; a later run on {self.name} drops",
+        )
+        with said():
+            self.passes(self.url, inner())
+        self.untouched(before)
+
+    def test_what_the_class_itself_made_survives_all_but_a_change_of_the_schema(self) -> None:
         class Made(PostgresMixin, ContainerTestCase):
-            postgres = Postgres(isolation="schema", external=VARIABLE)
+            postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
 
             @classmethod
             def setUpTestData(cls) -> None:
-                cls.postgres.execute("CREATE TABLE mine (n int)")
+                cls.postgres.execute(
+                    "CREATE TABLE mine (n int); CREATE VIEW one AS SELECT 1 AS n; INSERT INTO mine VALUES (7)"
+                )
+                cls.postgres.execute("INSERT INTO users (name) VALUES ('ann'); REFRESH MATERIALIZED VIEW counted")
+
+            def setUp(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT * FROM mine, one"), [(7, 1)])
+                self.assertEqual(self.postgres.execute("SELECT name FROM users"), [("root",), ("ann",)])
 
             def test_1(self) -> None:
-                self.postgres.execute("INSERT INTO mine VALUES (1)")
+                self.postgres.execute("TRUNCATE users, mine RESTART IDENTITY CASCADE")
 
             def test_2(self) -> None:
-                self.assertEqual(self.postgres.execute("SELECT * FROM mine"), [])
                 self.postgres.execute("CREATE TABLE other ()")
 
             def test_3(self) -> None:
                 """Not reached."""
 
-        [error] = self.errors(self.url, Made)
-        self.assertRegex(
-            error,
-            r"^ResetError: the schema itest_\w+ could not be reset for \S+test_3: the test before changed the "
-            r"schema, and "
-            r"itest_\w+\.mine was made by the test class and not by its migrations, so it cannot be made again$",
+            test_4 = test_3
+
+        errors = self.errors(self.url, Made)
+        self.assertEqual(len(errors), 2, errors)
+        for number, error in enumerate(errors, 3):
+            self.assertRegex(
+                error,
+                rf"^ResetError: the schema itest_\w+ could not be reset for \S+test_{number}: \S+Made\.test_2 changed the "
+                r"schema, and so had the set-up of its class, which cannot be done again: make in migrations or fixtures what "
+                r"is made there$",
+            )
+
+    def test_what_fixtures_made_comes_again(self) -> None:
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (directory / "more.sql").write_text(
+            "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 42'; INSERT INTO users (name) VALUES ('fixed')"
         )
+
+        class Fixed(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(
+                migrations=migrate, fixtures=[directory / "more.sql"], isolation="schema", external=VARIABLE
+            )
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute("DELETE FROM users WHERE name = 'root'")
+
+            def test_1(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT id, name, more() FROM users"), [(2, "fixed", 42)])
+                self.postgres.execute("ALTER TABLE users DROP COLUMN name")
+
+            def test_2(self) -> None:
+                self.test_1()
+
+        self.passes(self.url, Fixed)
 
 
 if __name__ == "__main__":

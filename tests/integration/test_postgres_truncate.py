@@ -41,6 +41,11 @@ CREATE TRIGGER changed BEFORE INSERT OR UPDATE ON users FOR EACH ROW EXECUTE FUN
 CREATE TRIGGER log AFTER INSERT OR DELETE ON users FOR EACH STATEMENT EXECUTE FUNCTION log_it();
 CREATE TRIGGER never BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION log_it();
 ALTER TABLE users DISABLE TRIGGER never;
+CREATE TABLE guarded (n int);
+CREATE TABLE nothing ();
+CREATE TABLE computed (n int GENERATED ALWAYS AS (7) STORED);
+CREATE TRIGGER guard AFTER INSERT OR DELETE ON guarded FOR EACH STATEMENT EXECUTE FUNCTION log_it();
+ALTER TABLE guarded ENABLE ALWAYS TRIGGER guard;
 INSERT INTO counters VALUES (1);
 """
 
@@ -51,6 +56,8 @@ INSERT INTO "Other"."Mixed Case" ("User") SELECT id FROM users;
 WITH new AS (INSERT INTO a VALUES (1, 1)) INSERT INTO b VALUES (1, 1);
 INSERT INTO events VALUES ('2019-05-05', 'old'), ('2021-01-01', 'new');
 INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 2);
+INSERT INTO guarded VALUES (1);
+INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES; INSERT INTO computed DEFAULT VALUES;
 TRUNCATE audit;
 """
 
@@ -62,6 +69,8 @@ SELECT 'b', jsonb_agg(t ORDER BY t)::text FROM b t UNION ALL
 SELECT 'events', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORDER BY t)::text FROM events t UNION ALL
 SELECT 'parent', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORDER BY t)::text FROM parent t UNION ALL
 SELECT 'counters', jsonb_agg(t)::text FROM counters t UNION ALL
+SELECT 'nothing', count(*)::text FROM nothing UNION ALL SELECT 'computed', count(*)::text FROM computed UNION ALL
+SELECT 'guarded', jsonb_agg(t)::text FROM guarded t UNION ALL
 SELECT 'audit', jsonb_agg(t)::text FROM audit t UNION ALL
 SELECT 'sequences', jsonb_agg(t ORDER BY t)::text FROM pg_sequences t WHERE schemaname <> 'itest_ledger' UNION ALL
 SELECT 'triggers', jsonb_agg(tgname::text || tgenabled::text ORDER BY tgname)::text FROM pg_trigger WHERE NOT tgisinternal
@@ -79,6 +88,8 @@ CHANGES = {
     "inheritance": "UPDATE parent SET n = n + 1; INSERT INTO child VALUES (3, 3)",
     "unlogged": "DELETE FROM counters",
     "sequences": "SELECT nextval('numbers'); SELECT setval('users_id_seq', 5000, false)",
+    "no_columns": "DELETE FROM nothing; INSERT INTO computed DEFAULT VALUES; UPDATE users SET boss = NULL",
+    "a_trigger_that_always_fires": "UPDATE guarded SET n = 2",
     "audit": "INSERT INTO audit VALUES ('mine')",
 }
 
@@ -156,6 +167,77 @@ class MigratedTest(ForeignTest):
         before = self.foreign.dump()
         self.passes(self.foreign.url_for("twice"), inner(), Other, inner())
         self.untouched(before)
+
+    def test_transactions_that_a_test_leaves(self) -> None:
+        class Leaving(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test_1(self) -> None:
+                self.leave()
+
+            def test_2(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT count(*) FROM a"), [(0,)])
+                self.leave()
+
+            def leave(self) -> None:
+                for end in ("", "; PREPARE TRANSACTION 'foo'"):
+                    connection = psycopg2.connect(self.postgres.url, application_name="shop")
+                    connection.cursor().execute(f"INSERT INTO a VALUES ({len(end)}){end}")
+                    pool.callback(connection.close)
+
+        pool = self.enterContext(contextlib.ExitStack())
+        self.database("leaving")
+        before = self.foreign.dump()
+        with said() as lines:
+            self.passes(self.foreign.url_for("leaving"), Leaving)
+        self.assertEqual(len(lines), 4, lines)
+        for number in (1, 2):
+            session, prepared = (line for line in lines if f"Leaving.test_{number} left a " in line)
+            self.assertIn("of 'shop', idle in transaction, in a transaction for ", session)
+            self.assertIn("left a prepared transaction behind, and it was rolled back: 'foo'", prepared)
+        self.untouched(before)
+
+    def test_a_lock_that_somebody_else_holds_to_the_end(self) -> None:
+        class Held(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test(self) -> None:
+                other.cursor().execute("SELECT 'hold' FROM names")
+
+        self.database("held")
+        before = self.foreign.dump()
+        url = self.foreign.url_for("held")
+        with contextlib.closing(psycopg2.connect(url)) as other, said() as lines:
+            self.passes(url, Held)
+        self.assertRegex(
+            lines[0].replace("\n", " "),
+            r"^the database held is not as it was: the view public\.names could not be dropped: canceling statement due to "
+            r"lock timeout.* In a transaction: session [0-9]+ \(\), idle in transaction, last statement: SELECT 'hold' FROM "
+            r"names\. A later run on it sees to that$",
+        )
+        self.passes(url, inner())
+        self.untouched(before)
+
+    def test_a_database_that_rounds_what_it_shows(self) -> None:
+        class Rounded(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(
+                migrations=lambda view: view.execute("CREATE TABLE f (n float8)"),
+                isolation="truncate",
+                external=VARIABLE,
+            )
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute("INSERT INTO f VALUES (0.1::float8 + 0.2::float8)")
+
+            def test_1(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT n = 0.1::float8 + 0.2::float8 FROM f"), [(True,)])
+                self.postgres.execute("UPDATE f SET n = n + 1")
+
+            test_2 = test_1
+
+        self.database("rounding", sql="ALTER DATABASE rounding SET extra_float_digits = 0")
+        self.passes(self.foreign.url_for("rounding"), Rounded)
 
     def test_what_somebody_else_made_to_depend_on_it_is_left(self) -> None:
         class Other(PostgresMixin, ContainerTestCase):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import sqlalchemy
+import sqlalchemy.orm
 
 from itest import naming, script
 from itest.clock import SYSTEM
@@ -72,6 +73,41 @@ class MigratorTest(unittest.TestCase):
             with self.assertRaisesRegex(TypeError, "is no migrator: give SqlFiles"):
                 migrator(wrong)
 
+    def test_the_configuration_of_alembic_is_no_sql(self) -> None:
+        with self.assertRaises(TypeError) as caught:
+            migrator("../alembic.ini")
+        message = "'../alembic.ini' is no SQL; if it is Alembic's configuration, write Alembic('../alembic.ini')"
+        self.assertEqual(str(caught.exception), message)
+
+    def test_a_coroutine_function(self) -> None:
+        """Nothing would await it."""
+
+        async def migrate(view: object) -> None:
+            """Never called."""
+
+        class Own:
+            def fingerprint(self) -> str:
+                return "v1"
+
+            async def apply(self, view: object) -> None:
+                """Never called."""
+
+            async def __call__(self, view: object) -> None:
+                """Never called."""
+
+        class OnlyCalled:
+            async def __call__(self, view: object) -> None:
+                """Never called."""
+
+        for wrong in (migrate, functools.partial(migrate), Own(), OnlyCalled()):
+            with self.assertRaisesRegex(TypeError, "is a coroutine function, and nothing awaits it: make it a plain"):
+                migrator(wrong)
+        view: Any = object()
+        with self.assertRaisesRegex(
+            MigrationError, "it returned a coroutine, and nothing awaits that: make it a plain"
+        ):
+            migrator(lambda view: migrate(view)).apply(view, Path())
+
 
 class SqlFilesTest(DirectoryTest):
     def test_its_fingerprint(self) -> None:
@@ -113,6 +149,14 @@ class MetaDataTest(DirectoryTest):
         ]
         self.assertEqual(len(set(made)), len(made))
         self.assertEqual(made[0], self.fingerprint(column("a", text)))
+
+    def test_a_declarative_base_has_one(self) -> None:
+        class Base(sqlalchemy.orm.DeclarativeBase):
+            pass
+
+        self.assertIs(MetaData(Base).metadata, Base.metadata)
+        with self.assertRaisesRegex(TypeError, r"^MetaData\(5\): that is no SQLAlchemy MetaData; give Base\.metadata"):
+            MetaData(5)
 
     def test_the_order_of_indexes_does_not_matter(self) -> None:
         def table() -> str:

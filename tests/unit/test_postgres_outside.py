@@ -34,6 +34,7 @@ class OutsideTest(unittest.TestCase):
         self.data.mkdir()
         (self.data / "postmaster.pid").write_text(f"{os.getpid()}\n{self.data}\n")
         (self.data / "postgresql.auto.conf").write_text("# settings\n")
+        (self.data / "pg_replslot").mkdir()
         self.outside = Outside(server(self.place))
         self.addCleanup(self.outside.close)
 
@@ -55,6 +56,11 @@ class OutsideTest(unittest.TestCase):
         seen = self.outside.look()
         (self.data / "new").write_text("# settings\n")
         (self.data / "new").replace(self.data / "postgresql.auto.conf")
+        self.assertNotEqual(self.outside.look(), seen)
+
+    def test_a_replication_slot(self) -> None:
+        seen = self.outside.look()
+        (self.data / "pg_replslot" / "made").mkdir()
         self.assertNotEqual(self.outside.look(), seen)
 
     def test_what_cannot_be_seen(self) -> None:

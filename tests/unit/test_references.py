@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import unittest
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
 from itest import ContainerTestCase, Network, references
 from itest.errors import DeclarationError, NotStarted
 from itest.service import Service
+from itest.services.postgres.view import PostgresView
 from itest.testing import MemoryServer, MemoryService
 from tests.unit.inner import InnerTest, run
 
@@ -102,6 +104,14 @@ class OrderTest(InnerTest):
         result = run(T)
         self.check(result, ran=0, errors=1)
         self.assertRegex(self.last_line(result), r"T.api: \{db.ulr\}: db has no 'ulr'; it has .*host, .*url")
+
+    def test_what_is_no_text_is_not_offered(self) -> None:
+        view = PostgresView(mock.Mock(), "shop", "tests.T", mock.Mock(), Path())
+        offered = references._attributes(view)
+        self.assertLessEqual(
+            {"url", "asyncpg_url", "sqlalchemy_url", "dsn", "host", "port", "name", "password"}, {*offered}
+        )
+        self.assertEqual({"engine", "env", "connection", "aengine", "own_session"} & {*offered}, set())
 
     def test_an_attribute_that_is_no_text(self) -> None:
         class T(ContainerTestCase):

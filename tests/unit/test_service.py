@@ -28,6 +28,38 @@ from itest.testing import MemoryEngine, MemoryService, MemoryView
 from tests.unit.inner import InnerTest, MemoryMixin, run
 
 
+class EndedTest(unittest.TestCase):
+    """A view of a test that has ended; a class's is used on."""
+
+    def view(self) -> MemoryView:
+        service = MemoryService()
+        return MemoryView(mock.Mock(), service, "memory", {})
+
+    def test_it_hands_out_nothing_more(self) -> None:
+        view, client = self.view(), mock.Mock()
+        view.give_to("tests.T.test_a")
+        self.assertIs(view._closing(client), client)
+        view.close()
+        client.close.assert_called_once_with()
+        late = mock.Mock()
+        with self.assertRaises(NotStarted) as caught:
+            view._closing(late)
+        self.assertEqual(
+            str(caught.exception),
+            "this view was of tests.T.test_a, which has ended, and its data is the next test's: let each test ask its own "
+            "self for its view",
+        )
+        late.close.assert_called_once_with()
+        view.close()
+
+    def test_that_of_a_class_does(self) -> None:
+        view, client = self.view(), mock.Mock()
+        view.close()
+        view._closing(client)
+        view.close()
+        client.close.assert_called_once_with()
+
+
 class DeclarationsTest(unittest.TestCase):
     def test_they_are_collected_bases_first_in_order_of_first_mention(self) -> None:
         one, two, three = MemoryService(), MemoryService(), MemoryService()
@@ -117,6 +149,12 @@ class MistakesTest(unittest.TestCase):
         self.assertRefused(
             "T.test_cache: unittest takes a name that starts with 'test' for a test; rename it",
             lambda: type("T", (ContainerTestCase,), {"test_cache": Redis()}),
+        )
+
+    def test_an_image_without_a_name(self) -> None:
+        self.assertRefused(
+            "T.postgres: its image has no name; write Postgres('postgres:17'), or leave it out",
+            lambda: type("T", (ContainerTestCase,), {"postgres": Postgres("")}),
         )
 
     def test_a_value_that_is_no_migrator(self) -> None:
@@ -310,6 +348,7 @@ class ViewTest(InnerTest):
             raise OSError("the connection is gone")
 
         view = self.view()
+        view.give_to("")  # Its test has ended by now.
         for close in (lambda: closed.append("first"), broken, lambda: closed.append("last")):
             client = mock.Mock(close=close)
             self.assertIs(view._closing(client), client)

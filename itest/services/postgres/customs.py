@@ -111,6 +111,8 @@ def _check_volumes(service: Postgres, where: str) -> None:
 
 
 def _check_image(service: Postgres, where: str) -> None:
+    if not service.image:
+        raise DeclarationError(f"{where}: its image has no name; write Postgres('postgres:17'), or leave it out")
     directories = service.image.partition("@")[0].split("/")
     if _OTHERS.intersection(directories):
         raise DeclarationError(

@@ -177,6 +177,18 @@ def _connection(server: PostgresServer, name: str) -> Iterator[Any]:
         connection.close()
 
 
+def tables(server: PostgresServer, name: str, files: Collection[int]) -> dict[int, str]:
+    """The names of the tables of that database that lie in these files, as far as they are committed."""
+    with _connection(server, name) as ask:
+        rows = ask(
+            "SELECT pg_relation_filenode(c.oid)::bigint, quote_ident(nspname) || '.' || quote_ident(relname) "
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE relkind = 'r' AND relpersistence <> 't' AND pg_relation_filenode(c.oid) = ANY(%s)",
+            list(files),
+        )
+    return dict(rows)
+
+
 def written(server: PostgresServer, since: str, database: int, without: str) -> dict[int, set[str]]:
     """The kinds of records since that position of the write-ahead log by the file that they are about.
 

@@ -7,6 +7,7 @@ What a test did to them is undone between tests; one that is broken, or whose ch
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class Kept:
         self._own: _Link | None = None
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None
+        self._listeners: list[int] = []
         self._pooled: dict[int, _Link] = {}
         self._used: dict[int, _Link] = {}
         self.scrubbed: Any = None
@@ -78,6 +80,7 @@ class Kept:
             )
             for name in ("connect", "checkout", "checkin", "close", "invalidate"):
                 sqlalchemy.event.listen(engine, name, getattr(self, f"_on_{name}"))
+            self._listeners = listeners(engine)
         if self._handed_out is None:
             self._handed_out = self._engine.execution_options()
         return self._handed_out
@@ -130,6 +133,8 @@ class Kept:
         """Undo what was done to the used connections. Returns the values of the expressions `asked`, which ride along with
         the last one, or None when no connection was used or none was fit to be kept."""
         used, self._used = self._used, {}
+        if self._handed_out is not None and self._engine is not None and listeners(self._engine) != self._listeners:
+            self._dispose()
         self._handed_out = self.scrubbed = None
         self.cut = False
         query = f"{SCRUB}, {asked}" if asked else SCRUB
@@ -186,6 +191,18 @@ class Kept:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+
+def listeners(engine: Engine) -> list[int]:
+    """How many listeners each event of an engine's pool and of its dialect has. A test may have added some: others are with
+    what it was handed out, which is a copy (Engine.execution_options), but pool and dialect are those of all copies."""
+    both: list[Any] = [engine.pool.dispatch, engine.dialect.dispatch]
+    return [len(getattr(dispatch, name)) for dispatch in both for name in _events(dispatch.__class__)]
+
+
+@functools.cache
+def _events(kind: Any) -> list[str]:
+    return [name for name in dir(kind) if not name.startswith("_")]
 
 
 def end_statement(server: PostgresServer, connection: Any) -> None:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
 
 from itest import leaks, naming
 from itest.clock import Deadline
@@ -17,6 +17,50 @@ GRACE = 0.05
 
 CLOSE_GRACE = 0.25
 """Seconds in which the session of a connection that was closed is gone."""
+
+
+IN_TRANSACTION = (
+    "(SELECT EXISTS (SELECT FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
+    "                AND datid = oid AND backend_type = 'client backend') "
+    "     OR EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = oid) "
+    " FROM pg_database WHERE datname = current_database())"
+)
+"""An expression: whether there is a transaction in the database, of another session or prepared."""
+
+# Those of prepared transactions have no pid; their own lock, on their id, says whose they are.
+_USERS = (
+    "SELECT DISTINCT l.pid, p.gid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) "
+    "LEFT JOIN (pg_locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid) "
+    "  ON l.pid IS NULL AND x.virtualtransaction = l.virtualtransaction "
+    "WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND l.relation IN (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {relations}) "
+    "AND coalesce(a.backend_start, p.prepared) >= "
+    "  (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AND a.pid IS DISTINCT FROM pg_backend_pid()"
+)
+
+
+def end_users(server: PostgresServer, relations: str, test: str) -> None:
+    """End the transactions that use relations of the URL's own database, chosen by a condition on pg_namespace n and
+    pg_class c: of sessions that have begun since this run is connected, and prepared since then. Others may be
+    somebody else's."""
+    users = server.admin(_USERS.format(relations=relations))
+    if pids := [pid for pid, _ in users if pid is not None]:
+        end_sessions(server, pids, test)
+    for gid in (gid for _, gid in users if gid is not None):
+        server.admin("ROLLBACK PREPARED %s", gid)
+        leaks.report(_prepared(test, gid))
+
+
+def in_transaction(ask: Callable[[str], list[tuple[Any, ...]]]) -> str:
+    """Who is in a transaction in the database that is asked: whoever waited for a lock there, waited for one of them."""
+    sessions = ask(
+        "SELECT format('session %s (%s), %s, last statement: %s', pid, application_name, state, query) "
+        "FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+    )
+    said = [naming.shorten(naming.mask(text)) for (text,) in sessions]
+    prepared = ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
+    said += [f"the prepared transaction {naming.shorten(gid)!r}" for (gid,) in prepared]
+    return f"In a transaction: {'; '.join(said) or 'nobody any more'}"
 
 
 def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> bool:
@@ -77,4 +121,42 @@ def roll_back_prepared(server: PostgresServer, name: str, test: str) -> None:
         cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
         for (gid,) in cursor.fetchall():
             cursor.execute("ROLLBACK PREPARED %s", (gid,))
-            leaks.report(f"{test} left a prepared transaction behind, and it was rolled back: {naming.shorten(gid)!r}")
+            leaks.report(_prepared(test, gid))
+
+
+def drop_slots(server: PostgresServer, names: Iterable[str], test: str) -> None:
+    """Drop replication slots, and end the sessions that stream from them."""
+    for name in names:
+        for (pid,) in server.admin("SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", name):
+            if pid is not None:
+                server.end_session(pid)
+        server.admin(  # A temporary one has ended with its session.
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", name
+        )
+        leaks.report(f"{test} left a replication slot behind, and it was dropped: {name!r}")
+
+
+def drop_subscriptions(server: PostgresServer, name: str) -> None:
+    """Drop the subscriptions of a database, and leave their slots on other servers alone: those need not be reached."""
+    with server.visit(name) as cursor:
+        for subscription in subscriptions(server, name):
+            for change in (
+                "ALTER SUBSCRIPTION {} DISABLE",
+                "ALTER SUBSCRIPTION {} SET (slot_name = NONE)",
+                "DROP SUBSCRIPTION {}",
+            ):
+                cursor.execute(change.format(subscription))
+
+
+def subscriptions(server: PostgresServer, name: str) -> list[str]:
+    """The subscriptions of a database, quoted where SQL needs it."""
+    rows = server.admin(
+        "SELECT quote_ident(subname) FROM pg_subscription "
+        "WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = %s)",
+        name,
+    )
+    return [subscription for (subscription,) in rows]
+
+
+def _prepared(test: str, gid: str) -> str:
+    return f"{test} left a prepared transaction behind, and it was rolled back: {naming.shorten(gid)!r}"

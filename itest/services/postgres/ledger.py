@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming, trace
-from itest.errors import ExternalError
+from itest.errors import ExternalError, ResetError
 from itest.migrations import migrator
+from itest.services.postgres import leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import USERS, Probe
+from itest.services.postgres.probe import LOCK_TIMEOUT, USERS, Probe
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Ledger:
         self.origin = Probe(server, lambda: server.connection(server.database, "itest reset"), USERS)
         """The state of the run's own tables between classes: empty, or as the migrations left them."""
         try:
+            self._ask(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
             self._lock()
             self._open()
         except BaseException:
@@ -97,12 +99,14 @@ class Ledger:
         return oid not in self._claimed and not any(made.oid == oid for made in self._made)
 
     def close(self) -> None:
-        """Undo all that was done here, and the ledger itself."""
+        """Undo all that was done here, and the ledger itself. Where that cannot be, it says so, and the ledger stays."""
         try:
             if self.origin.tables:
                 self.origin.undo()
             self._drop_made()
             self._ask(f"DROP TABLE {SCHEMA}.claims; DROP SCHEMA {SCHEMA}")
+        except ResetError as error:
+            trace.say(f"the database {self._server.database} is not as it was: {error}. A later run on it sees to that")
         finally:
             self.origin.close()
             self._own.close()
@@ -228,7 +232,8 @@ class Ledger:
             self._write("sequence", [[name, *at] for name, at in self.origin.sequences.items()], instead_of="sequence")
 
     def _drop_made(self) -> None:
-        """Drop what migrations of ours made, and nothing that depends on it: that would be somebody else's."""
+        """Drop what migrations of ours made, and nothing that depends on it: that would be somebody else's. Raises
+        ResetError where a lock is in the way."""
         driver = self._server.driver
         left, count = self._made, -1
         while left and len(left) != count:
@@ -236,8 +241,15 @@ class Ledger:
             for kind in TYPES:
                 left = self._still_there(left)
                 if names := ", ".join(made.identity for made in left if made.type == kind):
-                    with contextlib.suppress(driver.errors.DependentObjectsStillExist):
+                    try:
                         self._ask(f"DROP {kind} {names}")
+                    except driver.errors.DependentObjectsStillExist:
+                        pass
+                    except driver.errors.LockNotAvailable as error:
+                        raise ResetError(
+                            f"the {kind} {naming.shorten(names)} could not be dropped: {str(error).strip()}. "
+                            f"{leaks.in_transaction(self._ask)}"
+                        ) from error
             left = self._still_there(left)
         for made in left:  # Not together with the others of its kind, then: by itself.
             with contextlib.suppress(driver.Error):

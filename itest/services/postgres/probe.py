@@ -9,12 +9,12 @@ differs. Rows are kept in memory. Sequences are set back unasked, because that c
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from itest import naming
 from itest.errors import ResetError
+from itest.services.postgres import leaks
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
@@ -63,35 +63,8 @@ BUSY = (
 USERS = r"n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"
 """Where users have their tables."""
 
-_USER = 16384  # FirstNormalObjectId in PostgreSQL's transam.h; lower ones are the system's own.
-_CATALOGS = {
-    "pg_class": f"oid >= {_USER} AND relpersistence <> 't'",
-    "pg_attribute": f"attrelid >= {_USER}",
-    **dict.fromkeys(
-        ("pg_type", "pg_proc", "pg_constraint", "pg_attrdef", "pg_trigger", "pg_rewrite"), f"oid >= {_USER}"
-    ),
-    "pg_index": f"indexrelid >= {_USER}",
-    "pg_description": f"objoid >= {_USER}",
-    **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_publication", "pg_inherits"), "true"),
-    **dict.fromkeys(("pg_largeobject_metadata", "pg_default_acl", "pg_db_role_setting", "pg_event_trigger"), "true"),
-    **dict.fromkeys(("pg_statistic_ext", "pg_cast", "pg_sequence"), "true"),
-}
-
-
-def state_of(catalogs: Mapping[str, str]) -> str:
-    """An expression that changes with every change of these catalogs' rows, each given with a condition."""
-    parts = (
-        f"(SELECT count(*) || ':' || coalesce(max(xmin::text::bigint), 0) FROM {catalog} WHERE {condition})"
-        for catalog, condition in catalogs.items()
-    )
-    return f"concat_ws(' ', {', '.join(parts)})"
-
-
-DATABASE_STATE = state_of(_CATALOGS)
-"""An expression that changes with every DDL statement in the database."""
-
-SCHEMA = -1
-"""Stands among the dirty tables for the schema."""
+SCHEMA, OTHERS = -1, -2
+"""Stand among the dirty tables for the schema, and for transactions of others."""
 
 
 @dataclass(slots=True)
@@ -110,6 +83,16 @@ class Table:
     rows: bytes = b""
 
     @property
+    def listed(self) -> str:
+        """Its columns as a statement lists them; there may be none that can be written to."""
+        return f" ({self.columns})" if self.columns else ""
+
+    @property
+    def always(self) -> bool:
+        """Whether it has triggers that fire in spite of session_replication_role."""
+        return any(enable.startswith(("ENABLE ALWAYS", "ENABLE REPLICA")) for enable in self.triggers)
+
+    @property
     def shown(self) -> str:
         return self.name.removeprefix("public.")
 
@@ -118,20 +101,29 @@ class Probe:
     """The reset of the tables that `where` selects (a condition on pg_namespace n and pg_class c).
 
     `connect` opens a connection in autocommit. `schema_state` is an expression that changes with the schema; empty, the
-    schema is not watched.
+    schema is not watched. `shapes` is one that does not change where pg_class, the first catalog of that, only says that
+    relations lie in other files than before, after TRUNCATE and the like; empty, that is a change like others.
     """
 
-    def __init__(self, server: PostgresServer, connect: Callable[[], Any], where: str, schema_state: str = "") -> None:
+    def __init__(
+        self,
+        server: PostgresServer,
+        connect: Callable[[], Any],
+        where: str,
+        schema_state: str = "",
+        shapes: str = "",
+    ) -> None:
         self._server = server
         self._connect = connect
         self._where = where
         self._schema_state = schema_state
+        self._shapes = shapes or "''"
         self._own: Any = None
         self._replica = False
         self._prepared: dict[str, str] = {}
         self.sequences: dict[str, tuple[int, bool]] = {}
         """Their `last_value` and `is_called` at baseline."""
-        self._schema = ""
+        self._schema = self._shape = ""
         self.tables: dict[int, Table] = {}
 
     def learn(self, protected: Callable[[int, str], bool] = lambda oid, name: False) -> None:
@@ -156,7 +148,7 @@ class Probe:
         self.sequences = {}
         for name in names:
             [self.sequences[name]] = self.ask(f"SELECT last_value, is_called FROM {name}")
-        self._look_at_schema()
+        self.look_at_schema()
 
     def adopt(self, other: Probe) -> None:
         """Have the baseline of another probe, whose schema was made once more: bring its rows here, by table names.
@@ -167,19 +159,16 @@ class Probe:
         by_name = {table.name: table for table in self.tables.values()}
         for table in other.tables.values():
             if table.name not in by_name:
-                raise ResetError(
-                    f"the test before changed the schema, and {table.shown} was made by the test class and not by its "
-                    f"migrations, so it cannot be made again"
-                )
+                raise ResetError(f"the schema was made again, and its migrations made no {table.shown} this time")
             by_name[table.name].rows = table.rows
         for table in self.tables.values():
             table.state = (-1, 0) if table.rows else (0, 0)  # Not what it has: it is to be refilled.
         self.sequences = other.sequences
         self.undo()
 
-    def dirty(self, only: Callable[[Table], bool] = lambda table: True) -> list[int]:
-        """The tables that differ from the baseline, and SCHEMA if that does."""
-        parts = []
+    def dirty(self, only: Callable[[Table], bool] = lambda table: True, *, others: bool = False) -> list[int]:
+        """The tables that differ from the baseline, and SCHEMA if that does; with `others`, OTHERS if there are any."""
+        parts = [f"SELECT {OTHERS} WHERE {leaks.IN_TRANSACTION}"] if others else []
         for oid, table in self.tables.items():
             if only(table):
                 count, newest = table.state
@@ -197,16 +186,22 @@ class Probe:
                 raise
             return [SCHEMA]
 
-    def undo(self) -> bool:
+    def undo(self, end_others: Callable[[], object] | None = None) -> bool:
         """Bring everything back to the baseline. False when the schema differs: that is not undone here.
 
-        Raises ResetError when it cannot be done: a session holds a lock, a trigger always adds rows, a right is missing.
+        `end_others` is called first where there are transactions of others than this session. Raises ResetError when it
+        cannot be done: a session holds a lock, a trigger always adds rows, a right is missing.
         """
         try:
             for number in range(ROUNDS + 1):
-                dirty = self.dirty(lambda table: not table.protected)
+                dirty = self.dirty(lambda table: not table.protected, others=end_others is not None)
+                if OTHERS in dirty and end_others is not None:
+                    end_others()
+                    end_others, dirty = None, self.dirty(lambda table: not table.protected)
                 if SCHEMA in dirty:
-                    return False
+                    if not self._only_moved():
+                        return False
+                    dirty.remove(SCHEMA)
                 if number and not dirty:
                     return True
                 if number < ROUNDS and self._restore(dirty):
@@ -218,6 +213,21 @@ class Probe:
             f"emptying {names} {ROUNDS} times did not empty it: a trigger on a table that {self._server.user!r} does "
             f"not own, or a rule, fills it again"
         )
+
+    def look_at_schema(self) -> None:
+        """What the schema is now is its baseline."""
+        if self._schema_state:
+            [(self._schema, self._shape)] = self.ask(f"SELECT {self._schema_state}, {self._shapes}")
+
+    @property
+    def structure(self) -> tuple[str, str]:
+        """Of the schema as it was last looked at: equal where it differs only in where relations lie."""
+        return self._schema.partition(" ")[2], self._shape
+
+    def end_users(self, test: str) -> None:
+        """End the transactions that a test has left on the tables, in the database of the server's URL."""
+        if ours := [str(oid) for oid, table in self.tables.items() if not table.protected]:
+            leaks.end_users(self._server, f"c.oid IN ({', '.join(ours)})", test)
 
     def changed(self) -> list[str]:
         """The names of what is dirty."""
@@ -259,7 +269,8 @@ class Probe:
             with self._own.cursor() as cursor:
                 cursor.execute(
                     # With row security off, a policy that hides rows from us is an error instead of a leak.
-                    f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off"
+                    f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off; "
+                    "SET extra_float_digits = 3"  # Fewer would round the baseline's numbers.
                 )
                 try:  # No trigger fires then, no foreign key is checked. Superusers may, and whom they let.
                     cursor.execute("SET session_replication_role = replica")
@@ -269,9 +280,18 @@ class Probe:
                         raise
         return self._own.cursor()
 
-    def _look_at_schema(self) -> None:
-        if self._schema_state:
-            [(self._schema,)] = self.ask(f"SELECT {self._schema_state}")
+    def _only_moved(self) -> bool:
+        """Whether the schema differs only in where relations lie; then what it is now is its baseline."""
+        known = self._schema, self._shape, self.structure
+        try:
+            self.look_at_schema()
+            if self._shape and self.structure == known[2]:
+                return True
+        except self._server.driver.Error as error:
+            if error.pgcode not in MISSING:
+                raise
+        self._schema, self._shape, _ = known
+        return False
 
     def _measure(self, oids: Iterable[int]) -> None:
         parts = [
@@ -295,7 +315,7 @@ class Probe:
             if setvals:
                 self.ask(f"SELECT {', '.join(setvals)}")
             return True
-        triggered = [] if self._replica else [table for table in chosen if table.triggers]
+        triggered = [table for table in chosen if (table.always if self._replica else table.triggers)]
         ours = [table for table in triggered if table.owned]
         deletes = ", ".join(f"d{number} AS (DELETE FROM ONLY {table.name})" for number, table in enumerate(chosen))
         statements = ["BEGIN", *(f"ALTER TABLE {table.name} DISABLE TRIGGER USER" for table in ours)]
@@ -315,13 +335,13 @@ class Probe:
             raise
         self._measure([oid for oid, table in self.tables.items() if table in refill])
         if ours:  # The triggers' own change of it.
-            self._look_at_schema()
+            self.look_at_schema()
         return len(ours) == len(triggered)
 
     def _refill(self, cursor: Any, tables: Sequence[Table]) -> None:
         if self._replica or len(tables) == 1:
             for table in tables:
-                cursor.copy_expert(f"COPY {table.name} ({table.columns}) FROM STDIN", io.BytesIO(table.rows))
+                cursor.copy_expert(f"COPY {table.name}{table.listed} FROM STDIN", io.BytesIO(table.rows))
             return
         parts = []
         for number, table in enumerate(tables):
@@ -331,7 +351,7 @@ class Probe:
             )
             cursor.copy_expert(f"COPY {stage} FROM STDIN", io.BytesIO(table.rows))
             parts.append(
-                f"i{number} AS (INSERT INTO {table.name} ({table.columns}) OVERRIDING SYSTEM VALUE "
+                f"i{number} AS (INSERT INTO {table.name}{table.listed} OVERRIDING SYSTEM VALUE "
                 f"SELECT {table.columns} FROM {stage})"
             )
         cursor.execute(f"WITH {', '.join(parts)} SELECT 1")
@@ -350,11 +370,5 @@ class Probe:
     def _reason(self, error: Any) -> str:
         reason = f"the tables could not be emptied: {str(error).strip()}"
         if error.pgcode == LOCKED:
-            open_ones = self.ask(
-                "SELECT format('session %s (%s), %s, last statement: %s', pid, application_name, state, query) "
-                "FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL "
-                "AND pid <> pg_backend_pid()"
-            )
-            sessions = "; ".join(naming.shorten(naming.mask(text)) for (text,) in open_ones)
-            reason += f". In a transaction: {sessions or 'nobody any more'}"
+            reason += f". {leaks.in_transaction(self.ask)}"
         return reason

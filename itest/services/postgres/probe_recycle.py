@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from itest.errors import ResetError
 from itest.services.postgres import leaks
-from itest.services.postgres.probe import BUSY, DATABASE_STATE, USERS, Probe
+from itest.services.postgres.probe import BUSY, USERS, Probe
+from itest.services.postgres.structure import DATABASE_STATE
 from itest.services.postgres.undo import NeedsClone
 
 if TYPE_CHECKING:
@@ -25,26 +26,27 @@ class ProbeRecycler:
         self._probe = Probe(server, lambda: server.connection(name, "itest reset"), USERS, DATABASE_STATE)
         self._probe.learn()
         [(oid,)] = self._probe.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
-        self._look = f"{BUSY.format(database=oid)}, EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {oid})"
+        self._busy = f"SELECT {BUSY.format(database=oid)}"
 
     def close(self) -> None:
         self._probe.close()
 
     def recycle(self, kept: Kept, test: str) -> bool:
         """Undo what was done since the last call; whether anything was. Raises NeedsClone where that will not do."""
-        busy, prepared = kept.scrub(self._look, test) or self._probe.ask(f"SELECT {self._look}")[0]
-        if busy:
-            leaks.end_sessions(self._server, busy, test)
-        if prepared:
-            leaks.roll_back_prepared(self._server, self._name, test)
-        if self._probe.ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
-            leaks.roll_back_prepared(self._server, self._name, test)
+        kept.scrub(test=test)
         try:
-            if not self._probe.undo():
+            if not self._probe.undo(lambda: self._end_others(test)):
                 raise NeedsClone("the schema changed")
         except ResetError as error:
             raise NeedsClone(str(error)) from error
         return True
+
+    def _end_others(self, test: str) -> None:
+        [[busy]] = self._probe.ask(self._busy)
+        if busy:
+            leaks.end_sessions(self._server, busy, test)
+        if self._probe.ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+            leaks.roll_back_prepared(self._server, self._name, test)
 
     def changed(self) -> list[str]:
         """The names of the tables that differ from the baseline."""

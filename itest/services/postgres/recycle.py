@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 POSITION = "pg_current_wal_insert_lsn()::text"
 """An expression: where the log ends."""
 
+SLOTS = "ARRAY(SELECT slot_name FROM pg_get_replication_slots() WHERE datoid = {})"
+SLOTS_OF_NONE = SLOTS.replace("= {}", "= {} OR datoid IS NULL")
+"""An expression: the replication slots of a database, `{}` its oid; and those of none."""
+
 LONGEST_LOG = 32 * 1024 * 1024
 """Bytes of write-ahead log past which reading it costs more than a new clone."""
 
@@ -59,22 +63,28 @@ class Recycler:
         self._own: Any = None
         self._snapshot: Snapshot | None = None
         self._moved: Files | None = None
-        [(self._oid, position, self._system)] = server.admin(
-            "SELECT oid, pg_current_wal_insert_lsn()::text, pg_read_file(%s) FROM pg_database WHERE datname = %s",
+        # On a server that other processes use, those of no database may be theirs.
+        slots = SLOTS if server.shared else SLOTS_OF_NONE
+        [(self._oid, position, self._system, first_slots)] = server.admin(
+            f"SELECT oid, {POSITION}, pg_read_file(%s), {slots.format('oid')} FROM pg_database WHERE datname = %s",
             shared.SYSTEM_FILE,
             name,
         )
+        self._slots = frozenset(first_slots)
         self.position = since or position
         """Where the log ended when the database was last seen to be pristine."""
         self._scanned, self._undoing, self._read = self.position, "0", 0
         self._was_dirty = False
         self._scripts = UndoScripts(lambda relations: self._known.contents(relations))
-        # What can be said without reading the log, by a few cheap expressions: where it ends, ALTER SYSTEM's file, and how
-        # many sessions there are. Who they are is asked only if there are others than ours; and of both only if something
-        # can be seen from outside.
-        self._look = f"{POSITION}, pg_read_file('{shared.SYSTEM_FILE}'), pg_stat_get_db_numbackends({self._oid})"
+        # What can be said without reading the log, by a few cheap expressions: where it ends, ALTER SYSTEM's file, the
+        # replication slots, and how many sessions there are. Who they are is asked only if there are others than ours; and
+        # of all but the first only if something can be seen from outside.
+        self._look = (
+            f"{POSITION}, pg_read_file('{shared.SYSTEM_FILE}'), {slots.format(self._oid)}, "
+            f"pg_stat_get_db_numbackends({self._oid})"
+        )
         self._seen: object = None
-        """What was seen from outside when all sessions were ours and the file was as it is to be."""
+        """What was seen from outside when all sessions were ours, and the file and the slots as they are to be."""
         if not since:
             with self._session.cursor() as cursor:
                 self._snapshot = server.snapshot(pristine, cursor)
@@ -109,11 +119,13 @@ class Recycler:
             if seen is not None and seen == self._seen:
                 [position], system = kept.scrub(POSITION, test) or self._looked(POSITION), self._system
             else:
-                position, system, count = kept.scrub(self._look, test) or self._looked(self._look)
+                position, system, slots, count = kept.scrub(self._look, test) or self._looked(self._look)
                 alone = count == (self._own is not None) + kept.count()
-                self._seen = seen if alone and system == self._system else None
+                made = set(slots) - self._slots
+                self._seen = seen if alone and system == self._system and not made else None
+                leaks.drop_slots(self._server, made, test)
                 if not alone and self._end_leaked(kept, test):
-                    position, system, _ = self._looked(self._look)
+                    position, system, *_ = self._looked(self._look)
                     answer = None  # It does not tell what those did to their end.
             if kept.cut:
                 answer = None
@@ -128,8 +140,9 @@ class Recycler:
             read = answer or (lambda: self._server.log.changes(self._scanned, self._oid, self._undoing))
             changed, catalogs, shared_too, position = self._changes(read(), test)
         if shared_too or system != self._system:
-            if shared.read(self._server, self._name) != self._state:
-                raise NeedsClone("roles, settings or databases of the server changed")
+            server = self._server
+            if shared.read(server, self._name) != self._state or leaks.subscriptions(server, self._name):
+                raise NeedsClone("roles, settings, databases or subscriptions of the server changed")
             self._system = system
         if catalogs:
             changed |= self._look_into(catalogs)
@@ -146,12 +159,13 @@ class Recycler:
         or a test uses, so that any thread may ask."""
         from itest.services.postgres import evidence  # Only failing tests need it.
 
-        files = self._files.relations
-        found: dict[str, set[str]] = {}
-        for file, records in evidence.written(self._server, self._scanned, self._oid, self._undoing).items():
-            if (relation := files.get(file)) is not None and relation.kind == "r" and not records <= HARMLESS:
-                found[relation.name.removeprefix("public.")] = records
-        return dict(sorted(found.items()))
+        known, catalogs = self._files.relations, self._files.catalogs
+        written = evidence.written(self._server, self._scanned, self._oid, self._undoing)
+        names = {file: known[file].name for file in written.keys() & known.keys() if known[file].kind == "r"}
+        if others := written.keys() - known.keys() - catalogs.keys():  # Of tables that the test has made or truncated.
+            names |= evidence.tables(self._server, self._name, others)
+        found = {name.removeprefix("public."): written[file] for file, name in names.items()}
+        return {name: records for name, records in sorted(found.items()) if not records <= HARMLESS}
 
     @property
     def _session(self) -> Any:

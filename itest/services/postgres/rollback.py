@@ -18,6 +18,7 @@ from itest.errors import IsolationError, ItestError, ResetError
 from itest.evidence import Aside
 from itest.packages import client_package
 from itest.services.postgres import leaks
+from itest.services.postgres.kept import listeners
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.probe import BUSY
 from itest.services.postgres.probe_recycle import ProbeRecycler
@@ -40,7 +41,8 @@ _PREPARE = (
     "PREPARE itest_look (bigint) AS SELECT pg_snapshot_xmin(s)::text, {position}, "
     "  ARRAY(SELECT x FROM generate_series($1, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
     "        WHERE pg_xact_status(x::text::xid8) = 'committed'), " + BUSY + ", "
-    "  (SELECT count(*) > 1 FROM pg_prepared_statements) FROM pg_current_snapshot() AS s"
+    "  (SELECT count(*) > 1 FROM pg_prepared_statements), EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {database}) "
+    "FROM pg_current_snapshot() AS s"
 )
 _OPEN = (
     "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database "
@@ -56,6 +58,7 @@ class RollbackLease(PostgresLease):
         self._sandbox: Any = None
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None
+        self._listeners: list[int] = []
         self._engine_types: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
         self._unfinished = ""
         self._since = self._since_position = ""
@@ -71,6 +74,9 @@ class RollbackLease(PostgresLease):
         except self._server.driver.Error as error:
             raise ResetError(f"the sandbox of {test} could not be made: {str(error).strip()}") from error
         self._sandbox.itest_begin(test)
+        if self._handed_out is not None and self._engine is not None and listeners(self._engine) != self._listeners:
+            self._engine.dispose()
+            self._engine = None
         self._handed_out = None
         self._unfinished = self._last_test = test
         return SandboxView(self, self._server, self._name, test, self._kept, self._directory)
@@ -92,11 +98,13 @@ class RollbackLease(PostgresLease):
                 _, [row] = self._sandbox.itest_end(self._look())
             except driver.Error as error:
                 raise ResetError(f"what {test} left behind could not be looked at: {str(error).strip()}") from error
-        since, position, committed, busy, prepared = row
+        since, position, committed, busy, statements, prepared = row
         if busy:
             leaks.end_sessions(self._server, busy, test)
-            since, position, committed, *_ = self._sandbox.itest_end(self._look())[1][0]
+            since, position, committed, _, statements, prepared = self._sandbox.itest_end(self._look())[1][0]
         if prepared:
+            leaks.roll_back_prepared(self._server, self._name, test)
+        if statements:
             self._sandbox.itest_end(f"DEALLOCATE ALL; {self._prepare()}")
         changed = self._changed(committed) if committed else []
         self._since, self._since_position = since, position
@@ -144,6 +152,7 @@ class RollbackLease(PostgresLease):
                 poolclass=sqlalchemy.pool.StaticPool,
             )
             sqlalchemy.event.listen(self._engine, "connect", self._connected)
+            self._listeners = listeners(self._engine)
         for types, own in zip(self._engine_types, (sandbox.string_types, sandbox.binary_types), strict=True):
             own.update(types)  # They were taken off after the test before, whose connection this was too.
         if self._handed_out is None:  # Listeners that a test adds to it go with it.
@@ -238,6 +247,7 @@ class SandboxView(PostgresView):
     @property
     def connection(self) -> Connection:
         """The sandbox: a psycopg2 connection whose commits and rollbacks are savepoints."""
+        self.check_open()
         return self._lease.connection()  # type: ignore[no-any-return]  # made by a factory that returns Any
 
     def connect(self, **kwargs: Any) -> Connection:
@@ -272,6 +282,7 @@ class SandboxView(PostgresView):
     @property
     def engine(self) -> Engine:
         """A SQLAlchemy engine whose every connection is the sandbox; the same from test to test."""
+        self.check_open()
         return self._lease.engine()
 
     def aconnect(self, **kwargs: Any) -> NoReturn:

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from itest import naming
 from itest.errors import IsolationError
@@ -33,11 +33,34 @@ CURE = "isolation='database', where commits are real"
 LEVELS = {1: "read committed", 2: "repeatable read", 3: "serializable", 4: "read uncommitted"}
 """psycopg2's numbers for SQL's transaction isolation levels; 0 is autocommit."""
 
+NO_SUCH_CONSTRAINT = "42704"
+
+# SET CONSTRAINTS means all constraints of a name, so one that is initially deferred decides for its namesakes.
 _CONSTRAINTS = (
-    "SELECT current_setting('default_transaction_isolation'), count(*), "
-    "  string_agg(quote_ident(nspname) || '.' || quote_ident(conname), ', ') FILTER (WHERE condeferred) "
-    "FROM pg_constraint JOIN pg_namespace n ON n.oid = connamespace WHERE condeferrable"
+    "SELECT current_setting('default_transaction_isolation'), count(*) > 0, coalesce(bool_or(deferred), false), "
+    "  string_agg(name, ', ') FILTER (WHERE NOT deferred) FROM ("
+    "  SELECT quote_ident(nspname) || '.' || quote_ident(conname) AS name, bool_or(condeferred) AS deferred "
+    "  FROM pg_constraint JOIN pg_namespace n ON n.oid = connamespace WHERE condeferrable GROUP BY 1) AS constraints"
 )
+
+
+class Commit(NamedTuple):
+    """What a commit sends: it checks deferred constraints, and the next transaction has them deferred again."""
+
+    statements: str
+    immediate: str = ""
+    """What makes those immediate again that are so at first, where others are not."""
+
+    @classmethod
+    def of(cls, deferrable: bool, deferred: bool, immediate: str | None) -> Commit:
+        """As there are constraints that can be deferred, that are so at first, and by names those that are not."""
+        if not deferrable:
+            return cls(KEEP)
+        if not deferred:
+            return cls(f"SET CONSTRAINTS ALL IMMEDIATE; {KEEP}")
+        # Without names, since a test may drop what they name, or what has the same name may be no deferrable one.
+        again = f"SET CONSTRAINTS {immediate} IMMEDIATE; {KEEP}" if immediate else ""
+        return cls(f"SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; {KEEP}", again)
 
 
 @functools.cache
@@ -52,18 +75,17 @@ def connection_class() -> Any:
         # For the lease. These names must not be psycopg2's.
 
         def itest_open(self) -> None:
+            self._first_commit = Commit(KEEP)
             self.itest_begin("")
-            [(self._default_level, deferrable, deferred)] = self._send(_CONSTRAINTS)  # Here psycopg2 sends its BEGIN.
+            [(self._default_level, *facts)] = self._send(_CONSTRAINTS)  # Here psycopg2 sends its BEGIN.
+            self._first_commit = Commit.of(*facts)
             self._send("ROLLBACK")
-            self._commit = KEEP
-            if deferrable:  # A commit checks them, and the next transaction has them deferred again.
-                self._commit = f"SET CONSTRAINTS ALL IMMEDIATE; {KEEP}"
-                self._commit += f"; SET CONSTRAINTS {deferred} DEFERRED" if deferred else ""
 
         def itest_begin(self, test: str) -> None:
             """From here on it is this test's, and the thread's that calls. The transaction begins at the first use."""
             self._test = test
             self._thread = threading.get_ident()
+            self._commit = self._first_commit
             self._escape = self._stray = ""
             self._begun = self._pending = self._block = self._autocommit = False
             self._readonly: bool | None = None
@@ -130,13 +152,15 @@ def connection_class() -> Any:
                 self.rollback()
                 return
             try:
-                self._send(self._commit)
+                self._send(self._commit.statements)
             except psycopg2.Error as error:
                 if error.pgcode == NO_SUCH_SAVEPOINT:
                     self._escaped("COMMIT")
                 if not self.closed:
                     self.rollback()
                 raise
+            if self._commit.immediate:
+                self._make_immediate()
             self._restart()
 
         def rollback(self) -> None:
@@ -251,6 +275,18 @@ def connection_class() -> Any:
         tpc_prepare = tpc_commit = tpc_rollback = tpc_recover = tpc_begin
 
         # How it stays inside.
+
+        def _make_immediate(self) -> None:
+            try:
+                self._send(self._commit.immediate)
+            except psycopg2.Error as error:
+                if error.pgcode != NO_SUCH_CONSTRAINT:
+                    raise
+                self._send(UNDO)  # To the commit. The test has dropped one of them.
+                [(_, *facts)] = self._send(_CONSTRAINTS)
+                self._commit = Commit.of(*facts)
+                if self._commit.immediate:
+                    self._send(self._commit.immediate)
 
         @property
         def _releases(self) -> bool:

@@ -19,9 +19,10 @@ from itest.evidence import Evidence
 from itest.migrations import migrator
 from itest.packages import client_package
 from itest.service import Lease
-from itest.services.postgres import evidence
+from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import Probe, state_of
+from itest.services.postgres.probe import LOCK_TIMEOUT, Probe
+from itest.services.postgres.structure import catalogs_of, shapes_of, state_of
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Schemas:
         self._made: set[str] = set()
         self._own = server.connection(server.database, f"itest schemas {self._token}")
         try:
+            self._ask(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
             self._ask("SELECT pg_advisory_lock(%s, %s)", LOCK, _key(self._token))
             self._sweep()
         except BaseException:
@@ -65,18 +67,28 @@ class Schemas:
         self._made.add(name)
         return name
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: str, test: str) -> None:
+        """Drop a schema, and end what `test` has left running in it. Raises ResetError where others hold it fast."""
         assert name in self._made, f"{name} was not made here"
-        self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+        leaks.end_users(self._server, f"n.nspname = '{name}'", test)
+        try:
+            self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+        except self._server.driver.errors.LockNotAvailable as error:
+            raise ResetError(
+                f"the schema {name} could not be dropped: {str(error).strip()}. {leaks.in_transaction(self._ask)}"
+            ) from error
         self._made.discard(name)
         if self._server.instance.owned:  # It has no autovacuum, and each reset goes through all of these.
-            self._ask(f"VACUUM {', '.join(_catalogs(name))}")
+            self._ask(f"VACUUM (SKIP_LOCKED) {', '.join(catalogs_of(name))}")
 
     def close(self) -> None:
         try:
             for name in list(self._made):
                 with contextlib.suppress(self._server.driver.Error):
-                    self.drop(name)
+                    try:
+                        self.drop(name, "a test")
+                    except ResetError as error:
+                        trace.say(f"{error}; a later run on {self._server.database} drops it")
         finally:
             self._own.close()
 
@@ -92,10 +104,12 @@ class Schemas:
                 continue
             key = _key(found[1])
             if self._ask("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", LOCK, key):
+                left = f"the schema {name}, which a killed run had left in {self._server.database}"
                 try:
-                    with contextlib.suppress(self._server.driver.Error):
-                        self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
-                        trace.say(f"dropped the schema {name}, which a killed run had left in {self._server.database}")
+                    self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+                    trace.say(f"dropped {left}")
+                except self._server.driver.Error as error:
+                    trace.say(f"{left}, could not be dropped: {naming.shorten(naming.mask(str(error)))}")
                 finally:
                     self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
 
@@ -114,13 +128,13 @@ class SchemaLease(Lease[PostgresView]):
         self._directory = service.directory
         self._schemas = server.part(Schemas)
         self._schema = self._schemas.create()
+        self._last_test = owner
         self._kept = SchemaKept(server, self._schema, naming.application_name(owner))
         self.view = self._view(owner)
         self._probe = self._new_probe()
         try:
             self._migrate()
-            if service.fixtures:
-                self.view.load(*service.fixtures)
+            self._probe.look_at_schema()
         except BaseException:
             self.close()
             raise
@@ -128,17 +142,20 @@ class SchemaLease(Lease[PostgresView]):
     def seal(self) -> None:
         self.view.close()
         self._kept.close()
+        made = self._probe.structure
         self._probe.learn()
+        self._can_be_made_again = self._probe.structure == made
 
     def reset(self, test: str) -> SchemaView:
-        self._kept.scrub()
         try:
-            if not self._probe.undo():
+            self._kept.scrub(test=self._last_test)
+            if not self._probe.undo(lambda: self._probe.end_users(self._last_test)):
                 self._make_again(test)
         except (ResetError, self._server.driver.Error) as error:
             raise ResetError(
                 f"the schema {self._schema} could not be reset for {test}: {str(error).strip()}"
             ) from error
+        self._last_test = test
         return self._view(test)
 
     def evidence(self, since: float) -> Evidence:
@@ -147,9 +164,9 @@ class SchemaLease(Lease[PostgresView]):
     def close(self) -> None:
         self.view.close()
         self._kept.close()
-        with contextlib.suppress(self._server.driver.Error):
+        with contextlib.suppress(self._server.driver.Error, ResetError):  # It is tried again, and told, in the end.
             self._probe.close()
-            self._schemas.drop(self._schema)
+            self._schemas.drop(self._schema, self._last_test)
 
     def _view(self, test: str) -> SchemaView:
         return SchemaView(self._schema, self._server, self._server.database, test, self._kept, self._directory)
@@ -157,21 +174,35 @@ class SchemaLease(Lease[PostgresView]):
     def _new_probe(self) -> Probe:
         return Probe(
             self._server,
-            lambda: self._server.connection(self._server.database, "itest reset"),
+            self._connect,
             f"n.nspname = '{self._schema}'",
-            _state(self._schema),
+            state_of(catalogs_of(self._schema)),
+            shapes_of(self._schema),
         )
+
+    def _connect(self) -> Any:
+        """For the reset: what its statements call may count on the search_path."""
+        server = self._server
+        options = _options(with_search_path(server.nearest_url_of(server.database), self._schema))
+        return server.connection(server.database, "itest reset", options=options)
 
     def _migrate(self) -> None:
         if self._service.migrations is not None:
             with trace.step("migrate", self._service.kind, server=self._server.instance.id):
                 migrator(self._service.migrations).apply(self.view, self._directory)
+        if self._service.fixtures:
+            self.view.load(*self._service.fixtures)
 
     def _make_again(self, test: str) -> None:
         """The schema was changed: make it anew, and bring the baseline's rows into it."""
+        if not self._can_be_made_again:
+            raise ResetError(
+                f"{self._last_test} changed the schema, and so had the set-up of its class, which cannot be done again: "
+                f"make in migrations or fixtures what is made there"
+            )
         before = self._probe
         self._kept.close()
-        self._schemas.drop(self._schema)
+        self._schemas.drop(self._schema, self._last_test)
         self._schemas.create(self._schema)
         self.view = self._view(test)
         self._migrate()
@@ -225,29 +256,6 @@ def with_search_path(url: str, schema: str) -> str:
 
 def _options(url: str) -> str:
     return dict(parse_qsl(urlsplit(url).query)).get("options", "")
-
-
-def _state(schema: str) -> str:
-    """An expression that changes with every DDL statement in a schema, and with none in others."""
-    return state_of(_catalogs(schema))
-
-
-def _catalogs(schema: str) -> dict[str, str]:
-    """The catalogs in which its objects are, and which rows are of these."""
-    own = f"'{schema}'::regnamespace"
-    relations = f"IN (SELECT oid FROM pg_class WHERE relnamespace = {own})"
-    return {
-        "pg_class": f"relnamespace = {own}",
-        "pg_proc": f"pronamespace = {own}",
-        "pg_type": f"typnamespace = {own}",
-        "pg_constraint": f"connamespace = {own}",
-        "pg_attribute": f"attrelid {relations}",
-        "pg_attrdef": f"adrelid {relations}",
-        "pg_trigger": f"tgrelid {relations}",
-        "pg_rewrite": f"ev_class {relations}",
-        "pg_policy": f"polrelid {relations}",
-        "pg_description": f"objoid {relations}",
-    }
 
 
 def _key(token: str) -> int:

@@ -39,9 +39,6 @@ Part = TypeVar("Part")
 class PostgresServer(Administered):
     """A running PostgreSQL: lends databases of its own to classes."""
 
-    routine = "LOG:  checkpoint |FATAL:  terminating connection due to administrator command"
-    # The latter are the sessions that resets have ended, as has been told where a test had left them.
-
     def __init__(self, service: Postgres, instance: Instance, address: str) -> None:
         super().__init__(service, instance, address)
         self.token = naming.random_hex(4)
@@ -248,18 +245,22 @@ class PostgresServer(Administered):
         """End every session of a database of ours and drop it. Raises ResetError when sessions do not go away."""
         assert self.made(name), f"{name} was not made here"
         with self._lock:
-            self.end_sessions(name)
             # Not WITH (FORCE): with a session that is still leaving it waits 100 ms before it looks again.
-            try:
-                self.admin(f'DROP DATABASE IF EXISTS "{name}"')
-            except self.driver.errors.ObjectInUse:
-                leaks.roll_back_prepared(self, name, "somebody")
-                slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s"
-                self.admin(slots, name)
-                self.end_sessions(name)
-                self.admin(f'DROP DATABASE IF EXISTS "{name}"')
+            self._drop(name, f'DROP DATABASE IF EXISTS "{name}"')
             self._databases.discard(name)
             self._snapshots.pop(name, None)
+
+    def _drop(self, name: str, statement: str) -> None:
+        self.end_sessions(name)
+        try:
+            self.admin(statement)
+        except self.driver.errors.ObjectInUse:
+            leaks.roll_back_prepared(self, name, "somebody")
+            leaks.drop_subscriptions(self, name)
+            slots = self.admin("SELECT slot_name FROM pg_replication_slots WHERE database = %s", name)
+            leaks.drop_slots(self, [slot for (slot,) in slots], "somebody")
+            self.end_sessions(name)
+            self.admin(statement)
 
     def rename(self, name: str, new: str = "") -> str:
         """Give a database of ours another name, under which it outlives this object; without one, a new name of this
@@ -294,5 +295,4 @@ class PostgresServer(Administered):
         assert self.instance.owned, f"{name} was not made here"
         quoted = name.replace('"', '""')
         self.admin(f'ALTER DATABASE "{quoted}" IS_TEMPLATE false')
-        self.end_sessions(name)
-        self.admin(f'DROP DATABASE "{quoted}" WITH (FORCE)')
+        self._drop(name, f'DROP DATABASE "{quoted}" WITH (FORCE)')

@@ -23,7 +23,8 @@ STATISTICS = frozenset({"pg_statistic", "pg_statistic_ext_data"})
 """Catalogs that ANALYZE and autovacuum write; they change no data."""
 
 OURS = "-c session_replication_role=replica -c row_security=off -c datestyle=ISO -c intervalstyle=postgres " + (
-    "-c default_transaction_read_only=off -c statement_timeout=60s -c lock_timeout=2s -c client_encoding=UTF8"
+    "-c default_transaction_read_only=off -c statement_timeout=60s -c lock_timeout=2s -c client_encoding=UTF8 "
+    "-c extra_float_digits=3"
 )
 """Options of the connections that read and write baseline rows: no trigger fires, no foreign key is checked, and a
 row's text means the same to both, whatever the database or the role has been set to."""
@@ -50,11 +51,10 @@ _CATALOG_ROWS = {
     ),
 }
 
-# pg_class but for what says where and how large a relation's file is.
-_SHAPES = (
-    "SELECT count(*), sum(hashtextextended((to_jsonb(c) - ARRAY['relfilenode', 'relpages', 'reltuples', "
-    "'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid'])::text, 0)::numeric) FROM pg_class c"
-)
+MOVED = "ARRAY['relfilenode', 'relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid']"
+"""The columns of pg_class that say where a relation's file is, and how large."""
+
+_SHAPES = f"SELECT count(*), sum(hashtextextended((to_jsonb(c) - {MOVED})::text, 0)::numeric) FROM pg_class c"
 
 
 class Relation(NamedTuple):

@@ -7,7 +7,6 @@ touched; a test that touches them fails.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from itest import naming, trace
@@ -35,7 +34,7 @@ class TruncateLease(Lease[PostgresView]):
         self._ledger.prepare(service, self._directory)
         self._probe = Probe(server, lambda: server.connection(server.database, "itest reset"), USERS)
         self._kept = Kept(server, server.database, naming.application_name(owner))
-        self._owner = owner
+        self._owner = self._last_test = owner
         self.view = PostgresView(server, server.database, owner, self._kept, self._directory)
         if service.fixtures:
             self.view.load(*service.fixtures)
@@ -47,11 +46,14 @@ class TruncateLease(Lease[PostgresView]):
         self._probe.learn(lambda oid, name: self._ledger.protected(oid))
 
     def reset(self, test: str) -> PostgresView:
-        self._kept.scrub()
         try:
-            self._probe.undo()
-        except ResetError as error:
-            raise ResetError(f"the database {self._server.database} could not be reset for {test}: {error}") from error
+            self._kept.scrub(test=self._last_test)
+            self._probe.undo(lambda: self._probe.end_users(self._last_test))
+        except (ResetError, self._server.driver.Error) as error:
+            raise ResetError(
+                f"the database {self._server.database} could not be reset for {test}: {str(error).strip()}"
+            ) from error
+        self._last_test = test
         return PostgresView(self._server, self._server.database, test, self._kept, self._directory)
 
     def finish(self, test: str) -> None:
@@ -64,9 +66,9 @@ class TruncateLease(Lease[PostgresView]):
     def close(self) -> None:
         self.view.close()
         self._kept.close()
-        with contextlib.suppress(self._server.driver.Error):
-            self._probe.close()
         try:
+            self._probe.end_users(self._last_test)
+            self._probe.close()
             self._ledger.origin.undo()
         except (ResetError, self._server.driver.Error) as error:
             trace.say(

@@ -16,6 +16,7 @@ SETTINGS = {"session_replication_role": "replica", "lock_timeout": "2s", "statem
 """What OURS means for a superuser's DELETE and setval, for a connection that was opened without."""
 
 SETTINGS_OF_COPY = {"datestyle": "ISO", "intervalstyle": "postgres", "client_encoding": "UTF8"}
+"""What says how the text of a row is read."""
 
 
 class NeedsClone(Exception):

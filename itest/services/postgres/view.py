@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.packages import client_package
 from itest.service import View
-from itest.services.postgres import async_engine
+from itest.services.postgres import async_engine, leaks
 from itest.services.postgres.kept import end_statement
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
     from itest.services.postgres.kept import Kept
     from itest.services.postgres.server import PostgresServer
+
+
+LOCK_SECONDS = 10
+"""How long `execute` waits for a lock: if the test itself holds it, on another connection, nobody would ever end the wait, for
+the driver does not listen to Ctrl-C meanwhile."""
 
 
 class PostgresView(View):
@@ -62,6 +68,11 @@ class PostgresView(View):
         return self.url_for("psycopg2")
 
     @property
+    def asyncpg_url(self) -> str:
+        """The URL for `sqlalchemy.ext.asyncio.create_async_engine` over asyncpg; asyncpg itself takes `url`."""
+        return self.url_for("asyncpg")
+
+    @property
     def dsn(self) -> str:
         """The address in libpq's keyword form."""
         dsn: str = client_package("psycopg2.extensions", "postgres", "PostgresView.dsn").make_dsn(
@@ -85,10 +96,14 @@ class PostgresView(View):
     def connection(self) -> Connection:
         """The view's own psycopg2 connection; `self.db` on a PostgresMixin. It is kept open from test to test, and
         rolled back and brought back to its first state in between."""
+        self.check_open()
         return self._kept.connection()
 
     def connect(self, **kwargs: Any) -> Connection:
         """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test."""
+        self.check_open()
+        if not self._given_to:
+            kwargs.setdefault("connection_factory", _class_connection())
         connection = self.server.driver.connect(self.url, **{"application_name": self._label, **kwargs})
 
         def close() -> None:
@@ -98,17 +113,39 @@ class PostgresView(View):
         return self._closing(connection, close)  # type: ignore[no-any-return]  # _closing returns what it was given
 
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
-        """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`."""
+        """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`.
+
+        It runs on a connection of its own. Where another one holds a lock that it needs, psycopg2's LockNotAvailable is
+        raised after LOCK_SECONDS, with a note that says who.
+        """
         connection = self._statement_connection()
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(sql, params)
+            try:
+                cursor.execute(sql, params)
+            except self.server.driver.errors.LockNotAvailable as error:
+                error.add_note(self._lock_note(cursor))
+                raise
             return cursor.fetchall() if cursor.description else []
 
     def _statement_connection(self) -> Connection:
         if self._statements is None or self._statements.closed:
             self._statements = self.connect()
+            self._statements.autocommit = True
+            with self._statements.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         return self._statements
+
+    def _lock_note(self, cursor: Any) -> str:
+        def ask(sql: str) -> list[tuple[Any, ...]]:
+            cursor.execute(sql)
+            return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2 is not a typed package here
+
+        return (
+            f"postgres.execute() and the assertions run on a connection of their own, which waits for a lock for "
+            f"{LOCK_SECONDS} s at most. {leaks.in_transaction(ask)}. If that is the test's own connection (self.db, "
+            f"self.session), commit there first, or run the statement there"
+        )
 
     def load(self, *fixtures: str | Path) -> None:
         """Load files (.sql, .json, .yaml, .csv) in one transaction, committed; see docs/fixtures.md for what they hold.
@@ -137,6 +174,7 @@ class PostgresView(View):
     @property
     def engine(self) -> Engine:
         """A SQLAlchemy engine on the test database. Its connections are kept like `connection`."""
+        self.check_open()
         return self._kept.engine()
 
     def session(self, **kwargs: Any) -> Session:
@@ -148,6 +186,7 @@ class PostgresView(View):
     @property
     def own_session(self) -> Session:
         """The view's own session, made at the first use; `self.session` on a PostgresMixin."""
+        self.check_open()
         if self._session is None:
             self._session = self.session()
         return self._session
@@ -170,6 +209,7 @@ class PostgresView(View):
     def aengine(self) -> AsyncEngine:
         """A SQLAlchemy engine for asyncio, over asyncpg. It keeps no connections (NullPool), so that it may be used in
         any loop; those that a test does not give back are closed after it."""
+        self.check_open()
         if self._async_engine is None:
             self._async_engine = async_engine.create(self)
         return self._async_engine
@@ -183,6 +223,27 @@ class PostgresView(View):
         asynchronous = client_package("sqlalchemy.ext.asyncio", "sqlalchemy", "PostgresView.asession()")
         session: AsyncSession = asynchronous.AsyncSession(self.aengine, **{"expire_on_commit": False, **kwargs})
         return self._closing_async(session, session.close, "asession")
+
+
+@functools.cache
+def _class_connection() -> Any:
+    """What a class's own view connects by: a psycopg2 connection that says why it is closed in the tests."""
+    driver = client_package("psycopg2", "postgres", "PostgresView.connect()")
+    base: Any = client_package("psycopg2.extensions", "postgres", "PostgresView.connect()").connection
+
+    class ClassConnection(base):  # type: ignore[misc]  # psycopg2 is imported on first use, so it is Any
+        def cursor(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().cursor(*args, **kwargs)
+            except driver.InterfaceError as error:
+                if self.closed:
+                    error.add_note(
+                        "the class's own view has handed it out, and what that hands out is closed before the first test: "
+                        "use self.db in tests, or connect in setUp"
+                    )
+                raise
+
+    return ClassConnection
 
 
 async def close_async(connection: asyncpg.Connection) -> None:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Expressions that tell whether the structure of a database, or of one schema, has changed: for resets without the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from itest.services.postgres.snapshot import FIRST_USER_OID, MOVED
+
+_CATALOGS = {
+    "pg_class": f"oid >= {FIRST_USER_OID} AND relpersistence <> 't'",
+    "pg_attribute": f"attrelid >= {FIRST_USER_OID}",
+    **dict.fromkeys(
+        (
+            "pg_type",
+            "pg_proc",
+            "pg_constraint",
+            "pg_attrdef",
+            "pg_trigger",
+            "pg_rewrite",
+            "pg_cast",
+            "pg_collation",
+            "pg_operator",
+            "pg_opclass",
+            "pg_ts_config",
+            "pg_ts_dict",
+        ),
+        f"oid >= {FIRST_USER_OID}",
+    ),
+    "pg_index": f"indexrelid >= {FIRST_USER_OID}",
+    "pg_description": f"objoid >= {FIRST_USER_OID}",
+    **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_publication", "pg_inherits"), "true"),
+    **dict.fromkeys(("pg_largeobject_metadata", "pg_default_acl", "pg_db_role_setting", "pg_event_trigger"), "true"),
+    **dict.fromkeys(("pg_statistic_ext", "pg_sequence", "pg_foreign_data_wrapper", "pg_foreign_server"), "true"),
+    "pg_database": "datname = current_database()",
+}
+
+
+def state_of(catalogs: Mapping[str, str]) -> str:
+    """An expression that changes with every change of these catalogs' rows, each given with a condition."""
+    parts = (
+        f"(SELECT count(*) || ':' || coalesce(max(xmin::text::bigint), 0) FROM {catalog} WHERE {condition})"
+        for catalog, condition in catalogs.items()
+    )
+    return f"concat_ws(' ', {', '.join(parts)})"
+
+
+DATABASE_STATE = state_of(_CATALOGS)
+"""An expression that changes with every DDL statement in the database."""
+
+
+def catalogs_of(schema: str) -> dict[str, str]:
+    """The catalogs in which its objects are, and which rows are of these; with an index, by object id, in the large ones."""
+    own = f"'{schema}'::regnamespace"
+    relations = f"IN (SELECT oid FROM pg_class WHERE relnamespace = {own})"
+    return {
+        "pg_class": f"relnamespace = {own}",
+        "pg_namespace": f"oid = {own}",
+        "pg_proc": f"oid >= {FIRST_USER_OID} AND pronamespace = {own}",
+        "pg_type": f"oid >= {FIRST_USER_OID} AND typnamespace = {own}",
+        "pg_operator": f"oid >= {FIRST_USER_OID} AND oprnamespace = {own}",
+        "pg_collation": f"oid >= {FIRST_USER_OID} AND collnamespace = {own}",
+        "pg_enum": f"enumtypid IN (SELECT oid FROM pg_type WHERE oid >= {FIRST_USER_OID} AND typnamespace = {own})",
+        "pg_statistic_ext": f"stxnamespace = {own}",
+        "pg_sequence": f"seqrelid {relations}",
+        "pg_constraint": f"connamespace = {own}",
+        "pg_attribute": f"attrelid {relations}",
+        "pg_attrdef": f"adrelid {relations}",
+        "pg_trigger": f"tgrelid {relations}",
+        "pg_rewrite": f"ev_class {relations}",
+        "pg_policy": f"polrelid {relations}",
+        "pg_description": f"objoid {relations}",
+    }
+
+
+def shapes_of(schema: str) -> str:
+    """An expression: what pg_class says of a schema but for where its relations lie. Of a materialized view all of it,
+    because one that was refreshed holds other rows."""
+    return (
+        f"(SELECT coalesce(sum(hashtextextended((to_jsonb(c) - {MOVED} || CASE relkind WHEN 'm' "
+        "  THEN jsonb_build_object('xmin', c.xmin::text) ELSE '{}' END)::text, 0)::numeric), 0)::text "
+        f"FROM pg_class c WHERE relnamespace = '{schema}'::regnamespace)"
+    )
