@@ -82,7 +82,7 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> list[str]:
         texts[task] += f", which did not end within {CANCEL_TIMEOUT:g} s of its cancellation"
     for task in tasks - stubborn:
         if not task.cancelled() and (error := task.exception()):
-            texts[task] += f", which then raised {naming.shorten(naming.mask(repr(error)))}"
+            texts[task] += f", which then raised {naming.shorten(repr(error))}"
     return sorted(texts.values())
 
 

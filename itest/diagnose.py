@@ -65,7 +65,7 @@ class Diagnosis:
         try:
             error.add_note(self._note())
         except Exception as problem:
-            _add(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(naming.mask(repr(problem)))}")
+            _add(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(repr(problem))}")
 
     def begin_strict(self) -> None:
         """With `strict`: from here on, what is found to be left behind is this test's."""

@@ -34,7 +34,7 @@ def keep(test: str, loans: Sequence[Loan], session: Session) -> None:
             try:
                 kept += _keep(test, loan, session)
             except Exception as error:
-                problems.append(f"{loan.name} is not kept: {naming.shorten(naming.mask(str(error) or repr(error)))}")
+                problems.append(f"{loan.name} is not kept: {naming.shorten(str(error) or repr(error))}")
     if kept:
         trace.say(
             f"kept what {test} left, for {session.config.keep_time:.0f} s; after the run `itest sweep` removes it sooner"

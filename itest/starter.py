@@ -114,7 +114,7 @@ class Starter:
                     starting.stop(server, self._session, reaper=reaper)
             except Exception as error:
                 span.failed = True
-                trace.say(f"could not stop {server.title}: {naming.shorten(naming.mask(str(error)))}")
+                trace.say(f"could not stop {server.title}: {naming.shorten(str(error))}")
                 return False
         return True
 

@@ -131,7 +131,7 @@ def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
     except Exception as error:
         raise ExternalError(
             f"the external {service.title} at {instance}, named by {spec.source}, cannot be used: "
-            f"{naming.shorten(naming.mask(getattr(error, 'reason', str(error))), 400)} (tried for {deadline.elapsed:.1f} s; "
+            f"{naming.shorten(getattr(error, 'reason', str(error)), 400)} (tried for {deadline.elapsed:.1f} s; "
             f"is it running, and are host, port, user and password right?)"
         ) from None
 
@@ -142,7 +142,7 @@ def _hand_over(server: Server[Any], session: str) -> bool:
     try:
         return warm.hand_over(server.origin, server, session)
     except Exception as error:
-        trace.say(f"the state of {server.title} could not be kept: {naming.shorten(naming.mask(str(error)))}")
+        trace.say(f"the state of {server.title} could not be kept: {naming.shorten(str(error))}")
         return False
 
 

@@ -129,7 +129,7 @@ class Telling:
             own = run.part(self._session, list(self._recorder.spans), self._since_1970, self._config)
             page.write(self._page, sharing.run(self._config), own, self._config)
         except Exception as error:
-            reason = naming.shorten(naming.mask(str(error) or type(error).__name__))
+            reason = naming.shorten(str(error) or type(error).__name__)
             trace.say(f"could not write the report {self._page}: {reason}")
 
 

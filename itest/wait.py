@@ -217,7 +217,7 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
                 _waiting.reset(token)
             return
         except NotReady as error:
-            reason = naming.shorten(naming.mask(str(error)), 300)
+            reason = naming.shorten(str(error), 300)
         if deadline.passed:
             from itest.wait_errors import late
 

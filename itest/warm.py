@@ -87,7 +87,7 @@ class State:
         if record is None:
             return
         if not self.config.quiet:
-            reason = naming.shorten(naming.mask(str(error)), 200)
+            reason = naming.shorten(str(error), 200)
             trace.say(f"the kept state of {self.service} cannot be used and is made anew: {reason}")
         warm_store.remove(self.config.cache_dir, record)
         if record.image:

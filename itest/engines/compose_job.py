@@ -140,7 +140,7 @@ class ComposeJob:
         if failed(state):
             story, kind = str(state), partial(InstanceDied, exit_code=state.exit_code)
         else:
-            said = naming.shorten(naming.mask(state.health_said), 300)
+            said = naming.shorten(state.health_said, 300)
             story = f"is unhealthy by its own health check{f', which said: {said}' if said else ''}"
         error = kind(
             f"could not {self._doing}: its service {name!r} {story}, {deadline.elapsed:.1f} s after the start, while others "
@@ -160,7 +160,7 @@ class ComposeJob:
             said = f": {state.health_said}" if state.health_said else ""
             waiting.append(f"{name} is {f'{state.health}{said}' if state.health else state}")
             logs += "".join(f"{name} | {line}\n" for line in containers[0].logs(tail=LOG_TAIL).splitlines())
-        reason = naming.shorten(naming.mask("; ".join(waiting)), 300) or "Docker Compose itself has not ended"
+        reason = naming.shorten("; ".join(waiting), 300) or "Docker Compose itself has not ended"
         error = StartTimeout(
             f"{self._spec} did not start within {deadline.seconds:g} s: {reason}. If it only needs longer, raise "
             f"startup_timeout.",
@@ -224,7 +224,7 @@ def _said(result: Result) -> str:
     """What Compose said of its failure: its last lines, without those that tell of progress."""
     lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
     telling = [line for line in lines if not _NOISE.search(line)] or lines
-    return naming.shorten(naming.mask(" ".join(telling[-3:])), 500) or f"nothing, but ended with {result.code}"
+    return naming.shorten(" ".join(telling[-3:]), 500) or f"nothing, but ended with {result.code}"
 
 
 def _missing(file: Path) -> str:

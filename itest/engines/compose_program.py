@@ -174,7 +174,7 @@ def _known(argv: Sequence[str]) -> Program:
         )
         said = run.stdout + run.stderr
     if not (found := re.search(r"^v?(\d+)\.\d+[\w.]*", said.strip())):
-        reason = naming.shorten(naming.mask(said)) or "nothing"
+        reason = naming.shorten(said) or "nothing"
         raise Unavailable(f"{' '.join(argv)} says {reason} when it is asked for its version; {INSTALL}")
     if found[1] == "1":
         raise Unavailable(

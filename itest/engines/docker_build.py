@@ -121,7 +121,7 @@ class Builds:
             if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
                 reason = f"it was given up after {deadline.elapsed:.0f} s at {span.amount}: raise build_timeout"
             else:
-                reason = f"Docker does not answer: {naming.shorten(naming.mask(str(error)), 300)}"
+                reason = f"Docker does not answer: {naming.shorten(str(error), 300)}"
             raise _with_output(BuildError(f"could not build the {build}: {reason}"), steps, deadline, None) from None
 
     def _messages(
@@ -181,7 +181,7 @@ def _failed(build: Build, steps: Steps, deadline: Deadline, message: Mapping[str
     if code is None and (match := _CODE.search(said)):
         code = int(match[1] or match[2])
     step = f"step {steps.number}, `{naming.shorten(steps.step, 200)}`," if steps.step else "a command"
-    reason = naming.shorten(naming.mask(said), 400)
+    reason = naming.shorten(said, 400)
     if code is not None:
         reason = f"{step} ended with exit code {code} after {deadline.elapsed:.1f} s"
     elif steps.step:

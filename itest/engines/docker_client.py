@@ -32,7 +32,7 @@ def greet(address: Address) -> None:
 
 
 def _no_docker(address: Address, error: Exception) -> str:
-    said = naming.shorten(naming.mask(str(error)))
+    said = naming.shorten(str(error))
     return (
         f"something listens at {address}, but it does not answer as Docker does: {said or type(error).__name__}; see "
         f"whether Docker runs there (`docker version`), else correct {address.source}"

@@ -48,7 +48,7 @@ def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | 
     """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
     from itest import causes  # Only errors need it.
 
-    said = naming.shorten(naming.mask(said), 500)
+    said = naming.shorten(said, 500)
     known = causes.find(said, causes.DOCKER)
     if kind is StartError and known is not None and known.name == causes.PORT_TAKEN:
         kind = PortTaken
@@ -80,7 +80,7 @@ def port_taken(said: str) -> bool:
 
 def unanswered(doing: str, error: Exception) -> str:
     """The sentence for a daemon that did not answer."""
-    said = naming.shorten(naming.mask(str(error)), 500)
+    said = naming.shorten(str(error), 500)
     return f"could not {doing}, Docker does not answer: {said}; see whether it still runs (`docker info`)"
 
 

@@ -60,7 +60,7 @@ class Logins:
             found = auth.resolve_authconfig(logins, registry)
         except (DockerException, ValueError, LookupError, OSError, Warning) as error:  # Where warnings are errors.
             # A credential helper that is configured but not installed, or that has nobody to ask.
-            return Login({}, problem=f"{source} could not be asked: {naming.shorten(naming.mask(str(error)), 200)}")
+            return Login({}, problem=f"{source} could not be asked: {naming.shorten(str(error), 200)}")
         if not found:
             return Login({})
         for name, value in found.items():

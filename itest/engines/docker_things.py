@@ -65,7 +65,7 @@ def _listed(engine: DockerEngine, what: str, resource: str) -> list[Mapping[str,
     if what == "volumes" and isinstance(said, dict) and "Volumes" in said:
         said = said["Volumes"]
     if status != 200 or not isinstance(said, list | None):
-        raise ItestError(f"could not {doing}, Docker says: {naming.shorten(naming.mask(str(said)))}")
+        raise ItestError(f"could not {doing}, Docker says: {naming.shorten(str(said))}")
     return said or []
 
 

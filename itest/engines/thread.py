@@ -274,4 +274,4 @@ def _serving(spec: ThreadSpec, app: Any, found: Sequence[socket.socket], log: Ap
 
 
 def _text(error: BaseException) -> str:
-    return naming.shorten(naming.mask(f"{type(error).__name__}: {error}"), 300)
+    return naming.shorten(f"{type(error).__name__}: {error}", 300)

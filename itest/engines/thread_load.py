@@ -62,7 +62,7 @@ def _is_factory(app: object) -> bool:
 
 
 def _text(error: BaseException) -> str:
-    return naming.shorten(naming.mask(f"{type(error).__name__}: {error}"), 300)
+    return naming.shorten(f"{type(error).__name__}: {error}", 300)
 
 
 def _failed(spec: ThreadSpec, reason: str, subject: str) -> StartError:

@@ -111,4 +111,4 @@ class AppService(Service[A]):
 
 def text_of(app: Any) -> str:
     """A command or an image in the length that fits a sentence."""
-    return naming.shorten(naming.mask(str(app)), 200)
+    return naming.shorten(str(app), 200)

@@ -72,4 +72,4 @@ class Ready(Check):
 
 
 def _given_up(name: str, service: Instance, state: State, what: str) -> StartError:
-    return with_log(service, StartError(f"service {name!r} {naming.shorten(naming.mask(what), 400)}", service=name))
+    return with_log(service, StartError(f"service {name!r} {naming.shorten(what, 400)}", service=name))

@@ -170,7 +170,7 @@ class Queue:
             places = ", ".join(_place(at, start, ends[at], readable.get(at, ends[at])) for at, start in starts.items())
         except ItestError as error:
             places = str(error)
-        arrived = "; ".join(naming.shorten(naming.mask(repr(message.value)), 80) for message in messages[:5])
+        arrived = "; ".join(naming.shorten(repr(message.value), 80) for message in messages[:5])
         name = f"topic {topic!r}" if topic == physical else f"topic {topic!r} ({physical} on the broker)"
         return ReceiveTimeout(
             f"{len(messages)} of {count} message{'s' if count > 1 else ''} arrived on {name} within {round(timeout, 2):g} s"
@@ -221,7 +221,7 @@ def decode(codec: str, topic: str, record: Any) -> Message:
     except ValueError as error:
         raise ItestError(
             f"the record at offset {record.offset} of topic {topic!r} (partition {record.partition}) is no {codec}: "
-            f"{error}; {naming.shorten(naming.mask(repr(record.value)), 120)}"
+            f"{error}; {naming.shorten(repr(record.value), 120)}"
         ) from error
     return Message(value, key, dict(record.headers), topic, record.partition, record.offset, record.timestamp / 1000)
 

@@ -199,7 +199,7 @@ class KafkaServer(Server["KafkaView"]):
         try:
             yield
         except (clients.errors().KafkaError, OSError) as error:
-            reason = naming.shorten(naming.mask(f"{type(error).__name__}: {error}"), 300)
+            reason = naming.shorten(f"{type(error).__name__}: {error}", 300)
             state = self.instance.state()
             ended = "" if state.running else f"; the broker has ended ({state}), its log says why"
             raise ItestError(f"{what} on {self} failed: {reason}{ended}") from error

@@ -107,7 +107,7 @@ class _Session:
         said = [f"session {self.pid}{self._who}, {self.state}"]
         if self.transaction is not None:
             said[0] += f" for {self.transaction:.1f} s"
-        said.append(f"last statement: {naming.shorten(naming.mask(self.query), 100)}")
+        said.append(f"last statement: {naming.shorten(self.query, 100)}")
         if self._blockers:
             wanted = [relation for pid, granted, _, relation in locks if pid == self.pid and not granted]
             what = f"a lock on {wanted[0]}" if wanted else "a lock"

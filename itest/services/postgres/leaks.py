@@ -57,7 +57,7 @@ def in_transaction(ask: Callable[[str], list[tuple[Any, ...]]]) -> str:
         "SELECT format('session %s (%s), %s, last statement: %s', pid, application_name, state, query) "
         "FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
     )
-    said = [naming.shorten(naming.mask(text)) for (text,) in sessions]
+    said = [naming.shorten(text) for (text,) in sessions]
     prepared = ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
     said += [f"the prepared transaction {naming.shorten(gid)!r}" for (gid,) in prepared]
     return f"In a transaction: {'; '.join(said) or 'nobody any more'}"
@@ -98,7 +98,7 @@ def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[i
         server.end_session(pid)
         leaks.report(
             f"{test} did not close a database connection, and it was ended: session {pid}{_who(label)}, {state}, last "
-            f"statement: {naming.shorten(naming.mask(query)) or 'none'}"
+            f"statement: {naming.shorten(query) or 'none'}"
         )
 
 
@@ -107,7 +107,7 @@ def report(test: str, pid: int, label: str, state: str | None, query: str, secon
     holding = "holding an advisory lock" if seconds is None else f"in a transaction for {seconds:.1f} s"
     return (
         f"{test} left a database session behind, and it was ended: session {pid}{_who(label)}, {state or 'state unknown'}, "
-        f"{holding}, last statement: {naming.shorten(naming.mask(query)) or 'none'}"
+        f"{holding}, last statement: {naming.shorten(query) or 'none'}"
     )
 
 

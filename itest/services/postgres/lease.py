@@ -146,7 +146,7 @@ class PostgresLease(Lease[PostgresView]):
             self._untouched = False
             self.way = "undone" if self._recycler.recycle(self._kept, left_by) else "clean"
         except (NeedsClone, self._server.driver.Error) as error:  # Of an unknown trouble, too, a new clone is the cure.
-            self.way, self.reason = "cloned", naming.shorten(naming.mask(str(error)))
+            self.way, self.reason = "cloned", naming.shorten(str(error))
             self._clone_again()
 
     def _clone_again(self, out_of_the_way: Callable[[str], object] | None = None) -> None:

@@ -335,7 +335,7 @@ def connection_class() -> Any:
 
         def _escaped(self, statement: object) -> NoReturn:
             text = statement.decode(errors="replace") if isinstance(statement, bytes) else str(statement)
-            self._escape = _ended(f"`{naming.shorten(naming.mask(text), 80)}`")
+            self._escape = _ended(f"`{naming.shorten(text, 80)}`")
             raise IsolationError(self._escape)
 
         def _send(self, sql: str) -> list[tuple[Any, ...]]:

@@ -109,7 +109,7 @@ class Schemas:
                     self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
                     trace.say(f"dropped {left}")
                 except self._server.driver.Error as error:
-                    trace.say(f"{left}, could not be dropped: {naming.shorten(naming.mask(str(error)))}")
+                    trace.say(f"{left}, could not be dropped: {naming.shorten(str(error))}")
                 finally:
                     self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
 

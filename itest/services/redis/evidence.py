@@ -101,7 +101,7 @@ def _slow(client: Any, since: float) -> list[str]:
     # The log has whole seconds, so that what another test did just before cannot be told apart.
     lines = []
     for entry in entries[:MOST_SLOW]:
-        command = naming.shorten(naming.mask(_text(entry["command"])), 100)
+        command = naming.shorten(_text(entry["command"]), 100)
         when = " or before this test" if entry["start_time"] <= since else ""
         lines.append(f"slow{when}: {entry['duration'] / 1000:.0f} ms, {command}")
     return lines + ([f"and {len(entries) - MOST_SLOW} more slow commands"] if len(entries) > MOST_SLOW else [])
