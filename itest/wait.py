@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from itest import naming
@@ -40,8 +40,8 @@ ANY_SUCCESS = range(200, 400)
 """The statuses that `http` takes for an answer if it is not told otherwise: any 2xx or 3xx."""
 
 
-_waiting: ContextVar[Deadline] = ContextVar("itest-waiting")
-"""The deadline of the wait that a check is asked in."""
+_waiting = threading.local()
+"""`deadline`: that of the wait in which a check is asked on this thread."""
 
 ViewOf: TypeAlias = Callable[[Instance], Any]
 """Makes the view that users' own functions are given; it is closed after each."""
@@ -54,7 +54,7 @@ class NotReady(Exception):
 def time_for(seconds: float) -> float:
     """The seconds that a check may give a command: so many, but no more than its wait has left, or than one answer may take
     at the end of that."""
-    deadline = _waiting.get(None)
+    deadline: Deadline | None = getattr(_waiting, "deadline", None)
     return seconds if deadline is None else min(seconds, max(round(deadline.remaining, 1), ANSWER_TIMEOUT))
 
 
@@ -210,11 +210,7 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
         try:
             if state.status == RESTARTING:
                 raise NotReady(f"it has {state}")
-            token = _waiting.set(deadline)
-            try:
-                check(instance)
-            finally:
-                _waiting.reset(token)
+            _ask(check, instance, deadline)
             return
         except NotReady as error:
             reason = naming.shorten(str(error), 300)
@@ -224,6 +220,14 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
             raise late(instance, state, reason, check, deadline, subject)
         deadline.pause(pause)
         pause = min(pause * GROWTH, longest)
+
+
+def _ask(check: Callable[[Instance], object], instance: Instance, deadline: Deadline) -> None:
+    outer, _waiting.deadline = getattr(_waiting, "deadline", None), deadline
+    try:
+        check(instance)
+    finally:
+        _waiting.deadline = outer
 
 
 class _Answer(Check):

@@ -21,7 +21,6 @@ from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import is_ours
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
-from itest.wait_errors import not_ended
 
 if TYPE_CHECKING:
     from itest.engines.docker_listening import Listening
@@ -231,6 +230,8 @@ class DockerInstance:
             # Newer daemons refuse a program that is not there; older ones write that into its output, see below.
             return ExecResult(127 if job else 125, "", naming.mask(str(error.explanation or error)))
         except TimeoutError:
+            from itest.wait_errors import not_ended  # Only errors need it.
+
             raise not_ended(argv, f"in {self}", timeout) from None
         stdout, stderr = (output[stream].decode("utf-8", "replace") for stream in (1, 2))
         if code in (126, 127) and stdout.startswith(("OCI runtime exec failed", "unable to find ")):

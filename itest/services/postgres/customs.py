@@ -11,7 +11,6 @@ from itest import naming, server_settings
 from itest.errors import DeclarationError
 from itest.services.postgres import init
 from itest.wait import Check
-from itest.wait_function import has_function
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -59,8 +58,11 @@ def check(service: Postgres, where: str) -> None:
     server_settings.check(service.settings, RESERVED, where, 'settings={"work_mem": "8MB"}')
     _check_image(service, where)
     _check_volumes(service, where)
-    if service.ready is not None and not (isinstance(service.ready, Check) and not has_function(service.ready)):
-        raise DeclarationError(f"{where}: ready={service.ready!r} is no check, like itest.wait.log('seeded')")
+    if service.ready is not None:
+        from itest.wait_function import has_function
+
+        if not isinstance(service.ready, Check) or has_function(service.ready):
+            raise DeclarationError(f"{where}: ready={service.ready!r} is no check, like itest.wait.log('seeded')")
     for variable, field in _VARIABLES.items():
         if variable in service.env:
             raise DeclarationError(f"{where}: {variable} in env: say {field}={service.env[variable]!r} instead")
