@@ -161,8 +161,8 @@ class ContainerMixin(Assertions, _Base):
         self._itest_views = {}
         test, config = self.id(), sessions.current().config
         self._itest_diagnosis = diagnosis = Diagnosis(test, loans, config)
-        for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
-            with _skipping(config):  # A server of scope "test" is started here.
+        with _skipping(config):  # A server of scope "test" is started here.
+            for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
                 self._itest_views[id(loan.service)] = loan.reset(test)
         diagnosis.begin()
         if config.strict:

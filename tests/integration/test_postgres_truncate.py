@@ -197,6 +197,28 @@ class MigratedTest(ForeignTest):
             self.assertIn("left a prepared transaction behind, and it was rolled back: 'foo'", prepared)
         self.untouched(before)
 
+    def test_a_transaction_of_another_user_is_left_alone(self) -> None:
+        class Beside(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test_1(self) -> None:
+                colleague.append(pool.enter_context(contextlib.closing(psycopg2.connect(theirs))))
+                colleague[0].cursor().execute("SELECT FROM a")
+
+            def test_2(self) -> None:
+                colleague[0].cursor().execute("SELECT FROM a")
+                colleague[0].close()
+
+        pool, colleague = self.enterContext(contextlib.ExitStack()), list[Any]()
+        self.database("beside")
+        self.foreign.user("colleague", "SUPERUSER")
+        theirs = self.foreign.url_for("beside", "colleague")
+        before = self.foreign.dump()
+        with said() as lines:
+            self.passes(self.foreign.url_for("beside"), Beside)
+        self.assertEqual(lines, [])
+        self.untouched(before)
+
     def test_a_lock_that_somebody_else_holds_to_the_end(self) -> None:
         class Held(PostgresMixin, ContainerTestCase):
             postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)

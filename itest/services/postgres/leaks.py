@@ -34,15 +34,15 @@ _USERS = (
     "  ON l.pid IS NULL AND x.virtualtransaction = l.virtualtransaction "
     "WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
     "AND l.relation IN (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {relations}) "
-    "AND coalesce(a.backend_start, p.prepared) >= "
+    "AND coalesce(a.usename, p.owner) = current_user AND coalesce(a.backend_start, p.prepared) >= "
     "  (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AND a.pid IS DISTINCT FROM pg_backend_pid()"
 )
 
 
 def end_users(server: PostgresServer, relations: str, test: str) -> None:
     """End the transactions that use relations of the URL's own database, chosen by a condition on pg_namespace n and
-    pg_class c: of sessions that have begun since this run is connected, and prepared since then. Others may be
-    somebody else's."""
+    pg_class c: of sessions of the URL's own user that have begun since this run is connected, and prepared since then.
+    Others may be somebody else's."""
     users = server.admin(_USERS.format(relations=relations))
     if pids := [pid for pid, _ in users if pid is not None]:
         end_sessions(server, pids, test)
