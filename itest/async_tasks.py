@@ -16,8 +16,13 @@ TURNS = 5
 """How often the loop may go round before a task counts as left behind: many are just about to end."""
 
 GRACE = 0.05
-"""Seconds that one has to end by itself after that, as threads have: a client's pool that lasts for the class may just be
-replacing a connection that a reset has ended."""
+"""Seconds that one has to end by itself after that, as threads have."""
+
+CLIENTS = ("aiokafka", "asyncpg", "psycopg_pool", "redis")
+"""Packages whose clients and pools, made to last for the class, replace by themselves a connection that a reset has ended."""
+
+RECONNECT_GRACE = 1.0
+"""Seconds that such a task has: a new session of PostgreSQL takes 5 ms, and on a busy machine more than GRACE."""
 
 CANCEL_TIMEOUT = 1.0
 """Seconds in which a task that is cancelled must end."""
@@ -47,6 +52,8 @@ async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
 
     if late := own():
         await asyncio.wait(late, timeout=GRACE)
+    if late := {task for task in own() if _is_of(task, CLIENTS)}:
+        await asyncio.wait(late, timeout=RECONNECT_GRACE)
     # First the test's own, which may be using the clients; then the clients, and whatever those leave behind.
     left = await _cancel(first := own())
     await async_clients.close_all()

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 1.0
 """Seconds in which the container's own address must answer to be of use."""
 
-HANG_UP = 0.25
-"""Seconds after which a connection through the proxy that is still open leads to somebody."""
+HANG_UP = 1.0
+"""Seconds after which a connection through the proxy that is still open leads to somebody. It hangs up within
+0.8 ms (50 times); on a busy machine more than 0.25 s were seen."""
 
 LISTENING = "0A"
 """The state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)."""

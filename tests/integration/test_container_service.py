@@ -310,7 +310,7 @@ class ReadinessTest(StartTest):
         self.assertEqual(view.exec("true").exit_code, 127)
         urllib.request.urlopen(f"{view.url}/busybox").close()
         with self.assertRaises(StartTimeout) as caught:
-            self.lend(image, command=["/busybox", "sleep", "600"], ports=80, startup_timeout=1)
+            self.lend(image, command=["/busybox", "sleep", "600"], ports=80, startup_timeout=2)
         self.assertEqual(caught.exception.reason, "nothing in the container answers on port 80")
 
     def test_all_named_tcp_ports_must_answer_and_udp_ports_need_not(self) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
 import unittest.mock
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
@@ -531,6 +534,30 @@ class LeakedTaskTest(AsyncTest):
         result, caught = self.warned(T)
         self.check(result, ran=2)
         self.assertEqual(caught, [])
+
+    def test_a_pool_of_a_known_client_has_time_to_replace_a_connection(self) -> None:
+        place = Path(self.enterContext(tempfile.TemporaryDirectory())) / "asyncpg.py"
+        place.write_text("import asyncio\ndef replace(seconds): return asyncio.create_task(asyncio.sleep(seconds))\n")
+        spec = importlib.util.spec_from_file_location("asyncpg", place)
+        assert spec is not None and spec.loader is not None
+        pool = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(pool)
+        self.enterContext(unittest.mock.patch.dict(sys.modules, asyncpg=pool))
+        self.enterContext(unittest.mock.patch("itest.async_tasks.GRACE", 0))
+
+        class T(AsyncContainerTestCase):
+            seconds = 0.05
+
+            async def test_a(self) -> None:
+                self.task = pool.replace(self.seconds)
+
+        result, caught = self.warned(T)
+        self.check(result, ran=1)
+        self.assertEqual(caught, [])
+        T.seconds = 3600
+        with unittest.mock.patch("itest.async_tasks.RECONNECT_GRACE", 0.01):
+            _, caught = self.warned(T)
+        self.assertRegex(str(caught[0].message), rf"sleep\(\), made at {re.escape(str(place))}:2")
 
     def test_those_of_the_class_live_on_until_its_end(self) -> None:
         class T(AsyncContainerTestCase):
