@@ -347,3 +347,12 @@ def _label(cls: type, service: Service[Any]) -> str:
 
 class ContainerTestCase(ContainerMixin, unittest.TestCase):
     """Base class of tests against real services. Declare what they need as class attributes, or take a mixin."""
+
+
+def __getattr__(name: str) -> object:
+    """`AsyncContainerTestCase` has a module of its own, so that plain test cases never import asyncio (PEP 562)."""
+    if name != "AsyncContainerTestCase":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from itest.async_case import AsyncContainerTestCase
+
+    return AsyncContainerTestCase

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import itest
+from itest import case
 
 PACKAGE = Path(itest.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -71,10 +72,10 @@ GROUPS = {
     "errors": "base", "clock": "base", "lock": "base", "side_by_side": "base", "causes": "base", "quick_end": "base", "container_root": "base",
     "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "build": "facts", "container_options": "facts", "by_hand": "facts", "build_context": "facts",
     "engines": "protocols", "wait": "wait", "wait_errors": "wait", "wait_checks": "wait", "wait_function": "wait",
-    "service": "service", "view": "service", "declaring": "service", "shorthand": "base", "packages": "facts", "versions": "facts", "isolation": "data", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",
-    "reaper": "reaper", "reuse": "reaper", "sweep": "reaper", "session": "session", "choosing": "session", "network": "session", "references": "session", "starting": "session", "starter": "session", "joining": "session", "telling": "session", "log_stream": "session", "warm": "warm", "warm_store": "facts", "warm_listing": "warm", "sharing": "facts", "detached": "facts", "warm_keeper": "warm",
+    "service": "service", "view": "service", "declaring": "service", "shorthand": "base", "packages": "facts", "versions": "facts", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",
+    "reaper": "reaper", "sweep": "reaper", "session": "session", "choosing": "session", "network": "session", "references": "session", "starting": "session", "starter": "session", "joining": "session", "telling": "session", "log_stream": "session", "warm": "warm", "warm_store": "facts", "warm_listing": "warm", "sharing": "facts", "detached": "facts", "warm_keeper": "warm",
     "case": "case", "loan": "case", "whole_run": "case", "run_suite": "base", "async_clients": "base", "async_tasks": "case", "async_case": "case", "diagnose": "case", "assertions": "case", "notes": "case", "leaks": "facts", "keeping": "case", "examine": "case", "evidence": "facts", "alive": "service",
-    "testing": "testing", "": "door", "__main__": "runner", "cli": "runner", "runner": "runner", "report": "report",
+    "testing": "testing", "": "door", "__main__": "runner", "cli": "runner", "report": "report",
 }  # fmt: skip
 
 
@@ -164,6 +165,10 @@ class ArchitectureTest(unittest.TestCase):
                     self.wrong.append(f"{module.path}:{found.line}: must not import {found.name}")
         self.assertNothingWrong()
 
+    def test_the_table_names_modules_that_there_are(self) -> None:
+        there = {module.name.partition(".")[0] for module in self.modules}
+        self.assertEqual(GROUPS.keys() - there, set())
+
     def test_no_package_of_others_is_imported_when_a_module_is_loaded(self) -> None:
         for module in self.modules:
             for found in imports_of(module.tree):
@@ -219,6 +224,12 @@ class ArchitectureTest(unittest.TestCase):
             self.assertTrue(getattr(itest, name), name)
         with self.assertRaisesRegex(AttributeError, "module 'itest' has no attribute 'nonsense'"):
             itest.nonsense  # noqa: B018  # that reading it raises is the point
+
+    def test_both_test_cases_are_in_case(self) -> None:
+        self.assertIs(case.ContainerTestCase, itest.ContainerTestCase)
+        self.assertIs(case.AsyncContainerTestCase, itest.AsyncContainerTestCase)
+        with self.assertRaisesRegex(AttributeError, r"module 'itest\.case' has no attribute 'nonsense'"):
+            case.nonsense  # noqa: B018  # that reading it raises is the point
 
 
 class ImportCostTest(unittest.TestCase):
