@@ -311,7 +311,7 @@ class ViewTest(InnerTest):
 
 
 class ErrorTest(InnerTest):
-    def fail(self, app: Any) -> str:  # type: ignore[override]  # nobody needs the other one here
+    def error_of(self, app: Any) -> str:
         class T(ContainerTestCase):
             api = app
 
@@ -322,29 +322,33 @@ class ErrorTest(InnerTest):
         return text
 
     def test_a_program_that_exits_at_once_with_its_traceback(self) -> None:
-        text = self.fail(
+        text = self.error_of(
             App.command(
                 [sys.executable, "-c", "def connect():\n    raise KeyError('DATABASE_URL')\nconnect()", "{port}"]
             )
         )
         self.assertRegex(text, r"InstanceDied: App \(`.*`\) ended before it was ready: exited with exit code 1, ")
-        self.assertIn("in connect\n  | KeyError: 'DATABASE_URL'\n", text)
+        self.assertRegex(
+            text, r"in connect\n(  \|     .*\n)*  \| KeyError: 'DATABASE_URL'\n"
+        )  # Python 3.13 has the line too.
 
     def test_a_program_that_never_answers_with_its_log(self) -> None:
         code = "import time; print('waiting for the database'); time.sleep(60)"
-        text = self.fail(App.command([sys.executable, "-c", code, "{port}"], startup_timeout=1))
+        text = self.error_of(App.command([sys.executable, "-c", code, "{port}"], startup_timeout=1))
         self.assertRegex(
             text, r"StartTimeout: App \(`.*`\) did not become ready within 1 s, waiting for its port to accept"
         )
         self.assertIn("  | waiting for the database\n", text)
 
     def test_a_program_that_is_not_there(self) -> None:
-        self.assertIn("there is no program 'uvicron' on PATH (looked for in ", self.fail(App.command("uvicron {port}")))
+        self.assertIn(
+            "there is no program 'uvicron' on PATH (looked for in ", self.error_of(App.command("uvicron {port}"))
+        )
 
     def test_a_lifespan_that_fails_with_its_traceback(self) -> None:
         with mock.patch.dict(os.environ):
             os.environ.pop("DATABASE_URL", None)
-            text = self.fail(App.asgi(apps.create_api))
+            text = self.error_of(App.asgi(apps.create_api))
         self.assertIn("in lifespan\n", text)
         self.assertIn(
             "StartError: ASGI app tests.integration.apps:create_api could not be started: it raised KeyError", text
