@@ -16,7 +16,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import MISSING, dataclass, field, fields
 from os.path import isfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from itest import naming
 from itest.errors import ConfigError
@@ -155,9 +155,10 @@ def load(environment: Mapping[str, str] | None = None, directory: Path | None = 
     values: dict[str, Any] = {}
     if _is_ci(environment):
         values["require"] = "1"
-    for name, value, source in [*_from_files(directory or _here()), *_from_environment(environment)]:
+    here = directory or _here()
+    for name, value, source, place in [*_from_files(here), *_from_environment(environment, here)]:
         if _SETTINGS[name] != "Path" or str(value).strip():  # CI writes an empty text for a variable that is not set.
-            values[name] = _convert(name, value, source)
+            values[name] = _convert(name, value, source, place)
     return Config(environment=environment, **values)
 
 
@@ -175,6 +176,10 @@ def _is_ci(environment: Mapping[str, str]) -> bool:
 _SETTINGS = {name: kind for name, kind in Config.__annotations__.items() if name != "environment"}
 """Their names, and the types of their values as they are written above."""
 
+_PATHS = ("report", "artifacts", "postgres_bin", "kafka_home")
+_PROGRAMS = ("redis_bin", "compose")
+"""Paths too, or names to be looked for on PATH."""
+
 _CHOICES = {
     "engine": ("auto", "docker", "process"),
     "require": ("", "0", "1", "docker", "process"),
@@ -182,7 +187,11 @@ _CHOICES = {
 }
 
 
-def _from_files(directory: Path) -> list[tuple[str, object, str]]:
+_Found: TypeAlias = tuple[str, object, str, Path]
+"""A setting's name, its value, where that stands in words, and the directory where a relative path begins."""
+
+
+def _from_files(directory: Path) -> list[_Found]:
     """Settings in pyproject.toml and setup.cfg of the nearest directory that has one; an unknown name is an error."""
     for place in (directory, *directory.parents):
         toml, cfg = place / "pyproject.toml", place / "setup.cfg"
@@ -191,13 +200,13 @@ def _from_files(directory: Path) -> list[tuple[str, object, str]]:
     else:
         return []
     found = [*_from_toml(toml), *_from_cfg(cfg)]
-    for name, _, source in found:
+    for name, _, source, _ in found:
         if name not in _SETTINGS:
             raise ConfigError(f"unknown setting {name!r} in {source}{_hint(name)}")
     return found
 
 
-def _from_toml(file: Path) -> list[tuple[str, object, str]]:
+def _from_toml(file: Path) -> list[_Found]:
     if not _mentions(file):
         return []
     import tomllib
@@ -208,10 +217,10 @@ def _from_toml(file: Path) -> list[tuple[str, object, str]]:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
     if not isinstance(table, dict):
         raise ConfigError(f"the settings in {file} cannot be read: [tool.itest] must be a table")
-    return [(name, value, f"[tool.itest] in {file}") for name, value in table.items()]
+    return [(name, value, f"[tool.itest] in {file}", file.parent) for name, value in table.items()]
 
 
-def _from_cfg(file: Path) -> list[tuple[str, object, str]]:
+def _from_cfg(file: Path) -> list[_Found]:
     if not _mentions(file):
         return []
     import configparser
@@ -223,7 +232,7 @@ def _from_cfg(file: Path) -> list[tuple[str, object, str]]:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
     if not parser.has_section("itest"):
         return []
-    return [(name, value, f"[itest] in {file}") for name, value in parser.items("itest")]
+    return [(name, value, f"[itest] in {file}", file.parent) for name, value in parser.items("itest")]
 
 
 def _mentions(file: Path) -> bool:
@@ -236,15 +245,15 @@ def _mentions(file: Path) -> bool:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
 
 
-def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, object, str]]:
+def _from_environment(environment: Mapping[str, str], here: Path) -> list[_Found]:
     """`ITEST_*` settings. A name that is almost one is an error: a setting that is silently ignored costs hours."""
-    found: list[tuple[str, object, str]] = []
+    found: list[_Found] = []
     for variable, value in environment.items():
         name = variable.removeprefix(PREFIX).lower()
         if not variable.startswith(PREFIX):
             continue
         if name in _SETTINGS:
-            found.append((name, value, f"the variable {variable}"))
+            found.append((name, value, f"the variable {variable}", here))
         elif _near(name, 0.85):
             raise ConfigError(f"unknown setting in the variable {variable}{_hint(name, PREFIX)}")
     return found
@@ -264,7 +273,7 @@ def _near(name: str, cutoff: float = 0.6) -> list[str]:
     return get_close_matches(name, _SETTINGS, n=1, cutoff=cutoff)
 
 
-def _convert(name: str, value: object, source: str) -> object:
+def _convert(name: str, value: object, source: str, place: Path) -> object:
     kind = _SETTINGS[name]
     try:
         if kind == "bool":
@@ -274,10 +283,12 @@ def _convert(name: str, value: object, source: str) -> object:
         if kind == "int":
             return _megabytes(value)
         if kind == "Path":
-            return Path(str(value)).expanduser()
+            return place / Path(str(value).strip()).expanduser()
     except (ValueError, RuntimeError) as error:  # The latter for ~nobody/cache, where there is no such user.
         raise ConfigError(f"{name} = {value!r} in {source}: {error}") from error
     text = str(int(value)) if isinstance(value, bool) else str(value).strip()
+    if (text and name in _PATHS) or (name in _PROGRAMS and os.path.dirname(text)):
+        return str(place / os.path.expanduser(text))
     if name.endswith("_url"):
         try:
             naming.url_password(text)
@@ -324,7 +335,8 @@ def _megabytes(value: object) -> int:
 
 def _default_cache() -> Path:
     """The user's cache directory by the platform's rules; one under the temporary directory where there is no home."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # Another one is invalid, says the XDG Base Directory Specification, and does not count.
         return Path(base) / "itest"
     try:
         home = Path.home()

@@ -117,7 +117,7 @@ class Diagnosis:
         place, trouble = None, ""
         if self._config.artifacts and findings:
             try:
-                place = notes.save(findings, Path(self._config.artifacts).expanduser(), self._test)
+                place = notes.save(findings, Path(self._config.artifacts), self._test)
             except OSError as error:
                 trouble = f"\nnothing could be written to ITEST_ARTIFACTS: {error}"
         return notes.text(findings, place) + trouble

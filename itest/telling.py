@@ -32,7 +32,7 @@ class Telling:
         self._config = config
         self._recorder = recorder
         # The working directory may be another one when the run is over.
-        self._page = Path(config.report).expanduser().absolute() if config.report else None
+        self._page = Path(config.report).absolute() if config.report else None
         self._since_1970 = wall() - clock.monotonic()
         self._results: list[Any] = []
         self._streams: Streams | None = None

@@ -127,7 +127,7 @@ class Program:
 def find(config: Config) -> Program:
     """The setting's program, else the plugin of the docker command, else docker-compose on PATH. Raises Unavailable."""
     if config.compose:
-        path = shutil.which(os.path.expanduser(config.compose), path=config.variable("PATH") or None)
+        path = shutil.which(config.compose, path=config.variable("PATH") or None)
         if path is None:
             raise Unavailable(f"compose = {config.compose!r} (the setting, or ITEST_COMPOSE) is no program")
         return _known([path, "compose"] if Path(path).name == "docker" else [path])

@@ -114,14 +114,29 @@ class ValuesTest(ConfigTest):
     def test_a_home_directory_may_be_abbreviated(self) -> None:
         self.assertEqual(self.load(ITEST_CACHE_DIR="~/x").cache_dir, Path.home() / "x")
 
+    def test_a_relative_path_begins_where_it_stands(self) -> None:
+        below = self.directory / "below"
+        below.mkdir()
+        self.pyproject('[tool.itest]\ncache_dir = ".cache"\nkafka_home = "kafka"\nredis_bin = "bin/redis-server"\n')
+        config = load({"ITEST_POSTGRES_BIN": "bin", "ITEST_REPORT": "~/run.html", "ITEST_ARTIFACTS": ""}, below)
+        self.assertEqual(config.cache_dir, self.directory / ".cache")
+        self.assertEqual(config.kafka_home, str(self.directory / "kafka"))
+        self.assertEqual(config.redis_bin, str(self.directory / "bin/redis-server"))
+        self.assertEqual(config.postgres_bin, str(below / "bin"))
+        self.assertEqual((config.report, config.artifacts), (str(Path.home() / "run.html"), ""))
+        self.assertEqual(self.load(ITEST_REDIS_BIN="valkey-server").redis_bin, "valkey-server")
+
     def test_an_empty_path_is_none(self) -> None:
         self.assertEqual(self.load(ITEST_CACHE_DIR="").cache_dir, Config().cache_dir)
 
     def test_the_cache_is_where_the_platform_has_caches(self) -> None:
         with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "/somewhere"}):
             self.assertEqual(Config().cache_dir, Path("/somewhere/itest"))
-        with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "", "HOME": "/home/me"}):
-            self.assertIn(Config().cache_dir, (Path("/home/me/.cache/itest"), Path("/home/me/Library/Caches/itest")))
+        for other in ("", "relative"):
+            with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": other, "HOME": "/home/me"}):
+                self.assertIn(
+                    Config().cache_dir, (Path("/home/me/.cache/itest"), Path("/home/me/Library/Caches/itest"))
+                )
 
 
 class MistakesTest(ConfigTest):
