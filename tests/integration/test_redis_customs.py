@@ -29,7 +29,7 @@ import redis
 from itest import Redis
 from itest.config import Config, load
 from itest.errors import InstanceDied, Unavailable
-from itest.services.redis import RedisView, recipes
+from itest.services.redis import RedisView, by_socket, recipes
 from itest.session import Session
 
 
@@ -105,6 +105,13 @@ class BothTest(CustomTest):
             cache = test().cache
             self.assertEqual(cache.info("memory")["lazyfree_pending_objects"], 0)
             self.assertEqual(cache.keys(), [b"baseline"])
+
+    def test_a_socket_whose_path_is_too_long_is_not_used(self) -> None:
+        server: Any = self.session.lend(Redis())
+        with mock.patch.object(by_socket, "_socket", lambda instance: Path("/", "x" * 120)):
+            client = by_socket.client(server, 0)
+        self.addCleanup(client.close)
+        self.assertTrue(client.ping())
 
     def test_a_setting_that_there_is_not(self) -> None:
         with self.assertRaises(InstanceDied) as caught:

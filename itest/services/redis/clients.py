@@ -106,7 +106,8 @@ def package() -> Any:
 def connect(address: str, *, single: bool = False, **more: Any) -> Client:
     """A client of ours: never retries by itself (whoever waits decides that) and never hangs.
 
-    With `single` it has one connection, `client.connection`, but for its pipelines. `more` is for redis-py.
+    With `single` it has one connection, `client.connection`, but for its pipelines, which is made at once. `more` is for
+    redis-py.
     """
     redis = package()
     client: Client = redis.Redis.from_url(
