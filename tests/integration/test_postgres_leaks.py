@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 import select
+import socket
 import threading
 from typing import Any, ClassVar
 from unittest import mock
@@ -341,6 +342,26 @@ class ReplicationTest(PostgresMixin, ContainerTestCase):
 
     def test_z(self) -> None:
         """Finds none either."""
+
+
+class SilentTest(BaselineTest):
+    def test_a_server_that_accepts_and_says_nothing(self) -> None:
+        with (
+            contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent,
+            mock.patch.object(type(self.view), "url", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/shop"),
+            mock.patch.object(view, "CONNECT_TIMEOUT", 2),  # Less is 2 s too, to libpq.
+            self.assertRaisesRegex(psycopg2.OperationalError, "timeout expired"),
+        ):
+            self.view.connect(sslmode="disable")
+
+    def test_what_the_url_says_counts(self) -> None:
+        url = f"{self.view.url}?connect_timeout=30"
+        with mock.patch.object(type(self.view), "url", url), self.view.connect() as connection:
+            self.assertEqual(connection.info.dsn_parameters["connect_timeout"], "30")
+        with self.view.connect() as connection:
+            self.assertEqual(connection.info.dsn_parameters["connect_timeout"], "10")
+        with self.view.connect(connect_timeout=20) as connection:
+            self.assertEqual(connection.info.dsn_parameters["connect_timeout"], "20")
 
 
 class StatementTest(BaselineTest):

@@ -35,6 +35,10 @@ ROUTINE = "LOG:  checkpoint "
 MOST_ENDED = 50
 """Sessions ended by us that are remembered: a test's log has only the last ones."""
 
+CONNECT_TIMEOUT = 10
+"""Whole seconds in which a server must answer a new connection. By itself libpq waits for one that accepts and says nothing
+without an end."""
+
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
 
@@ -136,7 +140,7 @@ class Administered(Server["PostgresView"]):
         """A new connection of ours to a database, in autocommit; whoever asks closes it."""
         self.check_alive()
         connection = self.driver.connect(
-            self.nearest_url_of(name), **{"application_name": label, "connect_timeout": 10, **kwargs}
+            self.nearest_url_of(name), **{"application_name": label, "connect_timeout": CONNECT_TIMEOUT, **kwargs}
         )
         connection.autocommit = True
         return connection

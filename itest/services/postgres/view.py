@@ -13,6 +13,7 @@ from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.packages import client_package
 from itest.service import View
 from itest.services.postgres import async_engine, leaks
+from itest.services.postgres.administered import CONNECT_TIMEOUT
 from itest.services.postgres.kept import end_statement
 
 if TYPE_CHECKING:
@@ -100,10 +101,15 @@ class PostgresView(View):
         return self._kept.connection()
 
     def connect(self, **kwargs: Any) -> Connection:
-        """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test."""
+        """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test.
+
+        Raises psycopg2's OperationalError where the server does not answer within 10 s (`connect_timeout`).
+        """
         self.check_open()
         if not self._given_to:
             kwargs.setdefault("connection_factory", _class_connection())
+        if "connect_timeout" not in self.url:
+            kwargs.setdefault("connect_timeout", CONNECT_TIMEOUT)
         connection = self.server.driver.connect(self.url, **{"application_name": self._label, **kwargs})
 
         def close() -> None:
