@@ -155,6 +155,10 @@ class ContainerTest(unittest.TestCase):
         self.assertIn(b"metadata.version", base64.b64decode(checkpoint, validate=True))
         self.assertTrue(script.endswith("exec /etc/kafka/docker/run\n"))
 
+    def test_its_directory_may_have_any_name(self) -> None:
+        # The file is Latin-1, with the backslash for an escape (java.util.Properties.load).
+        self.assertNotIn("{directory}", recipes.properties({}))
+
     def test_metrics_are_left_to_whoever_may_read_them(self) -> None:
         reporters, exclude = "KAFKA_METRIC_REPORTERS", "KAFKA_METRICS_JMX_EXCLUDE"
         env = self.env("apache/kafka:4.1.1")

@@ -250,7 +250,7 @@ def properties(settings: Mapping[str, str]) -> str:
     values = {
         **SETTINGS,
         **_unwatched(settings),
-        "log.dirs": "{directory}/data",
+        "log.dirs": "data",  # In its own directory, whose path may have letters and signs that such a file has no place for.
         # Static, so that what `format` writes does not hold the port.
         "controller.quorum.voters": "1@{endpoint:controller}",
         "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
