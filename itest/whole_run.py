@@ -33,7 +33,8 @@ def running(test: unittest.TestCase) -> Iterator[None]:
     try:
         yield
     finally:
-        _running.remove(test)
+        if test in _running:  # Not in a child of a fork within the test, which ends as the test does.
+            _running.remove(test)
 
 
 def close_with(result: unittest.TestResult) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import pickle
+import sys
 import unittest
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
@@ -237,6 +239,27 @@ class WaysToRunTest(InnerTest):
 
         self.check(run(Outer), ran=2)
         self.assertIsNone(sessions.opened())
+
+    def test_a_child_of_a_fork_that_ends_as_a_test(self) -> None:
+        """It raises SystemExit, which unittest takes for an error of the test: the child goes on as a run of its own."""
+        status = []
+        parent = os.getpid()
+
+        class T(ContainerTestCase):
+            memory = MemoryService()
+
+            def test(self) -> None:
+                if (child := os.fork()) == 0:
+                    sys.exit(7)
+                status.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+        try:
+            result = run(T)
+        finally:
+            if os.getpid() != parent:
+                os._exit(7 if len(result.errors) == 1 and "SystemExit: 7" in result.errors[0][1] else 1)
+        self.check(result, ran=1)
+        self.assertEqual(status, [7])
 
     def test_the_result_is_told_once_to_close_the_session(self) -> None:
         stops: list[str] = []
