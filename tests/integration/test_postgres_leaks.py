@@ -17,7 +17,7 @@ import psycopg2.extras
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.clock import Deadline
-from itest.services.postgres import leaks, view
+from itest.services.postgres import leaks, libpq, view
 from tests.integration.baseline import BaselineTest, schema
 from tests.integration.capture import said
 
@@ -349,7 +349,7 @@ class SilentTest(BaselineTest):
         with (
             contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent,
             mock.patch.object(type(self.view), "url", f"postgresql://127.0.0.1:{silent.getsockname()[1]}/shop"),
-            mock.patch.object(view, "CONNECT_TIMEOUT", 2),  # Less is 2 s too, to libpq.
+            mock.patch.object(libpq, "CONNECT_TIMEOUT", 2),  # Less is 2 s too, to libpq.
             self.assertRaisesRegex(psycopg2.OperationalError, "timeout expired"),
         ):
             self.view.connect(sslmode="disable")

@@ -16,7 +16,7 @@ from itest.engines import Instance
 from itest.errors import ResetError, ServerDied
 from itest.packages import client_package
 from itest.service import Server
-from itest.services.postgres import nearest
+from itest.services.postgres import libpq, nearest
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -34,10 +34,6 @@ ROUTINE = "LOG:  checkpoint "
 
 MOST_ENDED = 50
 """Sessions ended by us that are remembered: a test's log has only the last ones."""
-
-CONNECT_TIMEOUT = 10
-"""Whole seconds in which a server must answer a new connection. By itself libpq waits for one that accepts and says nothing
-without an end."""
 
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
@@ -139,11 +135,13 @@ class Administered(Server["PostgresView"]):
     def connection(self, name: str, label: str, **kwargs: Any) -> Any:
         """A new connection of ours to a database, in autocommit; whoever asks closes it."""
         self.check_alive()
-        connection = self.driver.connect(
-            self.nearest_url_of(name), **{"application_name": label, "connect_timeout": CONNECT_TIMEOUT, **kwargs}
-        )
+        connection = self.open(self.nearest_url_of(name), application_name=label, **kwargs)
         connection.autocommit = True
         return connection
+
+    def open(self, url: str, **kwargs: Any) -> Any:
+        """A new psycopg2 connection to a database of this server, by one of its URLs; see libpq.py."""
+        return libpq.connect(self.driver, url, self.instance.owned, **kwargs)
 
     def _first_connection(self, ways: Iterable[nearest.Way]) -> Any:
         """The administrative connection; by it, where our own connections go from here on is found out."""

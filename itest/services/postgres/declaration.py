@@ -19,7 +19,7 @@ from itest.fixture_files import check_name
 from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin
-from itest.services.postgres import customs, init
+from itest.services.postgres import customs, init, libpq
 from itest.services.postgres.customs import BASE, PORT, USER, password_statement
 from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
@@ -227,7 +227,7 @@ class Postgres(Service["PostgresView"]):
 
         def select(instance: Instance) -> None:
             try:
-                connection = driver.connect(address, connect_timeout=int(ANSWER_TIMEOUT))
+                connection = libpq.connect(driver, address, instance.owned, connect_timeout=int(ANSWER_TIMEOUT))
             except driver.OperationalError as error:
                 if "authentication failed" in str(error):  # Waiting will not cure it.
                     raise ExternalError(f"the user or the password is wrong: {error}") from error

@@ -87,7 +87,7 @@ class Kept:
 
     def _connect(self) -> Any:
         alive.check(self._server)
-        return self._server.driver.connect(self._nearest_url(), application_name=self._label)
+        return self._server.open(self._nearest_url(), application_name=self._label)
 
     def _nearest_url(self) -> str:
         """Of the moment: a server that was started again may be reached in another way."""

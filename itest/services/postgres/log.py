@@ -129,7 +129,7 @@ class Log:
         if self._connection is None or self._connection.closed:
             server = self._server
             server.check_alive()
-            self._connection = server.driver.connect(
+            self._connection = server.open(
                 server.nearest_url_of(server.database), application_name="itest log", async_=True
             )
             _wait(self._connection)

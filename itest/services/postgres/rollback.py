@@ -171,7 +171,7 @@ class RollbackLease(PostgresLease):
             return
         self._forget()
         self._server.check_alive()
-        sandbox = self._server.driver.connect(
+        sandbox = self._server.open(
             self._server.nearest_url_of(self._name),
             connection_factory=connection_class(),
             application_name=naming.application_name(test),

@@ -12,8 +12,7 @@ from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
 from itest.packages import client_package
 from itest.service import View
-from itest.services.postgres import async_engine, leaks
-from itest.services.postgres.administered import CONNECT_TIMEOUT
+from itest.services.postgres import async_engine, leaks, libpq
 from itest.services.postgres.kept import end_statement
 
 if TYPE_CHECKING:
@@ -108,9 +107,7 @@ class PostgresView(View):
         self.check_open()
         if not self._given_to:
             kwargs.setdefault("connection_factory", _class_connection())
-        if "connect_timeout" not in self.url:
-            kwargs.setdefault("connect_timeout", CONNECT_TIMEOUT)
-        connection = self.server.driver.connect(self.url, **{"application_name": self._label, **kwargs})
+        connection = self.server.open(self.url, **{"application_name": self._label, **kwargs})
 
         def close() -> None:
             end_statement(self.server, connection)
@@ -204,6 +201,8 @@ class PostgresView(View):
         """A new asyncpg connection, to be awaited; keyword arguments as for `asyncpg.connect`. Closed after the test."""
         driver = client_package("asyncpg", "asyncpg", "PostgresView.aconnect()")
         settings = {"application_name": self._label, **kwargs.pop("server_settings", {})}
+        if self.server.instance.owned:
+            kwargs = {**libpq.OURS_ASYNC, **kwargs}
 
         async def connect() -> asyncpg.Connection:
             return await driver.connect(self.url, server_settings=settings, **kwargs)
