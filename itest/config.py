@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Container, Iterable, Mapping, MutableMapping
 from dataclasses import MISSING, dataclass, field, fields
 from os.path import isfile
 from pathlib import Path
@@ -157,7 +157,7 @@ def load(environment: Mapping[str, str] | None = None, directory: Path | None = 
         values["require"] = "1"
     here = directory or _here()
     for name, value, source, place in [*_from_files(here), *_from_environment(environment, here)]:
-        if _SETTINGS[name] != "Path" or str(value).strip():  # CI writes an empty text for a variable that is not set.
+        if str(value).strip():  # CI writes an empty text for a variable that is not set.
             values[name] = _convert(name, value, source, place)
     return Config(environment=environment, **values)
 
@@ -212,9 +212,12 @@ def _from_toml(file: Path) -> list[_Found]:
     import tomllib
 
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("itest", {})
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
+    _refuse(tables, ("itest", "tool:itest"), "[tool.itest]", file)
+    tool = tables.get("tool")
+    table = tool.get("itest", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
         raise ConfigError(f"the settings in {file} cannot be read: [tool.itest] must be a table")
     return [(name, value, f"[tool.itest] in {file}", file.parent) for name, value in table.items()]
@@ -225,14 +228,22 @@ def _from_cfg(file: Path) -> list[_Found]:
         return []
     import configparser
 
-    parser = configparser.ConfigParser(interpolation=None)
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read(file, encoding="utf-8")
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
+    _refuse(parser, ("tool.itest", "tool:itest"), "[itest]", file)
     if not parser.has_section("itest"):
         return []
     return [(name, value, f"[itest] in {file}", file.parent) for name, value in parser.items("itest")]
+
+
+def _refuse(sections: Container[str], others: Iterable[str], right: str, file: Path) -> None:
+    """Sections with the names that they have in other files would be passed over in silence."""
+    for other in others:
+        if other in sections:
+            raise ConfigError(f"the settings in {file} stand in [{other}]; there they must stand in {right}")
 
 
 def _mentions(file: Path) -> bool:
@@ -275,6 +286,8 @@ def _near(name: str, cutoff: float = 0.6) -> list[str]:
 
 def _convert(name: str, value: object, source: str, place: Path) -> object:
     kind = _SETTINGS[name]
+    if kind in ("str", "Path") and not isinstance(value, (str, int) if name == "require" else str):
+        raise ConfigError(f"{name} in {source} must be a text, not {type(value).__name__}")
     try:
         if kind == "bool":
             return _boolean(value)
@@ -286,7 +299,7 @@ def _convert(name: str, value: object, source: str, place: Path) -> object:
             return place / Path(str(value).strip()).expanduser()
     except (ValueError, RuntimeError) as error:  # The latter for ~nobody/cache, where there is no such user.
         raise ConfigError(f"{name} = {value!r} in {source}: {error}") from error
-    text = str(int(value)) if isinstance(value, bool) else str(value).strip()
+    text = str(int(value)) if isinstance(value, int) else str(value).strip()
     if (text and name in _PATHS) or (name in _PROGRAMS and os.path.dirname(text)):
         return str(place / os.path.expanduser(text))
     if name.endswith("_url"):

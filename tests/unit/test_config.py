@@ -90,7 +90,7 @@ class ValuesTest(ConfigTest):
     def test_truth_has_the_usual_words(self) -> None:
         for word in ("1", "true", "Yes", "ON"):
             self.assertTrue(self.load(ITEST_TIMING=word).timing, word)
-        for word in ("0", "false", "No", "off", ""):
+        for word in ("0", "false", "No", "off"):
             self.assertFalse(self.load(ITEST_TIMING=word).timing, word)
 
     def test_require_understands_them_too(self) -> None:
@@ -126,8 +126,12 @@ class ValuesTest(ConfigTest):
         self.assertEqual((config.report, config.artifacts), (str(Path.home() / "run.html"), ""))
         self.assertEqual(self.load(ITEST_REDIS_BIN="valkey-server").redis_bin, "valkey-server")
 
-    def test_an_empty_path_is_none(self) -> None:
-        self.assertEqual(self.load(ITEST_CACHE_DIR="").cache_dir, Config().cache_dir)
+    def test_an_empty_value_counts_as_not_set(self) -> None:
+        self.pyproject("[tool.itest]\ntiming = true\n")
+        empty = {f"ITEST_{name.upper()}": " " for name in Config.__annotations__ if name != "environment"}
+        config = self.load(CI="true", **{**empty, "ITEST_REQUIRE": ""})
+        self.assertEqual((config.timing, config.require, config.warm, config.engine), (True, "1", True, "auto"))
+        self.assertEqual(config.cache_dir, Config().cache_dir)
 
     def test_the_cache_is_where_the_platform_has_caches(self) -> None:
         with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": "/somewhere"}):
@@ -231,6 +235,26 @@ class MistakesTest(ConfigTest):
         self.pyproject("tool.itest = 'docker'\n")
         file = self.directory / "pyproject.toml"
         self.assertWrong(f"the settings in {file} cannot be read: [tool.itest] must be a table")
+
+    def test_a_section_with_the_name_that_it_has_in_another_file(self) -> None:
+        for name in ("tool.itest", "tool:itest"):
+            self.setup_cfg(f"[{name}]\nengine = docker\n")
+            file = self.directory / "setup.cfg"
+            self.assertWrong(f"the settings in {file} stand in [{name}]; there they must stand in [itest]")
+        self.setup_cfg("[DEFAULT]\nname = shop\n[itest]\nengine = docker\n")
+        self.assertEqual(self.load().engine, "docker")
+        self.pyproject("[itest]\nengine = 'docker'\n")
+        file = self.directory / "pyproject.toml"
+        self.assertWrong(f"the settings in {file} stand in [itest]; there they must stand in [tool.itest]")
+
+    def test_a_text_that_is_none(self) -> None:
+        file = self.directory / "pyproject.toml"
+        for value, kind in (("false", "bool"), ("3", "int"), ("['x']", "list")):
+            for name in ("report", "cache_dir", "postgres_url"):
+                self.pyproject(f"[tool.itest]\n{name} = {value}\n")
+                self.assertWrong(f"{name} in [tool.itest] in {file} must be a text, not {kind}")
+        self.pyproject("tool = 'itest'\n")
+        self.assertEqual(self.load().engine, "auto")
 
     def test_a_mirror_is_the_beginning_of_a_name(self) -> None:
         self.assertEqual(self.load(ITEST_MIRROR="registry.example.com/hub/").mirror, "registry.example.com/hub")
