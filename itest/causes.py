@@ -26,6 +26,7 @@ class Cause:
 
     `pattern` is a regular expression for what is said by those in `said_by`; case does not count. The cure may hold
     placeholders for its named groups and for facts of the caller. `example` is what people see, for those who search.
+    `local` is the cure for a local process, where that is another one: the caller's fact `place` tells that it is one.
     """
 
     name: str
@@ -33,14 +34,16 @@ class Cause:
     pattern: str
     said_by: tuple[str, ...]
     example: str
+    local: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A cause as it was found, its cure with the placeholders filled."""
+    """A cause as it was found, its cure with the placeholders filled, and the line that tells it."""
 
     name: str
     cure: str
+    line: str = ""
 
     @property
     def sentence(self) -> str:
@@ -155,6 +158,7 @@ TABLE = (
         r"could not resize shared memory segment .* No space left on device",
         (LOG,),
         'could not resize shared memory segment "/PostgreSQL.1654218" to 16777216 bytes: No space left on device',
+        "make room in /dev/shm",
     ),
     Cause(
         "no space left",
@@ -169,6 +173,18 @@ TABLE = (
         r"no space left on device|disk quota exceeded",
         (LOG,),
         'FATAL:  could not write lock file "postmaster.pid": No space left on device',
+        "make room in {place}, where it has its files, or if that is not /dev/shm, name a larger directory by TMPDIR",
+    ),
+    # Java calls this an OutOfMemoryError, too.
+    Cause(
+        "too many threads",
+        'raise the limit: ulimits={"nproc": 4096}, or that of the shell (`ulimit -u`), which counts all processes and threads '
+        "of the user",
+        r"unable to create (new )?native thread|pthread_create failed \(EAGAIN\)|can't start new thread"
+        r"|fork\b[^\n]*Resource temporarily unavailable|Can't initialize Background Jobs",
+        (LOG, DOCKER),
+        "java.lang.OutOfMemoryError: unable to create native thread",
+        "raise the limit of the shell (`ulimit -u`), which counts all processes and threads of the user",
     ),
     Cause(
         OUT_OF_MEMORY,
@@ -177,6 +193,7 @@ TABLE = (
         r"|std::bad_alloc|JavaScript heap out of memory|Cannot reserve enough space for object heap",
         (LOG, DOCKER),
         "There is insufficient memory for the Java Runtime Environment to continue.",
+        "end other programs, raise a limit of the shell (`ulimit -v`), or give the server less",
     ),
     Cause(
         "limit of mapped memory",
@@ -192,6 +209,7 @@ TABLE = (
         r"too many open files",
         (LOG, DOCKER),
         "accept: too many open files",
+        "raise the limit of the shell (`ulimit -n`)",
     ),
     Cause(
         LIMITS_IGNORED,
@@ -349,7 +367,7 @@ TABLE = (
 )
 
 
-WHILE_RUNNING = ("too little shared memory", "no space left", OUT_OF_MEMORY, "too many open files")
+WHILE_RUNNING = ("too little shared memory", "no space left", "too many threads", OUT_OF_MEMORY, "too many open files")
 """What a server may say and still run, so that it is only never ready."""
 
 
@@ -358,7 +376,8 @@ def find(text: str, said_by: str, **facts: str) -> Known | None:
     for cause in TABLE:
         if said_by in cause.said_by and (found := re.search(cause.pattern, text, re.IGNORECASE)):
             groups = {name.rstrip("2"): value for name, value in found.groupdict().items() if value}
-            return _filled(cause, {**facts, **groups})
+            line = text[text.rfind("\n", 0, found.start()) + 1 :].partition("\n")[0]
+            return _filled(cause, {**facts, **groups}, line)
     return None
 
 
@@ -368,19 +387,20 @@ def is_said(name: str, text: str, said_by: str) -> bool:
     return any(re.search(cause.pattern, text, re.IGNORECASE) for cause in causes)
 
 
-def of_death(log: str, exit_code: int | None, *, oom_killed: bool) -> Known | None:
-    """For what a server has ended, as far as its log or its exit code tells."""
+def of_death(log: str, exit_code: int | None, *, oom_killed: bool, place: str = "") -> Known | None:
+    """For what a server has ended, as far as its log or its exit code tells. `place`: where a local process has its
+    directory."""
     if oom_killed:
         return named(OUT_OF_MEMORY)
-    if (found := find(log, LOG)) is not None or exit_code != KILLED:
+    if (found := find(log, LOG, place=place)) is not None or exit_code != KILLED:
         return found
     cure = f"by somebody, or by the kernel for lack of memory (`dmesg` tells); then {named(OUT_OF_MEMORY).cure}"
     return Known("it was killed", cure)
 
 
-def of_silence(log: str) -> Known | None:
+def of_silence(log: str, place: str = "") -> Known | None:
     """For what a server that runs is never ready, as far as its log tells."""
-    return next((named(name, LOG) for name in WHILE_RUNNING if is_said(name, log, LOG)), None)
+    return next((named(name, LOG, place=place) for name in WHILE_RUNNING if is_said(name, log, LOG)), None)
 
 
 def named(name: str, said_by: str = "", **facts: str) -> Known:
@@ -389,8 +409,8 @@ def named(name: str, said_by: str = "", **facts: str) -> Known:
     return _filled(next(found), facts)
 
 
-def _filled(cause: Cause, facts: dict[str, str]) -> Known:
-    cure = cause.cure
+def _filled(cause: Cause, facts: dict[str, str], line: str = "") -> Known:
+    cure = cause.local if cause.local and facts.get("place") else cause.cure
     for name, value in facts.items():
         cure = cure.replace(f"{{{name}}}", value)
-    return Known(cause.name, cure)
+    return Known(cause.name, cure, line)

@@ -43,6 +43,8 @@ def need_client(package: str, extra: str, purpose: str) -> None:
         raise MissingPackage(package, extra, purpose)
 
 
-def no_program(title: str, tried: Sequence[str], cure: str) -> Unavailable:
-    """No program for the process engine: one sentence on what was looked for and what to install."""
-    return Unavailable(f"no {title} for local processes (looked for {', '.join(tried)}); {cure}")
+def no_program(title: str, tried: Sequence[str], cure: str, unfit: Sequence[str] = ()) -> Unavailable:
+    """No program for the process engine: one sentence on what was looked for, why what was found will not do, and what to
+    install."""
+    found = f"; found, but {' and '.join(unfit)}" if unfit else ""
+    return Unavailable(f"no {title} for local processes (looked for {', '.join(tried)}{found}); {cure}")

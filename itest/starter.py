@@ -87,15 +87,17 @@ class Starter:
         for attempt in range(1, max(START_ATTEMPTS, service.start_attempts) + 1):
             try:
                 with self._trace.span("start", service.kind, engine=engine.name) as span:
-                    server = self._run(job, share)
+                    try:
+                        server = self._run(job, share)
+                    except StartError as error:
+                        limit = START_ATTEMPTS if isinstance(error, PortTaken) else service.start_attempts
+                        span.again = attempt < limit
+                        raise
                 self.telling.started(server, span)
                 break
-            except PortTaken:
-                if attempt >= START_ATTEMPTS:
-                    raise
             except StartError as error:
-                if attempt >= service.start_attempts:
-                    if attempt > 1:
+                if not span.again:
+                    if attempt > 1 and not isinstance(error, PortTaken):
                         error.add_note(f"this was the last of {attempt} attempts to start it")
                     raise
         self._announce(server, job, span.seconds)

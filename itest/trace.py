@@ -31,6 +31,8 @@ class Span:
         self.ended = ended
         self.facts = {} if facts is None else facts
         self.failed = failed
+        self.again = False
+        """Whether it failed and is tried again: nobody is told of that."""
         self.parent = parent
         """The step that this one is a part of."""
         self.amount = ""

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 from pathlib import Path
+from typing import NamedTuple
 
 from itest import naming
 
@@ -16,37 +18,84 @@ WAIT = 10.0
 """Seconds that a program has to say it."""
 
 
-def said(program: str | Path, cache: Path) -> str | None:
-    """What `program --version` prints; None where it does not run here: it is another platform's, or lacks a library.
+class Answer(NamedTuple):
+    """What a program printed; `problem`: why it did not run to its end, in words for after a colon. Empty when it did."""
 
-    It is asked again once its size or time is another one, and each time where it is a script, which may run anything.
+    text: str
+    problem: str = ""
+
+
+def said(program: str | Path, cache: Path) -> Answer:
+    """What `program --version` prints. One that does not run here is another platform's, say, or lacks a library.
+
+    It is asked again once its size or time is another one, and each time where it is a script, which may run anything. One
+    with a problem is asked once in a process: classes would else wait again and again for one that hangs.
     """
     name = str(program)
     try:
         status = os.stat(name)
-    except OSError:
-        return None
+    except OSError as error:
+        return Answer("", str(error.strerror))
     facts = [status.st_size, status.st_mtime_ns]
     known = _known(cache / FILE)
     match known.get(name):
         case [*before, str(text)] if before == facts:
-            return text
-    answer = _ask(name)
-    if answer is not None:
-        # A program may be there to be run, but not read; or the cache not to be written to: the next run asks again.
-        with contextlib.suppress(OSError):
-            if not _is_script(name):
-                _write(cache / FILE, {**known, name: [*facts, answer]})
+            return Answer(text)
+    key = (name, status.st_ctime_ns)  # Which `chmod` changes, too.
+    answer = _failed.get(key) or ask(name, "--version")
+    if answer.problem:
+        _failed[key] = answer
+        return answer
+    # A program may be there to be run, but not read; or the cache not to be written to: the next run asks again.
+    with contextlib.suppress(OSError):
+        if not _is_script(name):
+            _write(cache / FILE, {**known, name: [*facts, answer.text]})
     return answer
 
 
-def _ask(program: str) -> str | None:
+_failed: dict[tuple[str, int], Answer] = {}
+
+
+def ask(program: str, *options: str) -> Answer:
+    """What it prints with these options to standard output; or, where that is nothing, to standard error, as Java does."""
     import subprocess  # Runs that know already do without.
 
     try:
-        return subprocess.run([program, "--version"], capture_output=True, text=True, timeout=WAIT, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
+        process = subprocess.Popen(
+            [program, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # So that what a script has started ends with it.
+        )
+    except OSError as error:
+        return Answer("", _refusal(program, error))
+    with process:
+        try:
+            output, errors = process.communicate(timeout=WAIT)
+        except subprocess.TimeoutExpired:
+            return Answer("", f"`{options[0]}` had not ended after {WAIT:g} s")
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+                    os.killpg(process.pid, signal.SIGKILL)
+    code, text = process.returncode, output if output.strip() else errors
+    if code == 0:
+        return Answer(text)
+    end = f"exited with code {code}" if code > 0 else f"was killed by signal {-code}"
+    last = ([line for line in (errors or output).splitlines() if line.strip()] or ["it said nothing"])[-1]
+    return Answer(text, f"`{options[0]}` {end}: {naming.shorten(naming.clean_log(last), 300)}")
+
+
+def _refusal(program: str, error: OSError) -> str:
+    """Why the kernel does not run it. It says of a directory, and of what needs a missing file, what is true of others."""
+    if os.path.isdir(program):
+        return "it is a directory"
+    if isinstance(error, FileNotFoundError) and os.path.exists(program):
+        return "its interpreter or loader is not there"
+    return str(error.strerror)
 
 
 def _is_script(program: str) -> bool:

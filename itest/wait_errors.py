@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from itest import causes, naming
@@ -16,6 +17,9 @@ from itest.errors import ExecTimeout, InstanceDied, PortTaken, StartError, Start
 LOG_TAIL = 50
 """Log lines that a startup error carries."""
 
+SEARCHED = 20_000
+"""Log lines in which the cause of a death is looked for. Kafka logs thousands while it shuts itself down."""
+
 E = TypeVar("E", bound=Exception)
 
 
@@ -24,7 +28,7 @@ def late(
 ) -> StartTimeout:
     """It runs, or is started again and again, and never became ready."""
     lines = _last_lines(instance)
-    known = causes.of_silence(lines)
+    known = causes.of_silence(lines, _place(instance))
     cure = known.sentence if known else "If it only needs longer, raise startup_timeout."
     if state.restarts:
         cure = f"Docker has started it again, as it ended, {state.restarts} times: see its last log lines."
@@ -52,7 +56,9 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
             cause=causes.PORT_TAKEN,
         )
         return with_log(instance, taken, lines)
-    known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed)
+    known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed, place=_place(instance))
+    if known is None and (known := causes.find(_last_lines(instance, SEARCHED), causes.LOG, place=_place(instance))):
+        lines = f"{known.line}\n(... and at the end:)\n{lines}"
     usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
     if state.exit_code == 0:
         usual = (
@@ -84,9 +90,15 @@ def with_log(instance: Instance, error: E, lines: str | None = None) -> E:
     return error
 
 
-def _last_lines(instance: Instance) -> str:
+def _place(instance: Instance) -> str:
+    """Where a local process has its directory; empty for what is none."""
+    place: Path | None = getattr(instance, "place", None)
+    return "" if place is None else str(place.parent)
+
+
+def _last_lines(instance: Instance, number: int = LOG_TAIL) -> str:
     """Whatever goes wrong with reading them must not hide the error that they are for."""
     try:
-        return "\n".join(naming.log_tail(instance.logs(tail=LOG_TAIL), LOG_TAIL))
+        return "\n".join(naming.log_tail(instance.logs(tail=number), number))
     except Exception as failure:
         return f"(the log could not be read: {naming.mask(str(failure))})"

@@ -22,6 +22,7 @@ FACTS = {
     "{login}": "",
     "{platform}": "this machine's processor",
     "{source}": "DOCKER_HOST",
+    "{place}": "/dev/shm or /tmp",
     "{variable}": "NAME",
     "{access}": "the name is wrong or the image is private: check it, or log in with `docker login`",
 }
@@ -42,7 +43,7 @@ def filled(page: str) -> str:
 
 
 def _row(cause: Cause) -> str:
-    cure = cause.cure
+    cure = f"{cause.cure}; for a local process: {cause.local}" if cause.local else cause.cure
     for name, value in FACTS.items():
         cure = cure.replace(name, value)
     cells = (f"`{cause.example}`" if "`" not in cause.example else f"`` {cause.example} ``", cause.name, cure)

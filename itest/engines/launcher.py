@@ -250,6 +250,11 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def exit_text(code: int) -> str:
+    """How a child has ended, from its return code."""
+    return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
+
+
 _TERMINAL = 4
 _START = 19
 

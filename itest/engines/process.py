@@ -123,7 +123,7 @@ class ProcessEngine:
             if isinstance(error, OSError) and not isinstance(error, ItestError):
                 from itest import causes  # Only errors need it.
 
-                known = causes.find(str(error), causes.LOG)
+                known = causes.find(str(error), causes.LOG, place=str(place.parent))
                 cure = f". {known.sentence}" if known else ""
                 said = f"{spec} could not be started: {naming.mask(str(error))}{cure}"
                 raise StartError(said, service=subject, cause=known.name if known else "") from error
@@ -246,10 +246,10 @@ class _Launch:
 
         command = naming.mask(shlex.join(argv))
         error: StartError
-        known = causes.of_death(lines, None, oom_killed=False)
+        known = causes.of_death(lines, None, oom_killed=False, place=str(self._place.parent))
         if in_time:
             error = StartError(
-                f"preparing {self._spec} failed: `{command}` {_exit_text(process.returncode)}, "
+                f"preparing {self._spec} failed: `{command}` {launcher.exit_text(process.returncode)}, "
                 f"{until.elapsed:.1f} s after the start began. {f'{known.sentence} ' if known else ''}Its output is below",
                 service=subject,
                 seconds=until.elapsed,
@@ -264,10 +264,6 @@ class _Launch:
             )
         error.add_note(f"output of `{command}`:\n" + textwrap.indent(lines or "(none)", "  | "))
         raise error
-
-
-def _exit_text(code: int) -> str:
-    return f"was killed by {launcher.signal_name(-code)}" if code < 0 else f"exited with code {code}"
 
 
 def _filled(spec: ProcessSpec, endpoints: Mapping[str, tuple[str, int]], place: str) -> ProcessSpec:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itest.engines import launcher
 from itest.errors import StartError
 from itest.spec import ProcessSpec
 
@@ -73,8 +74,10 @@ def unpack(archive: Path, place: Path, user: int | None) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise StartError(f"the kept state {archive} could not be unpacked: {error}") from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()[-300:]
-        raise StartError(f"the kept state {archive} could not be unpacked: {said}")
+        said = done.stderr.decode(errors="replace").strip()[-300:] or "it said nothing"
+        raise StartError(
+            f"the kept state {archive} could not be unpacked: tar {launcher.exit_text(done.returncode)}: {said}"
+        )
     if os.geteuid() == 0:
         _give(place, os.geteuid() if user is None else user)
 

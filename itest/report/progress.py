@@ -112,9 +112,9 @@ class Board:
             if entry is None or span.ended is None:
                 return
             around = self._around(span)
-            if span.failed:
+            if span.failed and not span.again:
                 self._tell_failure(entry, around)
-            elif entry.mentioned and not STEPS[span.name].announced:
+            elif entry.mentioned and not span.failed and not STEPS[span.name].announced:
                 trace.say(f"{entry.title} {STEPS[span.name].done}, after {span.seconds:.1f} s")
             for outer in around[:1]:
                 outer.since, outer.due = span.ended, SILENT

@@ -23,7 +23,7 @@ from unittest import mock
 from itest import naming, testing, wait
 from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config, load
-from itest.engines import directory, launcher, process_instance
+from itest.engines import directory, launcher, process_instance, process_warm
 from itest.engines.process import ProcessEngine
 from itest.engines.process_instance import ProcessInstance
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError, StartTimeout
@@ -337,6 +337,19 @@ class ProcessEngineTest(EngineTestCase):
         text = (self.place(instance) / directory.STATE_FILE).read_text()
         self.assertNotIn(password, text)
         self.assertEqual(json.loads(text)["labels"], self.labels)
+
+
+class UnpackTest(unittest.TestCase):
+    """A kept state that tar does not unpack."""
+
+    def test_a_tar_that_dies_is_told_by_its_signal(self) -> None:
+        place = Path(self.enterContext(temporary_directory()))
+        program = place / "tar"
+        program.write_text("#!/bin/sh\nkill -XFSZ $$\n")
+        program.chmod(0o755)
+        told = "state.tar could not be unpacked: tar was killed by SIGXFSZ: it said nothing$"
+        with mock.patch.object(process_warm, "_tar", lambda: str(program)), self.assertRaisesRegex(StartError, told):
+            process_warm.unpack(place / "state.tar", place, None)
 
 
 class ProcessConformance(testing.EngineConformance):

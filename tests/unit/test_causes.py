@@ -90,6 +90,9 @@ SAID = {
     ("java.io.IOException: No space left on device", LOG): ("no space left", ""),
     ('ERROR:  could not resize shared memory segment "/PostgreSQL.1654218" to 16777216 bytes: No space left on device', LOG): ("too little shared memory", "shm_size"),
     ("# There is insufficient memory for the Java Runtime Environment to continue.\n# Native memory allocation (mmap) failed to map 1073741824 bytes", LOG): ("out of memory", "memory="),
+    ("java.lang.OutOfMemoryError: unable to create native thread: possibly out of memory or process/resource limits reached", LOG): ("too many threads", "ulimit -u"),
+    ('[0.008s][warning][os,thread] Failed to start thread "G1 Service" - pthread_create failed (EAGAIN) for attributes: stacksize: 1024k', LOG): ("too many threads", ""),
+    ("LOG:  could not fork new process for connection: Resource temporarily unavailable", LOG): ("too many threads", ""),
     ("java.lang.OutOfMemoryError: Java heap space", LOG): ("out of memory", ""),
     ("FATAL:  could not map anonymous shared memory: Cannot allocate memory", LOG): ("out of memory", ""),
     ("ERROR: [1] bootstrap checks failed\n[1]: max virtual memory areas vm.max_map_count [65530] is too low, increase to at least [262144]", LOG): ("limit of mapped memory", "sysctl -w vm.max_map_count=262144"),
@@ -156,6 +159,18 @@ class TableTest(unittest.TestCase):
             self.assertNotRegex(cause.cure, r"\.$")
             self.assertNotRegex(cause.name, r"\.$")
 
+    def test_a_local_process_has_no_container(self) -> None:
+        for cause in causes.TABLE:
+            if cause.local:
+                with self.subTest(cause.name):
+                    known = causes.of_death(cause.example, 1, oom_killed=False, place="/tmp")
+                    assert known is not None
+                    self.assertEqual((known.name, known.cure), (cause.name, cause.local.replace("{place}", "/tmp")))
+                    self.assertNotRegex(known.cure, "(?i)docker|container|tmpfs")
+        silent = causes.of_silence("could not write block 7: No space left on device", "/dev/shm")
+        assert silent is not None
+        self.assertIn("make room in /dev/shm, where", silent.cure)
+
     def test_killed_without_a_word(self) -> None:
         known = causes.of_death("", 137, oom_killed=False)
         assert known is not None
@@ -186,6 +201,31 @@ class ErrorsTest(unittest.TestCase):
             str(caught.exception),
         )
         self.assertTrue(str(caught.exception).endswith(". Its last log lines are below."))
+
+    def test_a_cause_that_was_said_long_before_the_end(self) -> None:
+        instance = instance_of("memory")
+        last = [f"INFO stopping part {number}" for number in range(1000)]
+        instance.log = "\n".join(["java.io.IOException: Too many open files", *last, ""])
+        instance.end(exit_code=1)
+        with self.assertRaises(InstanceDied) as caught:
+            until_ready(log("ready"), instance, Deadline.after(1, ManualClock()), subject="Memory")
+        self.assertEqual(caught.exception.cause, "too many open files")
+        note = caught.exception.__notes__[-1].splitlines()
+        self.assertEqual(
+            note[1:4],
+            [
+                f"  | {text}"
+                for text in ("java.io.IOException: Too many open files", "(... and at the end:)", last[-50])
+            ],
+        )
+
+    def test_a_local_process_is_told_of_its_own_disk(self) -> None:
+        instance = instance_of("memory")
+        instance.place = Path("/tmp/itest-1")  # type: ignore[attr-defined]  # as a process has it
+        instance.log = "could not write: No space left on device\n"
+        instance.end(exit_code=1)
+        with self.assertRaisesRegex(InstanceDied, "no space left; make room in /tmp, where it has its files"):
+            until_ready(log("ready"), instance, Deadline.after(1, ManualClock()), subject="Memory")
 
     def test_a_server_that_is_never_ready(self) -> None:
         instance = instance_of("memory")

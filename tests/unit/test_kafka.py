@@ -455,6 +455,11 @@ class JavaTest(MachineTest):
             f"Java 8); install one (openjdk-17-jre-headless) or set JAVA_HOME",
         )
 
+    def test_one_that_does_not_run_is_named_with_the_reason(self) -> None:
+        java = self.java("bin/java", "Error: could not open `jvm.cfg`", code=2)
+        why = f"{java} does not run: `-version` exited with code 2: Error: could not open `jvm.cfg`"
+        self.assertIn(f"(looked for PATH, where {why});", self.no_java())
+
     def test_no_java_says_what_to_install(self) -> None:
         self.assertIn("looked for JAVA_HOME, PATH); install one", self.no_java())
 

@@ -122,13 +122,20 @@ class ProgramsTest(unittest.TestCase):
     def test_a_setting_that_names_no_server_is_an_error_and_not_passed_over(self) -> None:
         self.which.return_value = self.install("other") + "/postgres"
         too_old = self.install("old", "postgres (PostgreSQL) 13.20")
-        for wrong in (too_old, self.install("broken", exit_code=1), "/nowhere"):
+        lonely = self.install("lonely")
+        Path(lonely, "initdb").unlink()
+        for wrong, why in {
+            too_old: "`postgres --version` printed 'postgres (PostgreSQL) 13.20'",
+            self.install("broken", exit_code=1): "`--version` exited with code 1: postgres (PostgreSQL) 17.6",
+            lonely: f"there is no file {lonely}/initdb",
+            "/nowhere": "there is no file /nowhere/postgres",
+        }.items():
             with self.assertRaises(ConfigError) as caught:
                 programs.find_programs(Config(postgres_bin=wrong))
             self.assertEqual(
                 str(caught.exception),
                 f"the setting postgres_bin names {wrong!r}, which has no working `postgres` of version 14 or later "
-                "beside `initdb`",
+                f"beside `initdb`: {why}",
             )
 
     def test_then_the_wheel_then_PATH(self) -> None:
@@ -144,6 +151,15 @@ class ProgramsTest(unittest.TestCase):
         self.which.return_value = self.install("other") + "/postgres"
         self.wheel.return_value = SimpleNamespace(submodule_search_locations=[str(self.directory / "wheel")])
         self.assertEqual(programs.find_programs(Config()).version, "PostgreSQL 17.6 from PATH")
+
+    def test_what_is_installed_and_will_not_do_is_named_with_the_reason(self) -> None:
+        old = self.install("old", "postgres (PostgreSQL) 13.20")
+        self.which.return_value = f"{old}/postgres"
+        with self.assertRaisesRegex(
+            Unavailable,
+            rf"PATH; found, but that of {old} will not do: `postgres --version` printed 'postgres \(PostgreSQL\) 13.20'\); ",
+        ):
+            programs.find_programs(Config())
 
     def test_without_any_it_says_what_to_install(self) -> None:
         with self.assertRaises(Unavailable) as caught:

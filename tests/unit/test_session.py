@@ -245,13 +245,16 @@ class FailureTest(InnerTest):
         session = self.use(MemoryEngine(prepare))
         server = session.lend(self.service())
         self.assertEqual((server.instance.id, self.events), ("memory-3", [START] * 3))
-        self.assertEqual([span.failed for span in session.trace.spans if span.name == "start"], [True, True, False])
+        starts = [span for span in session.trace.spans if span.name == "start"]
+        self.assertEqual([(span.failed, span.again) for span in starts], [(True, True), (True, True), (False, False)])
 
     def test_a_port_that_is_always_taken_is_given_up(self) -> None:
         attempts = self.fail_with(PortTaken("Memory lost its port to another program"))
         with self.assertRaisesRegex(PortTaken, "^Memory lost its port to another program$"):
             self.session.lend(self.service())
         self.assertEqual(len(attempts), START_ATTEMPTS)
+        starts = [span for span in self.session.trace.spans if span.name == "start"]
+        self.assertEqual([span.again for span in starts], [True] * (START_ATTEMPTS - 1) + [False])
         self.assertEqual(START_ATTEMPTS, 5)
 
     def test_a_port_lost_after_the_start_is_retried_too(self) -> None:

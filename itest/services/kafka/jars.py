@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from itest import naming, trace
+from itest import naming, trace, versions
 from itest.clock import Deadline
 from itest.config import Config
 from itest.errors import ConfigError, Unavailable
@@ -84,10 +84,10 @@ def find_java(config: Config) -> str:
         found.append((program, "PATH"))
     wrong = []
     for program, source in found:
-        version = _java_version(program)
-        if version is not None and version >= JAVA:
+        version, problem = _java_version(program)
+        if version >= JAVA:
             return program
-        wrong.append(f"{source}, where {program} " + ("does not run" if version is None else f"is Java {version}"))
+        wrong.append(f"{source}, where {program} " + (f"does not run: {problem}" if problem else f"is Java {version}"))
     raise no_program(
         f"Java {JAVA} or later, which Apache Kafka needs,",
         wrong or ["JAVA_HOME", "PATH"],
@@ -243,16 +243,15 @@ def _which(name: str, config: Config) -> str | None:
 
 
 @cache
-def _java_version(program: str) -> int | None:
-    """The major version, None where the program does not run."""
+def _java_version(program: str) -> tuple[int, str]:
+    """The major version; or 0, and why the program does not run."""
     with contextlib.suppress(OSError):
         # Java's own description of itself; running it takes 50 ms.
         text = Path(os.path.realpath(program)).parent.parent.joinpath("release").read_text(encoding="utf-8")
         if os.access(program, os.X_OK) and (found := re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', text, re.MULTILINE)):
-            return int(found[1])
-    try:
-        said = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20, check=True).stderr
-    except (OSError, subprocess.SubprocessError):
-        return None
-    found = re.search(r'version "(?:1\.)?(\d+)', said)  # Java 8 says 1.8.
-    return int(found[1]) if found else None
+            return int(found[1]), ""
+    text, problem = versions.ask(program, "-version")
+    found = re.search(r'version "(?:1\.)?(\d+)', text)  # Java 8 says 1.8.
+    if problem or not found:
+        return 0, problem or f"`-version` printed {naming.shorten(text)!r}"
+    return int(found[1]), ""

