@@ -50,13 +50,14 @@ class Job(NamedTuple):
 def start(job: Job) -> Server[Any]:
     """Start it, with a kept state where there is one that can be begun with. Raises StartError, with nothing left."""
     state = warm.look(job.config, job.engine, job.spec, job.service.kind, job.trace) if job.warm else None
+    broken: ItestError | None = None
     if state is not None and state.usable:
         try:
             server = _run(job, state)
         except PortTaken:
             raise
         except ItestError as error:
-            state.discard(error)
+            broken = error
         else:
             state.used()
             server.origin = state
@@ -69,6 +70,8 @@ def start(job: Job) -> Server[Any]:
 
             by_hand.add(error, job.spec)
         raise
+    if state is not None and broken is not None:  # Where nothing starts at all, the state is not to blame.
+        state.discard(broken)
     server.origin = state
     return server
 

@@ -53,8 +53,8 @@ class Record(NamedTuple):
     workplace: str = ""
 
 
-def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
-    """A new directory, mode 0700, in memory where that can be had. `executable`: programs will be put there.
+def create(labels: Mapping[str, str]) -> Path:
+    """A new directory, mode 0700, in memory where that can be had.
 
     The path is short, because the path of a Unix socket may have 104 bytes only.
     """
@@ -62,8 +62,7 @@ def create(labels: Mapping[str, str], *, executable: bool = False) -> Path:
     service = re.sub(r"[^0-9a-z]+", "_", labels.get(naming.SERVICE, "").lower()) or "process"
     import tempfile  # With `random`, 2 ms.
 
-    in_memory = not executable and _in_memory()  # Container engines mount /dev/shm with noexec.
-    root = SHARED_MEMORY if in_memory else Path(tempfile.gettempdir())
+    root = SHARED_MEMORY if _in_memory() else Path(tempfile.gettempdir())
     return Path(tempfile.mkdtemp(prefix=f"itest-{session[:20]}-{service[:20]}-", dir=root)).resolve()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import Sequence
 from functools import cached_property
@@ -26,15 +25,31 @@ NOBODY = 65534
 PROBE_WAIT = 10.0
 """Seconds that a probe may take; it takes 3 ms."""
 
-COPY_LIMIT = 20_000
-"""Files that an installed program may have to be copied; more means that the directory is not an installation."""
-
 
 class Identity(NamedTuple):
-    """Who a server runs as: commands that exec it in another identity, or a user id to change to."""
+    """Who a server runs as: commands that exec it in another identity, or a user id to change to.
+
+    `owner` is the user id that its files must have, if that is not ours.
+    """
 
     prefix: tuple[str, ...] = ()
     user: int | None = None
+    owner: int | None = None
+
+    def check_reach(self, spec: ProcessSpec, place: Path) -> None:
+        """That it can run the program and work in the instance's directory. Raises StartError if not."""
+        if self.user is None:
+            return
+        for path, cure in (
+            (spec.argv[0], "install it where all users can reach it"),
+            (str(place), "set TMPDIR to a directory that all users can enter"),
+        ):
+            if not _succeeds(["/bin/sh", "-c", '[ -x "$1" ]', "sh", path], user=self.user):
+                raise StartError(
+                    f"{spec} refuses to run as root, and user id {self.user}, as which it would run here, cannot reach "
+                    f"{path}: {cure}, or run the tests as an ordinary user. With setpriv, from util-linux, and "
+                    f"CAP_SETPCAP and CAP_DAC_OVERRIDE it would reach everything that root does"
+                )
 
 
 class Privileges:
@@ -53,8 +68,10 @@ class Privileges:
             return Identity(prefix=self._namespace)
         if os.geteuid() != 0:
             return Identity()  # A user id without a name, as on OpenShift: only some programs mind.
+        if self._set_user:
+            return Identity(prefix=self._set_user, owner=NOBODY)
         if self._can_change_user:
-            return Identity(user=NOBODY)
+            return Identity(user=NOBODY, owner=NOBODY)
         raise StartError(
             f"{spec} refuses to run as root, and here root may neither make a user namespace "
             f"(unshare -U --map-user={NOBODY}) nor change to user id {NOBODY}: run the tests as an ordinary user, "
@@ -78,6 +95,17 @@ class Privileges:
         return self._probed("unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--")
 
     @cached_property
+    def _set_user(self) -> tuple[str, ...]:
+        """It becomes nobody, and still passes through directories that are closed to others, as root does.
+
+        A capability outlives exec when it is ambient (capabilities(7)). access(2), by which PostgreSQL looks for its
+        own programs, passes over those of anybody but root, save under no_setuid_fixup (Linux, fs/open.c).
+        """
+        become = ("--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
+        keep = ("--securebits", "+no_setuid_fixup", "--inh-caps", "+dac_override", "--ambient-caps", "+dac_override")
+        return self._probed("setpriv", *become, *keep, "--")
+
+    @cached_property
     def _can_change_user(self) -> bool:
         return _succeeds(["/bin/sh", "-c", ":"], user=NOBODY)
 
@@ -86,71 +114,6 @@ class Privileges:
         if found and _succeeds([found, *options, *then, "/bin/sh", "-c", ":"]):
             return (found, *options)
         return ()
-
-
-def reachable(program: str, identity: Identity) -> bool:
-    """Whether that identity can run the program, which may lie below a directory that is closed to others."""
-    return identity.user is None or _succeeds(["/bin/sh", "-c", '[ -x "$1" ]', "sh", program], user=identity.user)
-
-
-def move_in(spec: ProcessSpec, directory: Path) -> ProcessSpec:
-    """The spec with its program installed below a directory that everybody who needs it can reach.
-
-    Files are hard links where they can be, so that nothing is copied. Raises StartError if this cannot be done.
-    """
-    program = Path(os.path.realpath(spec.argv[0]))
-    source = program.parent.parent if program.parent.name in ("bin", "sbin") else program.parent
-    target = directory / "itest.program"
-    try:
-        _copy_tree(source, target)
-    except OSError as error:
-        raise StartError(
-            f"{spec} refuses to run as root, its program {program} cannot be reached by user id {NOBODY}, and "
-            f"{source} could not be copied to {directory}: {error}. Run the tests as an ordinary user, or install it "
-            f"where all users can read it"
-        ) from error
-
-    new_program = target / program.relative_to(source)
-
-    def moved(text: str) -> str:
-        return text.replace(str(source), str(target)).replace(os.path.dirname(spec.argv[0]), str(new_program.parent))
-
-    return spec._replace(
-        argv=(str(new_program), *map(moved, spec.argv[1:])),
-        prepare=tuple(tuple(map(moved, argv)) for argv in spec.prepare),
-        env={name: moved(value) for name, value in spec.env.items()},
-    )
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    count = 0
-    for place, directories, files in os.walk(source):
-        names = [*files, *(name for name in directories if Path(place, name).is_symlink())]
-        here = target / Path(place).relative_to(source)
-        here.mkdir()
-        here.chmod(0o755)
-        count += len(names)
-        if count > COPY_LIMIT:
-            raise OSError(f"it holds more than {COPY_LIMIT} files")
-        for name in names:
-            _copy_file(Path(place, name), here / name)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    mode = source.lstat().st_mode
-    if stat.S_ISLNK(mode):
-        target.symlink_to(os.readlink(source))
-    elif stat.S_ISREG(mode):
-        wanted = 0o755 if mode & stat.S_IXUSR else 0o644
-        # A hard link shares its mode with the original, which is not ours to change.
-        if mode & wanted & 0o005 == wanted & 0o005:
-            try:
-                os.link(source, target)
-                return
-            except OSError:
-                pass  # another file system
-        shutil.copyfile(source, target)
-        target.chmod(wanted)
 
 
 def _succeeds(argv: Sequence[str], user: int | None = None) -> bool:

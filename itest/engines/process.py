@@ -71,12 +71,9 @@ class ProcessEngine:
         """Start it; readiness is not waited for. Raises StartError, with nothing left behind."""
         if not isinstance(spec, ProcessSpec):
             raise TypeError(f"the process engine cannot run {spec}")
-        from itest.engines.privileges import move_in, reachable  # A run that finds its server needs neither.
-
         subject = labels.get(naming.SERVICE, "") or str(spec)
         identity = self._privileges.identity(spec)
-        must_move = not reachable(spec.argv[0], identity)
-        place = directory.create(labels, executable=must_move)
+        place = directory.create(labels)
         instance = None
         try:
             ports = {name: free_port() for name in spec.ports}
@@ -94,16 +91,15 @@ class ProcessEngine:
             directory.write(place, record._replace(preparing=bool(spec.prepare) and not spec.warm))
             instance = ProcessInstance(place, record, self._environment)
             self._started[instance.id] = instance
-            if identity.user is not None:
-                directory.share_with(place, identity.user)
-            if must_move:
-                spec = move_in(spec, place)
+            if identity.owner is not None:
+                directory.share_with(place, identity.owner)
+            identity.check_reach(spec, place)
             _write_files(place, spec.files, identity)
             environment = self._environment_of(spec, place)
             launch = _Launch(self._launcher, self._privileges, identity, place, spec, environment)
             if spec.warm:
                 with trace.span("prepare", subject):
-                    unpack(Path(spec.warm), place, identity.user)
+                    unpack(Path(spec.warm), place, identity.owner)
             elif spec.prepare:
                 with trace.span("prepare", subject):
                     for argv in spec.prepare:
@@ -285,8 +281,8 @@ def _write_files(place: Path, files: Mapping[str, str | bytes], identity: Identi
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        if identity.user is not None:
+        if identity.owner is not None:
             for item in (path, *path.parents):
                 if item == place:
                     break
-                os.chown(item, identity.user, identity.user)
+                os.chown(item, identity.owner, identity.owner)

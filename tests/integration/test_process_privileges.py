@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -16,6 +17,9 @@ from itest.errors import StartError
 from itest.spec import ProcessSpec
 from tests.integration import test_process_engine as base
 from tests.integration.test_process_engine import eventually, shell, temporary_directory
+
+CAPABLE = bool(privileges.Privileges(os.defpath)._set_user)
+"""Whether root can become another user here and still enter all directories."""
 
 
 class IdentityTest(base.EngineTestCase):
@@ -30,8 +34,8 @@ class IdentityTest(base.EngineTestCase):
         self.assertNotEqual(instance.logs(), "0\n")
         self.assertEqual(instance.exec(["id", "-u"]).stdout, instance.logs())
 
-    @unittest.skipUnless(os.geteuid() == 0, "needs root")
-    def test_other_user_and_a_program_it_cannot_reach(self) -> None:
+    @unittest.skipUnless(CAPABLE, "needs root and setpriv, with CAP_SETPCAP and CAP_DAC_OVERRIDE")
+    def test_other_user_and_a_program_that_only_root_can_reach(self) -> None:
         closed = Path(self.enterContext(temporary_directory()))
         closed.chmod(0o700)
         (closed / "product/bin").mkdir(parents=True)
@@ -67,6 +71,7 @@ class IdentityTest(base.EngineTestCase):
         rights = privileges.Privileges(os.defpath)
         with (
             mock.patch.object(privileges.Privileges, "_namespace", ()),
+            mock.patch.object(privileges.Privileges, "_set_user", ()),
             mock.patch.object(privileges.Privileges, "_can_change_user", False),
             mock.patch("itest.engines.privileges.os.geteuid", return_value=0),
             self.assertRaises(StartError) as caught,
@@ -79,12 +84,30 @@ class IdentityTest(base.EngineTestCase):
             "or give the container CAP_SETUID and CAP_SETGID",
         )
 
-    def test_something_that_is_no_installation(self) -> None:
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_directories_that_only_root_may_enter(self) -> None:
+        """Where nothing lets another user pass through them, the error says so, and nothing is left."""
+        closed = Path(self.enterContext(temporary_directory()))
+        program = closed / "server"
+        program.write_text("#!/bin/sh\nsleep 60\n")
+        program.chmod(0o755)
+        refusal = "refuses to run as root, and user id 65534, as which it would run here, cannot reach"
         with (
-            mock.patch.object(privileges, "COPY_LIMIT", 0),
-            self.assertRaisesRegex(StartError, "could not be copied to .*more than 0 files.*Run the tests as an"),
+            mock.patch.object(privileges.Privileges, "_namespace", ()),
+            mock.patch.object(privileges.Privileges, "_set_user", ()),
         ):
-            privileges.move_in(shell("", argv=("/usr/bin/env",)), Path(self.enterContext(temporary_directory())))
+            with self.assertRaises(StartError) as caught:
+                self.start(shell("", argv=(str(program),), runs_as_root=False))
+            self.assertIn(f"{refusal} {program}: install it where all users can reach it, ", str(caught.exception))
+            with (
+                mock.patch.object(directory, "SHARED_MEMORY_FREE", 1 << 60),
+                mock.patch.object(tempfile, "tempdir", str(closed)),
+            ):
+                with self.assertRaises(StartError) as caught:
+                    self.start(shell("sleep 60", runs_as_root=False))
+                self.assertRegex(str(caught.exception), f"{refusal} {closed}/itest-.*: set TMPDIR to a directory that ")
+                self.assertEqual(self.places(), [])
+            self.assertEqual(self.start(shell("sleep 60", runs_as_root=False)).exec(["id", "-u"]).stdout, "65534\n")
 
     def test_without_setpriv_or_unshare(self) -> None:
         with mock.patch("itest.engines.privileges.shutil.which", return_value=None):

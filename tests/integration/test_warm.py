@@ -23,7 +23,8 @@ from itest.clock import Deadline
 from itest.config import Config, load
 from itest.engines import directory, docker_warm
 from itest.engines.docker import DockerEngine
-from itest.errors import MigrationError, Unavailable
+from itest.engines.process import ProcessEngine
+from itest.errors import MigrationError, StartError, Unavailable
 from itest.migrations import Function, SqlFiles
 from itest.report import costs
 from itest.services.postgres import PostgresView
@@ -358,6 +359,14 @@ class ProcessTest(WarmTest):
         file.write_text(json.dumps({**json.loads(file.read_text()), "size": archive.stat().st_size}))
         self.assertEqual(self.once(), (False, [("Emma",)]))
         self.assertEqual(self.once()[0], True)
+
+    def test_where_nothing_starts_the_state_is_not_to_blame(self) -> None:
+        self.once()
+        kept = self.archive()
+        with mock.patch.object(ProcessEngine, "start", side_effect=StartError("no")), self.assertRaises(StartError):
+            self.once()
+        self.assertEqual(self.archive(), kept)
+        self.assertEqual(self.once(), (True, [("Emma",)]))
 
     def test_half_written_ones_are_ignored(self) -> None:
         self.once()
