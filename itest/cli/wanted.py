@@ -7,12 +7,15 @@ import importlib
 import sys
 import unittest
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from itest.case import ContainerMixin, ContainerTestCase
+from itest.config import Config
 from itest.errors import ConfigError
 from itest.service import Server, Service
+from itest.session import Session
 
 SERVICES = {
     "postgres": "itest.services.postgres:Postgres",
@@ -44,6 +47,12 @@ def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
     if not named and not found:
         raise ConfigError(f"no service and no test class is named, but {' '.join(map(repr, wanted))}")
     return [*([type("Services", (ContainerTestCase,), dict(named))] if named else []), *found]
+
+
+def session(config: Config) -> Session:
+    """What starts it. It tells nothing at its end: the page and the table that the settings ask for are those of a run of
+    tests, and a page that is there stays."""
+    return Session(replace(config, report="", timing=False))
 
 
 def url_of(server: Server[Any]) -> str:

@@ -18,6 +18,7 @@ from itest.clock import Deadline, wall
 from itest.config import load
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
+from itest.report.page import read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -170,6 +171,21 @@ class ExecTest(CommandLineTest):
         _, errors = self.itest("exec", "--with", "postgres,redis", *argv)
         self.assertIn("(from ITEST_POSTGRES_URL)", errors)
         self.assertRegex(errors, r"Ran 1 test .*\n\nOK\n$")
+
+    def test_a_run_of_tests_keeps_its_page(self) -> None:
+        page = self.place / "run.html"
+        settings = {"ITEST_REPORT": "run.html", "ITEST_TIMING": "1"}
+        argv = [sys.executable, "-m", "unittest", "tests.test_people.PeopleTest"]
+        _, errors = self.itest("exec", "--with", "postgres,redis", *argv, **settings)
+        self.assertEqual(errors.count("where the time went"), 1, errors)  # The run's own.
+        text = page.read_text(encoding="utf-8")
+        [part] = read(text)["parts"]
+        self.assertEqual([test["name"] for test in part["tests"]], ["test_nothing"])
+        self.addCleanup(self.itest, "down", "--all")
+        for command in (("exec", "--with", "redis", "true"), ("up", "redis")):
+            _, errors = self.itest(*command, **settings)
+            self.assertNotIn("where the time went", errors)
+            self.assertEqual(page.read_text(encoding="utf-8"), text)
 
     def test_signals_are_passed_on_and_the_services_are_stopped_after(self) -> None:
         code = (
