@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-from itest import cli
+from itest import cli, naming, sweep
 from itest.cli import look
 from itest.cli.doctor import _levelled, daemon, local, machine
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
@@ -56,8 +56,11 @@ class MachineTest(unittest.TestCase):
         engine = MemoryEngine()
         with mock.patch.object(look, "engines", lambda config: [engine]):
             self.assertEqual(list(machine.leftovers(Config())), [])
-            add(engine, "web:1", DEAD)
+            session = add(engine, "web:1", DEAD).labels[naming.SESSION]
+            with mock.patch.object(sweep, "_keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
+                [kept] = machine.leftovers(Config())
             [found] = machine.leftovers(Config())
+        self.assertEqual((kept.level, kept.said[:8]), (OK, "1 things"))
         self.assertEqual(
             found,
             Finding(

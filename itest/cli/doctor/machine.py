@@ -18,7 +18,7 @@ from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.cli.look import opened
 from itest.config import Config
 from itest.errors import ItestError
-from itest.sweep import is_over
+from itest.sweep import left_behind
 
 GIGABYTE = 1024**3
 LITTLE = GIGABYTE // 2
@@ -126,7 +126,7 @@ def leftovers(config: Config) -> Iterator[Finding]:
             except ItestError as error:
                 yield Finding("leftovers", NOTE, f"{engine.name} cannot be asked: {error}")
                 continue
-            if over := [thing for thing in things if is_over(thing)]:
+            if over := left_behind(things):
                 listed = naming.shorten("; ".join(map(str, over)), 200)
                 yield Finding(
                     "leftovers", NOTE, f"killed runs have left {listed}: the next run removes it, or `itest sweep`"
