@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Raises SystemExit for wrong usage and for help, as argparse does."""
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     if sys.stdout is None:  # As after `>&-`: writing fails then, instead of being done nowhere.
-        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
     try:
         code = int(options.run(options, load()))
         sys.stdout.flush()

@@ -93,7 +93,10 @@ class UsageTest(CliTest):
             self.assertEqual(self.run_("ps"), (130, "", ""))
 
     def test_other_errors_of_the_system_are_told_as_they_are(self) -> None:
-        with mock.patch.object(ps, "show", side_effect=OSError(errno.EIO, "it fails", "/cache/x")), self.assertRaises(OSError):
+        with (
+            mock.patch.object(ps, "show", side_effect=OSError(errno.EIO, "it fails", "/cache/x")),
+            self.assertRaises(OSError),
+        ):
             self.run_("ps")
 
     def test_it_is_installed_as_a_command(self) -> None:
