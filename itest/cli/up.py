@@ -30,7 +30,10 @@ from itest.sweep import share_of
 
 LENGTHS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-TARGETS = "services by name (postgres, redis=valkey/valkey:8) or test classes (tests.test_orders.OrderTest, tests/test_orders.py)"
+TARGETS = (
+    "services by name (postgres, redis=valkey/valkey:8) or test classes (tests.test_orders.OrderTest, "
+    "tests/test_orders.py, tests/)"
+)
 
 
 def add_to(commands: Any) -> None:

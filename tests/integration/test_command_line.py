@@ -44,6 +44,15 @@ class WebTest(ContainerTestCase):
 """
 
 
+MORE = """
+from itest import ContainerTestCase, RedisMixin
+
+class CacheTest(RedisMixin, ContainerTestCase):
+    def test_nothing(self):
+        pass
+"""
+
+
 class CommandLineTest(unittest.TestCase):
     """Runs commands in an empty project, with a cache directory of its own."""
 
@@ -51,7 +60,8 @@ class CommandLineTest(unittest.TestCase):
         self.place = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
         self.place.joinpath("tests").mkdir()
         self.place.joinpath("tests", "__init__.py").touch()
-        self.place.joinpath("tests", "test_people.py").write_text(TESTS, encoding="utf-8")
+        self.tests = self.place / "tests" / "test_people.py"
+        self.tests.write_text(TESTS, encoding="utf-8")
         kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("ITEST_")}
         wanted = {name: os.environ[name] for name in ("ITEST_ENGINE",) if name in os.environ}
         self.environment = {**kept, **wanted, "PYTHONPATH": str(ROOT), "ITEST_CACHE_DIR": str(self.place / "cache")}
@@ -155,6 +165,15 @@ class ExecTest(CommandLineTest):
         )
         for target in ("tests.test_people.PeopleTest", "tests/test_people.py::PeopleTest"):
             self.assertEqual(self.python(code, target)[0], "(0,)\n")
+
+    def test_all_test_classes_of_a_package_and_a_module_without_a_dot(self) -> None:
+        (self.place / "tests" / "test_more.py").write_text(MORE, encoding="utf-8")
+        (self.place / "test_top.py").write_text(MORE, encoding="utf-8")
+        code = "import os; print('ITEST_REDIS_URL' in os.environ, 'ITEST_POSTGRES_URL' in os.environ)"
+        self.tests.unlink()
+        for target in ("tests/", "tests", "test_top", "."):
+            with self.subTest(target):
+                self.assertEqual(self.python(code, target)[0], "True False\n")
 
     def test_containers_have_the_network_of_the_class(self) -> None:
         engine = DockerEngine(load())
