@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -100,8 +101,18 @@ class UsageTest(CliTest):
             self.run_("ps")
 
     def test_it_is_installed_as_a_command(self) -> None:
-        project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+        project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))
         self.assertEqual(project["project"]["scripts"], {"itest": "itest.cli:main"})
+
+    def test_the_readme_names_the_extras(self) -> None:
+        project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
+        [told] = re.findall(
+            r"The extras are .*?\n\n", ROOT.joinpath("README.md").read_text(encoding="utf-8"), re.DOTALL
+        )
+        extras = {*project["optional-dependencies"]} - {"benchmarks", "dev"}
+        self.assertEqual({*re.findall(r"`(\w+)`", told)}, extras)
+        [all_] = project["optional-dependencies"]["all"]
+        self.assertEqual(all_, "itest-containers[app,postgres,redis,kafka,sqlalchemy]")
 
     def test_the_engines_are_closed(self) -> None:
         self.run_("ps")
