@@ -35,6 +35,13 @@ class Swept(NamedTuple):
     failed: list[tuple[Thing, str]]
 
 
+def left_behind(things: Iterable[Thing]) -> list[Thing]:
+    """Those that are over. What a process is just keeping the state of is none of them: that removes it itself."""
+    over = [thing for thing in things if is_over(thing)]
+    keepers = _keepers() if over else ""
+    return [thing for thing in over if not _is_of(thing, keepers)]
+
+
 def is_over(thing: Thing) -> bool:
     """Whether nobody can need it any more, for certain."""
     owner = thing.labels.get(naming.OWNER, "")
@@ -75,7 +82,7 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *,
             break
         # It outlives its run by seconds, and removes the server itself.
         keepers = _keepers() if keepers is None else keepers
-        if (session := thing.labels.get(naming.SESSION, "")) and session in keepers:
+        if _is_of(thing, keepers):
             continue
         try:
             removed = _remove(thing, in_use)
@@ -155,6 +162,11 @@ class Sweeps:
 
 def _listed(texts: Iterable[str]) -> str:
     return naming.shorten("; ".join(texts), 400)
+
+
+def _is_of(thing: Thing, keepers: str) -> bool:
+    session = thing.labels.get(naming.SESSION, "")
+    return bool(session) and session in keepers
 
 
 def _keepers() -> str:

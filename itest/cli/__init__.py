@@ -14,6 +14,7 @@ Exit codes: 0 fine; 1 what was asked for could not be done; 2 wrong usage or wro
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -26,18 +27,28 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 """What shells have for a command that SIGPIPE has ended: nobody reads its output any more, as after `| head`."""
 
+UNWRITTEN = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
+"""What `write` fails with where the output goes (POSIX.1-2024, write), be it closed or full."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Raises SystemExit for wrong usage and for help, as argparse does."""
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # As after `>&-`: writing fails then, instead of being done nowhere.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
     try:
         code = int(options.run(options, load()))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Python would say so again when it flushes at its end (its documentation, "Note on SIGPIPE").
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in UNWRITTEN or error.filename is not None:
+            raise
+        _write_no_more()
+        print(f"itest: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return int(getattr(options, "failed", FAILED))
     except KeyboardInterrupt:
         return INTERRUPTED
     except ConfigError as error:
@@ -48,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in getattr(error, "__notes__", ()):
             print(note, file=sys.stderr)
         return int(getattr(options, "failed", FAILED))
+
+
+def _write_no_more() -> None:
+    """Else Python would fail once more when it flushes at its end (its documentation, "Note on SIGPIPE")."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

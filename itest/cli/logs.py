@@ -67,15 +67,15 @@ def run(options: argparse.Namespace, config: Config) -> int:
 
 def follow(instances: Sequence[Instance], *, new: bool) -> bool:
     """Print what they log, side by side: from the beginning if `new`, else from now on. True when all have ended, False
-    after Ctrl-C. Raises BrokenPipeError."""
+    after Ctrl-C. Raises OSError where it cannot be printed."""
     stop = threading.Event()
-    broken: list[BrokenPipeError] = []
+    broken: list[OSError] = []
 
     def pass_on(instance: Instance) -> None:
         try:
             for line in lines_of(cast("Following", instance), stop, new=new):
                 print(line, flush=True)
-        except BrokenPipeError as error:  # Nobody reads on, as after `| head`.
+        except OSError as error:  # Nobody reads on, as after `| head`; or the disk is full.
             broken.append(error)
             stop.set()
 

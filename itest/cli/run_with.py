@@ -21,10 +21,11 @@ from itest.config import Config
 from itest.errors import ConfigError
 from itest.loan import Loan, loans_of, take_all
 from itest.network import ClassNetwork, Network
-from itest.session import Session
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from itest.session import Session
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 """Exit codes of ours, as those of `docker run`: the services could not be had, the command could not be run, is not there."""
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
     if not argv:
         raise ConfigError("no command is given: itest exec --with postgres -- COMMAND")
-    with closing(Session(config)) as session, contextlib.ExitStack() as leases:
+    with closing(wanted.session(config)) as session, contextlib.ExitStack() as leases:
         variables: dict[str, str] = {}
         for cls in wanted.classes(options.wanted):
             network = _network(cls, session)

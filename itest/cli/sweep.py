@@ -63,7 +63,7 @@ def sweep(engines: Sequence[Engine], *, living: bool, as_json: bool = False) -> 
         print(f"removed {thing}")
     for thing, reason in swept.failed:
         print(f"itest: could not remove {thing}: {reason}", file=sys.stderr)
-    if not wanted:
+    if not swept.removed and not swept.failed:
         print("nothing to remove")
     return 1 if swept.failed else seen.code
 

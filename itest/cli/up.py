@@ -26,12 +26,14 @@ from itest.config import Config
 from itest.engines import Thing
 from itest.errors import ConfigError
 from itest.service import Service
-from itest.session import Session
 from itest.sweep import share_of
 
 LENGTHS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-TARGETS = "services by name (postgres, redis=valkey/valkey:8) or test classes (tests.test_orders.OrderTest, tests/test_orders.py)"
+TARGETS = (
+    "services by name (postgres, redis=valkey/valkey:8) or test classes (tests.test_orders.OrderTest, "
+    "tests/test_orders.py, tests/)"
+)
 
 
 def add_to(commands: Any) -> None:
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     """Start them and print their URLs; 1 where one cannot be left running."""
     found: dict[str, str] = {}
     code = 0
-    with closing(Session(replace(_own(config), reuse=True, reuse_time=options.seconds))) as session:
+    with closing(wanted.session(replace(_own(config), reuse=True, reuse_time=options.seconds))) as session:
         named = _services(options.wanted)
         kept = [(name, service) for name, service in named if _can_stay(service)]
         servers = session.lend_all([(service, "", None, name) for name, service in kept])

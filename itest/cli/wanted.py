@@ -7,12 +7,15 @@ import importlib
 import sys
 import unittest
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from itest.case import ContainerMixin, ContainerTestCase
+from itest.config import Config
 from itest.errors import ConfigError
 from itest.service import Server, Service
+from itest.session import Session
 
 SERVICES = {
     "postgres": "itest.services.postgres:Postgres",
@@ -24,7 +27,7 @@ SERVICES = {
 
 def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
     """Test classes with what is asked for: `postgres,redis=valkey/valkey:8`, `tests.test_orders.OrderTest`,
-    `tests/test_orders.py`. Services that are named get a class of their own.
+    `tests/test_orders.py`, `tests/`. Services that are named get a class of their own.
 
     Raises ConfigError for what is no such thing.
     """
@@ -34,16 +37,22 @@ def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
         name, _, image = word.partition("=")
         if name in SERVICES:
             named[name] = _service(name, image)
-        elif "." in word or "/" in word:
+        elif "." in word or "/" in word or Path(f"{word}.py").is_file() or Path(word).is_dir():
             found += [cls for cls in _of_tests(word) if cls not in found]
         else:
             raise ConfigError(
                 f"{word!r} is neither a service ({', '.join(SERVICES)}; with an image, redis=valkey/valkey:8) nor a test "
-                f"class (tests.test_orders.OrderTest, or tests/test_orders.py)"
+                f"class nor a module or package here (tests.test_orders.OrderTest, tests/test_orders.py, tests/)"
             )
     if not named and not found:
         raise ConfigError(f"no service and no test class is named, but {' '.join(map(repr, wanted))}")
     return [*([type("Services", (ContainerTestCase,), dict(named))] if named else []), *found]
+
+
+def session(config: Config) -> Session:
+    """What starts it. It tells nothing at its end: the page and the table that the settings ask for are those of a run of
+    tests, and a page that is there stays."""
+    return Session(replace(config, report="", timing=False))
 
 
 def url_of(server: Server[Any]) -> str:
@@ -65,19 +74,20 @@ def _service(name: str, image: str) -> Service[Any]:
 
 
 def _of_tests(target: str) -> list[type[ContainerMixin]]:
-    """The test classes with services of a module, class or test."""
+    """The test classes with services of a package, module, class or test."""
     if sys.path[:1] != [str(Path.cwd())]:
         sys.path.insert(0, str(Path.cwd()))
+    loader, name = unittest.TestLoader(), _dotted(target)
+    package = Path.cwd().joinpath(*name.split("."))
     try:
-        suite = unittest.defaultTestLoader.loadTestsFromName(_dotted(target))
+        # By its name, what is directly in a package would be loaded, and no module of it.
+        suite = loader.discover(str(package), top_level_dir=".") if package.is_dir() else loader.loadTestsFromName(name)
     except ConfigError:
         raise
     except Exception as error:  # Whatever a test module does when it is imported.
         raise ConfigError(f"the tests {target} cannot be loaded: {type(error).__name__}: {error}") from error
-    if errors := unittest.defaultTestLoader.errors:
-        reason = str(errors[-1]).strip()
-        errors.clear()
-        raise ConfigError(f"the tests {target} cannot be loaded:\n{reason}")
+    if loader.errors:
+        raise ConfigError(f"the tests {target} cannot be loaded:\n{str(loader.errors[-1]).strip()}")
     found = list(dict.fromkeys(type(test) for test in _tests(suite) if isinstance(test, ContainerMixin)))
     found = [cls for cls in found if cls._itest_declarations]
     if not found:

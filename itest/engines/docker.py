@@ -46,9 +46,8 @@ from itest.engines import Endpoint, Instance, Thing, docker_network, docker_quic
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_client import API_TIMEOUT
 from itest.engines.docker_errors import refused, translated, unanswered
-from itest.engines.docker_instance import PORTS, DockerInstance
+from itest.engines.docker_instance import PORTS, DockerInstance, image_of
 from itest.engines.docker_link import Later, Link
-from itest.engines.docker_registry import familiar
 from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
@@ -99,7 +98,7 @@ class DockerEngine:
             for volume in volumes:  # Podman gives no labels to one that it makes with the container.
                 with translated(f"create the volume {volume}", StartError, deadline):
                     self.client.create_volume(volume, labels=dict(labels))
-            config = wanted(spec._replace(image=image), labels, address, chosen, host)
+            config = wanted(spec if spec.warm else spec._replace(image=image), labels, address, chosen, host)
             container = self._started(name, config, spec, deadline)
         except BaseException as error:
             try:
@@ -111,11 +110,10 @@ class DockerEngine:
                 error.add_note(f"and its container was left behind: {failure}")
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
-        title = image if spec.build else spec.image
         return DockerInstance(
             Later(self._link),
             container,
-            title,
+            image if spec.build else spec.image,
             published(spec),
             address.host,
             known,
@@ -144,7 +142,7 @@ class DockerEngine:
             DockerInstance(
                 client,
                 item["Id"],
-                familiar(item["Image"]),
+                image_of(item),
                 (ports := _ports_of(item["Labels"] or {})),
                 address.host,
                 _endpoints(ports, item.get("Ports") or (), address.host),

@@ -9,7 +9,7 @@ from typing import Any
 
 from itest.engines import HOST_INSIDE, docker_options
 from itest.engines.docker_address import LOOPBACK, Address
-from itest.engines.docker_instance import PORTS
+from itest.engines.docker_instance import IMAGE, PORTS
 from itest.errors import StartError
 from itest.spec import ContainerSpec, fill
 
@@ -39,7 +39,11 @@ def wanted(
         "Image": spec.warm or spec.image,
         "Env": [f"{variable}={filled(value)}" for variable, value in spec.env.items()],
         "ExposedPorts": {port: {} for port in ports.values()},
-        "Labels": {**labels, PORTS: json.dumps(ports)},
+        "Labels": {
+            **labels,
+            PORTS: json.dumps(ports),
+            **({IMAGE: spec.image if spec.build is None else str(spec.build)} if spec.warm else {}),
+        },
         "HostConfig": {
             "PortBindings": {
                 port: [{"HostIp": interface, "HostPort": str(chosen[name][1]) if name in chosen else ""}]

@@ -17,6 +17,7 @@ from itest.container_root import root_of
 from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import not_found, translated, unanswered
+from itest.engines.docker_registry import familiar
 from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import is_ours
 from itest.errors import ItestError, PortTaken, StartError
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 PORTS = "itest.ports"
 """Label: the container's ports by name, as JSON, so that an instance that was found knows its endpoints too."""
+
+IMAGE = "itest.image"
+"""Label: which image a container with a kept state stands for. Docker lists the id of the state's own."""
 
 PUBLISH_TIMEOUT = 5.0
 """Seconds in which a started container's ports must be published. Docker has them at once, others a little later."""
@@ -357,3 +361,8 @@ class DockerInstance:
             if not (bindings := published.get(port)):
                 raise NotReady(f"port {port} is not published yet")
             self._endpoints.setdefault(name, Endpoint(self._host, int(bindings[0]["HostPort"])))
+
+
+def image_of(item: Mapping[str, Any]) -> str:
+    """What to call the image of a container, as Docker lists it."""
+    return (item["Labels"] or {}).get(IMAGE) or familiar(item["Image"])

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from itest import naming
 from itest.engines import Thing, docker_network, docker_quick
 from itest.engines.docker_errors import translated, unanswered
-from itest.engines.docker_registry import familiar
+from itest.engines.docker_instance import image_of
 from itest.engines.docker_remove import remove, remove_volume
 from itest.errors import ItestError
 
@@ -73,7 +73,7 @@ def _container(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
     return Thing(
         "container",
         item["Id"][:12],
-        familiar(item["Image"]),
+        image_of(item),
         item["Labels"] or {},
         float(item["Created"]),
         item["State"] == "running",

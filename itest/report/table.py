@@ -25,8 +25,14 @@ def plain_console(stream: TextIO, width: int = WIDTH) -> Console:
     """What prints a table on a stream; `width` counts where that is no terminal."""
     from rich.console import Console
 
+    class Raising(Console):
+        """Leaves it to its caller what a reader that has left means; rich would end the process with 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     terminal = stream.isatty()
-    return Console(
+    return Raising(
         file=stream,
         force_terminal=terminal,  # No colours into files, even where FORCE_COLOR would ask rich for them: CI sets it.
         width=None if terminal else width,

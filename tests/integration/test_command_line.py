@@ -18,6 +18,7 @@ from itest.clock import Deadline, wall
 from itest.config import load
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
+from itest.report.page import read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +44,15 @@ class WebTest(ContainerTestCase):
 """
 
 
+MORE = """
+from itest import ContainerTestCase, RedisMixin
+
+class CacheTest(RedisMixin, ContainerTestCase):
+    def test_nothing(self):
+        pass
+"""
+
+
 class CommandLineTest(unittest.TestCase):
     """Runs commands in an empty project, with a cache directory of its own."""
 
@@ -50,7 +60,8 @@ class CommandLineTest(unittest.TestCase):
         self.place = Path(self.enterContext(tempfile.TemporaryDirectory())).resolve()
         self.place.joinpath("tests").mkdir()
         self.place.joinpath("tests", "__init__.py").touch()
-        self.place.joinpath("tests", "test_people.py").write_text(TESTS, encoding="utf-8")
+        self.tests = self.place / "tests" / "test_people.py"
+        self.tests.write_text(TESTS, encoding="utf-8")
         kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("ITEST_")}
         wanted = {name: os.environ[name] for name in ("ITEST_ENGINE",) if name in os.environ}
         self.environment = {**kept, **wanted, "PYTHONPATH": str(ROOT), "ITEST_CACHE_DIR": str(self.place / "cache")}
@@ -155,6 +166,15 @@ class ExecTest(CommandLineTest):
         for target in ("tests.test_people.PeopleTest", "tests/test_people.py::PeopleTest"):
             self.assertEqual(self.python(code, target)[0], "(0,)\n")
 
+    def test_all_test_classes_of_a_package_and_a_module_without_a_dot(self) -> None:
+        (self.place / "tests" / "test_more.py").write_text(MORE, encoding="utf-8")
+        (self.place / "test_top.py").write_text(MORE, encoding="utf-8")
+        code = "import os; print('ITEST_REDIS_URL' in os.environ, 'ITEST_POSTGRES_URL' in os.environ)"
+        self.tests.unlink()
+        for target in ("tests/", "tests", "test_top", "."):
+            with self.subTest(target):
+                self.assertEqual(self.python(code, target)[0], "True False\n")
+
     def test_containers_have_the_network_of_the_class(self) -> None:
         engine = DockerEngine(load())
         reason = engine.unavailable()
@@ -170,6 +190,21 @@ class ExecTest(CommandLineTest):
         _, errors = self.itest("exec", "--with", "postgres,redis", *argv)
         self.assertIn("(from ITEST_POSTGRES_URL)", errors)
         self.assertRegex(errors, r"Ran 1 test .*\n\nOK\n$")
+
+    def test_a_run_of_tests_keeps_its_page(self) -> None:
+        page = self.place / "run.html"
+        settings = {"ITEST_REPORT": "run.html", "ITEST_TIMING": "1"}
+        argv = [sys.executable, "-m", "unittest", "tests.test_people.PeopleTest"]
+        _, errors = self.itest("exec", "--with", "postgres,redis", *argv, **settings)
+        self.assertEqual(errors.count("where the time went"), 1, errors)  # The run's own.
+        text = page.read_text(encoding="utf-8")
+        [part] = read(text)["parts"]
+        self.assertEqual([test["name"] for test in part["tests"]], ["test_nothing"])
+        self.addCleanup(self.itest, "down", "--all")
+        for command in (("exec", "--with", "redis", "true"), ("up", "redis")):
+            _, errors = self.itest(*command, **settings)
+            self.assertNotIn("where the time went", errors)
+            self.assertEqual(page.read_text(encoding="utf-8"), text)
 
     def test_signals_are_passed_on_and_the_services_are_stopped_after(self) -> None:
         code = (

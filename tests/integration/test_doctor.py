@@ -73,6 +73,10 @@ class WithDockerTest(DoctorTest):
             "pull it",
         )
 
+    def test_a_docker_compose_that_is_not_there(self) -> None:
+        findings = self.doctor(code=1, ITEST_COMPOSE="/nowhere/docker-compose")
+        self.assertIn("compose = '/nowhere/docker-compose'", self.said(findings, "compose", "problem"))
+
     def test_a_context_that_docker_host_wins_over(self) -> None:
         home = Path(self.enterContext(tempfile.TemporaryDirectory()))
         home.joinpath("config.json").write_text('{"currentContext": "colima"}')
@@ -182,8 +186,35 @@ class ProcessesTest(DoctorTest):
 
     def test_nothing_at_all(self) -> None:
         findings = self.doctor(code=1, ITEST_REDIS_BIN="/nowhere/redis-server", ITEST_POSTGRES_BIN="/nowhere")
-        self.assertIn("the setting redis_bin names '/nowhere/redis-server'", self.said(findings, "process", "note"))
+        self.assertIn("the setting redis_bin names '/nowhere/redis-server'", self.said(findings, "process", "problem"))
         self.assertIn("no server is here that could be started: pip install", self.said(findings, "process", "problem"))
+
+    def test_a_setting_that_names_no_server_is_a_problem_where_that_would_be_used(self) -> None:
+        findings = self.doctor(code=1, ITEST_ENGINE="process", ITEST_REDIS_BIN="/nowhere/redis-server")
+        said = "not used: the setting redis_bin names '/nowhere/redis-server', which does not run as a Redis server"
+        self.assertIn(said, self.said(findings, "process", "problem"))
+        with self.servers() as urls:
+            findings = self.doctor(ITEST_ENGINE="process", ITEST_REDIS_BIN="/nowhere/redis-server", **urls)
+        self.assertEqual(self.said(findings, "process", "note"), "")
+
+    def test_where_all_servers_are_external_no_engine_is_needed(self) -> None:
+        with self.servers() as urls:
+            for engine in ("docker", "process", "auto"):
+                findings = self.doctor(ITEST_ENGINE=engine, **urls)
+                self.assertIn("not used: there is no Docker socket", self.said(findings, "docker", "note"))
+        findings = self.doctor(code=1, ITEST_ENGINE="docker", ITEST_REDIS_URL=urls["ITEST_REDIS_URL"])
+        self.assertIn("not used: there is no Docker socket", self.said(findings, "docker", "problem"))
+
+    @contextmanager
+    def servers(self) -> Iterator[dict[str, str]]:
+        """Somebody listens for each service, which is all that the doctor looks at."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+            yield {
+                "ITEST_POSTGRES_URL": f"postgresql://postgres@{address}/postgres",
+                "ITEST_REDIS_URL": f"redis://{address}",
+                "ITEST_KAFKA_BOOTSTRAP_SERVERS": address,
+            }
 
     def test_an_external_server_that_is_not_there(self) -> None:
         findings = self.doctor(code=1, ITEST_REDIS_URL="redis://:hush-hush-hush@127.0.0.1:1")

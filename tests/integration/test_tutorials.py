@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import unittest
@@ -61,6 +62,21 @@ class CountTest(unittest.TestCase):
                 self.assertEqual(ours, int(row["ours"]))
                 self.assertEqual(int(row["theirs"]) - ours, int(row["fewer"]))
                 self.assertGreater(int(row["fewer"]), 0)
+
+    def test_the_command_that_the_page_names_counts_them(self) -> None:
+        [arguments] = re.findall(r"`python -m (tests\.code_lines [^`]*)`", " ".join(self.page.split()))
+        run = subprocess.run(
+            f"{shlex.quote(sys.executable)} -m {arguments}",
+            shell=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(run.returncode, 0, run.stderr)
+        for row in self.rows:
+            for file in FILE.findall(row["files"]):
+                self.assertIn(f"{file.removeprefix('../')}: ", run.stdout)
 
     def test_the_sum_is_right(self) -> None:
         ours, theirs = (sum(int(row[side]) for row in self.rows) for side in ("ours", "theirs"))

@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 import threading
 import tomllib
@@ -17,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import itest
-from itest import cli, naming, sharing, warm_listing
+from itest import cli, naming, sharing, sweep, warm_listing
 from itest.cli import logs, look, ps
 from itest.clock import wall
 from itest.config import Config
@@ -28,6 +32,8 @@ from itest.sharing import Record, Share
 from itest.testing import MemoryEngine
 from itest.warm_listing import Entry
 from tests.unit.test_sweep import DEAD, add, images
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ME = f"{os.getpid()} lives"
 
@@ -87,13 +93,67 @@ class UsageTest(CliTest):
         with mock.patch.object(ps, "show", side_effect=KeyboardInterrupt):
             self.assertEqual(self.run_("ps"), (130, "", ""))
 
+    def test_other_errors_of_the_system_are_told_as_they_are(self) -> None:
+        with (
+            mock.patch.object(ps, "show", side_effect=OSError(errno.EIO, "it fails", "/cache/x")),
+            self.assertRaises(OSError),
+        ):
+            self.run_("ps")
+
     def test_it_is_installed_as_a_command(self) -> None:
-        project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+        project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))
         self.assertEqual(project["project"]["scripts"], {"itest": "itest.cli:main"})
+
+    def test_the_readme_names_the_extras(self) -> None:
+        project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
+        [told] = re.findall(
+            r"The extras are .*?\n\n", ROOT.joinpath("README.md").read_text(encoding="utf-8"), re.DOTALL
+        )
+        extras = {*project["optional-dependencies"]} - {"benchmarks", "dev"}
+        self.assertEqual({*re.findall(r"`(\w+)`", told)}, extras)
+        [all_] = project["optional-dependencies"]["all"]
+        self.assertEqual(all_, "itest-containers[app,postgres,redis,kafka,sqlalchemy]")
 
     def test_the_engines_are_closed(self) -> None:
         self.run_("ps")
         self.assertEqual(self.engine.events, ["close"])
+
+
+class OutputTest(unittest.TestCase):
+    """Where the output goes; with a table, which rich writes, and without."""
+
+    TABLE = (
+        "import sys; from itest import cli, warm_listing; from itest.warm_listing import Entry; "
+        "warm_listing.entries = lambda config: [Entry('f1', 'redis', 'directory', 1, 1.0, 1.0)]; "
+        "sys.exit(cli.main(['ps', '--cache']))"
+    )
+
+    def check(self, stdout: int, code: int, errors: str, *before: str) -> None:
+        """What it says of such an output, and ends with."""
+        cache = self.enterContext(tempfile.TemporaryDirectory())
+        settings = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "ITEST_CACHE_DIR": cache, "PYTHONPATH": str(ROOT)}
+        for arguments in (("-m", "itest", "ps", "--cache"), ("-c", self.TABLE)):
+            with self.subTest(arguments):
+                argv = [*before, sys.executable, "-W", "error", *arguments]
+                run = subprocess.run(
+                    argv, env={**os.environ, **settings}, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60
+                )
+                self.assertEqual((run.returncode, run.stderr), (code, errors))
+
+    def test_nobody_reads_it(self) -> None:
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, writer)
+        os.close(reader)
+        self.check(writer, 141, "")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "there is no such device here")
+    def test_the_disk_is_full(self) -> None:
+        with open("/dev/full", "w") as full:
+            self.check(full.fileno(), 1, "itest: the output cannot be written: No space left on device\n")
+
+    def test_it_is_closed(self) -> None:
+        closed = ("sh", "-c", 'exec "$@" >&-', "sh")
+        self.check(subprocess.DEVNULL, 1, "itest: the output cannot be written: Bad file descriptor\n", *closed)
 
 
 class PsTest(CliTest):
@@ -181,6 +241,12 @@ class SweepTest(CliTest):
         self.assertEqual(self.run_("sweep"), (0, "removed container memory-1 (web:1)\n", ""))
         self.assertEqual(images(self.engine), ["web:2", "web:3", "web:4", "web:5"])
         self.assertEqual(self.run_("sweep"), (0, "nothing to remove\n", ""))
+
+    def test_what_a_process_is_just_keeping_the_state_of_stays(self) -> None:
+        session = self.engine.instances[0].labels[naming.SESSION]
+        with mock.patch.object(sweep, "_keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
+            self.assertEqual(self.run_("sweep"), (0, "nothing to remove\n", ""))
+        self.assertIn("web:1", images(self.engine))
 
     def test_json(self) -> None:
         stuck = self.engine.instances[1]

@@ -16,6 +16,7 @@ from unittest import mock
 from urllib.parse import parse_qs
 
 from itest import naming
+from itest.build import Build
 from itest.clock import Deadline
 from itest.engines import Endpoint, State, docker, docker_client, docker_quick, docker_things
 from itest.engines.docker_address import Address
@@ -475,6 +476,19 @@ class ThingsTest(FakeDockerTest):
         ]:
             asked = parse_qs(line.partition("?")[2])
             self.assertEqual(json.loads(asked["filters"][0]), {"label": ["itest.session"]})
+
+    def test_a_container_with_a_kept_state_is_called_by_the_image_it_stands_for(self) -> None:
+        for build, title in ((None, "web:1"), (Build("/web"), "image of /web/Dockerfile")):
+            self.server.asked.clear()
+            self.start(ContainerSpec("web:1", build=build, warm="sha256:5961"))
+            asked = self.server.body("POST /containers/create")
+            self.assertEqual(asked["Image"], "sha256:5961")
+            listed = {**self.CONTAINER, "Image": "sha256:5961", "Labels": asked["Labels"]}
+            self.answers.update(
+                {"GET /containers/json": [listed], "GET /networks": [], "GET /volumes": {"Volumes": []}}
+            )
+            [thing], [instance] = self.engine.things(), self.engine.find(LABELS)
+            self.assertEqual([str(thing), str(instance)], [f"container c0ffeec0ffee ({title})"] * 2)
 
     def test_they_are_removed_by_their_whole_ids_and_may_be_gone(self) -> None:
         self.all_there()

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-from itest import cli
+from itest import cli, naming, sweep
 from itest.cli import look
 from itest.cli.doctor import _levelled, daemon, local, machine
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import ExecResult
+from itest.engines import ExecResult, compose_program
+from itest.engines.compose_program import Program
+from itest.errors import Unavailable
 from itest.testing import ManualClock, MemoryEngine
 from tests.unit.fake_docker import FakeDockerTest
 from tests.unit.test_sweep import DEAD, add
@@ -37,6 +39,34 @@ class MachineTest(unittest.TestCase):
         self.assertEqual(machine.room("disk", 9 * gigabyte, "/", "x"), Finding("disk", OK, "9.0 GB free at /"))
         self.assertEqual(machine.room("disk", gigabyte, "/", "x"), Finding("disk", NOTE, "only 1.0 GB free at /: x"))
         self.assertEqual(machine.room("disk", 0, "/", "x"), Finding("disk", PROBLEM, "only 0.0 GB free at /: x"))
+
+    def test_a_cache_directory_that_cannot_be_written_to(self) -> None:
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        [found, *_] = machine.space(Config(cache_dir=place / "not" / "yet"))
+        self.assertIn(f"GB free at {place}", found.said)
+        self.assertEqual(list(place.iterdir()), [], "nothing is left of looking")
+        place.joinpath("file").touch()
+        [found, *_] = machine.space(Config(cache_dir=place / "file" / "cache"))
+        self.assertEqual(
+            found,
+            Finding(
+                "cache",
+                NOTE,
+                f"{place}/file/cache cannot be written to (Not a directory), so each run starts from nothing: set "
+                f"ITEST_CACHE_DIR to another directory",
+            ),
+        )
+
+    def test_docker_compose(self) -> None:
+        said = "compose = '/nowhere/docker-compose' (the setting, or ITEST_COMPOSE) is no program"
+        self.assertEqual(
+            list(daemon.compose(Config(compose="/nowhere/docker-compose"))), [Finding("compose", PROBLEM, said)]
+        )
+        with mock.patch.object(compose_program, "find", return_value=Program(("/bin/docker-compose",), "2.26.1")):
+            said = "Docker Compose 2.26.1 is there (/bin/docker-compose)"
+            self.assertEqual(list(daemon.compose(Config())), [Finding("compose", OK, said)])
+        with mock.patch.object(compose_program, "find", side_effect=Unavailable("it is not here")):
+            self.assertEqual(list(daemon.compose(Config())), [Finding("compose", NOTE, "it is not here")])
 
     def test_a_package_that_is_not_installed(self) -> None:
         with mock.patch.object(machine, "_version", lambda name: "" if name == "redis" else "1.0"):
@@ -56,8 +86,11 @@ class MachineTest(unittest.TestCase):
         engine = MemoryEngine()
         with mock.patch.object(look, "engines", lambda config: [engine]):
             self.assertEqual(list(machine.leftovers(Config())), [])
-            add(engine, "web:1", DEAD)
+            session = add(engine, "web:1", DEAD).labels[naming.SESSION]
+            with mock.patch.object(sweep, "_keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
+                [kept] = machine.leftovers(Config())
             [found] = machine.leftovers(Config())
+        self.assertEqual((kept.level, kept.said[:8]), (OK, "1 things"))
         self.assertEqual(
             found,
             Finding(

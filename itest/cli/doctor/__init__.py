@@ -18,6 +18,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from itest import choosing
@@ -69,25 +70,29 @@ def _examine(config: Config, image: str, pull: bool) -> Iterator[Finding]:
     docker, process = _unavailable(config)
     allowed = [engine.name for engine in choosing.allowed(config)]
     chosen = next((name for name, why in (("docker", docker), ("process", process)) if name in allowed and not why), "")
+    needed = "" if machine.all_external(config) else chosen or "any"
     servers = list(local.servers(config))
     if docker:
-        needed = allowed == ["docker"] or not any(finding.level == OK for finding in servers)
-        yield Finding("docker", PROBLEM if needed else NOTE, f"not used: {docker}")
+        lacking = allowed == ["docker"] or not any(finding.level == OK for finding in servers)
+        yield Finding("docker", PROBLEM if needed and lacking else NOTE, f"not used: {docker}")
     else:
-        yield from _levelled(daemon.examine(config, image, pull), needed=chosen == "docker")
+        yield from _levelled(daemon.examine(config, image, pull), needed=needed == "docker")
+    if not docker or config.compose:
+        yield from _levelled(daemon.compose(config), needed=not docker)
     if process:
-        yield Finding("process", PROBLEM if chosen == "" else NOTE, f"not used: {process}")
+        yield Finding("process", PROBLEM if needed == "any" else NOTE, f"not used: {process}")
     else:
-        yield from servers
-        yield from _levelled(local.trial(config), needed=chosen == "process")
+        yield from _levelled(chain(servers, local.trial(config)), needed=needed == "process")
     yield from machine.external(config)
     yield from machine.space(config)
     yield from machine.leftovers(config)
     if not chosen:
         settings = f"engine = {config.engine!r} and require = {config.require!r}"
-        yield Finding(
-            "engine", PROBLEM, f"no engine that the settings allow ({settings}) can be used: see above for each"
-        )
+        said = f"no engine that the settings allow ({settings}) can be used: see above for each"
+        if needed:
+            yield Finding("engine", PROBLEM, said)
+        else:
+            yield Finding("engine", NOTE, f"{said}; as all servers are external, only containers of your own need one")
     else:
         others = " and ".join(WORDS[name] for name in choosing.CHOSEN if name != chosen)
         why = (

@@ -14,7 +14,7 @@ from itest.cli.doctor.machine import GIGABYTE, room
 from itest.clock import Deadline
 from itest.config import Config
 from itest.container_options import ContainerOptions
-from itest.engines import Instance, docker_address
+from itest.engines import Instance, compose_program, docker_address
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_errors import translated
 from itest.engines.docker_registry import familiar
@@ -52,6 +52,16 @@ def examine(config: Config, image: str, pull: bool) -> Iterator[Finding]:
             yield from _container(engine, image, pull)
         except ItestError as error:
             yield Finding("docker", PROBLEM, str(error))
+
+
+def compose(config: Config) -> Iterator[Finding]:
+    """The program Docker Compose."""
+    try:
+        program = compose_program.find(config)
+    except ItestError as error:
+        yield Finding("compose", PROBLEM if config.compose else NOTE, str(error))
+    else:
+        yield Finding("compose", OK, f"Docker Compose {program.version} is there ({' '.join(program.argv)})")
 
 
 def _daemon(config: Config, engine: DockerEngine) -> Iterator[Finding]:

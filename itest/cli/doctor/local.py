@@ -11,7 +11,7 @@ from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines.process import ProcessEngine
-from itest.errors import ItestError, StartError
+from itest.errors import ConfigError, ItestError, StartError
 from itest.services.kafka import jars, recipes
 from itest.services.postgres import Postgres
 from itest.services.redis import Redis
@@ -23,13 +23,15 @@ TIMEOUT = 20.0
 
 
 def servers(config: Config) -> Iterator[Finding]:
-    """What would run in place of each service's image."""
-    for service in (Postgres(), Redis()):
+    """What would run in place of the image of each service that has no external server."""
+    for service in _wanted(config):
         try:
             version = service.process("", config).version
             yield Finding("process", OK, f"{version} would stand in for image {service.image}")
         except ItestError as error:
-            yield Finding("process", NOTE, f"not used: {error}")
+            yield _not_used(error)
+    if config.kafka_bootstrap_servers:
+        return
     try:
         java = jars.find_java(config)
         if (found := jars.present(config, recipes.VERSION)) is not None:
@@ -41,11 +43,13 @@ def servers(config: Config) -> Iterator[Finding]:
                 "process", NOTE, "not used: no Apache Kafka for local processes; set ITEST_KAFKA_HOME or install Maven"
             )
     except ItestError as error:
-        yield Finding("process", NOTE, f"not used: {error}")
+        yield _not_used(error)
 
 
 def trial(config: Config) -> Iterator[Finding]:
-    """Start the server that is ready first, and stop it."""
+    """Start the server that is ready first, and stop it. Nothing where that is an external one's work."""
+    if not _wanted(config):
+        return
     spec = _quickest(config)
     if spec is None:
         yield Finding(
@@ -70,9 +74,19 @@ def trial(config: Config) -> Iterator[Finding]:
 
 
 def _quickest(config: Config) -> ProcessSpec | None:
-    for service in (Redis(), Postgres()):
+    for service in _wanted(config):
         try:
             return service.process(naming.secret(), config)
         except ItestError:
             continue
     return None
+
+
+def _wanted(config: Config) -> list[Redis | Postgres]:
+    """Those that have no external server, the quickest to start first."""
+    return [service for service in (Redis(), Postgres()) if not getattr(config, service.external_setting)]
+
+
+def _not_used(error: ItestError) -> Finding:
+    """Tests of what is not installed skip; those of what the settings name wrongly fail."""
+    return Finding("process", PROBLEM if isinstance(error, ConfigError) else NOTE, f"not used: {error}")

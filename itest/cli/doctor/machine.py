@@ -7,10 +7,12 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from itest import __version__, naming
 from itest.cli import wanted
@@ -18,7 +20,8 @@ from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.cli.look import opened
 from itest.config import Config
 from itest.errors import ItestError
-from itest.sweep import is_over
+from itest.service import Service
+from itest.sweep import left_behind
 
 GIGABYTE = 1024**3
 LITTLE = GIGABYTE // 2
@@ -70,9 +73,7 @@ def settings(config: Config) -> Iterator[Finding]:
 
 def external(config: Config) -> Iterator[Finding]:
     """Servers that the settings name: whether anybody listens there."""
-    for name in wanted.SERVICES:
-        [cls] = wanted.classes([name])
-        [(_, service)] = cls._itest_declarations
+    for name, service in _services():
         if not (url := getattr(config, service.external_setting)):
             continue
         variable = wanted.setting_of(service)
@@ -93,12 +94,27 @@ def external(config: Config) -> Iterator[Finding]:
                 )
 
 
+def all_external(config: Config) -> bool:
+    """Whether no service needs an engine."""
+    return all(getattr(config, service.external_setting) for _, service in _services())
+
+
 def space(config: Config) -> Iterator[Finding]:
-    """On the disk of the cache directory."""
+    """Whether the cache directory can be written to, and what is free on its disk."""
     place = next(each for each in (config.cache_dir, *config.cache_dir.parents) if os.path.exists(each))
-    yield room(
-        "cache", shutil.disk_usage(place).free, str(config.cache_dir), "move it by ITEST_CACHE_DIR, or make room"
-    )
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"itest")
+    except OSError as error:
+        yield Finding(
+            "cache",
+            NOTE,
+            f"{config.cache_dir} cannot be written to ({error.strerror}), so each run starts from nothing: set "
+            f"ITEST_CACHE_DIR to another directory",
+        )
+    else:
+        free = shutil.disk_usage(place).free
+        yield room("cache", free, str(config.cache_dir), "move it by ITEST_CACHE_DIR, or make room")
     memory = Path("/dev/shm")
     if memory.is_dir() and (free := shutil.disk_usage(memory).free) < 256 * 1024**2:
         yield Finding(
@@ -126,7 +142,7 @@ def leftovers(config: Config) -> Iterator[Finding]:
             except ItestError as error:
                 yield Finding("leftovers", NOTE, f"{engine.name} cannot be asked: {error}")
                 continue
-            if over := [thing for thing in things if is_over(thing)]:
+            if over := left_behind(things):
                 listed = naming.shorten("; ".join(map(str, over)), 200)
                 yield Finding(
                     "leftovers", NOTE, f"killed runs have left {listed}: the next run removes it, or `itest sweep`"
@@ -137,6 +153,12 @@ def leftovers(config: Config) -> Iterator[Finding]:
                     OK,
                     f"{len(things)} things of runs that go on, or are kept, on {engine.name}: `itest ps`",
                 )
+
+
+def _services() -> Sequence[tuple[str, Service[Any]]]:
+    """Those that can be asked for by their names."""
+    [cls] = wanted.classes(list(wanted.SERVICES))
+    return cls._itest_declarations
 
 
 def _version(distribution: str) -> str:
