@@ -6,6 +6,7 @@ Other runs on this machine sweep too: they may be the ones that remove what is l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -98,10 +99,18 @@ class SweepTest(unittest.TestCase):
         self.addCleanup(self.eye.remove, {naming.SESSION: session})
         return process, session, int(reaper)
 
-    def dead_owner(self) -> str:
-        """The label of a process that has ended."""
-        output, _ = self.python("-c", "from itest import naming; print(naming.owner())").communicate(timeout=30)
-        return output.strip()
+    @contextlib.contextmanager
+    def owner(self) -> Iterator[str]:
+        """The label of a process that lives as long as this does: what is made of its own is safe from other runs until then."""
+        process = self.python("-c", "from itest import naming; print(naming.owner(), flush=True); input()")
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate("\n", timeout=30)
+
+    def dead_thing(self) -> str:
+        """The session of something that runs, and whose owner has ended."""
+        with self.owner() as owner:
+            return self.thing(owner)
 
     def thing(self, owner: str) -> str:
         """The session of something that runs and is labelled with this owner."""
@@ -128,7 +137,7 @@ class SweepTest(unittest.TestCase):
         os.kill(reaper, signal.SIGKILL)
         killed.kill()
         killed.wait(10)
-        also = self.thing(self.dead_owner())
+        also = self.dead_thing()
         run = Session(self.config)
         try:
             run.lend(Redis())
@@ -140,7 +149,7 @@ class SweepTest(unittest.TestCase):
             run.close()
 
     def test_ps_tells_whose_it_is_and_sweep_removes_what_is_nobodys(self) -> None:
-        mine, dead = self.thing(naming.owner()), self.thing(self.dead_owner())
+        mine, dead = self.thing(naming.owner()), self.dead_thing()
         listed = {thing["session"]: thing for thing in json.loads(self.itest("ps", "--json"))}
         self.assertEqual((listed[mine]["owner"]["pid"], listed[mine]["owner"]["lives"]), (os.getpid(), True))
         self.assertEqual((listed[mine]["service"], listed[mine]["engine"]), ("thing", self.engine))
@@ -180,10 +189,11 @@ class SweepOnDockerTest(SweepTest):
     def test_networks_go_after_what_is_attached_to_them(self) -> None:
         assert isinstance(self.eye, DockerEngine)
         client = self.eye.client
-        session = self.thing(self.dead_owner())
-        [thing] = [thing for thing in self.eye.things() if thing.labels[naming.SESSION] == session]
-        network = client.create_network(f"itest-{session}", labels=dict(thing.labels))["Id"]
-        client.connect_container_to_network(thing.id, network)
+        with self.owner() as owner:
+            session = self.thing(owner)
+            [thing] = [thing for thing in self.eye.things() if thing.labels[naming.SESSION] == session]
+            network = client.create_network(f"itest-{session}", labels=dict(thing.labels))["Id"]
+            client.connect_container_to_network(thing.id, network)
         self.itest("sweep")
         self.assertGone(session)
 
