@@ -231,6 +231,9 @@ class Server(ABC, Generic[V]):
     """A regular expression for what is in the lines that it logs when all is well, which only bury those that tell
     something."""
 
+    silent = ""
+    """Why nothing is asked of it any more, though it runs: it has stopped answering. The next class gets another one."""
+
     shared = False
     """Whether other processes use it at the same time: then what belongs to the server as a whole is left alone."""
 
@@ -268,7 +271,7 @@ class Server(ABC, Generic[V]):
 
     def lives(self) -> bool:
         """Whether it can still be used."""
-        return self.instance.state().running
+        return not self.silent and self.instance.state().running
 
     def hung_up(self) -> bool:
         """Whether it has ended a connection of ours, as far as that shows without a round trip; it may live on."""

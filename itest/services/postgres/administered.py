@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +19,7 @@ from itest.errors import ResetError, ServerDied
 from itest.packages import client_package
 from itest.service import Server
 from itest.services.postgres import libpq, nearest
+from itest.silence import Watch
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -34,6 +37,9 @@ ROUTINE = "LOG:  checkpoint "
 
 MOST_ENDED = 50
 """Sessions ended by us that are remembered: a test's log has only the last ones."""
+
+PROBE_TIMEOUT = 5
+"""Seconds in which a server must answer a new connection, where a statement has taken long. Whole ones, see libpq."""
 
 SESSIONS_TIMEOUT = 10.0
 """Seconds that terminated sessions have to go away."""
@@ -60,6 +66,7 @@ class Administered(Server["PostgresView"]):
         self._admin: Any = None
         ways = nearest.ways(self)  # It may ask Docker, and the driver is being imported aside meanwhile.
         self.driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
+        self._watch = Watch(self._answers, self._hang_up)
         self._admin = self._first_connection(ways)
         self.number = int(self._admin.server_version)
 
@@ -71,9 +78,13 @@ class Administered(Server["PostgresView"]):
     def admin(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
         """Run a statement on the administrative connection, in a transaction of its own."""
         with self._lock:
+            if self.silent:
+                raise ResetError(self.silent)
             try:
                 return self._execute(sql, params)
             except (self.driver.OperationalError, self.driver.InterfaceError):
+                if self.silent:
+                    raise ResetError(self.silent) from None
                 # Nobody answers at the address of a container that is gone, not even with a refusal.
                 if not self._admin.closed or not self.instance.state().running:
                     raise
@@ -88,9 +99,27 @@ class Administered(Server["PostgresView"]):
             yield self._admin
 
     def _execute(self, sql: str, params: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        with self._admin.cursor() as cursor:
+        with self._watch, self._admin.cursor() as cursor:
             cursor.execute(sql, params or None)
             return cursor.fetchall() if cursor.description else []
+
+    def _answers(self) -> bool:
+        """Whether it says anything to a new client, if only that there are too many."""
+        try:
+            self.open(self._nearest, connect_timeout=PROBE_TIMEOUT).close()
+        except self.driver.OperationalError as error:
+            return "timeout expired" not in str(error)
+        return True
+
+    def _hang_up(self, seconds: float) -> None:
+        """End our own connection from this side."""
+        self.silent = (
+            f"{self.version} ({self.instance}) has not answered for {seconds:.0f} s, and does not answer a new connection within "
+            f"{PROBE_TIMEOUT} s, though it runs: did a test pause it, or does its machine stand still? The next class gets a "
+            f"new one"
+        )
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._admin.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
 
     def exists(self, name: str) -> bool:
         """Whether there is a database of that name."""
@@ -170,4 +199,5 @@ class Administered(Server["PostgresView"]):
             raise self.driver.OperationalError(str(error)) from None
 
     def close(self) -> None:
+        self._watch.close()
         self._admin.close()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 KEPT_NAME = "itest-cache"
 """What kept connections call themselves, so that other leases tell them from clients of tests in CLIENT LIST."""
 
+SOCKET_TIMEOUT = 10.0
+"""Seconds in which Redis must answer a command of ours."""
+
 # What a URL says about TLS, in the words of redis-py, so that a client made of nothing but the URL works.
 
 UNCHECKED = "ssl_cert_reqs=none&ssl_check_hostname=false"
@@ -112,7 +115,7 @@ def connect(address: str, *, single: bool = False, **more: Any) -> Client:
     redis = package()
     client: Client = redis.Redis.from_url(
         address,
-        socket_timeout=10.0,
+        socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=ANSWER_TIMEOUT,
         retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
         single_connection_client=single,

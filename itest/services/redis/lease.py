@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from itest import naming
+from itest.errors import ResetError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
 from itest.services.redis import by_socket
@@ -66,18 +67,28 @@ class RedisLease(Lease["RedisView"]):
         """One round trip: flush, put the baseline back, and look at what belongs to the server as a whole. Where the test
         before has left the server so that it refuses this, it is undone and all is done once more."""
         if self._isolation != "none":
+            if self._server.silent:
+                raise ResetError(self._server.silent)
             try:
-                answers = self._answers()
-            except (package().ResponseError, package().TimeoutError) as error:
-                if self._rest is None:
+                self._reset()
+            except package().TimeoutError:
+                if not self._server.owned or self._server.shared:
                     raise
-                self._rest.rescue(error, self._last_test)
-                answers = self._answers()
-            if self._rest is not None and self._rest.restore(answers, self.database, self._kept, self._last_test):
-                self._answers()  # Under that test's settings the baseline may have been evicted as it was put back.
-            self._server.renew(self.database)
+                raise ResetError(self._server.fell_silent()) from None
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    def _reset(self) -> None:
+        try:
+            answers = self._answers()
+        except (package().ResponseError, package().TimeoutError) as error:
+            if self._rest is None:
+                raise
+            self._rest.rescue(error, self._last_test)
+            answers = self._answers()
+        if self._rest is not None and self._rest.restore(answers, self.database, self._kept, self._last_test):
+            self._answers()  # Under that test's settings the baseline may have been evicted as it was put back.
+        self._server.renew(self.database)
 
     def _answers(self) -> list[Any]:
         if self._round_trip is None or self._prefix:
@@ -129,7 +140,7 @@ class RedisLease(Lease["RedisView"]):
     def close(self) -> None:
         self.view.close()
         self._kept.close()
-        if not self._server.instance.state().running:
+        if not self._server.lives():
             self._admin.close()
             return  # Nobody answers at the address of a container that is gone, not even with a refusal.
         with contextlib.suppress(package().RedisError):

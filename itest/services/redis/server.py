@@ -14,7 +14,7 @@ from itest.errors import ExternalError
 from itest.naming import fingerprint
 from itest.service import Server, Service
 from itest.services.redis import recipes
-from itest.services.redis.clients import connect, nameless, package
+from itest.services.redis.clients import SOCKET_TIMEOUT, connect, nameless, package
 from itest.services.redis.lease import RedisLease
 from itest.services.redis.state import state_of
 from itest.services.redis.view import RedisView
@@ -68,6 +68,14 @@ class RedisServer(Server["RedisView"]):
         idle: Any = getattr(self._admin.connection_pool, "_available_connections", None)
         socket = getattr(idle[-1], "_sock", None) if idle else None
         return socket is not None and alive.has_spoken(socket)
+
+    def fell_silent(self) -> str:
+        """Why nothing is asked of it from now on: it does not answer."""
+        self.silent = (
+            f"{self.version} ({self.instance}) does not answer within {SOCKET_TIMEOUT:g} s, though it runs: did a test pause it, "
+            f"or does its machine stand still? The next class gets a new one"
+        )
+        return self.silent
 
     def clear(self) -> None:
         self._admin.flushall(asynchronous=True)

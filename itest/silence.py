@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server that runs and has stopped answering: paused, say, or its machine stands still.
+
+A client that is written in C waits for its answer without an end, deaf to Ctrl-C. So a thread looks after statements of
+itest's own that take long: it asks whether the server still answers anybody else, and if not, hangs up.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+from itest.clock import SYSTEM
+
+PATIENCE = 10.0
+"""Seconds after which the server of a statement is asked, and each so many seconds again. It may take as long as it likes as
+long as the server answers others: a large database is copied for minutes."""
+
+TICK = 1.0
+"""Seconds between two looks of the thread."""
+
+_all: weakref.WeakSet[Watch] = weakref.WeakSet()
+
+
+class Watch:
+    """Used as the context of each statement, by one thread at a time; it takes 0.5 us.
+
+    `answers` says whether the server answers at all. `hang_up` is called with the seconds that were waited, on another
+    thread; it must have the statement end with an error.
+    """
+
+    def __init__(self, answers: Callable[[], bool], hang_up: Callable[[float], None]) -> None:
+        self._answers = answers
+        self._hang_up = hang_up
+        self._began: float | None = None
+        self._thread: threading.Thread | None = None
+        self._end = threading.Event()
+        _all.add(self)
+
+    def __enter__(self) -> None:
+        self._began = SYSTEM.monotonic()
+        if self._thread is None:
+            self._end.clear()
+            self._thread = threading.Thread(target=self._look_after, name="itest-silence", daemon=True)
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._began = None
+
+    def close(self) -> None:
+        """End the thread; the next statement starts it again."""
+        thread, self._thread = self._thread, None
+        self._end.set()
+        if thread is not None:
+            thread.join(TICK)
+
+    def _look_after(self) -> None:
+        asked = 0.0
+        while not self._end.wait(TICK):
+            began, now = self._began, SYSTEM.monotonic()
+            if began is None or now - max(began, asked) < PATIENCE:
+                continue
+            answers, asked = self._answers(), SYSTEM.monotonic()
+            if not answers and self._began == began:
+                self._hang_up(asked - began)
+
+
+def _close_all() -> None:
+    for watch in list(_all):
+        watch.close()
+
+
+# From Python 3.12 on a fork in a process with threads is a DeprecationWarning.
+os.register_at_fork(before=_close_all)

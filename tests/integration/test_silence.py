@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Servers that run and have stopped answering: the test that asks fails in bounded time, and the next class gets another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import unittest
+from typing import Any
+from unittest import mock
+
+from itest import Postgres, Redis, silence, testing
+from itest.errors import ResetError, Unavailable
+from itest.service import Server
+from itest.services.postgres import administered
+from itest.services.redis import clients
+
+
+class SilenceTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.enterContext(mock.patch.object(silence, "PATIENCE", 0.3))
+        self.enterContext(mock.patch.object(silence, "TICK", 0.05))
+        self.enterContext(mock.patch.object(administered, "PROBE_TIMEOUT", 2))  # Less is 2 s too, to libpq.
+        self.session = self.enterContext(testing.session(quiet=True, startup_timeout=30.0))
+
+    def lend(self, service: Any) -> Server[Any]:
+        try:
+            server: Server[Any] = self.session.lend(service)
+        except Unavailable as reason:
+            raise unittest.SkipTest(str(reason)) from None
+        return server
+
+    def freeze(self, server: Server[Any]) -> None:
+        instance: Any = server.instance
+        if hasattr(instance, "place"):
+            found = subprocess.run(
+                ["pgrep", "-P", str(instance._child.pid)], capture_output=True, text=True, check=False
+            )
+            for pid in [instance._child.pid, *map(int, found.stdout.split())]:
+                os.kill(pid, signal.SIGSTOP)
+        else:
+            instance._client.pause(instance.id)
+
+    def check(self, service: Any) -> None:
+        server = self.lend(service)
+        lease = server.lease(service, "tests.Silence")
+        lease.seal()
+        lease.reset("tests.Silence.test_1").close()
+        self.freeze(server)
+        for test in ("test_2", "test_3"):
+            with self.assertRaisesRegex(
+                ResetError, r"though it runs: did a test pause it, .* The next class gets a new one$"
+            ):
+                lease.reset(f"tests.Silence.{test}")
+        lease.close()
+        another = self.lend(service)
+        self.assertIsNot(another, server)
+        lease = another.lease(service, "tests.Silence")
+        lease.seal()
+        lease.reset("tests.Silence.test_1").close()
+        lease.close()
+
+    def test_postgres(self) -> None:
+        self.check(Postgres())
+
+    def test_redis(self) -> None:
+        with mock.patch.object(clients, "SOCKET_TIMEOUT", 0.5):
+            self.check(Redis())
+
+    def test_a_statement_may_take_as_long_as_it_likes(self) -> None:
+        server: Any = self.lend(Postgres())
+        self.assertEqual(server.admin("SELECT 1 FROM pg_sleep(1.5)"), [(1,)])
+        self.assertEqual(server.silent, "")
