@@ -115,6 +115,22 @@ class WhenTest(InnerTest):
 
         self.assertEqual(self.notes(run(Inner)), [[]])
 
+    def test_tests_that_raise_the_same_exception(self) -> None:
+        error = ValueError("x")
+
+        def fails(test: Any) -> None:
+            test.data["from"] = test.id().rpartition(".")[2]
+            raise error
+
+        def fails_twice(test: Any) -> None:
+            test.addCleanup(fails, test)
+            fails(test)
+
+        found = self.notes(self.one(fails, test_a=fails, test_b=fails_twice))
+        self.assertEqual(
+            [note[2:] for note in found], [[f"  from: {name}"] for name in ("test", "test_a", *["test_b"] * 2)]
+        )
+
     def test_the_note_survives_being_pickled(self) -> None:
         error = AssertionError("x")
         error.add_note("a note")
@@ -185,6 +201,22 @@ class HarmlessTest(InnerTest):
                 raise Proud("own error")
 
         self.assertIn("own error", self.last_line(run(Inner)))
+
+    def test_an_exception_with_odd_notes(self) -> None:
+        for odd in ([1], [None, "theirs"], None, (), 7):
+            with self.subTest(notes=odd):
+
+                def fails(test: object, odd: Any = odd) -> None:
+                    error = ValueError("own error")
+                    error.__notes__ = odd  # Which nothing forbids.
+                    raise error
+
+                self.use(MemoryEngine())  # Each run closes its session.
+                result = run(type("Inner", (MemoryMixin, ContainerTestCase), {"test_1": fails, "test_2": fails}))
+                self.check(result, ran=2, errors=2)
+                for _, text in result.errors:
+                    self.assertIn("ValueError: own error\n", text)
+                    self.assertEqual(text.count(notes.HEAD), int(isinstance(odd, list)))
 
 
 class ShownTest(unittest.TestCase):
