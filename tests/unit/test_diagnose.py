@@ -310,30 +310,59 @@ class ShownTest(unittest.TestCase):
         )
 
 
+def found(logs: object, *kind: str, **more: object) -> Finding:
+    """What is found of an instance that answers so when it is asked for its log, and has these attributes."""
+    instance = mock.Mock(spec=["logs", "usage", "state", *kind, *more], **more)
+    instance.logs.side_effect = logs
+    instance.usage.return_value = []
+    lease = mock.Mock(**{"evidence.return_value": Evidence()})
+    with mock.patch.object(examine, "SETTLE_PAUSE", 0.001):
+        [finding] = examine.examine([Subject("memory", mock.Mock(instance=instance), lease)], 5.0)
+    return finding
+
+
 class LateLogTest(unittest.TestCase):
     """What a container writes reaches Docker a moment after the test has failed."""
 
-    def looked_at(self, *logs: str, container: bool = True) -> tuple[list[str], int]:
+    def looked_at(self, *logs: str, kind: str = "go_on") -> tuple[list[str], int]:
         """What is found where each look at the log sees one of these, and how many looks there were."""
-        instance = mock.Mock(spec=["logs", "usage"] if container else ["logs"])
-        instance.logs.side_effect = [*logs, *[logs[-1]] * 50]
-        with mock.patch.object(examine, "SETTLE_PAUSE", 0.001):
-            log = examine._log(instance, 5.0)
+        finding = found([*logs, *[logs[-1]] * 50], kind)
+        instance = finding.subject.server.instance
         # Without a number of lines Docker reads a log from its beginning on.
         self.assertEqual(set(map(str, instance.logs.mock_calls)), {str(mock.call(examine.MOST_LINES, 5.0))})
-        return log, instance.logs.call_count
+        return finding.log, instance.logs.call_count
 
     def test_it_is_read_until_nothing_more_comes(self) -> None:
         self.assertEqual(
             self.looked_at("", "ERROR: one\n", "ERROR: one\nSTATEMENT\n"), (["ERROR: one", "STATEMENT"], 4)
         )
 
+    def test_that_of_a_project_too(self) -> None:
+        self.assertEqual(self.looked_at("", "late", kind="published"), (["late"], 3))
+
+    def test_what_is_in_the_way_is_said_once(self) -> None:
+        finding = found(OSError("no answer"), "go_on")
+        self.assertEqual(finding.problems, ["reading its log failed: no answer"])
+
     def test_of_one_that_does_not_end_what_has_come_in_time_is_shown(self) -> None:
         with mock.patch.object(examine, "SETTLE", 0.0):
-            self.assertEqual(self.looked_at("1\n", "1\n2\n"), (["1"], 1))
+            self.assertEqual(self.looked_at("1\n", "1\n2\n"), (["1", "2"], 2))
 
     def test_a_process_writes_into_a_file(self) -> None:
-        self.assertEqual(self.looked_at("", "late", container=False), ([], 1))
+        self.assertEqual(self.looked_at("", "late", kind="place"), ([], 1))
+
+
+class LongLogTest(unittest.TestCase):
+    """Whether what was read of a log is all of it."""
+
+    def test_as_many_lines_as_are_read_at_most(self) -> None:
+        self.assertFalse(found(["line\n" * 3]).log_is_cut)
+        self.assertTrue(found(["line\n" * examine.MOST_LINES]).log_is_cut)
+
+    def test_a_process_whose_log_has_outgrown_what_is_read(self) -> None:
+        for more in (False, True):
+            finding = found(["line\n"], logs_more=mock.Mock(return_value=more))
+            self.assertEqual((finding.problems, finding.log_is_cut), ([], more))
 
 
 class ArtifactsTest(InnerTest):
