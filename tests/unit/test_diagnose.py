@@ -247,6 +247,32 @@ class ShownTest(unittest.TestCase):
         self.assertRegex(lines[2], r"^  log since the test began, last \d\d of 500 lines; set ITEST_ARTIFACTS to a dir")
         self.assertEqual(lines[-1], "  | line 499")
 
+    def test_of_a_log_that_was_not_read_from_its_beginning_the_number_of_lines_is_not_known(self) -> None:
+        cut = {"log_is_cut": True}
+        self.assertRegex(notes.text([self.finding(log=500, **cut)]), r"began, last \d\d of at least 500 lines; set ")
+        finding = self.finding(log=2, **cut)
+        self.assertIn("log since the test began, at least 2 lines:\n  | line 0\n", notes.text([finding]))
+        with tempfile.TemporaryDirectory() as directory:
+            place = notes.save([finding], Path(directory), "test")
+            self.assertEqual(
+                (place / "memory.log").read_text(), "... what it logged before this is left out\nline 0\nline 1\n"
+            )
+
+    def test_where_all_of_it_is_can_be_read_whatever_its_length(self) -> None:
+        place = Path("/", *["long"] * 50)
+        for services in (1, 60):
+            lines = notes.text([self.finding(str(number)) for number in range(services)], place).split("\n")
+            self.assertEqual(lines[-1], f"whole logs and states: {place}")
+
+    def test_a_line_of_state_is_one_line(self) -> None:
+        finding = self.finding()
+        finding.evidence.lines = ['wrote to "odd\nname\r\n", \x1b]0;title\x07which has no rows']
+        text = notes.text([finding])
+        self.assertIn('\n  wrote to "odd name ", which has no rows', text)
+        with tempfile.TemporaryDirectory() as directory:
+            place = notes.save([finding], Path(directory), "test")
+            self.assertIn('\nwrote to "odd name ", which has no rows\n', (place / "memory.state.txt").read_text())
+
     def test_a_small_log_is_not_cut_for_a_large_one(self) -> None:
         text = notes.text([self.finding("a", log=3), self.finding("b", log=500)])
         self.assertIn("log since the test began, 3 lines:\n  | line 0\n  | line 1\n  | line 2\nb: ", text)
@@ -294,8 +320,16 @@ class ShownTest(unittest.TestCase):
                     finding.log = [f"run {number}"]
                     for _ in range(2):
                         place = notes.save([finding], Path(directory), "Ж" * 200)
-            self.assertEqual(len(place.name.encode()), notes.FILE_NAME_LIMIT)
+            self.assertLessEqual(len(place.name.encode()), notes.FILE_NAME_LIMIT)
             self.assertEqual((place / f"{finding.subject.name}.log").read_text(), "run 2\nrun 2\n")
+
+    def test_tests_whose_names_have_the_same_end_have_directories_of_their_own(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            places = [
+                notes.save([self.finding()], Path(directory), f"tests.{name}.test_{'x' * 166}") for name in ("A", "B")
+            ]
+            self.assertEqual(len(set(places)), 2)
+            self.assertEqual(len(list(Path(directory).iterdir())), 2)
 
     def test_a_server_that_ended_says_so_first(self) -> None:
         finding = self.finding(log=2, ended="exited with exit code 137 (SIGKILL), killed for lack of memory")
