@@ -157,6 +157,7 @@ class ContainerMixin(Assertions, _Base):
         return (type(self), (self._testMethodName,))
 
     def _itest_before(self) -> None:
+        self.__dict__.pop("_itest_diagnosis", None)  # Of an earlier run of the same test.
         loans = _enter(type(self))
         self._itest_views = {}
         test, config = self.id(), sessions.current().config

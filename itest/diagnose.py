@@ -8,6 +8,7 @@ every runner that shows notes (PEP 678) shows these, and nothing is done for a t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -31,13 +32,13 @@ MOST_NOTES = 3
 class Diagnosis:
     """The diagnosis of one test, its resets included, or of the set-up of one class."""
 
-    __slots__ = ("_began", "_config", "_loans", "_made", "_since", "_test", "_threads", "failed")
+    __slots__ = ("_began", "_config", "_loans", "_notes", "_since", "_test", "_threads", "failed")
 
     def __init__(self, test: str, loans: Sequence[Loan], config: Config) -> None:
         self._test = test
         self._loans = loans
         self._config = config
-        self._made = 0
+        self._notes: list[str] = []
         self.failed = False
         """Whether anything was annotated."""
         self._threads: Collection[Thread] = ()
@@ -54,18 +55,37 @@ class Diagnosis:
             loan.mark()
 
     def annotate(self, error: object) -> None:
-        """Add the note to an exception, unless it has one. Never raises."""
+        """Add the note to an exception, unless it has this test's. Never raises."""
         self.failed = True
         if not isinstance(error, BaseException) or isinstance(error, LeftBehind) or not self._loans:
             return
         from itest import notes
 
-        if any(note.startswith(notes.HEAD) for note in getattr(error, "__notes__", ())):
-            return
         try:
-            error.add_note(self._note())
+            if not self._has_annotated(error):
+                self._add_to(error, self._note())
         except Exception as problem:
-            _add(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(repr(problem))}")
+            with suppress(Exception):  # Its class does not let anybody add notes.
+                self._add_to(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(repr(problem))}")
+
+    def _has_annotated(self, error: BaseException) -> bool:
+        """Whether it has a note of this test. One of another test, which has raised the same object, is taken off it."""
+        from itest import notes
+
+        # Anybody may set `__notes__`, to anything.
+        theirs = [
+            note for note in getattr(error, "__notes__", ()) if isinstance(note, str) and note.startswith(notes.HEAD)
+        ]
+        if any(note in self._notes for note in theirs):
+            return True
+        for note in theirs:
+            error.__notes__.remove(note)
+        return False
+
+    def _add_to(self, error: BaseException, note: str) -> None:
+        # Kept by its text: who keeps an exception keeps all that its frames hold.
+        self._notes.append(note)
+        error.add_note(note)
 
     def begin_strict(self) -> None:
         """With `strict`: from here on, what is found to be left behind is this test's."""
@@ -104,8 +124,7 @@ class Diagnosis:
         from itest import notes
         from itest.examine import Subject, examine
 
-        self._made += 1
-        if self._made > MOST_NOTES:
+        if len(self._notes) >= MOST_NOTES:
             return f"{notes.HEAD} are shown with its first {MOST_NOTES} failures only"
         since, self._since = self._since, wall()
         lent = [(loan.name, *loan.lent) for loan in self._loans if loan.lent is not None]
@@ -156,10 +175,3 @@ class Watched:
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._itest_result, name, value)
-
-
-def _add(error: BaseException, note: str) -> None:
-    try:
-        error.add_note(note)
-    except Exception:
-        return  # Its class does not let anybody.

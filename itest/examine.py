@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from itest import alive, naming
@@ -50,6 +51,8 @@ class Finding:
     evidence: Evidence = field(default_factory=Evidence)
     log: list[str] = field(default_factory=list)
     log_is_of_this_test: bool = True
+    log_is_cut: bool = False
+    """Whether there may be more of it."""
     problems: list[str] = field(default_factory=list)
     """Sentences about what could not be looked at."""
     doing: str = "being asked whether it runs"
@@ -82,6 +85,10 @@ def _examine(finding: Finding, since: float) -> None:
     """The steps in an order that gives the most where a later one fails."""
     server, lease = finding.subject.server, finding.subject.lease
     instance = server.instance
+    look = partial(_look, instance, since)
+    # What a container writes, one of a project's too, reaches Docker a moment later, in which the other questions are asked.
+    late, arriving = hasattr(instance, "go_on") or hasattr(instance, "published"), Deadline.after(SETTLE_PAUSE)
+    before = _step(finding, "reading its log", look) if late else None
     ended = _step(finding, "being asked whether it runs", lambda: alive.ended(server))
     if ended is None:
         evidence = _step(finding, "being asked for its state", lambda: lease.evidence(since))
@@ -94,7 +101,13 @@ def _examine(finding: Finding, since: float) -> None:
         finding.ended = alive.told(ended)
     elif hasattr(instance, "usage"):
         finding.facts += _step(finding, "being asked for its memory", instance.usage) or []
-    finding.log = _step(finding, "reading its log", lambda: _log(instance, since)) or []
+    if late:
+        arriving.pause(SETTLE_PAUSE)
+    finding.log = _step(finding, "reading its log", lambda: _settled(look, before)) or []
+    if len(finding.log) >= MOST_LINES:
+        finding.log_is_cut = True
+    elif finding.log and hasattr(instance, "logs_more"):
+        finding.log_is_cut = _step(finding, "reading its log", lambda: instance.logs_more(since)) or False
     if ended is not None and not finding.log:
         finding.log_is_of_this_test = False
         finding.log = _step(finding, "reading its log", lambda: alive.last_words(server)) or []
@@ -107,21 +120,21 @@ def _step(finding: Finding, doing: str, step: Callable[[], T]) -> T | None:
     try:
         return step()
     except Exception as error:
-        finding.problems.append(f"{doing} failed: {naming.shorten(str(error) or type(error).__name__, 200)}")
+        problem = f"{doing} failed: {naming.shorten(str(error) or type(error).__name__, 200)}"
+        if problem not in finding.problems:
+            finding.problems.append(problem)
         return None
 
 
-def _log(instance: Any, since: float) -> list[str]:
-    """What it has logged since that moment. What a container writes reaches Docker a moment later, so its log is read until
-    two looks say the same."""
-    lines, settled = _lines(instance.logs(MOST_LINES, since)), Deadline.after(SETTLE)
-    while hasattr(instance, "usage") and not settled.passed:
-        settled.pause(SETTLE_PAUSE)
-        before, lines = lines, _lines(instance.logs(MOST_LINES, since))
-        if lines == before:
-            break
+def _settled(look: Callable[[], list[str]], before: list[str] | None) -> list[str]:
+    """What is seen when two looks at a log say the same, of which `before` was one; with None, what is seen now."""
+    lines, deadline = look(), Deadline.after(SETTLE)
+    while before is not None and lines != before and not deadline.passed:
+        deadline.pause(SETTLE_PAUSE)
+        before, lines = lines, look()
     return lines
 
 
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in naming.clean_log(text).splitlines() if line.strip()]
+def _look(instance: Any, since: float) -> list[str]:
+    text = naming.clean_log(instance.logs(MOST_LINES, since))
+    return [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -174,11 +174,18 @@ def shorten(text: str, limit: int = 160) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-_CONTROL = r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]"
+ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]+[0-~])"
+"""What a terminal would obey: colours and the like, strings such as a window's title, character sets (ECMA-48, 5.4 and 5.6;
+ECMA-35, 13)."""
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f]"
 
 
 def clean_log(text: str) -> str:
-    """Log text fit for a terminal and for XML: no colours, no control characters, no passwords."""
+    """Log text fit for a terminal and for XML: no colours, no control characters, no passwords. Of a line that was written
+    over, as by a bar of progress, what was written last."""
+    text = re.sub(ESCAPES, "", text)
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return mask(re.sub(_CONTROL, "", text))
 
 

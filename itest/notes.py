@@ -6,6 +6,7 @@ A line for each service, under it its state and its log. `tests/golden` has exam
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,23 +38,36 @@ def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
     lines = [HEAD]
     for finding, (states, logs) in zip(findings, shares, strict=True):
         lines += _of(finding, states, logs, artifacts)
+    room = MOST_LINES - (artifacts is not None)
+    if len(lines) > room:
+        lines[room - 1 :] = [f"... and {len(lines) - room + 1} more lines"]
+    shown = [_clean(line) for line in lines]
     if artifacts is not None:
-        lines.append(f"whole logs and states: {artifacts}")
-    if len(lines) > MOST_LINES:
-        lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more lines"]
-    return "\n".join(_clean(line) for line in lines)
+        shown.append(
+            _printable(f"whole logs and states: {artifacts}")
+        )  # However long: nobody can use a part of a path.
+    return "\n".join(shown)
 
 
 def save(findings: Sequence[Finding], directory: Path, test: str) -> Path:
     """Write all that was found to files of a directory named after the test; returns that. Raises OSError."""
-    name = re.sub(r"[^\w.=-]+", "_", test).strip("._") or "test"
-    place = directory.resolve() / name.encode()[-FILE_NAME_LIMIT:].decode(errors="ignore")
+    place = directory.resolve() / _directory_name(test)
     place.mkdir(parents=True, exist_ok=True)
     for finding in findings:
         state = [*_headline(finding), *finding.evidence.lines, *finding.evidence.more]
         _write(place / f"{finding.subject.name}.state.txt", state)
-        _write(place / f"{finding.subject.name}.log", finding.log)
+        cut = ["... what it logged before this is left out"] if finding.log_is_cut else []
+        _write(place / f"{finding.subject.name}.log", [*cut, *finding.log])
     return place
+
+
+def _directory_name(test: str) -> str:
+    """The test's id as the name of a directory. What is cut is the module, and then the rest is not unique any more."""
+    name = re.sub(r"[^\w.=-]+", "_", test).strip("._") or "test"
+    if len(name.encode()) <= FILE_NAME_LIMIT:
+        return name
+    unique = f"-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
+    return name.encode()[len(unique) - FILE_NAME_LIMIT :].decode(errors="ignore") + unique
 
 
 def _write(file: Path, lines: Sequence[str]) -> None:
@@ -61,7 +75,7 @@ def _write(file: Path, lines: Sequence[str]) -> None:
     mode = "a" if file in _written else "w"
     _written.add(file)
     with file.open(mode, encoding="utf-8", errors="replace") as handle:
-        handle.writelines(naming.mask(_UNPRINTABLE.sub("", line)) + "\n" for line in lines)
+        handle.writelines(f"{_printable(line)}\n" for line in lines)
 
 
 def _shares(findings: Sequence[Finding]) -> list[tuple[int, int]]:
@@ -91,8 +105,10 @@ def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> lis
     which = "log since the test began" if finding.log_is_of_this_test else "end of its log"
     left_out = f", without {_lines(routine)} of routine" if routine else ""
     if log:
-        count = _lines(len(log)) if logs >= len(log) else f"last {logs} of {_lines(len(log))}"
-        cut = "" if artifacts is not None or logs >= len(log) else "; set ITEST_ARTIFACTS to a directory to have all"
+        count = f"{'at least ' if finding.log_is_cut else ''}{_lines(len(log))}"
+        if logs < len(log):
+            count = f"last {logs} of {count}"
+        cut = "" if artifacts is not None or logs >= len(log) else "; set ITEST_ARTIFACTS to a directory to have more"
         lines.append(f"  {which}, {count}{left_out}{cut}:")
         lines += (f"  | {line.expandtabs(4)}" for line in log[len(log) - logs :])
     elif routine:
@@ -139,5 +155,10 @@ def _version(finding: Finding) -> str:
 
 def _clean(line: str) -> str:
     indent = line[: len(line) - len(line.lstrip())]
-    shown = naming.mask(_UNPRINTABLE.sub("", line.lstrip()))
+    shown = _printable(line.lstrip())
     return indent + (shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…")
+
+
+def _printable(line: str) -> str:
+    """One line, whatever names of tables and keys are in it."""
+    return naming.mask(_UNPRINTABLE.sub("", re.sub(r"[\r\n]+", " ", re.sub(naming.ESCAPES, "", line))))

@@ -131,7 +131,8 @@ class ProcessInstance(LocalInstance):
         return []
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
-        """Its output: the last `tail` lines, those since a moment (seconds since 1970), or all, at most 4 MiB.
+        """Its output: the last `tail` lines, those since a moment (seconds since 1970), or all; at most the whole lines in its
+        last 4 MiB.
 
         Lines carry no time of arrival. `since` begins at the length the log had when this instance was last looked
         at (`state()`, `logs()`) before that moment, so lines from just before it may be among them; a log that was
@@ -141,16 +142,31 @@ class ProcessInstance(LocalInstance):
         try:
             with (self._place / LOG_FILE).open("rb") as log:
                 status = os.fstat(log.fileno())
-                start = 0
-                if since is not None:
-                    if status.st_mtime + _CLOCK_TICK < since:
-                        return ""
-                    start = max((size for moment, size in self._marks if moment <= since), default=0)
-                log.seek(max(start, status.st_size - _LOG_LIMIT))
-                text = log.read(_LOG_LIMIT).decode(errors="replace")
+                start = self._start(status, since)
+                left_out = max(0, status.st_size - _LOG_LIMIT - start)
+                log.seek(start + left_out)
+                said = log.read(_LOG_LIMIT)
         except OSError:
             return ""
+        if left_out:
+            said = said.partition(b"\n")[2] or said  # Unless it is one line.
+        text = said.decode(errors="replace")
         return text if tail is None else "".join(text.splitlines(keepends=True)[-tail:] if tail else [])
+
+    def logs_more(self, since: float) -> bool:
+        """Whether it has logged more since that moment than `logs` gives."""
+        with contextlib.suppress(OSError):
+            status = os.stat(self._log)
+            return status.st_size - self._start(status, since) > _LOG_LIMIT
+        return False
+
+    def _start(self, status: os.stat_result, since: float | None) -> int:
+        """Where in its log begins what it has logged since that moment."""
+        if since is None:
+            return 0
+        if status.st_mtime + _CLOCK_TICK < since:
+            return status.st_size
+        return max((size for moment, size in self._marks if moment <= since), default=0)
 
     def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:
         """Its output as it comes, until `stop` is set or it ends; from its beginning if it is `new`, else from now on."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import psycopg2
 
 from itest import ContainerTestCase, PostgresMixin
+from itest.clock import Deadline
 from itest.errors import NotStarted
 from itest.services.postgres import Postgres
 from tests.integration.baseline import DECLARATION, BaselineTest, schema
@@ -109,6 +110,21 @@ class RowsTest(BaselineTest):
             "wrote to numbers (inserted), which has 1 committed row",
         ):
             self.assertIn(line, lines)
+
+    def test_looking_at_a_failure_leaves_nothing_in_the_log(self) -> None:
+        with self.view.connection.cursor() as cursor:
+            cursor.execute("INSERT INTO numbers VALUES (10000); ALTER TABLE numbers ADD more int")
+            self.assertIn(
+                "wrote to numbers (inserted), whose rows are not counted, since it is locked",
+                self.lease.evidence(0).lines,
+            )
+            cursor.execute("DO $$ BEGIN RAISE LOG 'looked at'; END $$")
+        self.view.connection.rollback()
+        deadline = Deadline.after(10)  # Docker may be some milliseconds behind.
+        while "looked at" not in (log := self.server.instance.logs(tail=200)) and not deadline.passed:
+            deadline.pause(0.01)
+        self.assertIn("looked at", log)
+        self.assertNotIn("lock timeout", log)
 
     def test_what_was_rolled_back_leaves_no_trace(self) -> None:
         self.undone(

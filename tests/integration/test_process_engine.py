@@ -271,8 +271,15 @@ class ProcessEngineTest(EngineTestCase):
     def test_long_logs_are_read_from_their_end(self) -> None:
         instance = self.start(shell("sleep 60"))
         with mock.patch.object(process_instance, "_LOG_LIMIT", 100):
-            (self.place(instance) / process_instance.LOG_FILE).write_text("x" * 1000 + "\nend\n")
-            self.assertEqual(instance.logs(), "x" * 95 + "\nend\n")
+            log = self.place(instance) / process_instance.LOG_FILE
+            log.write_text("x" * 60 + "\nend\n")
+            self.assertEqual((len(instance.logs()), instance.logs_more(0.0)), (65, False))
+            moment = wall()
+            log.write_text("x" * 1000 + "\nbegin" + "x" * 85 + "\nend\n")
+            self.assertEqual(instance.logs(), "begin" + "x" * 85 + "\nend\n")
+            self.assertTrue(instance.logs_more(moment))
+            log.write_text("x" * 1000 + "\n")  # Nothing but a part of a line.
+            self.assertEqual(instance.logs(), "x" * 99 + "\n")
 
     def test_exit_code_and_signal(self) -> None:
         instance = self.start(shell("exit 7"))

@@ -115,6 +115,22 @@ class WhenTest(InnerTest):
 
         self.assertEqual(self.notes(run(Inner)), [[]])
 
+    def test_tests_that_raise_the_same_exception(self) -> None:
+        error = ValueError("x")
+
+        def fails(test: Any) -> None:
+            test.data["from"] = test.id().rpartition(".")[2]
+            raise error
+
+        def fails_twice(test: Any) -> None:
+            test.addCleanup(fails, test)
+            fails(test)
+
+        found = self.notes(self.one(fails, test_a=fails, test_b=fails_twice))
+        self.assertEqual(
+            [note[2:] for note in found], [[f"  from: {name}"] for name in ("test", "test_a", *["test_b"] * 2)]
+        )
+
     def test_the_note_survives_being_pickled(self) -> None:
         error = AssertionError("x")
         error.add_note("a note")
@@ -186,6 +202,22 @@ class HarmlessTest(InnerTest):
 
         self.assertIn("own error", self.last_line(run(Inner)))
 
+    def test_an_exception_with_odd_notes(self) -> None:
+        for odd in ([1], [None, "theirs"], None, (), 7):
+            with self.subTest(notes=odd):
+
+                def fails(test: object, odd: Any = odd) -> None:
+                    error = ValueError("own error")
+                    error.__notes__ = odd  # Which nothing forbids.
+                    raise error
+
+                self.use(MemoryEngine())  # Each run closes its session.
+                result = run(type("Inner", (MemoryMixin, ContainerTestCase), {"test_1": fails, "test_2": fails}))
+                self.check(result, ran=2, errors=2)
+                for _, text in result.errors:
+                    self.assertIn("ValueError: own error\n", text)
+                    self.assertEqual(text.count(notes.HEAD), int(isinstance(odd, list)))
+
 
 class ShownTest(unittest.TestCase):
     """The text itself."""
@@ -214,6 +246,32 @@ class ShownTest(unittest.TestCase):
         lines = notes.text([self.finding(log=500)]).split("\n")
         self.assertRegex(lines[2], r"^  log since the test began, last \d\d of 500 lines; set ITEST_ARTIFACTS to a dir")
         self.assertEqual(lines[-1], "  | line 499")
+
+    def test_of_a_log_that_was_not_read_from_its_beginning_the_number_of_lines_is_not_known(self) -> None:
+        cut = {"log_is_cut": True}
+        self.assertRegex(notes.text([self.finding(log=500, **cut)]), r"began, last \d\d of at least 500 lines; set ")
+        finding = self.finding(log=2, **cut)
+        self.assertIn("log since the test began, at least 2 lines:\n  | line 0\n", notes.text([finding]))
+        with tempfile.TemporaryDirectory() as directory:
+            place = notes.save([finding], Path(directory), "test")
+            self.assertEqual(
+                (place / "memory.log").read_text(), "... what it logged before this is left out\nline 0\nline 1\n"
+            )
+
+    def test_where_all_of_it_is_can_be_read_whatever_its_length(self) -> None:
+        place = Path("/", *["long"] * 50)
+        for services in (1, 60):
+            lines = notes.text([self.finding(str(number)) for number in range(services)], place).split("\n")
+            self.assertEqual(lines[-1], f"whole logs and states: {place}")
+
+    def test_a_line_of_state_is_one_line(self) -> None:
+        finding = self.finding()
+        finding.evidence.lines = ['wrote to "odd\nname\r\n", \x1b]0;title\x07which has no rows']
+        text = notes.text([finding])
+        self.assertIn('\n  wrote to "odd name ", which has no rows', text)
+        with tempfile.TemporaryDirectory() as directory:
+            place = notes.save([finding], Path(directory), "test")
+            self.assertIn('\nwrote to "odd name ", which has no rows\n', (place / "memory.state.txt").read_text())
 
     def test_a_small_log_is_not_cut_for_a_large_one(self) -> None:
         text = notes.text([self.finding("a", log=3), self.finding("b", log=500)])
@@ -262,8 +320,16 @@ class ShownTest(unittest.TestCase):
                     finding.log = [f"run {number}"]
                     for _ in range(2):
                         place = notes.save([finding], Path(directory), "Ж" * 200)
-            self.assertEqual(len(place.name.encode()), notes.FILE_NAME_LIMIT)
+            self.assertLessEqual(len(place.name.encode()), notes.FILE_NAME_LIMIT)
             self.assertEqual((place / f"{finding.subject.name}.log").read_text(), "run 2\nrun 2\n")
+
+    def test_tests_whose_names_have_the_same_end_have_directories_of_their_own(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            places = [
+                notes.save([self.finding()], Path(directory), f"tests.{name}.test_{'x' * 166}") for name in ("A", "B")
+            ]
+            self.assertEqual(len(set(places)), 2)
+            self.assertEqual(len(list(Path(directory).iterdir())), 2)
 
     def test_a_server_that_ended_says_so_first(self) -> None:
         finding = self.finding(log=2, ended="exited with exit code 137 (SIGKILL), killed for lack of memory")
@@ -278,30 +344,59 @@ class ShownTest(unittest.TestCase):
         )
 
 
+def found(logs: object, *kind: str, **more: object) -> Finding:
+    """What is found of an instance that answers so when it is asked for its log, and has these attributes."""
+    instance = mock.Mock(spec=["logs", "usage", "state", *kind, *more], **more)
+    instance.logs.side_effect = logs
+    instance.usage.return_value = []
+    lease = mock.Mock(**{"evidence.return_value": Evidence()})
+    with mock.patch.object(examine, "SETTLE_PAUSE", 0.001):
+        [finding] = examine.examine([Subject("memory", mock.Mock(instance=instance), lease)], 5.0)
+    return finding
+
+
 class LateLogTest(unittest.TestCase):
     """What a container writes reaches Docker a moment after the test has failed."""
 
-    def looked_at(self, *logs: str, container: bool = True) -> tuple[list[str], int]:
+    def looked_at(self, *logs: str, kind: str = "go_on") -> tuple[list[str], int]:
         """What is found where each look at the log sees one of these, and how many looks there were."""
-        instance = mock.Mock(spec=["logs", "usage"] if container else ["logs"])
-        instance.logs.side_effect = [*logs, *[logs[-1]] * 50]
-        with mock.patch.object(examine, "SETTLE_PAUSE", 0.001):
-            log = examine._log(instance, 5.0)
+        finding = found([*logs, *[logs[-1]] * 50], kind)
+        instance = finding.subject.server.instance
         # Without a number of lines Docker reads a log from its beginning on.
         self.assertEqual(set(map(str, instance.logs.mock_calls)), {str(mock.call(examine.MOST_LINES, 5.0))})
-        return log, instance.logs.call_count
+        return finding.log, instance.logs.call_count
 
     def test_it_is_read_until_nothing_more_comes(self) -> None:
         self.assertEqual(
             self.looked_at("", "ERROR: one\n", "ERROR: one\nSTATEMENT\n"), (["ERROR: one", "STATEMENT"], 4)
         )
 
+    def test_that_of_a_project_too(self) -> None:
+        self.assertEqual(self.looked_at("", "late", kind="published"), (["late"], 3))
+
+    def test_what_is_in_the_way_is_said_once(self) -> None:
+        finding = found(OSError("no answer"), "go_on")
+        self.assertEqual(finding.problems, ["reading its log failed: no answer"])
+
     def test_of_one_that_does_not_end_what_has_come_in_time_is_shown(self) -> None:
         with mock.patch.object(examine, "SETTLE", 0.0):
-            self.assertEqual(self.looked_at("1\n", "1\n2\n"), (["1"], 1))
+            self.assertEqual(self.looked_at("1\n", "1\n2\n"), (["1", "2"], 2))
 
     def test_a_process_writes_into_a_file(self) -> None:
-        self.assertEqual(self.looked_at("", "late", container=False), ([], 1))
+        self.assertEqual(self.looked_at("", "late", kind="place"), ([], 1))
+
+
+class LongLogTest(unittest.TestCase):
+    """Whether what was read of a log is all of it."""
+
+    def test_as_many_lines_as_are_read_at_most(self) -> None:
+        self.assertFalse(found(["line\n" * 3]).log_is_cut)
+        self.assertTrue(found(["line\n" * examine.MOST_LINES]).log_is_cut)
+
+    def test_a_process_whose_log_has_outgrown_what_is_read(self) -> None:
+        for more in (False, True):
+            finding = found(["line\n"], logs_more=mock.Mock(return_value=more))
+            self.assertEqual((finding.problems, finding.log_is_cut), ([], more))
 
 
 class ArtifactsTest(InnerTest):

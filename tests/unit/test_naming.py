@@ -131,3 +131,14 @@ class TextTest(unittest.TestCase):
     def test_a_clean_log_has_no_colours_control_characters_or_passwords(self) -> None:
         raw = "\x1b[31mred\x1b[0m\x00 bell\x07\r\nnext\tline redis://:geheim@db"
         self.assertEqual(naming.clean_log(raw), "red bell\nnext\tline redis://:***@db")
+
+    def test_a_clean_log_has_no_titles_links_and_character_sets(self) -> None:
+        raw = "\x1b]0;title\x07a \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\\x1b(B \x1b[>4;2m\x1b[?25lb"
+        self.assertEqual(naming.clean_log(raw), "a link b")
+        self.assertEqual(naming.clean_log("\x1b]0;without end\nnext"), "]0;without end\nnext")
+
+    def test_of_a_line_that_was_written_over_a_clean_log_has_the_last_state(self) -> None:
+        bar = "\r".join(f"progress {percent}%" for percent in range(101))
+        for end in ("", "\n", "\r\n", "\r\r\n", "\r\x1b[0m\n"):
+            with self.subTest(end):
+                self.assertEqual(naming.clean_log(f"one\r\n{bar}{end}").splitlines(), ["one", "progress 100%"])

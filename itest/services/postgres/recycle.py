@@ -160,12 +160,13 @@ class Recycler:
         from itest.services.postgres import evidence  # Only failing tests need it.
 
         known, catalogs = self._files.relations, self._files.catalogs
-        written = evidence.written(self._server, self._scanned, self._oid, self._undoing)
+        logged = evidence.written(self._server, self._scanned, self._oid, self._undoing)
+        written = {file: records for file, records in logged.items() if not records <= HARMLESS}
         names = {file: known[file].name for file in written.keys() & known.keys() if known[file].kind == "r"}
         if others := written.keys() - known.keys() - catalogs.keys():  # Of tables that the test has made or truncated.
             names |= evidence.tables(self._server, self._name, others)
         found = {name.removeprefix("public."): written[file] for file, name in names.items()}
-        return {name: records for name, records in sorted(found.items()) if not records <= HARMLESS}
+        return dict(sorted(found.items()))
 
     @property
     def _session(self) -> Any:
