@@ -18,10 +18,12 @@ from itest import session as sessions
 from itest.clock import wall
 from itest.config import Config
 from itest.errors import LeftBehind
+from itest.evidence import HEAD
 from itest.loan import Loan
 from itest.service import View
 
-# What looks into a failure is imported by the first one: most runs have none.
+# What looks into a failure is imported by the first one: most runs have none. No import may have anything raised here; one fails
+# where the test has used up the process's file descriptors.
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -59,23 +61,17 @@ class Diagnosis:
         self.failed = True
         if not isinstance(error, BaseException) or isinstance(error, LeftBehind) or not self._loans:
             return
-        from itest import notes
-
         try:
             if not self._has_annotated(error):
                 self._add_to(error, self._note())
         except Exception as problem:
             with suppress(Exception):  # Its class does not let anybody add notes.
-                self._add_to(error, f"{notes.HEAD}: they could not be looked at, {naming.shorten(repr(problem))}")
+                self._add_to(error, f"{HEAD}: they could not be looked at, {naming.shorten(repr(problem))}")
 
     def _has_annotated(self, error: BaseException) -> bool:
         """Whether it has a note of this test. One of another test, which has raised the same object, is taken off it."""
-        from itest import notes
-
         # Anybody may set `__notes__`, to anything.
-        theirs = [
-            note for note in getattr(error, "__notes__", ()) if isinstance(note, str) and note.startswith(notes.HEAD)
-        ]
+        theirs = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str) and note.startswith(HEAD)]
         if any(note in self._notes for note in theirs):
             return True
         for note in theirs:
@@ -125,7 +121,7 @@ class Diagnosis:
         from itest.examine import Subject, examine
 
         if len(self._notes) >= MOST_NOTES:
-            return f"{notes.HEAD} are shown with its first {MOST_NOTES} failures only"
+            return f"{HEAD} are shown with its first {MOST_NOTES} failures only"
         since, self._since = self._since, wall()
         lent = [(loan.name, *loan.lent) for loan in self._loans if loan.lent is not None]
         findings = examine([Subject(*each) for each in lent], since)

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from itest import naming
+from itest.evidence import HEAD
 from itest.examine import Finding
-
-HEAD = "itest: the services when this test failed"
 
 MOST_LINES = 40
 """Lines of a note at most: a screen."""

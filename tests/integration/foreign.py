@@ -21,7 +21,7 @@ from itest.clock import Deadline
 from itest.config import load
 from itest.engines.process import ProcessEngine
 from itest.errors import Unavailable
-from itest.notes import HEAD
+from itest.evidence import HEAD
 from itest.trace import Recorder
 from itest.wait import until_ready
 from tests.integration.sqldump import difference, dump

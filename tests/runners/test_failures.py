@@ -13,7 +13,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from pathlib import Path
 
-from itest import Kafka, Postgres, Redis, notes
+from itest import Kafka, Postgres, Redis
+from itest.evidence import HEAD
 from tests.runners.pairs import two_at_a_time
 from tests.runners.samples import ROOT, SampleTestCase
 
@@ -137,7 +138,7 @@ class FailuresTest(_Failures):
     def noted(self, package: str, *command: str, least: int = 9) -> None:
         self.needs_package(package)
         output = self.fails(*command)
-        self.assertGreaterEqual(output.count(notes.HEAD), least, output)
+        self.assertGreaterEqual(output.count(HEAD), least, output)
         self.assertIn("wrote to orders (inserted), which has no committed rows", output)
         self.assertIn("ENDED under this test: ", output)
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import unittest
 from typing import Any
 
-from itest import notes, testing
 from itest import session as sessions
+from itest import testing
+from itest.evidence import HEAD
 from itest.service import ServiceMixin
 from itest.testing import MemoryEngine, MemoryService, MemoryView
 
@@ -34,7 +35,7 @@ def run(*subjects: type[unittest.TestCase] | unittest.TestCase, result: Any = No
 
 def error_line(text: str) -> str:
     """The last line of a traceback, without the note about the services that follows it."""
-    return text.partition(f"\n{notes.HEAD}")[0].strip().splitlines()[-1]
+    return text.partition(f"\n{HEAD}")[0].strip().splitlines()[-1]
 
 
 class MemoryMixin(ServiceMixin):

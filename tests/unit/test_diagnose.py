@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import tempfile
 import threading
 import time
@@ -15,7 +16,7 @@ from unittest import mock
 
 from itest import ContainerTestCase, diagnose, examine, naming, notes
 from itest.errors import ServerDied
-from itest.evidence import Evidence
+from itest.evidence import HEAD, Evidence
 from itest.examine import Finding, Subject
 from itest.service import ServiceMixin
 from itest.testing import MemoryEngine, MemoryInstance, MemoryLease
@@ -24,8 +25,8 @@ from tests.unit.inner import InnerTest, MemoryMixin, run
 
 def note_of(text: str) -> list[str]:
     """The lines of the note in a traceback's text; empty without one."""
-    _, head, rest = text.partition(f"\n{notes.HEAD}")
-    return (notes.HEAD + rest).rstrip().split("\n") if head else []
+    _, head, rest = text.partition(f"\n{HEAD}")
+    return (HEAD + rest).rstrip().split("\n") if head else []
 
 
 class WhenTest(InnerTest):
@@ -83,7 +84,7 @@ class WhenTest(InnerTest):
             self.check(self.one(lambda test: test.skipTest("x")), ran=1, skipped=1)
             result = self.one(unittest.expectedFailure(lambda test: test.fail("x")))
             self.assertEqual(len(result.expectedFailures), 1)
-            self.assertNotIn(notes.HEAD, result.expectedFailures[0][1])
+            self.assertNotIn(HEAD, result.expectedFailures[0][1])
             self.check(self.one(lambda test: None), ran=1)
         asked.assert_not_called()
 
@@ -94,7 +95,7 @@ class WhenTest(InnerTest):
 
         with self.assertRaises(AssertionError) as caught:
             Inner("test").debug()
-        self.assertIn(notes.HEAD, caught.exception.__notes__[0])
+        self.assertIn(HEAD, caught.exception.__notes__[0])
         Inner.doClassCleanups()
 
     def test_a_class_whose_data_cannot_be_written(self) -> None:
@@ -202,6 +203,12 @@ class HarmlessTest(InnerTest):
 
         self.assertIn("own error", self.last_line(run(Inner)))
 
+    def test_what_looks_cannot_be_imported(self) -> None:
+        """As where the test has used up the process's file descriptors."""
+        with mock.patch.dict(sys.modules, {"itest.notes": None, "itest.examine": None}):
+            text, _ = self.fails(lambda lease, since: Evidence())
+        self.assertRegex(text, r"could not be looked at, ModuleNotFoundError\(.import of itest\.")
+
     def test_an_exception_with_odd_notes(self) -> None:
         for odd in ([1], [None, "theirs"], None, (), 7):
             with self.subTest(notes=odd):
@@ -216,7 +223,7 @@ class HarmlessTest(InnerTest):
                 self.check(result, ran=2, errors=2)
                 for _, text in result.errors:
                     self.assertIn("ValueError: own error\n", text)
-                    self.assertEqual(text.count(notes.HEAD), int(isinstance(odd, list)))
+                    self.assertEqual(text.count(HEAD), int(isinstance(odd, list)))
 
 
 class ShownTest(unittest.TestCase):
