@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
-from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable
+from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable, no_url
 from itest.fixture_files import check_name
 from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
@@ -196,8 +196,8 @@ class Postgres(Service["PostgresView"]):
         try:
             parts = urlsplit(url)
             port = parts.port or PORT
-        except ValueError as error:
-            raise ConfigError(f"{source} is no URL: {error}") from None
+        except ValueError:
+            raise no_url(source) from None
         if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.hostname:
             raise ConfigError(
                 f"{source} is no URL of a PostgreSQL server: it must look like "
