@@ -20,7 +20,7 @@ from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin
 from itest.services.postgres import customs, init, libpq
-from itest.services.postgres.customs import BASE, PORT, USER, password_statement
+from itest.services.postgres.customs import BASE, PORT, USER, hashed, password_statement
 from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import ANSWER_TIMEOUT, LONGEST_PAUSE, Check, answer
@@ -215,7 +215,7 @@ class Postgres(Service["PostgresView"]):
 
     def ready_again(self, address: str, secret: str) -> Check:
         statement = password_statement(unquote(urlsplit(address).username or ""))
-        password = self.password or secret
+        password = hashed(self.password or secret)  # Here and now, while the server is still starting.
         ask = self._answers(address, lambda cursor: cursor.execute(statement, (password,)), SHORT_PAUSE)
         return self._and_own(ask)
 
