@@ -31,16 +31,9 @@ class Build:
         content = build_context.digest(*build_context.find(self.context, self.dockerfile))
         return naming.fingerprint("build", content, self.args, self.target)
 
-    @property
-    def secrets(self) -> list[str]:
-        """Values of arguments that must not be shown."""
-        return [value for name, value in self.args.items() if naming.is_secret_name(name)]
-
     def __str__(self) -> str:
         target = f", target {self.target}" if self.target else ""
         return f"image of {Path(self.context, self.dockerfile)}{target}"
 
     def __repr__(self) -> str:
-        hidden = {name: naming.MASK if naming.is_secret_name(name) else value for name, value in self.args.items()}
-        texts = (f"{name}={value!r}" for name, value in {**asdict(self), "args": hidden}.items())
-        return naming.mask(f"Build({', '.join(texts)})")
+        return naming.show("Build", {**asdict(self), "args": naming.hide_named(self.args)})

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from itest import naming
 from itest.container_options import ContainerOptions
@@ -30,16 +30,17 @@ def command(spec: Spec) -> str:
             words += ["--entrypoint", entrypoint[0]]
         words += [spec.image if spec.build is None else "IMAGE", *entrypoint[1:], *spec.command]
     elif isinstance(spec, ProcessSpec):
-        words = [*_variables(spec.env, frozenset()), *spec.argv]
+        words = [*(f"{name}={value}" for name, value in spec.env.items()), *spec.argv]
     else:
         return ""
-    return naming.mask(shlex.join(naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in words))
+    shown = [naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in naming.hide_options(words)]
+    return naming.mask(shlex.join(shown))
 
 
 def _options(spec: ContainerSpec) -> Iterator[str]:
     """The options of `docker run` that matter for whether it starts."""
-    for variable in _variables(spec.env, spec.secrets):
-        yield from ("-e", variable)
+    for variable, text in spec.env.items():
+        yield from ("-e", f"{variable}={naming.MASK if variable in spec.secrets and text else text}")
     for port in spec.ports.values():
         yield from ("-p", f"127.0.0.1::{port.number}{'' if port.protocol == 'tcp' else f'/{port.protocol}'}")
     for path, size in spec.tmpfs.items():
@@ -59,9 +60,3 @@ def _options(spec: ContainerSpec) -> Iterator[str]:
         yield from ("-v", f"{mount.source}:{path}{':ro' if mount.read_only else ''}")
     if options.privileged:
         yield "--privileged"
-
-
-def _variables(env: Mapping[str, str], secrets: frozenset[str]) -> Iterator[str]:
-    for name, value in env.items():
-        hidden = name in secrets or naming.is_secret_name(name)
-        yield f"{name}={naming.MASK if hidden and value else value}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from itest import naming
-from itest.errors import ConfigError
+from itest.errors import ConfigError, no_url
 
 PREFIX = "ITEST_"
 
@@ -139,9 +139,9 @@ class Config:
         """Whether a service that cannot run here is an error instead of a skip."""
         return self.require not in ("", "0")
 
-    def child_environment(self, **extra: str) -> dict[str, str]:
+    def child_environment(self, **extra: str) -> Environment:
         """The environment for a helper process that must find what this one finds."""
-        return {**self.environment, **extra}
+        return Environment({**self.environment, **extra})
 
 
 def live_environment() -> MutableMapping[str, str]:
@@ -149,9 +149,17 @@ def live_environment() -> MutableMapping[str, str]:
     return os.environ
 
 
+class Environment(dict[str, str]):
+    """The environment of a process. A traceback that shows local variables (`unittest --locals`) shows only how many it has:
+    CI's secrets are among them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} variables>"
+
+
 def load(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> Config:
     """Read the settings. Raises ConfigError that names the setting, where it stands and what it could be."""
-    environment = dict(os.environ if environment is None else environment)
+    environment = Environment(os.environ if environment is None else environment)
     values: dict[str, Any] = {}
     if _is_ci(environment):
         values["require"] = "1"
@@ -305,8 +313,8 @@ def _convert(name: str, value: object, source: str, place: Path) -> object:
     if name.endswith("_url"):
         try:
             naming.url_password(text)
-        except ValueError as error:
-            raise ConfigError(f"{name} in {source} is no URL: {error}") from None
+        except ValueError:
+            raise no_url(f"{name} in {source}") from None
     if name == "mirror":
         text = text.rstrip("/")
         if "://" in text or "@" in text or " " in text:

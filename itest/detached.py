@@ -41,6 +41,6 @@ def start(
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the whole foreground group; these must outlive it.
         cwd="/",
-        env=None if environment is None else dict(environment),
+        env=environment,
         pass_fds=held,
     )

@@ -44,6 +44,14 @@ class ConfigError(ItestError):
     """A setting is unknown, or its value cannot be used."""
 
 
+def no_url(what: str) -> ConfigError:
+    """For a URL that cannot be read. Python's own reason for it may have a part of the password in it."""
+    return ConfigError(
+        f"{what} is no URL: its port must be a number up to 65535, and the characters / ? # [ ] of a user or password must be "
+        f"percent-encoded (%2F %3F %23 %5B %5D)"
+    )
+
+
 class DeclarationError(ItestError, TypeError):
     """A test class or a declaration is wrong. Raised when the class is created, before anything starts."""
 

@@ -6,6 +6,7 @@ The only place that knows length limits and which characters a name may have.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -14,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from itest import owners
@@ -73,47 +75,110 @@ def secret() -> str:
 
 
 def remember_secret(text: str) -> str:
-    """Have `mask` hide this text (and its URL-quoted form) wherever it shows up. Returns it unchanged."""
-    if len(text) > 1:  # One character is no secret, and every text has it.
-        _known_secrets.update({text, quote(text, safe="")})
+    """Have `mask` hide this text wherever it shows up: as it is, as URLs, JSON and Python write it, and each of its lines.
+    Not hidden is what any text may have in it: `test`, `postgres`, `5432`. Returns it unchanged."""
+    if len(text) >= DISTINCT or re.match(_NO_WORD, text):
+        for piece in {text, *(line for line in map(str.strip, text.splitlines()) if len(line) >= DISTINCT)}:
+            written = json.dumps(piece), json.dumps(piece, ensure_ascii=False), repr(piece)
+            _known_secrets.update({piece, quote(piece, safe=""), *(text[1:-1] for text in written)})
     return text
 
 
 def remember_named(variables: Mapping[str, str]) -> None:
-    """Have `mask` hide the values of those variables whose names say that they are passwords, but for values that any text
-    may have in it: `test`, `postgres`, `5432`."""
+    """Have `mask` hide the values of those variables whose names say that they are passwords; of a URL only its password."""
     for name, value in variables.items():
-        if is_secret_name(name) and (len(value) >= DISTINCT or re.match(_NO_WORD, value)):
+        if re.match(_URL, value):
+            with contextlib.suppress(ValueError):
+                url_password(value)
+        elif is_secret_name(name):
             remember_secret(value)
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable of that name probably holds a password."""
-    return re.search(_SECRET_NAME, name) is not None
+    return re.search(_SECRET_NAME, name) is not None and re.search(_NO_SECRET_NAME, name) is None
 
 
 # Texts, here and elsewhere: `re` keeps what it has compiled, and most runs need none of these.
 _NO_WORD = r"(?=.*\d)(?=.*[^\W\d]).{6}"
-_SECRET_NAME = r"(?i)passw|pwd|secret|token|credential|private|api_?key|(^|_)(auth|key|pass)(_|$)"
+_SECRET_NAME = (
+    r"(?i)passw|passphrase|passcode|(?<!by)(?<!com)pass$|(?<!^)(?<!^old)pwd|secret|token(?!i[sz])|credential|private"
+    r"|(api|access)_?key|(^|_)(auth|key|pass|jwt)(_|$)"
+)
+_NO_SECRET_NAME = (
+    r"(?i)_(url|uri|host|sock|path|file|dir|prefix|mode|type|(user)?name|user|algorithm|method|provider|issuer"
+    r"|audience)$"
+)
+_URL = r"[\w+.-]+://"
 
 
 def mask(text: str) -> str:
     """The text without any password: those made here, and those in any URL that it quotes."""
     for known in sorted(_known_secrets, key=len, reverse=True):
         if known in text:
-            # A short one is hidden as a whole word only: a password "p" must not garble every other word.
+            # A short one is hidden as a whole word only: the password "user-1" must not garble "user-12".
             word = re.escape(known)
             text = re.sub(word if len(known) >= DISTINCT else rf"(?<!\w){word}(?!\w)", MASK, text)
-    return re.sub(_URL_PASSWORD, rf"\1{MASK}@", text)
+    if "://" in text:
+        text = re.sub(_BEFORE_HOST, _without_password, text)
+    if "?" in text:
+        text = re.sub(_IN_QUERY, rf"\1{MASK}", text)
+    return text
 
 
-_URL_PASSWORD = r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]+@"
+# Each begins with characters that its repeated part cannot have, so that the time for a text grows with its length only: a line
+# of a log may have megabytes, and while `re` works no other thread does.
+_BEFORE_HOST = r"(://)([^\s:/@]*)(:[^\s/]+)?(?=@)"
+_IN_QUERY = (
+    r"(?i)([?&](?:(?:ssl)?password|passwd|pwd|pass|(?:access_|auth_)?token|api_?key|(?:client_)?secret)=)"
+    r"([^?&#\s\"'<>]+)"
+)
+
+_KEY = r"(?=.*\d).{20}"
+"""What stands alone before a host is a user's name, unless it looks like this: https://ghp_16C7e42F292c6912E7710c@github.com."""
+
+
+def _without_password(found: re.Match[str]) -> str:
+    user = MASK if re.match(_KEY, found[2]) else found[2]
+    return f"{found[1]}{user}:{MASK}" if found[3] else f"{found[1]}{user}"
 
 
 def url_password(url: str) -> str:
-    """The password in a URL, remembered as a secret; empty where there is none. Raises ValueError for no URL."""
-    quoted = remember_secret(urlsplit(url).password or "")
-    return remember_secret(unquote(quoted))
+    """The password in a URL, before its host or in its query, remembered as a secret; empty where there is none. Raises
+    ValueError for no URL."""
+    asked = re.search(_IN_QUERY, url)
+    quoted = urlsplit(url).password or (asked[2] if asked else "")
+    return remember_secret(unquote(remember_secret(quoted)))
+
+
+def hide_named(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables, with MASK for the texts of those whose names say that they are passwords."""
+    return {
+        name: MASK if value and isinstance(value, str) and is_secret_name(name) else value
+        for name, value in variables.items()
+    }
+
+
+def hide_options(words: Iterable[str]) -> tuple[str, ...]:
+    """The words of a command, with MASK for what options and variables in it say is a password: `--token X`, `--token=X`,
+    `TOKEN=X`."""
+    shown: list[str] = []
+    expected = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        option = name.startswith("-")
+        secret = " " not in name and is_secret_name(name.lstrip("-").replace("-", "_"))
+        if expected and not option:
+            shown.append(MASK)
+        else:
+            shown.append(f"{name}={MASK}" if secret and value else word)
+        expected = secret and option and not equals
+    return tuple(shown)
+
+
+def show(kind: str, values: Mapping[str, object]) -> str:
+    """What an object shows of itself, without passwords: it ends up in tracebacks and in the notes of failures."""
+    return mask(f"{kind}({', '.join(f'{name}={value!r}' for name, value in values.items())})")
 
 
 def fingerprint(*parts: object) -> str:

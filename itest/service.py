@@ -11,7 +11,7 @@ import math
 import sys
 import unittest
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -93,8 +93,8 @@ class Service(ABC, Generic[V]):
 
     def __repr__(self) -> str:
         # Not by `dataclass`, which would write one at the import of each kind of service.
-        shown = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self) if field.repr)
-        return f"{type(self).__qualname__}({', '.join(shown)})"
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.repr}
+        return naming.show(type(self).__qualname__, {name: _shown(value) for name, value in values.items()})
 
     @property
     def directory(self) -> Path:
@@ -368,6 +368,15 @@ def declarations(cls: type) -> list[tuple[str, Service[Any]]]:
 
 def _mixins(cls: type) -> list[str]:
     return [base.__name__ for base in cls.__mro__ if ServiceMixin in base.__bases__]
+
+
+def _shown(value: Any) -> Any:
+    """A field without passwords, as far as names tell them."""
+    if isinstance(value, Mapping):
+        return naming.hide_named(value)
+    if isinstance(value, tuple) and all(isinstance(word, str) for word in value):
+        return naming.hide_options(value)
+    return value
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -54,6 +54,9 @@ class Record(NamedTuple):
     footprint: str = ""
     expires: float = 0.0
 
+    def __repr__(self) -> str:
+        return naming.show("Record", {**self._asdict(), "secret": naming.MASK})
+
 
 class Share:
     """One such server, for one process that uses it or wants to."""

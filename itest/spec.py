@@ -83,7 +83,12 @@ class ContainerSpec(NamedTuple):
 
     def __repr__(self) -> str:
         hidden = {name: naming.MASK if name in self.secrets else value for name, value in self.env.items()}
-        return _shown({**self._asdict(), "env": hidden, "files": list(self.files)}, self)
+        shown = {
+            "env": naming.hide_named(hidden),
+            "command": naming.hide_options(self.command),
+            "files": list(self.files),
+        }
+        return naming.show("ContainerSpec", {**self._asdict(), **shown})
 
 
 class ProcessSpec(NamedTuple):
@@ -124,8 +129,12 @@ class ProcessSpec(NamedTuple):
         return self.version
 
     def __repr__(self) -> str:
-        hidden = {name: naming.MASK if name.endswith(".secret") else what for name, what in self.files.items()}
-        return _shown({**self._asdict(), "files": hidden}, self)
+        shown = {
+            "env": naming.hide_named(self.env),
+            "argv": naming.hide_options(self.argv),
+            "files": {name: naming.MASK if name.endswith(".secret") else what for name, what in self.files.items()},
+        }
+        return naming.show("ProcessSpec", {**self._asdict(), **shown})
 
 
 class ComposeSpec(NamedTuple):
@@ -165,7 +174,7 @@ class ComposeSpec(NamedTuple):
         return " and ".join(file.name for file in self.files)
 
     def __repr__(self) -> str:
-        return _shown(self._asdict(), self)
+        return naming.show("ComposeSpec", {**self._asdict(), "env": naming.hide_named(self.env)})
 
 
 class ExternalSpec(NamedTuple):
@@ -186,7 +195,7 @@ class ExternalSpec(NamedTuple):
         return f"external server from {self.source}"
 
     def __repr__(self) -> str:
-        return _shown({name: value for name, value in self._asdict().items() if name != "url"}, self)
+        return naming.show("ExternalSpec", {name: value for name, value in self._asdict().items() if name != "url"})
 
 
 class ThreadSpec(NamedTuple):
@@ -220,7 +229,7 @@ class ThreadSpec(NamedTuple):
         return f"{self.interface.upper()} app {place}"
 
     def __repr__(self) -> str:
-        return _shown({name: value for name, value in self._asdict().items() if name != "env"}, self)
+        return naming.show("ThreadSpec", {name: value for name, value in self._asdict().items() if name != "env"})
 
 
 Spec = ContainerSpec | ProcessSpec | ThreadSpec | ComposeSpec | ExternalSpec
@@ -246,7 +255,7 @@ class Keep(NamedTuple):
     after: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __repr__(self) -> str:
-        return _shown({name: value for name, value in self._asdict().items() if name != "secret"}, self)
+        return naming.show("Keep", {name: value for name, value in self._asdict().items() if name != "secret"})
 
 
 def _content(what: bytes | Path) -> object:
@@ -263,12 +272,6 @@ def _recipe(build: "Build | None") -> object:
         return build and build.fingerprint()
     except BuildError:
         return str(build)
-
-
-def _shown(values: Mapping[str, object], spec: object) -> str:
-    """What a value shows of itself, without passwords: specs end up in tracebacks and in the notes of failures."""
-    text = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    return naming.mask(f"{type(spec).__name__}({text})")
 
 
 _PLACEHOLDER = r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}"

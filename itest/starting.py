@@ -41,6 +41,9 @@ class Job(NamedTuple):
     clock: Clock
     warm: bool
 
+    def __repr__(self) -> str:
+        return naming.show("Job", {**self._asdict(), "secret": naming.MASK})
+
     @property
     def subject(self) -> str:
         """What it is called in errors."""

@@ -42,6 +42,9 @@ class Record(NamedTuple):
     steps: Mapping[str, float] = MappingProxyType({})
     """Seconds that it took when there was nothing to begin with: `start`, and each template by its key."""
 
+    def __repr__(self) -> str:
+        return naming.show("Record", {**self._asdict(), "secret": naming.MASK})
+
 
 def identity(cache: Path) -> str:
     """A name for the cache directory: images of several may lie on one Docker, and each sees to its own."""

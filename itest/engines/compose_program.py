@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from itest import naming
 from itest.clock import Deadline
-from itest.config import Config
+from itest.config import Config, Environment
 from itest.engines.docker_address import Address
 from itest.errors import Unavailable
 
@@ -145,7 +145,8 @@ def find(config: Config) -> Program:
 
 def environment(config: Config, address: Address, variables: Mapping[str, str]) -> dict[str, str]:
     """The environment of the program: this process's own with these variables, and the Docker that itest uses."""
-    found = {name: value for name, value in config.child_environment(**variables).items() if name not in FOREIGN}
+    given = config.child_environment(**variables)
+    found = Environment((name, value) for name, value in given.items() if name not in FOREIGN)
     found["DOCKER_HOST"] = address.url
     if address.certificates is not None:
         found["DOCKER_CERT_PATH"] = str(address.certificates)

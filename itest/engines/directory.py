@@ -52,6 +52,9 @@ class Record(NamedTuple):
     preparing: bool = False
     workplace: str = ""
 
+    def __repr__(self) -> str:
+        return naming.show("Record", {**self._asdict(), "argv": naming.hide_options(self.argv)})
+
 
 def create(labels: Mapping[str, str]) -> Path:
     """A new directory, mode 0700, in memory where that can be had.

@@ -63,8 +63,7 @@ class Builds:
     def _make(self, build: Build, name: str, pull: str, platform: str, trace: Recorder, subject: str) -> None:
         root, recipe = build_context.find(build.context, build.dockerfile)
         text = recipe.read_text(encoding="utf-8", errors="replace")
-        for value in build.secrets:
-            naming.remember_secret(value)
+        naming.remember_named(build.args)
         for base in dockerfile.bases(text, build.args, build.target):
             try:
                 self._images.get(base.image, pull, base.platform or platform, trace, subject)

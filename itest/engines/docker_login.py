@@ -24,6 +24,9 @@ class Login(NamedTuple):
     source: str = ""
     problem: str = ""
 
+    def __repr__(self) -> str:
+        return naming.show("Login", {**self._asdict(), "headers": list(self.headers)})
+
 
 class Logins:
     """The logins that this machine has."""

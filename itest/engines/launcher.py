@@ -79,7 +79,7 @@ class Launcher:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
-                env=dict(environment),
+                env=environment,
                 start_new_session=True,  # Ctrl-C reaches the foreground group: only Python may decide what ends.
                 umask=umask,
                 user=user,

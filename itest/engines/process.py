@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from itest import naming
 from itest.clock import Deadline
-from itest.config import Config, live_environment
+from itest.config import Config, Environment, live_environment
 from itest.engines import Instance, Thing, directory, launcher
 from itest.engines.directory import Record
 from itest.engines.launcher import Launcher
@@ -166,9 +166,9 @@ class ProcessEngine:
         return found
 
     def _environment_of(self, spec: ProcessSpec, place: Path) -> dict[str, str]:
-        own = {"PATH": os.defpath, **live_environment()} if spec.inherits else self._environment
+        own = Environment({"PATH": os.defpath, **live_environment()} if spec.inherits else self._environment)
         mark = {launcher.MARK: str(place)} if spec.directory else {}
-        return {**own, **spec.env, **mark}
+        return Environment({**own, **spec.env, **mark})
 
     def _instance(self, place: Path, record: Record) -> ProcessInstance:
         return self._started.get(place.name) or ProcessInstance(place, record, self._environment)

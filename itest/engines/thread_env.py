@@ -27,7 +27,6 @@ _lock = threading.Lock()
 
 def apply(env: Mapping[str, str], owner: str) -> None:
     """Set the variables. Raises DeclarationError, having set none, where another app has set one to something else."""
-    environment = live_environment()
     with _lock:
         for name, value in env.items():
             if name in _held and _held[name].value != value:
@@ -36,9 +35,9 @@ def apply(env: Mapping[str, str], owner: str) -> None:
                     f"process, which has one environment: run one of them with App.command"
                 )
         for name, value in env.items():
-            held = _held.setdefault(name, _Held(value, owner, 0, environment.get(name)))
+            held = _held.setdefault(name, _Held(value, owner, 0, live_environment().get(name)))
             held.users += 1
-            environment[name] = value
+            live_environment()[name] = value
 
 
 def undo(env: Mapping[str, str]) -> None:

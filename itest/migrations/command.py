@@ -65,6 +65,7 @@ class Command:
         values = {name: str(getattr(view, name)) for name in _PLACEHOLDERS}
         argv = [_filled(word, values) for word in self.argv]
         own = {name: _filled(value, values) for name, value in self.env.items()}
+        naming.remember_named(own)
         environment = config.load().child_environment(**{**view.env, **own})
         deadline = Deadline.after(self.timeout)
         exit_code, output = _run(argv, base / self.cwd, environment, deadline)
@@ -73,12 +74,14 @@ class Command:
         how = f"failed with exit code {exit_code}" if exit_code is not None else "was ended, because it took too long,"
         shown = naming.clean_log("\n".join(output.splitlines()[-TAIL:])).strip()
         raise MigrationError(
-            naming.mask(f"the migration command `{shlex.join(argv)}` {how} after {deadline.elapsed:.1f} s")
+            naming.mask(
+                f"the migration command `{shlex.join(naming.hide_options(argv))}` {how} after {deadline.elapsed:.1f} s"
+            )
             + (f"; the end of its output:\n{shown}" if shown else "; it printed nothing")
         )
 
     def __repr__(self) -> str:
-        return f"Command({shlex.join(self.argv)!r})"
+        return f"Command({shlex.join(naming.hide_options(self.argv))!r})"
 
 
 _PLACEHOLDERS = ("url", "dsn", "host", "port", "name", "user", "password")
@@ -106,7 +109,7 @@ def _run(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], deadlin
             )
         except OSError as error:
             message = f"the migration command `{argv[0]}` cannot be run in {cwd}: {error}"
-            raise ConfigError(naming.mask(message)) from error
+            raise ConfigError(naming.mask(message)) from None  # Its traceback would have the environment.
         exit_code: int | None = None
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -185,6 +185,18 @@ class WarmTest(unittest.TestCase):
                 with self.assertRaisesRegex(psycopg2.OperationalError, "password authentication failed"):
                     psycopg2.connect(good.replace(second.secret, wrong))
 
+    def test_the_log_of_a_server_that_logs_all_statements_has_no_password(self) -> None:
+        self.declaration = self.declaration.replace(settings={"log_statement": "all"})
+        secrets = []
+        for _ in range(2):
+            with self.run_of() as session:
+                server: Any = session.lend(self.declaration)
+                server.lease(self.declaration, "C").close()
+                secrets.append(session.secret)
+                log = server.instance.logs()
+                self.assertIn("SELECT 1" if len(secrets) == 1 else "ALTER ROLE", log)
+                self.assertEqual([secret for secret in secrets if secret in log], [])
+
     def test_what_it_saves_is_known_from_when_it_was_kept(self) -> None:
         def saved() -> list[costs.Saving]:
             with self.run_of() as session:

@@ -178,6 +178,9 @@ class CommandTest(unittest.TestCase):
 
         secret = naming.secret()
         self.assertNotIn(secret, repr(self.spec(f"serve --url redis://:{secret}@h --port {{port}}")))
+        spec = self.spec("serve --token argvtoken99 --port {port}")
+        self.assertEqual(str(spec), "`serve --token *** --port {port}`")
+        self.assertNotIn("argvtoken99", repr(spec))
 
 
 class KindTest(unittest.TestCase):

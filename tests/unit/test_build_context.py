@@ -169,9 +169,16 @@ class BuildTest(unittest.TestCase):
             "GITHUB_TOKEN",
             "client_secret",
             "PASS",
+            "MYPASS",
+            "PGPASS",
+            "requirepass",
+            "GPG_PASSPHRASE",
+            "AWS_ACCESSKEY",
+            "JWT",
+            "DB_PWD",
         ):
             self.assertTrue(naming.is_secret_name(name), name)
-        for name in ("KEYS", "MONKEY", "AUTHOR", "VERSION", "BYPASS", "COMPASS_URL"):
+        for name in ("KEYS", "MONKEY", "AUTHOR", "VERSION", "BYPASS", "COMPASS", "COMPASS_URL", "TOKENIZER", "PWD"):
             self.assertFalse(naming.is_secret_name(name), name)
 
 

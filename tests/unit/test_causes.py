@@ -285,12 +285,20 @@ class CommandTest(unittest.TestCase):
             by_hand.command(spec),
             "docker run --rm -e 'WEB_KEY=***' -e 'MODE=a b' -e DOOR=*** -p 127.0.0.1::80 -p 127.0.0.1::53/udp "
             "--tmpfs /data:size=8 --tmpfs /tmp --user app --memory 64 -v data:/srv:ro --entrypoint /bin/sh web:1 -c serve "
-            "--password=***",
+            "'--password=***'",
         )
 
     def test_a_process(self) -> None:
         spec = ProcessSpec("Web 1", ("/bin/web", "-d", "{directory}"), ("web",), env={"MODE": "test"})
         self.assertEqual(by_hand.command(spec), "MODE=test /bin/web -d '{directory}'")
+
+    def test_what_options_and_variables_say_is_a_password_is_not_shown(self) -> None:
+        env = {"GPG_PASSPHRASE": "test", "TEST_PASSWORD": ""}
+        spec = ContainerSpec("redis:8", env=env, command=("redis-server", "--requirepass", "Chosen-9182-pw"))
+        self.assertEqual(
+            by_hand.command(spec),
+            "docker run --rm -e 'GPG_PASSPHRASE=***' -e TEST_PASSWORD= redis:8 redis-server --requirepass '***'",
+        )
 
     def test_a_script_among_the_words_is_cut(self) -> None:
         text = by_hand.command(ContainerSpec("web:1", command=("sh", "-c", "echo a\n" * 100)))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+import traceback
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -75,7 +76,19 @@ class SourcesTest(ConfigTest):
         self.assertEqual(config.child_environment(A="b"), {"TEST_DATABASE_URL": "postgresql://db", "A": "b"})
 
     def test_the_environment_is_not_shown(self) -> None:
-        self.assertNotIn("geheim", repr(self.load(TEST_DATABASE_URL="geheim")))
+        config = self.load(TEST_DATABASE_URL="geheim")
+        for shown in (config, config.environment, config.child_environment(A="b")):
+            self.assertNotIn("geheim", repr(shown))
+        self.assertEqual(repr(config.child_environment(A="b")), "<2 variables>")
+
+    def test_no_traceback_with_local_variables_shows_it(self) -> None:
+        with mock.patch.dict(os.environ, {"ITEST_ENGINE": "nonsense", "CI_SECRET": "gehe" + "im"}):
+            try:
+                load(directory=self.directory)
+            except ConfigError as error:
+                text = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        self.assertIn("environment = <", text)
+        self.assertNotIn("geheim", text)
 
     def test_no_text_shows_the_password_of_an_external_server(self) -> None:
         config = self.load(
@@ -266,5 +279,6 @@ class MistakesTest(ConfigTest):
             )
 
     def test_a_url_that_is_none(self) -> None:
-        self.assertWrong("postgres_url in the variable ITEST_POSTGRES_URL is no URL: Invalid IPv6 URL",
+        self.assertWrong("postgres_url in the variable ITEST_POSTGRES_URL is no URL: its port must be a number up to 65535, and "
+                         "the characters / ? # [ ] of a user or password must be percent-encoded (%2F %3F %23 %5B %5D)",
                          ITEST_POSTGRES_URL="postgresql://u:geheim@[db/x")  # fmt: skip

@@ -12,11 +12,11 @@ import unittest
 from collections.abc import Callable, Iterator
 from unittest import mock
 
-from itest import Postgres, Redis, naming, testing
+from itest import Container, Postgres, Redis, naming, testing
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines.external import ExternalEngine
-from itest.errors import ConfigError, ExternalError, MissingPackage
+from itest.errors import ConfigError, ExternalError, MissingPackage, no_url
 from itest.service import Service
 from itest.session import Session
 from itest.spec import ExternalSpec
@@ -171,10 +171,10 @@ class WrongUrlTest(unittest.TestCase):
 
     def test_of_no_url_at_all(self) -> None:
         for service, scheme in ((Redis(), "redis"), (Postgres(), "postgresql")):
-            self.assertWrong(service, f"{scheme}://:{PASSWORD}@[db", "TEST_URL is no URL: Invalid IPv6 URL")
-            self.assertWrong(
-                service, f"{scheme}://:{PASSWORD}@db:99999", "TEST_URL is no URL: Port out of range 0-65535"
-            )
+            for rest in (f":{PASSWORD}@[db", f":{PASSWORD}@db:99999", "u:mir#pw-123@h:9/x", "u:mir/pw-123@h:9/x"):
+                self.assertWrong(service, f"{scheme}://{rest}", str(no_url("TEST_URL")))
+        self.assertWrong(Container("web:1"), "http://u:mir?pw-123@h:9/x", str(no_url("TEST_URL")))
+        self.assertNotIn("mir", str(no_url("TEST_URL")))
 
     def test_it_is_an_error_of_the_class_even_where_skipping_is_allowed(self) -> None:
         with (

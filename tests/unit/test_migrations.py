@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import traceback
 import unittest
 from pathlib import Path
 from typing import Any, ClassVar
@@ -388,6 +389,13 @@ class CommandTest(DirectoryTest):
         self.assertTrue(text.endswith("line 28\nline 29\ncannot reach postgresql://u:***@h:1/d"), text)
         self.assertNotIn("line 10\n", text)
 
+    def test_passwords_that_it_is_given_are_not_shown(self) -> None:
+        code = "import os; print('got', os.environ['API_TOKEN']); raise SystemExit(1)"
+        with self.assertRaises(MigrationError) as caught:
+            self.run_python(code, "--token", "word-4711", env={"API_TOKEN": "token-of-a-migration"})
+        self.assertRegex(str(caught.exception), r" --token '\*\*\*'` failed with exit code 1 .*:\ngot \*\*\*$")
+        self.assertEqual(repr(Command(["serve", "--token", "word-4711"])), """Command("serve --token '***'")""")
+
     def test_one_that_takes_too_long_is_ended_with_its_children(self) -> None:
         code = (
             "import os, subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
@@ -414,6 +422,16 @@ class CommandTest(DirectoryTest):
             ConfigError, r"^the migration command `no-such-program` cannot be run in .*: .*No such file"
         ):
             Command(["no-such-program"]).apply(view, self.base)
+
+    def test_no_traceback_with_local_variables_shows_the_environment(self) -> None:
+        view: Any = FakeView()
+        with mock.patch.dict(os.environ, {"CI_SECRET": "gehe" + "im"}):
+            try:
+                Command(["no-such-program"]).apply(view, self.base)
+            except ConfigError as error:
+                text = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        self.assertIn("environment = <", text)
+        self.assertNotIn("geheim", text)
 
     def test_a_line_instead_of_words(self) -> None:
         with self.assertRaisesRegex(TypeError, "a list of words, not 'make migrate'"):

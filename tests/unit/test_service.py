@@ -13,6 +13,7 @@ from unittest import mock
 
 from itest import (
     AsyncContainerTestCase,
+    Container,
     ContainerMixin,
     ContainerTestCase,
     Postgres,
@@ -86,6 +87,12 @@ class DeclarationsTest(unittest.TestCase):
     def test_a_declaration_is_frozen(self) -> None:
         with self.assertRaises(FrozenInstanceError):
             Redis().image = "redis:7"  # type: ignore[misc]  # that it is refused is the point
+
+    def test_its_text_shows_no_passwords(self) -> None:
+        service = Container("web:1", env={"API_TOKEN": "hush", "MODE": "x"}, command=["serve", "--token", "hush"])
+        self.assertNotIn("hush", repr(service))
+        self.assertIn("command=('serve', '--token', '***'), ", repr(service))
+        self.assertIn("env={'API_TOKEN': '***', 'MODE': 'x'}, ", repr(service))
 
     def test_replace_makes_a_changed_copy(self) -> None:
         one = Redis("redis:7", scope="class")

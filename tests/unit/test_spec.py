@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import unittest
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from itest import naming
-from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, fill
+from itest import Redis, naming, sharing, warm_store
+from itest.engines import directory
+from itest.engines.docker_login import Login
+from itest.spec import ContainerSpec, ExternalSpec, Keep, Port, ProcessSpec, fill
+from itest.starting import Job
 
 
 class FillTest(unittest.TestCase):
@@ -110,6 +113,24 @@ class ProcessSpecTest(unittest.TestCase):
         shown = repr(self.SPEC._replace(files={"password.secret": secret}, argv=("x", secret)))
         self.assertNotIn(secret, shown)
         self.assertIn("version='Valkey 9 from PATH'", shown)
+
+
+class RecordTest(unittest.TestCase):
+    """What a traceback that shows local variables has of the values that hold a password."""
+
+    def test_no_text_shows_the_password(self) -> None:
+        spec = ProcessSpec("Valkey 9", ("serve", "--token", "hush-hush"), ("redis",), env={"API_TOKEN": "hush-hush"})
+        unknown: Any = None
+        for record in (
+            Job(Redis(), spec, unknown, unknown, 60.0, "hush-hush", {}, unknown, unknown, warm=True),
+            warm_store.Record("f", "redis", 1.0, "hush-hush"),
+            sharing.Record("s", "hush-hush"),
+            directory.Record({}, argv=spec.argv),
+            Login({"X-Registry-Auth": "hush-hush"}),
+            Keep(("data",), secret="hush-hush"),
+        ):
+            self.assertTrue(repr(record).startswith(f"{type(record).__name__}("))
+            self.assertNotIn("hush", repr(record))
 
 
 class ExternalSpecTest(unittest.TestCase):

@@ -31,7 +31,7 @@ class CommandApp(AppService[AppView]):
 
     @property
     def what(self) -> str:
-        return f"`{text_of(' '.join(self.argv))}`"
+        return f"`{text_of(' '.join(naming.hide_options(self.argv)))}`"
 
     @property
     def listens(self) -> bool:

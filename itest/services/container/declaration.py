@@ -14,7 +14,7 @@ from itest.config import Config
 from itest.container_options import ContainerOptions, Healthcheck, Mount, inside
 from itest.container_options import mounts as mounts_of
 from itest.engines import Instance
-from itest.errors import ConfigError, DeclarationError, StartError, Unavailable
+from itest.errors import ConfigError, DeclarationError, StartError, Unavailable, no_url
 from itest.service import Service
 from itest.services.container import image, readiness, texts
 from itest.services.container.server import ContainerServer
@@ -165,8 +165,8 @@ class Container(Service["ContainerView"]):
         try:
             parts = urlsplit(url)
             port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        except ValueError as error:
-            raise ConfigError(f"{source} is no URL: {error}") from None
+        except ValueError:
+            raise no_url(source) from None
         if not parts.hostname or not port:
             raise ConfigError(f"{source} is no URL with host and port: it must look like http://host:9200")
         return ExternalSpec(url, {next(iter(texts.ports(self.ports)), "http"): (parts.hostname, port)}, source)

@@ -56,9 +56,7 @@ class Administered(Server["PostgresView"]):
         parts = urlsplit(address)
         self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
         self.database = unquote(parts.path.lstrip("/")) or self.user
-        if not (instance.owned and service.password):
-            # What a class body says is no secret: "postgres" must not be masked in every text.
-            naming.remember_secret(self.password)
+        naming.remember_secret(self.password)
         self.chosen_password = service.password if instance.owned else ""
         self._nearest = address
         self._lock = threading.RLock()

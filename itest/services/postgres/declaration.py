@@ -14,13 +14,13 @@ from urllib.parse import quote, unquote, urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
-from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable
+from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable, no_url
 from itest.fixture_files import check_name
 from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
 from itest.service import Service, ServiceMixin
 from itest.services.postgres import customs, init, libpq
-from itest.services.postgres.customs import BASE, PORT, USER, password_statement
+from itest.services.postgres.customs import BASE, PORT, USER, hashed, password_statement
 from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import ANSWER_TIMEOUT, LONGEST_PAUSE, Check, answer
@@ -196,8 +196,8 @@ class Postgres(Service["PostgresView"]):
         try:
             parts = urlsplit(url)
             port = parts.port or PORT
-        except ValueError as error:
-            raise ConfigError(f"{source} is no URL: {error}") from None
+        except ValueError:
+            raise no_url(source) from None
         if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.hostname:
             raise ConfigError(
                 f"{source} is no URL of a PostgreSQL server: it must look like "
@@ -215,7 +215,7 @@ class Postgres(Service["PostgresView"]):
 
     def ready_again(self, address: str, secret: str) -> Check:
         statement = password_statement(unquote(urlsplit(address).username or ""))
-        password = self.password or secret
+        password = hashed(self.password or secret)  # Here and now, while the server is still starting.
         ask = self._answers(address, lambda cursor: cursor.execute(statement, (password,)), SHORT_PAUSE)
         return self._and_own(ask)
 

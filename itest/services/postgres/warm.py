@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from itest import naming
 from itest.clock import wall
 from itest.services.postgres import shared
-from itest.services.postgres.customs import password_statement
+from itest.services.postgres.customs import hashed, password_statement
 from itest.spec import Keep
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
         if lasting[name] == NEW:
             server.admin(f'COMMENT ON DATABASE "{name}" IS %s', now)
     secret = server.chosen_password or naming.secret()
-    server.admin(password_statement(server.user), secret)
+    server.admin(password_statement(server.user), hashed(secret))
     server.admin("CHECKPOINT")
     if not directory:
         tidy = f"{__name__}:tidy"

@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from itest.config import Config
 from itest.engines import Instance
-from itest.errors import ConfigError, ExternalError
+from itest.errors import ConfigError, ExternalError, no_url
 from itest.packages import lazily, need_client
 from itest.server_settings import Setting
 from itest.service import Service, ServiceMixin
@@ -91,8 +91,8 @@ class Redis(Service["RedisView"]):
         try:
             parts = urlsplit(url)
             port = parts.port or PORT
-        except ValueError as error:
-            raise ConfigError(f"{source} is no URL: {error}") from None
+        except ValueError:
+            raise no_url(source) from None
         if parts.scheme not in ("redis", "rediss") or not parts.hostname:
             raise ConfigError(f"{source} is no URL of a Redis server: it must look like redis://:password@host:6379")
         return ExternalSpec(_numbered(url, source), {"redis": (parts.hostname, port)}, source)
