@@ -395,8 +395,6 @@ class SilentTest(FakeDockerTest):
         self.path = f"/containers/{self.instance.id}"
         self.place = self.engine.address.socket or self.engine.address.url
         self.addCleanup(docker_quick.silent.discard, self.place)
-        for module in (docker_client, docker_quick):
-            self.enterContext(mock.patch.object(module, "ANSWER_TIMEOUT", 0.1))
 
     def hang(self) -> None:
         """Have a request wait in vain, and Docker not answer from then on."""
@@ -404,12 +402,18 @@ class SilentTest(FakeDockerTest):
         with mock.patch.object(self.engine.client, "timeout", 0.1):
             self.assertEqual(str(self.instance.state()), "out of reach, because Docker does not answer")
 
+    def greeting_in_vain(self) -> None:
+        """Have a greeting take a tenth of a second."""
+        for module in (docker_client, docker_quick):
+            self.enterContext(mock.patch.object(module, "ANSWER_TIMEOUT", 0.1))
+
     def hanging(self, handler: Handler) -> Any:
         self.released.wait(10)
         return 200, b"OK"
 
     def test_from_then_on_it_is_only_greeted(self) -> None:
         self.hang()
+        self.greeting_in_vain()
         self.server.asked.clear()
         self.assertEqual(str(self.instance.state()), "out of reach, because Docker does not answer")
         for ask in (self.instance.stop, self.instance.logs, lambda: self.engine.find(LABELS), self.start):
@@ -441,6 +445,7 @@ class UnixSilentTest(SilentTest):
 
     def test_a_client_that_is_made_then(self) -> None:
         self.hang()
+        self.greeting_in_vain()
         self.server.asked.clear()
         with self.assertRaisesRegex(OutOfReach, "it does not answer as Docker does: .*timed out"):
             _ = self.engine.client
