@@ -57,16 +57,22 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
 
 
 def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) -> None:
-    """Use it no more. The last one stops it, or says how long it stays; `reaper` as for `starting.stop`.
+    """Use it no more. The last one stops it, or notes how long it stays; `reaper` as for `starting.stop`.
 
-    Raises ItestError.
+    Raises ItestError, OSError.
     """
     with share.gate():
         record = share.read()
         last = share.leave()
         if last and record is not None and (share.lifetime or share.kept):
             if share.lifetime:
-                share.write(record._replace(expires=max(record.expires, wall() + share.lifetime)))
+                try:
+                    share.write(record._replace(expires=max(record.expires, wall() + share.lifetime)))
+                except OSError as error:
+                    trace.say(
+                        f"{server.title} stays for later runs, but ends sooner than it should, since {share.directory} cannot "
+                        f"be written to ({error.strerror}): make room there, or set ITEST_CACHE_DIR to another directory"
+                    )
             last = False
         if last:
             share.forget()

@@ -70,6 +70,10 @@ class Reaper:
         # A forked child would hold the pipe open beyond the owner's death.
         _live.add(self)
 
+    def lives(self) -> bool:
+        """Whether it has not been killed."""
+        return self._process.poll() is None
+
     def watch(self, share: Share) -> None:
         """Have it see to a server that other processes use as well, when its owner dies; and to the end of its time,
         however its owner ends, if it has a lifetime. Called again when more is known of it."""
@@ -79,7 +83,7 @@ class Reaper:
 
     def send(self, address: str, request: str) -> None:
         """Have it send a request to Docker at this socket when its owner has closed it: `DELETE /containers/...`. If
-        that fails it goes by the label, as if its owner had died."""
+        that fails it goes by the label, as if its owner had died. Raises OSError where there is no reaper any more."""
         self._sending = True
         self._tell(f"send {os.fsencode(address).hex()} {request}")
 

@@ -110,6 +110,8 @@ class Share:
 
         Needs no gate. Not by a key or row on the server: code under test empties servers. Raises OSError.
         """
+        # It may have been deleted, with the whole cache directory; the server runs on, and nobody else will find it.
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self.directory / f"{name}.claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _try(handle, fcntl.LOCK_EX):
             os.close(handle)

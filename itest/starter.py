@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import joining, naming, sharing, starting, trace, warm
@@ -56,6 +57,8 @@ class Starter:
         self._group = None if alone else sharing.group(config)
         self._sweeps = Sweeps(config.quiet)
         self._reaper: Reaper | None = None
+        self._watched: dict[Path, Share] = {}
+        """What a reaper has been told of, by its directory."""
         self._lock = threading.Lock()
 
     def labels(self, kind: str) -> dict[str, str]:
@@ -121,30 +124,35 @@ class Starter:
         return True
 
     def watch(self, share: Share | None = None) -> None:
-        """Have a reaper, and have it know the share."""
+        """Have a reaper, another one where it has been killed, and have it know the share."""
         if self._alone:
             return
         with self._lock:
-            if self._reaper is None:
+            news = [] if share is None else [share]
+            self._watched.update((each.directory, each) for each in news)
+            if self._reaper is None or not self._reaper.lives():
                 from itest.reaper import Reaper  # A run that finds its servers needs none.
 
+                if self._reaper is not None:
+                    self._reaper.close(done=False)
                 self._reaper = Reaper(self._session)
-            if share is not None:
-                self._reaper.watch(share)
+                news = [*self._watched.values()]
+            for each in news:
+                self._reaper.watch(each)
 
     def tell_reaper(self, share: Share) -> None:
         """Have the reaper, if there is one, know what has changed of a share."""
-        with self._lock:
-            if self._reaper is not None:
-                self._reaper.watch(share)
+        if self._reaper is not None:
+            self.watch(share)
 
     def prepare_end(self, servers: Iterable[Server[Any]]) -> None:
-        """The run is about to end. Servers that go on need a reaper, if those of the earlier runs which saw to their end
-        have been killed."""
+        """The run is about to end, for which its reaper must live. Servers that go on need one too, if those of the earlier
+        runs which saw to their end have been killed."""
         self._sweeps.hasten()
-        if self._reaper is not None:
-            return
         with contextlib.suppress(OSError, RuntimeError):  # The latter where Python is ending already.
+            if self._reaper is not None:
+                self.watch()
+                return
             for server in servers:
                 share = server.share
                 if share is not None and share.lifetime and not sharing.is_time_kept(share.directory):

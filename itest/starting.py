@@ -90,11 +90,13 @@ def stop(server: Server[Any], session: str, *, reaper: Reaper | None = None) -> 
     try:
         server.close()
     finally:
-        removal = None if reaper is None else server.instance.removal()
-        if reaper is None or removal is None:
+        sent = False
+        if reaper is not None and (removal := server.instance.removal()) is not None:
+            with contextlib.suppress(OSError):  # It was killed a moment ago.
+                reaper.send(removal[1], removal[0])
+                sent = True
+        if not sent:
             server.instance.stop()
-        else:
-            reaper.send(removal[1], removal[0])
 
 
 def _run(job: Job, state: warm.State | None) -> Server[Any]:

@@ -45,7 +45,7 @@ from itest.config import Config
 from itest.engines import Endpoint, Instance, Thing, docker_network, docker_quick
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_client import API_TIMEOUT
-from itest.engines.docker_errors import refused, translated, unanswered
+from itest.engines.docker_errors import OutOfReach, refused, translated, unanswered
 from itest.engines.docker_instance import PORTS, DockerInstance, image_of
 from itest.engines.docker_link import Later, Link
 from itest.engines.docker_remove import remove, remove_volume
@@ -217,7 +217,7 @@ class DockerEngine:
 
     @property
     def client(self) -> Any:
-        """The SDK's client. Raises Unavailable."""
+        """The SDK's client. Raises OutOfReach."""
         return self._link.client
 
     @property
@@ -227,8 +227,11 @@ class DockerEngine:
 
     @property
     def images(self) -> Images:
-        """Its images. Raises Unavailable."""
-        return self._link.images
+        """Its images. Raises StartError where it does not answer any more."""
+        try:
+            return self._link.images
+        except OutOfReach as error:
+            raise StartError(unanswered("look for its images", error)) from None
 
     def close(self) -> None:
         self._link.close()

@@ -8,10 +8,9 @@ from typing import Any
 from itest import naming
 from itest.engines import docker_quick, docker_sdk
 from itest.engines.docker_address import Address
+from itest.engines.docker_errors import OutOfReach
+from itest.engines.docker_quick import ANSWER_TIMEOUT, silent
 from itest.errors import Unavailable
-
-ANSWER_TIMEOUT = 2
-"""Seconds in which Docker must answer to count as available."""
 
 API_TIMEOUT = 60
 """Seconds that one request may take. Most take one millisecond; a start takes seconds on a busy host."""
@@ -45,12 +44,13 @@ def no_sdk(address: Address) -> str:
 
 def connected(address: Address, timeout: int) -> Any:
     """A client that has spoken with Docker, within that many seconds, and uses the newest version of the API that it
-    offers. Raises Unavailable."""
+    offers. Raises OutOfReach where nobody answers, Unavailable where the SDK cannot ask."""
     try:
         docker_sdk.load()
-        from docker.api import APIClient
         from docker.errors import DockerException, InvalidConfigFile
         from docker.tls import TLSConfig
+
+        client_class = _client_class()
     except ImportError:
         raise Unavailable(no_sdk(address)) from None
     try:
@@ -61,7 +61,7 @@ def connected(address: Address, timeout: int) -> Any:
                 ca_cert=str(directory / "ca.pem") if address.verify else None,
                 verify=address.verify,
             )
-        client = APIClient(address.url, version="auto", timeout=timeout, tls=tls, max_pool_size=CONNECTIONS)
+        client = client_class(address.url, version="auto", timeout=timeout, tls=tls, max_pool_size=CONNECTIONS)
     except (InvalidConfigFile, ValueError, AttributeError, TypeError) as error:  # What the SDK says of its own reading.
         raise Unavailable(
             f"the configuration of the docker command, ~/.docker/config.json or the one in the directory DOCKER_CONFIG, "
@@ -71,6 +71,32 @@ def connected(address: Address, timeout: int) -> Any:
         if address.url.startswith(("ssh:", "npipe:")):  # The SDK says so before it asks anybody.
             cure = "pip install 'docker[ssh]'" if "paramiko" in str(error) else f"correct {address.source}"
             raise Unavailable(f"Docker cannot be asked at {address}: {naming.shorten(str(error))}; {cure}") from None
-        raise Unavailable(_no_docker(address, error)) from None
+        raise OutOfReach(_no_docker(address, error)) from None
     client.timeout = API_TIMEOUT
     return client
+
+
+def _client_class() -> Any:
+    """The SDK's client, but it greets Docker first where a request was not answered in time (`docker_quick.silent`)."""
+    from docker.api import APIClient
+    from requests import Request
+    from requests.exceptions import Timeout
+
+    class Client(APIClient):
+        def __init__(self, url: str, **settings: Any) -> None:
+            self._place = url.removeprefix("unix://")
+            super().__init__(url, **settings)
+
+        def send(self, request: Any, **settings: Any) -> Any:
+            """What every request goes through, see `requests.Session.send`."""
+            if self._place in silent:
+                greeting = self.prepare_request(Request("GET", f"{self.base_url}/_ping"))
+                super().send(greeting, **{**settings, "timeout": ANSWER_TIMEOUT, "stream": False})
+                silent.discard(self._place)
+            try:
+                return super().send(request, **settings)
+            except Timeout:
+                silent.add(self._place)
+                raise
+
+    return Client

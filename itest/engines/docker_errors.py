@@ -13,6 +13,10 @@ from itest.engines import docker_sdk
 from itest.errors import ItestError, PortTaken, StartError
 
 
+class OutOfReach(ItestError):
+    """Docker has answered in this run, and does not any more."""
+
+
 @contextlib.contextmanager
 def translated(
     doing: str,
@@ -35,7 +39,7 @@ def translated(
         raise
     except APIError as error:
         failure = refused(doing, kind, str(error.explanation or error), deadline)
-    except (RequestException, DockerException, HTTPError) as error:
+    except (RequestException, DockerException, HTTPError, OutOfReach) as error:
         failure = kind(unanswered(doing, error))
     else:
         return

@@ -16,7 +16,7 @@ from itest.clock import Deadline
 from itest.container_root import root_of
 from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK
-from itest.engines.docker_errors import not_found, translated, unanswered
+from itest.engines.docker_errors import OutOfReach, not_found, translated, unanswered
 from itest.engines.docker_registry import familiar
 from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import is_ours
@@ -38,10 +38,6 @@ PUBLISH_TIMEOUT = 5.0
 
 AFTER = 2e-6
 """Seconds by which a moment is surely later, though nanoseconds are lost where it is read."""
-
-
-class OutOfReach(ItestError):
-    """Docker does not answer any more."""
 
 
 class DockerInstance:
@@ -319,7 +315,10 @@ class DockerInstance:
         """What Docker says of it, without the SDK where that can be."""
         if self._socket:
             with contextlib.suppress(OSError, ValueError):
-                status, said = docker_quick.ask(self._socket, "GET", f"/containers/{self._id}/json")
+                try:
+                    status, said = docker_quick.ask(self._socket, "GET", f"/containers/{self._id}/json")
+                except TimeoutError as error:  # The SDK would only wait as long again.
+                    raise OutOfReach(unanswered(f"inspect {self}", error)) from None
                 if status == 404:
                     return None
                 if status == 200 and isinstance(said, dict):

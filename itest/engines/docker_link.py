@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from itest.config import Config
 from itest.engines.docker_address import Address, locate, problem
-from itest.engines.docker_client import ANSWER_TIMEOUT, API_TIMEOUT, connected, greet, no_sdk
+from itest.engines.docker_client import API_TIMEOUT, connected, greet, no_sdk
+from itest.engines.docker_errors import OutOfReach
+from itest.engines.docker_quick import ANSWER_TIMEOUT
 from itest.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """All of it may be used by several threads."""
+    """All of it may be used by several threads. That Docker is not there is a reason to skip tests (Unavailable) as long as
+    it has not answered; from then on it is an error (OutOfReach), or a run that it left halfway would be taken for a good one."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -33,12 +36,12 @@ class Link:
 
     @property
     def client(self) -> Any:
-        """The SDK's client, made at the first call. Raises Unavailable."""
+        """The SDK's client, made at the first call. Raises OutOfReach, and as `reach`."""
         return self._connect()[0]
 
     @property
     def images(self) -> Images:
-        """Docker's images. Raises Unavailable."""
+        """Docker's images. Raises as `client`."""
         return self._connect()[1]
 
     @property
@@ -47,7 +50,7 @@ class Link:
         return self.reach().parts.scheme == "unix" and self._made is None
 
     def reach(self) -> Address:
-        """See that Docker answers, and where. Raises Unavailable.
+        """See that Docker answers, and where, until it has once. Raises Unavailable.
 
         On a Unix socket the SDK is not needed for that, nor to find what runs.
         """
@@ -57,7 +60,10 @@ class Link:
                 if reason := problem(address):
                     raise Unavailable(reason)
                 if address.parts.scheme != "unix":
-                    self._made = self._make(address, ANSWER_TIMEOUT)
+                    try:
+                        self._made = self._make(address, ANSWER_TIMEOUT)
+                    except OutOfReach as error:
+                        raise Unavailable(str(error)) from None
                 elif (sdk := find_spec("docker")) is None or sdk.origin is None:  # A directory of that name is no SDK.
                     raise Unavailable(no_sdk(address))
                 else:
@@ -75,14 +81,10 @@ class Link:
         address = self.reach()
         with self._lock:
             if self._made is None:
-                try:
-                    if reason := problem(address):  # By now; the SDK would leave a socket open.
-                        raise Unavailable(reason)
-                    # It has answered. For its version it asks others, which takes Podman seconds on a busy machine.
-                    self._made = self._make(address, API_TIMEOUT)
-                except Exception:
-                    self._address = None
-                    raise
+                if reason := problem(address):  # By now; the SDK would leave a socket open.
+                    raise OutOfReach(reason)
+                # It has answered. For its version it asks others, which takes Podman seconds on a busy machine.
+                self._made = self._make(address, API_TIMEOUT)
             return self._made
 
     def _make(self, address: Address, timeout: int) -> tuple[Any, Images]:
@@ -102,7 +104,7 @@ class Later:
     def __getattr__(self, name: str) -> Any:
         try:
             client = self._link.client
-        except Unavailable as error:
+        except (Unavailable, OutOfReach) as error:
             from requests.exceptions import ConnectionError
 
             raise ConnectionError(str(error)) from None

@@ -12,6 +12,14 @@ from typing import Any
 
 from itest.clock import Deadline
 
+ANSWER_TIMEOUT = 2
+"""Seconds in which Docker must answer a greeting to count as there."""
+
+silent: set[str] = set()
+"""Where a request was not answered in its time: paths of sockets, or URLs. Docker may hang, or just take long over that one.
+So it is greeted before the next request, which even a busy Docker answers at once; a run whose Docker hangs waits the long
+time once, and not for all that is still to be asked."""
+
 
 def ask(path: str, method: str, resource: str, body: object = None, timeout: float = 60.0) -> tuple[int, Any]:
     """One request to the daemon at this socket: the status of its answer, and what it says, as JSON or as text.
@@ -41,6 +49,17 @@ def logs(path: str, container: str, query: str, *, terminal: bool, timeout: floa
 
 
 def _exchange(path: str, method: str, resource: str, data: bytes, timeout: float) -> tuple[int, bytes]:
+    if path in silent:
+        _sent(path, "GET", "/_ping", b"", ANSWER_TIMEOUT)
+        silent.discard(path)
+    try:
+        return _sent(path, method, resource, data, timeout)
+    except TimeoutError:
+        silent.add(path)
+        raise
+
+
+def _sent(path: str, method: str, resource: str, data: bytes, timeout: float) -> tuple[int, bytes]:
     # HTTP/1.0: the answer then ends with the connection, and comes in one piece.
     head = f"{method} {resource} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data

@@ -148,6 +148,13 @@ class SweepTest(unittest.TestCase):
         finally:
             run.close()
 
+    def test_a_run_whose_reaper_was_killed_leaves_nothing(self) -> None:
+        run, session, reaper = self.run_()
+        os.kill(reaper, signal.SIGKILL)
+        _, errors = run.communicate(timeout=30)
+        self.assertEqual((run.returncode, errors), (0, ""))
+        self.assertGone(session)
+
     def test_ps_tells_whose_it_is_and_sweep_removes_what_is_nobodys(self) -> None:
         mine, dead = self.thing(naming.owner()), self.dead_thing()
         listed = {thing["session"]: thing for thing in json.loads(self.itest("ps", "--json"))}

@@ -11,6 +11,7 @@ import sys
 import threading
 import unittest
 import warnings
+from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import parse_qs
@@ -20,10 +21,11 @@ from itest.build import Build
 from itest.clock import Deadline
 from itest.engines import Endpoint, State, docker, docker_client, docker_quick, docker_things
 from itest.engines.docker_address import Address
+from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_instance import PORTS
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError
 from itest.spec import ContainerSpec, Port
-from tests.unit.fake_docker import LABELS, FakeDockerTest, Handler
+from tests.unit.fake_docker import LABELS, SPEC, FakeDockerTest, Handler
 
 
 class AvailableTest(FakeDockerTest):
@@ -127,6 +129,22 @@ class StartTest(FakeDockerTest):
         self.server.shutdown()
         self.server.server_close()
         self.assertRegex(self.fails(StartError), "^could not look for image web:1, Docker does not answer: ")
+
+    def test_docker_went_away_before_its_client_was_made(self) -> None:
+        """That is no reason to skip the tests that are left: Unavailable would be."""
+        engine = self.make()
+        engine.unavailable()
+        engine._link._made = None
+        self.server.shutdown()
+        self.server.server_close()
+        for _ in range(2):  # Nor is it from then on.
+            with self.assertRaisesRegex(OutOfReach, "^nothing listens at .*, so Docker is not running: start it"):
+                _ = engine.client
+            for ask in (partial(self.start, engine=engine), partial(engine.identity, SPEC, self.trace)):
+                with self.assertRaisesRegex(
+                    StartError, "^could not look for its images, Docker does not answer: nothing"
+                ):
+                    ask()
 
     def test_a_limit_that_docker_ignores_is_said_once(self) -> None:
         warnings = [
@@ -364,6 +382,74 @@ class UnixInstanceTest(InstanceTest):
             self.assertEqual(self.instance.state(), State(True))
             self.assertEqual(self.instance.logs(), "hi\n")
         self.assertFalse(self.engine._link.quick)
+
+
+class SilentTest(FakeDockerTest):
+    """Docker that takes connections and does not answer."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.instance = self.start()
+        self.released = threading.Event()
+        self.addCleanup(self.released.set)
+        self.path = f"/containers/{self.instance.id}"
+        self.place = self.engine.address.socket or self.engine.address.url
+        self.addCleanup(docker_quick.silent.discard, self.place)
+
+    def hang(self) -> None:
+        """Have a request wait in vain, and Docker not answer from then on."""
+        self.answers["GET /_ping"] = self.answers[f"GET {self.path}/json"] = self.hanging
+        with mock.patch.object(self.engine.client, "timeout", 0.1):
+            self.assertEqual(str(self.instance.state()), "out of reach, because Docker does not answer")
+
+    def greeting_in_vain(self) -> None:
+        """Have a greeting take a tenth of a second."""
+        for module in (docker_client, docker_quick):
+            self.enterContext(mock.patch.object(module, "ANSWER_TIMEOUT", 0.1))
+
+    def hanging(self, handler: Handler) -> Any:
+        self.released.wait(10)
+        return 200, b"OK"
+
+    def test_from_then_on_it_is_only_greeted(self) -> None:
+        self.hang()
+        self.greeting_in_vain()
+        self.server.asked.clear()
+        self.assertEqual(str(self.instance.state()), "out of reach, because Docker does not answer")
+        for ask in (self.instance.stop, self.instance.logs, lambda: self.engine.find(LABELS), self.start):
+            with self.assertRaisesRegex(ItestError, "Docker does not answer: "):
+                ask()
+        self.assertEqual({line for line, _, _ in self.server.asked}, {"GET /_ping"})
+
+    def test_one_that_just_took_long_is_asked_again(self) -> None:
+        self.hang()
+        self.answers["GET /_ping"] = b"OK"
+        self.instance.stop()
+        self.assertNotIn(self.place, docker_quick.silent)
+
+
+class UnixSilentTest(SilentTest):
+    unix = True
+
+    def hang(self) -> None:
+        self.answers["GET /_ping"] = self.hanging
+        with self.assertRaises(TimeoutError):
+            docker_quick.ask(self.place, "GET", "/_ping", timeout=0.1)
+
+    def test_the_sdk_does_not_ask_once_more(self) -> None:
+        self.answers[f"GET {self.path}/json"] = {"State": {"Running": True, "Status": "running", "ExitCode": 0}}
+        with mock.patch.object(docker_quick, "_sent", side_effect=TimeoutError("timed out")):
+            self.assertEqual(str(self.instance.state()), "out of reach, because Docker does not answer")
+        self.assertTrue(self.engine._link.quick)
+        self.assertTrue(self.instance.state().running)
+
+    def test_a_client_that_is_made_then(self) -> None:
+        self.hang()
+        self.greeting_in_vain()
+        self.server.asked.clear()
+        with self.assertRaisesRegex(OutOfReach, "it does not answer as Docker does: .*timed out"):
+            _ = self.engine.client
+        self.assertEqual({line for line, _, _ in self.server.asked}, {"GET /_ping"})
 
 
 class FindTest(FakeDockerTest):

@@ -407,6 +407,7 @@ class ProcessTest(unittest.TestCase):
         self.engines: list[MemoryEngine] = []
         self.addCleanup(sessions.install, sessions.install(None))
         self.reaper = self.enterContext(mock.patch("itest.reaper.Reaper"))
+        self.reaper.return_value.lives.return_value = True
         self.enterContext(mock.patch.object(sessions, "load", lambda: Config(quiet=True)))
         self.enterContext(mock.patch.object(choosing, "allowed", self.make))
         self.addCleanup(lambda: (session := sessions.opened()) and session.close())
@@ -445,9 +446,33 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual(self.reaper.mock_calls, [])
         session.lend(MemoryService())
         session.lend(MemoryService("memory:2"))
-        self.assertEqual(self.reaper.mock_calls, [mock.call(session.id)])
+        self.assertEqual(self.told(), [mock.call(session.id)])
         session.close()
-        self.assertEqual(self.reaper.mock_calls[1:], [mock.call().close(done=True)])
+        self.assertEqual(self.told()[1:], [mock.call().close(done=True)])
+
+    def told(self) -> list[Any]:
+        """What was done with reapers, but for the question whether they live."""
+        return [each for each in self.reaper.mock_calls if each != mock.call().lives()]
+
+    def test_another_reaper_takes_the_place_of_one_that_was_killed(self) -> None:
+        session = sessions.current()
+        session.lend(MemoryService())
+        self.reaper.return_value.lives.return_value = False
+        another = [mock.call().close(done=False), mock.call(session.id)]
+        session.lend(MemoryService("memory:2"))
+        self.assertEqual(self.told()[1:], another)
+        session.close()
+        self.assertEqual(self.told()[3:], [*another, mock.call().close(done=True)])
+
+    def test_what_a_reaper_cannot_be_told_to_remove_is_stopped_here(self) -> None:
+        session = sessions.current()
+        session.lend(MemoryService())
+        self.reaper.return_value.send.side_effect = BrokenPipeError
+        with mock.patch.object(MemoryInstance, "removal", return_value=("DELETE /containers/1", "/docker.sock")):
+            session.close()
+        self.reaper.return_value.send.assert_called_once_with("/docker.sock", "DELETE /containers/1")
+        self.assertEqual(self.engines[0].events, [START, "stop memory:1", "close"])
+        self.assertEqual(self.told()[-1], mock.call().close(done=True))
 
     def test_a_reaper_takes_over_where_something_broke_into_a_start(self) -> None:
         session = sessions.current()
@@ -457,7 +482,7 @@ class ProcessTest(unittest.TestCase):
         ):
             session.lend(MemoryService())
         session.close()
-        self.assertEqual(self.reaper.mock_calls[1:], [mock.call().close(done=False)])
+        self.assertEqual(self.told()[1:], [mock.call().close(done=False)])
 
     def test_a_reaper_takes_over_what_could_not_be_stopped(self) -> None:
         session = sessions.current()
@@ -467,7 +492,7 @@ class ProcessTest(unittest.TestCase):
             mock.patch.object(sys, "__stderr__", io.StringIO()),
         ):
             session.close()
-        self.assertEqual(self.reaper.mock_calls[1:], [mock.call().close(done=False)])
+        self.assertEqual(self.told()[1:], [mock.call().close(done=False)])
 
 
 class EnginesTest(unittest.TestCase):

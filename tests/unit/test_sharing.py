@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import shutil
 import signal
 import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
 
-from itest import Kafka, Postgres, Redis, naming, sharing
+from itest import Kafka, Postgres, Redis, joining, naming, sharing
 from itest.clock import wall
 from itest.config import load
 from itest.sharing import Record, Share
@@ -58,6 +61,29 @@ class ShareTest(unittest.TestCase):
         one.give_back("database-1")
         one.give_back("database-1")
         self.assertTrue(other.claim("database-1"))
+
+    def test_it_can_be_claimed_though_somebody_deletes_the_directory(self) -> None:
+        share = self.share()
+        with share.gate():
+            share.join()
+        shutil.rmtree(self.place.parent)
+        self.assertTrue(share.claim("database-1"))
+
+    def test_a_full_disk_ends_its_time_sooner_and_nothing_else(self) -> None:
+        share, server = self.share(lifetime=60.0), mock.Mock(title="Redis 8.0")
+        with share.gate():
+            share.join()
+            share.write(RECORD)
+        with (
+            mock.patch.object(Share, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")),
+            mock.patch("sys.__stderr__", io.StringIO()) as said,
+        ):
+            joining.leave(server, share)
+        self.assertRegex(
+            said.getvalue(), f"^itest: Redis 8.0 stays .* since {self.place} .*No space left.*: make room there"
+        )
+        self.assertEqual([name for name, _, _ in server.mock_calls], ["instance.disown", "close"])
+        self.assertEqual(share.read(), RECORD)
 
     @unittest.skipUnless(hasattr(os, "fork"), "needs fork")
     def test_what_is_claimed_is_free_when_its_holder_is_killed_and_is_not_its_childs(self) -> None:
