@@ -132,12 +132,18 @@ class Kept:
     def scrub(self, asked: str = "", test: str = "a test") -> tuple[Any, ...] | None:
         """Undo what was done to the used connections. Returns the values of the expressions `asked`, which ride along with
         the last one, or None when no connection was used or none was fit to be kept."""
+        try:
+            return self._scrub(f"{SCRUB}, {asked}" if asked else SCRUB, test)
+        except BaseException:  # A signal handler's. What was not brought back would never be.
+            self.close()
+            raise
+
+    def _scrub(self, query: str, test: str) -> tuple[Any, ...] | None:
         used, self._used = self._used, {}
         if self._handed_out is not None and self._engine is not None and listeners(self._engine) != self._listeners:
             self._dispose()
         self._handed_out = self.scrubbed = None
         self.cut = False
-        query = f"{SCRUB}, {asked}" if asked else SCRUB
         values = None
         for link in used.values():
             if link.connection.closed:

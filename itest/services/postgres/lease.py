@@ -139,7 +139,7 @@ class PostgresLease(Lease[PostgresView]):
         self.reason = ""
         try:
             if self._recycler is None:
-                raise NeedsClone("the last clone could not be looked at")
+                raise NeedsClone("the last reset was not done to its end")
             if self._untouched and self._log_position() == self._position:
                 self._untouched, self.way = False, "clean"  # Nobody has had it yet.
                 return
@@ -148,12 +148,13 @@ class PostgresLease(Lease[PostgresView]):
         except (NeedsClone, self._server.driver.Error) as error:  # Of an unknown trouble, too, a new clone is the cure.
             self.way, self.reason = "cloned", naming.shorten(str(error))
             self._clone_again()
+        except BaseException:  # A signal handler's. What was not undone must not count as seen, so the next one clones.
+            self._forget_recycler()
+            raise
 
     def _clone_again(self, out_of_the_way: Callable[[str], object] | None = None) -> None:
         server = self._server
-        if self._recycler is not None:
-            self._recycler.close()
-            self._recycler = None
+        self._forget_recycler()
         self._kept.close()
         self._count_cuts()
         (out_of_the_way or server.drop)(self._name)
@@ -161,6 +162,11 @@ class PostgresLease(Lease[PostgresView]):
             shared.restore(server, self._state)
         server.create(self._pristine, self._name)
         self._recycler = self._new_recycler()
+
+    def _forget_recycler(self) -> None:
+        recycler, self._recycler = self._recycler, None
+        if recycler is not None:
+            recycler.close()
 
     def _count_cuts(self) -> None:
         """Called before the sessions of the database are ended, because it is to be copied or dropped."""
