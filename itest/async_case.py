@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import sys
 import unittest
@@ -67,22 +68,20 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
         if asyncio._get_running_loop() is not None:
             coro.close()
             raise LoopError("runAsync() was called where an event loop is running already: await the coroutine there")
+        call = f"{cls.__qualname__}.runAsync({coro.__qualname__}())"
         result: T
         if cls.loop_scope == "class":
-            result = _runner(cls).run(coro)
+            result = _run(_runner(cls), coro, call)
             return result
         # By a factory, which leaves the thread's current loop alone: it may be the one of a test.
-        with asyncio.Runner(debug=True, loop_factory=asyncio.new_event_loop) as runner:
+        with asyncio.Runner(debug=True, loop_factory=_loop_factory(cls) or asyncio.new_event_loop) as runner:
             try:
-                result = runner.run(coro)
+                result = _run(runner, coro, call)
             finally:
                 left = runner.run(async_tasks.end())
-        async_tasks.report(f"{cls.__qualname__}.runAsync({coro.__qualname__}())", left, *_place(cls))
+        async_tasks.report(call, left, *_place(cls))
         if _is_of_ended_loop(result):
-            raise LoopError(
-                f"{cls.__qualname__}.runAsync({coro.__qualname__}()) returned {_kind(result)} of an event loop that has "
-                f"ended with the call: {_CURE}"
-            )
+            raise LoopError(f"{call} returned {_kind(result)} of an event loop that has ended with the call: {_CURE}")
         return result
 
     @classmethod
@@ -102,12 +101,13 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
 
     def _itest_end_async(self) -> None:
         assert self._asyncioRunner is not None
-        if async_tasks.is_anything_left(self._asyncioRunner.get_loop(), self._itest_tasks):
-            left = self._asyncioRunner.run(async_tasks.end(self._itest_tasks))
+        spared = async_tasks.CLIENTS if self.loop_scope == "class" else ()
+        if async_tasks.is_anything_left(self._asyncioRunner.get_loop(), self._itest_tasks, spared):
+            left = self._asyncioRunner.run(async_tasks.end(self._itest_tasks, spared))
             async_tasks.report(self.id(), left, *_place(getattr(self, self._testMethodName)))
 
-    # unittest makes a loop for each test here. There is no public way to give it another one: `loop_factory` of Python
-    # 3.13 does not do, because the loop that it gives is closed after the test.
+    # unittest makes a loop for each test here. There is no public way to give it another one: `loop_factory` does not do,
+    # because the loop that it gives is closed after the test, and unittest asks it from Python 3.13 on only.
 
     def _setupAsyncioRunner(self) -> None:
         self._itest_tasks = set()
@@ -117,7 +117,7 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
             asyncio.set_event_loop(loop)  # Other classes set theirs meanwhile.
             self._itest_tasks = asyncio.all_tasks(loop)  # Those of the class.
         else:
-            super()._setupAsyncioRunner()  # type: ignore[misc]  # as above
+            self._asyncioRunner = asyncio.Runner(debug=True, loop_factory=_loop_factory(self))
 
     def _tearDownAsyncioRunner(self) -> None:
         if self.loop_scope != "class":
@@ -132,10 +132,33 @@ def _runner(cls: type[AsyncContainerTestCase]) -> asyncio.Runner:
     """What runs the class's loop; made at the first call, and anew after the class was left."""
     runner: asyncio.Runner | None = cls.__dict__.get("_itest_runner")
     if runner is None:
-        runner = asyncio.Runner(debug=True, loop_factory=getattr(cls, "loop_factory", None))
+        runner = asyncio.Runner(debug=True, loop_factory=_loop_factory(cls))
         cls._itest_runner = runner  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
         cls.addClassCleanup(_end_loop, cls)
     return runner
+
+
+def _loop_factory(owner: AsyncContainerTestCase | type[AsyncContainerTestCase]) -> Any:
+    """What makes the loops of a class or a test: its attribute `loop_factory`, as a static or class method, as a plain
+    function, or as a method, to which the owner is given. None where there is none."""
+    factory = inspect.getattr_static(owner, "loop_factory", None)
+    if isinstance(factory, staticmethod | classmethod):
+        return getattr(owner, "loop_factory")  # noqa: B009  # typeshed has it from Python 3.13 on
+    if inspect.isfunction(factory) and any(
+        each.default is each.empty for each in inspect.signature(factory).parameters.values()
+    ):
+        return functools.partial(factory, owner)
+    return factory
+
+
+def _run(runner: asyncio.Runner, coro: Coroutine[Any, Any, T], call: str) -> T:
+    """Raises LoopError for a coroutine that ends cancelled: CancelledError is no Exception, and unittest would let it end
+    the run."""
+    try:
+        result: T = runner.run(coro)
+    except asyncio.CancelledError as error:  # Not by Ctrl-C: the runner makes that a KeyboardInterrupt.
+        raise LoopError(f"{call} was cancelled, by itself or by a task that it awaits and that is cancelled") from error
+    return result
 
 
 def _tear_down(cls: type[AsyncContainerTestCase]) -> None:

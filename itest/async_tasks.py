@@ -19,10 +19,8 @@ GRACE = 0.05
 """Seconds that one has to end by itself after that, as threads have."""
 
 CLIENTS = ("aiokafka", "asyncpg", "psycopg_pool", "redis")
-"""Packages whose clients and pools, made to last for the class, replace by themselves a connection that a reset has ended."""
-
-RECONNECT_GRACE = 1.0
-"""Seconds that such a task has: a new session of PostgreSQL takes 5 ms, and on a busy machine more than GRACE."""
+"""Packages whose clients and pools begin tasks of their own when they are used: to read from a connection, to replace one
+that a reset has ended. Those of a client that lasts for the class may begin in any of its tests, and belong to none."""
 
 CANCEL_TIMEOUT = 1.0
 """Seconds in which a task that is cancelled must end."""
@@ -30,35 +28,38 @@ CANCEL_TIMEOUT = 1.0
 _OURS = os.path.dirname(asyncio.__file__)
 
 
-def is_anything_left(loop: asyncio.AbstractEventLoop, before: Collection[asyncio.Task[Any]]) -> bool:
+def is_anything_left(
+    loop: asyncio.AbstractEventLoop, before: Collection[asyncio.Task[Any]], spared: Collection[str] = ()
+) -> bool:
     """Whether `end` would have anything to do in this loop, which is not running. To run it costs 0.2 ms."""
-    return async_clients.are_open(loop) or not asyncio.all_tasks(loop).issubset(before)
+    return async_clients.are_open(loop) or any(
+        not _is_of(task, spared) for task in asyncio.all_tasks(loop).difference(before)
+    )
 
 
-async def end(before: Collection[asyncio.Task[Any]] = ()) -> list[str]:
-    """Close the clients that belong to the running loop, and cancel all of its tasks but those of `before`.
+async def end(before: Collection[asyncio.Task[Any]] = (), spared: Collection[str] = ()) -> list[str]:
+    """Close the clients that belong to the running loop, and cancel all of its tasks but those of `before` and those that
+    the packages `spared` have made for themselves.
 
     Returns a text for each task that is not a client's: its name, its coroutine and where it was made.
     """
-    spared = {*before, asyncio.current_task()}
+    known = {*before, asyncio.current_task()}
+
+    def others(packages: Collection[str]) -> set[asyncio.Task[Any]]:
+        return {task for task in asyncio.all_tasks() - known if not _is_of(task, packages)}
+
     for _ in range(TURNS):
-        if spared.issuperset(asyncio.all_tasks()):
+        if not others(spared):
             break
         await asyncio.sleep(0)
-    theirs = async_clients.packages(asyncio.get_running_loop())
-
-    def own() -> set[asyncio.Task[Any]]:
-        return {task for task in asyncio.all_tasks() - spared if not _is_of(task, theirs)}
-
-    if late := own():
+    clients = {*spared, *async_clients.packages(asyncio.get_running_loop())}
+    if late := others(clients):
         await asyncio.wait(late, timeout=GRACE)
-    if late := {task for task in own() if _is_of(task, CLIENTS)}:
-        await asyncio.wait(late, timeout=RECONNECT_GRACE)
     # First the test's own, which may be using the clients; then the clients, and whatever those leave behind.
-    left = await _cancel(first := own())
+    left = await _cancel(first := others(clients))
     await async_clients.close_all()
-    left += await _cancel(own() - first)
-    await _cancel(asyncio.all_tasks() - spared)
+    left += await _cancel(others(clients) - first)
+    await _cancel(others(spared))
     return left
 
 

@@ -238,6 +238,32 @@ class LoopOfTheClassTest(PostgresMixin, RedisMixin, AsyncContainerTestCase):
         await self.test_1_the_baseline_is_there()
 
 
+class ProducerOfTheClassTest(KafkaMixin, AsyncContainerTestCase):
+    """A client of the class's own, which begins to read from a broker when a test first uses it."""
+
+    loop_scope = "class"
+
+    producer: Any
+
+    @classmethod
+    async def asyncSetUpClass(cls) -> None:
+        import aiokafka
+
+        cls.producer = aiokafka.AIOKafkaProducer(bootstrap_servers=cls.kafka.bootstrap_servers)
+        await cls.producer.start()
+
+    @classmethod
+    async def asyncTearDownClass(cls) -> None:
+        await cls.producer.stop()
+
+    async def test_1_it_sends(self) -> None:
+        await asyncio.wait_for(self.producer.send_and_wait(self.kafka.topic("orders"), b"book"), 20)
+        self.assertProduced("orders", value=b"book")
+
+    async def test_2_again(self) -> None:
+        await self.test_1_it_sends()
+
+
 class RunAsyncTest(PostgresMixin, AsyncContainerTestCase):
     postgres = Postgres(migrations=migrate)
 

@@ -55,6 +55,28 @@ class StrictTest(unittest.TestCase):
             found["test_transaction"], r"left a database session behind, .*in transaction.*CREATE TABLE orders"
         )
 
+    def test_a_pool_of_the_class(self) -> None:
+        class Inner(PostgresMixin, ContainerTestCase):
+            @classmethod
+            def setUpClass(cls) -> None:
+                import sqlalchemy
+
+                super().setUpClass()
+                cls.engine = sqlalchemy.create_engine(cls.postgres.sqlalchemy_url, pool_pre_ping=True)
+                cls.addClassCleanup(cls.engine.dispose)
+                with cls.engine.begin() as connection:
+                    connection.exec_driver_sql("CREATE TABLE orders ()")
+
+            def test_1_connects_again(self) -> None:
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("SELECT FROM orders")
+
+            def test_2_grows(self) -> None:
+                with self.engine.connect(), self.engine.connect() as connection:
+                    connection.exec_driver_sql("SELECT FROM orders")
+
+        self.assertEqual(self.failures(Inner), {})
+
     def test_coroutines(self) -> None:
         class Inner(PostgresMixin, AsyncContainerTestCase):
             async def test_task(self) -> None:

@@ -14,6 +14,7 @@ from itest import ContainerTestCase, PostgresMixin
 from itest.clock import Deadline
 from itest.errors import NotStarted
 from itest.services.postgres import Postgres
+from tests.integration.at_once import meeting_in
 from tests.integration.baseline import DECLARATION, BaselineTest, schema
 from tests.integration.capture import said
 from tests.integration.sqlbodies import TABLE
@@ -323,6 +324,19 @@ class LeasesTest(BaselineTest):
         with ThreadPoolExecutor(4) as pool:
             for number, counts in enumerate(pool.map(use, range(4))):
                 self.assertEqual(counts, [2, 100 + number] * 8)
+
+
+class ThreadsTest(BaselineTest):
+    """What is there once for a test is the same for all of its threads, also when they are the first to ask."""
+
+    def test_the_connection(self) -> None:
+        self.lease._kept.close()
+        first, second = meeting_in(self.lease._kept, "_connect", lambda: self.view.connection)
+        self.assertIs(first, second)
+
+    def test_the_session(self) -> None:
+        first, second = meeting_in(self.view, "session", lambda: self.view.own_session)
+        self.assertIs(first, second)
 
 
 class LargeBaselineTest(BaselineTest):

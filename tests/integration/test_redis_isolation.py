@@ -15,11 +15,12 @@ import redis
 from itest import Redis, alive, naming
 from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
-from itest.services.redis import RedisServer
+from itest.services.redis import RedisServer, clients
 from itest.services.redis.lease import RedisLease
 from itest.services.redis.recipes import DATABASES
 from itest.services.redis.server import LEASE_KEY
 from itest.testing import session
+from tests.integration.at_once import meeting_in
 from tests.integration.capture import said
 
 
@@ -243,6 +244,11 @@ class OwnRedisTest(RedisCase):
         while not alive.has_spoken(connection._sock):
             self.assertFalse(deadline.passed)
             deadline.pause(0.002)
+
+    def test_threads_that_are_the_first_to_ask_get_the_same_client(self) -> None:
+        view = self.lease().view
+        first, second = meeting_in(clients, "_checked", lambda: view.cache)
+        self.assertIs(first, second)
 
     def test_a_client_left_blocked_is_ended_and_reported(self) -> None:
         lease = self.lease()

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib.util
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import unittest.mock
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
 from itest.async_clients import AsyncClients, own_time
@@ -428,6 +429,63 @@ class LoopPerClassTest(AsyncTest):
         self.assertEqual(self.last_line(result), "OSError: no")
         self.assertTrue(loops[0].is_closed())
 
+    def test_what_is_cancelled_is_an_error_of_its_class_and_not_the_end_of_the_run(self) -> None:
+        async def cancelled() -> None:
+            task = asyncio.create_task(asyncio.sleep(3600))
+            task.cancel()
+            await task
+
+        class SetUp(AsyncContainerTestCase):
+            loop_scope = "class"
+
+            @classmethod
+            async def asyncSetUpClass(cls) -> None:
+                await cancelled()
+
+            async def test_a(self) -> None:
+                raise AssertionError("never reached")
+
+        class TearDown(AsyncContainerTestCase):
+            loop_scope = "class"
+
+            @classmethod
+            async def asyncTearDownClass(cls) -> None:
+                await cancelled()
+
+            async def test_a(self) -> None:
+                pass
+
+        class Data(AsyncContainerTestCase):
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.runAsync(cancelled())
+
+            async def test_a(self) -> None:
+                raise AssertionError("never reached")
+
+        result = run(SetUp, TearDown, Data)
+        self.check(result, ran=1, errors=3)
+        for number, cls in enumerate((SetUp, TearDown, Data)):
+            self.assertRegex(
+                self.last_line(result, number), rf"^LoopError: .*{cls.__name__}\.runAsync\(.*\) was cancelled"
+            )
+
+    def test_ctrl_c_in_asyncSetUpClass_ends_the_run(self) -> None:
+        class T(AsyncContainerTestCase):
+            loop_scope = "class"
+
+            @classmethod
+            async def asyncSetUpClass(cls) -> None:
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.sleep(3600)
+
+            async def test_a(self) -> None:
+                raise AssertionError("never reached")
+
+        with self.assertRaises(KeyboardInterrupt):
+            run(T)
+        T.doClassCleanups()
+
     def test_ctrl_c_closes_the_loop(self) -> None:
         loops = []
 
@@ -535,29 +593,43 @@ class LeakedTaskTest(AsyncTest):
         self.check(result, ran=2)
         self.assertEqual(caught, [])
 
-    def test_a_pool_of_a_known_client_has_time_to_replace_a_connection(self) -> None:
+    def test_those_that_a_client_of_the_class_makes_in_a_test_live_on_too(self) -> None:
         place = Path(self.enterContext(tempfile.TemporaryDirectory())) / "asyncpg.py"
-        place.write_text("import asyncio\ndef replace(seconds): return asyncio.create_task(asyncio.sleep(seconds))\n")
+        place.write_text("import asyncio\ndef read(): return asyncio.create_task(asyncio.sleep(3600), name='reads')\n")
         spec = importlib.util.spec_from_file_location("asyncpg", place)
         assert spec is not None and spec.loader is not None
-        pool = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(pool)
-        self.enterContext(unittest.mock.patch.dict(sys.modules, asyncpg=pool))
-        self.enterContext(unittest.mock.patch("itest.async_tasks.GRACE", 0))
+        client = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(client)
+        self.enterContext(unittest.mock.patch.dict(sys.modules, asyncpg=client))
 
         class T(AsyncContainerTestCase):
-            seconds = 0.05
+            loop_scope = "class"
+            reading: Any = None
 
             async def test_a(self) -> None:
-                self.task = pool.replace(self.seconds)
+                type(self).reading = client.read()
+
+            async def test_b(self) -> None:
+                self.assertFalse(self.reading.done())
+                self.task = asyncio.create_task(asyncio.sleep(3600), name="own")
+
+            async def test_c(self) -> None:
+                self.assertFalse(self.reading.done())
 
         result, caught = self.warned(T)
-        self.check(result, ran=1)
-        self.assertEqual(caught, [])
-        T.seconds = 3600
-        with unittest.mock.patch("itest.async_tasks.RECONNECT_GRACE", 0.01):
-            _, caught = self.warned(T)
-        self.assertRegex(str(caught[0].message), rf"sleep\(\), made at {re.escape(str(place))}:2")
+        self.check(result, ran=3)
+        of_the_test, of_the_class = (str(warning.message) for warning in caught)
+        self.assertRegex(of_the_test, r"test_b left an asyncio task behind, which was cancelled: 'own'")
+        self.assertRegex(
+            of_the_class, rf"T left an asyncio task behind, .*'reads', sleep\(\), made at {re.escape(str(place))}:2"
+        )
+
+        class Own(AsyncContainerTestCase):
+            async def test_a(self) -> None:
+                self.reading = client.read()
+
+        _, caught = self.warned(Own)
+        self.assertRegex(str(caught[0].message), r"test_a left an asyncio task behind, which was cancelled: 'reads'")
 
     def test_those_of_the_class_live_on_until_its_end(self) -> None:
         class T(AsyncContainerTestCase):
@@ -608,6 +680,42 @@ class LeakedTaskTest(AsyncTest):
 
         _, caught = self.warned(T)
         self.assertEqual(caught, [])
+
+
+class LoopFactoryTest(AsyncTest):
+    def test_it_makes_all_loops_however_it_is_written(self) -> None:
+        class Loop(asyncio.SelectorEventLoop):
+            pass
+
+        def plain() -> Loop:
+            return Loop()
+
+        def method(self: object) -> Loop:
+            return Loop()
+
+        for scope in ("test", "class"):
+            for factory in (Loop, plain, method, staticmethod(plain), classmethod(method)):
+                with self.subTest(scope, factory=factory):
+
+                    class T(AsyncContainerTestCase):
+                        loop_scope = scope
+                        loop_factory = factory
+                        loops: ClassVar[list[object]] = []
+
+                        @classmethod
+                        async def note(cls) -> None:
+                            cls.loops.append(asyncio.get_running_loop())
+
+                        @classmethod
+                        def setUpTestData(cls) -> None:
+                            cls.runAsync(cls.note())
+
+                        async def test_a(self) -> None:
+                            await self.note()
+
+                    self.check(run(T), ran=1)
+                    self.assertEqual([type(loop) for loop in T.loops], [Loop, Loop])
+                    self.assertEqual(len(set(map(id, T.loops))), 1 if scope == "class" else 2)
 
 
 class RunAsyncTest(AsyncTest):

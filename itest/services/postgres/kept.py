@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class Kept:
         self._name = name
         self._url = server.url_of(name)
         self._label = label
+        self.opening = threading.RLock()
+        """Held while what is there once for all threads is made at its first use: several may come at once."""
         self._own: _Link | None = None
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None
@@ -66,24 +69,31 @@ class Kept:
 
     def connection(self) -> Connection:
         """The kept psycopg2 connection."""
-        if self._own is None or self._own.connection.closed:
-            self._own = _Link(self._connect())
-        self._used[self._own.pid] = self._own
-        return self._own.connection  # type: ignore[no-any-return]  # Any, because psycopg2 is imported on first use
+        with self.opening:
+            own = self._own
+            if own is None or own.connection.closed:
+                own = self._own = _Link(self._connect())
+            self._used[own.pid] = own
+        return own.connection  # type: ignore[no-any-return]  # Any, because psycopg2 is imported on first use
 
     def engine(self) -> Engine:
         """The kept SQLAlchemy engine, the same until the next scrub. Listeners that a test adds to it go with it."""
-        if self._engine is None:
-            sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
-            self._engine = engine = sqlalchemy.create_engine(
-                "postgresql+psycopg2" + self._url.removeprefix("postgresql"), creator=self._connect
-            )
-            for name in ("connect", "checkout", "checkin", "close", "invalidate"):
-                sqlalchemy.event.listen(engine, name, getattr(self, f"_on_{name}"))
-            self._listeners = listeners(engine)
-        if self._handed_out is None:
-            self._handed_out = self._engine.execution_options()
-        return self._handed_out
+        with self.opening:
+            if self._engine is None:
+                self._engine = self._new_engine()
+                self._listeners = listeners(self._engine)
+            if self._handed_out is None:
+                self._handed_out = self._engine.execution_options()
+            return self._handed_out
+
+    def _new_engine(self) -> Engine:
+        sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
+        engine: Engine = sqlalchemy.create_engine(
+            "postgresql+psycopg2" + self._url.removeprefix("postgresql"), creator=self._connect
+        )
+        for name in ("connect", "checkout", "checkin", "close", "invalidate"):
+            sqlalchemy.event.listen(engine, name, getattr(self, f"_on_{name}"))
+        return engine
 
     def _connect(self) -> Any:
         alive.check(self._server)
@@ -132,12 +142,18 @@ class Kept:
     def scrub(self, asked: str = "", test: str = "a test") -> tuple[Any, ...] | None:
         """Undo what was done to the used connections. Returns the values of the expressions `asked`, which ride along with
         the last one, or None when no connection was used or none was fit to be kept."""
+        try:
+            return self._scrub(f"{SCRUB}, {asked}" if asked else SCRUB, test)
+        except BaseException:  # A signal handler's. What was not brought back would never be.
+            self.close()
+            raise
+
+    def _scrub(self, query: str, test: str) -> tuple[Any, ...] | None:
         used, self._used = self._used, {}
         if self._handed_out is not None and self._engine is not None and listeners(self._engine) != self._listeners:
             self._dispose()
         self._handed_out = self.scrubbed = None
         self.cut = False
-        query = f"{SCRUB}, {asked}" if asked else SCRUB
         values = None
         for link in used.values():
             if link.connection.closed:

@@ -54,7 +54,7 @@ class PostgresLease(Lease[PostgresView]):
         if self._isolated:
             server.remember_shared(self)
         self._position = self._log_position()
-        self._untouched = False
+        self._untouched = self._used_by_class = False
         self._kept = Kept(server, self._name, naming.application_name(owner))
         self.view = PostgresView(server, self._name, owner, self._kept, self._directory)
 
@@ -64,8 +64,9 @@ class PostgresLease(Lease[PostgresView]):
         if not self._isolated:
             return
         server = self._server
+        self._used_by_class = bool(sessions := self._foreign_sessions())
         if self._written():  # Then what there is now may differ from the template.
-            self._count_cuts()
+            self.cuts += min(1, sessions)
             self._pristine = server.create(self._name)
             self._was_spare = False
         self._recycler = self._new_recycler(self._position if self._was_spare else "")
@@ -106,7 +107,8 @@ class PostgresLease(Lease[PostgresView]):
             return
         try:
             self._reset(test)
-            if alone:
+            # A pool of the class's own connects again in a test, as the baseline's end may have ended its sessions, or grows.
+            if alone and not self._used_by_class:
                 end_idle(self._server, self._name, since, self._kept.pids(), test)
         except self._server.driver.Error as error:
             raise ResetError(f"what {test} has left could not be looked at: {naming.mask(str(error))}") from error
@@ -139,7 +141,7 @@ class PostgresLease(Lease[PostgresView]):
         self.reason = ""
         try:
             if self._recycler is None:
-                raise NeedsClone("the last clone could not be looked at")
+                raise NeedsClone("the last reset was not done to its end")
             if self._untouched and self._log_position() == self._position:
                 self._untouched, self.way = False, "clean"  # Nobody has had it yet.
                 return
@@ -148,25 +150,31 @@ class PostgresLease(Lease[PostgresView]):
         except (NeedsClone, self._server.driver.Error) as error:  # Of an unknown trouble, too, a new clone is the cure.
             self.way, self.reason = "cloned", naming.shorten(str(error))
             self._clone_again()
+        except BaseException:  # A signal handler's. What was not undone must not count as seen, so the next one clones.
+            self._forget_recycler()
+            raise
 
     def _clone_again(self, out_of_the_way: Callable[[str], object] | None = None) -> None:
         server = self._server
-        if self._recycler is not None:
-            self._recycler.close()
-            self._recycler = None
+        self._forget_recycler()
         self._kept.close()
-        self._count_cuts()
+        self.cuts += min(1, self._foreign_sessions())
         (out_of_the_way or server.drop)(self._name)
         if self._state is not None:
             shared.restore(server, self._state)
         server.create(self._pristine, self._name)
         self._recycler = self._new_recycler()
 
-    def _count_cuts(self) -> None:
-        """Called before the sessions of the database are ended, because it is to be copied or dropped."""
+    def _forget_recycler(self) -> None:
+        recycler, self._recycler = self._recycler, None
+        if recycler is not None:
+            recycler.close()
+
+    def _foreign_sessions(self) -> int:
+        """How many others than itest have in the database. They are ended where it is to be copied or dropped."""
         theirs = f"SELECT count(*) FROM {SESSIONS} AND NOT starts_with(application_name, 'itest')"
         [(sessions,)] = self._server.admin(theirs, self._name)
-        self.cuts += min(1, sessions)
+        return int(sessions)
 
     def _spare(self) -> str:
         """A database that another class has given back; empty: there is none."""

@@ -8,8 +8,9 @@ differs. Rows are kept in memory. Sequences are set back unasked, because that c
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -217,12 +218,12 @@ class Probe:
     def look_at_schema(self) -> None:
         """What the schema is now is its baseline."""
         if self._schema_state:
-            [(self._schema, self._shape)] = self.ask(f"SELECT {self._schema_state}, {self._shapes}")
+            self._schema, self._shape = self._schema_now()
 
     @property
     def structure(self) -> tuple[str, str]:
         """Of the schema as it was last looked at: equal where it differs only in where relations lie."""
-        return self._schema.partition(" ")[2], self._shape
+        return _structure(self._schema, self._shape)
 
     def end_users(self, test: str) -> None:
         """End the transactions that a test has left on the tables, in the database of the server's URL."""
@@ -262,36 +263,51 @@ class Probe:
             cursor.execute(f"EXECUTE {self._prepared[sql]}")
             return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2 is not a typed package here
 
-    def _cursor(self) -> Any:
-        if self._own is None or self._own.closed:
-            self._own = self._connect()
-            self._prepared.clear()
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        try:
+            if self._own is None or self._own.closed:
+                self._own = self._connect()
+                self._prepared.clear()
+                with self._own.cursor() as cursor:
+                    self._set_up(cursor)
             with self._own.cursor() as cursor:
-                cursor.execute(
-                    # With row security off, a policy that hides rows from us is an error instead of a leak.
-                    f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off; "
-                    "SET extra_float_digits = 3"  # Fewer would round the baseline's numbers.
-                )
-                try:  # No trigger fires then, no foreign key is checked. Superusers may, and whom they let.
-                    cursor.execute("SET session_replication_role = replica")
-                    self._replica = True
-                except self._server.driver.Error as error:
-                    if error.pgcode != NO_PRIVILEGE:
-                        raise
-        return self._own.cursor()
+                yield cursor
+        except self._server.driver.Error:
+            raise
+        except BaseException:  # A signal handler's: what it is in the middle of ends with the connection.
+            self.close()
+            raise
+
+    def _set_up(self, cursor: Any) -> None:
+        cursor.execute(
+            # With row security off, a policy that hides rows from us is an error instead of a leak.
+            f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off; "
+            "SET extra_float_digits = 3"  # Fewer would round the baseline's numbers.
+        )
+        try:  # No trigger fires then, no foreign key is checked. Superusers may, and whom they let.
+            cursor.execute("SET session_replication_role = replica")
+            self._replica = True
+        except self._server.driver.Error as error:
+            if error.pgcode != NO_PRIVILEGE:
+                raise
 
     def _only_moved(self) -> bool:
         """Whether the schema differs only in where relations lie; then what it is now is its baseline."""
-        known = self._schema, self._shape, self.structure
         try:
-            self.look_at_schema()
-            if self._shape and self.structure == known[2]:
-                return True
+            schema, shape = self._schema_now()
         except self._server.driver.Error as error:
             if error.pgcode not in MISSING:
                 raise
-        self._schema, self._shape, _ = known
-        return False
+            return False
+        if not shape or _structure(schema, shape) != self.structure:
+            return False
+        self._schema, self._shape = schema, shape
+        return True
+
+    def _schema_now(self) -> tuple[str, str]:
+        [(schema, shape)] = self.ask(f"SELECT {self._schema_state}, {self._shapes}")
+        return schema, shape
 
     def _measure(self, oids: Iterable[int]) -> None:
         parts = [
@@ -372,3 +388,7 @@ class Probe:
         if error.pgcode == LOCKED:
             reason += f". {leaks.in_transaction(self.ask)}"
         return reason
+
+
+def _structure(schema: str, shape: str) -> tuple[str, str]:
+    return schema.partition(" ")[2], shape

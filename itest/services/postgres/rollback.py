@@ -66,10 +66,11 @@ class RollbackLease(PostgresLease):
         self._position_sql = "pg_current_wal_insert_lsn()::text" if server.can_recycle() else "''"
 
     def reset(self, test: str) -> PostgresView:
-        if self._unfinished:  # A runner that does not run cleanups.
-            with contextlib.suppress(IsolationError):
-                self.finish(self._unfinished)
         try:
+            if self._unfinished:  # A runner that does not run cleanups, or what was interrupted.
+                self._ready(self._unfinished, keep_place=True)
+                with contextlib.suppress(IsolationError):
+                    self.finish(self._unfinished)
             self._ready(test)
         except self._server.driver.Error as error:
             raise ResetError(f"the sandbox of {test} could not be made: {str(error).strip()}") from error
@@ -84,7 +85,19 @@ class RollbackLease(PostgresLease):
     def finish(self, test: str) -> None:
         """Undo what the test did. Raises IsolationError when it ended the sandbox's transaction, committed elsewhere,
         or left a violated deferred constraint."""
+        try:
+            wrong = self._undo(test)
+        except (
+            BaseException
+        ):  # A signal handler's too. It is undone with its connection; the next reset looks at the rest.
+            self._forget()
+            raise
         self._unfinished = ""
+        if wrong:
+            raise IsolationError(f"{test}: {wrong}")
+
+    def _undo(self, test: str) -> str:
+        """Undo what the test did. What was wrong, empty: nothing."""
         driver = self._server.driver
         try:
             wrong, [row] = self._sandbox.itest_end(self._look())
@@ -107,19 +120,18 @@ class RollbackLease(PostgresLease):
         if statements:
             self._sandbox.itest_end(f"DEALLOCATE ALL; {self._prepare()}")
         changed = self._changed(committed) if committed else []
-        self._since, self._since_position = since, position
         if wrong:  # What it did to its session may have been committed too.
             self._forget()
         if changed:
             self._reset_fully(test)
+        self._since, self._since_position = since, position
         if changed and not wrong:
             wrong = (
                 f"it wrote to {naming.shorten(', '.join(changed))} through another connection than its sandbox's, so "
                 f"there was nothing to roll back and the database was reset in full: give code under test self.db, "
                 f"self.session or self.postgres.engine, or use {CURE}"
             )
-        if wrong:
-            raise IsolationError(f"{test}: {wrong}")
+        return str(wrong)
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         """Nothing: `finish` has looked already."""

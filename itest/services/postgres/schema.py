@@ -69,7 +69,7 @@ class Schemas:
 
     def drop(self, name: str, test: str) -> None:
         """Drop a schema, and end what `test` has left running in it. Raises ResetError where others hold it fast."""
-        assert name in self._made, f"{name} was not made here"
+        assert name.startswith(f"itest_{self._token}_"), f"{name} was not made here"
         leaks.end_users(self._server, f"n.nspname = '{name}'", test)
         try:
             self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
@@ -208,8 +208,9 @@ class SchemaLease(Lease[PostgresView]):
         self._migrate()
         self.view.close()
         self._kept.close()
-        self._probe = self._new_probe()
-        self._probe.adopt(before)
+        probe = self._new_probe()
+        probe.adopt(before)
+        self._probe = probe  # Not before: if this is interrupted, the rows of the baseline are in the other one only.
         before.close()
 
 

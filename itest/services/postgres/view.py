@@ -190,9 +190,10 @@ class PostgresView(View):
     def own_session(self) -> Session:
         """The view's own session, made at the first use; `self.session` on a PostgresMixin."""
         self.check_open()
-        if self._session is None:
-            self._session = self.session()
-        return self._session
+        with self._kept.opening:
+            if self._session is None:
+                self._session = self.session()
+            return self._session
 
     # The same for asyncio. What is handed out belongs to the loop that is running.
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -49,20 +50,22 @@ class Kept:
         self._server = server
         self.decode_responses = decode_responses
         self._url = url
+        self._opening = threading.Lock()
         self._client: Client | None = None
         self.ids: set[int] = set()
         """The numbers that the server gave its connections. A test may change their names."""
 
     def client(self) -> Client:
-        if self._client is None:
-            self._client = package().Redis.from_url(
-                self._url,
-                decode_responses=self.decode_responses,
-                client_name=KEPT_NAME,
-                redis_connect_func=self._greet,
-                connection_class=_checked(self._server, self._url),
-            )
-        return self._client
+        with self._opening:  # Several threads may come at once.
+            if self._client is None:
+                self._client = package().Redis.from_url(
+                    self._url,
+                    decode_responses=self.decode_responses,
+                    client_name=KEPT_NAME,
+                    redis_connect_func=self._greet,
+                    connection_class=_checked(self._server, self._url),
+                )
+            return self._client
 
     def close(self) -> None:
         """Close its connections, those in use included; the next use opens a new one."""
