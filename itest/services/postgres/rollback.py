@@ -87,9 +87,8 @@ class RollbackLease(PostgresLease):
         or left a violated deferred constraint."""
         try:
             wrong = self._undo(test)
-        except (
-            BaseException
-        ):  # A signal handler's too. It is undone with its connection; the next reset looks at the rest.
+        except BaseException:
+            # A signal handler's too. It is undone with its connection; the next reset looks at the rest.
             self._forget()
             raise
         self._unfinished = ""
