@@ -10,7 +10,7 @@ import socket
 import threading
 import unittest
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -714,12 +714,34 @@ class TopicsTest(KafkaTest):
 
     def test_under_fixed_names_they_are_made_anew(self) -> None:
         self.addCleanup(self.server.topics.delete, ["plain"])
-        for number in (3, 2):
+        for number in (3, 2, 4):
             lease, view = self.sealed(prefix="", topics={"plain": number})
             self.assertEqual(self.partitions(view, "plain"), number)
-            view.queue.send("plain", b"x")
+            for key in range(30):  # To each of its partitions, as they are now.
+                view.queue.send("plain", b"x", key=b"%d" % key)
+            messages = view.queue.receive("plain", 30)
+            self.assertEqual({message.partition for message in messages}, {*range(number)})
             self.assertEqual(values(self.next_test(lease), "plain"), [])
             lease.close()
+
+    def test_one_that_the_test_makes_anew_with_other_numbers_of_partitions(self) -> None:
+        new = clients.package("kafka.admin").NewTopic
+        _, view = self.sealed(topics={"mine": 3})
+        name = view.topic("mine")
+        for number in (1, 2):
+            view.queue.send("mine", b"x")
+            view.admin.delete_topics([name])
+            self.eventually(lambda: name not in view.admin.list_topics())
+            view.admin.create_topics([new(name, number, 1)])
+            self.eventually(lambda: all(not each["error_code"] for each in view.admin.describe_topics([name])))
+            for key in range(10):
+                view.queue.send("mine", b"x", key=b"%d" % key)
+
+    def eventually(self, condition: Callable[[], bool]) -> None:
+        deadline = Deadline.after(10)
+        while not condition():
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.01)
 
     def test_topics_with_two_underscores_are_left_alone(self) -> None:
         lease, view = self.sealed()

@@ -59,8 +59,12 @@ def write(server: KafkaServer, records: Iterable[Record]) -> None:
     """Send them, and wait until the broker has them: where each partition ends then is its mark."""
     sent: list[tuple[Record, Any]] = []
     with server.doing("writing the baseline"):
+        records = [*records]
+        for topic in {record.partition.topic for record in records}:
+            server.producer_for(topic)
+        producer = server.producer
         for record in records:
-            future = server.producer.send(
+            future = producer.send(
                 record.partition.topic,
                 value=record.value,
                 key=record.key,

@@ -22,6 +22,10 @@ LAST_POLL = 0.02
 """Seconds of each attempt to read what is there when the time is over."""
 
 
+CHANGE_WAIT = 0.5
+"""Seconds after which a record that is not acknowledged may be one for a partition that is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A record that was received. `topic` is named as in the test, `timestamp` is in seconds since 1970.
@@ -70,8 +74,7 @@ class Queue:
         physical = self.topic(topic)
         try:
             with self._server.doing(f"sending to topic {topic!r} (waited up to {ACK_WAIT:g} s)"):
-                future = self._server.producer.send(physical, value=record, key=_as_bytes(key), headers=pairs)
-                sent = future.get(timeout=ACK_WAIT)
+                sent = self._sent(physical, {"value": record, "key": _as_bytes(key), "headers": pairs})
         except ItestError as error:
             if isinstance(error.__cause__, clients.errors().MessageSizeTooLargeError):
                 raise ItestError(
@@ -86,6 +89,19 @@ class Queue:
         if sent.offset < self._start(Partition(physical, sent.partition)):
             self._server.topics.all()  # It was made anew: offsets never go back. From now on it has another id.
         return sent
+
+    def _sent(self, topic: str, record: Mapping[str, Any]) -> Any:
+        topics, producer = self._server.topics, self._server.producer_for(topic)
+        partitions = topics.partitions(topic)
+        future = producer.send(topic, **record)
+        try:
+            return future.get(timeout=CHANGE_WAIT)
+        except clients.errors().KafkaTimeoutError:
+            topics.all()
+            if topics.partitions(topic) != partitions:  # The test itself has made the topic anew.
+                self._server.give_up(producer)
+                future = self._server.producer.send(topic, **record)
+        return future.get(timeout=ACK_WAIT - CHANGE_WAIT)
 
     def receive(self, topic: str, count: int = 1, timeout: float = 5.0) -> list[Message]:
         """The next `count` messages of a topic, from where the last `receive` of this test ended.

@@ -97,11 +97,7 @@ class KafkaServer(Server["KafkaView"]):
             self._closed = True
             made, self._clients = self._clients, {}
         for name, client in made.items():
-            with contextlib.suppress(Exception):
-                if name == "producer":
-                    clients.close_producer(client, CLOSE_WAIT)
-                else:
-                    client.close()
+            _close(name, client)
 
     # Clients. Long-lived, because a new one costs 5 to 100 ms.
 
@@ -112,6 +108,21 @@ class KafkaServer(Server["KafkaView"]):
     @property
     def producer(self) -> Any:
         return self._client("producer", clients.producer)
+
+    def producer_for(self, topic: str) -> Any:
+        """The producer; another one where it knows the topic as it was before it was made anew, with other partitions. By
+        itself it would ask for them every five minutes, and what it sends to one that is gone waits in vain."""
+        producer, partitions = self.producer, self.topics.partitions(topic)
+        if partitions and len(producer.partitions_for(topic)) != len(partitions):
+            self.give_up(producer)
+        return self.producer
+
+    def give_up(self, producer: Any) -> None:
+        """Have another producer from now on. What this one has not sent yet is not sent any more."""
+        with self._lock:
+            if self._clients.get("producer") is producer:
+                del self._clients["producer"]
+        _close("producer", producer)
 
     @property
     def consumer(self) -> Any:
@@ -217,6 +228,14 @@ class KafkaServer(Server["KafkaView"]):
             numbers = self.admin.get_broker_version_data(broker).broker_version
             return f"Kafka (speaks the protocol of {'.'.join(map(str, numbers))})"
         return "Kafka"
+
+
+def _close(name: str, client: Any) -> None:
+    with contextlib.suppress(Exception):
+        if name == "producer":
+            clients.close_producer(client, CLOSE_WAIT)
+        else:
+            client.close()
 
 
 def is_lent(name: str) -> bool:

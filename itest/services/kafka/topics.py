@@ -127,8 +127,9 @@ class Topics:
         return self.all(seconds).get(name, before) != before
 
     def partitions(self, name: str) -> list[Partition]:
-        """The partitions of a topic that exists."""
-        return [Partition(name, number) for number in self._known[name].leaders]
+        """The partitions of a topic; none where it is not known."""
+        topic = self._known.get(name)
+        return [Partition(name, number) for number in topic.leaders] if topic else []
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete topics in one call, and return when they are listed no more. Those that are gone already do not matter.
