@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -97,7 +98,8 @@ class Queue:
         try:
             return future.get(timeout=CHANGE_WAIT)
         except clients.errors().KafkaTimeoutError:
-            topics.all()
+            with contextlib.suppress(ItestError):  # The broker itself may not answer; then the record tells.
+                topics.all(EVIDENCE_WAIT)
             if topics.partitions(topic) != partitions:  # The test itself has made the topic anew.
                 self._server.give_up(producer)
                 future = self._server.producer.send(topic, **record)
