@@ -17,8 +17,7 @@ from itest import leaks, naming
 from itest import session as sessions
 from itest.clock import wall
 from itest.config import Config
-from itest.errors import LeftBehind
-from itest.evidence import HEAD
+from itest.errors import HEAD, LeftBehind
 from itest.loan import Loan
 from itest.service import View
 

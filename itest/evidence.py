@@ -5,9 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-HEAD = "itest: the services when this test failed"
-"""What the note of a failing test begins with."""
-
 
 @dataclass(slots=True)
 class Evidence:

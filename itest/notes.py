@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from itest import naming
-from itest.evidence import HEAD
+from itest.errors import HEAD
 from itest.examine import Finding
 
 MOST_LINES = 40

@@ -20,8 +20,7 @@ from itest import Postgres, naming, testing
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines.process import ProcessEngine
-from itest.errors import Unavailable
-from itest.evidence import HEAD
+from itest.errors import HEAD, Unavailable
 from itest.trace import Recorder
 from itest.wait import until_ready
 from tests.integration.sqldump import difference, dump

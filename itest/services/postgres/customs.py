@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from binascii import b2a_base64
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -149,7 +148,8 @@ def hashed(password: str) -> str:
     """
     if not password.isascii():
         return password  # Its characters would have to be prepared (RFC 4013). One that was chosen stands in the tests anyway.
-    import hmac  # Only servers with a kept state need it.
+    import hmac  # Only servers with a kept state need these.
+    from binascii import b2a_base64
 
     salt = os.urandom(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
