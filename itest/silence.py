@@ -21,6 +21,13 @@ long as the server answers others: a large database is copied for minutes."""
 TICK = 1.0
 """Seconds between two looks of the thread."""
 
+
+def sentence(server: str, silence: str) -> str:
+    """Why a server is given up: what it does not do, in words."""
+    question = "did a test pause it, or does its machine stand still?"
+    return f"{server} {silence}, though it runs: {question} The next class gets a new one"
+
+
 _all: weakref.WeakSet[Watch] = weakref.WeakSet()
 
 

@@ -19,7 +19,7 @@ from itest.errors import ResetError, ServerDied
 from itest.packages import client_package
 from itest.service import Server
 from itest.services.postgres import libpq, nearest
-from itest.silence import Watch
+from itest.silence import Watch, sentence
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -111,10 +111,9 @@ class Administered(Server["PostgresView"]):
 
     def _hang_up(self, seconds: float) -> None:
         """End our own connection from this side."""
-        self.silent = (
-            f"{self.version} ({self.instance}) has not answered for {seconds:.0f} s, and does not answer a new connection within "
-            f"{PROBE_TIMEOUT} s, though it runs: did a test pause it, or does its machine stand still? The next class gets a "
-            f"new one"
+        self.silent = sentence(
+            f"{self.version} ({self.instance})",
+            f"has not answered for {seconds:.0f} s, and does not answer a new connection within {PROBE_TIMEOUT} s",
         )
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._admin.fileno())) as ours:
             ours.shutdown(socket.SHUT_RDWR)

@@ -18,6 +18,7 @@ from itest.services.redis.clients import SOCKET_TIMEOUT, connect, nameless, pack
 from itest.services.redis.lease import RedisLease
 from itest.services.redis.state import state_of
 from itest.services.redis.view import RedisView
+from itest.silence import sentence
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -71,10 +72,7 @@ class RedisServer(Server["RedisView"]):
 
     def fell_silent(self) -> str:
         """Why nothing is asked of it from now on: it does not answer."""
-        self.silent = (
-            f"{self.version} ({self.instance}) does not answer within {SOCKET_TIMEOUT:g} s, though it runs: did a test pause it, "
-            f"or does its machine stand still? The next class gets a new one"
-        )
+        self.silent = sentence(f"{self.version} ({self.instance})", f"does not answer within {SOCKET_TIMEOUT:g} s")
         return self.silent
 
     def clear(self) -> None:
