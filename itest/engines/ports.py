@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 
@@ -15,6 +16,12 @@ _IP_FREEBIND = 15
 """Of Linux (ip(7)); Python has no name for it."""
 
 HOST = "127.0.0.1"
+
+_QUIET = range(20_000, 30_000)
+"""Below what Linux and Docker (32768 and above), macOS (49152) and Kubernetes' services (30000) hand out."""
+
+_GIVEN = 32_768
+"""The first port that systems hand out which do not say it as Linux does."""
 
 BACKLOG = 128
 """Connections that may wait to be accepted."""
@@ -64,22 +71,36 @@ def is_ours(address: str) -> bool:
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port of this machine that nobody uses and that nobody else will be given soon.
 
-    Binding port 0 and closing it again is a race: the kernel soon hands the same port to somebody else (185 repeats
-    within 50 draws in 60 000). A connection to oneself that is closed from this side leaves the port in TIME_WAIT: the
-    kernel then gives it to nobody who asks for any port (no repeat in 60 000 draws on Linux), while a server that binds
-    this very port with SO_REUSEADDR, as all servers do, gets it. The start must still be retried when it is taken: by
-    a program with a fixed port, or on systems that do it otherwise.
+    The kernel's own choice (port 0) is a race once it is closed again: from the same range Docker gives its containers
+    one port after the other, and everybody gets what he asks for with 0. So it is drawn from a range that nobody is
+    given anything of. A connection to oneself that is closed from this side leaves the port in TIME_WAIT: nobody who
+    draws likewise gets it then, nor does who asks for any port (no repeat in 60 000 draws on Linux), while a server
+    that binds this very port with SO_REUSEADDR, as all servers do, does. The start must still be retried when it is
+    taken: by a program with a fixed port, or on systems that do it otherwise.
     """
+    quiet = _quiet()
     for _ in range(_ATTEMPTS):
-        with socket.create_server((host, 0), backlog=1) as listener:
-            endpoint = Endpoint(*listener.getsockname()[:2])
+        with socket.socket() as listener:
             try:
+                listener.bind((host, quiet[int.from_bytes(os.urandom(4)) % len(quiet)] if quiet else 0))
+                # Not before it is bound: it would get a port that waits for another's server.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.listen(1)
+                endpoint = Endpoint(*listener.getsockname()[:2])
                 # The end that closes first is the one whose port waits; that must be the listener's.
                 with socket.create_connection(endpoint, timeout=1.0) as client:
                     accepted, _address = listener.accept()
                     accepted.close()
                     client.recv(1)
             except OSError:
-                continue  # The address cannot talk to itself just now; another port may.
+                continue  # It is taken, or the address cannot talk to itself just now; another port may.
         return endpoint.port
     raise OSError(f"no free port could be found on {host}")
+
+
+def _quiet() -> range:
+    """The ports that no system gives to whoever asks for any. Empty where this one does."""
+    first = _GIVEN
+    with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/ip_local_port_range") as settings:
+        first = int(settings.read().split()[0])
+    return _QUIET if first >= _QUIET.stop else range(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from itest.config import Config
-from itest.engines import docker_address
+from itest.engines import docker_address, ports
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_address import Address, locate, problem
 from itest.engines.ports import free_port
@@ -166,17 +166,35 @@ class ProblemTest(unittest.TestCase):
 
 class FreePortTest(unittest.TestCase):
     def test_it_can_be_listened_on_and_is_not_handed_out_again(self) -> None:
-        ports = [free_port() for _ in range(50)]
-        self.assertEqual(len(set(ports)), 50)
+        chosen = [free_port() for _ in range(50)]
+        self.assertEqual(len(set(chosen)), 50)
         others = set()
         for _ in range(200):
             with socket.socket() as other:
                 other.bind(("127.0.0.1", 0))
                 others.add(other.getsockname()[1])
         if sys.platform == "linux":
-            self.assertFalse(others & set(ports))
-        with socket.create_server(("127.0.0.1", ports[0])):
+            self.assertFalse(others & set(chosen))
+        with socket.create_server(("127.0.0.1", chosen[0])):
             pass
+
+    def test_one_that_somebody_has_is_not_chosen(self) -> None:
+        """Neither one that is listened at, nor one that was chosen for a server that does not listen yet."""
+        chosen = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            for taken in (chosen, other.getsockname()[1]):
+                with (
+                    self.subTest(taken),
+                    mock.patch.object(ports, "_quiet", return_value=range(taken, taken + 1)),
+                    self.assertRaisesRegex(OSError, "^no free port could be found on 127.0.0.1$"),
+                ):
+                    free_port()
+
+    def test_where_the_system_gives_from_all_ports_it_chooses(self) -> None:
+        for settings, quiet in (("1024\t60999\n", range(0)), ("32768\t60999\n", range(20_000, 30_000))):
+            with self.subTest(settings), mock.patch("builtins.open", mock.mock_open(read_data=settings)):
+                self.assertEqual(ports._quiet(), quiet)
+                self.assertGreater(free_port(), 1023)
 
 
 if __name__ == "__main__":
