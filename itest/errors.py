@@ -35,9 +35,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD = "itest: the services when this test failed"
-"""What the note of a failing test begins with."""
-
 
 class ItestError(Exception):
     """Base of all errors of itest."""
