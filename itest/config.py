@@ -236,6 +236,7 @@ def _from_cfg(file: Path) -> list[_Found]:
         return []
     import configparser
 
+    # Without a section of defaults: what stands in [DEFAULT] is not for itest.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read(file, encoding="utf-8")

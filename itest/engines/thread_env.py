@@ -27,6 +27,7 @@ _lock = threading.Lock()
 
 def apply(env: Mapping[str, str], owner: str) -> None:
     """Set the variables. Raises DeclarationError, having set none, where another app has set one to something else."""
+    # No local variable holds the environment: a traceback that shows those would show it all.
     with _lock:
         for name, value in env.items():
             if name in _held and _held[name].value != value:
