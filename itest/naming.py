@@ -80,7 +80,7 @@ def remember_secret(text: str) -> str:
     if len(text) >= DISTINCT or re.match(_NO_WORD, text):
         for piece in {text, *(line for line in map(str.strip, text.splitlines()) if len(line) >= DISTINCT)}:
             written = json.dumps(piece), json.dumps(piece, ensure_ascii=False), repr(piece)
-            _known_secrets.update({piece, quote(piece, safe=""), *(text[1:-1] for text in written)})
+            _known_secrets.update({piece, quote(piece, safe=""), *(each[1:-1] for each in written)})
     return text
 
 
