@@ -32,6 +32,7 @@ from itest.spec import ContainerSpec, fill
 from itest.testing import ManualClock, MemoryEngine
 from itest.trace import Recorder
 from itest.wait import NotReady
+from tests.programs import write_program
 
 ENDPOINTS = {"client": ("127.0.0.1", 40001), "controller": ("127.0.0.1", 40002)}
 
@@ -307,11 +308,7 @@ class MachineTest(unittest.TestCase):
         return Config(quiet=True, cache_dir=self.root / "cache", environment=environment, **settings)
 
     def program(self, path: str, script: str) -> Path:
-        program = self.root / path
-        program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        return program
+        return write_program(self.root / path, script)
 
 
 class JarsTest(MachineTest):
