@@ -22,10 +22,11 @@ TICK = 1.0
 """Seconds between two looks of the thread."""
 
 
-def sentence(server: str, silence: str) -> str:
-    """Why a server is given up: what it does not do, in words."""
+def sentence(server: str, silence: str, *, ours: bool = True) -> str:
+    """Why a server is given up: what it does not do, in words. `ours`: nobody else uses it, so it can be replaced."""
     question = "did a test pause it, or does its machine stand still?"
-    return f"{server} {silence}, though it runs: {question} The next class gets a new one"
+    then = "gets a new one" if ours else "connects to it anew"
+    return f"{server} {silence}, though it runs: {question} The next class {then}"
 
 
 _all: weakref.WeakSet[Watch] = weakref.WeakSet()
