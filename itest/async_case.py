@@ -61,7 +61,8 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
         """Run a coroutine and return its result, in setUpTestData, setUpClass and the like.
 
         With `loop_scope = "class"` in the class's loop, else in one that ends with it: a client made there cannot be
-        used in a test. Raises LoopError for one that is kept nevertheless, and where a loop is running already.
+        used in a test. Raises LoopError for one that is kept nevertheless, where a loop is running already, and where the
+        coroutine is cancelled.
         """
         if not inspect.iscoroutine(coro):
             raise TypeError(f"runAsync() takes a coroutine, not {coro!r}: runAsync(work()) and async def work()")

@@ -190,8 +190,8 @@ _PROGRAMS = ("redis_bin", "compose")
 
 _CHOICES = {
     "engine": ("auto", "docker", "process"),
-    "require": ("", "0", "1", "docker", "process"),
-    "keep": ("", "failed"),
+    "require": ("0", "1", "docker", "process"),
+    "keep": ("failed",),
 }
 
 
@@ -236,6 +236,7 @@ def _from_cfg(file: Path) -> list[_Found]:
         return []
     import configparser
 
+    # Without a section of defaults: what stands in [DEFAULT] is not for itest.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read(file, encoding="utf-8")
@@ -293,6 +294,7 @@ def _near(name: str, cutoff: float = 0.6) -> list[str]:
 
 
 def _convert(name: str, value: object, source: str, place: Path) -> object:
+    """The value as the setting's type, from one that is not empty. Raises ConfigError."""
     kind = _SETTINGS[name]
     if kind in ("str", "Path") and not isinstance(value, (str, int) if name == "require" else str):
         raise ConfigError(f"{name} in {source} must be a text, not {type(value).__name__}")
@@ -308,7 +310,7 @@ def _convert(name: str, value: object, source: str, place: Path) -> object:
     except (ValueError, RuntimeError) as error:  # The latter for ~nobody/cache, where there is no such user.
         raise ConfigError(f"{name} = {value!r} in {source}: {error}") from error
     text = str(int(value)) if isinstance(value, int) else str(value).strip()
-    if (text and name in _PATHS) or (name in _PROGRAMS and os.path.dirname(text)):
+    if name in _PATHS or (name in _PROGRAMS and os.path.dirname(text)):
         return str(place / os.path.expanduser(text))
     if name.endswith("_url"):
         try:
@@ -325,8 +327,7 @@ def _convert(name: str, value: object, source: str, place: Path) -> object:
     if name == "require":
         text = {"true": "1", "yes": "1", "on": "1", "false": "0", "no": "0", "off": "0"}.get(text.lower(), text)
     if name in _CHOICES and text not in _CHOICES[name]:
-        choices = ", ".join(choice for choice in _CHOICES[name] if choice)
-        raise ConfigError(f"{name} = {text!r} in {source}: it must be one of {choices}")
+        raise ConfigError(f"{name} = {text!r} in {source}: it must be one of {', '.join(_CHOICES[name])}")
     return text
 
 
@@ -334,7 +335,7 @@ def _boolean(value: object) -> bool:
     text = str(value).strip().lower()
     if text in ("1", "true", "yes", "on"):
         return True
-    if text in ("", "0", "false", "no", "off"):
+    if text in ("0", "false", "no", "off"):
         return False
     raise ValueError("it must be true or false")
 

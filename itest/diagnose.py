@@ -17,7 +17,7 @@ from itest import leaks, naming
 from itest import session as sessions
 from itest.clock import wall
 from itest.config import Config
-from itest.errors import HEAD, LeftBehind
+from itest.errors import LeftBehind
 from itest.loan import Loan
 from itest.service import View
 
@@ -25,6 +25,9 @@ from itest.service import View
 # where the test has used up the process's file descriptors.
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
+
+HEAD = "itest: the services when this test failed"
+"""What each note begins with."""
 
 MOST_NOTES = 3
 """How many failures of one test are looked into: each of a hundred subTests may fail."""

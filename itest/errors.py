@@ -5,7 +5,7 @@
     ├── ConfigError                 a setting is unknown, or its value cannot be used
     ├── DeclarationError            a test class or a declaration is wrong (also a TypeError)
     ├── NotStarted                  a view was asked for where there is none (also an AttributeError)
-    ├── LoopError                   an async client has no event loop, or another one than its test (also a RuntimeError)
+    ├── LoopError                   an async client has no loop or a wrong one, or a coroutine is cancelled (also a RuntimeError)
     ├── Unavailable                 no engine here can run the service: its tests skip
     ├── MissingPackage              a client package is not installed (also an ImportError)
     ├── StartError                  a service could not be started
@@ -34,9 +34,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-HEAD = "itest: the services when this test failed"
-"""What the note of a failing test begins with."""
 
 
 class ItestError(Exception):
@@ -67,7 +64,8 @@ class NotStarted(ItestError, AttributeError):
 
 
 class LoopError(ItestError, RuntimeError):
-    """An async client was asked for where no event loop is running, or belongs to another loop than its test's."""
+    """An async client was asked for where no event loop is running, or belongs to another loop than its test's; or a
+    coroutine that a class runs was cancelled."""
 
 
 class Unavailable(ItestError):

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -80,7 +81,7 @@ def remember_secret(text: str) -> str:
     if len(text) >= DISTINCT or re.match(_NO_WORD, text):
         for piece in {text, *(line for line in map(str.strip, text.splitlines()) if len(line) >= DISTINCT)}:
             written = json.dumps(piece), json.dumps(piece, ensure_ascii=False), repr(piece)
-            _known_secrets.update({piece, quote(piece, safe=""), *(text[1:-1] for text in written)})
+            _known_secrets.update({piece, quote(piece, safe=""), *(each[1:-1] for each in written)})
     return text
 
 
@@ -179,6 +180,19 @@ def hide_options(words: Iterable[str]) -> tuple[str, ...]:
 def show(kind: str, values: Mapping[str, object]) -> str:
     """What an object shows of itself, without passwords: it ends up in tracebacks and in the notes of failures."""
     return mask(f"{kind}({', '.join(f'{name}={value!r}' for name, value in values.items())})")
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; the number for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def exit_text(code: int) -> str:
+    """How a child has ended, from its return code."""
+    return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
 
 
 def fingerprint(*parts: object) -> str:

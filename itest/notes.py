@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from itest import naming
-from itest.errors import HEAD
+from itest.diagnose import HEAD
 from itest.examine import Finding
 
 MOST_LINES = 40
@@ -42,9 +42,8 @@ def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
         lines[room - 1 :] = [f"... and {len(lines) - room + 1} more lines"]
     shown = [_clean(line) for line in lines]
     if artifacts is not None:
-        shown.append(
-            _printable(f"whole logs and states: {artifacts}")
-        )  # However long: nobody can use a part of a path.
+        # However long: nobody can use a part of a path.
+        shown.append(_printable(f"whole logs and states: {artifacts}"))
     return "\n".join(shown)
 
 

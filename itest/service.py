@@ -376,6 +376,8 @@ def _shown(value: Any) -> Any:
         return naming.hide_named(value)
     if isinstance(value, tuple) and all(isinstance(word, str) for word in value):
         return naming.hide_options(value)
+    if isinstance(value, str):  # A command may be written as one text.
+        return " ".join(naming.hide_options(value.split(" ")))
     return value
 
 

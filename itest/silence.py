@@ -22,10 +22,11 @@ TICK = 1.0
 """Seconds between two looks of the thread."""
 
 
-def sentence(server: str, silence: str) -> str:
-    """Why a server is given up: what it does not do, in words."""
+def sentence(server: str, silence: str, *, ours: bool = True) -> str:
+    """Why a server is given up: what it does not do, in words. `ours`: nobody else uses it, so it can be replaced."""
     question = "did a test pause it, or does its machine stand still?"
-    return f"{server} {silence}, though it runs: {question} The next class gets a new one"
+    then = "gets a new one" if ours else "connects to it anew"
+    return f"{server} {silence}, though it runs: {question} The next class {then}"
 
 
 _all: weakref.WeakSet[Watch] = weakref.WeakSet()
@@ -44,13 +45,16 @@ class Watch:
         self._began: float | None = None
         self._thread: threading.Thread | None = None
         self._end = threading.Event()
+        """Has the thread end; each has one of its own, as one that is asking a server outlives `close`."""
         _all.add(self)
 
     def __enter__(self) -> None:
         self._began = SYSTEM.monotonic()
         if self._thread is None:
-            self._end.clear()
-            self._thread = threading.Thread(target=self._look_after, name="itest-silence", daemon=True)
+            self._end = threading.Event()
+            self._thread = threading.Thread(
+                target=self._look_after, args=(self._end,), name="itest-silence", daemon=True
+            )
             self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -63,9 +67,9 @@ class Watch:
         if thread is not None:
             thread.join(TICK)
 
-    def _look_after(self) -> None:
+    def _look_after(self, end: threading.Event) -> None:
         asked = 0.0
-        while not self._end.wait(TICK):
+        while not end.wait(TICK):
             began, now = self._began, SYSTEM.monotonic()
             if began is None or now - max(began, asked) < PATIENCE:
                 continue

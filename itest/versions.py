@@ -84,9 +84,8 @@ def ask(program: str, *options: str) -> Answer:
     code, text = process.returncode, output if output.strip() else errors
     if code == 0:
         return Answer(text)
-    end = f"exited with code {code}" if code > 0 else f"was killed by signal {-code}"
     last = ([line for line in (errors or output).splitlines() if line.strip()] or ["it said nothing"])[-1]
-    return Answer(text, f"`{options[0]}` {end}: {naming.shorten(naming.clean_log(last), 300)}")
+    return Answer(text, f"`{options[0]}` {naming.exit_text(code)}: {naming.shorten(naming.clean_log(last), 300)}")
 
 
 def _refusal(program: str, error: OSError) -> str:

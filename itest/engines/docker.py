@@ -44,7 +44,6 @@ from itest.clock import Deadline
 from itest.config import Config
 from itest.engines import Endpoint, Instance, Thing, docker_network, docker_quick
 from itest.engines.docker_address import LOOPBACK, Address
-from itest.engines.docker_client import API_TIMEOUT
 from itest.engines.docker_errors import OutOfReach, refused, translated, unanswered
 from itest.engines.docker_instance import PORTS, DockerInstance, image_of
 from itest.engines.docker_link import Later, Link
@@ -276,11 +275,11 @@ class DockerEngine:
         try:
             path = self.address.parts.path
             query = f"name={name}{f'&platform={quote(spec.platform)}' if spec.platform else ''}"
-            status, said = docker_quick.ask(path, "POST", f"/containers/create?{query}", config, API_TIMEOUT)
+            status, said = docker_quick.ask(path, "POST", f"/containers/create?{query}", config)
             if status == 201:
                 container = str(said["Id"])
                 self._warned(spec, said)
-                status, said = docker_quick.ask(path, "POST", f"/containers/{container}/start", None, API_TIMEOUT)
+                status, said = docker_quick.ask(path, "POST", f"/containers/{container}/start")
                 if status in (204, 304):
                     return container
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -9,11 +9,8 @@ from itest import naming
 from itest.engines import docker_quick, docker_sdk
 from itest.engines.docker_address import Address
 from itest.engines.docker_errors import OutOfReach
-from itest.engines.docker_quick import ANSWER_TIMEOUT, silent
+from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT, silent
 from itest.errors import Unavailable
-
-API_TIMEOUT = 60
-"""Seconds that one request may take. Most take one millisecond; a start takes seconds on a busy host."""
 
 CONNECTIONS = 64
 """Connections kept for use by threads. With fewer than threads, urllib3 logs a warning for each one it discards."""

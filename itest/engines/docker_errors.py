@@ -14,7 +14,7 @@ from itest.errors import ItestError, PortTaken, StartError
 
 
 class OutOfReach(ItestError):
-    """Docker has answered in this run, and does not any more."""
+    """Docker does not answer. Where it has before in this run, that is no reason to skip tests, as Unavailable is."""
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from itest.config import Config
 from itest.engines.docker_address import Address, locate, problem
-from itest.engines.docker_client import API_TIMEOUT, connected, greet, no_sdk
+from itest.engines.docker_client import connected, greet, no_sdk
 from itest.engines.docker_errors import OutOfReach
-from itest.engines.docker_quick import ANSWER_TIMEOUT
+from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT
 from itest.errors import Unavailable
 
 if TYPE_CHECKING:

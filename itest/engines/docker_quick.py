@@ -15,13 +15,16 @@ from itest.clock import Deadline
 ANSWER_TIMEOUT = 2
 """Seconds in which Docker must answer a greeting to count as there."""
 
+API_TIMEOUT = 60
+"""Seconds that one request may take. Most take one millisecond; a start takes seconds on a busy host."""
+
 silent: set[str] = set()
 """Where a request was not answered in its time: paths of sockets, or URLs. Docker may hang, or just take long over that one.
 So it is greeted before the next request, which even a busy Docker answers at once; a run whose Docker hangs waits the long
 time once, and not for all that is still to be asked."""
 
 
-def ask(path: str, method: str, resource: str, body: object = None, timeout: float = 60.0) -> tuple[int, Any]:
+def ask(path: str, method: str, resource: str, body: object = None, timeout: float = API_TIMEOUT) -> tuple[int, Any]:
     """One request to the daemon at this socket: the status of its answer, and what it says, as JSON or as text.
 
     Raises OSError (TimeoutError after `timeout` seconds) and ValueError for what is no answer.
@@ -33,7 +36,7 @@ def ask(path: str, method: str, resource: str, body: object = None, timeout: flo
         return status, content.decode("utf-8", "replace")
 
 
-def logs(path: str, container: str, query: str, *, terminal: bool, timeout: float = 60.0) -> bytes:
+def logs(path: str, container: str, query: str, *, terminal: bool, timeout: float = API_TIMEOUT) -> bytes:
     """What a container has written. `terminal`: it has one, and thereby a single stream. Raises as `ask`."""
     status, content = _exchange(path, "GET", f"/containers/{container}/logs?{query}", b"", timeout)
     if status != 200:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -240,19 +239,6 @@ def signal_group(pid: int, number: int) -> None:
     """Send a signal to a process that leads its group, and to the group. Nothing happens when it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
         os.killpg(pid, number)
-
-
-def signal_name(number: int) -> str:
-    """`SIGKILL` for 9; the number for one without a name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def exit_text(code: int) -> str:
-    """How a child has ended, from its return code."""
-    return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
 
 
 _TERMINAL = 4

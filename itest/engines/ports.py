@@ -72,8 +72,8 @@ def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port of this machine that nobody uses and that nobody else will be given soon.
 
     The kernel's own choice (port 0) is a race once it is closed again: from the same range Docker gives its containers
-    one port after the other, and everybody gets what he asks for with 0. So it is drawn from a range that nobody is
-    given anything of. A connection to oneself that is closed from this side leaves the port in TIME_WAIT: nobody who
+    one port after the other, and the kernel whoever else asks for any. So it is drawn from a range that nobody is given
+    anything of. A connection to oneself that is closed from this side leaves the port in TIME_WAIT: nobody who
     draws likewise gets it then, nor does who asks for any port (no repeat in 60 000 draws on Linux), while a server
     that binds this very port with SO_REUSEADDR, as all servers do, does. The start must still be retried when it is
     taken: by a program with a fixed port, or on systems that do it otherwise.

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from itest.engines.launcher import signal_name
+from itest import naming
 from itest.errors import StartError
 from itest.spec import ProcessSpec
 
@@ -84,7 +84,7 @@ class Privileges:
         It must come after every change of identity, which clears the setting. Where it is missing (macOS, Alpine's
         busybox), the reaper alone sees to the end of orphans.
         """
-        return (*self._setpriv, signal_name(number), "--") if self._setpriv else ()
+        return (*self._setpriv, naming.signal_name(number), "--") if self._setpriv else ()
 
     @cached_property
     def _setpriv(self) -> tuple[str, ...]:

@@ -245,7 +245,7 @@ class _Launch:
         known = causes.of_death(lines, None, oom_killed=False, place=str(self._place.parent))
         if in_time:
             error = StartError(
-                f"preparing {self._spec} failed: `{command}` {launcher.exit_text(process.returncode)}, "
+                f"preparing {self._spec} failed: `{command}` {naming.exit_text(process.returncode)}, "
                 f"{until.elapsed:.1f} s after the start began. {f'{known.sentence} ' if known else ''}Its output is below",
                 service=subject,
                 seconds=until.elapsed,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itest import naming
 from itest.clock import Deadline, wall
 from itest.engines import Endpoint, ExecResult, State, directory, launcher, shared_memory
 from itest.engines.directory import Record
@@ -270,7 +271,7 @@ class ProcessInstance(LocalInstance):
     def _ended(self, code: int | None) -> State:
         if not self._place.exists():
             return State(False, "removed", code)
-        status = f"killed by {launcher.signal_name(-code)}" if code is not None and code < 0 else "exited"
+        status = f"killed by {naming.signal_name(-code)}" if code is not None and code < 0 else "exited"
         return State(False, status, code, port_taken=_is_port_taken(self.logs(tail=50)))
 
     def mark(self) -> None:

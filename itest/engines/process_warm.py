@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itest.engines import launcher
+from itest import naming
 from itest.errors import StartError
 from itest.spec import ProcessSpec
 
@@ -76,7 +76,7 @@ def unpack(archive: Path, place: Path, user: int | None) -> None:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()[-300:] or "it said nothing"
         raise StartError(
-            f"the kept state {archive} could not be unpacked: tar {launcher.exit_text(done.returncode)}: {said}"
+            f"the kept state {archive} could not be unpacked: tar {naming.exit_text(done.returncode)}: {said}"
         )
     if os.geteuid() == 0:
         _give(place, os.geteuid() if user is None else user)

@@ -21,6 +21,8 @@ class _Held:
     before: str | None
 
 
+# No local variable below holds the environment: a traceback that shows those (`unittest --locals`) would show all of it.
+
 _held: dict[str, _Held] = {}
 _lock = threading.Lock()
 
@@ -42,7 +44,6 @@ def apply(env: Mapping[str, str], owner: str) -> None:
 
 def undo(env: Mapping[str, str]) -> None:
     """Make each variable what it was before, once nobody wants it any more."""
-    environment = live_environment()
     with _lock:
         for name in env:
             held = _held[name]
@@ -51,6 +52,6 @@ def undo(env: Mapping[str, str]) -> None:
                 continue
             del _held[name]
             if held.before is None:
-                environment.pop(name, None)
+                live_environment().pop(name, None)
             else:
-                environment[name] = held.before
+                live_environment()[name] = held.before

@@ -51,9 +51,8 @@ class Django:
 
     def fingerprint(self, base: Path) -> str:
         django = self._set_up()
-        settings = getattr(
-            sys.modules.get(self.settings), "__file__", None
-        )  # Not there where others configured Django.
+        # Not there where others configured Django.
+        settings = getattr(sys.modules.get(self.settings), "__file__", None)
         more = [*([("settings", Path(settings).read_bytes())] if settings else ()), *bytes_of(base, self.depends_on)]
         what = (django.get_version(), self.settings, self.apps, self.database)
         return naming.fingerprint("Django", *what, _sources(), more)

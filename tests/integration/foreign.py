@@ -19,8 +19,9 @@ import psycopg2
 from itest import Postgres, naming, testing
 from itest.clock import Deadline
 from itest.config import load
+from itest.diagnose import HEAD
 from itest.engines.process import ProcessEngine
-from itest.errors import HEAD, Unavailable
+from itest.errors import Unavailable
 from itest.trace import Recorder
 from itest.wait import until_ready
 from tests.integration.sqldump import difference, dump

@@ -328,9 +328,8 @@ class ErrorTest(InnerTest):
             )
         )
         self.assertRegex(text, r"InstanceDied: App \(`.*`\) ended before it was ready: exited with exit code 1, ")
-        self.assertRegex(
-            text, r"in connect\n(  \|     .*\n)*  \| KeyError: 'DATABASE_URL'\n"
-        )  # Python 3.13 has the line too.
+        # Python 3.13 has the line too.
+        self.assertRegex(text, r"in connect\n(  \|     .*\n)*  \| KeyError: 'DATABASE_URL'\n")
 
     def test_a_program_that_never_answers_with_its_log(self) -> None:
         code = "import time; print('waiting for the database'); time.sleep(60)"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.documents import files_in
 from tests.integration.test_command_line import CommandLineTest
+from tests.programs import write_program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 BLOCK = re.compile(r"^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -31,10 +32,8 @@ class PageTest(CommandLineTest):
             files_in(text)["tests/test_people.py"], encoding="utf-8"
         )
         programs = self.place / "bin"
-        programs.mkdir()
         for name, argv in (("itest", f"{sys.executable} -m itest"), ("python", sys.executable)):
-            programs.joinpath(name).write_text(f'#!/bin/sh\nexec {argv} "$@"\n')
-            programs.joinpath(name).chmod(0o755)
+            write_program(programs / name, f'exec {argv} "$@"')
         environment = {**self.environment, "PATH": f"{programs}:{self.environment['PATH']}"}
         self.addCleanup(self.itest, "down", "--all")
         checker = doctest.OutputChecker()

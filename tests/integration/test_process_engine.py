@@ -29,6 +29,7 @@ from itest.engines.process_instance import ProcessInstance
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError, StartTimeout
 from itest.spec import ContainerSpec, ProcessSpec
 from itest.trace import Recorder
+from tests.programs import write_program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -351,9 +352,7 @@ class UnpackTest(unittest.TestCase):
 
     def test_a_tar_that_dies_is_told_by_its_signal(self) -> None:
         place = Path(self.enterContext(temporary_directory()))
-        program = place / "tar"
-        program.write_text("#!/bin/sh\nkill -XFSZ $$\n")
-        program.chmod(0o755)
+        program = write_program(place / "tar", "kill -XFSZ $$")
         told = "state.tar could not be unpacked: tar was killed by SIGXFSZ: it said nothing$"
         with mock.patch.object(process_warm, "_tar", lambda: str(program)), self.assertRaisesRegex(StartError, told):
             process_warm.unpack(place / "state.tar", place, None)

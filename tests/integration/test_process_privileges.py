@@ -17,6 +17,7 @@ from itest.errors import StartError
 from itest.spec import ProcessSpec
 from tests.integration import test_process_engine as base
 from tests.integration.test_process_engine import eventually, shell, temporary_directory
+from tests.programs import write_program
 
 CAPABLE = bool(privileges.Privileges(os.defpath)._set_user)
 """Whether root can become another user here and still enter all directories."""
@@ -38,14 +39,11 @@ class IdentityTest(base.EngineTestCase):
     def test_other_user_and_a_program_that_only_root_can_reach(self) -> None:
         closed = Path(self.enterContext(temporary_directory()))
         closed.chmod(0o700)
-        (closed / "product/bin").mkdir(parents=True)
-        (closed / "product/share").mkdir()
+        (closed / "product/share").mkdir(parents=True)
         (closed / "product/share/text").write_text("shared\n")
         (closed / "product/share/text").chmod(0o600)
-        program = closed / "product/bin/server"
         script = 'id -u; cat "$(dirname "$0")/../share/text" prepared etc/conf; touch mine; sleep 60'
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
+        program = write_program(closed / "product/bin/server", script)
         (closed / "product/bin/alias").symlink_to("server")
         spec = ProcessSpec(
             "a product",
@@ -88,9 +86,7 @@ class IdentityTest(base.EngineTestCase):
     def test_directories_that_only_root_may_enter(self) -> None:
         """Where nothing lets another user pass through them, the error says so, and nothing is left."""
         closed = Path(self.enterContext(temporary_directory()))
-        program = closed / "server"
-        program.write_text("#!/bin/sh\nsleep 60\n")
-        program.chmod(0o755)
+        program = write_program(closed / "server", "sleep 60")
         refusal = "refuses to run as root, and user id 65534, as which it would run here, cannot reach"
         with (
             mock.patch.object(privileges.Privileges, "_namespace", ()),

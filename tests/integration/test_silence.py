@@ -68,6 +68,13 @@ class SilenceTest(unittest.TestCase):
         with mock.patch.object(clients, "SOCKET_TIMEOUT", 0.5):
             self.check(Redis())
 
+    def test_an_external_one_is_the_next_classs_too(self) -> None:
+        own: Any = self.lend(Postgres())
+        with testing.session(quiet=True, postgres_url=own.address) as session:
+            server: Any = session.lend(Postgres())
+            server._hang_up(15.0)
+            self.assertRegex(server.silent, r"^PostgreSQL .* has not answered for 15 s, .* class connects to it anew$")
+
     def test_a_statement_may_take_as_long_as_it_likes(self) -> None:
         server: Any = self.lend(Postgres())
         self.assertEqual(server.admin("SELECT 1 FROM pg_sleep(1.5)"), [(1,)])

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from itest import Kafka, Postgres, Redis
-from itest.errors import HEAD
+from itest.diagnose import HEAD
 from tests.runners.pairs import two_at_a_time
 from tests.runners.samples import ROOT, SampleTestCase
 

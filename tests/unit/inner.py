@@ -8,7 +8,7 @@ from typing import Any
 
 from itest import session as sessions
 from itest import testing
-from itest.errors import HEAD
+from itest.diagnose import HEAD
 from itest.service import ServiceMixin
 from itest.testing import MemoryEngine, MemoryService, MemoryView
 

@@ -26,6 +26,7 @@ from itest.spec import ComposeSpec, ContainerSpec, Port
 from itest.testing import MemoryEngine, MemoryInstance
 from itest.trace import Recorder
 from itest.wait import NotReady, answer, ended
+from tests.programs import write_program
 
 
 class DeclarationTest(unittest.TestCase):
@@ -164,11 +165,7 @@ class ProgramTest(unittest.TestCase):
         self.enterContext(mock.patch.object(compose_program, "PLUGINS", (str(self.directory / "system"),)))
 
     def program(self, script: str, name: str = "bin/docker-compose") -> Path:
-        path = self.directory / name
-        path.parent.mkdir(exist_ok=True, parents=True)
-        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        path.chmod(0o755)
-        return path
+        return write_program(self.directory / name, script)
 
     def find(self, **settings: Any) -> Program:
         variables = {"HOME": str(self.directory), "PATH": str(self.directory / "bin")}

@@ -15,7 +15,8 @@ from typing import Any
 from unittest import mock
 
 from itest import ContainerTestCase, diagnose, examine, naming, notes
-from itest.errors import HEAD, ServerDied
+from itest.diagnose import HEAD
+from itest.errors import ServerDied
 from itest.evidence import Evidence
 from itest.examine import Finding, Subject
 from itest.service import ServiceMixin

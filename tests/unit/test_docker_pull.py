@@ -21,6 +21,7 @@ from itest.engines.docker_registry import explain, fits, mirrored, registry_of
 from itest.errors import DeclarationError, ImageError, Unavailable
 from itest.report import progress
 from itest.spec import ContainerSpec, Port
+from tests.programs import write_program
 from tests.unit.fake_docker import FakeDockerTest, Handler, lines, trickle
 
 
@@ -396,10 +397,8 @@ class LoginTest(FakeDockerTest):
 
     def helper(self, name: str, user: str, password: str) -> None:
         """A credential helper on PATH, as the docker command has them."""
-        program = Path(self.home, f"docker-credential-{name}")
         said = json.dumps({"ServerURL": "x", "Username": user, "Secret": password})
-        program.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{said}'\n")
-        program.chmod(0o755)
+        write_program(Path(self.home, f"docker-credential-{name}"), f"cat >/dev/null\necho '{said}'")
         self.enterContext(mock.patch.dict(os.environ, {"PATH": f"{self.home}:{os.environ['PATH']}"}))
 
     def test_any_entry_of_the_variable_and_a_password_with_colons(self) -> None:

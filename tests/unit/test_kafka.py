@@ -21,17 +21,18 @@ from typing import Any
 from unittest import mock
 
 from itest import Kafka, KafkaMixin, warm_store
-from itest.clock import Deadline, wall
+from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config
 from itest.errors import ConfigError, DeclarationError, ItestError, MissingPackage, ReceiveTimeout, Unavailable
 from itest.lock import locked
-from itest.services.kafka import KafkaServer, Message, archive, archive_build, clients, jars, recipes
+from itest.services.kafka import KafkaServer, Message, archive, archive_build, clients, jars, queue, recipes
 from itest.services.kafka.queue import Queue, decode, encode
 from itest.services.kafka.round_trip import Partition
 from itest.spec import ContainerSpec, fill
 from itest.testing import ManualClock, MemoryEngine
 from itest.trace import Recorder
 from itest.wait import NotReady
+from tests.programs import write_program
 
 ENDPOINTS = {"client": ("127.0.0.1", 40001), "controller": ("127.0.0.1", 40002)}
 
@@ -307,11 +308,7 @@ class MachineTest(unittest.TestCase):
         return Config(quiet=True, cache_dir=self.root / "cache", environment=environment, **settings)
 
     def program(self, path: str, script: str) -> Path:
-        program = self.root / path
-        program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        return program
+        return write_program(self.root / path, script)
 
 
 class JarsTest(MachineTest):
@@ -644,6 +641,16 @@ class QueueTest(unittest.TestCase):
     def test_nothing_at_all(self) -> None:
         with self.assertRaisesRegex(ReceiveTimeout, r"^0 of 1 message arrived on topic 'orders' .* within 0\.01 s\. "):
             self.queue().receive("orders", timeout=0.01)
+
+    def test_looking_at_a_topic_is_a_part_of_the_time_that_a_record_has(self) -> None:
+        asked = self.queue()
+        server: Any = asked._server
+        future = server.producer_for.return_value.send.return_value
+        future.get.side_effect = [clients.errors().KafkaTimeoutError, SimpleNamespace(offset=0, partition=0)]
+        server.topics.all.side_effect = lambda seconds: SYSTEM.sleep(0.1)
+        with mock.patch.object(queue, "ACK_WAIT", 0.2), mock.patch.object(queue, "CHANGE_WAIT", 0.05):
+            asked.send("orders", b"book")
+        self.assertLessEqual(future.get.mock_calls[-1].kwargs["timeout"], 0.1)
 
     def test_at_least_one_must_be_waited_for(self) -> None:
         for wrong in (0, -1, None, "1", 1.5, True):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from unittest import mock
 
 from itest.container_options import ContainerOptions, Mount
-from itest.engines import State, docker_client, docker_link, docker_things, docker_warm, ports
+from itest.engines import State, docker_link, docker_quick, docker_things, docker_warm, ports
 from itest.engines.docker_registry import familiar
 from itest.errors import InstanceDied
 from itest.spec import ContainerSpec, Port
@@ -76,7 +76,7 @@ class PodmanTest(FakeDockerTest):
         self.assertIsNone(self.engine.unavailable())
         with mock.patch.object(docker_link, "connected") as connected:
             self.assertIs(self.engine.client, connected.return_value)
-        self.assertEqual(connected.call_args.args[1], docker_client.API_TIMEOUT)
+        self.assertEqual(connected.call_args.args[1], docker_quick.API_TIMEOUT)
 
     def test_the_address_of_this_machine_on_a_network_comes_with_its_first_container(self) -> None:
         self.answers.update({"GET /networks/n1": NETWORK, "GET /info": {"Rootless": False}})

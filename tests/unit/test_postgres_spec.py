@@ -20,6 +20,7 @@ from itest.migrations import MetaData, SqlFiles, migrator
 from itest.services.postgres import programs
 from itest.services.postgres.programs import Programs
 from itest.spec import Port
+from tests.programs import write_program
 
 
 def settings_of(command: tuple[str, ...]) -> dict[str, str]:
@@ -106,10 +107,8 @@ class ProgramsTest(unittest.TestCase):
 
     def install(self, name: str, says: str = "postgres (PostgreSQL) 17.6", exit_code: int = 0) -> str:
         place = self.directory / name
-        place.mkdir(parents=True)
         for program in ("postgres", "initdb"):
-            (place / program).write_text(f"#!/bin/sh\necho '{says}'\nexit {exit_code}\n")
-            (place / program).chmod(0o755)
+            write_program(place / program, f"echo '{says}'\nexit {exit_code}")
         return str(place)
 
     def test_the_setting_comes_first(self) -> None:

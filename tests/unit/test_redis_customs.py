@@ -22,6 +22,7 @@ from itest.config import Config
 from itest.engines import Endpoint
 from itest.errors import ConfigError, DeclarationError, Unavailable
 from itest.services.redis import clients, programs, recipes
+from tests.programs import write_program
 
 
 class SettingsTest(unittest.TestCase):
@@ -231,12 +232,8 @@ class ProgramTest(unittest.TestCase):
         self.enterContext(mock.patch("importlib.util.find_spec", return_value=None))
 
     def program(self, name: str, started: str) -> str:
-        file = self.directory / name
-        file.write_text(
-            f"#!/bin/sh\n[ $1 = --version ] && echo 'Redis server v=8.0.0 sha=0' && exit\necho '{started}'\nexit 1\n"
-        )
-        file.chmod(0o755)
-        return str(file)
+        script = f"[ $1 = --version ] && echo 'Redis server v=8.0.0 sha=0' && exit\necho '{started}'\nexit 1"
+        return str(write_program(self.directory / name, script))
 
     def test_one_that_does_is_preferred(self) -> None:
         self.which["valkey-server"] = self.program("one", "# Failed finding TLS support.")

@@ -25,6 +25,7 @@ from itest.services.redis import clients, programs, recipes
 from itest.services.redis import server as module
 from itest.spec import Port
 from itest.testing import MemoryEngine
+from tests.programs import write_program
 from tests.unit.inner import InnerTest
 
 
@@ -110,11 +111,7 @@ class ProgramTest(unittest.TestCase):
         self.wheel = self.enterContext(mock.patch("importlib.util.find_spec", return_value=None))
 
     def program(self, name: str, says: str, exit_code: int = 0) -> str:
-        file = self.directory / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"#!/bin/sh\necho '{says}'\nexit {exit_code}\n")
-        file.chmod(0o755)
-        return str(file)
+        return str(write_program(self.directory / name, f"echo '{says}'\nexit {exit_code}"))
 
     def find(self, **settings: str) -> tuple[str, str]:
         found: tuple[str, str] = programs.find_program(Config(**settings))  # type: ignore[arg-type]  # strings, every one

@@ -50,6 +50,25 @@ class WatchTest(unittest.TestCase):
                 pass
         self.assertFalse(self.asked.is_set())
 
+    def test_a_thread_that_was_asking_when_it_was_to_end_ends_then(self) -> None:
+        asking, go_on = threading.Event(), threading.Event()
+
+        def answers() -> bool:
+            asking.set()
+            return go_on.wait(10)
+
+        watch = Watch(answers, self.hang_up)
+        self.addCleanup(watch.close)
+        with watch:
+            self.assertTrue(asking.wait(10))
+            first = watch._thread
+            watch.close()
+        with watch:
+            go_on.set()
+            assert first is not None
+            first.join(10)
+            self.assertFalse(first.is_alive())
+
     @unittest.skipUnless(hasattr(os, "fork"), "needs fork")
     def test_there_is_no_thread_where_the_process_forks(self) -> None:
         before = threading.active_count()

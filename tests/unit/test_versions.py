@@ -80,7 +80,7 @@ class SaidTest(unittest.TestCase):
             self.program(f"#!/bin/sh\necho 1.2\necho '{library}' >&2\nexit 127", "lacking"): (
                 f"`--version` exited with code 127: {library}"
             ),
-            self.program("#!/bin/sh\nkill -9 $$", "dying"): "`--version` was killed by signal 9: it said nothing",
+            self.program("#!/bin/sh\nkill -9 $$", "dying"): "`--version` was killed by SIGKILL: it said nothing",
         }.items():
             with self.subTest(program):
                 self.assertEqual(self.problem(program), why)

@@ -70,19 +70,19 @@ def _examine(config: Config, image: str, pull: bool) -> Iterator[Finding]:
     docker, process = _unavailable(config)
     allowed = [engine.name for engine in choosing.allowed(config)]
     chosen = next((name for name, why in (("docker", docker), ("process", process)) if name in allowed and not why), "")
-    needed = "" if machine.all_external(config) else chosen or "any"
+    needed = not machine.all_external(config)
     servers = list(local.servers(config))
     if docker:
         lacking = allowed == ["docker"] or not any(finding.level == OK for finding in servers)
         yield Finding("docker", PROBLEM if needed and lacking else NOTE, f"not used: {docker}")
     else:
-        yield from _levelled(daemon.examine(config, image, pull), needed=needed == "docker")
+        yield from _levelled(daemon.examine(config, image, pull), needed=needed and chosen == "docker")
     if not docker or config.compose:
         yield from _levelled(daemon.compose(config), needed=not docker)
     if process:
-        yield Finding("process", PROBLEM if needed == "any" else NOTE, f"not used: {process}")
+        yield Finding("process", PROBLEM if needed and not chosen else NOTE, f"not used: {process}")
     else:
-        yield from _levelled(chain(servers, local.trial(config)), needed=needed == "process")
+        yield from _levelled(chain(servers, local.trial(config)), needed=needed and chosen == "process")
     yield from machine.external(config)
     yield from machine.space(config)
     yield from machine.leftovers(config)

@@ -47,7 +47,7 @@ def servers(config: Config) -> Iterator[Finding]:
 
 
 def trial(config: Config) -> Iterator[Finding]:
-    """Start the server that is ready first, and stop it. Nothing where that is an external one's work."""
+    """Start the server that is ready first, and stop it. Not where both are external: nothing would be started here."""
     if not _wanted(config):
         return
     spec = _quickest(config)

@@ -23,9 +23,8 @@ class Default(Check):
     def __call__(self, instance: Instance) -> None:
         state = instance.state()
         if not state.running:
-            raise NotReady(
-                f"it is {state}"
-            )  # It has ended just now; the next poll tells that as it tells every other death.
+            # It has ended just now; the next poll tells that as it tells every other death.
+            raise NotReady(f"it is {state}")
         if state.health:
             self._ask(instance, state)
         elif self._ports:

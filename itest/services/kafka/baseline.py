@@ -60,9 +60,7 @@ def write(server: KafkaServer, records: Iterable[Record]) -> None:
     sent: list[tuple[Record, Any]] = []
     with server.doing("writing the baseline"):
         records = [*records]
-        for topic in {record.partition.topic for record in records}:
-            server.producer_for(topic)
-        producer = server.producer
+        producer = server.producer_for(*{record.partition.topic for record in records})
         for record in records:
             future = producer.send(
                 record.partition.topic,

@@ -22,7 +22,6 @@ EVIDENCE_WAIT = 2.0
 LAST_POLL = 0.02
 """Seconds of each attempt to read what is there when the time is over."""
 
-
 CHANGE_WAIT = 0.5
 """Seconds after which a record that is not acknowledged may be one for a partition that is gone."""
 
@@ -92,6 +91,7 @@ class Queue:
         return sent
 
     def _sent(self, topic: str, record: Mapping[str, Any]) -> Any:
+        deadline = Deadline.after(ACK_WAIT)
         topics, producer = self._server.topics, self._server.producer_for(topic)
         partitions = topics.partitions(topic)
         future = producer.send(topic, **record)
@@ -103,7 +103,7 @@ class Queue:
             if topics.partitions(topic) != partitions:  # The test itself has made the topic anew.
                 self._server.give_up(producer)
                 future = self._server.producer.send(topic, **record)
-        return future.get(timeout=ACK_WAIT - CHANGE_WAIT)
+        return future.get(timeout=deadline.remaining)
 
     def receive(self, topic: str, count: int = 1, timeout: float = 5.0) -> list[Message]:
         """The next `count` messages of a topic, from where the last `receive` of this test ended.

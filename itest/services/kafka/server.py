@@ -109,13 +109,16 @@ class KafkaServer(Server["KafkaView"]):
     def producer(self) -> Any:
         return self._client("producer", clients.producer)
 
-    def producer_for(self, topic: str) -> Any:
-        """The producer; another one where it knows the topic as it was before it was made anew, with other partitions. By
+    def producer_for(self, *topics: str) -> Any:
+        """The producer; another one where it knows a topic as it was before it was made anew, with other partitions. By
         itself it would ask for them every five minutes, and what it sends to one that is gone waits in vain."""
-        producer, partitions = self.producer, self.topics.partitions(topic)
-        if partitions and len(producer.partitions_for(topic)) != len(partitions):
-            self.give_up(producer)
-        return self.producer
+        producer = self.producer
+        for topic in topics:
+            partitions = self.topics.partitions(topic)
+            if partitions and len(producer.partitions_for(topic)) != len(partitions):
+                self.give_up(producer)
+                return self.producer
+        return producer
 
     def give_up(self, producer: Any) -> None:
         """Have another producer from now on. What this one has not sent yet is not sent any more."""

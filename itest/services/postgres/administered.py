@@ -114,6 +114,7 @@ class Administered(Server["PostgresView"]):
         self.silent = sentence(
             f"{self.version} ({self.instance})",
             f"has not answered for {seconds:.0f} s, and does not answer a new connection within {PROBE_TIMEOUT} s",
+            ours=self.instance.owned and not self.shared,
         )
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._admin.fileno())) as ours:
             ours.shutdown(socket.SHUT_RDWR)

@@ -64,7 +64,8 @@ class PostgresLease(Lease[PostgresView]):
         if not self._isolated:
             return
         server = self._server
-        self._used_by_class = bool(sessions := self._foreign_sessions())
+        sessions = self._foreign_sessions()
+        self._used_by_class = sessions > 0
         if self._written():  # Then what there is now may differ from the template.
             self.cuts += min(1, sessions)
             self._pristine = server.create(self._name)

@@ -28,7 +28,8 @@ class Programs(NamedTuple):
 
 
 def find_programs(config: Config) -> Programs:
-    """The first usable installation. Raises Unavailable, saying what to install."""
+    """The first usable installation. Raises ConfigError where that in the settings is none, Unavailable, saying what to
+    install, where there is none."""
     if config.postgres_bin:
         found = _programs(Path(config.postgres_bin), "the setting postgres_bin", config.cache_dir)
         if isinstance(found, Programs):

