@@ -19,6 +19,9 @@ from tests.runners.samples import INHERITED, ROOT, SampleTestCase
 PAGE = ROOT / "docs" / "failures.md"
 OUTPUT = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+SWEPT = re.compile(r"itest: (?:removed what a killed run had left: |could not remove .* killed run has left: ).*\n")
+"""What is said at any moment of what other tests have killed just now."""
+
 
 def masked(text: str) -> str:
     text = re.sub(r"[\w/.-]+/servers/\w+", "PLACE", re.sub(r"-(it [0-9a-f]{12}|[pn] \d+)", "-N", text))
@@ -41,7 +44,7 @@ class FailuresPageTest(SampleTestCase):
             command = [sys.executable, "-m", "unittest", "-v"]
             subprocess.run(command, cwd=place, env=environment, stdout=output, stderr=output, timeout=120)
             output.seek(0)
-            return output.read()
+            return SWEPT.sub("", output.read())
 
     def test_it_fails_as_the_page_shows(self) -> None:
         self.needs(Postgres(), Redis())
