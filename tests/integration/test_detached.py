@@ -73,10 +73,9 @@ class ImportHookTest(unittest.TestCase):
         self.assertEqual(self.run_of("postgres"), 0)
         self.before.check()
         self.assertEqual(len(list(self.cache.glob("warm/*.tar"))), 1)
+        # The last that it writes there, after it has removed the server.
         deadline = Deadline.after(20)
-        while not list(
-            self.cache.glob("warm/*.json")
-        ):  # The last that it writes there, after it has removed the server.
+        while not list(self.cache.glob("warm/*.json")):
             self.assertFalse(deadline.passed)
             deadline.pause(0.02)
 

@@ -132,7 +132,7 @@ class DirectTest(unittest.TestCase):
         container.halt(0)
         container.go_on()
         up = answer("a reset", lambda _: lease.reset("C.test"), (redis.ConnectionError,))
-        until_ready(up, server.instance, Deadline.after(10), subject="Redis")
+        until_ready(up, server.instance, Deadline.after(30), subject="Redis")
 
     def test_without_its_socket_a_redis_is_reset_by_its_address(self) -> None:
         service = Redis(settings={"unixsocket": ""})
