@@ -6,9 +6,12 @@ from __future__ import annotations
 import logging
 import threading
 import unittest
+from typing import Any
+from unittest import mock
 
 from itest import Container, ContainerTestCase, Redis, RedisMixin, testing, wait
 from itest.clock import Deadline
+from itest.engines import docker_follow
 from tests.unit.inner import run as run_inner
 
 
@@ -36,6 +39,18 @@ class LogStreamTest(unittest.TestCase):
 
         self.run_it(Inner, "docker")
         self.assertEqual(len(set(messages)), 2)
+
+    def test_what_it_says_before_its_end_was_noticed(self) -> None:
+        finished = docker_follow._finished
+
+        def late(client: Any, container: str) -> float:
+            deadline = Deadline.after(30)
+            while client.logs(container).count(b"begun") < 2 and not deadline.passed:
+                deadline.pause(0.02)
+            return finished(client, container)
+
+        with mock.patch.object(docker_follow, "_finished", late):
+            self.test_from_a_container_that_is_restarted()
 
     def check(self, engine: str) -> None:
         messages = self.messages("redis")
