@@ -13,14 +13,12 @@ from pathlib import Path
 
 from itest import Postgres, Redis
 from tests import documents
+from tests.integration.capture import SWEPT
 from tests.runners import test_failures
 from tests.runners.samples import INHERITED, ROOT, SampleTestCase
 
 PAGE = ROOT / "docs" / "failures.md"
 OUTPUT = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-SWEPT = re.compile(r"itest: (?:removed what a killed run had left: |could not remove .* killed run has left: ).*\n")
-"""What is said at any moment of what other tests have killed just now."""
 
 
 def masked(text: str) -> str:
@@ -44,7 +42,7 @@ class FailuresPageTest(SampleTestCase):
             command = [sys.executable, "-m", "unittest", "-v"]
             subprocess.run(command, cwd=place, env=environment, stdout=output, stderr=output, timeout=120)
             output.seek(0)
-            return SWEPT.sub("", output.read())
+            return re.sub(rf"itest: (?:{SWEPT.pattern}).*\n", "", output.read())
 
     def test_it_fails_as_the_page_shows(self) -> None:
         self.needs(Postgres(), Redis())
