@@ -58,6 +58,12 @@ def time_for(seconds: float) -> float:
     return seconds if deadline is None else min(seconds, max(round(deadline.remaining, 1), ANSWER_TIMEOUT))
 
 
+def half_over() -> bool:
+    """Whether half the time of the wait is over in which a check is asked: what takes long to find out, it should know now."""
+    deadline: Deadline | None = getattr(_waiting, "deadline", None)
+    return deadline is not None and deadline.elapsed >= deadline.seconds / 2
+
+
 class Steady:
     """Whether a container has run for STEADY seconds, since it was first looked at or Docker has started it again."""
 

@@ -83,7 +83,7 @@ def _docker() -> Iterator[Any]:
 
     # Only from_env knows about certificates, and only `locate` about contexts and the usual sockets.
     certified = bool(os.environ.get("DOCKER_TLS_VERIFY"))
-    client = from_env(timeout=10) if certified else DockerClient(address.url, version="auto", timeout=10)
+    client = from_env(timeout=60) if certified else DockerClient(address.url, version="auto", timeout=60)
     try:
         yield client.api
     finally:

@@ -58,9 +58,14 @@ if not child:
     except OSError as error:
         os.write(2, f'{argv[0]}: {error.strerror}'.encode())
     os._exit(127)
-if woken not in select.select([lifeline, woken], [], [])[0]:
-    os.killpg(0, signal.SIGKILL)
-_, status = os.waitpid(child, 0)
+ended = 0
+while not ended:
+    ready = select.select([lifeline, woken], [], [])[0]
+    if woken in ready:
+        os.read(woken, 4096)
+        ended, status = os.waitpid(child, os.WNOHANG)  # It may only have been stopped, or go on.
+    if lifeline in ready and not ended:
+        os.killpg(0, signal.SIGKILL)
 code = os.waitstatus_to_exitcode(status)
 sys.exit(code if code >= 0 else 128 - code)
 """

@@ -22,13 +22,26 @@ def follow(client: Any, instance: Instance, stop: threading.Event, *, new: bool)
     """The output of a container in pieces, until `stop` is set or it is removed; from its beginning if it is `new`."""
     since: float | None = None if new else wall()
     while True:
-        yield from _once(client, instance.id, stop, since)
-        since = wall()
+        read = since or 0.0
+        for piece in _once(client, instance.id, stop, since):
+            read = wall()
+            yield piece
+        # Not from now on: by the time that we hear of its end it may run again, and have said something.
+        since = max(read, _finished(client, instance.id)) or None
         while not instance.state().running:
             if instance.state().status == "removed" or stop.wait(PAUSE):
                 return
         if stop.is_set():
             return
+
+
+def _finished(client: Any, container: str) -> float:
+    """When its last life ended, by Docker's clock. Its last words may have been read a little later."""
+    from datetime import datetime
+
+    with contextlib.suppress(Exception):  # It was removed, or has never ended.
+        return datetime.fromisoformat(client.inspect_container(container)["State"]["FinishedAt"]).timestamp()
+    return 0.0
 
 
 def _once(client: Any, container: str, stop: threading.Event, since: float | None) -> Iterator[bytes]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from itest.wait import half_over
+
 if TYPE_CHECKING:
     from itest.engines import Endpoint
     from itest.engines.docker_instance import DockerInstance
@@ -29,7 +31,8 @@ _LOOPBACKS = ("0100007F", "00000000000000000000000001000000", "0000000000000000F
 
 
 EXPLAIN_EVERY = 20
-"""Each so many polls in vain, the container's own table of sockets is asked for the reason, which takes a command."""
+"""Each so many polls in vain, the container's own table of sockets is asked for the reason, which takes a command; and once
+when half the time is over, as on a busy machine there may be fewer polls."""
 
 
 class Listening:
@@ -38,6 +41,7 @@ class Listening:
     def __init__(self, instance: DockerInstance) -> None:
         self._instance = instance
         self._asked = 0
+        self._is_late = False
         self._reason = ""
 
     def silence(self, name: str, number: int) -> str:
@@ -50,7 +54,10 @@ class Listening:
         if known:
             return ""
         self._asked += 1
-        if self._asked % EXPLAIN_EVERY == 0 and (table := _table(self._instance)) is not None:
+        due = self._asked % EXPLAIN_EVERY == 0
+        if not self._is_late and half_over():
+            due = self._is_late = True
+        if due and (table := _table(self._instance)) is not None:
             self._reason = judge(table, number)
         return self._reason or _nobody(number)
 

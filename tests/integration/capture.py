@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from unittest import mock
 
 from itest import trace
 
+SWEPT = re.compile(r"removed what a killed run had left: |could not remove .*, which a killed run has left: ")
+"""What a sweep says, at any moment, of what other tests have killed just now."""
+
 
 @contextlib.contextmanager
 def said() -> Iterator[list[str]]:
-    """The lines that itest says within the `with`, but for a sweep's: it may find just now what other tests have killed."""
+    """The lines that itest says within the `with`, but for a sweep's."""
     lines: list[str] = []
 
     def say(line: str) -> None:
-        if not line.startswith("removed what a killed run had left: "):
+        if not SWEPT.match(line):
             lines.append(line)
 
     with mock.patch.object(trace, "say", say):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 import unittest
@@ -157,7 +158,7 @@ class RedisTest(RedisMixin, AsyncContainerTestCase):
         channel = self.redis.aclient().pubsub()
         await channel.subscribe("news")
         await self.redis.aclient(client_name="itest-async").publish("news", "new")
-        while (message := await channel.get_message(timeout=5)) and message["type"] != "message":
+        while (message := await channel.get_message(timeout=20)) and message["type"] != "message":
             pass
         assert message is not None
         self.assertEqual(message["data"], b"new")
@@ -381,6 +382,7 @@ class LeftTaskTest(unittest.TestCase):
                 self.assertEqual(self.postgres.execute(query), [])
 
         result = unittest.TestResult()
+        gc.collect()  # What earlier tests have left to be collected may warn, too.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             unittest.defaultTestLoader.loadTestsFromTestCase(T)(result)

@@ -69,9 +69,15 @@ class CausesTest(DockerTest):
         self.fails("no space left", spec, "give its tmpfs more")
 
     def test_out_of_memory(self) -> None:
-        script = "dd if=/dev/zero of=/data/x bs=1M count=200; code=$?; sleep 0.3; exit $code"
-        spec = self.shell(script, tmpfs={"/data": 0}, options=ContainerOptions(memory=16 * 2**20))
-        for _ in range(5):  # Docker hears of it by a message of its own, and now and then of a container's end alone.
+        for pause in (
+            0.3,
+            0.3,
+            0.3,
+            1,
+            3,
+        ):  # Docker hears of it by a message of its own, and now and then of the end alone.
+            script = f"dd if=/dev/zero of=/data/x bs=1M count=200; code=$?; sleep {pause}; exit $code"
+            spec = self.shell(script, tmpfs={"/data": 0}, options=ContainerOptions(memory=16 * 2**20))
             error = self.failure(spec)
             if error.cause != "it was killed":
                 break

@@ -19,6 +19,7 @@ from itest.config import load
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
 from itest.report.page import read
+from tests.integration.capture import SWEPT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,8 +95,8 @@ class CommandLineTest(unittest.TestCase):
         return output, errors
 
     def last_line(self, errors: str) -> str:
-        """Of what a command says itself: a sweep at the same time may find what other tests have killed."""
-        return [line for line in errors.splitlines() if "what a killed run had left" not in line][-1]
+        """Of what a command says itself."""
+        return [line for line in errors.splitlines() if not SWEPT.match(line.removeprefix("itest: "))][-1]
 
     def need_engine(self) -> None:
         """Skip where services cannot run."""

@@ -22,6 +22,9 @@ LIMIT = 0.2
 SLACK = 5
 """How many times as long a busy machine may take; without our care it takes two seconds to two minutes."""
 
+ATTEMPTS = 3
+"""How often that is tried: the whole machine may stand still for a moment."""
+
 
 def kill(server: Server[Any]) -> None:
     """And wait until it is gone."""
@@ -39,7 +42,14 @@ class _DeathTest(unittest.TestCase):
     engine: ClassVar[str]
 
     def check(self, declared: Service[Any], use: Any = None) -> None:
-        """Kill it in a test; use it, if a use is given; go on to the next test and the next class."""
+        """It is told in time."""
+        taken: list[float] = []
+        while not taken or (taken[-1] >= LIMIT * SLACK and len(taken) < ATTEMPTS):
+            taken.append(self.told_after(declared, use))
+        self.assertLess(taken[-1], LIMIT * SLACK, taken)
+
+    def told_after(self, declared: Service[Any], use: Any) -> float:
+        """Kill it in a test; use it, if a use is given; go on to the next test and the next class. Seconds until it is told."""
         moments: list[float] = []
         servers: list[Server[Any]] = []
 
@@ -80,8 +90,8 @@ class _DeathTest(unittest.TestCase):
         self.assertRegex(texts[-1], r"(killed by SIGKILL with exit code -9|exit code 137 \(SIGKILL\))")
         if use is not None:
             self.assertIn(" ENDED under this test: ", texts[0])
-        self.assertLess(moments[1] - moments[0], LIMIT * SLACK)
         self.assertEqual(len({id(server) for server in servers}), 2)
+        return moments[1] - moments[0]
 
     def test_postgres(self) -> None:
         self.check(Postgres())

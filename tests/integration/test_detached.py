@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 
 from itest import Redis, Unavailable, naming
+from itest.clock import Deadline
 from itest.config import load
 from tests.leftovers import Leftovers
 
@@ -72,6 +73,11 @@ class ImportHookTest(unittest.TestCase):
         self.assertEqual(self.run_of("postgres"), 0)
         self.before.check()
         self.assertEqual(len(list(self.cache.glob("warm/*.tar"))), 1)
+        # The last that it writes there, after it has removed the server.
+        deadline = Deadline.after(20)
+        while not list(self.cache.glob("warm/*.json")):
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.02)
 
     def test_the_path(self) -> None:
         self.assertEqual(naming.import_path()[-1], str(ROOT))

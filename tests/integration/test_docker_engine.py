@@ -20,6 +20,7 @@ from itest.clock import Deadline, wall
 from itest.config import load
 from itest.engines import docker
 from itest.engines.docker import DockerEngine
+from itest.engines.docker_instance import PUBLISH_TIMEOUT
 from itest.errors import ImageError, InstanceDied, PortTaken, StartError
 from itest.spec import ContainerSpec, Port
 from itest.trace import Recorder
@@ -157,7 +158,7 @@ class BadInputTest(DockerTest):
         deadline = Deadline.after(30)
         while instance.state().running and not deadline.passed:
             deadline.pause(0.02)
-        deadline = Deadline.after(2)
+        deadline = Deadline.after(PUBLISH_TIMEOUT)
         with self.assertRaises(InstanceDied) as caught:
             instance.endpoint()
         self.assertFalse(deadline.passed, "it must not wait for a container that has ended")
@@ -201,11 +202,13 @@ class InstanceTest(DockerTest):
         self.assertEqual(instance.exec(["true"]).exit_code, 125)
 
     def test_logs(self) -> None:
-        script = "echo one; sleep 0.1; echo two >&2; sleep 0.1; printf 'three \\377\\n'; sleep 1.2; echo late; sleep 99"
-        instance = self.start(ContainerSpec(IMAGE, command=("sh", "-c", script)))
-        wait.until_ready(wait.log("three"), instance, Deadline.after(30), subject="script")
-        moment = wall()
-        wait.until_ready(wait.log("late"), instance, Deadline.after(30), subject="script")
+        says = ("echo one", "echo two >&2", "printf 'three \\377\\n'", "echo late")
+        script = "; ".join(f"until [ -e /{number} ]; do usleep 20000; done; {say}" for number, say in enumerate(says))
+        instance = self.start(ContainerSpec(IMAGE, command=("sh", "-c", f"{script}; sleep 99")))
+        for number, said in enumerate(("one", "two", "three", "late")):  # Docker reads two streams side by side.
+            moment = wall()
+            instance.exec(["touch", f"/{number}"])
+            wait.until_ready(wait.log(said), instance, Deadline.after(30), subject="script")
         self.assertEqual(instance.logs(), "one\ntwo\nthree \ufffd\nlate\n")
         self.assertEqual(instance.logs(tail=2), "three \ufffd\nlate\n")
         self.assertEqual(instance.logs(tail=0), "")
@@ -225,7 +228,7 @@ class InstanceTest(DockerTest):
     def test_exec_has_a_time_limit(self) -> None:
         instance = self.start(SLEEP)
         for script in ("sleep 30", "while true; do echo; done"):
-            deadline = Deadline.after(5)
+            deadline = Deadline.after(20)
             with self.subTest(script), self.assertRaisesRegex(TimeoutError, "had not ended after 0.5 s"):
                 instance.exec(["sh", "-c", script], timeout=0.5)
             self.assertFalse(deadline.passed)
@@ -292,6 +295,7 @@ class FindTest(DockerTest):
 
 class QuietTest(DockerTest):
     def test_nothing_stays_open_after_close(self) -> None:
+        gc.collect()  # What earlier tests have left to be collected may warn, too.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             engine = DockerEngine(load())

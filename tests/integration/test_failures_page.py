@@ -13,6 +13,7 @@ from pathlib import Path
 
 from itest import Postgres, Redis
 from tests import documents
+from tests.integration.capture import SWEPT
 from tests.runners import test_failures
 from tests.runners.samples import INHERITED, ROOT, SampleTestCase
 
@@ -41,7 +42,7 @@ class FailuresPageTest(SampleTestCase):
             command = [sys.executable, "-m", "unittest", "-v"]
             subprocess.run(command, cwd=place, env=environment, stdout=output, stderr=output, timeout=120)
             output.seek(0)
-            return output.read()
+            return re.sub(rf"itest: (?:{SWEPT.pattern}).*\n", "", output.read())
 
     def test_it_fails_as_the_page_shows(self) -> None:
         self.needs(Postgres(), Redis())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Any
@@ -21,22 +22,30 @@ class HostTest(ContainerTestCase):
             answered = threading.Thread(target=self.answer, args=(listener,))
             answered.start()
             port = listener.getsockname()[1]
-            said = self.box.exec(["nc", "-w", "5", HOST_INSIDE, str(port)])
-            answered.join(10)
+            said = self.box.exec(["nc", "-w", "20", HOST_INSIDE, str(port)])
+            answered.join(30)
         self.assertEqual((said.exit_code, said.stdout), (0, "here\n"), said)
 
     def answer(self, listener: socket.socket) -> None:
-        listener.settimeout(10)
+        listener.settimeout(30)
         connection, _ = listener.accept()
         with connection:
             connection.sendall(b"here\n")
 
     def test_the_address_is_one_of_this_machine_but_not_all_of_them(self) -> None:
         self.assertNotIn(self.network.host, ("", "0.0.0.0"))
-        with socket.create_server((self.network.host, 0)) as listener:
-            port = listener.getsockname()[1]
-            with socket.socket() as elsewhere:
-                elsewhere.bind(("127.0.0.1" if self.network.host != "127.0.0.1" else "127.0.0.2", port))
+        other = "127.0.0.1" if self.network.host != "127.0.0.1" else "127.0.0.2"
+        for _ in range(16):
+            with (
+                contextlib.suppress(
+                    OSError
+                ),  # A connection of others may have that very port there, even an ended one.
+                socket.create_server((self.network.host, 0)) as listener,
+                socket.socket() as elsewhere,
+            ):
+                elsewhere.bind((other, listener.getsockname()[1]))
+                return
+        self.fail(f"who listens on {self.network.host} has the port on {other} too")
 
     def test_it_is_asked_once(self) -> None:
         engine: Any = self.network._engine

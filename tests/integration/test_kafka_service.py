@@ -495,7 +495,7 @@ class RecordsTest(KafkaTest):
         producer.send(view.topic("orders"), b"x").get(10)
         consumer.poll(100)
         view.close()
-        deadline = Deadline.after(5)
+        deadline = Deadline.after(20)
         while {thread for thread in threading.enumerate() if "kafka" in thread.name} - before and not deadline.passed:
             deadline.pause(0.01)
         self.assertEqual({thread for thread in threading.enumerate() if "kafka" in thread.name} - before, set())
@@ -924,7 +924,7 @@ class ExternalTest(KafkaTest):
     def external(self) -> KafkaServer:
         service = Kafka()
         spec = service.external_spec(self.server.bootstrap_servers, "TEST_KAFKA")
-        instance = ExternalEngine().start(spec, {}, Deadline.after(5), Recorder())
+        instance = ExternalEngine().start(spec, {}, Deadline.after(30), Recorder())
         server = service.connect(instance, spec.url)
         self.addCleanup(server.close)
         return server
@@ -1019,10 +1019,10 @@ class EndTest(KafkaTest):
             ),
         ):
             view.queue.send("orders", b"x")
-        with self.within(6), self.assertRaisesRegex(ItestError, "the broker has ended"):
+        with self.within(12), self.assertRaisesRegex(ItestError, "the broker has ended"):
             view.queue.receive("orders", timeout=0.5)
         producer.send(view.topic("orders"), b"never")
-        with self.within(6):
+        with self.within(12):
             view.close()
         with (
             self.within(12),
@@ -1031,7 +1031,7 @@ class EndTest(KafkaTest):
             ),
         ):
             self.next_test(lease)
-        with self.within(6):
+        with self.within(12):
             lease.close()
             session.take_back(server)
 

@@ -29,7 +29,7 @@ from itest.services.kafka import KafkaServer, archive, archive_build, recipes, s
 from itest.services.kafka.jars import find_jars, find_java
 from itest.spec import ContainerSpec, ProcessSpec, Spec, fill
 from itest.trace import Recorder
-from itest.wait import until_ready
+from itest.wait import log, until_ready
 from itest.warm_store import Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,9 +95,9 @@ class ContainerTest(EngineTest):
         self.assertIn(f"-XX:SharedArchiveFile={recipes.HOME}/kafka.jsa", running)
         # The JVM says nothing about an archive that was made for another class path, and does not map it.
         self.assertEqual(server.instance.exec(["grep", "-q", f"{recipes.HOME}/kafka.jsa", "/proc/1/maps"]).exit_code, 0)
-        self.assertIn(
-            "INFO kafka.server.KafkaRaftServer [KafkaRaftServer nodeId=1] Kafka Server started", server.instance.logs()
-        )
+        # It answers before it says so.
+        started = log(r"INFO kafka\.server\.KafkaRaftServer \[KafkaRaftServer nodeId=1\] Kafka Server started")
+        until_ready(started, server.instance, Deadline.after(30), subject="Kafka")
 
     def test_an_image_that_is_not_what_its_name_says_starts_as_it_does_by_itself(self) -> None:
         server = self.start(self.spec(version="4.1.99"))

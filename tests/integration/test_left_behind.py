@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
+import time
 import unittest
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg2
 import redis
 
 from itest import AsyncContainerTestCase, ContainerTestCase, KafkaMixin, PostgresMixin, RedisMixin, testing
+
+LATE = 0.4
 
 
 class StrictTest(unittest.TestCase):
@@ -54,6 +61,29 @@ class StrictTest(unittest.TestCase):
         self.assertRegex(
             found["test_transaction"], r"left a database session behind, .*in transaction.*CREATE TABLE orders"
         )
+
+    def test_what_was_closed_though_the_server_hears_of_it_late(self) -> None:
+        """As behind Docker's proxy on a busy machine."""
+
+        class Inner(PostgresMixin, RedisMixin, ContainerTestCase):
+            def test_idle(self) -> None:
+                with late(self.postgres.url) as url:
+                    psycopg2.connect(url).close()
+
+            def test_transaction(self) -> None:
+                with late(self.postgres.url) as url, contextlib.closing(psycopg2.connect(url)) as connection:
+                    connection.cursor().execute("CREATE TABLE orders ()")
+
+            def test_redis(self) -> None:
+                with late(self.redis.url) as url, redis.Redis.from_url(url) as client:
+                    client.get("order")
+
+            def test_subscribed(self) -> None:
+                with late(self.redis.url) as url, redis.Redis.from_url(url) as client, client.pubsub() as pubsub:
+                    pubsub.subscribe("news")
+                    pubsub.get_message(timeout=20)
+
+        self.assertEqual(self.failures(Inner), {})
 
     def test_a_pool_of_the_class(self) -> None:
         class Inner(PostgresMixin, ContainerTestCase):
@@ -108,6 +138,7 @@ class StrictTest(unittest.TestCase):
                 pubsub = self.client().pubsub()
                 kept.callback(pubsub.close)
                 pubsub.subscribe("news")
+                pubsub.get_message(timeout=20)  # Redis has heard of it.
 
             def test_all_that_itest_closes(self) -> None:
                 self.cache.set("order", 1)
@@ -158,3 +189,28 @@ class StrictTest(unittest.TestCase):
         self.assertEqual(set(found), {"test_consumer", "test_transaction"})
         self.assertIn("left the transaction 'shop' open, and it was aborted", found["test_transaction"])
         self.assertIn("left 1 consumer behind in the group 'shop', put out of it", found["test_consumer"])
+
+
+@contextlib.contextmanager
+def late(url: str) -> Iterator[str]:
+    """The URL of a proxy for one connection, which passes on that it was closed when `LATE` seconds are over."""
+    parts = urlsplit(url)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=pass_on, args=(listener, (parts.hostname, parts.port)), daemon=True).start()
+        user = parts.netloc.rpartition("@")[0]
+        yield parts._replace(netloc=f"{user}@127.0.0.1:{listener.getsockname()[1]}").geturl()
+
+
+def pass_on(listener: socket.socket, to: Any) -> None:
+    client, _ = listener.accept()
+    with client, socket.create_connection(to) as server:
+        threading.Thread(target=copy, args=(server, client), daemon=True).start()
+        copy(client, server)
+        time.sleep(LATE)
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def copy(source: socket.socket, to: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # The other side has closed it.
+        while data := source.recv(65536):
+            to.sendall(data)

@@ -6,8 +6,12 @@ from __future__ import annotations
 import logging
 import threading
 import unittest
+from typing import Any
+from unittest import mock
 
 from itest import Container, ContainerTestCase, Redis, RedisMixin, testing, wait
+from itest.clock import Deadline
+from itest.engines import docker_follow
 from tests.unit.inner import run as run_inner
 
 
@@ -29,12 +33,24 @@ class LogStreamTest(unittest.TestCase):
             )
 
             def test_a(self) -> None:
-                self.assertEventually(lambda: len(messages) == 1, timeout=10)
+                self.assertEventually(lambda: len(messages) == 1, timeout=30)
                 self.web.restart(grace=0)
-                self.assertEventually(lambda: len(messages) == 2, timeout=10)
+                self.assertEventually(lambda: len(messages) == 2, timeout=30)
 
         self.run_it(Inner, "docker")
         self.assertEqual(len(set(messages)), 2)
+
+    def test_what_it_says_before_its_end_was_noticed(self) -> None:
+        finished = docker_follow._finished
+
+        def late(client: Any, container: str) -> float:
+            deadline = Deadline.after(30)
+            while client.logs(container).count(b"begun") < 2 and not deadline.passed:
+                deadline.pause(0.02)
+            return finished(client, container)
+
+        with mock.patch.object(docker_follow, "_finished", late):
+            self.test_from_a_container_that_is_restarted()
 
     def check(self, engine: str) -> None:
         messages = self.messages("redis")
@@ -43,7 +59,7 @@ class LogStreamTest(unittest.TestCase):
             redis = Redis(scope="class")
 
             def test_a(self) -> None:
-                self.assertEventually(lambda: any("eady to accept" in line for line in messages), timeout=10)
+                self.assertEventually(lambda: any("eady to accept" in line for line in messages), timeout=30)
 
         self.run_it(Inner, engine)
 
@@ -68,4 +84,8 @@ class LogStreamTest(unittest.TestCase):
         if result.skipped:
             self.skipTest(result.skipped[0][1])
         self.assertEqual([text for _, text in result.failures + result.errors], [])
-        self.assertEqual([each.name for each in threading.enumerate() if each.name.startswith("itest-log")], [])
+        # The end of a session waits for them, but not for long.
+        deadline = Deadline.after(20)
+        while left := [each.name for each in threading.enumerate() if each.name.startswith("itest-log")]:
+            self.assertFalse(deadline.passed, left)
+            deadline.pause(0.02)

@@ -234,6 +234,13 @@ class ProgramTest(unittest.TestCase):
             self.run_script("echo $$ > pid; sleep 600 & wait", seconds=1.0)
         self.assertGone()
 
+    def test_also_after_it_was_stopped(self) -> None:
+        deadline = Deadline.after(20)
+        with self.assertRaises(TimeoutError):
+            self.run_script("echo $$ > pid; (sleep 30; kill -KILL $$) & kill -STOP $$", seconds=2.0)
+        self.assertFalse(deadline.passed, "nobody saw that its time was over")
+        self.assertGone()
+
     def test_a_program_that_cannot_be_run(self) -> None:
         program = Program((str(self.directory / "no-such"),), "2.0.0")
         result = program.run(["up"], Deadline.after(10), environment={}, directory=self.directory)

@@ -45,8 +45,8 @@ from itest.errors import (
 from itest.services.container import ContainerView
 from itest.services.container.texts import env_file
 from itest.spec import ContainerSpec
-from itest.testing import MemoryEngine, MemoryInstance
-from itest.wait import NotReady, ended
+from itest.testing import ManualClock, MemoryEngine, MemoryInstance
+from itest.wait import NotReady, ended, until_ready
 from tests.unit.inner import InnerTest, run
 
 HERE = Path(__file__).resolve().parent
@@ -553,6 +553,22 @@ class ListeningTest(unittest.TestCase):
         said = [listening.silence("http", 80) for _ in range(docker_listening.EXPLAIN_EVERY + 1)]
         self.assertEqual(said[0], "nothing in the container answers on port 80")
         self.assertIn("on 127.0.0.1 only", said[-1])
+        self.assertEqual(bare.asked, 1)
+
+    def test_after_half_the_time_too_however_few_they_were(self) -> None:
+        bare: Any = Bare(self.LOCAL, direct=self.closed())
+        listening, clock = docker_listening.Listening(bare), ManualClock()
+        said: list[str] = []
+
+        def look(_: object) -> None:
+            clock.sleep(0.9)
+            said.append(listening.silence("http", 80))
+            raise NotReady(said[-1])
+
+        instance: Any = mock.Mock(**{"state.return_value": State(running=True), "logs.return_value": ""})
+        with self.assertRaisesRegex(StartTimeout, r"Last reason: its process listens on .* on 127\.0\.0\.1 only"):
+            until_ready(look, instance, Deadline.after(4, clock), subject="it")
+        self.assertEqual(said[0], "nothing in the container answers on port 80")
         self.assertEqual(bare.asked, 1)
 
     def test_without_address_and_table_the_proxy_tells(self) -> None:

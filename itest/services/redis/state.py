@@ -33,8 +33,8 @@ one when the next test calls it."""
 LOOK: tuple[Command, ...] = (("CLIENT", "LIST"), ("INFO", "commandstats"))
 """Whose answers `ServerState.restore` needs, as the server wrote them."""
 
-CLOSE_GRACE = 0.25
-"""Seconds in which the server notices that a client was closed."""
+CLOSE_GRACE = 1.0
+"""Seconds in which the server notices that a client was closed: on a busy machine Docker's proxy takes long to hang up."""
 
 KILL_SECONDS = 5.0
 """Time that a script has to end when it is told to: the server asks it every 100 000 instructions."""
@@ -184,15 +184,17 @@ class ServerState:
 
     def settle(self, database: int, kept: Kept, test: str, idle: bool) -> None:
         """As `restore`, of what there is now; with `idle` it also ends the clients of this database that the test only
-        did not close."""
+        did not close, and gives the server time to notice those that it did."""
         answers = [*self._ask()]
         if idle:
             own = str(self._admin.client_id())
             grace = Deadline.after(CLOSE_GRACE)
-            while (left := self._idle(answers[0], database, own, kept)) and not grace.passed:
-                grace.pause(0.005)  # The server notices only now that one was closed.
+            while (left := self._new(answers[0], database, own, kept)) and not grace.passed:
+                grace.pause(0.005)
                 answers = [*self._ask()]
             for client in left:
+                if waiting(client):
+                    continue  # `restore` ends it.
                 with contextlib.suppress(package().ResponseError):  # Gone by itself.
                     self._admin.client_kill_filter(_id=client["id"])
                 leaks.report(
@@ -201,8 +203,8 @@ class ServerState:
                 )
         self.restore(answers, database, kept, test)
 
-    def _idle(self, listed: bytes, database: int, own: str, kept: Kept) -> list[dict[str, str]]:
-        """The new clients of the database that are doing nothing, but for the one that asks."""
+    def _new(self, listed: bytes, database: int, own: str, kept: Kept) -> list[dict[str, str]]:
+        """The new clients of the database, but for the one that asks."""
         return [
             client
             for client in clients_of(listed)
@@ -210,7 +212,6 @@ class ServerState:
             and not _is_kept(client, kept)
             and client["id"] != own
             and int(client["db"]) == database
-            and not waiting(client)
         ]
 
     def _end_leaked(self, clients: list[dict[str, str]], database: int, kept: Kept, test: str) -> None:
