@@ -58,10 +58,11 @@ if not child:
     except OSError as error:
         os.write(2, f'{argv[0]}: {error.strerror}'.encode())
     os._exit(127)
-if woken not in select.select([lifeline, woken], [], [])[0]:
-    os.killpg(0, signal.SIGKILL)
-_, status = os.waitpid(child, 0)
-code = os.waitstatus_to_exitcode(status)
+while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+    if woken not in select.select([lifeline, woken], [], [])[0]:
+        os.killpg(0, signal.SIGKILL)
+    os.read(woken, 99)  # One that was only stopped or goes on again wakes us as well.
+code = os.waitstatus_to_exitcode(ended[1])
 sys.exit(code if code >= 0 else 128 - code)
 """
 """Runs the program until that ends, or until the other end of its lifeline is closed, which the kernel does when the
