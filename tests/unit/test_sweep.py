@@ -258,10 +258,10 @@ class SweepsTest(unittest.TestCase):
         go = threading.Event()
         slow, other = add(self.engine, "web:1", DEAD), add(self.engine, "web:2", DEAD)
         with mock.patch.object(slow, "stop", lambda: go.wait(60)), mock.patch.object(sweep, "CLOSE_WAIT", 0.1):
-            began = Deadline.after(20)
+            before, began = set(threading.enumerate()), Deadline.after(20)
             self.sweep(quiet=True)
             self.assertFalse(began.passed)
-            [thread] = [each for each in threading.enumerate() if each.name == "itest-sweep"]
+            [thread] = set(threading.enumerate()) - before
             go.set()
             thread.join(60)
         self.assertIn(other, self.engine.instances, "the rest is left to a later run")
