@@ -175,7 +175,7 @@ class OwnerTest(base.EngineTestCase):
             "    print(threading.active_count())\n"
             "atexit.register(end)"
         )
-        output, _ = owner.communicate(timeout=20)
+        output, _ = owner.communicate(timeout=60)
         self.assertEqual((output, owner.returncode), ("True\n1\n", 0))
         self.assertFalse(alive(server) or alive(reaper))
         self.assertEqual(self.places(), [])
@@ -183,7 +183,7 @@ class OwnerTest(base.EngineTestCase):
     def test_end_without_a_stop(self) -> None:
         """An owner that forgets everything still leaves nothing."""
         owner, reaper, server = self.owner("reaper.forget(); instance._process.returncode = 0")
-        output, _ = owner.communicate(timeout=20)
+        output, _ = owner.communicate(timeout=60)
         self.assertEqual((output, owner.returncode), ("", 0))
         eventually(lambda: not (alive(server) or alive(reaper) or self.places()), "all is gone")
 
@@ -332,7 +332,7 @@ class RealServerTest(base.EngineTestCase):
             env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stderr, r"OK \(skipped=2\)\n$")  # those that need root
@@ -361,7 +361,7 @@ class ContainerTest(unittest.TestCase):
             env={"PATH": os.environ["PATH"], "DOCKER_HOST": "unix:///nonexistent", **env},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
 
     def run_tests(self, *names: str, mounts: Sequence[str], **env: str) -> None:

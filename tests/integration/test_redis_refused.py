@@ -107,7 +107,7 @@ class RefusedTest(RedisCase):
                 redis.ResponseError, "^tests.Inner.test left a script running that has written, "
             ):
                 lease.reset("tests.Inner.next")
-            deadline = Deadline.after(10)
+            deadline = Deadline.after(60)
             while server.lives():
                 self.assertFalse(deadline.passed)
                 deadline.pause(0.01)

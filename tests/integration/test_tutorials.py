@@ -26,7 +26,7 @@ class RunTest(unittest.TestCase):
         optional = {"ITEST_REQUIRE": "0"} if load().engine == "process" else {}
         environment = {**os.environ, **optional, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         argv = [sys.executable, "-W", "error", "-m", *arguments]
-        run = subprocess.run(argv, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=180)
+        run = subprocess.run(argv, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
         return run.stderr
 
