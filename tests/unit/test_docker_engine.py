@@ -18,7 +18,16 @@ from urllib.parse import parse_qs
 
 from itest import naming
 from itest.build import Build
-from itest.engines import Endpoint, State, docker, docker_client, docker_instance, docker_quick, docker_things
+from itest.engines import (
+    Endpoint,
+    State,
+    docker,
+    docker_client,
+    docker_instance,
+    docker_link,
+    docker_quick,
+    docker_things,
+)
 from itest.engines.docker_address import Address
 from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_instance import PORTS
@@ -41,7 +50,7 @@ class AvailableTest(FakeDockerTest):
     def test_it_says_nothing(self) -> None:
         with (
             socket.create_server(("127.0.0.1", 0)) as silent,
-            mock.patch.object(docker_client, "ANSWER_TIMEOUT", 0.1),
+            mock.patch.object(docker_link, "ANSWER_TIMEOUT", 0.1),
         ):
             engine = self.make(environment={"DOCKER_HOST": f"tcp://127.0.0.1:{silent.getsockname()[1]}"})
             self.assertRegex(engine.unavailable() or "", "does not answer as Docker does: .*timed out")
