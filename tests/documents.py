@@ -48,7 +48,7 @@ def check_project(test: unittest.TestCase, files: Mapping[str, str]) -> None:
         Path(directory, "tests", "__init__.py").touch()
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         argv = [sys.executable, "-W", "error", "-m", "unittest", "discover", "-v", "-s", "tests", "-t", "."]
-        run = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
+        run = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=300)
     test.assertEqual(run.returncode, 0, run.stdout + run.stderr)
     if re.search(r"Ran 0 tests", run.stderr) and "skipped=" in run.stderr:
         test.skipTest(run.stderr)

@@ -58,15 +58,11 @@ if not child:
     except OSError as error:
         os.write(2, f'{argv[0]}: {error.strerror}'.encode())
     os._exit(127)
-ended = 0
-while not ended:
-    ready = select.select([lifeline, woken], [], [])[0]
-    if woken in ready:
-        os.read(woken, 4096)
-        ended, status = os.waitpid(child, os.WNOHANG)  # It may only have been stopped, or go on.
-    if lifeline in ready and not ended:
+while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+    if woken not in select.select([lifeline, woken], [], [])[0]:
         os.killpg(0, signal.SIGKILL)
-code = os.waitstatus_to_exitcode(status)
+    os.read(woken, 99)  # One that was only stopped or goes on again wakes us as well.
+code = os.waitstatus_to_exitcode(ended[1])
 sys.exit(code if code >= 0 else 128 - code)
 """
 """Runs the program until that ends, or until the other end of its lifeline is closed, which the kernel does when the

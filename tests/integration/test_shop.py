@@ -25,7 +25,7 @@ class ShopTest(unittest.TestCase):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         if skipped := re.search(r"skipped '(nothing here can run .*)'", done.stderr):

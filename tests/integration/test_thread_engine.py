@@ -26,6 +26,7 @@ from itest.engines.thread import ThreadEngine, ThreadInstance
 from itest.errors import DeclarationError, ItestError, StartError, StartTimeout
 from itest.spec import ContainerSpec, ThreadSpec
 from itest.trace import Recorder
+from tests.clocks import StopsUntil
 
 LOGGER = logging.getLogger("tests.app")
 
@@ -256,17 +257,19 @@ class FailureTest(EngineTestCase):
         self.assertIn("it failed: no database", error.__notes__[0])
 
     def test_a_lifespan_that_hangs(self) -> None:
-        cancelled = []
+        cancelled, hangs = [], threading.Event()
 
         async def hang() -> None:
             LOGGER.warning("waiting for the other one")
+            hangs.set()
             try:
                 await asyncio.sleep(60)
             finally:
                 cancelled.append(True)
 
         with self.assertRaisesRegex(StartTimeout, r"did not start within 0\.3 s: .* raise startup_timeout$") as caught:
-            self.start(Lifespan(hang), seconds=0.3)
+            deadline = Deadline.after(0.3, StopsUntil(hangs.is_set))
+            self.engine.start(ThreadSpec(Lifespan(hang), "asgi"), self.labels, deadline, Recorder())
         self.assertIn("waiting for the other one", caught.exception.__notes__[0])
         self.assertEqual(cancelled, [True])
 
@@ -304,13 +307,13 @@ class FailureTest(EngineTestCase):
         with urllib.request.urlopen(f"http://{instance.endpoint()}/", timeout=10) as response:
             response.read(1)
             instance.stop()
-            self.assertTrue(ended.wait(5))
+            self.assertTrue(ended.wait(60))
 
     def test_a_thread_that_cannot_be_ended_is_told(self) -> None:
         release = threading.Event()
 
         async def block() -> None:
-            release.wait(20)
+            release.wait(60)
 
         instance = self.start(Lifespan(end=block))
         with (
@@ -321,7 +324,7 @@ class FailureTest(EngineTestCase):
             instance.stop()
         release.set()
         assert instance._thread is not None
-        instance._thread.join(5)
+        instance._thread.join(60)
 
     def test_only_threads(self) -> None:
         with self.assertRaisesRegex(TypeError, "cannot run image web:1"):

@@ -21,6 +21,7 @@ from unittest import mock
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
+from itest.engines import docker_client, docker_link, docker_quick
 from itest.engines.docker import DockerEngine
 from itest.report.progress import Board
 from itest.spec import ContainerSpec, Port
@@ -130,6 +131,8 @@ class FakeDockerTest(unittest.TestCase):
         self.answers = self.server.answers
         self.home = self.enterContext(tempfile.TemporaryDirectory())
         self.enterContext(mock.patch.dict(os.environ, {"DOCKER_CONFIG": self.home, "HOME": self.home}))
+        for module in (docker_client, docker_link, docker_quick):  # This process answers, and may be busy.
+            self.enterContext(mock.patch.object(module, "ANSWER_TIMEOUT", 60))
         self.stderr = self.enterContext(mock.patch("sys.__stderr__", io.StringIO()))
         self.trace = Recorder()
         self.board = Board()
@@ -151,7 +154,7 @@ class FakeDockerTest(unittest.TestCase):
             deadline.pause(0.01)
 
     def start(self, spec: ContainerSpec = SPEC, engine: DockerEngine | None = None) -> Any:
-        return (engine or self.engine).start(spec, LABELS, Deadline.after(5), self.trace)
+        return (engine or self.engine).start(spec, LABELS, Deadline.after(60), self.trace)
 
     def fails(self, expected: type[Exception], spec: ContainerSpec = SPEC, engine: DockerEngine | None = None) -> str:
         with self.assertRaises(expected) as caught:

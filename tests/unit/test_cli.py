@@ -23,7 +23,7 @@ from unittest import mock
 import itest
 from itest import cli, naming, sharing, sweep, warm_listing
 from itest.cli import logs, look, ps
-from itest.clock import wall
+from itest.clock import SystemClock, wall
 from itest.config import Config
 from itest.engines import State, docker_built
 from itest.engines.docker_built import Built
@@ -45,6 +45,8 @@ class CliTest(unittest.TestCase):
         self.engine = MemoryEngine()
         self.enterContext(mock.patch.object(look, "engines", lambda config: [self.engine]))
         self.enterContext(mock.patch.object(cli, "load", lambda: Config()))
+        now = wall()  # Nothing gets older while the machine is busy with something else.
+        self.enterContext(mock.patch.object(SystemClock, "wall", lambda: now))
 
     def run_(self, *arguments: str) -> tuple[int, str, str]:
         """Its exit code, output and errors."""

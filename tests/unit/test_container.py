@@ -610,7 +610,7 @@ class InputTest(unittest.TestCase):
             thread.start()
             client = mock.Mock(base_url=f"http://{host}:{number}", api_version="1.43")
             with self.assertRaisesRegex(ItestError, "^could not run it, Docker says: .*is paused"):
-                docker_exec.output_with_input(client, "", "job", b"x", Deadline.after(5), "run it")
+                docker_exec.output_with_input(client, "", "job", b"x", Deadline.after(60), "run it")
             thread.join(5)
 
     def test_a_connection_that_is_reset_as_its_input_was_not_read(self) -> None:
@@ -630,7 +630,7 @@ class InputTest(unittest.TestCase):
             thread.start()
             client = mock.Mock(api_version="1.43")
             large = b"x" * 10_000_000
-            output = docker_exec.output_with_input(client, path, "job", large, Deadline.after(5), "run it")
+            output = docker_exec.output_with_input(client, path, "job", large, Deadline.after(60), "run it")
             self.assertEqual(output, {1: b"early\n", 2: b""})
             thread.join(5)
 

@@ -153,7 +153,7 @@ class ProblemTest(unittest.TestCase):
         released = threading.Event()
         self.addCleanup(released.set)
         with (
-            mock.patch("socket.create_connection", side_effect=lambda *_, **__: released.wait(5) and socket.socket()),
+            mock.patch("socket.create_connection", side_effect=lambda *_, **__: released.wait(60) and socket.socket()),
             mock.patch.object(docker_address, "CONNECT_TIMEOUT", 0.05),
         ):
             reason = problem(Address("tcp://10.255.255.1:2375", "DOCKER_HOST"))

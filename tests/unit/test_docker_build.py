@@ -309,13 +309,13 @@ class FailureTest(FakeBuildTest):
             handler.send_response(200)
             handler.end_headers()
             handler.wfile.write(lines({"stream": "Step 2/5 : RUN sleep 1000\n"}, {"stream": "." * 1000}))
-            released.wait(5)
+            released.wait(60)
 
         released = threading.Event()
         self.addCleanup(released.set)
         self.answers["POST /build"] = endless
-        error = self.failure(build_timeout=0.2)
-        self.assertTrue(str(error).endswith("it was given up after 0 s at step 2/2: raise build_timeout"), str(error))
+        error = self.failure(build_timeout=0.5)
+        self.assertRegex(str(error), r"it was given up after \d+ s at step 2/2: raise build_timeout$")
 
     def test_a_docker_that_goes_away(self) -> None:
         self.answers["POST /build"] = lambda handler: handler.connection.close() or None

@@ -400,10 +400,12 @@ class JarsTest(MachineTest):
             self.assertEqual(self.unavailable(), "`mvn` did not fetch Apache Kafka 4.1.1 in 0.3 s")
 
     def test_somebody_who_waits_is_told_what_for(self) -> None:
-        self.maven('sleep 0.3; mkdir -p "$d"; : > "$d/kafka_2.13-4.1.1.jar"')
+        told = self.root / "told"
+        self.maven(f'until [ -e {told} ]; do sleep 0.01; done; mkdir -p "$d"; : > "$d/kafka_2.13-4.1.1.jar"')
         config = self.config()
         object.__setattr__(config, "quiet", False)
         with mock.patch.object(jars, "SAY_AFTER", 0.05), mock.patch("itest.trace.say") as say:
+            say.side_effect = lambda line: told.touch()
             jars.find_jars(config, "4.1.1")
         say.assert_called_once_with(f"fetching Apache Kafka 4.1.1 with mvn into {self.root}/cache, once (43 MB)")
 
@@ -691,10 +693,13 @@ class ClientTest(unittest.TestCase):
     def test_nobody_there_is_noticed_at_once(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-        deadline = Deadline.after(60)
-        with self.assertRaisesRegex(NotReady, f"127.0.0.1:{port}: .*refused"):
+        # Kafka's own client would go on trying.
+        with (
+            mock.patch.object(clients, "make") as make,
+            self.assertRaisesRegex(NotReady, f"127.0.0.1:{port}: .*refused"),
+        ):
             clients.answers(f"127.0.0.1:{port}")(mock.Mock())
-        self.assertLess(deadline.elapsed, 1.0)
+        make.assert_not_called()
 
     def test_a_client_that_cannot_be_made_leaves_no_thread(self) -> None:
         before = set(threading.enumerate())

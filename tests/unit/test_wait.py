@@ -439,8 +439,8 @@ class HttpTest(CheckTest):
         )
 
     def test_a_body_that_does_not_end_is_read_for_one_answers_time(self) -> None:
-        self.enterContext(mock.patch.object(wait_checks, "ANSWER_TIMEOUT", 0.2))
-        deadline = Deadline.after(5)
+        self.enterContext(mock.patch.object(wait_checks, "ANSWER_TIMEOUT", 1.0))
+        deadline = Deadline.after(30)
         wait.http("/endless")(self.instance)
         wait.http("/endless", body="event: 1\nevent: 1\n")(self.instance)
         with self.assertRaisesRegex(NotReady, "answered 200 without 'event: 2' in its body"):
