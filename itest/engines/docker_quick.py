@@ -12,8 +12,8 @@ from typing import Any
 
 from itest.clock import Deadline
 
-ANSWER_TIMEOUT = 2
-"""Seconds in which Docker must answer a greeting to count as there."""
+ANSWER_TIMEOUT = 5
+"""Seconds in which Docker must answer a greeting to count as there: it does in a millisecond, but a machine may stand still."""
 
 API_TIMEOUT = 60
 """Seconds that one request may take. Most take one millisecond; a start takes seconds on a busy host."""
