@@ -163,6 +163,10 @@ class Starter:
         self._sweeps.close()
         self._engines.close()
         if self._reaper is not None:
+            if not self._reaper.lives():
+                clean = False  # Nobody knows what it has done of what it was told.
+                with contextlib.suppress(OSError):
+                    self.watch()
             self._reaper.close(done=clean)
             self._reaper = None
         self.telling.over()

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from itest import Redis, naming, warm_listing
+from itest import Redis, naming, owners, warm_listing
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines import Engine
@@ -39,6 +39,18 @@ print(run.id, run._starter._reaper._process.pid, flush=True)
 sys.stdin.read()
 """
 """A run that is not at its end: it says which it is and who its reaper is."""
+
+DYING = f"""{OWNER}
+import os
+from itest.reaper import Reaper
+send = Reaper.send
+def send_last(reaper, *request):
+    send(reaper, *request)
+    reaper._process.kill()
+    os.waitid(os.P_PID, reaper._process.pid, os.WEXITED | os.WNOWAIT)
+Reaper.send = send_last
+"""
+"""One whose reaper is killed when it has been told what to remove, and has not done so yet."""
 
 SLEEP = "exec sleep 600"
 
@@ -89,9 +101,9 @@ class SweepTest(unittest.TestCase):
         self.assertEqual(process.returncode, 0, errors)
         return output
 
-    def run_(self) -> tuple[subprocess.Popen[str], str, int]:
+    def run_(self, code: str = OWNER) -> tuple[subprocess.Popen[str], str, int]:
         """A run in a process of its own: the process, the run's session, and its reaper."""
-        process = self.python("-c", OWNER)
+        process = self.python("-c", code)
         assert process.stdout is not None and process.stderr is not None
         if not (line := process.stdout.readline()):
             self.fail(process.stderr.read())
@@ -150,7 +162,15 @@ class SweepTest(unittest.TestCase):
 
     def test_a_run_whose_reaper_was_killed_leaves_nothing(self) -> None:
         run, session, reaper = self.run_()
+        label = str(owners.current(reaper))
         os.kill(reaper, signal.SIGKILL)
+        self.eventually(lambda: owners.is_dead(label))
+        _, errors = run.communicate(timeout=60)
+        self.assertEqual((run.returncode, errors), (0, ""))
+        self.assertGone(session)
+
+    def test_nor_does_one_whose_reaper_is_killed_over_its_end(self) -> None:
+        run, session, _ = self.run_(DYING)
         _, errors = run.communicate(timeout=60)
         self.assertEqual((run.returncode, errors), (0, ""))
         self.assertGone(session)
