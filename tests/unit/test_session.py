@@ -455,14 +455,31 @@ class ProcessTest(unittest.TestCase):
         return [each for each in self.reaper.mock_calls if each != mock.call().lives()]
 
     def test_another_reaper_takes_the_place_of_one_that_was_killed(self) -> None:
+        lives = self.reaper.return_value.lives
+
+        def begin(session: str) -> object:
+            lives.return_value = True
+            return mock.DEFAULT
+
+        self.reaper.side_effect = begin
         session = sessions.current()
         session.lend(MemoryService())
-        self.reaper.return_value.lives.return_value = False
         another = [mock.call().close(done=False), mock.call(session.id)]
+        lives.return_value = False
         session.lend(MemoryService("memory:2"))
         self.assertEqual(self.told()[1:], another)
+        lives.return_value = False
         session.close()
         self.assertEqual(self.told()[3:], [*another, mock.call().close(done=True)])
+
+    def test_another_one_removes_what_one_was_told_to_that_is_killed_over_the_end(self) -> None:
+        session = sessions.current()
+        session.lend(MemoryService())
+        told, lives = len(self.told()), self.reaper.return_value.lives
+        with mock.patch.object(MemoryInstance, "stop", lambda instance: lives.configure_mock(return_value=False)):
+            session.close()
+        another = [mock.call().close(done=False), mock.call(session.id)]
+        self.assertEqual(self.told()[told:], [*another, mock.call().close(done=False)])
 
     def test_what_a_reaper_cannot_be_told_to_remove_is_stopped_here(self) -> None:
         session = sessions.current()
