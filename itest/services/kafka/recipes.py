@@ -64,9 +64,11 @@ SETTINGS: Mapping[str, str] = {
 UNWATCHED: Mapping[str, str] = {"metric.reporters": "", "metrics.jmx.exclude": ".*"}
 """No object of JMX for each metric, which is 0.1 s of processor time in a start, where nothing would read them."""
 
-HEAP = "-Xms64m -Xmx512m"
-JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-"""For a JVM that lives for seconds: it starts in 1.7 s instead of 2.3 (2 cores)."""
+HEAP = "-Xms256m -Xmx512m"
+JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:TLABSize=64k"
+"""For a JVM that lives for seconds: it starts in 1.7 s instead of 2.3 (2 cores). Each thread gets a part of the heap for
+itself, of a fiftieth of its young part at first; with a hundred threads that fills it, so that garbage is collected three
+times before the broker has started, 0.05 s in all. With small parts and 256 MB to begin with it never is."""
 
 JVM_VARIABLES = ("KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_OPTS")
 """Variables of the images that are no settings of the broker but options of its JVM, in order."""
@@ -273,7 +275,7 @@ def _lines(values: Mapping[str, str]) -> str:
 
 def _jvm_options(settings: Mapping[str, str]) -> Iterator[str]:
     """Options of both JVMs, those of the declaration last: the last one wins."""
-    yield from ("-Xmx256m", *JVM_OPTIONS.split(), "-Djava.awt.headless=true")
+    yield from ("-Xms256m", "-Xmx256m", *JVM_OPTIONS.split(), "-Djava.awt.headless=true")
     yield "-XX:-UsePerfData"  # Its file would stay in the temporary directory: the process ends by SIGKILL.
     if _executable_memory():
         yield "-Djava.io.tmpdir={directory}"  # The same for the native libraries that compression unpacks.
