@@ -250,6 +250,13 @@ class KeptTest(BaselineTest):
         select.select([connection], [], [], 10)  # Until its end has come through Docker's proxy.
         self.check(kept=False)
 
+    def test_one_that_was_ended_when_the_reset_had_looked(self) -> None:
+        connection = self.view.connection
+        self.reset()
+        self.view.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        select.select([connection], [], [], 10)
+        self.assertNotEqual(self.view.connection.info.backend_pid, self.pid)
+
     def test_what_such_a_thread_commits_last_is_undone_too(self) -> None:
         """After a test that wrote, the log is asked before the thread's session is ended."""
         self.view.execute("INSERT INTO parent (name) VALUES ('so that the log is asked at once')")

@@ -71,6 +71,11 @@ class Kept:
         """The kept psycopg2 connection."""
         with self.opening:
             own = self._own
+            if own is not None and own.pid not in self._used and self._is_over(own):
+                self._give_up(
+                    own
+                )  # Its session was ended a moment ago, and was still there when the last reset looked.
+                own = None
             if own is None or own.connection.closed:
                 own = self._own = _Link(self._connect())
             self._used[own.pid] = own
@@ -126,9 +131,13 @@ class Kept:
         for link in [*self._pooled.values(), *([self._own] if self._own is not None else [])]:
             if link.connection is self.scrubbed:
                 continue
-            if link.connection.closed or alive.has_spoken(link.connection):
+            if self._is_over(link):
                 self._give_up(link)
         return len(self._pooled) + (self._own is not None)
+
+    def _is_over(self, link: _Link) -> bool:
+        """Whether the session of one that nobody uses has ended. Takes 2 us."""
+        return bool(link.connection.closed) or alive.has_spoken(link.connection)
 
     def pids(self) -> set[int]:
         """The sessions that are kept here."""
