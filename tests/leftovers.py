@@ -23,7 +23,7 @@ from itest.clock import Deadline
 from itest.engines.docker_address import locate, problem
 from itest.errors import Unavailable
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds that the reaper of a killed run has for its work; it takes 2 on a quiet machine, which this one is not while
 tests run side by side, and what those kill at the same moment is seen here too. `benchmarks crash` is stricter."""
 

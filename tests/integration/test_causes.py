@@ -69,13 +69,8 @@ class CausesTest(DockerTest):
         self.fails("no space left", spec, "give its tmpfs more")
 
     def test_out_of_memory(self) -> None:
-        for pause in (
-            0.3,
-            0.3,
-            0.3,
-            1,
-            3,
-        ):  # Docker hears of it by a message of its own, and now and then of the end alone.
+        # Docker hears of it by a message of its own, and now and then of the end alone.
+        for pause in (0.3, 0.3, 0.3, 1, 3):
             script = f"dd if=/dev/zero of=/data/x bs=1M count=200; code=$?; sleep {pause}; exit $code"
             spec = self.shell(script, tmpfs={"/data": 0}, options=ContainerOptions(memory=16 * 2**20))
             error = self.failure(spec)

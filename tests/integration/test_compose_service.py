@@ -272,7 +272,7 @@ class RunTest(ProjectsTest):
         self.lend(
             f"  a: {{image: 'busybox:1.37', command: {SLEEP}}}\n  b: {{image: 'busybox:1.37', command: {SLEEP}}}\n"
         )
-        deadline = Deadline.after(10)  # After which they would be killed.
+        deadline = Deadline.after(8)
         self.session.close()
         self.assertFalse(deadline.passed, f"it took {deadline.elapsed:.1f} s")
 

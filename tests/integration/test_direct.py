@@ -158,9 +158,8 @@ class DirectTest(unittest.TestCase):
         for service in (Postgres(scope="class"), Redis(scope="class")):
             with self.subTest(service.kind):
                 taken: list[float] = []
-                while not taken or (
-                    taken[-1] >= 1.0 and len(taken) < 3
-                ):  # The whole machine may stand still for a moment.
+                # The whole machine may stand still for a moment.
+                while not taken or (taken[-1] >= 1.0 and len(taken) < 3):
                     taken.append(self.end_of_one_that_is_gone(service))
                 self.assertLess(taken[-1], 1.0, taken)
 

@@ -20,7 +20,6 @@ from itest.clock import Deadline, wall
 from itest.config import load
 from itest.engines import docker
 from itest.engines.docker import DockerEngine
-from itest.engines.docker_instance import PUBLISH_TIMEOUT
 from itest.errors import ImageError, InstanceDied, PortTaken, StartError
 from itest.spec import ContainerSpec, Port
 from itest.trace import Recorder
@@ -158,7 +157,7 @@ class BadInputTest(DockerTest):
         deadline = Deadline.after(30)
         while instance.state().running and not deadline.passed:
             deadline.pause(0.02)
-        deadline = Deadline.after(PUBLISH_TIMEOUT)
+        deadline = Deadline.after(2)
         with self.assertRaises(InstanceDied) as caught:
             instance.endpoint()
         self.assertFalse(deadline.passed, "it must not wait for a container that has ended")
@@ -228,7 +227,7 @@ class InstanceTest(DockerTest):
     def test_exec_has_a_time_limit(self) -> None:
         instance = self.start(SLEEP)
         for script in ("sleep 30", "while true; do echo; done"):
-            deadline = Deadline.after(20)
+            deadline = Deadline.after(5)
             with self.subTest(script), self.assertRaisesRegex(TimeoutError, "had not ended after 0.5 s"):
                 instance.exec(["sh", "-c", script], timeout=0.5)
             self.assertFalse(deadline.passed)

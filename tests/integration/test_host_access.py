@@ -37,9 +37,8 @@ class HostTest(ContainerTestCase):
         other = "127.0.0.1" if self.network.host != "127.0.0.1" else "127.0.0.2"
         for _ in range(16):
             with (
-                contextlib.suppress(
-                    OSError
-                ),  # A connection of others may have that very port there, even an ended one.
+                # A connection of others may have that very port there, even an ended one.
+                contextlib.suppress(OSError),
                 socket.create_server((self.network.host, 0)) as listener,
                 socket.socket() as elsewhere,
             ):

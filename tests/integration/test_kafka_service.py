@@ -1013,25 +1013,25 @@ class EndTest(KafkaTest):
         self.enterContext(mock.patch("itest.services.kafka.queue.ACK_WAIT", 1.0))
         server.instance.stop()
         with (
-            self.within(12),
+            self.within(6),
             self.assertRaisesRegex(
                 ItestError, r"^sending to topic 'orders' .* on Kafka at \S+ failed: .*; the broker has ended \(removed"
             ),
         ):
             view.queue.send("orders", b"x")
-        with self.within(12), self.assertRaisesRegex(ItestError, "the broker has ended"):
+        with self.within(6), self.assertRaisesRegex(ItestError, "the broker has ended"):
             view.queue.receive("orders", timeout=0.5)
         producer.send(view.topic("orders"), b"never")
-        with self.within(12):
+        with self.within(6):
             view.close()
         with (
-            self.within(12),
+            self.within(6),
             self.assertRaisesRegex(
                 ResetError, "back to the class's baseline before tests.OrderTest.test_order: .*the broker has ended"
             ),
         ):
             self.next_test(lease)
-        with self.within(12):
+        with self.within(6):
             lease.close()
             session.take_back(server)
 

@@ -167,7 +167,7 @@ class SharingTest(unittest.TestCase):
                 share.write(record._replace(expires=1.0))
         self.nothing_left()
 
-    def nothing_left(self, seconds: float = 60.0) -> None:
+    def nothing_left(self, seconds: float = 20.0) -> None:
         deadline = Deadline.after(seconds)
         while files := list((self.cache / "servers").glob("*/server.json")):
             self.assertFalse(deadline.passed, f"{files} are still there")

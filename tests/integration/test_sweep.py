@@ -137,7 +137,7 @@ class SweepTest(unittest.TestCase):
     def left(self, session: str) -> list[str]:
         return [str(thing) for thing in self.eye.things() if thing.labels[naming.SESSION] == session]
 
-    def assertGone(self, session: str, seconds: float = 60.0) -> None:
+    def assertGone(self, session: str, seconds: float = 5.0) -> None:
         deadline = Deadline.after(seconds)
         while (left := self.left(session)) and not deadline.passed:
             deadline.pause(0.02)

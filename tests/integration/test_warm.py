@@ -85,7 +85,7 @@ class WarmTest(unittest.TestCase):
         assert server is not None
         return isinstance(server.origin, warm.State) and server.origin.record is not None
 
-    def nothing_left(self, session: Session, seconds: float = 60.0) -> None:
+    def nothing_left(self, session: Session, seconds: float = 30.0) -> None:
         """Of a run nothing is left but states; those are kept, or given up, by then."""
         deadline = Deadline.after(seconds)
         while left := self.left_of(session):

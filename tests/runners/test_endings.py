@@ -17,7 +17,7 @@ class _Endings(Base):
     def end(self, test: str, number: signal.Signals = signal.SIGINT, delay: float = 0.0) -> Outcome:
         self.needs(Postgres(), Redis())
         command = ("-W", "error", "-m", "unittest", "-v", f"test_endings.{test}")
-        return self.sample("endings", *command, environment={"SIGNAL": number.name, "DELAY": str(delay)})
+        return self.sample("endings", *command, timeout=30.0, environment={"SIGNAL": number.name, "DELAY": str(delay)})
 
     def assertInterrupted(self, outcome: Outcome) -> None:
         # Python forgets that it should end by the signal when a thread compiles code meanwhile: then it exits with 1.
@@ -74,7 +74,7 @@ class _Endings(Base):
                 with self.subTest(package, number=number.name):
                     self.needs_package(package)
                     self.needs(Postgres(), Redis())
-                    outcome = self.sample("endings", *command, environment={"SIGNAL": number.name})
+                    outcome = self.sample("endings", *command, timeout=30.0, environment={"SIGNAL": number.name})
                     self.assertNotEqual(outcome.code, 0, outcome.output)
 
     def test_forked_children_end_nothing(self) -> None:

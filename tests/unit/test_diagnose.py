@@ -186,7 +186,7 @@ class HarmlessTest(InnerTest):
         with mock.patch.object(examine, "SECONDS", 0.05), mock.patch.object(examine.examine, "__defaults__", (0.05,)):
             text, took = self.fails(hanging)
         self.assertIn("\n  it did not answer within 0.05 s, while being asked for its state\n", text)
-        self.assertLess(took, 10)
+        self.assertLess(took, 2)
 
     def test_a_bug_in_the_note_itself(self) -> None:
         with mock.patch.object(notes, "text", side_effect=KeyError("a bug")):
@@ -472,7 +472,7 @@ class DeathTest(InnerTest):
         with mock.patch.object(MemoryLease, "reset", broken):
             started = time.monotonic()
             result = run(self.dying(), After)
-            self.assertLess(time.monotonic() - started, 10)
+            self.assertLess(time.monotonic() - started, 1)
         self.check(result, ran=4, failures=1, errors=2)
         note = note_of(result.failures[0][1])
         self.assertIn(

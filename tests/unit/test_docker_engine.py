@@ -18,12 +18,12 @@ from urllib.parse import parse_qs
 
 from itest import naming
 from itest.build import Build
+from itest.clock import Deadline
 from itest.engines import (
     Endpoint,
     State,
     docker,
     docker_client,
-    docker_instance,
     docker_link,
     docker_quick,
     docker_things,
@@ -268,8 +268,10 @@ class InstanceTest(FakeDockerTest):
     def test_endpoint_of_a_dead_container(self) -> None:
         self.inspects(ports={}, Running=False, Status="exited", ExitCode=3)
         self.answers[f"GET {self.path}/logs"] = b"\x02\0\0\0\0\0\0\x05oops\n"
-        with mock.patch.object(docker_instance, "PUBLISH_TIMEOUT", 60.0), self.assertRaises(InstanceDied) as caught:
+        deadline = Deadline.after(1)
+        with self.assertRaises(InstanceDied) as caught:
             self.instance.endpoint()
+        self.assertFalse(deadline.passed)
         self.assertEqual(caught.exception.exit_code, 3)
         self.assertIn("oops", caught.exception.__notes__[0])
 

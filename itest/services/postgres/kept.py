@@ -72,9 +72,8 @@ class Kept:
         with self.opening:
             own = self._own
             if own is not None and own.pid not in self._used and self._is_over(own):
-                self._give_up(
-                    own
-                )  # Its session was ended a moment ago, and was still there when the last reset looked.
+                # Its session was ended a moment ago, and was still there when the last reset looked.
+                self._give_up(own)
                 own = None
             if own is None or own.connection.closed:
                 own = self._own = _Link(self._connect())
@@ -136,7 +135,7 @@ class Kept:
         return len(self._pooled) + (self._own is not None)
 
     def _is_over(self, link: _Link) -> bool:
-        """Whether the session of one that nobody uses has ended. Takes 2 us."""
+        """Whether the session of one that nobody uses has ended. Takes 1 us."""
         return bool(link.connection.closed) or alive.has_spoken(link.connection)
 
     def pids(self) -> set[int]:
