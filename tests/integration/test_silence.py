@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from itest import Postgres, Redis, silence, testing
-from itest.errors import ResetError, Unavailable
+from itest import Kafka, Postgres, Redis, silence, testing
+from itest.errors import ItestError, ResetError, Unavailable
 from itest.service import Server
+from itest.services.kafka import clients, round_trip
 from itest.services.postgres import administered
 
 
@@ -47,6 +48,8 @@ class SilenceTest(unittest.TestCase):
             mock.patch.object(silence, "PATIENCE", 0.3),
             mock.patch.object(silence, "TICK", 0.05),
             mock.patch.object(administered, "PROBE_TIMEOUT", 2),  # Less is 2 s too, to libpq.
+            mock.patch.dict(round_trip.ask.__kwdefaults__, seconds=0.5),
+            mock.patch.object(clients, "ANSWER_TIMEOUT", 0.5),
         ):
             yield
 
@@ -82,6 +85,20 @@ class SilenceTest(unittest.TestCase):
             connection._sock.settimeout(0.5)
 
         self.check(Redis(), hasten)
+
+    def test_kafka(self) -> None:
+        self.check(Kafka())
+
+    def test_kafka_that_is_late_is_not_given_up(self) -> None:
+        server: Any = self.lend(Kafka())
+        late = clients.errors().KafkaTimeoutError("late")
+        with (
+            self.assertRaisesRegex(ItestError, "^asking on Kafka at .* failed: KafkaTimeoutError"),
+            server.doing("asking"),
+        ):
+            raise late
+        self.assertEqual(server.silent, "")
+        self.assertEqual(server.topics.all(), {})
 
     def test_an_external_one_is_the_next_classs_too(self) -> None:
         own: Any = self.lend(Postgres())

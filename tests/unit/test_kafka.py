@@ -757,14 +757,45 @@ class ServerTest(unittest.TestCase):
         with self.assertRaisesRegex(ItestError, "two declarations with prefix='' use Kafka at 127.0.0.1:.* at once"):
             server.take_prefix("", None)
 
-    def test_an_error_of_the_client_says_what_was_being_done(self) -> None:
-        server = self.server()
+    def late(self, server: KafkaServer) -> str:
+        """What is said when a request is not answered in its time."""
         with self.assertRaises(ItestError) as caught, server.doing("creating topic orders"):
             raise clients.errors().KafkaTimeoutError("too late")
+        return str(caught.exception)
+
+    def test_an_error_of_the_client_says_what_was_being_done(self) -> None:
+        server = self.server()
+        with mock.patch.object(clients, "greet"):
+            said = self.late(server)
         self.assertRegex(
-            str(caught.exception),
-            r"^creating topic orders on Kafka at 127\.0\.0\.1:\d+ failed: KafkaTimeoutError: .*too late",
+            said, r"^creating topic orders on Kafka at 127\.0\.0\.1:\d+ failed: KafkaTimeoutError: .*too late"
         )
+        self.assertTrue(server.lives())
+
+    def test_one_that_greets_nobody_any_more_is_given_up(self) -> None:
+        server = self.server()
+        with mock.patch.object(clients, "greet", side_effect=ConnectionError("timed out")) as greet:
+            said = self.late(server)
+        greet.assert_called_once_with(server.bootstrap_servers)
+        self.assertEqual(
+            said,
+            "creating topic orders failed: Apache Kafka 4.1.1 (container 0123456789abcdef (apache/kafka:4.1.1)) does not "
+            "answer within 10 s, though it runs: did a test pause it, or does its machine stand still? The next class gets "
+            "a new one",
+        )
+        self.assertFalse(server.lives())
+        with self.assertRaisesRegex(ItestError, "^Apache Kafka 4.1.1 .* does not answer"), server.doing("anything"):
+            self.fail("it was asked")
+
+    def test_an_error_of_another_kind_is_no_reason_to_greet_it(self) -> None:
+        server = self.server()
+        with (
+            mock.patch.object(clients, "greet") as greet,
+            self.assertRaisesRegex(ItestError, "PolicyViolation"),
+            server.doing("deleting records"),
+        ):
+            raise clients.errors().PolicyViolationError
+        greet.assert_not_called()
 
 
 class LockTest(unittest.TestCase):

@@ -192,7 +192,7 @@ class KafkaLease(Lease["KafkaView"]):
             elif self._isolation == "prefix":
                 self._server.topics.delete(name for name in self._server.topics.all() if name.startswith(self.prefix))
         except ItestError as error:
-            if self._server.instance.state().running:
+            if self._server.lives():  # Else it was told already why not.
                 trace.say(f"could not tidy up after a class: {error}")
         finally:
             if self._isolation != "none":

@@ -19,6 +19,7 @@ from itest.services.kafka import clients
 from itest.services.kafka.recipes import INTERNAL_PORT
 from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.topics import Topics
+from itest.silence import sentence
 
 if TYPE_CHECKING:
     from itest.services.kafka.lease import KafkaLease
@@ -209,17 +210,36 @@ class KafkaServer(Server["KafkaView"]):
 
     @contextlib.contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Have an error of the client say what was being done, and where."""
+        """Have an error of the client say what was being done, and where. Nothing more is asked of a broker that has
+        stopped answering."""
+        if self.silent:
+            raise ItestError(self.silent)
         try:
             yield
         except (clients.errors().KafkaError, OSError) as error:
             reason = naming.shorten(f"{type(error).__name__}: {error}", 300)
             state = self.instance.state()
+            if state.running and self._has_fallen_silent(error):
+                raise ItestError(f"{what} failed: {self.silent}") from error
             ended = "" if state.running else f"; the broker has ended ({state}), its log says why"
             raise ItestError(f"{what} on {self} failed: {reason}{ended}") from error
 
     def __str__(self) -> str:
         return f"Kafka at {self.bootstrap_servers}"
+
+    def _has_fallen_silent(self, error: Exception) -> bool:
+        """Whether the error was that nobody answered, and nobody answers a bare request on a new connection either."""
+        errors = clients.errors()
+        if isinstance(error, (errors.KafkaTimeoutError, errors.RequestTimedOutError, errors.KafkaConnectionError)):
+            try:
+                clients.greet(self.bootstrap_servers)
+            except OSError:
+                self.silent = sentence(
+                    f"{self.version} ({self.instance})",
+                    f"does not answer within {clients.REQUEST_TIMEOUT // 1000} s",
+                    ours=self.owned and not self.shared,
+                )
+        return bool(self.silent)
 
     def _logged(self, lines: int | None) -> list[str]:
         """The version, each time that it stands in these last lines of the log."""
