@@ -701,6 +701,19 @@ class ClientTest(unittest.TestCase):
             clients.answers(f"127.0.0.1:{port}")(mock.Mock())
         make.assert_not_called()
 
+    def test_without_asserts_it_says_that_its_client_needs_them(self) -> None:
+        refused = clients.errors().KafkaTimeoutError("Unable to bootstrap")
+        with mock.patch.object(clients, "greet"), mock.patch.object(clients, "make", side_effect=refused):
+            with self.assertRaisesRegex(NotReady, "^KafkaTimeoutError: KafkaTimeoutError: Unable to bootstrap$"):
+                clients.answers("broker:9092")(mock.Mock())
+            with (
+                mock.patch.object(clients.sys, "flags", mock.Mock(optimize=2)),
+                self.assertRaisesRegex(
+                    NotReady, r"Unable to bootstrap; Python runs without asserts \(-O, .* with them$"
+                ),
+            ):
+                clients.answers("broker:9092")(mock.Mock())
+
     def test_a_client_that_cannot_be_made_leaves_no_thread(self) -> None:
         before = set(threading.enumerate())
         address = self.enterContext(self.answering(b""))
