@@ -26,8 +26,9 @@ APART = {
     "starts": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.", "tests.integration.test_sharing."),
     "containers": tuple(
         f"tests.integration.test_{name}."
-        for name in ("compose_service", "compose_page", "container_service", "containers_page", "images", "images_page",
-                     "everything", "host_access", "references_page", "tutorials", "from_testcontainers")
+        for name in ("command_line", "command_line_page", "compose_service", "compose_page", "container_service",
+                     "containers_page", "images", "images_page", "everything", "host_access", "references_page",
+                     "tutorials", "from_testcontainers")
     ),
     "local": tuple(
         f"tests.integration.test_{name}."
