@@ -219,7 +219,12 @@ class KafkaServer(Server["KafkaView"]):
         except (clients.errors().KafkaError, OSError) as error:
             reason = naming.shorten(f"{type(error).__name__}: {error}", 300)
             state = self.instance.state()
-            if state.running and self._has_fallen_silent(error):
+            if state.running and self._answers_nobody(error):
+                self.silent = sentence(
+                    f"{self.version} ({self.instance})",
+                    f"does not answer within {clients.REQUEST_TIMEOUT // 1000} s",
+                    ours=self.owned and not self.shared,
+                )
                 raise ItestError(f"{what} failed: {self.silent}") from error
             ended = "" if state.running else f"; the broker has ended ({state}), its log says why"
             raise ItestError(f"{what} on {self} failed: {reason}{ended}") from error
@@ -227,19 +232,15 @@ class KafkaServer(Server["KafkaView"]):
     def __str__(self) -> str:
         return f"Kafka at {self.bootstrap_servers}"
 
-    def _has_fallen_silent(self, error: Exception) -> bool:
-        """Whether the error was that nobody answered, and nobody answers a bare request on a new connection either."""
+    def _answers_nobody(self, error: Exception) -> bool:
+        """Whether a request was not answered in its time, by this error, nor is a bare one on a new connection."""
         errors = clients.errors()
         if isinstance(error, (errors.KafkaTimeoutError, errors.RequestTimedOutError, errors.KafkaConnectionError)):
             try:
                 clients.greet(self.bootstrap_servers)
             except OSError:
-                self.silent = sentence(
-                    f"{self.version} ({self.instance})",
-                    f"does not answer within {clients.REQUEST_TIMEOUT // 1000} s",
-                    ours=self.owned and not self.shared,
-                )
-        return bool(self.silent)
+                return True
+        return False
 
     def _logged(self, lines: int | None) -> list[str]:
         """The version, each time that it stands in these last lines of the log."""
