@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import IO, Any
 
 APART = {
-    "runners": ("tests.runners.",),
-    "starts": ("tests.integration.test_warm.", "tests.integration.test_kafka_warm.", "tests.integration.test_sharing."),
+    "runners": ("tests.runners.", "tests.integration.test_death.", "tests.integration.test_keeping."),
+    "starts": tuple(f"tests.integration.test_{name}." for name in ("warm", "kafka_warm", "kafka_network", "sharing")),
     "containers": tuple(
         f"tests.integration.test_{name}."
         for name in ("command_line", "command_line_page", "compose_service", "compose_page", "container_service",
-                     "containers_page", "images", "images_page", "everything", "host_access", "references_page",
+                     "containers_page", "doctor", "images", "images_page", "everything", "host_access", "references_page",
                      "tutorials", "from_testcontainers")
     ),
     "local": tuple(
