@@ -123,10 +123,11 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
         return None  # Whoever was starting it has died over that: else it would still hold the gate.
     if alone and share.lifetime and record.base != warm.identity(job.engine, job.spec, job.trace, job.service.kind):
         return None  # The image or program of that name is another one now.
-    starting.import_aside(job.service)
+    imported = starting.import_aside(job.service)
     found = job.engine.find({naming.SESSION: record.session})
     if not found:
         return None
+    imported.join()  # Else it would be imported here, at the same time as what others need.
     try:
         server = _answering(job, found[0], record)
     except ItestError:

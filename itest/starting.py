@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itest import naming, trace, warm
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 
 EXTERNAL_TIMEOUT = 10.0
 """Seconds an external server has for its first answer."""
+
+_importing = threading.Lock()
+"""Held while clients are imported: two imports at once wait for one another at the interpreter's lock, and both are late."""
+
+
+def _forget() -> None:
+    """In a forked child, where nobody would open it any more."""
+    global _importing
+    _importing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 class Job(NamedTuple):
@@ -104,13 +117,14 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
     service, spec = job.service, job.spec
     timeout = job.timeout if state is None else min(job.timeout, warm.START_TIMEOUT)
     begun = spec if state is None else state.warm_spec
-    import_aside(service)
+    imported = import_aside(service)
     instance = job.engine.start(begun, job.labels, Deadline.after(timeout, job.clock), job.trace)
     try:
         with job.trace.span("ready", service.kind):
             if isinstance(spec, ExternalSpec):
                 return _reach(job, spec, instance)
             address = service.address(instance, job.secret)
+            imported.join()
             deadline = Deadline.after(timeout, job.clock)
             check = service.readiness(address)
             if state is not None:
@@ -154,12 +168,13 @@ def _hand_over(server: Server[Any], session: str) -> bool:
         return False
 
 
-def import_aside(service: Service[Any]) -> None:
-    """Import what its running server will need, beside what the caller has to do first."""
-    threading.Thread(target=_quietly, args=(service.import_ahead,), name="itest-import", daemon=True).start()
+def import_aside(service: Service[Any]) -> threading.Thread:
+    """Import what its running server will need, beside what the caller has to do first; the thread that does."""
+    thread = threading.Thread(target=_import, args=(service,), name="itest-import", daemon=True)
+    thread.start()
+    return thread
 
 
-def _quietly(action: Callable[[], object]) -> None:
-    """What fails here fails again, and is told, where its result is needed."""
-    with contextlib.suppress(Exception):
-        action()
+def _import(service: Service[Any]) -> None:
+    with _importing, contextlib.suppress(Exception):  # What fails here fails again, and is told, where it is needed.
+        service.import_ahead()

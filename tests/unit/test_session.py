@@ -6,12 +6,13 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import unittest
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, testing
+from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, starting, testing
 from itest import session as sessions
 from itest.config import Config
 from itest.engines import ExecResult
@@ -105,6 +106,37 @@ class SideBySideTest(InnerTest):
         with self.assertRaisesRegex(StartError, "no memory:1"):
             session.lend_all([(self.service(f"memory:{number}"), "") for number in range(3)])
         self.assertEqual([instance.spec.image for instance in self.engine.instances], ["memory:0"])
+
+    def test_what_they_need_is_imported_one_after_the_other_and_before_it_is_used(self) -> None:
+        importing, most, imported = set(), set(), set()
+        another = threading.Event()
+
+        def import_ahead(service: MemoryService) -> None:
+            importing.add(service.image)
+            if len(importing) > 1:
+                another.set()
+            another.wait(0.05)  # So long another one could come in between.
+            most.add(len(importing))
+            importing.remove(service.image)
+            imported.add(service.image)
+
+        def use(instance: Any) -> None:
+            self.assertIn(instance.spec.image, imported)
+
+        with mock.patch.object(MemoryService, "import_ahead", import_ahead):
+            self.session.lend_all(
+                [(self.service(f"memory:{number}", check_ready=answer("it", use, ())), "") for number in range(3)]
+            )
+        self.assertEqual(most, {1})
+
+    def test_a_forked_child_waits_for_no_import_of_its_parent(self) -> None:
+        def import_there() -> bool:
+            thread = starting.import_aside(self.service())
+            thread.join(10)
+            return not thread.is_alive()
+
+        with starting._importing:
+            self.assertTrue(in_fork(import_there))
 
     def instance_of(self, server: Any) -> MemoryInstance:
         instance: MemoryInstance = server.instance
