@@ -23,7 +23,7 @@ from itest.services.postgres import customs, init, libpq
 from itest.services.postgres.customs import BASE, PORT, USER, hashed, password_statement
 from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
-from itest.wait import ANSWER_TIMEOUT, LONGEST_PAUSE, Check, answer
+from itest.wait import ANSWER_TIMEOUT, Check, answer
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -37,6 +37,9 @@ IMAGE = "postgres:17"
 
 SHORT_PAUSE = 0.010
 """Seconds between two polls of a server that begins with a kept state: it takes tenths of a second, and a poll a thousandth."""
+
+FIRST_START_PAUSE = 0.020
+"""The same for one that makes its data first. That takes a second in a container, in which the usual pause grows to 0.07."""
 
 SETTINGS = {
     # Nothing of a test database is worth surviving a crash of its server.
@@ -211,7 +214,7 @@ class Postgres(Service["PostgresView"]):
         return f"postgresql://{user}:{password}@{instance.endpoint('postgres')}/postgres"
 
     def readiness(self, address: str) -> Check:
-        return self._and_own(self._answers(address, lambda cursor: cursor.execute("SELECT 1")))
+        return self._and_own(self._answers(address, lambda cursor: cursor.execute("SELECT 1"), FIRST_START_PAUSE))
 
     def ready_again(self, address: str, secret: str) -> Check:
         statement = password_statement(unquote(urlsplit(address).username or ""))
@@ -222,7 +225,7 @@ class Postgres(Service["PostgresView"]):
     def _and_own(self, check: Check) -> Check:
         return check if self.ready is None else check & self.ready
 
-    def _answers(self, address: str, ask: Callable[[Any], object], longest_pause: float = LONGEST_PAUSE) -> Check:
+    def _answers(self, address: str, ask: Callable[[Any], object], longest_pause: float) -> Check:
         driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
 
         def select(instance: Instance) -> None:
