@@ -670,10 +670,13 @@ class ClientTest(unittest.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def serve() -> None:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # The server is shut down.
                     while True:
                         connection, _ = server.accept()
-                        with connection:
+                        with connection, contextlib.suppress(OSError):
+                            connection.settimeout(
+                                1
+                            )  # kafka-python may leave one behind on which it never says anything.
                             connection.recv(100)
                             connection.sendall(answer)
 
@@ -683,7 +686,8 @@ class ClientTest(unittest.TestCase):
                 yield f"127.0.0.1:{server.getsockname()[1]}"
             finally:
                 server.shutdown(socket.SHUT_RDWR)
-                thread.join(5)
+                thread.join(15)
+                self.assertFalse(thread.is_alive())
 
     def test_what_is_no_broker_is_not_ready(self) -> None:
         address = self.enterContext(self.answering(b"HTTP/1.1 400 Bad Request\r\n"))
