@@ -127,7 +127,7 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
     found = job.engine.find({naming.SESSION: record.session})
     if not found:
         return None
-    imported.join()  # Else it would be imported here, at the same time as what others need.
+    imported.join()  # As when it is started.
     try:
         server = _answering(job, found[0], record)
     except ItestError:

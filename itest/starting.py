@@ -124,7 +124,7 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
             if isinstance(spec, ExternalSpec):
                 return _reach(job, spec, instance)
             address = service.address(instance, job.secret)
-            imported.join()
+            imported.join()  # Else it would be imported here, at the same time as what others need.
             deadline = Deadline.after(timeout, job.clock)
             check = service.readiness(address)
             if state is not None:

@@ -674,9 +674,8 @@ class ClientTest(unittest.TestCase):
                     while True:
                         connection, _ = server.accept()
                         with connection, contextlib.suppress(OSError):
-                            connection.settimeout(
-                                1
-                            )  # kafka-python may leave one behind on which it never says anything.
+                            # kafka-python may leave one behind on which it never says anything.
+                            connection.settimeout(5)
                             connection.recv(100)
                             connection.sendall(answer)
 
@@ -806,13 +805,13 @@ class ServerTest(unittest.TestCase):
 
     def test_an_error_of_another_kind_is_no_reason_to_greet_it(self) -> None:
         server = self.server()
-        with (
-            mock.patch.object(clients, "greet") as greet,
-            self.assertRaisesRegex(ItestError, "PolicyViolation"),
-            server.doing("deleting records"),
-        ):
+        greet = self.enterContext(mock.patch.object(clients, "greet", side_effect=ConnectionError))
+        with self.assertRaisesRegex(ItestError, "PolicyViolation"), server.doing("deleting records"):
             raise clients.errors().PolicyViolationError
+        with self.assertRaisesRegex(ItestError, "refused"), server.doing("deleting records"):
+            raise clients.errors().KafkaConnectionError("refused")  # At once: it may be ending just now.
         greet.assert_not_called()
+        self.assertTrue(server.lives())
 
 
 class LockTest(unittest.TestCase):

@@ -31,10 +31,6 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that closing a client may take, for what it has not sent yet; a broker that is gone must not delay tests."""
 
 
-NO_ASSERTS = (
-    "Python runs without asserts (-O, PYTHONOPTIMIZE), and kafka-python reads answers in some: run the tests with them"
-)
-
 GREET_PAUSE = 0.020
 """Seconds between two of the requests by which a broker is waited for: a start of 1 s would grow the usual pause to 0.1."""
 
@@ -182,7 +178,10 @@ def answers(servers: str) -> Check:
             )
         except kafka_error as error:
             if sys.flags.optimize:  # 3.0.12: `assert UnsignedVarInt32.decode(data) == 0` in its tagged_fields.py.
-                raise ConnectionError(f"{error}; {NO_ASSERTS}") from error
+                raise ConnectionError(
+                    f"{error}; Python runs without asserts (-O, PYTHONOPTIMIZE), and kafka-python reads answers in some: run "
+                    f"the tests with them"
+                ) from error
             raise
         try:
             if not client.describe_cluster()["brokers"]:

@@ -235,7 +235,7 @@ class KafkaServer(Server["KafkaView"]):
     def _answers_nobody(self, error: Exception) -> bool:
         """Whether a request was not answered in its time, by this error, nor is a bare one on a new connection."""
         errors = clients.errors()
-        if isinstance(error, (errors.KafkaTimeoutError, errors.RequestTimedOutError, errors.KafkaConnectionError)):
+        if isinstance(error, (errors.KafkaTimeoutError, errors.RequestTimedOutError)):
             try:
                 clients.greet(self.bootstrap_servers)
             except OSError:
