@@ -72,7 +72,7 @@ def trim(cache: Path, limit: int, engine: DockerEngine | None) -> None:
         with contextlib.suppress(ItestError):
             for image in docker_warm.images(engine):
                 is_own = image["Labels"].get(docker_warm.CACHE) == own
-                is_replaced = is_own and not image["RepoTags"]
+                is_replaced = is_own and not docker_warm.tagged(image)
                 is_forgotten = image["Created"] + (ABANDONED if is_own else FORGOTTEN) < wall()
                 if image["Id"] not in known and (is_replaced or is_forgotten):
                     _discard(engine, image["Id"])

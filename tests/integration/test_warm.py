@@ -464,6 +464,9 @@ class DockerTest(WarmTest):
         base = self.with_docker(lambda engine: engine.client.inspect_image(self.declaration.image))
         self.assertEqual(len(shown["RootFS"]["Layers"]), len(base["RootFS"]["Layers"]) + 1)
         self.assertEqual(len(warm_listing.entries(self.config)), 1)
+        own = warm_store.identity(self.config.cache_dir)
+        present = self.with_docker(lambda engine: docker_warm.images(engine, own))
+        self.assertEqual([image["Id"] for image in present], [self.image()])
 
     def test_templates_with_unlogged_tables_are_not_kept(self) -> None:
         """A copy is recovered as after a crash, and that empties them."""
