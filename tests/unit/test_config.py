@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import tempfile
 import traceback
 import unittest
@@ -62,6 +63,31 @@ class SourcesTest(ConfigTest):
         self.pyproject("[tool.ruff]\nline-length = 120\n")
         self.setup_cfg("[metadata]\nname = %(x)s\n")
         self.assertEqual(self.load().engine, "auto")
+
+    def test_the_table_may_be_written_in_every_way_that_toml_has(self) -> None:
+        for text in (
+            "[tool.itest]\nengine = 'docker'",
+            " [ tool . itest ] # ours\nengine = 'docker'",
+            "[\"tool\".'itest']\r\nengine = 'docker'",
+            "[tool]\nitest = { engine = 'docker' }",
+            "[ 'tool' ]\nitest.engine = 'docker'",
+            "tool.itest.engine = 'docker'",
+            "[project]\n[tool . itest]\nengine = 'docker'",
+            "tool = { itest = { engine = 'docker' } }",
+            "  'tool' = { \"itest\" = { engine = 'docker' } }",
+        ):
+            with self.subTest(text):
+                self.pyproject(text)
+                self.assertEqual(self.load().engine, "docker")
+
+    def test_where_itest_is_only_a_dependency_no_parser_is_imported(self) -> None:
+        self.pyproject(
+            "[project]\ndependencies = ['itest-containers']\nscripts = { itest = 'itest.cli:main' }\n"
+            "[tool.setuptools]\npackages = [\n  'itest',\n]\n[dependency-groups]\ntest = ['itest', 'tox']\n"
+        )
+        self.setup_cfg("[options.extras_require]\ntest = itest-containers[all]\n[tool:pytest]\naddopts = -q\n")
+        with mock.patch.dict(sys.modules, {"tomllib": None, "configparser": None}):
+            self.assertEqual(self.load().engine, "auto")
 
     def test_the_environment_is_the_real_one_by_default(self) -> None:
         with mock.patch.dict(os.environ, {"ITEST_ENGINE": "process", "CI": ""}):
@@ -220,7 +246,7 @@ class MistakesTest(ConfigTest):
         ):
             self.load()
         self.pyproject("")
-        self.setup_cfg("itest = docker\n")
+        self.setup_cfg("[itest\nengine = docker\n")
         with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/setup.cfg cannot be read: .+"):
             self.load()
 

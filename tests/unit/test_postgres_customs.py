@@ -14,6 +14,7 @@ from itest.config import Config
 from itest.engines import Endpoint
 from itest.errors import DeclarationError, Unavailable
 from itest.services.postgres import programs, template
+from itest.services.postgres.customs import QUICK_PG_CTL
 from itest.services.postgres.programs import Programs
 
 
@@ -97,7 +98,9 @@ class PlainTest(unittest.TestCase):
 
     def test_a_plain_container_is_asked_for_nothing_more(self) -> None:
         spec = Postgres().container("geheim")
-        self.assertEqual(set(spec.env), {"POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA"})
+        self.assertEqual(
+            set(spec.env), {"POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_INITDB_ARGS", "PGDATA", *QUICK_PG_CTL}
+        )
         self.assertEqual((spec.env["POSTGRES_DB"], dict(spec.files), spec.options), ("itest", {}, None))
 
     def test_a_plain_process_neither(self) -> None:

@@ -41,6 +41,35 @@ RESERVED = {
 PLACE = "/var/lib/itest"
 """A directory of ours in the container, in memory: its data lies below it."""
 
+QUICK_PG_CTL = {
+    "BASH_FUNC_pg_ctl%%": """() {
+    local file=$PGDATA/postmaster.pid running=no lines program
+    [[ ! -e $file ]] || running=yes
+    command pg_ctl "$@" &
+    program=$!
+    while kill -0 $program; do
+        case "$running $* " in
+        no*" -w start "*) mapfile -t lines <"$file" && [[ ${lines[7]-} == ready* ]] ;;
+        yes*" -w stop "*) [[ ! -e $file ]] ;;
+        *) false ;;
+        esac && break
+        sleep .01
+    done 2>/dev/null
+    if kill $program 2>/dev/null; then
+        wait $program 2>/dev/null || :
+        return 0
+    fi
+    wait $program
+}"""
+}
+"""A variable by which a first start in a container takes 0.15 s less of 1.05 (Docker 20.10, PostgreSQL 17).
+
+The image starts and stops a server for its scripts, and `pg_ctl` looks every 100 ms whether that is done
+(https://github.com/postgres/postgres/blob/REL_17_0/src/bin/pg_ctl/pg_ctl.c, WAITS_PER_SEC). bash, which runs the
+entrypoint, takes the variable for a function of that name. It calls the program, looks every 10 ms for what the program
+waits for, and ends it then. What fails or takes too long is the program's to say. Other shells pass it over.
+"""
+
 _VARIABLES = {
     "POSTGRES_USER": "user",
     "POSTGRES_PASSWORD": "password",

@@ -131,6 +131,7 @@ class Postgres(Service["PostgresView"]):
                 "POSTGRES_INITDB_ARGS": "--no-sync",
                 # A path of ours, because the image's own moved with PostgreSQL 18 (docker-library/postgres#1259).
                 "PGDATA": "/var/lib/itest/data",
+                **customs.QUICK_PG_CTL,
                 **customs.variables(self),
                 **self.env,
             },
