@@ -121,9 +121,9 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
     """The server of a record; None when it is of no use and may be removed."""
     if not record.ready:
         return None  # Whoever was starting it has died over that: else it would still hold the gate.
+    imported = starting.import_aside(job.service)
     if alone and share.lifetime and record.base != warm.identity(job.engine, job.spec, job.trace, job.service.kind):
         return None  # The image or program of that name is another one now.
-    imported = starting.import_aside(job.service)
     found = job.engine.find({naming.SESSION: record.session})
     if not found:
         return None
