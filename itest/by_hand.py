@@ -40,6 +40,8 @@ def command(spec: Spec) -> str:
 def _options(spec: ContainerSpec) -> Iterator[str]:
     """The options of `docker run` that matter for whether it starts."""
     for variable, text in spec.env.items():
+        if variable.startswith("BASH_FUNC_"):  # It only has PostgreSQL start sooner.
+            continue
         yield from ("-e", f"{variable}={naming.MASK if variable in spec.secrets and text else text}")
     for port in spec.ports.values():
         yield from ("-p", f"127.0.0.1::{port.number}{'' if port.protocol == 'tcp' else f'/{port.protocol}'}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import unittest
 from pathlib import Path
 
-from itest import by_hand, causes, naming
+from itest import Postgres, by_hand, causes, naming
 from itest.causes import CLIENT, DOCKER, LOG, REGISTRY
 from itest.clock import Deadline
 from itest.container_options import ContainerOptions, Mount
@@ -305,6 +305,14 @@ class CommandTest(unittest.TestCase):
         self.assertNotIn("\n", text)
         self.assertRegex(text, r"^docker run --rm web:1 sh -c 'echo a echo a .*…'$")
         self.assertLess(len(text), 250)
+
+    def test_what_only_makes_a_start_shorter_is_left_out(self) -> None:
+        text = by_hand.command(Postgres(env={"MODE": "a"}).container("geheim"))
+        self.assertRegex(
+            text,
+            r"^docker run --rm -e 'POSTGRES_PASSWORD=\*\*\*' .* -e PGDATA=\S+ -e MODE=a -p .* postgres:17 postgres ",
+        )
+        self.assertNotIn("pg_ctl", text)
 
     def test_an_external_server(self) -> None:
         self.assertEqual(by_hand.command(ExternalSpec("redis://h", {}, "X")), "")
