@@ -67,7 +67,10 @@ def take(
         *(entrypoint or config.get("Entrypoint") or ()),
     ]
     changes = [f"ENTRYPOINT {json.dumps(start)}", f"CMD {json.dumps(config.get('Cmd') or [])}"]
-    changes += [f"LABEL {LABEL}={fingerprint} {SERVICE}={keep.service} {CACHE}={cache}"]
+    # One by one: of several in a line Podman 4 makes one label.
+    changes += [
+        f"LABEL {name}={text}" for name, text in ((LABEL, fingerprint), (SERVICE, keep.service), (CACHE, cache))
+    ]
     # Not the container itself: its layers would pile up from run to run, and its environment holds the password.
     with translated("make a container for the state"):
         # It never runs; but a volume that Docker makes for it may outlive it, if it is removed while it is being made.

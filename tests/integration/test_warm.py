@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import psycopg2
+from docker.errors import ImageNotFound
 
 from itest import Postgres, naming, warm, warm_listing, warm_store
 from itest.clock import Deadline
@@ -420,6 +421,13 @@ class DockerTest(WarmTest):
             return action(engine)
         finally:
             engine.close()
+
+    def test_clear_removes_the_image(self) -> None:
+        self.once()
+        image = self.image()
+        self.assertEqual([entry.service for entry in warm_listing.clear(self.config)], ["postgres"])
+        with self.assertRaises(ImageNotFound):
+            self.with_docker(lambda engine: engine.client.inspect_image(image))
 
     def test_an_image_that_is_gone_is_made_anew(self) -> None:
         self.once()
