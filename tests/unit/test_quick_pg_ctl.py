@@ -86,6 +86,14 @@ class QuickPgCtlTest(unittest.TestCase):
         done = self.run_it(r"""printf '1\n/data\n' >"$PGDATA/postmaster.pid"; sleep 0.1; echo started""", *START)
         self.assertEqual((done.returncode, done.stdout), (0, "started\nafter\n"))
 
+    def test_where_sleep_knows_whole_seconds_only_it_takes_longer(self) -> None:
+        sleep = self.directory / "sleep"
+        sleep.write_text(f'#!/bin/sh\ncase $1 in *.*) exit 1 ;; esac\nexec {shutil.which("sleep")} "$@"\n')
+        sleep.chmod(0o755)
+        done = self.run_it(f'sleep 1\nprintf {READY} >"$PGDATA/postmaster.pid"\nexec sleep 100', *START)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "after\n", ""))
+        self.assertEnded()
+
     def test_other_commands_are_the_programs_alone(self) -> None:
         self.file.touch()
         done = self.run_it('echo "$@"', "-D", "a b", "status")

@@ -53,7 +53,7 @@ QUICK_PG_CTL = {
         yes*" -w stop "*) [[ ! -e $file ]] ;;
         *) false ;;
         esac && break
-        sleep .01
+        sleep 0.01 || sleep 1
     done 2>/dev/null
     if kill $program 2>/dev/null; then
         wait $program 2>/dev/null || :
