@@ -40,7 +40,7 @@ def command(spec: Spec) -> str:
 def _options(spec: ContainerSpec) -> Iterator[str]:
     """The options of `docker run` that matter for whether it starts."""
     for variable, text in spec.env.items():
-        if variable.startswith("BASH_FUNC_"):  # It only has PostgreSQL start sooner.
+        if variable == "BASH_FUNC_pg_ctl%%":  # It only has PostgreSQL start sooner (services/postgres/customs.py).
             continue
         yield from ("-e", f"{variable}={naming.MASK if variable in spec.secrets and text else text}")
     for port in spec.ports.values():

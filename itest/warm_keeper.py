@@ -19,6 +19,7 @@ from itest.clock import wall
 from itest.config import Config
 from itest.engines import directory, docker_warm, process_warm
 from itest.engines.docker import DockerEngine
+from itest.engines.docker_registry import tags
 from itest.errors import ItestError
 from itest.spec import Keep
 from itest.warm_store import Record
@@ -72,7 +73,7 @@ def trim(cache: Path, limit: int, engine: DockerEngine | None) -> None:
         with contextlib.suppress(ItestError):
             for image in docker_warm.images(engine):
                 is_own = image["Labels"].get(docker_warm.CACHE) == own
-                is_replaced = is_own and not docker_warm.tagged(image)
+                is_replaced = is_own and not tags(image)
                 is_forgotten = image["Created"] + (ABANDONED if is_own else FORGOTTEN) < wall()
                 if image["Id"] not in known and (is_replaced or is_forgotten):
                     _discard(engine, image["Id"])

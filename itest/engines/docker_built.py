@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from itest import warm_store
 from itest.clock import wall
 from itest.engines.docker_errors import not_found, translated
-from itest.engines.docker_registry import familiar
+from itest.engines.docker_registry import familiar, tags
 from itest.spec import BUILT
 
 if TYPE_CHECKING:
@@ -87,6 +87,6 @@ def _remove(client: Any, image: str) -> bool:
 
 
 def _built(image: dict[str, Any]) -> Built:
-    tags = [tag for tag in image.get("RepoTags") or () if tag.partition(":")[0].rpartition("/")[2] == BUILT]
+    ours = [tag for tag in tags(image) if tag.partition(":")[0].rpartition("/")[2] == BUILT]
     recipe = str((image.get("Labels") or {}).get(RECIPE, ""))
-    return Built(familiar(tags[0]) if tags else str(image["Id"]), recipe, int(image["Size"]), float(image["Created"]))
+    return Built(familiar(ours[0]) if ours else str(image["Id"]), recipe, int(image["Size"]), float(image["Created"]))

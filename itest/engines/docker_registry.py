@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from itest import naming
 
@@ -55,6 +57,12 @@ def registry_of(image: str) -> str:
 def familiar(image: str) -> str:
     """An image's name as people and Docker give it: Podman lists it as docker.io/library/redis:8, or localhost/mine:1."""
     return re.sub(r"^(docker\.io/(library/)?|localhost/)", "", image)
+
+
+def tags(image: Mapping[str, Any]) -> list[str]:
+    """The names of an image that Docker lists. Before API 1.43 it lists one without any as `<none>:<none>`, Podman as null
+    (https://docs.docker.com/reference/api/engine/version-history/)."""
+    return [tag for tag in image.get("RepoTags") or () if tag != "<none>:<none>"]
 
 
 def mirrored(image: str, mirror: str) -> str:

@@ -102,12 +102,6 @@ def images(engine: DockerEngine, cache: str = "") -> list[dict[str, Any]]:
         return list(engine.client.images(filters={"label": f"{CACHE}={cache}" if cache else LABEL}))
 
 
-def tagged(image: Mapping[str, Any]) -> bool:
-    """Whether a listed image still has its tag. Docker before 24 lists one without as `<none>:<none>`
-    (https://docs.docker.com/reference/api/engine/version-history/, 1.43), later ones as nothing."""
-    return any(tag != "<none>:<none>" for tag in image["RepoTags"] or ())
-
-
 def discard(engine: DockerEngine, image: str) -> bool:
     """Remove an image. False where a container still uses it; it may be gone already."""
     from docker.errors import APIError

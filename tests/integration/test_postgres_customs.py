@@ -197,6 +197,13 @@ class DockerTest(BothTest):
         with self.lease(Postgres(init=[self.file("b.sql", BOOKS), self.file("a.sh", script)])) as test:
             self.assertEqual(self.titles(test()), ["Emma", "sh"])
 
+    def test_the_entrypoint_has_a_pg_ctl_that_does_not_wait_in_tenths_of_a_second(self) -> None:
+        script = (
+            'psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "INSERT INTO book (title) VALUES (\'$(type -t pg_ctl)\')"\n'
+        )
+        with self.lease(Postgres(init=[self.file("b.sql", BOOKS), self.file("a.sh", script)])) as test:
+            self.assertEqual(self.titles(test()), ["Emma", "function"])
+
     def test_what_is_mounted_can_be_read_by_init(self) -> None:
         self.file("titles.csv", "Emma\n").chmod(0o644)
         self.directory.chmod(0o755)

@@ -7,7 +7,7 @@ from unittest import mock
 
 from itest.container_options import ContainerOptions, Mount
 from itest.engines import State, docker_link, docker_quick, docker_things, docker_warm, ports
-from itest.engines.docker_registry import familiar
+from itest.engines.docker_registry import familiar, tags
 from itest.errors import InstanceDied
 from itest.spec import ContainerSpec, Port
 from tests.unit.fake_docker import LABELS, FakeDockerTest
@@ -58,6 +58,14 @@ class PodmanTest(FakeDockerTest):
             "redis:8": "redis:8",
         }.items():
             self.assertEqual(familiar(given), name)
+
+    def test_an_image_without_a_name(self) -> None:
+        """By Podman, by Docker before API 1.43, and since."""
+        for listed in (None, ["<none>:<none>"], []):
+            self.assertEqual(tags({"RepoTags": listed}), [])
+        self.assertEqual(tags({"RepoTags": ["redis:8", "mine:1"]}), ["redis:8", "mine:1"])
+
+    def test_an_image_in_a_list_of_containers(self) -> None:
         item = {
             "Id": "a1" * 32,
             "Image": "docker.io/library/redis:8",

@@ -17,7 +17,7 @@ from itest.container_options import ContainerOptions
 from itest.engines import Instance, compose_program, docker_address
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_errors import translated
-from itest.engines.docker_registry import familiar
+from itest.engines.docker_registry import familiar, tags
 from itest.errors import ImageError, ItestError, StartError
 from itest.spec import BUILT, ContainerSpec, Port
 from itest.trace import Recorder
@@ -102,7 +102,7 @@ def _images(engine: DockerEngine) -> Iterator[Finding]:
 def _there(engine: DockerEngine) -> dict[str, dict[str, Any]]:
     """The images that have a name, the smallest first."""
     found = sorted(engine.client.images(), key=lambda each: int(each["Size"]))
-    return {familiar(name): each for each in found for name in each.get("RepoTags") or () if name != "<none>:<none>"}
+    return {familiar(name): each for each in found for name in tags(each)}
 
 
 def _container(engine: DockerEngine, image: str, pull: bool) -> Iterator[Finding]:

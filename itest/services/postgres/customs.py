@@ -62,7 +62,7 @@ QUICK_PG_CTL = {
     wait $program
 }"""
 }
-"""A variable by which a first start in a container takes 0.15 s less of 1.05 (Docker 20.10, PostgreSQL 17).
+"""A variable by which a first start in a container takes 0.17 s less of 1.06 (Docker 20.10, PostgreSQL 17).
 
 The image starts and stops a server for its scripts, and `pg_ctl` looks every 100 ms whether that is done
 (https://github.com/postgres/postgres/blob/REL_17_0/src/bin/pg_ctl/pg_ctl.c, WAITS_PER_SEC). bash, which runs the
