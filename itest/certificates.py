@@ -13,11 +13,11 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from itest import naming
 from itest.clock import wall
 from itest.errors import ConfigError, Unavailable
+from itest.tuples import NamedTuple
 
 DAY = 86400
 TERM = 30

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from itest.tuples import NamedTuple
 
 
 class Clock(Protocol):

@@ -16,7 +16,8 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+
+from itest.tuples import NamedTuple
 
 UNKNOWN = "0"
 """What stands for a fact that this platform does not have."""

@@ -20,12 +20,12 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from itest import naming
 from itest.clock import wall
 from itest.config import Config
 from itest.lock import locked
+from itest.tuples import NamedTuple
 
 try:
     import fcntl

@@ -12,10 +12,11 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import BuildError
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.build import Build

@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from itest import naming, trace, warm
 from itest.clock import Clock, Deadline
@@ -16,6 +16,7 @@ from itest.engines import Engine, Instance
 from itest.errors import BuildError, DeclarationError, ExternalError, ImageError, ItestError, PortTaken, StartError
 from itest.service import Server, Service
 from itest.spec import ExternalSpec, Spec
+from itest.tuples import NamedTuple
 from itest.wait import until_ready
 
 if TYPE_CHECKING:

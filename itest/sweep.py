@@ -11,11 +11,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from itest import naming, owners, sharing, trace
 from itest.clock import Deadline
 from itest.engines import Engine, Thing
+from itest.tuples import NamedTuple
 
 DELAY = 0.5
 """Seconds after which a sweep begins, or at the end of the run if that is sooner: a run that finds its server has come to

@@ -8,9 +8,9 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import NamedTuple
 
 from itest import naming
+from itest.tuples import NamedTuple
 
 FILE = "versions.json"
 

@@ -13,10 +13,10 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from itest import naming, owners
 from itest.clock import wall
+from itest.tuples import NamedTuple
 
 FORMAT = 1
 """Part of each fingerprint; raised when states are kept differently."""

@@ -69,7 +69,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "door": ("base", "case", "service", "data", "services", "session", "testing", "wait"),
 }
 GROUPS = {
-    "errors": "base", "clock": "base", "lock": "base", "side_by_side": "base", "silence": "base", "causes": "base", "quick_end": "base", "container_root": "base",
+    "errors": "base", "clock": "base", "tuples": "base", "lock": "base", "side_by_side": "base", "silence": "base", "causes": "base", "quick_end": "base", "container_root": "base",
     "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "build": "facts", "container_options": "facts", "by_hand": "facts", "build_context": "facts",
     "engines": "protocols", "wait": "wait", "wait_errors": "wait", "wait_checks": "wait", "wait_function": "wait",
     "service": "service", "view": "service", "declaring": "service", "shorthand": "base", "packages": "facts", "versions": "facts", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",
@@ -174,6 +174,15 @@ class ArchitectureTest(unittest.TestCase):
             for found in imports_of(module.tree):
                 if found.at_load and found.name.partition(".")[0] not in {*sys.stdlib_module_names, "itest"}:
                     self.wrong.append(f"{module.path}:{found.line}: import {found.name} where it is used")
+        self.assertNothingWrong()
+
+    def test_named_tuples_are_those_that_are_made_quickly(self) -> None:
+        for module in self.modules:
+            for node in ast.walk(module.tree):
+                if not isinstance(node, ast.ImportFrom) or node.module != "typing" or module.name == "tuples":
+                    continue
+                if "NamedTuple" in [alias.name for alias in node.names]:
+                    self.wrong.append(f"{module.path}:{node.lineno}: NamedTuple comes from itest.tuples")
         self.assertNothingWrong()
 
     def test_only_config_reads_the_environment(self) -> None:

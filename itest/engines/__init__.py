@@ -6,12 +6,13 @@
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from itest.clock import Deadline
 from itest.errors import ItestError
 from itest.spec import Spec
 from itest.trace import Recorder
+from itest.tuples import NamedTuple
 
 T = TypeVar("T")
 

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config, Environment
 from itest.engines.docker_address import Address
 from itest.errors import Unavailable
+from itest.tuples import NamedTuple
 
 NAME = "docker-compose"
 

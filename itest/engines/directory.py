@@ -12,12 +12,12 @@ import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from itest import naming
 from itest.clock import Deadline
 from itest.engines import launcher
 from itest.errors import ItestError
+from itest.tuples import NamedTuple
 
 SHARED_MEMORY = Path("/dev/shm")
 

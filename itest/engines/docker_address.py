@@ -13,11 +13,11 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from itest import naming
 from itest.errors import Unavailable
+from itest.tuples import NamedTuple
 
 CONNECT_TIMEOUT = 1.5
 """Seconds to wait for a connection: a Docker that can be used at all is near."""

@@ -6,10 +6,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from itest import naming
 from itest.trace import say
+from itest.tuples import NamedTuple
 
 VARIABLE = "DOCKER_AUTH_CONFIG"
 """Holds what `~/.docker/config.json` would hold; CI services set it."""

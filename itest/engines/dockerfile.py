@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+
+from itest.tuples import NamedTuple
 
 
 class Base(NamedTuple):

@@ -13,11 +13,11 @@ import subprocess
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from itest import naming
 from itest.errors import StartError
 from itest.spec import ProcessSpec
+from itest.tuples import NamedTuple
 
 NOBODY = 65534
 """The user id to run as in place of 0. It must be in the user database: initdb looks its own name up."""

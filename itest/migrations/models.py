@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.migrations.protocol import reported
 from itest.packages import client_package
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from itest import trace
 from itest.clock import SYSTEM, Clock
 from itest.trace import Recorder, Span
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from itest.clock import Deadline
 from itest.services.kafka import clients
+from itest.tuples import NamedTuple
 
 ANSWER_WAIT = 10.0
 """Seconds in which a broker must answer."""

@@ -8,7 +8,9 @@ import select
 import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer

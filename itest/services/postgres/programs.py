@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from itest import naming, versions
 from itest.config import Config
 from itest.errors import ConfigError
 from itest.packages import no_program
+from itest.tuples import NamedTuple
 
 OLDEST = 14
 """The oldest major version that PostgreSQL's makers still maintain."""

@@ -14,11 +14,12 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from itest import naming
 from itest.errors import IsolationError
 from itest.packages import client_package
+from itest.tuples import NamedTuple
 
 SAVEPOINT = "itest_sandbox"
 KEEP = f"RELEASE SAVEPOINT {SAVEPOINT}; SAVEPOINT {SAVEPOINT}"

@@ -7,9 +7,10 @@ tests made themselves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from itest.clock import Deadline
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.errors import ResetError
 from itest.services.postgres.recycle import HARMLESS
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import NamedTuple
 
 from itest.services.postgres.snapshot import Content, Relation
+from itest.tuples import NamedTuple
 
 LARGEST_COPY = 8 * 1024 * 1024
 """Bytes of a table up to which its baseline rows are kept in memory; beyond that a new clone is cheaper."""
