@@ -151,7 +151,7 @@ def _namespace() -> str:
 @cache
 def _boot() -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")[:8]
     except (OSError, ValueError):
         return UNKNOWN
 
@@ -160,7 +160,7 @@ def _boot() -> str:
 def _machine() -> str:
     """A digest, because the id itself is not to be shown to others (machine-id(5))."""
     try:
-        text = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+        text = Path("/etc/machine-id").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return UNKNOWN
     return hashlib.sha256(f"itest {text}".encode()).hexdigest()[:8] if len(text) == 32 else UNKNOWN
