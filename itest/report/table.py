@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns of what is printed where there is no terminal that has a width."""
 
+BETWEEN = 2
+"""Blanks between two columns of a table."""
+
 
 def plain_table(*, show_footer: bool = False) -> Table:
     """An empty table."""

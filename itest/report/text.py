@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from itest.report import costs
 from itest.report.costs import Costs, Saving
-from itest.report.table import plain_console, plain_table
+from itest.report.table import BETWEEN, plain_console, plain_table, print_table
 from itest.trace import Span
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
-NAME = 42
-"""Columns for a class's name; of a longer one its end is shown."""
+NAME, LEAST_NAME = 42, 20
+"""Columns for a class's name, and how many at least in a narrow terminal; of a longer one its end is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ def print_timing(spans: Sequence[Span]) -> None:
         return
     console = plain_console(stream)
     console.print(f"\nitest: where the time went, in seconds{_inside(services)}")
-    console.print(_table("service", services, SERVICE_COLUMNS, lambda row: row.label))
+    _print(console, "service", services, SERVICE_COLUMNS, lambda row, room: row.label)
     if classes:
-        console.print(_table("class", classes, CLASS_COLUMNS, _class_label))
+        _print(console, "class", classes, CLASS_COLUMNS, _class_label)
     console.print(closing_line(spans))
     for line in saving_lines(costs.savings(spans)):
         console.print(line, soft_wrap=True)
@@ -88,23 +88,31 @@ def _inside(services: Sequence[Costs]) -> str:
     return f" ({'; '.join(told)})" if told else ""
 
 
-def _table(heading: str, rows: Sequence[Costs], columns: Sequence[Column], label: Callable[[Costs], str]) -> Table:
+def _print(
+    console: Console,
+    heading: str,
+    rows: Sequence[Costs],
+    columns: Sequence[Column],
+    label: Callable[[Costs, int], str],
+) -> None:
+    """Print a row each and their sum. `label` is told how many columns of text it has: in a narrow terminal names are cut,
+    not numbers."""
     total = costs.together("sum", rows)
+    shown = [column for column in columns if any(column.cell(row) != NOTHING for row in rows)]
+    widths = [max(len(text) for text in (each.heading, *map(each.cell, (total, *rows)))) for each in shown]
+    room = max(LEAST_NAME, min(NAME, console.width - sum(BETWEEN + width for width in widths)))
     table = plain_table(show_footer=True)
     table.add_column(heading, total.name, no_wrap=True)
-    shown = [column for column in columns if any(column.cell(row) != NOTHING for row in rows)]
     for column in shown:
-        # In a narrow terminal names are cut, not numbers.
-        width = max(len(text) for text in (column.heading, column.cell(total), *map(column.cell, rows)))
-        table.add_column(column.heading, column.cell(total), justify="right", no_wrap=True, min_width=width)
+        table.add_column(column.heading, column.cell(total), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(label(row), *(column.cell(row) for column in shown))
-    return table
+        table.add_row(label(row, room), *(column.cell(row) for column in shown))
+    print_table(table, console)
 
 
-def _class_label(row: Costs) -> str:
+def _class_label(row: Costs, room: int) -> str:
     failed = f" ({row.failed} failed)" if row.failed else ""
-    room = NAME - len(failed)
+    room -= len(failed)
     return (row.name if len(row.name) <= room else f"…{row.name[1 - room :]}") + failed
 
 

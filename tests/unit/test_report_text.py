@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import io
+import re
 import unittest
 from unittest import mock
 
-from itest.report import costs, table, text
+from itest.report import costs, text
 from itest.trace import Span
 
 
@@ -212,16 +213,34 @@ class PrintTimingTest(unittest.TestCase):
 
         self.assertEqual(header.split(), ["service", "start", "stop", "sum"])
 
-    def test_never_more_than_twelve_lines_that_fit(self) -> None:
+    def test_never_more_than_twelve_lines_with_all_numbers_whole(self) -> None:
         lines = printed([span(name, f"service{n}", 0, n * 7) for n in range(40) for name in costs.WHOLE + costs.PARTS])
 
         self.assertLessEqual(len(lines.strip().splitlines()), 12)
-        self.assertLessEqual(max(map(len, lines.splitlines())), table.WIDTH)
+        self.assertEqual(len(set(map(len, lines.splitlines()[2:-1]))), 1)
+        self.assertRegex(lines, r"(?m)^sum +5460\.00 .* 21840\.00$")
 
-    def test_in_a_narrow_terminal_numbers_stay_whole(self) -> None:
-        with mock.patch.dict("os.environ", {"COLUMNS": "60"}):
-            lines = printed([span("start", "a_service_with_a_long_name", 0, 12.34)], terminal=True)
-        self.assertRegex(lines, r"12\.34")
+    def test_in_a_narrow_terminal_names_are_cut_and_numbers_stay_whole(self) -> None:
+        owner = "shop.tests.integration.orders.test_order_repository.OrderTest"
+        spans = [
+            *RUN,
+            span("setup", owner, 10, 13),
+            span("migrate", "postgres", 13, 13.25, owner=owner),
+            span("test", f"{owner}.test_a", 13.5, 14, owner=owner),
+        ]
+        for width, name in (
+            (80, "….orders.test_order_repository.OrderTest"),
+            (60, "…epository.OrderTest"),
+            (40, "…epository.OrderTest"),
+        ):
+            with self.subTest(width), mock.patch.dict("os.environ", {"COLUMNS": f"{width}", "TERM": "xterm"}):
+                lines = re.sub("\x1b\\[[0-9;]*m", "", printed(spans, terminal=True)).splitlines()
+                heading = next(number for number, line in enumerate(lines) if line.startswith("class "))
+                self.assertEqual(lines[heading].split(), ["class", "set-up", "migrate", "tests", "in", "tests", "sum"])
+                self.assertEqual(lines[heading + 2].split(), [name, "3.00", "0.25", "1", "0.50", "3.50"])
+                self.assertIn(
+                    "postgres   3.00  1.00     0.50   0.50     0.25       3  2.0 ms   0.01  0.50  3.51", lines
+                )
 
     def test_colours_are_for_terminals_only(self) -> None:
         with mock.patch.dict("os.environ", {"TERM": "xterm-256color", "FORCE_COLOR": "1"}):
