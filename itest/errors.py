@@ -52,6 +52,14 @@ def no_url(what: str) -> ConfigError:
     )
 
 
+def hides(other: str) -> str:
+    """That a file of this path is found in place of a package, and what to do."""
+    return (
+        f"Python finds another one of that name first, {other}: rename it, or have it found as a part of the tests' package, "
+        f"with an __init__.py beside it and `python -m unittest discover -s tests -t .`"
+    )
+
+
 class DeclarationError(ItestError, TypeError):
     """A test class or a declaration is wrong. Raised when the class is created, before anything starts."""
 
@@ -77,18 +85,19 @@ class Unavailable(ItestError):
 
 
 class MissingPackage(ItestError, ImportError):
-    """A client package is not installed. `extra` is the extra of itest-containers that brings it."""
+    """A client package is not installed. `extra` is the extra of itest-containers that brings it; `other` is the file of
+    another package of that name, where Python finds that one."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed: pip install 'itest-containers[{extra}]'"
-        )
+    def __init__(self, package: str, extra: str, purpose: str, other: str = "") -> None:
+        missing = f"which is not installed: pip install 'itest-containers[{extra}]'"
+        super().__init__(f"{purpose} needs the package {package!r}, {f'but {hides(other)}' if other else missing}")
         self.package = package
         self.extra = extra
         self.purpose = purpose
+        self.other = other
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (MissingPackage, (self.package, self.extra, self.purpose), self.__dict__)
+        return (MissingPackage, (self.package, self.extra, self.purpose, self.other), self.__dict__)
 
 
 class StartError(ItestError):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock between processes of one machine, as a file. The kernel frees it however its holder ends."""
+"""Files that processes of one machine have in common: locks, which the kernel frees however their holder ends, and what is
+replaced as a whole."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from itest.clock import SYSTEM, Clock, Deadline
@@ -45,6 +47,21 @@ def locked(path: Path, seconds: float, purpose: str, clock: Clock = SYSTEM) -> I
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_UN)  # Also for a child that still has it.
         os.close(handle)
+
+
+def replace(path: Path, text: str, mode: int = 0o600) -> None:
+    """Give a file this text: whoever reads it sees the old or the new one, and a text that could not be written leaves nothing.
+
+    Half of a character, as JSON writes it too, becomes an escape. Raises OSError.
+    """
+    new = path.with_name(f"{path.name}.{os.urandom(4).hex()}.new")
+    try:
+        with open(new, "x", encoding="utf-8", errors="backslashreplace", opener=partial(os.open, mode=mode)) as file:
+            file.write(text)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _take(handle: int) -> bool:

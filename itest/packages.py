@@ -7,9 +7,14 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import PathFinder
 from typing import Any
 
 from itest.errors import MissingPackage, Unavailable
+
+PARTS = {"docker": "errors", "kafka": "errors", "psycopg2": "extensions", "redis": "client"}
+"""A module of each client, by which it is told from a directory of tests that has its name: of `tests/redis/__init__.py`,
+`python -m unittest discover -s tests` makes a package `redis` that comes before all others."""
 
 
 def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], object]:
@@ -36,11 +41,24 @@ def client_package(package: str, extra: str, purpose: str) -> Any:
 
 def need_client(package: str, extra: str, purpose: str) -> None:
     """Raise MissingPackage where a client package is not installed, without the time that importing it takes."""
-    if sys.modules.get(package) is not None:
-        return
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:  # A directory of that name is no package.
-        raise MissingPackage(package, extra, purpose)
+    if sys.modules.get(package) is None:
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:  # A directory of that name is no package.
+            raise MissingPackage(package, extra, purpose)
+    if other := stranger(package):
+        raise MissingPackage(package, extra, purpose, other)
+
+
+def stranger(package: str) -> str:
+    """The file of another package that Python finds by a client's name; empty where there is none."""
+    try:
+        found = importlib.util.find_spec(package)
+    except ValueError:
+        return ""  # Something that was made, and not imported, has its place.
+    if found is None or found.origin is None or package not in PARTS:
+        return ""
+    part = PathFinder.find_spec(f"{package}.{PARTS[package]}", found.submodule_search_locations or [])
+    return found.origin if part is None else ""
 
 
 def no_program(title: str, tried: Sequence[str], cure: str, unfit: Sequence[str] = ()) -> Unavailable:

@@ -21,10 +21,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from itest import naming
+from itest import lock, naming
 from itest.clock import wall
 from itest.config import Config
-from itest.lock import locked
 from itest.tuples import NamedTuple
 
 try:
@@ -80,7 +79,7 @@ class Share:
         gate = self.directory / "gate"
         while True:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with locked(gate, GATE_WAIT, "a server that is shared with other processes") as handle:
+            with lock.locked(gate, GATE_WAIT, "a server that is shared with other processes") as handle:
                 if _is(gate, handle):  # Else it was removed while we waited, and others find another one.
                     yield
                     return
@@ -130,20 +129,14 @@ class Share:
             record = Record(**json.loads((self.directory / "server.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+        if any(not isinstance(value, type(default)) for value, default in zip(record, Record("", ""), strict=True)):
+            return None  # Somebody has changed it, and what reads it must not end over that: it would for everybody's servers.
         naming.remember_secret(record.secret)
         return record
 
     def write(self, record: Record) -> None:
         """Replace what is known of it. Raises OSError."""
-        new = self.directory / f"server.{naming.random_hex(4)}.new"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(record._asdict(), file)
-            new.replace(self.directory / "server.json")
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+        lock.replace(self.directory / "server.json", json.dumps(record._asdict()))
 
     @property
     def kept(self) -> bool:

@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-from itest import naming
+from itest import lock, naming
 from itest.tuples import NamedTuple
 
 FILE = "versions.json"
@@ -49,7 +49,9 @@ def said(program: str | Path, cache: Path) -> Answer:
     # A program may be there to be run, but not read; or the cache not to be written to: the next run asks again.
     with contextlib.suppress(OSError):
         if not _is_script(name):
-            _write(cache / FILE, {**known, name: [*facts, answer.text]})
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Of two runs at once one may win, and the other asks again next time.
+            lock.replace(cache / FILE, json.dumps({**known, name: [*facts, answer.text]}))
     return answer
 
 
@@ -108,11 +110,3 @@ def _known(file: Path) -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-def _write(file: Path, known: dict[str, object]) -> None:
-    """Replace it. Of two runs at once one may win, and the other asks again next time."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = file.with_name(f"{file.stem}.{naming.random_hex(4)}.new")
-    new.write_text(json.dumps(known), encoding="utf-8")
-    new.replace(file)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from itest import naming, owners
+from itest import lock, naming, owners
 from itest.clock import wall
 from itest.tuples import NamedTuple
 
@@ -78,12 +78,9 @@ def read(cache: Path, fingerprint: str) -> Record | None:
 
 def write(cache: Path, record: Record) -> None:
     """Replace the record. Raises OSError."""
-    place = make(cache)
-    new = place / f"{record.fingerprint}.{naming.random_hex(4)}.new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({**record._asdict(), "steps": dict(record.steps)}, file)
-    new.replace(_file(cache, record.fingerprint))
+    make(cache)
+    text = json.dumps({**record._asdict(), "steps": dict(record.steps)})
+    lock.replace(_file(cache, record.fingerprint), text)
 
 
 def touch(cache: Path, fingerprint: str) -> None:

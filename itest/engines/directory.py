@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from itest import naming
+from itest import lock, naming
 from itest.clock import Deadline
 from itest.engines import launcher
 from itest.errors import ItestError
@@ -73,9 +73,7 @@ def write(directory: Path, record: Record) -> None:
     """Write the state file, so that a reader sees the old or the new one."""
     shown = record._replace(argv=tuple(naming.mask(word) for word in record.argv), ports=dict(record.ports))
     text = json.dumps(shown._asdict(), indent=1)
-    new = directory / f"{STATE_FILE}.new"
-    new.write_text(text, encoding="utf-8")
-    new.replace(directory / STATE_FILE)
+    lock.replace(directory / STATE_FILE, text)
 
 
 def read(directory: Path) -> Record:

@@ -10,7 +10,8 @@ from itest.engines import docker_quick, docker_sdk
 from itest.engines.docker_address import Address
 from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT, silent
-from itest.errors import Unavailable
+from itest.errors import Unavailable, hides
+from itest.packages import stranger
 
 CONNECTIONS = 64
 """Connections kept for use by threads. With fewer than threads, urllib3 logs a warning for each one it discards."""
@@ -36,7 +37,9 @@ def _no_docker(address: Address, error: Exception) -> str:
 
 
 def no_sdk(address: Address) -> str:
-    return f"Docker answers at {address}, but the package 'docker' cannot be imported: pip install 'docker>=7.1'"
+    other = stranger("docker")
+    problem = f"is not what it needs: {hides(other)}" if other else "cannot be imported: pip install 'docker>=7.1'"
+    return f"Docker answers at {address}, but the package 'docker' {problem}"
 
 
 def connected(address: Address, timeout: int) -> Any:

@@ -14,6 +14,7 @@ from itest.engines.docker_client import connected, greet, no_sdk
 from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT
 from itest.errors import Unavailable
+from itest.packages import stranger
 
 if TYPE_CHECKING:
     from itest.engines.docker_pull import Images
@@ -64,7 +65,8 @@ class Link:
                         self._made = self._make(address, ANSWER_TIMEOUT)
                     except OutOfReach as error:
                         raise Unavailable(str(error)) from None
-                elif (sdk := find_spec("docker")) is None or sdk.origin is None:  # A directory of that name is no SDK.
+                elif (sdk := find_spec("docker")) is None or sdk.origin is None or stranger("docker"):
+                    # A directory of that name is no SDK, nor is a package of the tests.
                     raise Unavailable(no_sdk(address))
                 else:
                     greet(address)

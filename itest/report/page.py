@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from itest import naming
+from itest import lock, naming
 from itest.config import Config
-from itest.lock import locked
 
 FORMAT = 1
 """Raised when the data changes: a page of another format is not added to."""
@@ -37,10 +35,7 @@ def write(path: Path, run: str, part: Mapping[str, Any], config: Config) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path, config):
         others = [each for each in _earlier(path, name) if each["id"] != part["id"]]
-        new = path.with_name(f".{path.name}.{os.getpid()}.new")
-        page = render({"format": FORMAT, "run": name, "parts": [*others, part]})
-        new.write_text(page, encoding="utf-8", errors="backslashreplace")  # Half of a character, as JSON writes it too.
-        new.replace(path)
+        lock.replace(path, render({"format": FORMAT, "run": name, "parts": [*others, part]}), mode=0o666)
 
 
 def render(data: dict[str, Any]) -> str:
@@ -83,5 +78,5 @@ def _alone(path: Path, config: Config) -> Iterator[None]:
             place = config.cache_dir / "reports"
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = place / f"{naming.fingerprint('report', str(path))}.lock"
-            stack.enter_context(locked(file, LOCK_WAIT, f"writing the report {path}"))
+            stack.enter_context(lock.locked(file, LOCK_WAIT, f"writing the report {path}"))
         yield

@@ -68,6 +68,17 @@ class QuickAvailableTest(FakeDockerTest):
 
     unix = True
 
+    def test_what_the_tests_have_by_the_sdks_name_is_not_the_sdk(self) -> None:
+        with (
+            mock.patch.object(docker_link, "stranger", return_value="/tests/docker.py"),
+            mock.patch.object(docker_client, "stranger", return_value="/tests/docker.py"),
+        ):
+            self.assertRegex(
+                self.engine.unavailable() or "",
+                r"^Docker answers at .*, but the package 'docker' is not what it needs: Python finds another one of that name "
+                r"first, /tests/docker\.py: rename it, or have it found as a part of the tests' package",
+            )
+
     def test_it_answers(self) -> None:
         self.assertIsNone(self.engine.unavailable())
         self.assertIsNone(self.engine.unavailable())

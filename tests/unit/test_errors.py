@@ -42,6 +42,7 @@ class TreeTest(unittest.TestCase):
     def test_every_error_survives_the_way_from_a_worker_process(self) -> None:
         for error in (
             MissingPackage("redis", "redis", "the service Redis"),
+            MissingPackage("redis", "redis", "the service Redis", "/tests/redis/__init__.py"),
             InstanceDied("it ended", service="Redis", seconds=1.5, exit_code=3),
             StartTimeout("too slow", service="Redis", seconds=60),
             Unavailable("nothing can", {"docker": "no daemon"}),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import sys
 import tempfile
 import unittest
@@ -22,7 +24,7 @@ from itest import (
     RedisMixin,
 )
 from itest.errors import DeclarationError, MissingPackage, NotStarted, Unavailable
-from itest.packages import client_package, need_client, no_program
+from itest.packages import PARTS, client_package, need_client, no_program, stranger
 from itest.service import ServiceMixin, declarations
 from itest.spec import ContainerSpec, Port
 from itest.testing import MemoryEngine, MemoryService, MemoryView
@@ -303,6 +305,32 @@ class ClientPackageTest(unittest.TestCase):
             for name in ("itest_no_client", "itest_a_directory"):
                 with self.subTest(name), self.assertRaisesRegex(MissingPackage, rf"'{name}'.*\[x\]"):
                     need_client(name, "x", "this test")
+
+    def test_what_the_tests_have_by_a_clients_name_is_told_from_it(self) -> None:
+        for name, file in itertools.product(PARTS, ("{}/__init__.py", "{}.py")):
+            with (
+                self.subTest(name, file=file),
+                tempfile.TemporaryDirectory() as place,
+                mock.patch.object(sys, "path", [place, *sys.path]),
+                mock.patch.dict(sys.modules),
+            ):
+                self.assertEqual(stranger(name), "")
+                for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+                    del sys.modules[module]
+                other = Path(place, file.format(name))
+                other.parent.mkdir(exist_ok=True)
+                other.write_text("", encoding="utf-8")
+                importlib.invalidate_caches()
+                for _ in ("not yet imported", "imported"):
+                    with self.assertRaises(MissingPackage) as caught:
+                        need_client(name, "x", "this test")
+                    self.assertEqual(
+                        str(caught.exception),
+                        f"this test needs the package {name!r}, but Python finds another one of that name first, {other}: "
+                        f"rename it, or have it found as a part of the tests' package, with an __init__.py beside it and "
+                        f"`python -m unittest discover -s tests -t .`",
+                    )
+                    importlib.import_module(name)
 
     def test_no_program_says_what_was_looked_for_and_what_to_install(self) -> None:
         error = no_program("Redis server", ["the package x", "PATH"], "install redis")
