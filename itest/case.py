@@ -30,7 +30,7 @@ from itest.fixture_files import load_marked
 from itest.loan import Loan, loans_of, take_all
 from itest.network import Network
 from itest.service import Service, View, declarations
-from itest.whole_run import is_skipped
+from itest.whole_run import is_skipped, skip_reasons
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -77,6 +77,12 @@ class ContainerMixin(Assertions, _Base):
 
     @classmethod
     def setUpClass(cls) -> None:
+        if reasons := skip_reasons(
+            cls
+        ):  # unittest calls it though each method is decorated; nothing should start for that.
+            if _sets_up_more(cls):
+                raise unittest.SkipTest(f"{'; '.join(reasons)} (every selected test of the class is skipped)")
+            return  # On to the tests, whose own reasons are told.
         if _filled_by_others(cls):
             _enter(cls, fill=False)
             super().setUpClass()
@@ -217,6 +223,12 @@ class _NoView:
         raise NotStarted(self._reason)
 
 
+def _sets_up_more(cls: type[ContainerMixin]) -> bool:
+    """Whether somebody else's code is called before or after the tests of the class, which may count on its services."""
+    bases = [base for base in cls.__mro__ if {"setUpClass", "tearDownClass"} & vars(base).keys()]
+    return any(base.__module__.partition(".")[0] not in ("itest", "unittest") for base in bases)
+
+
 def _filled_by_others(cls: type[ContainerMixin]) -> bool:
     """Whether another base calls `setUpTestData` in its setUpClass, as Django's TestCase does."""
     others = cls.__mro__[cls.__mro__.index(ContainerMixin) + 1 :]
@@ -227,8 +239,6 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
     """The loans of a class; made at the first call, and anew after the session was closed or the class was left."""
     if (entered := cls.__dict__.get("_itest_loans")) is not None and all(loan.usable for loan in entered):
         return entered  # type: ignore[no-any-return]  # found in a class's dict, whose values are Any
-    if _all_skipped(cls):
-        raise unittest.SkipTest("every test of the class is skipped, so nothing was started for it")
     session = sessions.current()
     declared = cls._itest_declarations
     network, declaration = None, _network(cls)[1]
@@ -330,12 +340,6 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
 def _is_async(cls: type) -> bool:
     """Whether the class runs coroutines, without importing asyncio to find out."""
     return hasattr(cls, "asyncSetUp")
-
-
-def _all_skipped(cls: type[ContainerMixin]) -> bool:
-    """unittest calls setUpClass even if each method is decorated with skip; nothing should start for that."""
-    names = unittest.defaultTestLoader.getTestCaseNames(cls)
-    return bool(names) and all(getattr(getattr(cls, name), "__unittest_skip__", False) for name in names)
 
 
 def _label(cls: type, service: Service[Any]) -> str:

@@ -130,7 +130,7 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
     imported.join()  # As when it is started.
     try:
         server = _answering(job, found[0], record)
-    except ItestError:
+    except Exception:  # Also what knows no port of its own, because somebody has removed a file.
         if alone or not found[0].state().running:
             return None
         raise

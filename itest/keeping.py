@@ -28,17 +28,18 @@ def keep(test: str, loans: Sequence[Loan], session: Session) -> None:
         if session.kept == MOST + 1:
             trace.say(f"ITEST_KEEP: {MOST} failed tests are kept; {test} and those after it are not")
         return
-    kept, problems = [], []
+    kept, problems, sooner = [], [], "`itest sweep` removes"
     for loan in loans:
         if loan.lent is not None:
             try:
                 kept += _keep(test, loan, session)
+                share = loan.lent[0].share
+                if share is not None and share.lifetime:
+                    sooner = "`itest sweep`, or the next run that uses these servers again, removes"
             except Exception as error:
                 problems.append(f"{loan.name} is not kept: {naming.shorten(str(error) or repr(error))}")
     if kept:
-        trace.say(
-            f"kept what {test} left, for {session.config.keep_time:.0f} s; after the run `itest sweep` removes it sooner"
-        )
+        trace.say(f"kept what {test} left, for {session.config.keep_time:.0f} s; after the run {sooner} it sooner")
     elif problems:
         trace.say(f"nothing is kept of {test}")
     for line in kept + problems:

@@ -18,6 +18,9 @@ __unittest = True  # Hides these frames from the traceback of a failed assertion
 _running: list[unittest.TestCase] = []
 """The tests with services that run right now: one, and those of runs within it or on other threads."""
 
+_selected: dict[type[unittest.TestCase], list[str]] = {}
+"""The methods of each class that plain unittest is about to run."""
+
 os.register_at_fork(after_in_child=_running.clear)
 
 
@@ -51,8 +54,7 @@ def close_with(result: unittest.TestResult) -> None:
 
     def stop_and_close() -> None:
         try:
-            if not _running:
-                _end()
+            _end()
         finally:
             stop()
 
@@ -66,6 +68,15 @@ def is_skipped(test: unittest.TestCase) -> bool:
     return getattr(type(test), "__unittest_skip__", False) or getattr(method, "__unittest_skip__", False)
 
 
+def skip_reasons(cls: type[unittest.TestCase]) -> list[str]:
+    """Why all selected tests of the class are skipped; empty where one is not, or where there is none."""
+    names = _selected.get(cls) or unittest.defaultTestLoader.getTestCaseNames(cls)
+    methods = [getattr(cls, name, None) for name in names]
+    if not all(getattr(method, "__unittest_skip__", False) for method in methods):
+        return []
+    return list(dict.fromkeys(str(getattr(method, "__unittest_skip_why__", "")) for method in methods))
+
+
 def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
     """Start what the selected tests need, all at once and beside the tests: each class waits for its own only.
 
@@ -73,6 +84,8 @@ def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
     """
     if sharing.worker_of() or _is_open():
         return False
+    for test in tests:
+        _selected.setdefault(type(test), []).append(getattr(test, "_testMethodName", ""))
     classes = dict.fromkeys(type(test) for test in tests if not is_skipped(test))
     declared: list[list[tuple[str, Service[Any]]]] = [getattr(cls, "_itest_declarations", []) for cls in classes]
     services = [service for each in declared for _, service in each if service.scope == "session"]
@@ -89,6 +102,10 @@ def _is_open() -> bool:
 
 
 def _end() -> None:
-    """Close the session, also when no test has come to run because each class failed to start."""
+    """Close the session, also when no test has come to run because each class failed to start; not while tests of another
+    run use it."""
+    if _running:
+        return
+    _selected.clear()
     if (session := sessions.opened()) is not None:
         session.close()

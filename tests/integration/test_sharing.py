@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from itest import naming, sharing
 from itest.clock import Deadline
 from itest.config import load
+from itest.engines.directory import STATE_FILE
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
 from itest.services.redis.programs import find_program
@@ -230,15 +231,19 @@ class SharingTest(unittest.TestCase):
 
     def test_one_that_died_is_replaced(self) -> None:
         first = self.reused()
-        [file] = [
-            file
-            for file in (self.cache / "servers").glob("*/server.json")
-            if json.loads(file.read_text())["service"] == "postgres"
-        ]
-        [instance] = self.find({naming.SESSION: json.loads(file.read_text())["session"]})
-        instance.stop()
+        self.postgres().stop()
         self.assertEqual(self.reused()[1:], [True, first[2], False])
         self.clear()
+
+    def postgres(self) -> Any:
+        """The instance of the PostgreSQL that stays."""
+        [record] = [
+            record
+            for file in (self.cache / "servers").glob("*/server.json")
+            if (record := json.loads(file.read_text()))["service"] == "postgres"
+        ]
+        [instance] = self.find({naming.SESSION: record["session"]})
+        return instance
 
     @unittest.skipUnless(Path("/proc/self/fd").is_dir(), "who has a file open is seen in /proc")
     def test_one_that_is_found_needs_no_other_reaper(self) -> None:
@@ -332,6 +337,12 @@ class ProcessTest(SharingTest):
         first = self.reused()
         self.assertTrue(self.reused(ITEST_REDIS_BIN=str(other))[3])
         self.assertEqual(self.reused(), [first[0], False, first[2], False])
+        self.clear()
+
+    def test_one_of_which_a_file_was_removed_is_replaced(self) -> None:
+        first = self.reused()
+        (self.postgres().place / STATE_FILE).unlink()
+        self.assertEqual(self.reused()[1:], [True, first[2], False])
         self.clear()
 
 

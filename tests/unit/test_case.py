@@ -470,8 +470,32 @@ class SkipTest(InnerTest):
             def test_a(self) -> None:
                 raise AssertionError("never reached")
 
+            @unittest.skip("nor tomorrow")
+            def test_b(self) -> None:
+                raise AssertionError("never reached")
+
+        class Customized(T):
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                raise AssertionError("never reached")
+
+        class TornDown(T):
+            @classmethod
+            def tearDownClass(cls) -> None:
+                raise AssertionError("never reached")
+
         result = run(T)
-        self.assertEqual((len(result.skipped), result.errors, self.events), (1, [], []))
+        self.assertEqual((result.errors, self.events), ([], []))
+        self.assertEqual([reason for _, reason in result.skipped], ["not today", "nor tomorrow"])
+        for cls in (Customized, TornDown):
+            with self.subTest(cls.__name__):
+                result = run(cls)
+                self.assertEqual((result.errors, self.events), ([], []))
+                self.assertEqual(
+                    [reason for _, reason in result.skipped],
+                    ["not today; nor tomorrow (every selected test of the class is skipped)"],
+                )
 
     def test_nothing_is_reset_for_a_test_that_is_skipped(self) -> None:
         service = self.service()

@@ -12,7 +12,8 @@ from itest import ContainerTestCase, keeping
 from itest.config import load
 from itest.errors import ConfigError
 from itest.evidence import Aside
-from itest.testing import MemoryEngine, MemoryLease
+from itest.sharing import Share
+from itest.testing import MemoryEngine, MemoryLease, MemoryServer
 from tests.integration.capture import said
 from tests.unit.inner import InnerTest, MemoryMixin, run
 
@@ -53,6 +54,19 @@ class KeepingTest(InnerTest):
             lines[0], r"^kept what .*test_00 left, for 60 s; after the run `itest sweep` removes it sooner$"
         )
         self.assertEqual(lines[1:], ["  memory: cat p"])
+
+    def test_a_server_that_the_next_run_uses_again(self) -> None:
+        session = self.use(MemoryEngine(), keep="failed")
+        share = Share(Path(self.enterContext(tempfile.TemporaryDirectory())), lifetime=60.0)
+        with (
+            mock.patch.object(session, "keep", return_value=Path()),
+            mock.patch.object(MemoryServer, "share", share),
+            mock.patch.object(MemoryLease, "put_aside", lambda lease, test, write: Aside(("cat p",))),
+        ):
+            self.assertRegex(
+                self.failing()[0],
+                "after the run `itest sweep`, or the next run that uses these servers again, removes it sooner$",
+            )
 
     def test_an_isolation_that_cannot(self) -> None:
         session = self.use(MemoryEngine(), keep="failed")

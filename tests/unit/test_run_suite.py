@@ -83,11 +83,58 @@ class RunSuiteTest(InnerTest):
 
             def other(self) -> None: ...
 
-        self.check(self.suite(Wanted, Skipped, Unselected), ran=1, skipped=1)
+        result = self.suite(Wanted, Skipped, Unselected)
+        self.assertEqual((result.errors, [reason for _, reason in result.skipped]), ([], ["not today"]))
         self.assertEqual(
             sorted(event for event in self.events if event.startswith("start")),
             ["start one:1", "start own:1", "start two:1"],
         )
+
+    def test_nothing_starts_for_a_skipped_test_that_is_selected_alone(self) -> None:
+        class T(ContainerTestCase):
+            one = self.service("one:1")
+
+            @unittest.skip("not today")
+            def test_a(self) -> None: ...
+
+            def test_b(self) -> None: ...
+
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.suiteClass([T("test_a")]).run(result)
+        self.assertEqual((result.errors, [reason for _, reason in result.skipped]), ([], ["not today"]))
+        self.assertNotIn("start one:1", self.events)
+        self.use(MemoryEngine())
+        self.assertEqual(self.suite(T).errors, [])
+        self.assertIn("start one:1", self.events)
+
+    def test_the_end_of_a_run_does_not_stop_what_one_on_another_thread_uses(self) -> None:
+        is_over, running = threading.Event(), threading.Event()
+        test = self
+
+        class Long(ContainerTestCase):
+            one = self.service("one:1")
+
+            def test(self) -> None:
+                running.set()
+                assert is_over.wait(WAIT)
+                test.assertNotIn("stop one:1", test.events)
+
+        class Short(ContainerTestCase):
+            one = Long.__dict__["one"]
+
+            def test(self) -> None:
+                assert running.wait(WAIT)
+
+        results: list[unittest.TestResult] = []
+        thread = threading.Thread(target=lambda: results.append(self.suite(Short)))
+        thread.start()
+        other = threading.Thread(target=lambda: results.append(self.suite(Long)))
+        other.start()
+        thread.join()
+        is_over.set()
+        other.join()
+        for result in results:
+            self.check(result, ran=1)
 
     def test_it_can_be_switched_off(self) -> None:
         self.use(MemoryEngine(), parallel_start=False)
