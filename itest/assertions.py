@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from itest import naming
 from itest.clock import SYSTEM, Clock, Deadline
 from itest.errors import ReceiveTimeout
+from itest.service import declarations
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -179,14 +180,19 @@ class Assertions(_Base):
     def _itest_named(self, service: str, member: str) -> Any:
         """The view of the declaration so named."""
         view = getattr(self, service, None)
-        if view is None or not (hasattr(type(view), member) or hasattr(view, member)):
-            raise TypeError(
-                f"{type(self).__qualname__} has no service {service!r} for this; name the declaration: service='...'"
-            )
-        return view
+        if _has(view, member):
+            return view
+        others = [name for name, _ in declarations(type(self)) if _has(getattr(self, name, None), member)]
+        named = " or ".join(f"service={name!r}" for name in others) or "service='...'"
+        raise TypeError(f"{type(self).__qualname__} has no service {service!r} for this; name the declaration: {named}")
 
     def _itest_failure(self, msg: Any, text: str) -> BaseException:
         return self.failureException(self._formatMessage(msg, naming.mask(text)))
+
+
+def _has(view: object, member: str) -> bool:
+    """Whether a view has what an assertion needs."""
+    return view is not None and (hasattr(type(view), member) or hasattr(view, member))
 
 
 _READ: Mapping[str, Callable[[Any, str], Any]] = {

@@ -64,7 +64,7 @@ class Config:
     """Do not announce which server runs where, nor what takes long."""
 
     artifacts: str = ""
-    """Directory for the whole logs and states of failing tests' services, which their notes show in part."""
+    """Directory for all that failing tests' services logged meanwhile, and their states, which the notes show in part."""
 
     keep: str = ""
     """`failed`: what failed tests leave in their services stays after the run, to be looked at."""

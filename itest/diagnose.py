@@ -61,7 +61,9 @@ class Diagnosis:
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""
         self.failed = True
-        if not isinstance(error, BaseException) or isinstance(error, LeftBehind) or not self._loans:
+        if not isinstance(error, BaseException) or isinstance(error, LeftBehind):
+            return
+        if all(loan.lent is None for loan in self._loans):  # There is nothing to show.
             return
         try:
             if not self._has_annotated(error):

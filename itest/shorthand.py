@@ -45,3 +45,9 @@ class _Later:
 
     def __getattr__(self, name: str) -> Any:
         raise NotStarted(self._reason)
+
+    def _refuse(self, *_: object) -> Any:
+        raise NotStarted(self._reason)
+
+    # What people do with clients beside calling methods (`with cls.db:`, `cls.cache["key"]`) is looked up on the type.
+    __enter__ = __exit__ = __getitem__ = __setitem__ = __delitem__ = __contains__ = _refuse

@@ -81,7 +81,10 @@ def _of_tests(target: str) -> list[type[ContainerMixin]]:
     package = Path.cwd().joinpath(*name.split("."))
     try:
         # By its name, what is directly in a package would be loaded, and no module of it.
-        suite = loader.discover(str(package), top_level_dir=".") if package.is_dir() else loader.loadTestsFromName(name)
+        top = (
+            "." if (package / "__init__.py").is_file() else None
+        )  # As `unittest discover` does with a directory that is none.
+        suite = loader.discover(str(package), top_level_dir=top) if package.is_dir() else loader.loadTestsFromName(name)
     except ConfigError:
         raise
     except Exception as error:  # Whatever a test module does when it is imported.

@@ -175,6 +175,8 @@ class ExecTest(CommandLineTest):
         for target in ("tests/", "tests", "test_top", "."):
             with self.subTest(target):
                 self.assertEqual(self.python(code, target)[0], "True False\n")
+        (self.place / "tests" / "__init__.py").unlink()  # As `unittest discover tests` takes it too.
+        self.assertEqual(self.python(code, "tests/")[0], "True False\n")
 
     def test_containers_have_the_network_of_the_class(self) -> None:
         engine = DockerEngine(load())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from itest import naming
+from itest import ContainerTestCase, Kafka, Postgres, naming
 from itest.assertions import ANY, Assertions
 from itest.errors import ReceiveTimeout
 from itest.testing import ManualClock
@@ -151,6 +151,24 @@ class RowCountTest(AssertionTest):
         self.inner.postgres = None
         with self.assertRaisesRegex(TypeError, r"Inner has no service 'postgres' for this; name the declaration"):
             self.inner.assertRowCount("users", 1)
+
+    def test_services_of_other_names_that_would_do_are_named(self) -> None:
+        inner: Any = type("T", (ContainerTestCase,), {"main": Postgres(), "other": Postgres(), "queue": Kafka()})()
+        inner.main, inner.other, inner.queue = (
+            FakeView(execute=list),
+            FakeView(execute=list),
+            FakeView(queue=FakeQueue()),
+        )
+        for ask, named in (
+            (lambda: inner.assertRowCount("users", 1), "service='main' or service='other'"),
+            (lambda: inner.assertProduced("orders"), "service='queue'"),
+            (lambda: inner.assertCached("key"), "service='...'"),
+        ):
+            with self.subTest(named), self.assertRaises(TypeError) as raised:
+                ask()
+            self.assertTrue(
+                str(raised.exception).endswith(f"for this; name the declaration: {named}"), raised.exception
+            )
 
 
 class ProducedTest(AssertionTest):

@@ -367,6 +367,7 @@ class LifeTest(InnerTest):
         self.assertEqual(view.endpoint(), view.endpoint("http"))
         self.assertEqual(view.endpoint(81), view.endpoint("admin"))
         self.assertEqual(view.admin_url, view.url_for("admin"))
+        self.assertLessEqual({"admin_url", "admin_port", "url_for"}, set(dir(view)))
         self.assertEqual(view.url_for("admin", scheme="grpc"), f"grpc://127.0.0.1:{view.admin_port}")
         self.assertIn("CONTAINER_ADMIN_URL", view.env)
         with self.assertRaisesRegex(

@@ -87,6 +87,9 @@ class ShorthandTest(InnerTest):
             T = type("T", (cls, ContainerTestCase), {})
             with self.assertRaisesRegex(NotStarted, r"in setUpClass, call super\(\)\.setUpClass\(\) first"):
                 getattr(T, name).anything  # noqa: B018  # that reading it raises is the point
+            for use in ("with {}: ...", "{}['key']", "{}['key'] = 1", "del {}['key']", "'key' in {}"):
+                with self.subTest(use), self.assertRaises(NotStarted):
+                    exec(use.format(f"T.{name}"), {"T": T})
             self.assertFalse(hasattr(T(), name))
 
     def test_where_its_service_is_opted_out(self) -> None:

@@ -16,7 +16,7 @@ from unittest import mock
 
 from itest import ContainerTestCase, diagnose, examine, naming, notes
 from itest.diagnose import HEAD
-from itest.errors import ServerDied
+from itest.errors import ServerDied, StartError
 from itest.evidence import Evidence
 from itest.examine import Finding, Subject
 from itest.service import ServiceMixin
@@ -116,6 +116,22 @@ class WhenTest(InnerTest):
                 self.fail("x")
 
         self.assertEqual(self.notes(run(Inner)), [[]])
+
+    def test_a_service_that_has_not_started_has_no_note(self) -> None:
+        def refuse(instance: MemoryInstance) -> None:
+            raise StartError("no such image")
+
+        self.use(MemoryEngine(refuse))
+
+        class T(ContainerTestCase):
+            memory = self.service(scope="test")
+
+            def test(self) -> None:
+                raise AssertionError("never reached")
+
+        [(_, text)] = run(T).errors
+        self.assertIn("no such image", text)
+        self.assertNotIn(HEAD, text)
 
     def test_tests_that_raise_the_same_exception(self) -> None:
         error = ValueError("x")

@@ -149,5 +149,9 @@ class ContainerView(View):
                     return self.endpoint(port).port
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __dir__(self) -> list[str]:
+        names = texts.ports(self.server.service.ports) if "server" in vars(self) else ()
+        return sorted({*super().__dir__(), *(f"{name}_{what}" for name in names for what in ("url", "port"))})
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.server.instance}>"
