@@ -107,6 +107,22 @@ class DatabaseTest(ForeignTest):
         self.passes(self.foreign.url_for(self.name), Rolled)
         self.untouched(before)
 
+    def test_none_takes_the_database_as_it_is_and_says_so(self) -> None:
+        class Read(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=lambda view: None, isolation="none", external=VARIABLE)
+
+            def test(self) -> None:
+                self.assertEqual(self.postgres.name, "postgres")
+
+        with said() as lines:
+            self.passes(self.foreign.url, Read)
+        self.assertEqual(len(lines), 1, lines)
+        self.assertRegex(
+            lines[0],
+            r"Read: isolation='none' takes the external database postgres as it is, so neither migrations nor fixtures are "
+            r"applied$",
+        )
+
     def test_extensions_are_made_in_databases_of_ours_alone(self) -> None:
         class Extended(PostgresMixin, ContainerTestCase):
             postgres = Postgres(extensions=["pg_trgm"], external=VARIABLE)

@@ -70,6 +70,30 @@ class _Sandboxed(PostgresMixin, ContainerTestCase):
         self.ask("INSERT INTO users (name) VALUES (%s)", (name,))
 
 
+class NoteTest(unittest.TestCase):
+    def test_it_names_what_the_failing_test_has_written_to_and_not_those_before_it(self) -> None:
+        class Inner(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="rollback")
+
+            def test_1(self) -> None:
+                self.postgres.execute("INSERT INTO users (name) VALUES ('ann')")
+
+            def test_2(self) -> None:
+                self.fail("it has written nothing")
+
+            def test_3(self) -> None:
+                self.postgres.execute("INSERT INTO numbers VALUES (1)")
+                self.fail("it has written to numbers")
+
+        result = unittest.TestResult()
+        unittest.TestLoader().loadTestsFromTestCase(Inner).run(result)
+        self.assertEqual((result.testsRun, result.errors), (3, []))
+        (_, nothing), (_, numbers) = result.failures
+        self.assertNotIn("wrote to", nothing)
+        self.assertIn("wrote to numbers (inserted)", numbers)
+        self.assertNotIn("wrote to users", numbers)
+
+
 class Psycopg2Test(_Sandboxed):
     def test_a_commit_stays_and_a_rollback_takes_back_what_came_after_it(self) -> None:
         self.add("bob")

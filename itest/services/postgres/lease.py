@@ -37,6 +37,8 @@ class PostgresLease(Lease[PostgresView]):
 
     def __init__(self, server: PostgresServer, service: Postgres, owner: str) -> None:
         self.way = self.reason = ""
+        self._written_since = ""
+        """Where the log was when the test began, if that is not where the recycler has read up to."""
         self._server = server
         self._directory = service.directory
         self._isolated = service.isolation_or_default != "none"
@@ -100,7 +102,7 @@ class PostgresLease(Lease[PostgresView]):
     def evidence(self, since: float) -> Evidence:
         from itest.services.postgres import evidence  # Only failing tests need it.
 
-        written = self._recycler.written() if isinstance(self._recycler, Recycler) else {}
+        written = self._recycler.written(self._written_since) if isinstance(self._recycler, Recycler) else {}
         return evidence.evidence(self._server, self._name, since, written)
 
     def settle(self, test: str, since: float, alone: bool) -> None:

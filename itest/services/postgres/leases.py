@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from itest import trace
 from itest.errors import ExternalError
 from itest.services.postgres.lease import PostgresLease
 
@@ -25,6 +26,11 @@ def lease(server: PostgresServer, service: Postgres, owner: str) -> Lease[Postgr
         from itest.services.postgres import extensions
 
         extensions.need(server, service)
+    if not owned and isolation == "none" and (service.migrations is not None or service.fixtures):
+        trace.say(
+            f"{owner}: isolation='none' takes the external database {server.database} as it is, so neither migrations nor "
+            f"fixtures are applied"
+        )
     # A run needs one or two of them, and each brings modules of its own.
     if isolation == "rollback":
         from itest.services.postgres.rollback import RollbackLease

@@ -22,6 +22,7 @@ from itest.migrations import migrator
 from itest.services.postgres import leaks
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import LOCK_TIMEOUT, USERS, Probe
+from itest.services.postgres.standing import Ask, Standing
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -71,12 +72,11 @@ class Ledger:
         self._claimed: set[int] = set()
         self._fingerprint = ""
         self._said = False
-        self._own = server.connection(server.database, "itest ledger")
+        self._own = Standing(server, "itest ledger", self._lock)
+        self._ask = self._own.ask
         self.origin = Probe(server, lambda: server.connection(server.database, "itest reset"), USERS)
         """The state of the run's own tables between classes: empty, or as the migrations left them."""
         try:
-            self._ask(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            self._lock()
             self._open()
         except BaseException:
             self._own.close()
@@ -113,10 +113,11 @@ class Ledger:
 
     # Opening.
 
-    def _lock(self) -> None:
-        if self._ask("SELECT 1 WHERE pg_try_advisory_lock(%s)", LOCK):
+    def _lock(self, ask: Ask) -> None:
+        ask(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        if ask("SELECT 1 WHERE pg_try_advisory_lock(%s)", LOCK):
             return
-        holders = self._ask(
+        holders = ask(
             "SELECT pid, to_char(backend_start, 'HH24:MI:SS TZ'), coalesce(host(client_addr), 'this machine') "
             "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
@@ -271,14 +272,11 @@ class Ledger:
         return [Made(*row) for row in self._ask(_OBJECTS) if row[2] in TYPES]
 
     def _write(self, kind: str, facts: Iterable[Any], instead_of: str = "") -> None:
-        with self._own.cursor() as cursor:
-            cursor.execute(
-                f"WITH gone AS (DELETE FROM {SCHEMA}.claims WHERE kind = %s) INSERT INTO {SCHEMA}.claims "
-                f"SELECT %s, %s, fact FROM jsonb_array_elements(%s::jsonb) AS fact",
-                (instead_of, self._run, kind, json.dumps(list(facts))),
-            )
-
-    def _ask(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
-        with self._own.cursor() as cursor:
-            cursor.execute(sql, params or None)
-            return cursor.fetchall() if cursor.description else []
+        self._ask(
+            f"WITH gone AS (DELETE FROM {SCHEMA}.claims WHERE kind = %s) INSERT INTO {SCHEMA}.claims "
+            f"SELECT %s, %s, fact FROM jsonb_array_elements(%s::jsonb) AS fact",
+            instead_of,
+            self._run,
+            kind,
+            json.dumps(list(facts)),
+        )

@@ -12,13 +12,15 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from itest.errors import ResetError
 from itest.services.postgres import leaks
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
+
+T = TypeVar("T")
 
 ROUNDS = 3
 """How often the dirty tables are emptied before triggers that fill them again are given up on."""
@@ -61,8 +63,8 @@ BUSY = (
 )
 """An expression: the sessions of a database that are in a transaction, `{database}` its oid."""
 
-USERS = r"n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"
-"""Where users have their tables."""
+USERS = "n.nspname !~ '^(pg_|itest_[0-9a-f]{8}_[0-9]+$)' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"
+"""Where users have their tables: not in what a run with isolation='schema' has made, or a killed one has left."""
 
 SCHEMA, OTHERS = -1, -2
 """Stand among the dirty tables for the schema, and for transactions of others."""
@@ -194,26 +196,9 @@ class Probe:
         cannot be done: a session holds a lock, a trigger always adds rows, a right is missing.
         """
         try:
-            for number in range(ROUNDS + 1):
-                dirty = self.dirty(lambda table: not table.protected, others=end_others is not None)
-                if OTHERS in dirty and end_others is not None:
-                    end_others()
-                    end_others, dirty = None, self.dirty(lambda table: not table.protected)
-                if SCHEMA in dirty:
-                    if not self._only_moved():
-                        return False
-                    dirty.remove(SCHEMA)
-                if number and not dirty:
-                    return True
-                if number < ROUNDS and self._restore(dirty):
-                    return True
+            return self._twice(lambda: self._undo(end_others))
         except self._server.driver.Error as error:
             raise ResetError(self._reason(error)) from error
-        names = ", ".join(self.tables[oid].shown for oid in dirty)
-        raise ResetError(
-            f"emptying {names} {ROUNDS} times did not empty it: a trigger on a table that {self._server.user!r} does "
-            f"not own, or a rule, fills it again"
-        )
 
     def look_at_schema(self) -> None:
         """What the schema is now is its baseline."""
@@ -238,10 +223,8 @@ class Probe:
         """Take what these tables hold now for their baseline: they are protected, and it was said once."""
         self._measure(oids)
 
-    def ask(self, sql: str, params: object = None) -> list[tuple[Any, ...]]:
-        with self._cursor() as cursor:
-            cursor.execute(sql, params)
-            return cursor.fetchall() if cursor.description else []
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._twice(lambda: self._asked(sql))
 
     def close(self) -> None:
         own, self._own = self._own, None
@@ -250,8 +233,51 @@ class Probe:
 
     # How.
 
+    def _undo(self, end_others: Callable[[], object] | None) -> bool:
+        for number in range(ROUNDS + 1):
+            try:
+                dirty = self.dirty(lambda table: not table.protected, others=end_others is not None)
+            except self._server.driver.errors.LockNotAvailable:
+                if end_others is None:
+                    raise
+                dirty = [OTHERS]  # They have even this question wait for a lock of theirs.
+            if OTHERS in dirty and end_others is not None:
+                end_others()
+                end_others, dirty = None, self.dirty(lambda table: not table.protected)
+            if SCHEMA in dirty:
+                if not self._only_moved():
+                    return False
+                dirty.remove(SCHEMA)
+            if number and not dirty:
+                return True
+            if number < ROUNDS and self._restore(dirty):
+                return True
+        names = ", ".join(self.tables[oid].shown for oid in dirty)
+        raise ResetError(
+            f"emptying {names} {ROUNDS} times did not empty it: a trigger on a table that {self._server.user!r} does "
+            f"not own, or a rule, fills it again"
+        )
+
+    def _asked(self, sql: str) -> list[tuple[Any, ...]]:
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+    def _twice(self, do: Callable[[], T]) -> T:
+        """Once more, on a new connection, where somebody has cut ours: a limit for idle ones, a test that ends all sessions."""
+        driver = self._server.driver
+        try:
+            return do()
+        except (driver.OperationalError, driver.InterfaceError):
+            if self._own is None or not self._own.closed:
+                raise
+        return do()
+
     def _ask_again(self, sql: str) -> list[tuple[Any, ...]]:
         """`ask`, for statements that come again and again: planning one costs more than running it."""
+        return self._twice(lambda: self._execute(sql))
+
+    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
         with self._cursor() as cursor:
             if sql not in self._prepared:
                 if len(self._prepared) == LARGEST_STOCK:

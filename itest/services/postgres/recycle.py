@@ -154,13 +154,13 @@ class Recycler:
             self._undo(changed, kept.scrubbed or self._session)
         return bool(changed)
 
-    def written(self) -> dict[str, set[str]]:
-        """The tables written to since the last reset, and by which kinds of log records. Touches nothing that a reset
-        or a test uses, so that any thread may ask."""
+    def written(self, since: str = "") -> dict[str, set[str]]:
+        """The tables written to since that position of the log, or the last reset, and by which kinds of log records. Touches
+        nothing that a reset or a test uses, so that any thread may ask."""
         from itest.services.postgres import evidence  # Only failing tests need it.
 
         known, catalogs = self._files.relations, self._files.catalogs
-        logged = evidence.written(self._server, self._scanned, self._oid, self._undoing)
+        logged = evidence.written(self._server, since or self._scanned, self._oid, self._undoing)
         written = {file: records for file, records in logged.items() if not records <= HARMLESS}
         names = {file: known[file].name for file in written.keys() & known.keys() if known[file].kind == "r"}
         if others := written.keys() - known.keys() - catalogs.keys():  # Of tables that the test has made or truncated.

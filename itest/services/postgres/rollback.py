@@ -61,7 +61,7 @@ class RollbackLease(PostgresLease):
         self._listeners: list[int] = []
         self._engine_types: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
         self._unfinished = ""
-        self._since = self._since_position = ""
+        self._since = ""
         self._database = 0
         self._position_sql = "pg_current_wal_insert_lsn()::text" if server.can_recycle() else "''"
 
@@ -122,7 +122,7 @@ class RollbackLease(PostgresLease):
             self._forget()
         if changed:
             self._reset_fully(test)
-        self._since, self._since_position = since, position
+        self._since, self._written_since = since, position
         if changed and not wrong:
             wrong = (
                 f"it wrote to {naming.shorten(', '.join(changed))} through another connection than its sandbox's, so "
@@ -195,7 +195,7 @@ class RollbackLease(PostgresLease):
             raise
         self._sandbox = sandbox
         if not keep_place:
-            self._since, self._since_position = since, position
+            self._since, self._written_since = since, position
 
     def _forget(self) -> None:
         sandbox, self._sandbox = self._sandbox, None
@@ -222,7 +222,7 @@ class RollbackLease(PostgresLease):
                 "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'itest', ''); COMMIT; "
                 f"SELECT DISTINCT split_part(record_type, '+', 1), (regexp_matches(block_ref, "
                 f"'rel [0-9]+/{self._database}/([0-9]+) fork main', 'g'))[1]::bigint "
-                f"FROM pg_get_wal_records_info('{self._since_position}', pg_current_wal_flush_lsn()) "
+                f"FROM pg_get_wal_records_info('{self._written_since}', pg_current_wal_flush_lsn()) "
                 f"WHERE xid::text::bigint = ANY(ARRAY[{','.join(str(xid % 2**32) for xid in committed)}])"
             )
         except server.driver.Error:  # The log does not reach back that far.

@@ -22,6 +22,7 @@ from itest.service import Lease
 from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import LOCK_TIMEOUT, Probe
+from itest.services.postgres.standing import Ask, Standing
 from itest.services.postgres.structure import catalogs_of, shapes_of, state_of
 from itest.services.postgres.view import PostgresView
 
@@ -43,10 +44,9 @@ class Schemas:
         self._token = naming.random_hex(4)
         self._numbers = itertools.count(1)
         self._made: set[str] = set()
-        self._own = server.connection(server.database, f"itest schemas {self._token}")
+        self._own = Standing(server, f"itest schemas {self._token}", self._hold)
+        self._ask = self._own.ask
         try:
-            self._ask(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-            self._ask("SELECT pg_advisory_lock(%s, %s)", LOCK, _key(self._token))
             self._sweep()
         except BaseException:
             self._own.close()
@@ -113,10 +113,9 @@ class Schemas:
                 finally:
                     self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
 
-    def _ask(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
-        with self._own.cursor() as cursor:
-            cursor.execute(sql, params or None)
-            return cursor.fetchall() if cursor.description else []
+    def _hold(self, ask: Ask) -> None:
+        ask(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+        ask("SELECT pg_advisory_lock(%s, %s)", LOCK, _key(self._token))
 
 
 class SchemaLease(Lease[PostgresView]):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from itest import trace
 from itest.errors import ResetError
+from itest.services.postgres.standing import Standing
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
@@ -28,10 +29,13 @@ class Strays:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
-        self._own = server.connection(server.database, f"itest run {server.token}")
+        key = _key(server.token)
+        self._own = Standing(
+            server, f"itest run {server.token}", lambda ask: ask("SELECT pg_advisory_lock(%s, %s)", LOCK, key)
+        )
+        self._ask = self._own.ask
         try:
             [(self._oid,)] = self._ask("SELECT oid FROM pg_database WHERE datname = current_database()")
-            self._ask("SELECT pg_advisory_lock(%s, %s)", LOCK, _key(server.token))
             self._sweep()
         except BaseException:
             self._own.close()
@@ -64,11 +68,6 @@ class Strays:
                         )
                 finally:
                     self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
-
-    def _ask(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
-        with self._own.cursor() as cursor:
-            cursor.execute(sql, params or None)
-            return cursor.fetchall() if cursor.description else []
 
 
 def _key(token: str) -> int:

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A session on an external server that stands as long as the run. What it holds, an advisory lock above all, tells other runs
+that this one lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from itest.services.postgres.administered import Administered
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+
+KEEPALIVE = 60
+"""Seconds without traffic after which the kernel asks the other side whether it is there: less than what networks forget idle
+connections after (from 240 s, Azure's load balancer)."""
+
+
+class Standing:
+    """One that is opened anew where somebody has cut it: a proxy, an administrator, a test that ends all sessions.
+
+    `begin` is called with `ask` of each new session, to have it hold what the one before has held.
+    """
+
+    def __init__(self, server: Administered, label: str, begin: Callable[[Ask], object]) -> None:
+        self._server = server
+        self._label = label
+        self._begin = begin
+        self._own = self._opened()
+
+    def ask(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """Run a statement and give its rows. Raises the driver's errors."""
+        driver = self._server.driver
+        try:
+            return _ask(self._own, sql, *params)
+        except (driver.OperationalError, driver.InterfaceError):
+            if not self._own.closed:
+                raise
+        self._own = self._opened()
+        return _ask(self._own, sql, *params)
+
+    def close(self) -> None:
+        self._own.close()
+
+    def _opened(self) -> Any:
+        server = self._server
+        own = server.connection(server.database, self._label, keepalives_idle=KEEPALIVE)
+        try:
+            if server.number >= 140000:  # Which may be set for all idle sessions of a server, a database or a user.
+                _ask(own, "SET idle_session_timeout = 0")
+            self._begin(lambda sql, *params: _ask(own, sql, *params))
+        except BaseException:
+            own.close()
+            raise
+        return own
+
+
+def _ask(connection: Any, sql: str, *params: object) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params or None)
+        return cursor.fetchall() if cursor.description else []
