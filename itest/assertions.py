@@ -100,6 +100,8 @@ class Assertions(_Base):
         msg: object = None,
     ) -> None:
         """Fail unless the table has so many committed rows (`where` an SQL condition, `params` its parameters)."""
+        if type(count) is not int or count < 0:
+            raise ValueError(f"count={count!r}: a table has a whole number of rows")
         view = self._itest_named(service, "execute")
         condition = f" WHERE {where}" if where else ""
         [(found,)] = view.execute(f"SELECT count(*) FROM {table}{condition}", params)

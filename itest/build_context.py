@@ -24,7 +24,9 @@ def find(context: str | Path, dockerfile: str | Path) -> tuple[Path, Path]:
     root = Path(os.path.abspath(Path(context).expanduser()))
     if not root.is_dir():
         problem = "is no directory" if root.exists() else "does not exist"
-        raise BuildError(f"could not build an image: its context {root} {problem}; check the path given as context")
+        raise BuildError(
+            f"could not build an image: its context {root} {problem}; check the path given as build, or as its context"
+        )
     # It may lie outside of the context, as with the docker command.
     recipe = Path(os.path.normpath(root / Path(dockerfile).expanduser()))
     if not recipe.is_file():

@@ -321,6 +321,10 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
             raise DeclarationError(
                 f"{owner}.{name}: unittest takes a name that starts with 'test' for a test; rename it"
             )
+        if hasattr(unittest.TestCase, name) or hasattr(Assertions, name):
+            raise DeclarationError(
+                f"{owner}.{name}: test cases have a method of that name, which would be lost; rename it"
+            )
     if not issubclass(cls, unittest.TestCase):
         return  # A mixin with tests: what they need of a test case is known when they meet one.
     for name, value in {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}.items():
@@ -330,6 +334,8 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
                     f"{owner}.{name} is async: nothing would ever await it; "
                     f"{_INSTEAD[name] if _is_async(cls) else 'make it a plain method'}"
                 )
+            if name not in ("setUp", "tearDown") and inspect.isfunction(value):
+                raise DeclarationError(f"{owner}.{name} is no class method: write @classmethod above it")
         elif name.startswith("test") and inspect.iscoroutinefunction(value) and not _is_async(cls):
             raise DeclarationError(
                 f"{owner}.{name} is async but the class is not: it would pass without running; "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -14,6 +15,9 @@ PLAIN = {"str": (str, "a text"), "bool": (bool, "True or False"), "int": (int, "
 """Annotations of fields whose values can be checked, with what they mean in a sentence."""
 
 EXAMPLES = {"image": " like 'busybox:1.37'"}
+
+MAPPING = r"Files|Mapping\[((?!\] \|).)*\]"
+"""The annotation of a field that takes a dict and nothing else."""
 
 
 def check_attributes(cls: type) -> None:
@@ -36,6 +40,10 @@ def check_attributes(cls: type) -> None:
                 raise DeclarationError(
                     f"{cls.__qualname__}.{name} is {value!r}, which is no declaration: write {example}, or None to opt out"
                 )
+            elif isinstance(value, type) and issubclass(value, Service) and value.__module__.startswith("itest."):
+                raise DeclarationError(
+                    f"{cls.__qualname__}.{name} is the class {value.__name__}, which is no declaration: write {value.__name__}()"
+                )
 
 
 def check_types(service: Service[Any], where: str) -> None:
@@ -49,6 +57,11 @@ def check_types(service: Service[Any], where: str) -> None:
             shown = repr(value) if field.repr else f"a {type(value).__name__}"
             example = EXAMPLES.get(field.name, "")
             raise DeclarationError(f"{where}: {field.name} must be {words}{example}, not {shown}")
+        if not isinstance(value, Mapping) and re.fullmatch(MAPPING, str(field.type)):
+            shown = (
+                "list" if isinstance(value, tuple) else type(value).__name__
+            )  # Not the value: variables may be secret.
+            raise DeclarationError(f"{where}: {field.name} must be a dict, {{'name': value}}, not a {shown}")
         if field.type == "Mapping[str, str]" and isinstance(value, Mapping):
             for name, text in value.items():
                 if not isinstance(text, str):

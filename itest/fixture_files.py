@@ -88,6 +88,8 @@ def locate(name: str | Path, places: Iterable[Path]) -> Path:
 
     The ending may be left out where only one file fits.
     """
+    if not isinstance(name, str | Path):
+        raise FixtureError(f"a fixture is named by a path, not by {name!r}; several are arguments of their own")
     tried: list[Path] = []
     for place in dict.fromkeys(place / below for place in places for below in ("", DIRECTORY)):
         path = place / name

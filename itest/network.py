@@ -28,6 +28,10 @@ class Network:
 
     def check(self, owner: str, name: str, services: Sequence[str]) -> None:
         """Raise DeclarationError for a name of no service of the class."""
+        if not isinstance(self.aliases, Mapping):
+            raise DeclarationError(
+                f"{owner}.{name}: the aliases must be a dict, {{'postgres': ['db']}}, not {self.aliases!r}"
+            )
         for service, names in self.aliases.items():
             if service not in services:
                 raise DeclarationError(f"{owner}.{name} names {service!r}, which is no service of {owner}")

@@ -34,9 +34,10 @@ def client_package(package: str, extra: str, purpose: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if error.name is not None and not (package + ".").startswith(error.name + "."):
+        missing = error.name or package
+        if not (package + ".").startswith(missing + "."):
             raise  # The package is there, but something that it needs is not: its own message says so.
-        raise MissingPackage(package, extra, purpose) from error
+        raise MissingPackage(missing, extra, purpose, stranger(package.partition(".")[0])) from error
 
 
 def need_client(package: str, extra: str, purpose: str) -> None:

@@ -50,7 +50,7 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
     if state.port_taken:
         taken = PortTaken(
             f"{story}, because another program has its host port. Its last log lines are below; if this repeats, "
-            f"something here opens many ports at once.",
+            f"its command names a port (write {{port}}, and itest chooses a free one), or something here opens many at once.",
             service=subject,
             seconds=deadline.elapsed,
             cause=causes.PORT_TAKEN,

@@ -291,7 +291,7 @@ class RecordsTest(KafkaTest):
 
     def test_the_baseline_comes_back_as_it_was(self) -> None:
         lease = self.lease(partitions=2)
-        lease.view.queue.send("orders", b"one", key="k", headers={"a": "b"})
+        lease.view.queue.send("orders", b"one", key="k", headers=[("a", "b")])
         lease.view.queue.send("orders", None, key="k")
         untouched = lease.view.queue.send("untouched", b"two").offset
         lease.seal()

@@ -147,6 +147,12 @@ class RowCountTest(AssertionTest):
             2,
         )
 
+    def test_a_count_is_a_whole_number(self) -> None:
+        for wrong in (-1, None, "1", 1.0, True):
+            with self.assertRaises(ValueError) as caught:
+                self.inner.assertRowCount("users", wrong)
+            self.assertEqual(str(caught.exception), f"count={wrong!r}: a table has a whole number of rows")
+
     def test_a_service_that_is_not_there(self) -> None:
         self.inner.postgres = None
         with self.assertRaisesRegex(TypeError, r"Inner has no service 'postgres' for this; name the declaration"):

@@ -191,7 +191,7 @@ class MissingTest(ContextTest):
     def test_the_path_that_was_looked_at_is_named(self) -> None:
         self.assertEqual(
             self.message(self.root / "nope"),
-            f"could not build an image: its context {self.root}/nope does not exist; check the path given as context",
+            f"could not build an image: its context {self.root}/nope does not exist; check the path given as build, or as its context",
         )
         self.assertIn(f"its context {self.root}/Dockerfile is no directory", self.message(self.root / "Dockerfile"))
         self.assertEqual(

@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from itest import ContainerTestCase, Kafka, KafkaMixin, Postgres, PostgresMixin, Redis, RedisMixin
+from itest import (
+    Compose,
+    Container,
+    ContainerTestCase,
+    Kafka,
+    KafkaMixin,
+    Network,
+    Postgres,
+    PostgresMixin,
+    Redis,
+    RedisMixin,
+)
 from itest.errors import DeclarationError, NotStarted
 from itest.service import ServiceMixin
 from itest.shorthand import Shorthand
@@ -30,6 +41,7 @@ class WrongTest(InnerTest):
             postgres="postgres:17",
         )
         self.refuse(f"postgres is {Postgres!r}, {cure}(), or None to opt out", PostgresMixin, postgres=Postgres)
+        self.refuse(f"postgres is the class Postgres, {cure}()", postgres=Postgres)
         type("T", (PostgresMixin, ContainerTestCase), {"postgres": None})
 
     def test_a_field_of_another_type(self) -> None:
@@ -41,10 +53,38 @@ class WrongTest(InnerTest):
             "it: password must be a text, not a int": lambda: Postgres(password=1234),  # type: ignore[arg-type]
             "it: partitions must be a whole number, not '2'": lambda: Kafka(partitions="2"),  # type: ignore[arg-type]
             "it: env: A=1 is no text; write it in quotes": lambda: Postgres(env={"A": 1}),  # type: ignore[dict-item]
+            "it: env must be a dict, {'name': value}, not a list": lambda: Postgres(env=["A=1"]),  # type: ignore[arg-type]
+            "it: volumes must be a dict, {'name': value}, not a int": lambda: Postgres(volumes=5),  # type: ignore[arg-type]
+            "it: extra_hosts must be a dict, {'name': value}, not a list": lambda: Container(
+                "busybox:1.37",
+                extra_hosts=["a:10.1.1.1"],  # type: ignore[arg-type]
+            ),
+            "it: files must be a dict, {'name': value}, not a str": lambda: Container(
+                "busybox:1.37",
+                files="/etc/app.conf",  # type: ignore[arg-type]
+            ),
+            "it: healthcheck: 5 is no command; write it as a text or a list, or a Healthcheck(...)": lambda: Container(
+                "busybox:1.37",
+                healthcheck=5,  # type: ignore[arg-type]
+            ),
+            "it: ports must be a dict, {'name': value}, not a list": lambda: Compose("compose.yaml", ports=[80]),  # type: ignore[arg-type]
             "it: depends_on must be a list: depends_on=['db']": lambda: Redis(depends_on="db"),
         }.items():
             with self.subTest(text):
                 self.refuse(text, it=service())
+
+    def test_a_network_that_is_no_dict(self) -> None:
+        self.refuse("net: the aliases must be a dict, {'postgres': ['db']}, not ['db']", net=Network(["db"]))  # type: ignore[arg-type]
+
+    def test_a_name_that_test_cases_have(self) -> None:
+        for name in ("run", "id", "unique", "assertRowCount"):
+            self.refuse(
+                f"{name}: test cases have a method of that name, which would be lost; rename it", **{name: Redis()}
+            )
+
+    def test_class_methods_that_are_none(self) -> None:
+        for name in ("setUpTestData", "setUpClass", "tearDownClass"):
+            self.refuse(f"{name} is no class method: write @classmethod above it", **{name: lambda self: None})
 
     def test_reuse_is_for_the_whole_run(self) -> None:
         text = "it: reuse=True is for a server of the whole run, and one with scope='class' ends before"

@@ -75,6 +75,15 @@ class LocateTest(FilesTest):
             f"{p}/users.sql, {p}/fixtures/users.sql",
         )
 
+    def test_what_is_no_path(self) -> None:
+        wrong: Any = ["users.sql"]
+        with self.assertRaises(FixtureError) as caught:
+            self.locate(wrong)
+        self.assertEqual(
+            str(caught.exception),
+            "a fixture is named by a path, not by ['users.sql']; several are arguments of their own",
+        )
+
     def test_a_name_with_a_dot(self) -> None:
         self.write("tests/shop.users.json")
         self.assertEqual(self.locate("shop.users"), "tests/shop.users.json")

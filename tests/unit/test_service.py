@@ -278,10 +278,12 @@ class ClientPackageTest(unittest.TestCase):
 
     def test_a_module_of_a_package_that_is_not_there(self) -> None:
         with (
-            mock.patch.dict(sys.modules, {"redis": None, "redis.asyncio": None}),
+            mock.patch.dict(sys.modules, {"redis.asyncio": None}),
             self.assertRaisesRegex(MissingPackage, "'redis.asyncio'"),
         ):
             client_package("redis.asyncio", "redis", "aclient()")
+        with self.assertRaisesRegex(MissingPackage, "'itest_no_client'"):
+            client_package("itest_no_client.errors", "x", "this test")
 
     def test_a_package_that_lacks_a_package_says_so_itself(self) -> None:
         missing = ModuleNotFoundError("No module named 'zlib'", name="zlib")

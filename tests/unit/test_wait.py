@@ -180,8 +180,8 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(
             str(caught.exception),
             "Memory (image memory:1) ended before it was ready: exited with exit code 1, 0.0 s after its start, because "
-            "another program has its host port. Its last log lines are below; if this repeats, something here opens many "
-            "ports at once.",
+            "another program has its host port. Its last log lines are below; if this repeats, its command names a port "
+            "(write {port}, and itest chooses a free one), or something here opens many at once.",
         )
 
     def test_an_error_that_is_no_NotReady_ends_the_wait_as_it_is(self) -> None:

@@ -129,6 +129,10 @@ def healthcheck(value: Healthcheck | str | Sequence[str] | bool | None) -> Healt
     """None is the image's own, False is none at all."""
     if value is None or isinstance(value, Healthcheck):
         return value
+    if not isinstance(value, bool | str | Sequence):
+        raise DeclarationError(
+            f"healthcheck: {value!r} is no command; write it as a text or a list, or a Healthcheck(...)"
+        )
     if value is True:
         raise DeclarationError("healthcheck: True says no command; write one, or leave it out for the image's own")
     return Healthcheck("" if value is False else value if isinstance(value, str) else tuple(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,15 +62,19 @@ class Queue:
         topic: str,
         value: Any,
         key: str | bytes | None = None,
-        headers: Mapping[str, str | bytes] | None = None,
+        headers: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]] | None = None,
     ) -> Any:
-        """Send a record and wait, for at most 10 s, until the broker has it.
+        """Send a record and wait, for at most 10 s, until the broker has it. `headers` are a dict, or pairs, among which a name
+        may come again.
 
         Returns kafka-python's RecordMetadata with `partition` and `offset`. Raises TypeError for a value that the
         codec does not take.
         """
         record = encode(self._codec, value)
-        pairs = [(name, _as_bytes(text)) for name, text in (headers or {}).items()]
+        pairs = [
+            (name, _as_bytes(text))
+            for name, text in (headers.items() if isinstance(headers, Mapping) else headers or ())
+        ]
         physical = self.topic(topic)
         try:
             with self._server.doing(f"sending to topic {topic!r} (waited up to {ACK_WAIT:g} s)"):
