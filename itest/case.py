@@ -77,9 +77,8 @@ class ContainerMixin(Assertions, _Base):
 
     @classmethod
     def setUpClass(cls) -> None:
-        if reasons := skip_reasons(
-            cls
-        ):  # unittest calls it though each method is decorated; nothing should start for that.
+        # unittest calls this though each method is decorated with skip; nothing should start for that.
+        if reasons := skip_reasons(cls):
             if _sets_up_more(cls):
                 raise unittest.SkipTest(f"{'; '.join(reasons)} (every selected test of the class is skipped)")
             return  # On to the tests, whose own reasons are told.

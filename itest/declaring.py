@@ -58,9 +58,8 @@ def check_types(service: Service[Any], where: str) -> None:
             example = EXAMPLES.get(field.name, "")
             raise DeclarationError(f"{where}: {field.name} must be {words}{example}, not {shown}")
         if not isinstance(value, Mapping) and re.fullmatch(MAPPING, str(field.type)):
-            shown = (
-                "list" if isinstance(value, tuple) else type(value).__name__
-            )  # Not the value: variables may be secret.
+            # Not the value: variables may be secret.
+            shown = "list" if isinstance(value, tuple) else type(value).__name__
             raise DeclarationError(f"{where}: {field.name} must be a dict, {{'name': value}}, not a {shown}")
         if field.type == "Mapping[str, str]" and isinstance(value, Mapping):
             for name, text in value.items():

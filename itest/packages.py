@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
+import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 from itest.errors import MissingPackage, Unavailable
@@ -42,24 +42,32 @@ def client_package(package: str, extra: str, purpose: str) -> Any:
 
 def need_client(package: str, extra: str, purpose: str) -> None:
     """Raise MissingPackage where a client package is not installed, without the time that importing it takes."""
-    if sys.modules.get(package) is None:
+    try:
         found = importlib.util.find_spec(package)
-        if found is None or found.origin is None:  # A directory of that name is no package.
-            raise MissingPackage(package, extra, purpose)
-    if other := stranger(package):
+    except ValueError:
+        return  # Something that was made, and not imported, has its place.
+    if found is None or found.origin is None:  # A directory of that name is no package.
+        raise MissingPackage(package, extra, purpose)
+    if other := _stranger(package, found):
         raise MissingPackage(package, extra, purpose, other)
 
 
 def stranger(package: str) -> str:
     """The file of another package that Python finds by a client's name; empty where there is none."""
     try:
-        found = importlib.util.find_spec(package)
-    except ValueError:
-        return ""  # Something that was made, and not imported, has its place.
-    if found is None or found.origin is None or package not in PARTS:
+        need_client(package, "", "")
+    except MissingPackage as error:
+        return error.other
+    return ""
+
+
+def _stranger(package: str, found: ModuleSpec) -> str:
+    if (part := PARTS.get(package)) is None:
         return ""
-    part = PathFinder.find_spec(f"{package}.{PARTS[package]}", found.submodule_search_locations or [])
-    return found.origin if part is None else ""
+    places = found.submodule_search_locations or []
+    if any(os.path.isfile(os.path.join(place, f"{part}.py")) for place in places):  # As always, but in an archive.
+        return ""
+    return "" if PathFinder.find_spec(f"{package}.{part}", places) else str(found.origin)
 
 
 def no_program(title: str, tried: Sequence[str], cure: str, unfit: Sequence[str] = ()) -> Unavailable:

@@ -81,9 +81,8 @@ def _of_tests(target: str) -> list[type[ContainerMixin]]:
     package = Path.cwd().joinpath(*name.split("."))
     try:
         # By its name, what is directly in a package would be loaded, and no module of it.
-        top = (
-            "." if (package / "__init__.py").is_file() else None
-        )  # As `unittest discover` does with a directory that is none.
+        # One without an __init__.py is taken as `unittest discover` takes it.
+        top = "." if (package / "__init__.py").is_file() else None
         suite = loader.discover(str(package), top_level_dir=top) if package.is_dir() else loader.loadTestsFromName(name)
     except ConfigError:
         raise

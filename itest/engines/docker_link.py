@@ -5,7 +5,6 @@ longer than many a start."""
 from __future__ import annotations
 
 import threading
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from itest.config import Config
@@ -13,8 +12,8 @@ from itest.engines.docker_address import Address, locate, problem
 from itest.engines.docker_client import connected, greet, no_sdk
 from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT
-from itest.errors import Unavailable
-from itest.packages import stranger
+from itest.errors import MissingPackage, Unavailable
+from itest.packages import need_client
 
 if TYPE_CHECKING:
     from itest.engines.docker_pull import Images
@@ -65,10 +64,11 @@ class Link:
                         self._made = self._make(address, ANSWER_TIMEOUT)
                     except OutOfReach as error:
                         raise Unavailable(str(error)) from None
-                elif (sdk := find_spec("docker")) is None or sdk.origin is None or stranger("docker"):
-                    # A directory of that name is no SDK, nor is a package of the tests.
-                    raise Unavailable(no_sdk(address))
                 else:
+                    try:
+                        need_client("docker", "", "the engine docker")
+                    except MissingPackage:
+                        raise Unavailable(no_sdk(address)) from None
                     greet(address)
                 self._address = address
             return self._address

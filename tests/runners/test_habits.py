@@ -30,7 +30,7 @@ class _Habits(Base):
         outcome = self.outcome("test_skipped")
         self.assertEqual(outcome.code, 0, outcome.output)
         self.assertEqual(outcome.announced, [])
-        self.assertIn("OK (skipped=2)", outcome.output)
+        self.assertIn("OK (skipped=3)", outcome.output)
 
     def test_failures_leave_nothing_to_the_next_test(self) -> None:
         """Each of these tests asserts first that nothing of the one before is left."""

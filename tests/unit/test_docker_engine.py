@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import parse_qs
 
-from itest import naming
+from itest import naming, packages
 from itest.build import Build
 from itest.clock import Deadline
 from itest.engines import (
@@ -69,10 +69,7 @@ class QuickAvailableTest(FakeDockerTest):
     unix = True
 
     def test_what_the_tests_have_by_the_sdks_name_is_not_the_sdk(self) -> None:
-        with (
-            mock.patch.object(docker_link, "stranger", return_value="/tests/docker.py"),
-            mock.patch.object(docker_client, "stranger", return_value="/tests/docker.py"),
-        ):
+        with mock.patch.object(packages, "_stranger", return_value="/tests/docker.py"):
             self.assertRegex(
                 self.engine.unavailable() or "",
                 r"^Docker answers at .*, but the package 'docker' is not what it needs: Python finds another one of that name "

@@ -224,7 +224,7 @@ class Probe:
         self._measure(oids)
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        return self._twice(lambda: self._asked(sql))
+        return self._twice(lambda: self._rows(sql))
 
     def close(self) -> None:
         own, self._own = self._own, None
@@ -258,7 +258,7 @@ class Probe:
             f"not own, or a rule, fills it again"
         )
 
-    def _asked(self, sql: str) -> list[tuple[Any, ...]]:
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         with self._cursor() as cursor:
             cursor.execute(sql)
             return cursor.fetchall() if cursor.description else []
@@ -275,9 +275,9 @@ class Probe:
 
     def _ask_again(self, sql: str) -> list[tuple[Any, ...]]:
         """`ask`, for statements that come again and again: planning one costs more than running it."""
-        return self._twice(lambda: self._execute(sql))
+        return self._twice(lambda: self._rows_again(sql))
 
-    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
+    def _rows_again(self, sql: str) -> list[tuple[Any, ...]]:
         with self._cursor() as cursor:
             if sql not in self._prepared:
                 if len(self._prepared) == LARGEST_STOCK:
