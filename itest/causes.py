@@ -338,7 +338,7 @@ TABLE = (
     ),
     Cause(
         "unknown setting",
-        "the server does not know a setting of the declaration: see its name and value in the log, and whether this "
+        "the server does not take a setting of the declaration: see its name and value in the log, and whether this "
         "version has it",
         r"unrecognized configuration parameter|invalid value for parameter|FATAL CONFIG FILE ERROR|Bad directive or wrong"
         r"|Unresolved Configuration\(s\) Detected"

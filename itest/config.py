@@ -357,6 +357,22 @@ def _megabytes(value: object) -> int:
     raise ValueError("it must be a whole number, 0 or more")
 
 
+def _cache_without_home() -> Path:
+    """One under the temporary directory, where anybody can make it beforehand and put there what later runs begin with."""
+    import stat
+    import tempfile
+
+    place = Path(tempfile.gettempdir()) / f"itest-cache-{os.getuid()}"
+    with contextlib.suppress(FileNotFoundError):
+        status = place.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+            raise ConfigError(
+                f"the cache directory {place} is not this user's alone, and there is no home directory to take instead: remove "
+                f"it, or set ITEST_CACHE_DIR to another one"
+            )
+    return place
+
+
 def _default_cache() -> Path:
     """The user's cache directory by the platform's rules; one under the temporary directory where there is no home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -365,7 +381,5 @@ def _default_cache() -> Path:
     try:
         home = Path.home()
     except RuntimeError:
-        import tempfile
-
-        return Path(tempfile.gettempdir()) / f"itest-cache-{os.getuid()}"
+        return _cache_without_home()
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "itest"

@@ -153,6 +153,26 @@ class ValuesTest(ConfigTest):
     def test_a_home_directory_may_be_abbreviated(self) -> None:
         self.assertEqual(self.load(ITEST_CACHE_DIR="~/x").cache_dir, Path.home() / "x")
 
+    def test_without_a_home_the_cache_is_a_temporary_directory_of_this_user_alone(self) -> None:
+        place = self.directory / f"itest-cache-{os.getuid()}"
+        with (
+            mock.patch.dict(os.environ, {"XDG_CACHE_HOME": ""}),
+            mock.patch.object(Path, "home", side_effect=RuntimeError),
+            mock.patch("tempfile.gettempdir", return_value=str(self.directory)),
+        ):
+            self.assertEqual(self.load().cache_dir, place)
+            place.mkdir(0o700)
+            self.assertEqual(self.load().cache_dir, place)
+            place.chmod(0o777)
+            wrong = (
+                f"the cache directory {place} is not this user's alone, and there is no home directory to take instead: remove "
+                f"it, or set ITEST_CACHE_DIR to another one"
+            )
+            self.assertWrong(wrong)
+            place.rmdir()
+            place.symlink_to(self.directory)
+            self.assertWrong(wrong)
+
     def test_a_relative_path_begins_where_it_stands(self) -> None:
         below = self.directory / "below"
         below.mkdir()
