@@ -54,12 +54,13 @@ def _keep(test: str, loan: Loan, session: Session) -> list[str]:
         raise ItestError("it is an external server")
     if not server.lives():
         raise ItestError("it has ended")
-    directory = session.keep(server)
-    if directory is None:
+    if (directory := session.place_to_keep(server)) is None:
         raise ItestError("its server cannot outlive the run (it needs a cache_dir that can be written to, and POSIX)")
     aside = lease.put_aside(test, writer(directory))
     if aside is None:
-        raise ItestError(f"with isolation={loan.service.isolation_or_default!r} nothing can be put aside")
+        way = f" with isolation={loan.service.isolation_or_default!r}" if len(loan.service.isolations) > 1 else ""
+        raise ItestError(f"nothing of it can be put aside{way}")
+    session.keep(server)  # Not before: what has nothing to show is not to outlive the run.
     return [f"{loan.name}: {command}" for command in aside.commands]
 
 

@@ -137,7 +137,7 @@ def _headline(finding: Finding) -> list[str]:
     what = where if version in where else f"{version}, {where}"
     first = [", ".join([f"{finding.subject.name}: {what}", *finding.facts])]
     if finding.ended:
-        name = finding.subject.name
+        name, what = finding.subject.name, naming.shorten(what, WIDTH // 2)  # How it ended must be on the line.
         first = [f"{name}: {what} ENDED under this test: {finding.ended}; {finding.subject.server.after_its_end}"]
     elif finding.evidence.brief:
         first.append(finding.evidence.brief)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from itest.errors import DeclarationError
+from itest.errors import DeclarationError, ItestError
 from itest.service import Service, View
 
 T = TypeVar("T")
@@ -74,6 +74,8 @@ def resolved(service: Service[Any], label: str, views: Mapping[str, View]) -> Se
         view = views[match[1]]
         try:
             said = getattr(view.inside(match[1]) if service.in_container else view, match[2])
+        except ItestError as error:
+            raise DeclarationError(f"{label}: {match[0]}: {error}") from None
         except AttributeError:
             raise DeclarationError(
                 f"{label}: {match[0]}: {match[1]} has no {match[2]!r}; it has {', '.join(_attributes(view))}"

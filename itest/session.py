@@ -165,6 +165,12 @@ class Session:
 
         def take(number: int, found: Server[Any] | BaseException) -> None:
             if isinstance(found, BaseException):
+                service, *_, name = wanted[number]
+                note = f"it is the service {name!r} of the class"
+                if name not in ("", service.kind) and note not in getattr(
+                    found, "__notes__", ()
+                ):  # Several of a kind are alike.
+                    found.add_note(note)
                 failures.append(found)
             elif not failures:
                 given.add(number)
@@ -224,14 +230,15 @@ class Session:
         for slot in slots:
             self._stop(slot)
 
-    def keep(self, server: Server[Any]) -> Path | None:
-        """Have a server stay after the run, for people to look at; its directory, in which passwords may be written.
-        None: it cannot be. Raises ItestError, OSError."""
-        if (share := server.share) is None:
-            return None
-        joining.stay(share, self.config.keep_time)
-        self._starter.tell_reaper(share)
-        return share.directory
+    def place_to_keep(self, server: Server[Any]) -> Path | None:
+        """The directory of a server that can outlive the run, in which passwords may be written; None: it cannot."""
+        return None if server.share is None else server.share.directory
+
+    def keep(self, server: Server[Any]) -> None:
+        """Have such a server stay after the run, for people to look at. Raises ItestError, OSError."""
+        assert server.share is not None, "asked before"
+        joining.stay(server.share, self.config.keep_time)
+        self._starter.tell_reaper(server.share)
 
     def close(self) -> None:
         """Stop every server and leave nothing behind. Never raises; what could not be stopped is left to the reaper."""

@@ -19,6 +19,9 @@ def check_of(ready: object) -> Check:
         return ready
     if not callable(ready):
         raise DeclarationError(f"ready: {ready!r} is neither a check, like http('/health'), nor a function")
+    if str(getattr(ready, "__module__", "")).startswith("itest."):
+        name = getattr(ready, "__name__", "it")
+        raise DeclarationError(f"ready: {name} makes a check and is none: write {name}(...)")
     if inspect.iscoroutinefunction(ready):
         raise DeclarationError("ready: the function is async, and nothing would await it; make it a plain one")
     return Called(ready)
@@ -50,6 +53,10 @@ class Called(Check):
                 raise
             except Exception as error:
                 raise NotReady(f"it raised {type(error).__name__}: {error}") from error
+        if isinstance(value, Check):
+            raise DeclarationError(
+                f"ready: {self} returned a check, and nothing has looked at it; declare the check itself"
+            )
         if isinstance(value, ExecResult):
             value = value.exit_code == 0
         if not value:

@@ -153,6 +153,7 @@ class ThreadInstance(LocalInstance):
         context = copy_context()
         context.run(self._log.enter)
         self.app = context.run(load, self.spec, subject)
+        loaded = deadline.elapsed
         self._serving = context.run(_serving, self.spec, self.app, next(iter(self._listeners.values())), self._log)
         # A daemon: a thread that does not end must not keep the process from ending.
         self._thread = threading.Thread(target=self._serve, args=(self._serving,), name="itest-app", daemon=True)
@@ -162,8 +163,8 @@ class ThreadInstance(LocalInstance):
             raise with_log(
                 self,
                 StartTimeout(
-                    f"{self.spec} did not start within {deadline.seconds:g} s: its lifespan has not come to an end of its "
-                    f"start. If it only needs longer, raise startup_timeout",
+                    f"{self.spec} did not start within {deadline.seconds:g} s: {_late(loaded, deadline.seconds)}. If it only "
+                    f"needs longer, raise startup_timeout",
                     service=subject,
                     seconds=deadline.elapsed,
                 ),
@@ -271,6 +272,13 @@ def _serving(spec: ThreadSpec, app: Any, found: Sequence[socket.socket], log: Ap
     from itest.engines.thread_wsgi import WsgiServing
 
     return WsgiServing(app, found, log)
+
+
+def _late(loaded: float, seconds: float) -> str:
+    """Why it was not ready in time: `loaded` is how long its import and its factory took."""
+    if loaded >= seconds:
+        return f"importing it, or its factory, took {loaded:.1f} s of them"
+    return "its lifespan has not come to an end of its start"
 
 
 def _text(error: BaseException) -> str:

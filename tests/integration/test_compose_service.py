@@ -21,7 +21,8 @@ from itest.config import Config, load
 from itest.engines import docker_built
 from itest.engines.compose import ComposeEngine
 from itest.engines.docker import DockerEngine
-from itest.errors import InstanceDied, ItestError, PortTaken, StartError, StartTimeout
+from itest.errors import InstanceDied, IsolationError, ItestError, PortTaken, ResetError, StartError, StartTimeout
+from itest.services.compose.view import ComposeLease
 from itest.session import Session
 from tests.integration.needs import get, need_compose
 
@@ -480,6 +481,26 @@ class FailureTest(ProjectsTest):
         for each in list(self.session._slots.values()):
             self.session._stop(each)
         network.close()
+
+    def test_one_that_fails_under_a_test(self) -> None:
+        view = self.lend("  a: {image: redis:8}\n  b: {image: redis:8}")
+        server = view.server
+        for scope in ("class", "test"):
+            lease = ComposeLease(server, scope, "T")
+            lease.reset("T.test_1")
+            lease.finish("T.test_1")
+        docker("kill", server.instance.services["a"].id)
+        lease.finish("T.test_1")  # Of scope "test": the next one has a project of its own.
+        lease = ComposeLease(server, "class", "T")
+        lease._last_test = "T.test_1"
+        for part, ends in (
+            (IsolationError, lambda: lease.finish("T.test_1")),
+            (ResetError, lambda: lease.reset("T.test_2")),
+        ):
+            with self.assertRaisesRegex(
+                part, r"^compose.yaml: service 'a' exited with exit code 137 \(SIGKILL\) (under|during) "
+            ):
+                ends()
 
     def test_a_project_that_has_died_is_not_used_again(self) -> None:
         service = Compose(self.project("services: {a: {image: redis:8}}"), scope="session")

@@ -182,6 +182,7 @@ class BadDeclarationTest(unittest.TestCase):
             ({**web, "ready": http("/x")}, "ready waits for GET /x to answer, but no port is declared: ports={'http': 80}"),
             ({**web, "ready": port("dns"), "ports": {"dns": "53/udp"}}, "ready: nobody can see whether port 'dns' answers, since it is not TCP"),
             ({**web, "ready": "up"}, "ready: 'up' is neither a check, like http('/health'), nor a function"),
+            ({**web, "ready": port}, "ready: port makes a check and is none: write port(...)"),
             ({**web, "ready": soon}, "ready: the function is async, and nothing would await it; make it a plain one"),
             ({**web, "ready": later, "job": True}, "job=True is ready when it has ended, so it has no ready="),
             ({**web, "reuse": True}, "reuse=True: itest cannot bring a container's data back to what it was"),

@@ -367,6 +367,14 @@ class ShownTest(unittest.TestCase):
             ],
         )
 
+    def test_how_it_ended_is_said_of_a_long_command_too(self) -> None:
+        finding = self.finding(ended="killed by SIGKILL")
+        finding.subject.server.version = "uvicorn " + "--option " * 40  # type: ignore[misc]  # of a mock
+        line = notes.text([finding]).split("\n")[1]
+        self.assertRegex(
+            line, r"^memory: uvicorn --option .* ENDED under this test: killed by SIGKILL; the next class gets"
+        )
+
 
 def found(logs: object, *kind: str, **more: object) -> Finding:
     """What is found of an instance that answers so when it is asked for its log, and has these attributes."""

@@ -43,7 +43,8 @@ class KeepingTest(InnerTest):
         session = self.use(MemoryEngine(), keep="failed", keep_time=60.0)
         with (
             tempfile.TemporaryDirectory() as directory,
-            mock.patch.object(session, "keep", return_value=Path(directory)),
+            mock.patch.object(session, "place_to_keep", return_value=Path(directory)),
+            mock.patch.object(session, "keep"),
             mock.patch.object(
                 MemoryLease, "put_aside", lambda lease, test, write: Aside((f"cat {write('p', 'x').name}",))
             ),
@@ -59,7 +60,8 @@ class KeepingTest(InnerTest):
         session = self.use(MemoryEngine(), keep="failed")
         share = Share(Path(self.enterContext(tempfile.TemporaryDirectory())), lifetime=60.0)
         with (
-            mock.patch.object(session, "keep", return_value=Path()),
+            mock.patch.object(session, "place_to_keep", return_value=Path()),
+            mock.patch.object(session, "keep"),
             mock.patch.object(MemoryServer, "share", share),
             mock.patch.object(MemoryLease, "put_aside", lambda lease, test, write: Aside(("cat p",))),
         ):
@@ -70,8 +72,13 @@ class KeepingTest(InnerTest):
 
     def test_an_isolation_that_cannot(self) -> None:
         session = self.use(MemoryEngine(), keep="failed")
-        with mock.patch.object(session, "keep", return_value=Path()):
-            self.assertIn("memory is not kept: with isolation='database' nothing can be put aside", self.failing()[1])
+        with (
+            mock.patch.object(session, "place_to_keep", return_value=Path()),
+            mock.patch.object(session, "keep") as keep,
+        ):
+            told = self.failing()[1]
+        self.assertRegex(told, r"memory is not kept: nothing of it can be put aside( with isolation='database')?$")
+        keep.assert_not_called()
 
     def test_ten_at_most(self) -> None:
         self.use(MemoryEngine(), keep="failed")

@@ -107,6 +107,17 @@ class SideBySideTest(InnerTest):
             session.lend_all([(self.service(f"memory:{number}"), "") for number in range(3)])
         self.assertEqual([instance.spec.image for instance in self.engine.instances], ["memory:0"])
 
+    def test_a_failure_says_which_service_of_the_class_it_was_where_its_kind_does_not(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            raise StartError("no such image")
+
+        session = self.use(MemoryEngine(prepare))
+        for name, notes in (("memory", []), ("second", ["it is the service 'second' of the class"])):
+            for _ in ("it failed", "the failure is remembered"):
+                with self.assertRaises(StartError) as raised:
+                    session.lend_all([(self.service(f"memory:{name}"), "", None, name)])
+                self.assertEqual(raised.exception.__notes__[1:], notes)
+
     def test_what_they_need_is_imported_one_after_the_other_and_before_it_is_used(self) -> None:
         importing, most, imported = set(), set(), set()
         another = threading.Event()

@@ -82,9 +82,11 @@ class Compose(Service[ComposeView]):
                 raise DeclarationError(
                     f"ready: {check!r} of {service!r} is no check, like http('/health') of itest.wait"
                 )
-        for variable in self.env:
+        for variable, value in self.env.items():
             if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
                 raise DeclarationError(f"env: {variable!r} is no name of a variable")
+            if value is None or isinstance(value, bool):
+                raise DeclarationError(f"env: {variable}={value!r} is no text; write it in quotes, or leave it out")
         for service, numbers in self._ports().items():
             for number in numbers:
                 if type(number) is not int or not 0 < number < 65536:

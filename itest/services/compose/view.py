@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from itest import naming
+from itest import alive, naming
 from itest.engines import Endpoint, ExecResult, ProjectInstance, State
-from itest.errors import ItestError
+from itest.errors import IsolationError, ItestError, ResetError
 from itest.service import Lease, Server, Service, View
 from itest.view import words_of
 
@@ -31,24 +31,42 @@ class ComposeServer(Server["ComposeView"]):
         return self._files
 
     def lease(self, service: Service[ComposeView], owner: str) -> ComposeLease:
-        return ComposeLease(self)
+        return ComposeLease(self, service.scope, owner)
 
     def close(self) -> None:
         """Nothing: it has no client of ours."""
 
 
 class ComposeLease(Lease["ComposeView"]):
-    """The whole project: nothing in it can be reset."""
+    """The whole project: nothing in it can be reset. What is watched is that no service of it has failed, and under whom."""
 
-    def __init__(self, server: ComposeServer) -> None:
+    def __init__(self, server: ComposeServer, scope: str, owner: str) -> None:
         self._server = server
+        self._scope = scope
+        self._last_test = owner
         self.view = ComposeView(server)
 
     def seal(self) -> None:
         """Nothing: there is no baseline that could be gone back to."""
 
     def reset(self, test: str) -> ComposeView:
+        if ended := self._ended():
+            raise ResetError(f"{ended} during or after {self._last_test}. The next class gets a new project")
+        self._last_test = test
         return ComposeView(self._server)
+
+    def finish(self, test: str) -> None:
+        """A service that has failed under a test fails it, whatever the test saw of that: those after it have none."""
+        if self._scope != "test" and (ended := self._ended()):
+            raise IsolationError(
+                f"{ended} under this test; the next class gets a new project. A test that ends a service on purpose needs a "
+                f"project of its own: scope='test'"
+            )
+
+    def _ended(self) -> str:
+        """Which service of it has failed, and how; empty: none."""
+        state = self._server.instance.state()
+        return "" if state.running else f"{self._server.version}: {alive.told(state)}"
 
     def close(self) -> None:
         self.view.close()
