@@ -8,6 +8,9 @@ from typing import Protocol
 
 from itest.tuples import NamedTuple
 
+LONGEST = 2_000_000.0
+"""Seconds that any wait can take, 23 days: poll(2) counts milliseconds in 31 bits."""
+
 
 class Clock(Protocol):
     """What waiting needs of time. `itest.testing.ManualClock` is the one for tests."""

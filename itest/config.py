@@ -9,7 +9,6 @@ the directories above it, up to the first that has one.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 from collections.abc import Container, Iterable, Mapping, MutableMapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from itest import naming
+from itest.clock import LONGEST
 from itest.errors import ConfigError, no_url
 
 PREFIX = "ITEST_"
@@ -343,11 +343,11 @@ def _boolean(value: object) -> bool:
 
 
 def _seconds(value: object) -> float:
-    """A length that a wait can end after; NaN and infinity would make it endless."""
+    """A length that a wait can end after."""
     with contextlib.suppress(ValueError):
-        if 0 < (seconds := float(str(value))) < math.inf:
+        if 0 < (seconds := float(str(value))) <= LONGEST:
             return seconds
-    raise ValueError("it must be a number of seconds above 0")
+    raise ValueError(f"it must be a number of seconds above 0, at most {LONGEST:.0f}")
 
 
 def _megabytes(value: object) -> int:
@@ -363,6 +363,8 @@ def _cache_without_home() -> Path:
     import tempfile
 
     place = Path(tempfile.gettempdir()) / f"itest-cache-{os.getuid()}"
+    with contextlib.suppress(OSError):  # Who cannot make it is told by whoever needs it.
+        place.mkdir(0o700)  # Now: after a look, somebody else could still make it.
     with contextlib.suppress(FileNotFoundError):
         status = place.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:

@@ -35,12 +35,14 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
         except OSError:
             before()
             return starting.start(job)  # The cache directory cannot be written to, or is full: then it is our own.
+        known = True
         try:
             if record := share.read():
                 share.session = record.session
                 if (server := _attach(job, share, record, alone=alone)) is not None:
                     return server
                 job.engine.remove({naming.SESSION: record.session})
+            known = False
             before()
             record = _record(job)
             try:
@@ -50,7 +52,7 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
                 return starting.start(job)  # As above.
             return _start(job, share, record)
         except BaseException:
-            if share.leave():
+            if share.leave() and not known:  # Else what runs there may be as good as before.
                 with contextlib.suppress(OSError):
                     share.forget()
             raise

@@ -44,9 +44,11 @@ def locked(path: Path, seconds: float, purpose: str, clock: Clock = SYSTEM) -> I
             deadline.pause(PAUSE)
         yield handle
     finally:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_UN)  # Also for a child that still has it.
-        os.close(handle)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_UN)  # Also for a child that still has it.
+        finally:
+            os.close(handle)
 
 
 def replace(path: Path, text: str, mode: int = 0o600) -> None:

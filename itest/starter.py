@@ -135,7 +135,12 @@ class Starter:
 
                 if self._reaper is not None:
                     self._reaper.close(done=False)
-                self._reaper = Reaper(self._session)
+                try:
+                    self._reaper = Reaper(self._session, self._config.child_environment())
+                except OSError as error:
+                    raise StartError(
+                        f"the process that would clean up if this one were killed could not be started, so nothing is: {error}"
+                    ) from error
                 news = [*self._watched.values()]
             for each in news:
                 self._reaper.watch(each)

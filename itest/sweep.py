@@ -38,8 +38,8 @@ class Swept(NamedTuple):
 def left_behind(things: Iterable[Thing]) -> list[Thing]:
     """Those that are over. What a process is just keeping the state of is none of them: that removes it itself."""
     over = [thing for thing in things if is_over(thing)]
-    keepers = _keepers() if over else ""
-    return [thing for thing in over if not _is_of(thing, keepers)]
+    kept = keepers() if over else ""
+    return [thing for thing in over if not _is_of(thing, kept)]
 
 
 def is_over(thing: Thing) -> bool:
@@ -76,13 +76,13 @@ def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *,
     A shared server that somebody has begun to use meanwhile stays as well, unless `in_use` says otherwise.
     """
     swept = Swept([], [])
-    keepers: str | None = None
+    kept: str | None = None
     for thing in things:
         if stop():
             break
         # It outlives its run by seconds, and removes the server itself.
-        keepers = _keepers() if keepers is None else keepers
-        if _is_of(thing, keepers):
+        kept = keepers() if kept is None else kept
+        if _is_of(thing, kept):
             continue
         try:
             removed = _remove(thing, in_use)
@@ -164,13 +164,13 @@ def _listed(texts: Iterable[str]) -> str:
     return naming.shorten("; ".join(texts), 400)
 
 
-def _is_of(thing: Thing, keepers: str) -> bool:
+def _is_of(thing: Thing, kept: str) -> bool:
     session = thing.labels.get(naming.SESSION, "")
-    return bool(session) and session in keepers
+    return bool(session) and session in kept
 
 
-def _keepers() -> str:
-    """The command lines of the processes that are keeping a state; the session is an argument of each."""
+def keepers() -> str:
+    """The command lines of the processes that are keeping a state; the session and the server are arguments of each."""
     lines: list[str] = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # It has ended meanwhile.

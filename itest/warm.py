@@ -198,7 +198,11 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
         "entrypoint": getattr(state.spec, "entrypoint", None),
     }
     process = detached.start(
-        detached.calling("itest.warm_keeper"), session, environment=config.child_environment(), held=[lock]
+        detached.calling("itest.warm_keeper"),
+        session,
+        instance.id,
+        environment=config.child_environment(),
+        held=[lock],
     )
     process.returncode = 0  # It works on after us; its destructor must not warn about that.
     assert process.stdin is not None

@@ -73,14 +73,16 @@ class ComposeEngine:
         read = job.read()
         compose_model.remember_secrets(read["services"])
         network = self._network(spec, read["services"]) if spec.network else ""
-        model = compose_model.isolated(
-            read,
-            spec,
-            labels,
-            self._publish,
-            network=network,
-            cache=warm_store.identity(self._config.cache_dir),
-            start_interval=self._api() >= START_INTERVAL_API,
+        model = naming.Veiled(
+            compose_model.isolated(
+                read,
+                spec,
+                labels,
+                self._publish,
+                network=network,
+                cache=warm_store.identity(self._config.cache_dir),
+                start_interval=self._api() >= START_INTERVAL_API,
+            )
         )
         ports = compose_model.published(model["services"])
         job.check_ready(ports)
@@ -88,7 +90,7 @@ class ComposeEngine:
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count, nor a build's.
         ours = {naming.SESSION: labels[naming.SESSION], PROJECT: project}
         try:
-            job.up(json.dumps(model).encode(), deadline, lambda: self._containers(project))
+            job.up(naming.VeiledBytes(json.dumps(model).encode()), deadline, lambda: self._containers(project))
             containers = self._containers(project, model["services"])
         except BaseException as error:
             try:

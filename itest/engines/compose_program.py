@@ -77,6 +77,9 @@ class Result(NamedTuple):
     stdout: str
     stderr: str
 
+    def __repr__(self) -> str:
+        return f"Result({self.code}, ...)"  # A project's model is among what it says.
+
 
 @dataclass(frozen=True, slots=True)
 class Program:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from itest import naming
 from itest.engines import HOST_INSIDE, docker_options
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_instance import IMAGE, PORTS
@@ -35,25 +36,27 @@ def wanted(
     # The loopback of another machine is out of our reach: a daemon there must publish for its network.
     interface = LOOPBACK if address.host == LOOPBACK else "0.0.0.0"
     ports = published(spec)
-    config: dict[str, Any] = {
-        "Image": spec.warm or spec.image,
-        "Env": [f"{variable}={filled(value)}" for variable, value in spec.env.items()],
-        "ExposedPorts": {port: {} for port in ports.values()},
-        "Labels": {
-            **labels,
-            PORTS: json.dumps(ports),
-            **({IMAGE: spec.image if spec.build is None else str(spec.build)} if spec.warm else {}),
-        },
-        "HostConfig": {
-            "PortBindings": {
-                port: [{"HostIp": interface, "HostPort": str(chosen[name][1]) if name in chosen else ""}]
-                for name, port in ports.items()
+    config: dict[str, Any] = naming.Veiled(
+        {
+            "Image": spec.warm or spec.image,
+            "Env": [f"{variable}={filled(value)}" for variable, value in spec.env.items()],
+            "ExposedPorts": {port: {} for port in ports.values()},
+            "Labels": {
+                **labels,
+                PORTS: json.dumps(ports),
+                **({IMAGE: spec.image if spec.build is None else str(spec.build)} if spec.warm else {}),
             },
-            "Tmpfs": {path: f"size={size}" if size else "" for path, size in spec.tmpfs.items()},
-            # A daemon's default may be a driver whose logs cannot be read back (syslog, awslogs).
-            "LogConfig": {"Type": "json-file", "Config": {}},
-        },
-    }
+            "HostConfig": {
+                "PortBindings": {
+                    port: [{"HostIp": interface, "HostPort": str(chosen[name][1]) if name in chosen else ""}]
+                    for name, port in ports.items()
+                },
+                "Tmpfs": {path: f"size={size}" if size else "" for path, size in spec.tmpfs.items()},
+                # A daemon's default may be a driver whose logs cannot be read back (syslog, awslogs).
+                "LogConfig": {"Type": "json-file", "Config": {}},
+            },
+        }
+    )
     if spec.network:
         config["HostConfig"].update(NetworkMode=spec.network, ExtraHosts=[f"{HOST_INSIDE}:{host or 'host-gateway'}"])
         config["NetworkingConfig"] = {"EndpointsConfig": {spec.network: {"Aliases": list(spec.aliases)}}}

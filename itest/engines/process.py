@@ -105,9 +105,10 @@ class ProcessEngine:
                     for argv in spec.prepare:
                         launch.complete(argv, deadline, subject)
                 directory.write(place, record)
-            for name in spec.files:
-                if name.endswith(".secret"):
-                    (place / name).unlink(missing_ok=True)
+            if spec.prepare:  # They were for that.
+                for name in spec.files:
+                    if name.endswith(".secret"):
+                        (place / name).unlink(missing_ok=True)
             number = None if naming.SHARED in labels else spec.stop_signal
             instance.run(lambda: launch.server(number), spec.argv[0], launch.environment)
             return instance

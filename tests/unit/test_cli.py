@@ -246,7 +246,7 @@ class SweepTest(CliTest):
 
     def test_what_a_process_is_just_keeping_the_state_of_stays(self) -> None:
         session = self.engine.instances[0].labels[naming.SESSION]
-        with mock.patch.object(sweep, "_keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
+        with mock.patch.object(sweep, "keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
             self.assertEqual(self.run_("sweep"), (0, "nothing to remove\n", ""))
         self.assertIn("web:1", images(self.engine))
 

@@ -87,7 +87,7 @@ class MachineTest(unittest.TestCase):
         with mock.patch.object(look, "engines", lambda config: [engine]):
             self.assertEqual(list(machine.leftovers(Config())), [])
             session = add(engine, "web:1", DEAD).labels[naming.SESSION]
-            with mock.patch.object(sweep, "_keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
+            with mock.patch.object(sweep, "keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
                 [kept] = machine.leftovers(Config())
             [found] = machine.leftovers(Config())
         self.assertEqual((kept.level, kept.said[:8]), (OK, "1 things"))

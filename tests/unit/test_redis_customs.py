@@ -104,7 +104,8 @@ class TlsTest(unittest.TestCase):
         with mock.patch.object(recipes, "find_program", return_value=("/x/redis-server", "Redis 8")) as find:
             spec = Redis(tls=True).process("geheim", Config())
         find.assert_called_once_with(mock.ANY, tls=True)
-        self.assertEqual(set(spec.files), {f"tls/{name}" for name in ("authority.pem", "server.pem", "server.key")})
+        names = {f"tls/{name}" for name in ("authority.pem", "server.pem", "server.key")}
+        self.assertEqual(set(spec.files), {"password.secret", *names})
         self.assertEqual(spec.argv[spec.argv.index("--tls-port") + 1], "{port:redis}")
         self.assertEqual(spec.argv[-1], "{directory}/tls/server.key")
 

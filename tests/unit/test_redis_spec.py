@@ -93,10 +93,15 @@ class ProcessTest(unittest.TestCase):
             spec = Redis("redis:7", settings={"maxmemory": "1mb"}).process("geheim", Config())
         self.assertEqual((spec.version, spec.replaces, spec.ports), ("Valkey 9.1.2 from PATH", "redis:7", ("redis",)))
         self.assertEqual(
-            spec.argv[:7],
-            ("/x/valkey-server", "--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}"),
+            spec.argv[:8],
+            (
+                "/x/valkey-server",
+                "{directory}/password.secret",
+                *("--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}"),
+            ),
         )
-        self.assertEqual(spec.argv[spec.argv.index("--requirepass") + 1], "geheim")
+        self.assertNotIn("geheim", repr(spec.argv))
+        self.assertEqual(spec.files, {"password.secret": r'requirepass "\x67\x65\x68\x65\x69\x6d"' "\n"})
         self.assertEqual(spec.argv[spec.argv.index("--maxmemory") + 1], "1mb")
         self.assertEqual((spec.stop_signal, spec.runs_as_root), (signal.SIGKILL, True))
 

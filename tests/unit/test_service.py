@@ -142,9 +142,9 @@ class MistakesTest(unittest.TestCase):
         )
 
     def test_a_startup_timeout_that_is_no_number(self) -> None:
-        for wrong in ("30", 0, -1, float("nan"), True):
+        for wrong in ("30", 0, -1, float("nan"), True, 2000001):
             self.assertRefused(
-                f"T.cache: startup_timeout={wrong!r} is no number of seconds above 0",
+                f"T.cache: startup_timeout={wrong!r} is no number of seconds above 0, at most 2000000",
                 lambda wrong=wrong: type("T", (ContainerTestCase,), {"cache": Redis(startup_timeout=wrong)}),
             )
 

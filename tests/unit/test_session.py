@@ -489,7 +489,7 @@ class ProcessTest(unittest.TestCase):
         self.assertEqual(self.reaper.mock_calls, [])
         session.lend(MemoryService())
         session.lend(MemoryService("memory:2"))
-        self.assertEqual(self.told(), [mock.call(session.id)])
+        self.assertEqual(self.told(), [mock.call(session.id, mock.ANY)])
         session.close()
         self.assertEqual(self.told()[1:], [mock.call().close(done=True)])
 
@@ -500,14 +500,14 @@ class ProcessTest(unittest.TestCase):
     def test_another_reaper_takes_the_place_of_one_that_was_killed(self) -> None:
         lives = self.reaper.return_value.lives
 
-        def begin(session: str) -> object:
+        def begin(session: str, environment: object) -> object:
             lives.return_value = True
             return mock.DEFAULT
 
         self.reaper.side_effect = begin
         session = sessions.current()
         session.lend(MemoryService())
-        another = [mock.call().close(done=False), mock.call(session.id)]
+        another = [mock.call().close(done=False), mock.call(session.id, mock.ANY)]
         lives.return_value = False
         session.lend(MemoryService("memory:2"))
         self.assertEqual(self.told()[1:], another)
@@ -521,7 +521,7 @@ class ProcessTest(unittest.TestCase):
         told, lives = len(self.told()), self.reaper.return_value.lives
         with mock.patch.object(MemoryInstance, "stop", lambda instance: lives.configure_mock(return_value=False)):
             session.close()
-        another = [mock.call().close(done=False), mock.call(session.id)]
+        another = [mock.call().close(done=False), mock.call(session.id, mock.ANY)]
         self.assertEqual(self.told()[told:], [*another, mock.call().close(done=False)])
 
     def test_what_a_reaper_cannot_be_told_to_remove_is_stopped_here(self) -> None:

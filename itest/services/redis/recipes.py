@@ -37,6 +37,9 @@ DATA = "/data"
 SOCKET = "itest.sock"
 """The name of its Unix socket, beside its data: a round trip to it passes no network, and none of Docker's."""
 
+PASSWORD = "password.secret"
+"""The file in a process's directory that has it."""
+
 INSIDE = "/etc/itest/tls"
 """Directory of the certificates in a container."""
 
@@ -96,14 +99,14 @@ def process(service: Redis, secret: str, config: Config) -> ProcessSpec:
     program, version = find_program(config, tls=service.tls)
     options = ["--port", "{port:redis}", "--bind", "127.0.0.1", "--dir", "{directory}"]
     # Relative, because the path of a socket must be short.
-    options += _options(service, secret, {"unixsocket": SOCKET})
+    options += _options(service, "", {"unixsocket": SOCKET})
     files = _certificates() if service.tls else ()
     return ProcessSpec(
         version=version,
         replaces=service.image,
-        argv=(program, *options, *_tls(service, "{directory}/tls", "{port:redis}")),
+        argv=(program, f"{{directory}}/{PASSWORD}", *options, *_tls(service, "{directory}/tls", "{port:redis}")),
         ports=("redis",),
-        files={f"tls/{file.name}": file.read_bytes() for file in files},
+        files={PASSWORD: _password(secret), **{f"tls/{file.name}": file.read_bytes() for file in files}},
         stop_signal=signal.SIGKILL,  # Nothing is worth saving, and SIGTERM waits for a tick of 100 ms.
     )
 
@@ -113,8 +116,16 @@ def authority(service: Redis) -> str:
     return str(_certificates().authority) if service.tls else ""
 
 
+def _password(secret: str) -> str:
+    """A file of settings with the password: what stands in a command, all users of a machine can read."""
+    quoted = "".join(f"\\x{byte:02x}" for byte in secret.encode())
+    return f'requirepass "{quoted}"\n'
+
+
 def _options(service: Redis, secret: str, socket: dict[str, str]) -> Iterator[str]:
-    ours = {"requirepass": secret, "save": "", "appendonly": "no", "databases": str(DATABASES), **socket}
+    """Without a secret they do not say any."""
+    password = {"requirepass": secret} if secret else {}
+    ours = {**password, "save": "", "appendonly": "no", "databases": str(DATABASES), **socket}
     for name, value in {**ours, **settings(service)}.items():
         yield f"--{name}"
         yield value

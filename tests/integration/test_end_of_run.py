@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that end before all that they started was there, or among odd names: what is kept of them, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unittest
+from pathlib import Path
+
+from itest import warm_store
+from itest.clock import Deadline
+from itest.config import load
+from itest.engines.docker import DockerEngine
+from itest.engines.process import ProcessEngine
+from itest.sharing import Share
+from tests.leftovers import Leftovers
+
+ROOT = Path(__file__).parents[2]
+
+TWO = """
+    from itest import ContainerTestCase, KafkaMixin, PostgresMixin
+
+    class FirstTest(PostgresMixin, ContainerTestCase):
+        def test(self):
+            self.postgres.execute("SELECT 1")
+            self.fail("the other one is still starting")
+
+    class SecondTest(KafkaMixin, ContainerTestCase):
+        def test(self): ...
+"""
+
+ONE = """
+    from itest import ContainerTestCase, PostgresMixin
+
+    class FirstTest(PostgresMixin, ContainerTestCase):
+        def test(self):
+            self.postgres.execute("SELECT 1")
+"""
+
+
+class EndTest(unittest.TestCase):
+    engine = "process"
+
+    def setUp(self) -> None:
+        engine = DockerEngine(load()) if self.engine == "docker" else ProcessEngine(load())
+        self.addCleanup(engine.close)
+        if reason := engine.unavailable():
+            self.skipTest(reason)
+        self.before = Leftovers.snapshot()
+        self.place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.cache = self.place / "cache"
+        (self.place / "tests").mkdir()
+
+    def run_of(self, suite: str, code: int, *arguments: str, **environment: str) -> None:
+        (self.place / "tests" / "test_it.py").write_text(textwrap.dedent(suite))
+        process = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "unittest", "discover", "-s", "tests", *arguments],
+            cwd=self.place,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+                "ITEST_ENGINE": self.engine,
+                "ITEST_CACHE_DIR": os.fspath(self.cache),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        self.assertEqual(process.returncode, code, process.stderr)
+
+    def kept(self) -> None:
+        """What the run began with anew is kept, and nothing else is left of it."""
+        deadline = Deadline.after(60.0)
+        while not (records := list(warm_store.all_of(self.cache))):
+            self.assertFalse(deadline.passed, "nothing was kept")
+            deadline.pause(0.05)
+        self.assertEqual([(record.service, record.failed) for record in records], [("postgres", "")])
+        self.before.check()
+
+    def clear(self) -> None:
+        command = [sys.executable, "-m", "itest", "sweep", "--cache"]
+        subprocess.run(command, env={**os.environ, "ITEST_CACHE_DIR": os.fspath(self.cache)}, check=True, timeout=60)
+
+    def test_what_is_kept_of_one_that_ends_while_another_server_starts(self) -> None:
+        self.addCleanup(self.clear)
+        self.run_of(TWO, 1, "-f")
+        self.kept()
+
+    def test_tests_with_a_module_that_the_standard_library_has_too(self) -> None:
+        (self.place / "tests" / "signal.py").write_text("def connected(number): return number\n")
+        self.addCleanup(self.clear)
+        self.run_of(ONE, 0)
+        self.kept()
+
+    def test_a_cache_directory_whose_name_is_no_text(self) -> None:
+        self.cache = Path(os.fsdecode(os.fsencode(self.place) + b"/cache\xff\n"))
+        self.run_of(ONE, 0, ITEST_REUSE="1", ITEST_REUSE_TIME="0.5", ITEST_WARM="0")
+        deadline = Deadline.after(60.0)
+        while any(Share(file.parent).read() for file in (self.cache / "servers").glob("*/server.json")):
+            self.assertFalse(deadline.passed, "its time is over, and it is still there")
+            deadline.pause(0.05)
+        self.before.check()
+
+
+class DockerEndTest(EndTest):
+    engine = "docker"
