@@ -16,9 +16,9 @@ from itest import Redis, alive, naming
 from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
 from itest.services.redis import RedisServer, clients
+from itest.services.redis.claims import CLAIM
 from itest.services.redis.lease import RedisLease
 from itest.services.redis.recipes import DATABASES
-from itest.services.redis.server import LEASE_KEY
 from itest.testing import session
 from tests.integration.at_once import meeting_in
 from tests.integration.capture import said
@@ -452,21 +452,21 @@ class ExternalRedisTest(RedisIsolationTest):
 
     def test_a_database_claimed_by_another_run_is_not_taken(self) -> None:
         with redis.Redis.from_url(self.home.url_of(0)) as ledger:
-            ledger.set(LEASE_KEY.format(1), "another run")
+            ledger.set(CLAIM.format(1), "another run")
             self.assertNotEqual(self.lease().database, 1)
-            ledger.delete(LEASE_KEY.format(1))
+            ledger.delete(CLAIM.format(1))
 
     def test_the_claim_is_gone_when_the_lease_is(self) -> None:
         lease = self.server.lease(Redis(), "tests.Inner")
         with redis.Redis.from_url(self.home.url_of(0)) as ledger:
-            self.assertTrue(ledger.exists(LEASE_KEY.format(lease.database)))
+            self.assertTrue(ledger.exists(CLAIM.format(lease.database)))
             lease.close()
             self.assertEqual(ledger.keys(), [])
 
     def test_no_free_database_says_what_to_do(self) -> None:
         with redis.Redis.from_url(self.home.url_of(0)) as ledger:
             for number in range(1, DATABASES):
-                ledger.set(LEASE_KEY.format(number), "another run")
+                ledger.set(CLAIM.format(number), "another run")
             self.addCleanup(redis.Redis.from_url(self.home.url_of(0)).flushdb)
             with self.assertRaisesRegex(ExternalError, r"no free database .* raise its setting `databases`"):
                 self.server.lease(Redis(), "tests.Inner")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 import unittest
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +21,12 @@ from itest import Redis, RedisMixin, naming, versions
 from itest.config import Config
 from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
-from itest.errors import ConfigError, ExternalError, Unavailable
-from itest.services.redis import clients, programs, recipes
+from itest.errors import ConfigError, ExternalError, ResetError, Unavailable
+from itest.services.redis import claims, clients, programs, recipes
 from itest.services.redis import server as module
 from itest.spec import Port
 from itest.testing import MemoryEngine
+from tests.integration.capture import said
 from tests.programs import write_program
 from tests.unit.inner import InnerTest
 
@@ -228,21 +230,31 @@ class AddressTest(unittest.TestCase):
         self.assertEqual((declaration.scope, declaration.isolation_or_default), ("session", "database"))
 
 
-def fake_client(databases: dict[int, dict[str, str]], address: str) -> Any:
+def fake_client(databases: dict[int, dict[str, Any]], address: str) -> Any:
     """What the server object asks of a client, over dicts: `databases[number]` holds that database's keys."""
     keys = databases[int(urlsplit(address).path.lstrip("/") or 0)]
 
-    def claim(key: str, value: str, nx: bool, ex: int) -> bool:
-        return nx and ex > 0 and key not in keys and keys.setdefault(key, value) == value
+    def put(key: str, value: object, nx: bool = False, ex: int = 1) -> bool:
+        assert ex > 0
+        if not nx:
+            keys[key] = value
+        return not nx or (key not in keys and keys.setdefault(key, value) == value)
+
+    def delete(*names: str) -> None:
+        for name in names:
+            keys.pop(name, None)
 
     client = mock.MagicMock()
     client.__enter__.return_value = client
     client.info.return_value = {"redis_version": "8.0.1"}
     client.config_get.return_value = {"databases": str(len(databases))}
-    client.set.side_effect = claim
-    client.delete.side_effect = lambda key: keys.pop(key, None)
+    client.set.side_effect = put
+    client.get.side_effect = keys.get
+    client.exists.side_effect = lambda key: int(key in keys)
+    client.scan_iter.side_effect = lambda pattern: [key.encode() for key in keys if fnmatch(key, pattern)]
+    client.delete.side_effect = delete
     client.dbsize.side_effect = lambda: len(keys)
-    client.flushdb.side_effect = lambda asynchronous: keys.clear()
+    client.flushdb.side_effect = lambda asynchronous=False: keys.clear()
     return client
 
 
@@ -250,8 +262,9 @@ class ExternalDatabasesTest(unittest.TestCase):
     """Databases of a server that is not ours: only empty ones that nobody claims are taken, and all are given back."""
 
     def setUp(self) -> None:
-        self.databases: dict[int, dict[str, str]] = {0: {}, 1: {"theirs": "1"}, 2: {}, 3: {}}
-        self.enterContext(mock.patch.object(module, "connect", lambda url: fake_client(self.databases, url)))
+        self.databases: dict[int, dict[str, Any]] = {0: {}, 1: {"theirs": "1"}, 2: {}, 3: {}}
+        for place in (module, claims):
+            self.enterContext(mock.patch.object(place, "connect", lambda url, **more: fake_client(self.databases, url)))
         spec = Redis().external_spec("redis://db:6379", "ITEST_REDIS_URL")
         self.server = module.RedisServer(Redis(), ExternalInstance(spec), "redis://db:6379")
 
@@ -260,7 +273,7 @@ class ExternalDatabasesTest(unittest.TestCase):
         self.assertEqual(self.databases[1], {"theirs": "1"})
 
     def test_one_that_another_run_claims_is_not_taken(self) -> None:
-        self.databases[0][module.LEASE_KEY.format(2)] = "itest"
+        self.databases[0][claims.CLAIM.format(2)] = b"another run"
         self.assertEqual(self.server.take_database(), 3)
 
     def test_without_a_free_one_it_says_so(self) -> None:
@@ -273,6 +286,43 @@ class ExternalDatabasesTest(unittest.TestCase):
             "no free database on Redis 8.0.1 at db:6379: all of 1 to 3 hold keys or are used by another run; "
             "raise its setting `databases`, or empty one",
         )
+
+    def test_one_whose_claim_was_lost_is_claimed_again_unless_another_run_has_it(self) -> None:
+        number = self.server.take_database()
+        self.databases[0].clear()
+        self.server.hold(number)
+        self.assertIn(claims.CLAIM.format(number), self.databases[0])
+        self.databases[0][claims.CLAIM.format(number)] = b"another run"
+        self.databases[number]["theirs"] = "2"
+        with self.assertRaises(ResetError) as caught:
+            self.server.hold(number)
+        self.assertEqual(
+            str(caught.exception),
+            "database 2 of Redis 8.0.1 at db:6379 is another run's by now: the key itest:lease:2 that told others of this run was "
+            "lost (was the server restarted, or its database 0 emptied?)",
+        )
+        with said() as lines:
+            self.server.give_database(number)
+        self.assertEqual(lines, [f"database 2 of Redis 8.0.1 at db:6379 was not emptied: {caught.exception}"])
+        self.assertEqual(self.databases[number], {"theirs": "2"})
+
+    def test_runs_whose_urls_have_other_numbers_see_the_same_claims(self) -> None:
+        spec = Redis().external_spec("redis://db:6379/3", "ITEST_REDIS_URL")
+        other = module.RedisServer(Redis(), ExternalInstance(spec), "redis://db:6379/3")
+        self.assertEqual(other.take_database(), 2)
+        self.assertEqual(self.server.take_database(), 3)
+
+    def test_what_killed_runs_have_left_is_named(self) -> None:
+        self.databases[0][claims.MARK.format(2)] = b"a run"
+        self.databases[2]["left"] = "1"
+        self.databases[3]["theirs"] = "1"
+        with self.assertRaisesRegex(ExternalError, "empty one; 2: used by runs that were killed, look and empty them$"):
+            self.server.take_database()
+
+    def test_a_server_with_one_database(self) -> None:
+        self.server._admin.config_get.return_value = {"databases": "1"}  # type: ignore[attr-defined]  # of a mock
+        with self.assertRaisesRegex(ExternalError, r"has one database alone; use Redis\(isolation='prefix'\)$"):
+            self.server.take_database()
 
     def test_closing_gives_back_what_a_broken_off_run_still_had(self) -> None:
         number = self.server.take_database()

@@ -50,13 +50,17 @@ def delete(server: KafkaServer, names: Mapping[str, str], test: str) -> None:
 
 
 def end(server: KafkaServer, is_mine: Callable[[str], bool]) -> None:
-    """End the groups whose id, or a topic that they read, is mine; all of them where nobody else uses the server.
+    """End the groups whose id, or a topic that they read, is mine; all of them where nobody else uses a server of ours.
 
     An app that was ended without leaving its group counts as a member for `session.timeout.ms`, 45 s, and whoever joins
     the group next waits for it (https://kafka.apache.org/documentation/#consumerconfigs_session.timeout.ms).
     """
     found = described(server, ids(server))
-    gone = {id for id, entry in found.items() if server.alone or any(map(is_mine, (id, *subscribed(entry))))}
+    gone = {
+        id
+        for id, entry in found.items()
+        if (server.owned and server.alone) or any(map(is_mine, (id, *subscribed(entry))))
+    }
     for id in gone:
         if found[id]["members"]:
             server.end_members(id)

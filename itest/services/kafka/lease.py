@@ -58,6 +58,7 @@ class KafkaLease(Lease["KafkaView"]):
             if self._isolation != "none":
                 server.give_prefix(self.prefix)
             raise
+        server.open.add(self)
         self._test_prefix = self.prefix
         self._last_test = owner
         self.view = KafkaView(server, self, service.codec, self.prefix, 0)
@@ -98,6 +99,10 @@ class KafkaLease(Lease["KafkaView"]):
                         f"where topics= says {partitions}; correct that number, or use another prefix"
                     )
                 topics.delete([physical])
+            elif found is not None and not self._server.owned and self._fixed and self._isolation != "none":
+                trace.say(
+                    f"the topic {physical!r} was on {self._server} before: tests use it as it is, and its records are not emptied"
+                )
             self.topic(self.prefix, name)
 
     def group(self, prefix: str, number: int, name: str) -> str:
@@ -178,6 +183,7 @@ class KafkaLease(Lease["KafkaView"]):
         return evidence(self._server, names, known)
 
     def close(self) -> None:
+        self._server.open.discard(self)
         self.view.close()
         kind = None
         try:
@@ -185,7 +191,7 @@ class KafkaLease(Lease["KafkaView"]):
             if self._server.owned and self._isolation != "none":
                 groups.end(self._server, lambda name: name.startswith(self.prefix))
             if not self._server.owned:
-                self._leave_nothing()
+                self.leave_nothing()
             elif self._isolation == "records":
                 self._server.topics.delete(self._server.topics.altered(self._is_passed_on))
                 kind = None if self._fixed else self._kind
@@ -198,11 +204,12 @@ class KafkaLease(Lease["KafkaView"]):
             if self._isolation != "none":
                 self._server.give_prefix(self.prefix, kind)
 
-    def _leave_nothing(self) -> None:
+    def leave_nothing(self) -> None:
         """Delete what this class brought to an external server, and nothing else."""
         ours = None if self._fixed else self.prefix
         names = set(self._created)
-        if ours:
+        if ours:  # Nobody else's have this prefix. An app that was stopped without leaving counts as a member for 45 s.
+            groups.end(self._server, lambda name: name.startswith(ours))
             names.update(name for name in self._server.topics.all() if name.startswith(ours))
         self._server.topics.delete(names)
         if ours:

@@ -56,6 +56,8 @@ class KafkaServer(Server["KafkaView"]):
         """Held while the consumer is used: unlike the other clients it is for one thread at a time."""
         self.numbers = itertools.count(1)
         self._run = naming.session_id()[:8]
+        self.open: set[KafkaLease] = set()
+        """What classes have of it right now."""
         self._leased: list[str] = []
         self._idle: dict[object, list[str]] = {}
         self._lock = threading.RLock()
@@ -94,6 +96,10 @@ class KafkaServer(Server["KafkaView"]):
         self.delete_groups(lambda name: True)
 
     def close(self) -> None:
+        if not self.owned:
+            for lease in list(self.open):  # After Ctrl-C.
+                with contextlib.suppress(ItestError):
+                    lease.leave_nothing()
         with self._lock:
             self._closed = True
             made, self._clients = self._clients, {}

@@ -5,7 +5,7 @@ __init__.py  Redis and RedisMixin: what is wanted
 recipes.py   as a container and as a process
 programs.py  where a process's program comes from
 clients.py   redis-py: the clients of itest itself, and the one that is kept for the tests of a class
-server.py    a running server: its numbered databases
+server.py    a running server: its numbered databases; claims.py: those of an external one
 by_socket.py the way to it for resets
 lease.py     the database of a class, brought back to its baseline before each test
 state.py     what no FLUSHDB undoes

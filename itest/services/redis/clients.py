@@ -109,8 +109,8 @@ def package() -> Any:
     return client_package("redis", "redis", "the service Redis")
 
 
-def connect(address: str, *, single: bool = False, **more: Any) -> Client:
-    """A client of ours: never retries by itself (whoever waits decides that) and never hangs.
+def connect(address: str, *, single: bool = False, retries: int = 0, **more: Any) -> Client:
+    """A client of ours: does not retry by itself (whoever waits decides that) but where told to, and never hangs.
 
     With `single` it has one connection, `client.connection`, but for its pipelines, which is made at once. `more` is for
     redis-py.
@@ -120,7 +120,7 @@ def connect(address: str, *, single: bool = False, **more: Any) -> Client:
         address,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=ANSWER_TIMEOUT,
-        retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+        retry=redis.retry.Retry(redis.backoff.NoBackoff(), retries),
         single_connection_client=single,
         **more,
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from itest import naming
 from itest.errors import ResetError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
@@ -34,7 +33,7 @@ class RedisLease(Lease["RedisView"]):
         self._isolation = service.isolation_or_default
         numbered = self._isolation == "database"
         self.database = server.take_database() if numbered else server.database
-        self._prefix = f"itest:{naming.random_hex(4)}:" if self._isolation == "prefix" else ""
+        self._prefix = server.take_prefix() if self._isolation == "prefix" else ""
         self._baseline: list[tuple[bytes, int, bytes]] = []
         self._limited = False
         self._last_test = owner
@@ -57,8 +56,10 @@ class RedisLease(Lease["RedisView"]):
         self._baseline = [
             (key, max(0, at), dump) for key, dump, at in zip(keys, answers[::2], answers[1::2], strict=True) if dump
         ]
-        info = self._own().info("memory")
-        self._limited = int(info.get("maxmemory", 0)) > 0
+        try:
+            self._limited = int(self._own().info("memory").get("maxmemory", 0)) > 0
+        except package().ResponseError:
+            self._limited = True  # Who may not ask must take it so.
         self._round_trip = None
         if self._rest is not None:
             self._rest.remember()
@@ -72,14 +73,22 @@ class RedisLease(Lease["RedisView"]):
             try:
                 self._reset()
             except package().TimeoutError:
-                if not self._server.owned or self._server.shared:
+                if self._server.shared:
                     raise
                 raise ResetError(self._server.fell_silent()) from None
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
 
     def _reset(self) -> None:
+        if self._isolation == "database":
+            self._server.hold(self.database)
         try:
+            answers = self._answers()
+        except package().ConnectionError:
+            if self._server.owned:
+                raise
+            connection: Any = self._admin.connection
+            connection.disconnect()  # A proxy, or a network that forgets idle connections.
             answers = self._answers()
         except (package().ResponseError, package().TimeoutError) as error:
             if self._rest is None:
@@ -88,7 +97,6 @@ class RedisLease(Lease["RedisView"]):
             answers = self._answers()
         if self._rest is not None and self._rest.restore(answers, self.database, self._kept, self._last_test):
             self._answers()  # Under that test's settings the baseline may have been evicted as it was put back.
-        self._server.renew(self.database)
 
     def _answers(self) -> list[Any]:
         if self._round_trip is None or self._prefix:
@@ -102,8 +110,9 @@ class RedisLease(Lease["RedisView"]):
             yield from LOOK
         if self._isolation == "database":
             yield "FLUSHDB", "SYNC" if self._limited else "ASYNC"
-        elif ours := self._keys():
-            yield "DEL" if self._limited else "UNLINK", *ours
+        else:
+            for key in self._keys():  # One by one: those of a cluster may be on different nodes.
+                yield "DEL" if self._limited else "UNLINK", key
         for key, expires_at, dump in self._baseline:
             yield "RESTORE", key, expires_at, dump, "REPLACE", *(("ABSTTL",) if expires_at else ())
 
@@ -143,9 +152,9 @@ class RedisLease(Lease["RedisView"]):
         if not self._server.lives():
             self._admin.close()
             return  # Nobody answers at the address of a container that is gone, not even with a refusal.
+        if self._prefix:
+            self._server.give_prefix(self._prefix)
         with contextlib.suppress(package().RedisError):
-            if self._prefix and (ours := self._keys()):
-                self._admin.unlink(*ours)
             if self._rest is not None:
                 # The next class may get this number, and the last test's clients still wait there.
                 self._rest.leave(self.database, self._kept, self._last_test)

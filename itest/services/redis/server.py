@@ -8,12 +8,12 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from itest import alive
+from itest import alive, naming, trace
 from itest.engines import Instance
-from itest.errors import ExternalError
-from itest.naming import fingerprint
+from itest.errors import ExternalError, ResetError
 from itest.service import Server, Service
 from itest.services.redis import recipes
+from itest.services.redis.claims import Claims
 from itest.services.redis.clients import SOCKET_TIMEOUT, connect, nameless, package
 from itest.services.redis.lease import RedisLease
 from itest.services.redis.state import state_of
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     from itest.services.redis import Redis
 
-LEASE_SECONDS = 3600
-"""After this long without a reset, a database number of an external server counts as given back by a dead run."""
-LEASE_KEY = "itest:lease:{}"
+RIGHTS = "SELECT, SET, GET, DEL, EXPIRE, DBSIZE, FLUSHDB, SCAN, DUMP, PEXPIRETIME and RESTORE"
+"""What a user of an external server must be allowed for isolation="database"."""
 
 KEPT_KEY = "itest:kept:{}"
 """Says on a server that others use too that a database is to stay. FLUSHALL removes it, together with what it is about."""
@@ -48,11 +47,9 @@ class RedisServer(Server["RedisView"]):
         self._lock = threading.Lock()
         self._leased: set[int] = set()
         self._for_good: set[int] = set()
-        info: Any = self._admin.info("server")
-        name, number = (
-            ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
-        )
-        self._version = f"{name} {number}"
+        self._prefixes: set[str] = set()
+        self._outside: Claims | None = None
+        self._version = self._asked_version()
 
     @property
     def version(self) -> str:
@@ -61,8 +58,15 @@ class RedisServer(Server["RedisView"]):
     def lease(self, service: Service[RedisView], owner: str) -> RedisLease:
         return RedisLease(self, cast("Redis", service), owner)  # Nothing else leads to this server.
 
+    def _asked_version(self) -> str:
+        try:
+            info: Any = self._admin.info("server")
+        except package().ResponseError:  # A user who may not ask; that is all the version is for.
+            return "Redis"
+        return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+
     def footprint(self) -> str:
-        return fingerprint(*state_of(self._admin))
+        return naming.fingerprint(*state_of(self._admin))
 
     def hung_up(self) -> bool:
         # As far as redis-py lets us see it: the connection that lies unused in the pool.
@@ -72,7 +76,8 @@ class RedisServer(Server["RedisView"]):
 
     def fell_silent(self) -> str:
         """Why nothing is asked of it from now on: it does not answer."""
-        self.silent = sentence(f"{self.version} ({self.instance})", f"does not answer within {SOCKET_TIMEOUT:g} s")
+        silence = f"does not answer within {SOCKET_TIMEOUT:g} s"
+        self.silent = sentence(f"{self.version} ({self.instance})", silence, ours=self.owned)
         return self.silent
 
     def clear(self) -> None:
@@ -84,6 +89,10 @@ class RedisServer(Server["RedisView"]):
             # After Ctrl-C: a database that keeps keys would never be used again.
             for number in self._leased - self._for_good:
                 self.give_database(number)
+            for prefix in list(self._prefixes):
+                self.give_prefix(prefix)
+        if self._outside is not None:
+            self._outside.close()
         self._admin.close()
 
     def url_of(self, database: int) -> str:
@@ -105,7 +114,7 @@ class RedisServer(Server["RedisView"]):
                 self._nearest = nearest
                 return client
             client.close()
-        return connect(self.address)
+        return connect(self.address, retries=0 if self.owned else 1)  # Somebody may cut idle ones.
 
     def keep_database(self) -> int:
         """As `take_database`, for good: it is not emptied at the end."""
@@ -119,34 +128,72 @@ class RedisServer(Server["RedisView"]):
     def take_database(self) -> int:
         """The number of a database that nobody else uses, on an external server an empty one. Raises ExternalError when
         there is none."""
-        with self._lock:
-            for number in range(1, self._count()):
-                if number not in self._leased and self._claim(number):
-                    self._leased.add(number)
-                    return number
+        where = f"{self._version} at {self.instance}"
+        try:
+            with self._lock:
+                count = self._count()
+                for number in range(1, count):
+                    if number not in self._leased and self._claim(number):
+                        self._leased.add(number)
+                        return number
+                left = self._claims.left() if not self.owned else []
+        except package().RedisError as error:
+            if self.owned:
+                raise
+            raise ExternalError(f"no database of {where} could be taken: {error}. Its user needs {RIGHTS}") from error
+        if count < 2:
+            raise ExternalError(f"{where} has one database alone; use Redis(isolation='prefix')")
+        killed = f"; {', '.join(map(str, left))}: used by runs that were killed, look and empty them" if left else ""
         raise ExternalError(
-            f"no free database on {self._version} at {self.instance}: all of 1 to {self._count() - 1} hold keys or are "
-            f"used by another run; raise its setting `databases`, or empty one"
+            f"no free database on {where}: all of 1 to {count - 1} hold keys or are used by another run; raise its setting "
+            f"`databases`, or empty one{killed}"
         )
 
     def give_database(self, number: int, *, at_once: bool = False) -> None:
         """Empty a database that `take_database` gave, with `at_once` to its last byte, and let others have it."""
-        with self._lock, contextlib.suppress(package().RedisError):
-            with connect(self.url_of(number)) as connection:
-                if at_once:  # redis-py's own may still be asynchronous, by a setting.
-                    connection.execute_command("FLUSHDB", "SYNC")
-                else:
-                    connection.flushdb(asynchronous=True)
-            if self.share is not None:
-                self.share.give_back(_claim_of(number))
-            elif not self.owned:
-                self._admin.delete(LEASE_KEY.format(number))
+        with self._lock:
             self._leased.discard(number)
+            try:
+                self.hold(number)
+                with connect(self.url_of(number)) as connection:
+                    if at_once:  # redis-py's own may still be asynchronous, by a setting.
+                        connection.execute_command("FLUSHDB", "SYNC")
+                    else:
+                        connection.flushdb(asynchronous=True)
+                if self.share is not None:
+                    self.share.give_back(_claim_of(number))
+                elif not self.owned:
+                    self._claims.give(number)
+            except (package().RedisError, ResetError) as error:
+                if not self.owned:
+                    trace.say(f"database {number} of {self._version} at {self.instance} was not emptied: {error}")
 
-    def renew(self, number: int) -> None:
-        """Say on an external server that the database is still in use."""
+    def take_prefix(self) -> str:
+        """A prefix of keys that nobody else has."""
+        prefix = f"itest:{naming.random_hex(4)}:"
+        self._prefixes.add(prefix)
+        return prefix
+
+    def give_prefix(self, prefix: str) -> None:
+        """Delete the keys that begin with it."""
+        self._prefixes.discard(prefix)
+        try:
+            for key in list(self._admin.scan_iter(f"{prefix}*", count=1000)):
+                self._admin.unlink(key)  # One by one: those of a cluster may be on different nodes.
+        except package().RedisError as error:
+            if not self.owned:
+                trace.say(f"keys that begin with {prefix} are left on {self._version} at {self.instance}: {error}")
+
+    def hold(self, number: int) -> None:
+        """See, on an external server, that the database is still this run's. Raises ResetError."""
         if not self.owned:
-            self._admin.expire(LEASE_KEY.format(number), LEASE_SECONDS)
+            self._claims.hold(number)
+
+    @property
+    def _claims(self) -> Claims:
+        if self._outside is None:
+            self._outside = Claims(self)
+        return self._outside
 
     def _count(self) -> int:
         if self.owned:
@@ -163,7 +210,7 @@ class RedisServer(Server["RedisView"]):
         On a server of ours that other processes use, it is claimed by a lock, and one that is kept is left alone.
         """
         if not self.owned:
-            return self._claim_outside(number)
+            return number != self.database and self._claims.take(number)
         if not self.shared or self.share is None:
             return True
         if not self.share.claim(_claim_of(number)):
@@ -172,18 +219,6 @@ class RedisServer(Server["RedisView"]):
             self.share.give_back(_claim_of(number))
             return False
         return True
-
-    def _claim_outside(self, number: int) -> bool:
-        """The same on an external server, by a key in the URL's own database. One that holds keys is somebody's, whatever
-        the claims say, and is never touched."""
-        key = LEASE_KEY.format(number)
-        if number == self.database or not self._admin.set(key, "itest", nx=True, ex=LEASE_SECONDS):
-            return False
-        with connect(self.url_of(number)) as connection:
-            if connection.dbsize() == 0:
-                return True
-        self._admin.delete(key)
-        return False
 
 
 def _claim_of(number: int) -> str:
