@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import sys
 import threading
@@ -118,6 +119,8 @@ def _from_docker_host(url: str, environment: Mapping[str, str]) -> Address:
         url = f"unix://{url}" if url.startswith("/") else f"tcp://{url}"
     verify = bool(environment.get("DOCKER_TLS_VERIFY"))
     path = environment.get("DOCKER_CERT_PATH", "")
+    if re.fullmatch(r"tcp://(\[[^]]*\]|[^:/\[]+)", url):
+        url = f"{url}:{2376 if verify or path else 2375}"  # As the docker command adds it.
     if url.startswith("tcp:") and (verify or path):
         return Address(url, "DOCKER_HOST", Path(path) if path else _docker_directory(environment), verify)
     return Address(url, "DOCKER_HOST")

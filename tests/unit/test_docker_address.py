@@ -46,6 +46,17 @@ class AddressTest(unittest.TestCase):
         self.assertEqual(locate({"DOCKER_HOST": "/run/d.sock"}).url, "unix:///run/d.sock")
         self.assertEqual(locate({"DOCKER_HOST": "host:2375"}).url, "tcp://host:2375")
 
+    def test_docker_host_without_a_port(self) -> None:
+        for said, meant in (
+            ("tcp://h", "tcp://h:2375"),
+            ("127.0.0.1", "tcp://127.0.0.1:2375"),
+            ("tcp://[::1]", "tcp://[::1]:2375"),
+            ("tcp://[::1]:99", "tcp://[::1]:99"),
+        ):
+            with self.subTest(said):
+                self.assertEqual(locate({"DOCKER_HOST": said}).url, meant)
+        self.assertEqual(locate({"DOCKER_HOST": "tcp://h", "DOCKER_CERT_PATH": "/certs"}).url, "tcp://h:2376")
+
     def test_docker_host_with_tls(self) -> None:
         address = locate({"DOCKER_HOST": "tcp://h:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs"})
         self.assertEqual((address.certificates, address.verify), (Path("/certs"), True))
