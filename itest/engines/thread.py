@@ -13,7 +13,7 @@ from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 from itest import naming
-from itest.clock import Deadline, wall
+from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance, State, Thing, thread_env
 from itest.engines.local import LocalEngine, LocalInstance
@@ -152,8 +152,9 @@ class ThreadInstance(LocalInstance):
     def _begin(self, deadline: Deadline, subject: str) -> None:
         context = copy_context()
         context.run(self._log.enter)
+        began = SYSTEM.monotonic()
         self.app = context.run(load, self.spec, subject)
-        loaded = deadline.elapsed
+        loaded = SYSTEM.monotonic() - began
         self._serving = context.run(_serving, self.spec, self.app, next(iter(self._listeners.values())), self._log)
         # A daemon: a thread that does not end must not keep the process from ending.
         self._thread = threading.Thread(target=self._serve, args=(self._serving,), name="itest-app", daemon=True)
