@@ -25,7 +25,6 @@ from typing import IO
 from benchmarks import launch
 from benchmarks.measure import BenchmarkError, summary
 from benchmarks.report import Report, Row, Target, machine
-from itest import warm_listing
 from tests.leftovers import Leftovers
 
 PATIENCE = 5.0
@@ -149,7 +148,7 @@ class Runs:
         self._place = place
         self._caches = launch.make_caches(place, engines)
         for engine, cache in self._caches.items():
-            stack.callback(warm_listing.clear, self._launch(engine, "warm", cache).config)
+            stack.callback(launch.clear, self._launch(engine, "warm", cache).config)
         self._lengths: dict[tuple[str, str], float] = {}
         for engine, cache in self._caches.items():
             for state in sorted(states, key=("first", "warm", "cold").index):  # The first has no state yet.
@@ -178,7 +177,7 @@ class Runs:
             return
         with tempfile.TemporaryDirectory(dir=self._place, ignore_cleanup_errors=True) as new:
             yield Path(new)
-            warm_listing.clear(self._launch(kill.engine, "first", Path(new)).config)
+            launch.clear(self._launch(kill.engine, "first", Path(new)).config)
 
     def _launch(self, engine: str, state: str, cache: Path) -> launch.Launch:
         ours = launch.ours(engine, cache, state, "postgres").launch

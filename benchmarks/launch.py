@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import BenchmarkError, summary
@@ -26,6 +26,7 @@ from benchmarks.one_bodies import MOMENTS
 from benchmarks.peers import ROOT
 from benchmarks.report import Row
 from itest import warm_listing
+from itest.clock import Deadline
 from itest.config import Config, load
 
 SERVICES = ("postgres", "redis", "kafka", "all")
@@ -44,6 +45,9 @@ KEPT = {"docker": {"postgres"}, "process": {"postgres", "kafka"}}
 
 TIMEOUT = 120.0
 """Seconds that one process may take."""
+
+CLEAR_WAIT = 10.0
+"""Seconds in which the last run's container must be gone, so that its image can be removed."""
 
 KEEP_WAIT = 90.0
 """Seconds in which states are kept after a run; a class-data archive takes 10 on a busy machine."""
@@ -146,7 +150,7 @@ def measured(
     with tempfile.TemporaryDirectory(prefix="itest-benchmark-") as place, contextlib.ExitStack() as stack:
         caches = make_caches(Path(place), plan.engines)
         for engine, cache in caches.items():
-            stack.callback(warm_listing.clear, ours(engine, cache, "warm", "postgres").launch.config)
+            stack.callback(clear, ours(engine, cache, "warm", "postgres").launch.config)
         notes: list[str] = []
         planned = contenders(plan, caches, notes)
         ready: list[Contender] = []
@@ -202,6 +206,15 @@ def ours(engine: str, cache: Path, state: str, service: str) -> Contender:
     return Contender(service, f"{state}, {engine}", launch, keeps=frozenset(wanted if state == "warm" else ()))
 
 
+def clear(config: Config) -> None:
+    """Remove what was kept. An image stays as long as the last run's container is there, which its reaper is just removing."""
+    deadline = Deadline.after(CLEAR_WAIT)
+    warm_listing.clear(config)
+    while warm_listing.entries(config) and not deadline.passed:
+        deadline.pause(0.1)
+        warm_listing.clear(config)
+
+
 def make_caches(place: Path, engines: Sequence[str]) -> dict[str, Path]:
     """A new cache directory for each engine. It has the Kafka that the user's one has, which takes a minute to get."""
     caches = {}
@@ -239,14 +252,21 @@ def wait_for_kept(config: Config, services: frozenset[str]) -> bool:
 
 
 def end_reuse(contenders: Sequence[Contender], notes: list[str]) -> None:
-    """One more run of each that reuses servers, after which they do not stay."""
+    """Stop the servers of those that reuse them."""
     for one in contenders:
         if one.launch.environment.get("ITEST_REUSE"):
-            last = {**one.launch.environment, "ITEST_REUSE_TIME": "0.1"}
-            try:
-                replace(one.launch, environment=last)()
-            except (NotHere, BenchmarkError) as error:
-                notes.append(f"{one.service}, {one.strategy}: its servers may stay for {REUSE_SECONDS} s: {error}")
+            command = [sys.executable, "-m", "itest", "down", "--all"]
+            ended = subprocess.run(
+                command,
+                env=surroundings(one.launch.environment),
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
+            )
+            if ended.returncode:
+                said = ended.stderr.strip()
+                notes.append(f"{one.service}, {one.strategy}: its servers may stay for {REUSE_SECONDS} s: {said}")
 
 
 def surroundings(settings: Mapping[str, str]) -> dict[str, str]:
