@@ -77,14 +77,14 @@ def _absolute(path: str) -> str:
         return path
 
 
-class Veiled(dict[str, Any]):
+class Masked(dict[str, Any]):
     """What may hold passwords at any place: a traceback that shows local variables (`unittest --locals`) shows none of it."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} entries>"
 
 
-class VeiledBytes(bytes):
+class MaskedBytes(bytes):
     """The same, written down."""
 
     def __repr__(self) -> str:

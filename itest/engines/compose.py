@@ -73,7 +73,7 @@ class ComposeEngine:
         read = job.read()
         compose_model.remember_secrets(read["services"])
         network = self._network(spec, read["services"]) if spec.network else ""
-        model = naming.Veiled(
+        model = naming.Masked(
             compose_model.isolated(
                 read,
                 spec,
@@ -90,7 +90,7 @@ class ComposeEngine:
         deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count, nor a build's.
         ours = {naming.SESSION: labels[naming.SESSION], PROJECT: project}
         try:
-            job.up(naming.VeiledBytes(json.dumps(model).encode()), deadline, lambda: self._containers(project))
+            job.up(naming.MaskedBytes(json.dumps(model).encode()), deadline, lambda: self._containers(project))
             containers = self._containers(project, model["services"])
         except BaseException as error:
             try:

@@ -59,7 +59,7 @@ class ComposeJob:
             self._check_services(spec.services)
         if result.code != 0:
             raise StartError(f"could not {self._doing}: Docker Compose says: {_said(result)}")
-        model = naming.Veiled(json.loads(result.stdout))
+        model = naming.Masked(json.loads(result.stdout))
         model["name"] = self._project
         model["services"] = model.get("services") or {}
         known = compose_model.chosen(model["services"], spec)

@@ -36,7 +36,7 @@ def wanted(
     # The loopback of another machine is out of our reach: a daemon there must publish for its network.
     interface = LOOPBACK if address.host == LOOPBACK else "0.0.0.0"
     ports = published(spec)
-    config: dict[str, Any] = naming.Veiled(
+    config: dict[str, Any] = naming.Masked(
         {
             "Image": spec.warm or spec.image,
             "Env": [f"{variable}={filled(value)}" for variable, value in spec.env.items()],

@@ -278,7 +278,7 @@ def _serving(spec: ThreadSpec, app: Any, found: Sequence[socket.socket], log: Ap
 def _late(loaded: float, seconds: float) -> str:
     """Why it was not ready in time: `loaded` is how long its import and its factory took."""
     if loaded >= seconds:
-        return f"importing it, or its factory, took {loaded:.1f} s of them"
+        return f"importing it, or its factory, took {loaded:.1f} s"
     return "its lifespan has not come to an end of its start"
 
 

@@ -21,7 +21,7 @@ from unittest import mock
 
 from itest import naming, testing
 from itest.clock import Deadline, wall
-from itest.engines import Endpoint
+from itest.engines import Endpoint, thread
 from itest.engines.thread import ThreadEngine, ThreadInstance
 from itest.errors import DeclarationError, ItestError, StartError, StartTimeout
 from itest.spec import ContainerSpec, ThreadSpec
@@ -272,6 +272,10 @@ class FailureTest(EngineTestCase):
             self.engine.start(ThreadSpec(Lifespan(hang), "asgi"), self.labels, deadline, Recorder())
         self.assertIn("waiting for the other one", caught.exception.__notes__[0])
         self.assertEqual(cancelled, [True])
+
+    def test_what_was_late_is_told_apart(self) -> None:
+        self.assertEqual(thread._late(6.04, 2.0), "importing it, or its factory, took 6.0 s")
+        self.assertEqual(thread._late(0.1, 2.0), "its lifespan has not come to an end of its start")
 
     def test_a_lifespan_whose_end_fails(self) -> None:
         instance = self.start(Lifespan(end=fail))

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from itest import naming
+from itest.engines import docker_config
+from itest.engines.docker_address import Address
+from itest.spec import ContainerSpec
 
 
 class MaskTest(unittest.TestCase):
@@ -130,6 +133,20 @@ class MaskTest(unittest.TestCase):
         self.assertEqual(naming.url_password("redis://db"), "")
         self.assertEqual(naming.remember_secret(""), "")
         self.assertEqual(naming.mask("as it was"), "as it was")
+
+
+class LocalVariablesTest(unittest.TestCase):
+    """What `unittest --locals` shows."""
+
+    def test_it_shows_how_much_there_is_and_nothing_of_it(self) -> None:
+        self.assertEqual(repr(naming.Masked(PASSWORD="Chosen-9182-pw")), "<1 entries>")
+        self.assertEqual(repr(naming.MaskedBytes(b"Chosen-9182-pw")), "<14 bytes>")
+
+    def test_what_docker_is_asked_for(self) -> None:
+        spec = ContainerSpec("redis:8", env={"PASSWORD": "Chosen-9182-pw"})
+        config = docker_config.wanted(spec, {}, Address("unix:///x", "here"), {})
+        self.assertIn("PASSWORD=Chosen-9182-pw", config["Env"])
+        self.assertNotIn("Chosen", repr(config))
 
 
 class FingerprintTest(unittest.TestCase):

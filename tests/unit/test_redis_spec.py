@@ -319,6 +319,18 @@ class ExternalDatabasesTest(unittest.TestCase):
         with self.assertRaisesRegex(ExternalError, "empty one; 2: used by runs that were killed, look and empty them$"):
             self.server.take_database()
 
+    def test_a_user_with_too_few_rights(self) -> None:
+        with (
+            mock.patch.object(claims.Claims, "take", side_effect=redis.ResponseError("no flushdb")),
+            self.assertRaises(ExternalError) as caught,
+        ):
+            self.server.take_database()
+        self.assertEqual(
+            str(caught.exception),
+            "no database of Redis 8.0.1 at db:6379 could be taken: no flushdb. Its user needs SELECT, SET, GET, DEL, EXPIRE, "
+            "DBSIZE, FLUSHDB, SCAN, DUMP, PEXPIRETIME and RESTORE",
+        )
+
     def test_a_server_with_one_database(self) -> None:
         self.server._admin.config_get.return_value = {"databases": "1"}  # type: ignore[attr-defined]  # of a mock
         with self.assertRaisesRegex(ExternalError, r"has one database alone; use Redis\(isolation='prefix'\)$"):

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from unittest import mock
 
 from itest import ContainerTestCase, Network, references
-from itest.errors import DeclarationError, NotStarted
+from itest.errors import DeclarationError, ItestError, NotStarted
 from itest.service import Service
 from itest.services.postgres.view import PostgresView
-from itest.testing import MemoryServer, MemoryService
+from itest.testing import MemoryServer, MemoryService, MemoryView
 from tests.unit.inner import InnerTest, run
 
 
@@ -104,6 +104,19 @@ class OrderTest(InnerTest):
         result = run(T)
         self.check(result, ran=0, errors=1)
         self.assertRegex(self.last_line(result), r"T.api: \{db.ulr\}: db has no 'ulr'; it has .*host, .*url")
+
+    def test_an_attribute_that_cannot_be_told(self) -> None:
+        class T(ContainerTestCase):
+            api = self.app(env={"DB": "{db.url}"})
+            db = self.service("db:1")
+
+            def test(self) -> None:
+                pass
+
+        with mock.patch.object(MemoryView, "url", mock.PropertyMock(side_effect=ItestError("it publishes no port"))):
+            result = run(T)
+        self.check(result, ran=0, errors=1)
+        self.assertRegex(self.last_line(result), r"T.api: \{db.url\}: it publishes no port$")
 
     def test_what_is_no_text_is_not_offered(self) -> None:
         view = PostgresView(mock.Mock(), "shop", "tests.T", mock.Mock(), Path())

@@ -497,6 +497,17 @@ class ProcessTest(unittest.TestCase):
         """What was done with reapers, but for the question whether they live."""
         return [each for each in self.reaper.mock_calls if each != mock.call().lives()]
 
+    def test_nothing_starts_where_there_can_be_no_reaper(self) -> None:
+        self.reaper.side_effect = OSError(24, "Too many open files")
+        with self.assertRaises(StartError) as raised:
+            sessions.current().lend(MemoryService())
+        self.assertEqual(
+            str(raised.exception),
+            "the process that would clean up if this one were killed could not be started, so nothing is: [Errno 24] Too many "
+            "open files",
+        )
+        self.assertEqual([engine.instances for engine in self.engines], [[]] * len(self.engines))
+
     def test_another_reaper_takes_the_place_of_one_that_was_killed(self) -> None:
         lives = self.reaper.return_value.lives
 
