@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -125,8 +126,18 @@ def say(line: str) -> None:
     it any more, or its disk may be full."""
     stream = sys.__stderr__
     if stream is not None and not stream.closed:
+        text = f"{ERASE if drawn else ''}itest: {line}\n"
         with suppress(OSError, ValueError):
-            print(f"{ERASE if drawn else ''}itest: {line}", file=stream, flush=True)
+            try:
+                number = stream.fileno()
+            except (OSError, ValueError):  # It is no file.
+                print(text, end="", file=stream, flush=True)
+                return
+            # Not through the stream: Python aborts where a daemon thread, as those that start servers are, holds its lock at
+            # the interpreter's end (https://docs.python.org/3.11/library/threading.html#threading.Thread.daemon).
+            left = text.encode(stream.encoding, "backslashreplace")
+            while left:
+                left = left[os.write(number, left) :]
 
 
 ERASE = "\x1b[K"

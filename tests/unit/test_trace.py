@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import unittest
 from unittest import mock
@@ -53,10 +54,25 @@ class SayTest(unittest.TestCase):
 
     def test_it_never_raises(self) -> None:
         stream = mock.Mock(closed=False)
+        stream.fileno.side_effect = io.UnsupportedOperation
         stream.write.side_effect = BrokenPipeError  # Nobody reads it any more, or its disk is full.
         with mock.patch.object(sys, "__stderr__", stream):
             say("nobody hears this either")
         stream.write.assert_called()
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "w") as pipe, mock.patch.object(sys, "__stderr__", pipe):
+            say("nor this")
+
+    def test_no_lock_of_the_stream_is_held_when_the_interpreter_ends(self) -> None:
+        read, write = os.pipe()
+        with os.fdopen(read) as reader, os.fdopen(write, "w", encoding="ascii") as file:
+            stream = mock.Mock(wraps=file, closed=False, encoding="ascii")
+            with mock.patch.object(sys, "__stderr__", stream):
+                say("größer")
+            self.assertEqual(reader.readline(), "itest: gr\\xf6\\xdfer\n")
+        stream.write.assert_not_called()
+        stream.flush.assert_not_called()
 
     def test_it_is_silent_where_there_is_no_standard_error(self) -> None:
         closed = io.StringIO()
