@@ -138,6 +138,8 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
     True when that process has taken over; then the server's clients are closed, and everything on it is removed once
     the state is kept, or could not be. False: nothing has happened, the server is to be closed and stopped as usual.
     """
+    if type(server).keep is Server.keep:
+        return False  # It never has anything to keep. No lock either: its fingerprint may hold a port, new in each run.
     if state.record is not None and state.record.failed:
         return False
     lock = None
@@ -145,8 +147,7 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
         try:
             lock = _take(warm_store.lock_file(state.config.cache_dir, state.fingerprint))
         except OSError as error:
-            if type(server).keep is not Server.keep:  # Else it has nothing to be kept anyway.
-                _say_once(state.config, error)
+            _say_once(state.config, error)
         if lock is None:
             return False  # Somebody else is keeping one right now, or there is no place for it.
         newest = warm_store.read(state.config.cache_dir, state.fingerprint)
