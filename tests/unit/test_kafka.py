@@ -276,6 +276,22 @@ class ProcessTest(unittest.TestCase):
         for argv in (self.spec(KAFKA_OPTS=own).argv, Kafka(env={"KAFKA_OPTS": own}).container("").command):
             self.assertEqual([option for option in recipes.LOGGING if option in argv], [])
 
+    def test_how_it_compiles_is_left_to_a_declaration_that_says_so(self) -> None:
+        """A JVM with two levels and one thread that compiles does not start."""
+
+        def containers(**settings: str) -> str:
+            return Kafka(env=settings).container("").env["KAFKA_JVM_PERFORMANCE_OPTS"]
+
+        self.assertIn(recipes.ONE_COMPILER, self.spec().argv)
+        self.assertIn(recipes.ONE_COMPILER, containers().split())
+        for own in ("-XX:TieredStopAtLevel=4", "-XX:-TieredCompilation", "-XX:CICompilerCount=3"):
+            with self.subTest(own):
+                self.assertNotIn(recipes.ONE_COMPILER, self.spec(KAFKA_OPTS=own).argv)
+                self.assertNotIn(recipes.ONE_COMPILER, containers(KAFKA_OPTS=own))
+        self.assertNotIn(
+            "Compiler", Kafka("confluentinc/cp-kafka:7.6.0").container("").env["KAFKA_JVM_PERFORMANCE_OPTS"]
+        )
+
     def test_names_of_settings_go_both_ways(self) -> None:
         for name in ("log.dirs", "a_b.c-d"):
             self.assertEqual(recipes._property(recipes._variable(name)), name)

@@ -70,6 +70,10 @@ JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:TLABSize=64k"
 itself, of a fiftieth of its young part at first; with a hundred threads that fills it, so that garbage is collected three
 times before the broker has started, 0.05 s in all. With small parts and 256 MB to begin with it never is."""
 
+ONE_COMPILER = "-XX:CICompilerCount=1"
+"""One thread that compiles, where a JVM has two at least: they take the cores from those that start the broker, 0.05 s of the
+0.8 (2 cores). A JVM that compiles beyond the first level refuses to start with less than two."""
+
 JVM_VARIABLES = ("KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_OPTS")
 """Variables of the images that are no settings of the broker but options of its JVM, in order."""
 
@@ -184,9 +188,11 @@ def container(image: str, settings: Mapping[str, str]) -> ContainerSpec:
         # The broker talks to itself by its own name: the client's address exists outside of the container only.
         "KAFKA_INTER_BROKER_LISTENER_NAME": "INTERNAL",
     }
-    if Image.parse(image).contract != "native":
+    contract = Image.parse(image).contract
+    if contract != "native":
         env.update(KAFKA_HEAP_OPTS=HEAP, KAFKA_JVM_PERFORMANCE_OPTS=JVM_OPTIONS)
-    if Image.parse(image).contract == "apache":
+    if contract == "apache":
+        env.update(KAFKA_JVM_PERFORMANCE_OPTS=" ".join(_performance(settings)))
         env.update({_variable(name): value for name, value in _unwatched(settings).items()})
     env.update(settings)
     return ContainerSpec(
@@ -275,13 +281,19 @@ def _lines(values: Mapping[str, str]) -> str:
 
 def _jvm_options(settings: Mapping[str, str]) -> Iterator[str]:
     """Options of both JVMs, those of the declaration last: the last one wins."""
-    yield from ("-Xms256m", "-Xmx256m", *JVM_OPTIONS.split(), "-Djava.awt.headless=true")
+    yield from ("-Xms256m", "-Xmx256m", *_performance(settings), "-Djava.awt.headless=true")
     yield "-XX:-UsePerfData"  # Its file would stay in the temporary directory: the process ends by SIGKILL.
     if _executable_memory():
         yield "-Djava.io.tmpdir={directory}"  # The same for the native libraries that compression unpacks.
     yield from _log_options(settings)
     for name in JVM_VARIABLES:
         yield from shlex.split(settings.get(name, ""))
+
+
+def _performance(settings: Mapping[str, str]) -> list[str]:
+    """`JVM_OPTIONS`, and `ONE_COMPILER` unless the declaration says how it compiles: two levels need two."""
+    own = any(re.search("Tiered|Compiler", settings.get(name, "")) for name in JVM_VARIABLES)
+    return [*JVM_OPTIONS.split(), *([] if own else [ONE_COMPILER])]
 
 
 def _log_options(settings: Mapping[str, str]) -> tuple[str, ...]:
