@@ -148,12 +148,11 @@ class Share:
         (self.directory / "kept").touch(mode=0o600)
 
     def forget(self) -> None:
-        """There is no server any more."""
-        (self.directory / "server.json").unlink(missing_ok=True)
-        if not self.lifetime:  # Nobody comes back to it: its group of processes ends with this run.
-            import shutil  # Its import of all compressions takes longer.
+        """There is no server any more. Whoever waits at the gate finds that it was removed, and makes a new one."""
+        import shutil  # Its import of all compressions takes longer.
 
-            shutil.rmtree(self.directory, ignore_errors=True)
+        (self.directory / "server.json").unlink(missing_ok=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def let_go(self) -> None:
         """In a forked child: the locks are the parent's."""

@@ -142,6 +142,15 @@ class ShareTest(unittest.TestCase):
                 self.assertTrue(self.place.is_dir())
                 self.assertTrue(other.join())
 
+    def test_nothing_stays_of_one_that_was_for_later_runs_and_did_not_start(self) -> None:
+        share = self.share(lifetime=60.0)
+        with share.gate():
+            share.join()
+            share.write(RECORD)
+            self.assertTrue(share.leave())
+            share.forget()
+        self.assertFalse(self.place.exists())
+
     def test_the_reaper_removes_what_nobody_uses(self) -> None:
         share = self.share()
         with share.gate():
