@@ -39,6 +39,7 @@ class ComposeJob:
         self._project = project
         self._environment = environment
         self._doing = f"start {spec}"
+        self._jobs: set[str] = set()
 
     def read(self) -> dict[str, Any]:
         """The resolved model. Raises StartError for files that Compose does not take, and for what is not in them."""
@@ -63,6 +64,7 @@ class ComposeJob:
         model["name"] = self._project
         model["services"] = model.get("services") or {}
         known = compose_model.chosen(model["services"], spec)
+        self._jobs = compose_model.jobs(known)
         if missing := [name for name in (*spec.ready, *spec.ports) if name not in known]:
             self._check_services(missing)
             raise StartError(
@@ -154,11 +156,9 @@ class ComposeJob:
         """The error for services that still wait for others; nothing in the project becomes ready any more."""
         waiting, logs = [], ""
         for name, containers in found.items():
-            state = containers[0].state()
-            if state.status != "created" and (state.running and state.health in ("", "healthy")):
+            if not (why := self._hinders(name, containers[0].state())):
                 continue
-            said = f": {state.health_said}" if state.health_said else ""
-            waiting.append(f"{name} is {f'{state.health}{said}' if state.health else state}")
+            waiting.append(f"{name} {why}")
             logs += "".join(f"{name} | {line}\n" for line in containers[0].logs(tail=LOG_TAIL).splitlines())
         reason = naming.shorten("; ".join(waiting), 300) or "Docker Compose itself has not ended"
         error = StartTimeout(
@@ -169,6 +169,15 @@ class ComposeJob:
             reason=reason,
         )
         return _noted(error, "last log lines", logs)
+
+    def _hinders(self, name: str, state: State) -> str:
+        """Why others may still be waiting for a service, as the rest of a sentence; empty for one that they have."""
+        if state.running and name in self._jobs:
+            return "has not ended, which others wait for"
+        if state.status != "created" and state.running and state.health in ("", "healthy"):
+            return ""
+        said = f": {state.health_said}" if state.health_said else ""
+        return f"is {f'{state.health}{said}' if state.health else state}"
 
     def _check_profiles(self) -> None:
         if not self._spec.profiles:

@@ -86,6 +86,16 @@ def chosen(services: Mapping[str, Model], spec: ComposeSpec) -> dict[str, Model]
     return {name: service for name, service in left.items() if name in wanted}
 
 
+def jobs(services: Mapping[str, Model]) -> set[str]:
+    """The services whose end others wait for."""
+    return {
+        name
+        for service in services.values()
+        for name, how in (service.get("depends_on") or {}).items()
+        if how.get("condition") == "service_completed_successfully"
+    }
+
+
 def published(services: Mapping[str, Model]) -> dict[str, dict[str, str]]:
     """The ports that each service publishes, by their names here: `{"web": {"8000": "8000/tcp"}}`."""
     found: dict[str, dict[str, str]] = {name: {} for name in services}

@@ -399,6 +399,22 @@ class FailureTest(ProjectsTest):
         self.assertRegex(text, rf"compose.yaml did not start within {seconds:g} s: .*slow is starting")
         self.assertIn("slow | still warming up", text)
 
+    def test_services_that_wait_for_a_job_that_does_not_end(self) -> None:
+        for seconds in (8.0, 60.0):  # As above.
+            text = self.failure(
+                StartTimeout,
+                f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{job: {{condition: service_completed_successfully}}}}}}\n"
+                f"  job: {{image: 'busybox:1.37', command: sh -c 'echo waiting for a lock; exec {SLEEP}'}}\n",
+                startup_timeout=seconds,
+                env={"SECONDS": str(seconds)},  # With another one it is another project.
+            )
+            if "waiting for a lock" in text:
+                break
+        self.assertRegex(
+            text, rf"compose.yaml did not start within {seconds:g} s: .*job has not ended, which others wait for"
+        )
+        self.assertIn("job | waiting for a lock", text)
+
     def test_a_port_that_somebody_else_took(self) -> None:
         from unittest import mock
 
