@@ -85,6 +85,7 @@ class Session:
     """The running servers of one process's part of a run."""
 
     def __init__(self, config: Config, engines: Sequence[Engine] | None = None, clock: Clock = SYSTEM) -> None:
+        _occupy_standard_descriptors()
         self.id = naming.session_id()
         self.pid = os.getpid()
         self.config = config
@@ -290,3 +291,13 @@ def _begins_there(service: Service[Any]) -> bool:
     """Whether it starts on the network of its class. What outlives the class joins it later, because a container that
     leaves its first network loses its published ports."""
     return service.in_container and service.scope != "session"
+
+
+def _occupy_standard_descriptors() -> None:
+    """Open those that are closed (`0<&-`, a daemon's child): locks and pipes of ours would get their numbers, which a
+    child's standard streams then take from them."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest number that is free (POSIX): this one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import threading
 import unittest
@@ -564,6 +565,21 @@ class ProcessTest(unittest.TestCase):
         ):
             session.close()
         self.assertEqual(self.told()[1:], [mock.call().close(done=False)])
+
+
+class StandardDescriptorsTest(unittest.TestCase):
+    def test_those_that_are_closed_are_never_those_of_our_own_files(self) -> None:
+        """With 0 free, the pipe that guards Docker Compose was lost to the standard input of its child."""
+        code = (
+            "import os; from itest.config import load; from itest.session import Session; Session(load()).close(); "
+            "opened = os.open(os.devnull, os.O_RDONLY); os.fstat(0), os.fstat(1), os.fstat(2); "
+            "raise SystemExit(opened < 3)"
+        )
+        for closed in ("0<&-", "0<&- 1<&-", "2<&-"):
+            with self.subTest(closed):
+                command = ["sh", "-c", f'exec "$0" -W error -c "$1" {closed}', sys.executable, code]
+                done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+                self.assertEqual(done.returncode, 0, done.stderr)
 
 
 class EnginesTest(unittest.TestCase):
