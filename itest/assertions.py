@@ -164,7 +164,8 @@ class Assertions(_Base):
     def assertCached(self, key: str, value: Any = ANY, service: str = "redis", msg: object = None) -> Any:
         """Fail unless the key exists (and holds `value`); returns what it holds.
 
-        A hash is compared as a dict, a list as a list, a set as a set, a sorted set as a dict of scores. Text is equal
+        A hash is compared as a dict, a list as a list, a set as a set, a sorted set as a dict of scores, a stream as a list
+        of its entries' dicts; of a type of a module None is returned, and TypeError raised for a `value`. Text is equal
         to its UTF-8 bytes and a number to its text (1.0 to `1`, `1.0` and `1e0`), because Redis keeps nothing but bytes.
         """
         cache = self._itest_named(service, "cache").cache
@@ -173,6 +174,10 @@ class Assertions(_Base):
             keys = [_text(name) for name in cache.scan_iter(count=1000)]
             there = ", ".join(sorted(keys)[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
             raise self._itest_failure(msg, f"no key {key!r} in {service}; there are {there or 'none'}")
+        if kind not in _READ and value is not ANY:
+            raise TypeError(
+                f"{key!r} in {service} is of the type {kind}, whose value itest does not read: ask {service}.cache"
+            )
         found = _READ[kind](cache, key) if kind in _READ else None
         if value is not ANY and not _same(found, value):
             text = f"{key!r} in {service} is {naming.shorten(repr(found), 300)}, not {naming.shorten(repr(value), 300)}"
@@ -203,6 +208,7 @@ _READ: Mapping[str, Callable[[Any, str], Any]] = {
     "list": lambda cache, key: cache.lrange(key, 0, -1),
     "set": lambda cache, key: cache.smembers(key),
     "zset": lambda cache, key: dict(cache.zrange(key, 0, -1, withscores=True)),
+    "stream": lambda cache, key: [fields for _, fields in cache.xrange(key)],
 }
 
 

@@ -58,7 +58,7 @@ class RedisTest(RedisMixin, ContainerTestCase):
         self.assertCached("list", ["a", "b"])
         self.assertCached("set", {"a", "b"})
         self.assertCached("scores", {"a": 1.5, "b": 2})
-        self.assertCached("stream")
+        self.assertEqual(self.assertCached("stream", [{"a": 1}]), [{b"a": b"1"}])
         with self.assertRaisesRegex(AssertionError, r"^'list' in redis is \[b'a', b'b'\], not \['a'\]$"):
             self.assertCached("list", ["a"])
         with self.assertRaisesRegex(

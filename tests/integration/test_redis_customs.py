@@ -88,6 +88,11 @@ class CustomTest(unittest.TestCase):
 class BothTest(CustomTest):
     """What holds on each engine."""
 
+    def test_settings_of_several_words(self) -> None:
+        settings = {"user": "bob on >pw ~* +@all", "rename-command": "KEYS xkeys"}
+        with self.lease(Redis(settings=settings)) as test, test().client(username="bob", password="pw") as bob:
+            self.assertEqual(bob.execute_command("xkeys", "*"), [b"baseline"])
+
     def test_settings(self) -> None:
         settings = {"maxmemory": "64mb", "lazyfree-lazy-expire": True, "databases": 3, "save": "3600 1"}
         with self.lease(Redis(settings=settings)) as test:

@@ -221,7 +221,7 @@ class FakeCache:
         self.values = values
 
     def type(self, key: str) -> bytes:
-        kinds = {bytes: b"string", dict: b"hash", list: b"list", set: b"set"}
+        kinds = {bytes: b"string", dict: b"hash", list: b"list", set: b"set", bytearray: b"MBbloom--"}
         return kinds[type(self.values[key])] if key in self.values else b"none"
 
     def get(self, key: str) -> Any:
@@ -258,6 +258,14 @@ class CachedTest(AssertionTest):
         for key, value in (("a", 1e21), ("b", 5), ("d", {"x": 2}), ("d", {"x": 1, "y": 1}), ("e", [0.1]), ("c", [5])):
             with self.assertRaises(AssertionError, msg=key):
                 self.inner.assertCached(key, value)
+
+    def test_a_type_that_is_not_read(self) -> None:
+        self.cache(a=bytearray(b"module"))
+        self.assertIsNone(self.inner.assertCached("a"))
+        with self.assertRaisesRegex(
+            TypeError, "^'a' in redis is of the type MBbloom--, whose value itest does not read"
+        ):
+            self.inner.assertCached("a", b"module")
 
     def test_another_value(self) -> None:
         self.cache(a=b"text")

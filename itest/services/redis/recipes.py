@@ -24,6 +24,9 @@ DATABASES = 512
 NEVER = "999999999 1"
 """What Redis Stack saves, in place of nothing: its start script loses empty words. Thirty years after a change."""
 
+SEVERAL_WORDS = ("loadmodule", "rename-command", "user")
+"""Settings whose words Redis wants one by one; the others' it takes apart itself where they have several."""
+
 RESERVED = {
     **dict.fromkeys(("port", "tls-port", "bind"), "where it listens is itest's business, ask the view for it"),
     "requirepass": "itest chooses the password, ask the view for it",
@@ -128,7 +131,7 @@ def _options(service: Redis, secret: str, socket: dict[str, str]) -> Iterator[st
     ours = {**password, "save": "", "appendonly": "no", "databases": str(DATABASES), **socket}
     for name, value in {**ours, **settings(service)}.items():
         yield f"--{name}"
-        yield value
+        yield from value.split() if name in SEVERAL_WORDS else (value,)
 
 
 def _tls(service: Redis, directory: str, port: str = str(PORT)) -> Iterator[str]:
