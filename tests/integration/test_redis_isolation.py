@@ -316,6 +316,29 @@ class OwnRedisTest(RedisCase):
         cache.set("a", 1)
         self.assertEqual(redis_keys(self, lease), [b"a"])
 
+    def test_the_kept_client_is_as_new_whoever_it_was_and_whatever_it_spoke(self) -> None:
+        def authenticate(cache: Any) -> None:
+            cache.execute_command("AUTH", "reader", "pw")
+
+        lease = self.lease(decode_responses=True)
+        lease.view.cache.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], commands=["+get", "+auth"])
+        lease.seal()
+        for number, change in enumerate(
+            (
+                authenticate,
+                lambda cache: cache.execute_command("HELLO", 2),
+                lambda cache: cache.execute_command("CLIENT", "NO-TOUCH", "ON"),
+                lambda cache: cache.set_response_callback("GET", lambda answer, **options: len(answer)),
+            )
+        ):
+            change(lease.reset(f"changes {number}").cache)
+            cache: Any = lease.reset(f"after {number}").cache
+            cache.set("a", "text")
+            self.assertEqual(cache.get("a"), "text")
+            self.assertEqual((cache.client_info()["user"], cache.client_info()["flags"]), ("default", "N"))
+            cache.hset("h", "a", 1)
+            self.assertEqual(cache.hgetall("h"), {"a": "1"})
+
     def test_the_kept_client_is_known_whatever_it_calls_itself(self) -> None:
         lease = self.lease()
         lease.seal()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import unittest
 from typing import Any
 
@@ -10,7 +11,7 @@ import redis
 
 from itest import Redis
 from itest.clock import Deadline
-from itest.errors import Unavailable
+from itest.errors import ResetError, Unavailable
 from itest.services.redis.lease import RedisLease
 from itest.testing import session
 from tests.integration.capture import said
@@ -112,6 +113,36 @@ class RefusedTest(RedisCase):
                 self.assertFalse(deadline.passed)
                 deadline.pause(0.01)
             lease.close()
+
+    def test_whoever_locks_itest_out_is_named_and_the_next_class_gets_a_new_server(self) -> None:
+        def rotate(view: Any) -> None:
+            with view.client(single_connection_client=True) as client:
+                client.config_set("requirepass", "rotated")
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+
+        def restrict(view: Any) -> None:
+            view.cache.execute_command("ACL", "SETUSER", "default", "-@dangerous")
+
+        for lock_out in (restrict, rotate):
+            for last in (False, True):
+                with self.subTest(lock_out.__name__, last=last), session() as own:
+                    try:
+                        server: Any = own.lend(Redis())
+                    except Unavailable as reason:
+                        self.skipTest(str(reason))
+                    lease = server.lease(Redis(), "tests.Inner")
+                    lease.seal()
+                    view = lease.reset("tests.Inner.test")
+                    with contextlib.suppress(redis.RedisError):  # Its own connection is ended, too.
+                        lock_out(view)
+                    if not last:
+                        with self.assertRaisesRegex(
+                            ResetError,
+                            r"refuses what itest needs, since tests\.Inner\.test changed its users or its password",
+                        ):
+                            lease.reset("tests.Inner.next")
+                    lease.close()
+                    self.assertFalse(server.lives())
 
     def run_endless(self, lease: RedisLease, script: str, *command: Any) -> None:
         """Have a client run it that goes once the server says to others that it is busy."""

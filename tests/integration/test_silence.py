@@ -17,6 +17,7 @@ from itest.errors import ItestError, ResetError, Unavailable
 from itest.service import Server
 from itest.services.kafka import clients, round_trip
 from itest.services.postgres import administered
+from itest.services.redis import clients as redis_clients
 
 
 class SilenceTest(unittest.TestCase):
@@ -85,6 +86,23 @@ class SilenceTest(unittest.TestCase):
             connection._sock.settimeout(0.5)
 
         self.check(Redis(), hasten)
+
+    def test_redis_since_the_last_test_of_a_class_or_between_classes(self) -> None:
+        with mock.patch.object(redis_clients, "SOCKET_TIMEOUT", 0.5):
+            server = self.lend(Redis())
+            lease = server.lease(Redis(), "tests.Silence")
+            lease.seal()
+            lease.reset("tests.Silence.test_last").close()
+            self.freeze(server)
+            lease.close()
+            other = self.lend(Redis())
+            self.assertIsNot(other, server)
+            self.freeze(other)
+            with self.assertRaisesRegex(
+                ResetError, r"^(Redis|Valkey) .* though it runs: .* The next class gets a new one$"
+            ):
+                other.lease(Redis(), "tests.Silence")
+            self.assertIsNot(self.lend(Redis()), other)
 
     def test_kafka(self) -> None:
         self.check(Kafka())

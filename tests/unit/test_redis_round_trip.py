@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
-from itest.services.redis.round_trip import RoundTrip
-from itest.services.redis.state import ServerState, clients_of, waiting
+from itest.services.redis.round_trip import RoundTrip, refresh
+from itest.services.redis.state import ServerState, clients_of, unclean, waiting
 
 
 class Wire:
@@ -106,13 +106,40 @@ class RoundTripTest(unittest.TestCase):
         self.assertEqual(wire.closed, 1)
 
 
+class RefreshTest(unittest.TestCase):
+    def test_a_connection_of_any_version(self) -> None:
+        """One of redis-py before 8.0 has no `is_connected`."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            calls: list[str] = []
+            connection = SimpleNamespace(_sock=ours, disconnect=lambda: calls.append("disconnect"))
+            refresh(connection)
+            self.assertEqual(calls, [])
+            theirs.close()
+            refresh(connection)
+            self.assertEqual(calls, ["disconnect"])
+            connection._sock = None  # type: ignore[assignment]  # as redis-py has it when it is not connected
+            refresh(connection)
+            self.assertEqual(calls, ["disconnect"])
+
+
 class StateTest(unittest.TestCase):
     """What is made of the list of clients."""
 
     def client(self, number: int, name: str = "", **fields: Any) -> bytes:
         """Its line, in the order of the server's. Older servers have no `ssub` and no `watch`."""
-        facts = {"flags": "N", "db": 1, "sub": 0, "psub": 0, "multi": -1, "cmd": "get", **fields}
-        order = ("flags", "db", "sub", "psub", "ssub", "multi", "watch", "cmd")
+        facts = {
+            "flags": "N",
+            "db": 1,
+            "sub": 0,
+            "psub": 0,
+            "multi": -1,
+            "cmd": "get",
+            "user": "default",
+            "resp": 3,
+            **fields,
+        }
+        order = ("flags", "db", "sub", "psub", "ssub", "multi", "watch", "cmd", "user", "resp")
         return (
             f"id={number} addr=a name={name} ".encode()
             + " ".join(f"{k}={facts[k]}" for k in order if k in facts).encode()
@@ -131,14 +158,14 @@ class StateTest(unittest.TestCase):
                 self.client(11, flags="b"),
             )
         )
-        kept: Any = SimpleNamespace(ids={4, 6})
+        kept: Any = SimpleNamespace(ids={4, 6}, user="default", protocol="3")
         self.assertEqual([one["id"] for one in state._to_look_at(listed + b"\n", 1, kept)], ["4", "6", "11"])
         self.assertEqual(state._to_look_at(b"", 1, kept), [])
 
     def test_the_kept_one_only_where_it_is_not_as_it_was_when_new(self) -> None:
         state = object.__new__(ServerState)
         state._newest_client = 10
-        kept: Any = SimpleNamespace(ids={12})
+        kept: Any = SimpleNamespace(ids={12}, user="default", protocol="3")
         for changed in (
             {},
             {"db": 11},
@@ -148,13 +175,23 @@ class StateTest(unittest.TestCase):
             {"flags": "x", "multi": 0},
             {"watch": 1},
             {"ssub": 1},
+            {"flags": "tT"},
+            {"user": "reader"},
+            {"resp": 2},
         ):
             with self.subTest(changed):
                 for newer in ({}, {"ssub": 0}, {"ssub": 0, "watch": 0}, {"multi": 0}):
                     listed = self.client(12, "itest-cache", **{**newer, **changed}) + b" tot-mem=8"
-                    self.assertEqual(
-                        [one["id"] for one in state._to_look_at(listed, 1, kept)], ["12"] if changed else []
-                    )
+                    found = state._to_look_at(listed, 1, kept)
+                    self.assertEqual([one["id"] for one in found], ["12"] if changed else [])
+                    self.assertTrue(all(unclean(one, 1, kept) for one in found))
+
+    def test_an_older_server_says_less_of_it(self) -> None:
+        state = object.__new__(ServerState)
+        state._newest_client = 10
+        kept: Any = SimpleNamespace(ids={12}, user="default", protocol="2")
+        [found] = state._to_look_at(b"id=12 name=itest-cache flags=N db=1 sub=0 psub=0 multi=-1 cmd=get", 1, kept)
+        self.assertFalse(unclean(found, 1, kept))
 
     def test_one_that_was_in_multi_is_no_more(self) -> None:
         [was, inside] = clients_of(self.client(1, multi=0) + b"\n" + self.client(2, flags="x", multi=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from itest import alive
 from itest.errors import ServerDied
@@ -52,6 +52,10 @@ class Kept:
         self._url = url
         self._opening = threading.Lock()
         self._client: Client | None = None
+        self._made: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+        self.user = unquote(urlsplit(url).username or "") or "default"
+        self.protocol = ""
+        """2 or 3, once connected: the version that redis-py asks for."""
         self.ids: set[int] = set()
         """The numbers that the server gave its connections. A test may change their names."""
 
@@ -65,7 +69,13 @@ class Kept:
                     redis_connect_func=self._greet,
                     connection_class=_checked(self._server, self._url),
                 )
+                self._made = _customs(self._client)
             return self._client
+
+    def renew(self) -> None:
+        """Have the next test get a new client if one has changed this one, in this process: its callbacks, how it connects."""
+        if self._client is not None and _customs(self._client) != self._made:
+            self.close()
 
     def close(self) -> None:
         """Close its connections, those in use included; the next use opens a new one."""
@@ -80,6 +90,11 @@ class Kept:
         connection.on_connect()
         connection.send_command("CLIENT", "ID")
         self.ids.add(int(connection.read_response()))
+        self.protocol = str(getattr(connection, "protocol", ""))
+
+
+def _customs(client: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    return dict(client.response_callbacks), dict(client.connection_pool.connection_kwargs)
 
 
 def _checked(server: Server[Any], url: str) -> Any:
@@ -88,7 +103,7 @@ def _checked(server: Server[Any], url: str) -> Any:
 
     class Checked(kind):  # type: ignore[misc]  # the package is only there when it is used
         def connect(self, *args: Any, **kwargs: Any) -> Any:
-            if not self.is_connected:
+            if self._sock is None:  # `is_connected` is there from redis-py 8.0 on.
                 try:
                     alive.check(server)
                 except ServerDied as error:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,8 +75,18 @@ class RedisLease(Lease["RedisView"]):
                 if self._server.shared:
                     raise
                 raise ResetError(self._server.fell_silent()) from None
+            except self._refusals as error:
+                raise ResetError(self._server.locked_out(error, self._last_test)) from None
+            self._kept.renew()
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)
+
+    @property
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        """The errors that say of a server of ours alone that it is of no use any more."""
+        if not self._server.owned or self._server.shared:
+            return ()
+        return package().exceptions.NoPermissionError, package().exceptions.AuthenticationError
 
     def _reset(self) -> None:
         if self._isolation == "database":
@@ -154,10 +163,17 @@ class RedisLease(Lease["RedisView"]):
             return  # Nobody answers at the address of a container that is gone, not even with a refusal.
         if self._prefix:
             self._server.give_prefix(self._prefix)
-        with contextlib.suppress(package().RedisError):
+        try:
             if self._rest is not None:
                 # The next class may get this number, and the last test's clients still wait there.
                 self._rest.leave(self.database, self._kept, self._last_test)
+        except self._refusals as error:
+            self._server.locked_out(error, self._last_test)
+        except package().TimeoutError:
+            if not self._server.shared:
+                self._server.fell_silent()
+        except package().RedisError:
+            pass  # The next lease finds out.
         self._admin.close()
-        if self._isolation == "database":
+        if self._isolation == "database" and not self._server.silent:
             self._server.give_database(self.database, at_once=self._limited)

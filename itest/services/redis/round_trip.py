@@ -50,9 +50,9 @@ class RoundTrip:
 def refresh(connection: Any) -> None:
     """Have it connect anew, when it is used, if the server has ended it: code under test can, and its setting `timeout`.
 
-    A pool of redis-py looks itself; a client with one connection does not.
+    A pool of redis-py looks itself; a client with one connection does not. (`is_connected` is there from redis-py 8.0 on.)
     """
-    if connection.is_connected and alive.has_spoken(connection._sock):
+    if connection._sock is not None and alive.has_spoken(connection._sock):
         connection.disconnect()
 
 

@@ -56,7 +56,12 @@ class RedisServer(Server["RedisView"]):
         return self._version
 
     def lease(self, service: Service[RedisView], owner: str) -> RedisLease:
-        return RedisLease(self, cast("Redis", service), owner)  # Nothing else leads to this server.
+        try:
+            return RedisLease(self, cast("Redis", service), owner)  # Nothing else leads to this server.
+        except package().TimeoutError:
+            if self.shared:
+                raise
+            raise ResetError(self.fell_silent()) from None
 
     def _asked_version(self) -> str:
         try:
@@ -78,6 +83,15 @@ class RedisServer(Server["RedisView"]):
         """Why nothing is asked of it from now on: it does not answer."""
         silence = f"does not answer within {SOCKET_TIMEOUT:g} s"
         self.silent = sentence(f"{self.version} ({self.instance})", silence, ours=self.owned)
+        return self.silent
+
+    def locked_out(self, error: Exception, test: str) -> str:
+        """Why nothing is asked of it from now on: a test has changed users or the password, so that it refuses even what
+        would undo that."""
+        self.silent = (
+            f"{self.version} ({self.instance}) refuses what itest needs, since {test} changed its users or its password: "
+            f"{str(error).rstrip('.')}. The next class gets a new one"
+        )
         return self.silent
 
     def clear(self) -> None:

@@ -143,11 +143,16 @@ class ServerState:
         """The new clients, and the kept ones that are not just as they were when new. To split up the other lines as well
         would take longer than all the rest."""
         newest, ids, lines = self._newest_client, kept.ids, []
+        user, protocol = f" user={kept.user} ".encode(), f" resp={kept.protocol} ".encode()
         for line in listed.splitlines():
             number = int(line[3 : line.index(b" ")])
             if number in ids:
                 quiet = _QUIET.search(line)
-                if quiet is None or int(quiet[1]) != database or _KEPT not in line:
+                if (
+                    quiet is None
+                    or int(quiet[1]) != database
+                    or any(as_new not in line for as_new in (_KEPT, user, protocol))
+                ):
                     lines.append(line)
             elif number > newest:
                 lines.append(line)
@@ -220,7 +225,7 @@ class ServerState:
         Those that connected before belong to the class, a live app for instance, and idle ones harm nobody.
         """
         strangers = [client for client in clients if not _is_kept(client, kept)]
-        if any(int(client["id"]) in kept.ids and _unclean(client, database) for client in clients):
+        if any(int(client["id"]) in kept.ids and unclean(client, database, kept) for client in clients):
             kept.close()
         for client in strangers:
             doing = waiting(client)
@@ -286,9 +291,17 @@ def _is_kept(client: dict[str, str], kept: Kept) -> bool:
     return int(client["id"]) in kept.ids or client["name"] == KEPT_NAME
 
 
-def _unclean(client: dict[str, str], database: int) -> bool:
-    as_new = client["name"] == KEPT_NAME and int(client["db"]) == database and int(client.get("watch", 0)) == 0
-    return bool(waiting(client)) or not as_new
+def unclean(client: dict[str, str], database: int, kept: Kept) -> bool:
+    """Whether it is not as it was when new. Before Redis 7 it does not say which protocol it speaks."""
+    as_new = {
+        "name": KEPT_NAME,
+        "db": str(database),
+        "flags": "N",
+        "watch": "0",
+        "user": kept.user,
+        "resp": kept.protocol,
+    }
+    return bool(waiting(client)) or any(client.get(name, value) != value for name, value in as_new.items())
 
 
 def _user(line: str) -> str:
