@@ -30,11 +30,13 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(share.gate())
+            stack.enter_context(share.gate(job.longest))
             alone = share.join()
         except OSError:
+            # The cache directory cannot be written to, or is full: then it is our own, and nobody waits for it.
+            stack.close()
             before()
-            return starting.start(job)  # The cache directory cannot be written to, or is full: then it is our own.
+            return starting.start(job)
         known = True
         try:
             if record := share.read():
@@ -49,6 +51,7 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
                 share.write(record)
             except OSError:
                 share.leave()
+                stack.close()
                 return starting.start(job)  # As above.
             return _start(job, share, record)
         except BaseException:

@@ -35,7 +35,7 @@ FORMAT = 2
 """Part of each key; raised when records or servers change so that another version of itest cannot use them."""
 
 GATE_WAIT = 300.0
-"""Seconds that others may take to start, check or stop the server, the pull of its image included."""
+"""Seconds that others may take to check or stop the server; who wants to use it gives them the time of a start besides."""
 
 
 class Record(NamedTuple):
@@ -74,12 +74,15 @@ class Share:
         self._claims: dict[str, int] = {}
 
     @contextlib.contextmanager
-    def gate(self) -> Iterator[None]:
-        """Within the `with` nobody else looks for the server, starts or stops it. Raises ItestError, OSError."""
+    def gate(self, start: float = 0.0) -> Iterator[None]:
+        """Within the `with` nobody else looks for the server, starts or stops it. Raises ItestError, OSError.
+
+        `start`: the seconds that others may take to start it, all it needs included.
+        """
         gate = self.directory / "gate"
         while True:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with lock.locked(gate, GATE_WAIT, "a server that is shared with other processes") as handle:
+            with lock.locked(gate, GATE_WAIT + start, "a server that is shared with other processes") as handle:
                 if _is(gate, handle):  # Else it was removed while we waited, and others find another one.
                     yield
                     return

@@ -59,6 +59,12 @@ class Job(NamedTuple):
         return naming.show("Job", {**self._asdict(), "secret": naming.MASK})
 
     @property
+    def longest(self) -> float:
+        """Seconds that it may take until it is ready or has failed, what its image takes to be got or built included."""
+        attempts: int = self.service.start_attempts
+        return self.config.pull_timeout + self.config.build_timeout + self.timeout * attempts
+
+    @property
     def subject(self) -> str:
         """What it is called in errors."""
         return f"{self.service.title} ({self.spec})"

@@ -12,11 +12,13 @@ import signal
 import tempfile
 import unittest
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
-from itest import Kafka, Postgres, Redis, joining, naming, sharing
+from itest import Kafka, Postgres, Redis, joining, naming, sharing, starting
 from itest.clock import wall
 from itest.config import load
+from itest.errors import ItestError
 from itest.sharing import Record, Share
 
 RECORD = Record("0123456789abcdef0123", "secret-of-the-record", "redis", "program", ready=True)
@@ -150,6 +152,37 @@ class ShareTest(unittest.TestCase):
             self.assertTrue(share.leave())
             share.forget()
         self.assertFalse(self.place.exists())
+
+    def test_who_wants_to_use_it_waits_as_long_as_others_may_take_to_start_it(self) -> None:
+        with (
+            mock.patch.object(sharing, "GATE_WAIT", 0.01),
+            self.share().gate(),
+            self.assertRaisesRegex(ItestError, "has held the lock .*gate for 0.02 s"),
+            self.share().gate(0.01),
+        ):
+            pass
+        config = load({"ITEST_PULL_TIMEOUT": "7", "ITEST_BUILD_TIMEOUT": "20"}, files=False)
+        job: Any = mock.Mock(config=config, timeout=100.0, service=Redis(start_attempts=2))
+        self.assertEqual(starting.Job.longest.fget(job), 227.0)  # type: ignore[attr-defined]  # a property
+
+    def test_nobody_waits_for_a_server_of_ones_own_where_the_cache_is_full(self) -> None:
+        job: Any = mock.Mock(longest=0.0)
+        full = OSError(errno.ENOSPC, "No space left on device")
+        began = []
+
+        def start(job: object) -> Any:
+            with self.share().gate():
+                began.append(job)
+
+        for method in ("join", "write"):
+            with (
+                mock.patch.object(Share, method, side_effect=full),
+                mock.patch.object(joining, "_record", return_value=RECORD),
+                mock.patch.object(starting, "start", start),
+                mock.patch.object(sharing, "GATE_WAIT", 0.01),
+            ):
+                joining.join(job, self.share())
+        self.assertEqual(began, [job, job])
 
     def test_the_reaper_removes_what_nobody_uses(self) -> None:
         share = self.share()
