@@ -24,12 +24,15 @@ from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
 from itest.engines import Engine
-from itest.errors import ItestError, NotStarted
+from itest.errors import ItestError, NotStarted, StartTimeout
 from itest.network import ClassNetwork
 from itest.service import Server, Service
 from itest.side_by_side import side_by_side
 from itest.spec import ComposeSpec, ContainerSpec, Spec, ThreadSpec
 from itest.starter import Starter
+
+OF_CLASS = "it is the service"
+"""What the note of an error begins with that says which one of a class could not be had."""
 
 _current: Session | None = None
 _current_lock = threading.Lock()
@@ -79,6 +82,8 @@ class _Slot:
         self.lock = threading.Lock()
         self.server: Server[Any] | None = None
         self.error: BaseException | None = None
+        self.allowed = 0.0
+        """Seconds that it had to be ready, where it was not."""
 
 
 class Session:
@@ -131,15 +136,18 @@ class Session:
         with slot.lock:
             if self.closed:  # Under the lock: whoever closes looks at the locks after that, and leaves the rest to us.
                 raise NotStarted(f"the run has ended; {service.title} is not started any more")
-            if slot.error is not None:
+            allowed = self._starter.timeout(service)
+            if slot.error is not None and not (isinstance(slot.error, StartTimeout) and allowed > slot.allowed):
                 raise slot.error.with_traceback(None)
             if slot.server is not None and not slot.server.lives():
                 self._stop(slot)  # It died under an earlier class; this one gets a new one.
             if slot.server is None:
+                slot.error = None
                 try:
                     slot.server = self._starter.start(service, _joined(service, spec, network, name), key[-1])
                 except ItestError as error:
-                    slot.error = error
+                    if service.scope != "test" or isinstance(error, StartTimeout):  # A new one is its point.
+                        slot.error, slot.allowed = error, allowed
                     raise
                 except BaseException:
                     self._broken = True
@@ -167,11 +175,10 @@ class Session:
         def take(number: int, found: Server[Any] | BaseException) -> None:
             if isinstance(found, BaseException):
                 service, *_, name = wanted[number]
-                note = f"it is the service {name!r} of the class"
-                if name not in ("", service.kind) and note not in getattr(
-                    found, "__notes__", ()
-                ):  # Several of a kind are alike.
-                    found.add_note(note)
+                # An error that is remembered is raised to several classes, each with names of its own.
+                found.__notes__ = [note for note in getattr(found, "__notes__", ()) if not note.startswith(OF_CLASS)]
+                if name not in ("", service.kind):  # Several of a kind are alike.
+                    found.add_note(f"{OF_CLASS} {name!r} of the class")
                 failures.append(found)
             elif not failures:
                 given.add(number)

@@ -68,6 +68,10 @@ class Starter:
         """Whether no other process may use its server, in a run whose servers are shared."""
         return not service.sharable and (self._group is not None or self._reused(service))
 
+    def timeout(self, service: Service[Any]) -> float:
+        """Seconds in which it must be ready."""
+        return self._config.startup_timeout if service.startup_timeout is None else service.startup_timeout
+
     def start(self, service: Service[Any], spec: Spec, scope_key: str) -> Server[Any]:
         """Start it, or find it running. Raises ItestError."""
         engine = self._engines.that_runs(spec)
@@ -79,7 +83,7 @@ class Starter:
             spec,
             engine,
             self._config,
-            self._config.startup_timeout if service.startup_timeout is None else service.startup_timeout,
+            self.timeout(service),
             self._secret,
             {**self.labels(service.kind), naming.FINGERPRINT: service.identity(spec)},
             self._trace,
@@ -154,7 +158,7 @@ class Starter:
         """The run is about to end, for which its reaper must live. Servers that go on need one too, if those of the earlier
         runs which saw to their end have been killed."""
         self._sweeps.hasten()
-        with contextlib.suppress(OSError, RuntimeError):  # The latter where Python is ending already.
+        with contextlib.suppress(OSError, RuntimeError, StartError):  # The second where Python is ending already.
             if self._reaper is not None:
                 self.watch()
                 return
@@ -170,7 +174,7 @@ class Starter:
         if self._reaper is not None:
             if not self._reaper.lives():
                 clean = False  # Nobody knows what it has done of what it was told.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, StartError):
                     self.watch()
             self._reaper.close(done=clean)
             self._reaper = None

@@ -113,11 +113,11 @@ class SideBySideTest(InnerTest):
             raise StartError("no such image")
 
         session = self.use(MemoryEngine(prepare))
-        for name, notes in (("memory", []), ("second", ["it is the service 'second' of the class"])):
-            for _ in ("it failed", "the failure is remembered"):
-                with self.assertRaises(StartError) as raised:
-                    session.lend_all([(self.service(f"memory:{name}"), "", None, name)])
-                self.assertEqual(raised.exception.__notes__[1:], notes)
+        for name in ("memory", "second", "second", "the_other_classs", "memory"):
+            with self.assertRaises(StartError) as raised:  # From the second time on it is remembered.
+                session.lend_all([(self.service(), "", None, name)])
+            notes = [] if name == "memory" else [f"it is the service {name!r} of the class"]
+            self.assertEqual(raised.exception.__notes__[1:], notes)
 
     def test_what_they_need_is_imported_one_after_the_other_and_before_it_is_used(self) -> None:
         importing, most, imported = set(), set(), set()
@@ -220,6 +220,22 @@ class FailureTest(InnerTest):
         self.check(result, ran=0, errors=2)
         self.assertEqual(self.last_line(result, 1), "ImageError: no such image: memory:1")
         self.assertEqual(len(attempts), 1)
+
+    def test_a_test_of_its_own_server_tries_again(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.id == "memory-1":
+                raise StartError("the program has crashed")
+
+        self.use(MemoryEngine(prepare))
+        self.check(run(case(self.service(scope="test"), "test_a", "test_b")), ran=2, errors=1)
+
+    def test_what_was_late_is_tried_again_where_a_declaration_gives_it_more_time(self) -> None:
+        attempts: list[MemoryInstance] = []
+        session = self.use(MemoryEngine(attempts.append), clock=ManualClock())
+        for seconds, tried in ((1.0, 1), (1.0, 1), (0.5, 1), (5.0, 2), (1.0, 2)):
+            with self.assertRaisesRegex(StartTimeout, "did not become ready within [15] s"):
+                session.lend(self.service(check_ready=log("ready"), startup_timeout=seconds))
+            self.assertEqual(len(attempts), tried)
 
     def test_where_setUpClass_forgot_super_it_is_the_error_of_each_test(self) -> None:
         attempts = self.fail_with(ImageError("no such image: memory:1"))
@@ -389,6 +405,17 @@ class UnavailableTest(InnerTest):
 
 
 class CloseTest(InnerTest):
+    def test_all_is_stopped_though_nobody_can_be_started_who_would_clean_up(self) -> None:
+        """The reaper was killed, and no process can be made any more."""
+        self.session.lend(self.service())
+        starter = self.session._starter
+        starter._alone, starter._reaper = False, mock.Mock(**{"lives.return_value": False})
+        refused = OSError(11, "Resource temporarily unavailable")
+        with mock.patch("itest.reaper.Reaper", side_effect=refused) as made:
+            self.session.close()
+        self.assertEqual(len(made.mock_calls), 2)
+        self.assertEqual(self.events, [START, *STOP, "close"])
+
     def test_it_stops_every_server_once(self) -> None:
         self.session.lend_all([(self.service("memory:1"), ""), (self.service("memory:2"), "")])
         self.session.close()
