@@ -157,14 +157,18 @@ class Environment(dict[str, str]):
         return f"<{len(self)} variables>"
 
 
-def load(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> Config:
-    """Read the settings. Raises ConfigError that names the setting, where it stands and what it could be."""
+def load(environment: Mapping[str, str] | None = None, directory: Path | None = None, *, files: bool = True) -> Config:
+    """Read the settings. Raises ConfigError that names the setting, where it stands and what it could be.
+
+    Without `files` those of the environment alone: a helper of a run has the run's there, and works in a directory of
+    nobody's project.
+    """
     environment = Environment(os.environ if environment is None else environment)
     values: dict[str, Any] = {}
     if _is_ci(environment):
         values["require"] = "1"
     here = directory or _here()
-    for name, value, source, place in [*_from_files(here), *_from_environment(environment, here)]:
+    for name, value, source, place in [*(_from_files(here) if files else ()), *_from_environment(environment, here)]:
         if str(value).strip():  # CI writes an empty text for a variable that is not set.
             values[name] = _convert(name, value, source, place)
     return Config(environment=environment, **values)

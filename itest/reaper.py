@@ -219,5 +219,5 @@ def _engines() -> list[Callable[[], Engine]]:
     from itest.engines.docker import DockerEngine
     from itest.engines.process import ProcessEngine
 
-    config = load()
+    config = load(files=False)
     return [lambda: ProcessEngine(config), lambda: DockerEngine(config)]

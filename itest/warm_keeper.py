@@ -140,4 +140,4 @@ def _keep(values: Mapping[str, Any]) -> Keep:
 def _config(orders: Mapping[str, Any]) -> Config:
     from itest.config import load
 
-    return load(directory=Path("/"))
+    return load(files=False)

@@ -89,6 +89,10 @@ class SourcesTest(ConfigTest):
         with mock.patch.dict(sys.modules, {"tomllib": None, "configparser": None}):
             self.assertEqual(self.load().engine, "auto")
 
+    def test_a_helper_of_a_run_reads_no_files(self) -> None:
+        self.pyproject("[tool.itest]\nquite = true\n")
+        self.assertEqual(load({"ITEST_ENGINE": "process"}, self.directory, files=False).engine, "process")
+
     def test_the_environment_is_the_real_one_by_default(self) -> None:
         with mock.patch.dict(os.environ, {"ITEST_ENGINE": "process", "CI": ""}):
             self.assertEqual(load(directory=self.directory).engine, "process")
