@@ -188,32 +188,36 @@ class ProcessInstance(LocalInstance):
         `timeout` seconds; it is killed then.
         """
         import subprocess  # A run that finds its server starts none.
+        import tempfile
 
         path = f"{os.path.dirname(self._program)}{os.pathsep}{self._environment['PATH']}"
         user = self._record.user
-        process = subprocess.Popen(
-            [*self._record.prefix, "/bin/sh", "-c", 'exec "$@"', "sh", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self._record.workplace or self._place,
-            env={**self._environment, "PATH": path},
-            start_new_session=True,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
-        )
-        with process:
-            try:
-                stdout, stderr = process.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
-                from itest.wait_errors import not_ended
+        # Files, because a pipe would be read until all that the command left in the background have ended too.
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            process = subprocess.Popen(
+                [*self._record.prefix, "/bin/sh", "-c", 'exec "$@"', "sh", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=self._record.workplace or self._place,
+                env={**self._environment, "PATH": path},
+                start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+            with process:
+                ended = False
+                try:
+                    if not (ended := launcher.wait_exit(process, timeout)):
+                        from itest.wait_errors import not_ended
 
-                raise not_ended(argv, f"beside {self}", timeout) from None
-            finally:
-                if process.returncode is None:
-                    launcher.signal_group(process.pid, signal.SIGKILL)
-        return ExecResult(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+                        raise not_ended(argv, f"beside {self}", timeout)
+                finally:
+                    if not ended:
+                        launcher.signal_group(process.pid, signal.SIGKILL)
+            said = [file.read().decode(errors="replace") for file in (stdout, stderr) if file.seek(0) == 0]
+        return ExecResult(process.returncode, *said)
 
     def stop(self) -> None:
         """End it by its stop signal, kill what remains after 5 s, and delete its directory. May be called twice.
@@ -277,7 +281,9 @@ class ProcessInstance(LocalInstance):
     def mark(self) -> None:
         """Remember how long the log is now, for `logs(since=...)`."""
         with contextlib.suppress(OSError):  # For each test, so by a text: a Path takes as long again.
-            self._marks.append((wall(), os.stat(self._log).st_size))
+            size = os.stat(self._log).st_size
+            if not self._marks or self._marks[-1][1] != size:  # Whoever asks again and again does not push others out.
+                self._marks.append((wall(), size))
 
 
 def _is_port_taken(log: str) -> bool:

@@ -250,6 +250,28 @@ class ProcessEngineTest(EngineTestCase):
         self.assertEqual(instance.exec([os.path.basename(sys.executable), "-c", "print(1)"]).stdout, "1\n")
         self.assertEqual(instance.exec(["no-such-program"]).exit_code, 127)
 
+    def test_exec_ends_with_its_command_whatever_that_leaves_in_the_background(self) -> None:
+        instance = self.start(shell("exec sleep 60"))
+        result = instance.exec(["sh", "-c", "sleep 50 & echo $!"])
+        try:
+            self.assertEqual(result.exit_code, 0)
+        finally:
+            os.kill(int(result.stdout), signal.SIGKILL)
+
+    def test_whoever_asks_for_the_log_again_and_again_forgets_no_test(self) -> None:
+        instance = self.start(shell("echo of the test before; exec sleep 60"))
+        deadline = Deadline.after(10)
+        while "before" not in instance.logs():
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.01)
+        since = wall()
+        instance.mark()
+        for _ in range(1500):
+            instance.logs()
+        with (self.place(instance) / process_instance.LOG_FILE).open("a") as log:
+            log.write("of this test\n")
+        self.assertEqual(instance.logs(since=since), "of this test\n")
+
     def test_exec_is_ended_in_time(self) -> None:
         instance = self.start(shell("exec sleep 60"))
         with self.assertRaisesRegex(

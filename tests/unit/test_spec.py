@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import unittest
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from itest import Redis, naming, sharing, warm_store
-from itest.engines import directory
+from itest.engines import Endpoint, directory
 from itest.engines.docker_login import Login
 from itest.spec import ContainerSpec, ExternalSpec, Keep, Port, ProcessSpec, fill
 from itest.starting import Job
@@ -30,6 +31,13 @@ class FillTest(unittest.TestCase):
     def test_an_unknown_port_is_a_key_error(self) -> None:
         with self.assertRaisesRegex(KeyError, "https"):
             fill("{port:https}", self.ENDPOINTS)
+
+
+class EndpointTest(unittest.TestCase):
+    def test_an_ipv6_address_is_one_in_an_url_too(self) -> None:
+        self.assertEqual(str(Endpoint("127.0.0.1", 5432)), "127.0.0.1:5432")
+        there: Any = SimpleNamespace(endpoint=lambda name: Endpoint("2001:db8::5", 6379))
+        self.assertEqual(Redis().address(there, "pw"), "redis://:pw@[2001:db8::5]:6379")
 
 
 class ContainerSpecTest(unittest.TestCase):
