@@ -23,7 +23,15 @@ from unittest import mock
 from itest import Kafka, KafkaMixin, warm_store
 from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config
-from itest.errors import ConfigError, DeclarationError, ItestError, MissingPackage, ReceiveTimeout, Unavailable
+from itest.errors import (
+    ConfigError,
+    DeclarationError,
+    ItestError,
+    MissingPackage,
+    ReceiveTimeout,
+    StartError,
+    Unavailable,
+)
 from itest.lock import locked
 from itest.services.kafka import KafkaServer, Message, archive, archive_build, clients, jars, queue, recipes
 from itest.services.kafka.queue import Queue, decode, encode
@@ -719,6 +727,18 @@ class ClientTest(unittest.TestCase):
         ):
             clients.answers(f"127.0.0.1:{port}")(mock.Mock())
         make.assert_not_called()
+
+    def test_another_kafka_python_is_named_at_once(self) -> None:
+        """Its 2.x does not know the settings that a client of ours is made with."""
+        unknown = clients.errors().KafkaConfigurationError("Unrecognized configs: {'bootstrap_timeout_ms'}")
+        with (
+            mock.patch.object(clients, "greet"),
+            mock.patch.object(clients, "make", side_effect=unknown),
+            self.assertRaisesRegex(
+                StartError, r"kafka-python \d\S* is installed, and itest needs one from 3.0 on.*bootstrap_timeout_ms"
+            ),
+        ):
+            clients.answers("broker:9092")(mock.Mock())
 
     def test_without_asserts_it_says_that_its_client_needs_them(self) -> None:
         refused = clients.errors().KafkaTimeoutError("Unable to bootstrap")

@@ -11,7 +11,9 @@ import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
+from itest import naming
 from itest.engines import Instance
+from itest.errors import StartError
 from itest.packages import client_package
 from itest.wait import ANSWER_TIMEOUT, Check, answer
 
@@ -176,6 +178,11 @@ def answers(servers: str) -> Check:
                 reconnect_backoff_ms=20,
                 reconnect_backoff_max_ms=100,
             )
+        except errors().KafkaConfigurationError as error:
+            raise StartError(
+                f"the client of Kafka cannot be used: kafka-python {package().__version__} is installed, and itest needs one "
+                f"from 3.0 on, below 4: pip install 'itest-containers[kafka]' ({naming.shorten(str(error), 200)})"
+            ) from error
         except kafka_error as error:
             if sys.flags.optimize:  # 3.0.12: `assert UnsignedVarInt32.decode(data) == 0` in its tagged_fields.py.
                 raise ConnectionError(
