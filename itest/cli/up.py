@@ -148,9 +148,9 @@ def _stays(thing: Thing, root: Path) -> bool:
 
 
 def _identities(texts: Sequence[str], config: Config) -> set[str]:
-    """What the servers of all that is wanted are known by."""
+    """What the servers of all that is wanted are known by, as far as `itest up` starts them."""
     with closing(Engines(_own(config))) as engines:
-        return {service.identity(engines.spec(service, "")) for _, service in _services(texts)}
+        return {service.identity(engines.spec(service, "")) for _, service in _services(texts) if _can_stay(service)}
 
 
 def _own(config: Config) -> Config:

@@ -370,6 +370,9 @@ class UpTest(CommandLineTest):
         output, errors = self.itest("up", "tests.test_people.WebTest", code=1)
         self.assertRegex(output, "^ITEST_REDIS_URL=.*\n$")
         self.assertIn("itest: WebTest.web (Container) is not started: each class has one of its own", errors)
+        # Not even by local processes, which can run no Container, does that keep the other one from being stopped.
+        stopped, _ = self.itest("down", "tests.test_people.WebTest")
+        self.assertEqual(stopped.count("stopped "), 1)
 
 
 class LogsTest(CommandLineTest):
