@@ -57,16 +57,17 @@ def run(options: argparse.Namespace, config: Config) -> int:
         raise ConfigError("no command is given: itest exec --with postgres -- COMMAND")
     with closing(wanted.session(config)) as session, contextlib.ExitStack() as leases:
         variables: dict[str, str] = {}
-        for cls in wanted.classes(options.wanted):
-            network = _network(cls, session)
-            if network is not None:
-                leases.callback(network.close)
-            loans = loans_of(cls, cls._itest_declarations, session, network)
-            for loan in loans:
-                leases.callback(loan.give_back)
-            take_all(loans, session)
-            for name, value in (pair for loan in loans for pair in _variables(loan).items()):
-                variables.setdefault(name, value)
+        with wanted.output_aside():
+            for cls in wanted.classes(options.wanted):
+                network = _network(cls, session)
+                if network is not None:
+                    leases.callback(network.close)
+                loans = loans_of(cls, cls._itest_declarations, session, network)
+                for loan in loans:
+                    leases.callback(loan.give_back)
+                take_all(loans, session)
+                for name, value in (pair for loan in loans for pair in _variables(loan).items()):
+                    variables.setdefault(name, value)
         return _run(argv, config.child_environment(**variables))
 
 

@@ -72,9 +72,10 @@ def run(options: argparse.Namespace, config: Config) -> int:
     found: dict[str, str] = {}
     code = 0
     with closing(wanted.session(replace(_own(config), reuse=True, reuse_time=options.seconds))) as session:
-        named = _services(options.wanted)
-        kept = [(name, service) for name, service in named if _can_stay(service)]
-        servers = session.lend_all([(service, "", None, name) for name, service in kept])
+        with wanted.output_aside():
+            named = _services(options.wanted)
+            kept = [(name, service) for name, service in named if _can_stay(service)]
+            servers = session.lend_all([(service, "", None, name) for name, service in kept])
         for (name, service), server in zip(kept, servers, strict=True):
             if server.share is None and server.instance.owned:
                 code = 1
@@ -149,7 +150,7 @@ def _stays(thing: Thing, root: Path) -> bool:
 
 def _identities(texts: Sequence[str], config: Config) -> set[str]:
     """What the servers of all that is wanted are known by, as far as `itest up` starts them."""
-    with closing(Engines(_own(config))) as engines:
+    with closing(Engines(_own(config))) as engines, wanted.output_aside():
         return {service.identity(engines.spec(service, "")) for _, service in _services(texts) if _can_stay(service)}
 
 

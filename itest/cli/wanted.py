@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 import unittest
 from collections.abc import Iterator, Sequence
@@ -53,6 +55,23 @@ def session(config: Config) -> Session:
     """What starts it. It tells nothing at its end: the page and the table that the settings ask for are those of a run of
     tests, and a page that is there stays."""
     return Session(replace(config, report="", timing=False))
+
+
+@contextlib.contextmanager
+def output_aside() -> Iterator[None]:
+    """Within the `with`, what test modules, migrations and programs that they run print goes to standard error: standard
+    output is for the result alone."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    try:
+        if sys.stderr is not None:  # Else descriptor 2 may be anybody's.
+            os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        sys.stdout.flush()  # Of those who write to `sys.__stdout__`.
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
 
 
 def url_of(server: Server[Any]) -> str:

@@ -53,6 +53,26 @@ class CacheTest(RedisMixin, ContainerTestCase):
         pass
 """
 
+TALKING = """
+import os
+import subprocess
+import sys
+from itest import ContainerTestCase, Postgres, RedisMixin
+
+print("imported")
+
+def talk(view):
+    print("migrated")
+    print("written", file=sys.__stdout__)
+    subprocess.run(["echo", "run"], check=True)
+
+class TalkingTest(RedisMixin, ContainerTestCase):
+    postgres = Postgres(migrations=talk)
+
+    def test_nothing(self):
+        pass
+"""
+
 
 class CommandLineTest(unittest.TestCase):
     """Runs commands in an empty project, with a cache directory of its own."""
@@ -177,6 +197,13 @@ class ExecTest(CommandLineTest):
                 self.assertEqual(self.python(code, target)[0], "True False\n")
         (self.place / "tests" / "__init__.py").unlink()  # As `unittest discover tests` takes it too.
         self.assertEqual(self.python(code, "tests/")[0], "True False\n")
+
+    def test_what_tests_print_meanwhile_is_not_on_its_output(self) -> None:
+        self.tests.write_text(TALKING, encoding="utf-8")
+        output, errors = self.python("print('answers')", "tests/test_people.py")
+        self.assertEqual(output, "answers\n")
+        for word in ("imported", "migrated", "written", "run"):
+            self.assertIn(f"{word}\n", errors)
 
     def test_containers_have_the_network_of_the_class(self) -> None:
         engine = DockerEngine(load())
@@ -328,6 +355,17 @@ class UpTest(CommandLineTest):
         stopped, _ = self.itest("down", "tests.test_people.PeopleTest")
         self.assertEqual(stopped.count("stopped "), 1)
         self.assertEqual(self.itest("down", "--all")[0], "nothing to stop\n")
+
+    def test_its_output_is_the_urls_alone(self) -> None:
+        self.tests.write_text(TALKING, encoding="utf-8")
+        for options in ((), ("--export",), ("--json",)):
+            with self.subTest(options):
+                output, errors = self.itest("up", *options, "tests/test_people.py")
+                self.assertRegex(output, r"^(\{\s*\"|export )?ITEST_")
+                self.assertNotIn("imported", output)
+                self.assertIn("imported\n", errors)
+        output, errors = self.itest("down", "tests/test_people.py")
+        self.assertEqual((output.count("\n"), output.count("stopped ")), (2, 2))
 
     def test_what_no_later_run_could_find_is_not_left_running(self) -> None:
         place = self.place / "no directory"
