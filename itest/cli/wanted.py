@@ -119,11 +119,12 @@ def _of_tests(target: str) -> list[type[ContainerMixin]]:
 def _dotted(target: str) -> str:
     """`tests/test_orders.py::OrderTest` as a module is imported: `tests.test_orders.OrderTest`."""
     path, *names = target.split("::")
-    if path.endswith(".py") or "/" in path:
+    if path.endswith(".py") or "/" in path or path in (".", ".."):
         file = Path(path).resolve()
         if not file.is_relative_to(Path.cwd()):
             raise ConfigError(f"{path} is not below the working directory, from which test modules are imported")
-        path = ".".join(file.relative_to(Path.cwd()).with_suffix("").parts)
+        relative = file.relative_to(Path.cwd())
+        path = ".".join((relative.parent / relative.stem).parts)  # Of the working directory itself nothing is left.
     return ".".join([path, *names])
 
 

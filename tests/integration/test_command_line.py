@@ -192,7 +192,7 @@ class ExecTest(CommandLineTest):
         (self.place / "test_top.py").write_text(MORE, encoding="utf-8")
         code = "import os; print('ITEST_REDIS_URL' in os.environ, 'ITEST_POSTGRES_URL' in os.environ)"
         self.tests.unlink()
-        for target in ("tests/", "tests", "test_top", "."):
+        for target in ("tests/", "tests", "test_top", ".", "./", f"{self.place}"):
             with self.subTest(target):
                 self.assertEqual(self.python(code, target)[0], "True False\n")
         (self.place / "tests" / "__init__.py").unlink()  # As `unittest discover tests` takes it too.
@@ -281,6 +281,7 @@ class WrongTest(CommandLineTest):
             ("exec", "--with", "redis", "--"): "no command is given",
             ("up", "tests.nowhere.Test"): "the tests tests.nowhere.Test cannot be loaded:",
             ("up", "/etc/test_x.py"): "/etc/test_x.py is not below the working directory",
+            ("up", ".."): ".. is not below the working directory",
             ("up", "unittest"): "'unittest' is neither a service",
             ("up", "json.decoder"): "no test class with services in json.decoder",
             ("up", "unittest.case"): "the tests unittest.case cannot be loaded: TypeError: ",
