@@ -105,7 +105,7 @@ def _of_tests(target: str) -> list[type[ContainerMixin]]:
         suite = loader.discover(str(package), top_level_dir=top) if package.is_dir() else loader.loadTestsFromName(name)
     except ConfigError:
         raise
-    except Exception as error:  # Whatever a test module does when it is imported.
+    except (Exception, SystemExit) as error:  # Whatever a test module does when it is imported.
         raise ConfigError(f"the tests {target} cannot be loaded: {type(error).__name__}: {error}") from error
     if loader.errors:
         raise ConfigError(f"the tests {target} cannot be loaded:\n{str(loader.errors[-1]).strip()}")

@@ -297,6 +297,12 @@ class WrongTest(CommandLineTest):
                 self.assertEqual(output, "")
                 self.assertIn(text, errors)
 
+    def test_a_module_that_exits(self) -> None:
+        self.tests.write_text("import sys; sys.exit(3)", encoding="utf-8")
+        for target in ("tests/test_people.py", "tests/"):
+            _, errors = self.itest_code("up", target)
+            self.assertRegex(errors, rf"^itest: the tests {target} cannot be loaded:(?s:.*)SystemExit: 3\n$")
+
     def itest_code(self, *arguments: str) -> tuple[str, str]:
         process = self.start(*arguments)
         output, errors = process.communicate(timeout=30)
