@@ -55,17 +55,34 @@ def run(options: argparse.Namespace, config: Config) -> int:
             if engine.name in names
             for instance in engine.find({naming.SERVICE: options.service})
         ]
-        for number, instance in enumerate(instances):
-            if len(instances) > 1:
-                print(f"{'' if number == 0 else chr(10)}==> {instance} <==")
-            if options.tail is not None or not options.follow:
-                sys.stdout.write(naming.clean_log(instance.logs(tail=options.tail)))
-        if options.follow and not follow(instances, new=options.tail is None):
+        printer = Printer(several=len(instances) > 1)
+        if options.tail is not None or not options.follow:
+            for instance in instances:
+                printer.write(instance, naming.clean_log(instance.logs(tail=options.tail)))
+        if options.follow and not follow(instances, printer, new=options.tail is None):
             return INTERRUPTED
     return seen.code
 
 
-def follow(instances: Sequence[Instance], *, new: bool) -> bool:
+class Printer:
+    """Prints what instances have logged, from any thread; under the name of each, where there are several."""
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._lock = threading.Lock()
+        self._last: Instance | None = None
+
+    def write(self, instance: Instance, text: str) -> None:
+        """Print it at once, in one piece. Raises OSError."""
+        with self._lock:
+            if self._several and instance is not self._last:
+                text = f"{'' if self._last is None else chr(10)}==> {instance} <==\n{text}"
+            self._last = instance
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def follow(instances: Sequence[Instance], printer: Printer, *, new: bool) -> bool:
     """Print what they log, side by side: from the beginning if `new`, else from now on. True when all have ended, False
     after Ctrl-C. Raises OSError where it cannot be printed."""
     stop = threading.Event()
@@ -74,7 +91,7 @@ def follow(instances: Sequence[Instance], *, new: bool) -> bool:
     def pass_on(instance: Instance) -> None:
         try:
             for line in lines_of(cast("Following", instance), stop, new=new):
-                print(line, flush=True)
+                printer.write(instance, f"{line}\n")
         except OSError as error:  # Nobody reads on, as after `| head`; or the disk is full.
             broken.append(error)
             stop.set()

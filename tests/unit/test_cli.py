@@ -313,9 +313,27 @@ class FollowTest(unittest.TestCase):
         instances: Any = [self.Talking(b"ready\n"), self.Talking(b"ready too\n")]
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            self.assertTrue(logs.follow(instances, new=True))
+            self.assertTrue(logs.follow(instances, logs.Printer(several=False), new=True))
         self.assertEqual(sorted(output.getvalue().splitlines()), ["ready", "ready too"])
         self.assertEqual([each.new for each in instances], [True, True])
+
+    def test_lines_of_several_are_whole_and_told_apart(self) -> None:
+        first: Any = self.Talking(b"one\ntwo\n")
+        second: Any = self.Talking(b"three\n")
+        with mock.patch.object(sys, "stdout") as stdout:
+            printer = logs.Printer(several=True)
+            for instance in (first, second, first):
+                self.assertTrue(logs.follow([instance], printer, new=True))
+        self.assertEqual(
+            [call.args[0] for call in stdout.write.mock_calls],
+            [
+                f"==> {first} <==\none\n",
+                "two\n",
+                f"\n==> {second} <==\nthree\n",
+                f"\n==> {first} <==\none\n",
+                "two\n",
+            ],
+        )
 
 
 def _rest(thing: itest.engines.Thing) -> Iterator[object]:
