@@ -24,7 +24,7 @@ from itest.cli import wanted
 from itest.cli.look import look, opened
 from itest.config import Config
 from itest.engines import Thing
-from itest.errors import ConfigError
+from itest.errors import ConfigError, ItestError
 from itest.service import Service
 from itest.sweep import share_of
 
@@ -114,18 +114,34 @@ def stop(options: argparse.Namespace, config: Config) -> int:
         if not options.all:
             keys = _identities(options.wanted, config)
             things = [thing for thing in things if thing.labels.get(naming.FINGERPRINT) in keys]
-        code = seen.code
-        for thing in things:
-            if (share := share_of(thing)) is None:
-                continue
-            if sharing.end(share, lambda session, thing=thing: thing.remove()):  # type: ignore[misc]  # mypy knows no default there
-                print(f"stopped {thing}")
+        stopped, failed = _end(things)
+    # Said only now: where nobody reads it, they are stopped all the same.
+    for thing, reason in failed:
+        print(f"itest: {thing} stays: {reason}", file=sys.stderr)
+    for thing in stopped:
+        print(f"stopped {thing}")
+    if not things:
+        print("nothing to stop")
+    return 1 if failed else seen.code
+
+
+def _end(things: Sequence[Thing]) -> tuple[list[Thing], list[tuple[Thing, str]]]:
+    """Stop servers that are shared: those that are, and those that could not be, each with the reason."""
+    stopped: list[Thing] = []
+    failed: list[tuple[Thing, str]] = []
+    for thing in things:
+        if (share := share_of(thing)) is None:
+            continue
+        try:
+            ended = sharing.end(share, lambda session, thing=thing: thing.remove())  # type: ignore[misc]  # mypy knows no default there
+        except (ItestError, OSError) as error:
+            failed.append((thing, naming.mask(str(error))))
+        else:
+            if ended:
+                stopped.append(thing)
             else:
-                code = 1
-                print(f"itest: {thing} stays: a process uses it right now; see `itest ps`", file=sys.stderr)
-        if not things:
-            print("nothing to stop")
-    return code
+                failed.append((thing, "a process uses it right now; see `itest ps`"))
+    return stopped, failed
 
 
 def _services(texts: Sequence[str]) -> list[tuple[str, Service[Any]]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import io
@@ -22,7 +23,7 @@ from unittest import mock
 
 import itest
 from itest import cli, naming, sharing, sweep, warm_listing
-from itest.cli import logs, look, ps
+from itest.cli import logs, look, ps, up
 from itest.clock import SystemClock, wall
 from itest.config import Config
 from itest.engines import State, docker_built
@@ -289,6 +290,32 @@ class SweepTest(CliTest):
         with mock.patch.object(self.engine.instances[0], "stop", side_effect=ItestError("it is stuck")):
             code, _, errors = self.run_("sweep")
         self.assertEqual((code, errors), (1, "itest: could not remove container memory-1 (web:1): it is stuck\n"))
+
+
+@unittest.skipUnless(sharing.can_be_reused(), "nothing is shared on this platform")
+class DownTest(CliTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.config = Config(cache_dir=Path(self.enterContext(tempfile.TemporaryDirectory())))
+        self.enterContext(mock.patch.object(cli, "load", lambda: self.config))
+        for number in (1, 2):
+            share = Share(sharing.root(self.config) / str(number))
+            instance = add(self.engine, f"web:{number}", "", **{naming.SHARED: str(share.directory)})
+            with share.gate():
+                share.write(Record(instance.labels[naming.SESSION], "secret", ready=True, expires=wall() + 60))
+
+    def test_all_are_stopped_where_nobody_reads_it(self) -> None:
+        with mock.patch.object(sys, "stdout") as stdout, self.assertRaises(BrokenPipeError):
+            stdout.write.side_effect = BrokenPipeError
+            up.stop(argparse.Namespace(wanted=[], all=True), self.config)
+        self.assertEqual(images(self.engine), [])
+
+    def test_all_others_are_stopped_where_one_cannot_be(self) -> None:
+        with mock.patch.object(self.engine.instances[0], "stop", side_effect=ItestError("it is stuck")):
+            code, output, errors = self.run_("down", "--all")
+        self.assertEqual((code, output), (1, "stopped container memory-2 (web:2)\n"))
+        self.assertEqual(errors, "itest: container memory-1 (web:1) stays: it is stuck\n")
+        self.assertEqual(images(self.engine), ["web:1"])
 
 
 class FollowTest(unittest.TestCase):
