@@ -33,10 +33,11 @@ UNWRITTEN = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Raises SystemExit for wrong usage and for help, as argparse does."""
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-    if sys.stdout is None:  # As after `>&-`: writing fails then, instead of being done nowhere.
-        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
+    options = argparse.Namespace()
     try:
+        options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+        if sys.stdout is None:  # As after `>&-`: writing fails then, instead of being done nowhere.
+            sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
         code = int(options.run(options, load()))
         sys.stdout.flush()
         return code

@@ -93,8 +93,9 @@ class UsageTest(CliTest):
         self.assertEqual(self.run_("--version"), (0, f"itest {itest.__version__}\n", ""))
 
     def test_ctrl_c_is_130_without_a_traceback(self) -> None:
-        with mock.patch.object(ps, "show", side_effect=KeyboardInterrupt):
-            self.assertEqual(self.run_("ps"), (130, "", ""))
+        for owner, name in ((ps, "show"), (cli, "_parser")):  # The latter imports all commands.
+            with self.subTest(name), mock.patch.object(owner, name, side_effect=KeyboardInterrupt):
+                self.assertEqual(self.run_("ps"), (130, "", ""))
 
     def test_other_errors_of_the_system_are_told_as_they_are(self) -> None:
         with (
