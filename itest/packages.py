@@ -12,7 +12,13 @@ from typing import Any
 
 from itest.errors import MissingPackage, Unavailable
 
-PARTS = {"docker": "errors", "kafka": "errors", "psycopg2": "extensions", "redis": "client"}
+PARTS = {
+    "docker": "errors",
+    "kafka": "errors",
+    "psycopg2": "extensions",
+    "redis": "client",
+    "rich": "console",
+}
 """A module of each client, by which it is told from a directory of tests that has its name: of `tests/redis/__init__.py`,
 `python -m unittest discover -s tests` makes a package `redis` that comes before all others."""
 

@@ -115,8 +115,13 @@ class Telling:
         if self._config.timing:
             from itest.report.text import print_timing
 
-            with contextlib.suppress(OSError, ValueError):  # As for `trace.say`.
+            try:
                 print_timing(spans)
+            except (OSError, ValueError):
+                pass  # As for `trace.say`.
+            except Exception as error:  # Something of the tests has the name of a package that it needs, say.
+                reason = naming.shorten(str(error) or type(error).__name__, 400)
+                trace.say(f"could not show where the time went: {reason}")
         self._write_page()
 
     def _write_page(self) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from itest.errors import MissingPackage
+from itest.packages import stranger
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -17,7 +20,8 @@ BETWEEN = 2
 
 
 def plain_table(*, show_footer: bool = False) -> Table:
-    """An empty table."""
+    """An empty table. Raises MissingPackage."""
+    _need_rich()
     from rich import box
     from rich.table import Table
 
@@ -25,7 +29,8 @@ def plain_table(*, show_footer: bool = False) -> Table:
 
 
 def plain_console(stream: TextIO, width: int = WIDTH) -> Console:
-    """What prints a table on a stream; `width` counts where that is no terminal."""
+    """What prints a table on a stream; `width` counts where that is no terminal. Raises MissingPackage."""
+    _need_rich()
     from rich.console import Console
 
     class Raising(Console):
@@ -51,3 +56,9 @@ def print_table(table: Table, console: Console) -> None:
     console.width = max(width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
     console.width = width
+
+
+def _need_rich() -> None:
+    """Raise MissingPackage where Python finds something else by that name; that it is missing, Python says as well."""
+    if other := stranger("rich"):
+        raise MissingPackage("rich", "", "a table", other)

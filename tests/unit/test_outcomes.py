@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import io
 import statistics
+import sys
+import tempfile
 import time
 import unittest
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from itest import ContainerTestCase
 from itest.report import durations
 from itest.report.outcomes import Watch
+from itest.testing import MemoryEngine
 from itest.trace import Recorder, Span
 from tests.unit.inner import InnerTest, MemoryMixin
 from tests.unit.inner import run as run_inner
@@ -198,6 +202,25 @@ class SessionTest(InnerTest):
             run_inner(self.inner())
         self.assertEqual(self.recorded(), ["passed"])
         self.assertIn("in tests", stream.getvalue())
+
+    def test_a_table_that_cannot_be_shown_costs_the_run_nothing(self) -> None:
+        place = self.enterContext(tempfile.TemporaryDirectory())
+        other = Path(place, "rich", "__init__.py")
+        other.parent.mkdir()
+        other.touch()
+        self.enterContext(mock.patch.object(sys, "path", [place, *sys.path]))
+        self.enterContext(mock.patch.dict(sys.modules))
+        for module in [module for module in sys.modules if module.partition(".")[0] == "rich"]:
+            del sys.modules[module]
+        for reason in (
+            f"a table needs the package 'rich', but Python finds another one .* first, {other}: ",
+            "broken$",
+        ):
+            self.use(MemoryEngine(), timing=True)
+            with self.subTest(reason), mock.patch("sys.__stderr__", io.StringIO()) as stream:
+                self.check(run_inner(self.inner()), ran=1)
+                self.assertRegex(stream.getvalue(), f"(?m)^itest: could not show where the time went: {reason}")
+            self.enterContext(mock.patch("itest.report.text.plain_console", side_effect=LookupError("broken")))
 
     def test_and_else_the_result_is_left_alone(self) -> None:
         result = unittest.TestResult()
