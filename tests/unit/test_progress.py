@@ -202,6 +202,15 @@ class TerminalTest(ProgressTest):
             board.look()
         self.assertEqual(self.lines, ["itest: starting kafka (3 s so far)"])
 
+    def test_where_a_line_cannot_be_drawn_there_are_lines(self) -> None:
+        with (
+            mock.patch.object(Board, "_line", side_effect=ModuleNotFoundError("No module named 'rich.table'")),
+            self.recorder.span("start", "kafka"),
+        ):
+            self.pass_time(2)
+            self.pass_time(0)
+        self.assertEqual(self.screen(), ["itest: starting kafka (2 s so far)"])
+
     def test_a_line_too_long_is_cut_and_never_wraps(self) -> None:
         with self.recorder.span("pull", "web", image="registry.example.com/a/very/long/name:1"):
             for _ in range(3):
