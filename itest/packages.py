@@ -13,11 +13,18 @@ from typing import Any
 from itest.errors import MissingPackage, Unavailable
 
 PARTS = {
+    "aiokafka": "structs",
+    "alembic": "command",
+    "asyncpg": "prepared_stmt",
+    "django": "shortcuts",
     "docker": "errors",
     "kafka": "errors",
     "psycopg2": "extensions",
     "redis": "client",
     "rich": "console",
+    "sqlalchemy": "exc",
+    "uvicorn": "importer",
+    "waitress": "adjustments",
 }
 """A module of each client, by which it is told from a directory of tests that has its name: of `tests/redis/__init__.py`,
 `python -m unittest discover -s tests` makes a package `redis` that comes before all others."""
@@ -37,13 +44,17 @@ def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], object]:
 
 def client_package(package: str, extra: str, purpose: str) -> Any:
     """Import a client package at the last moment. Raises MissingPackage, naming the extra that brings it."""
+    root = package.partition(".")[0]
     try:
-        return importlib.import_module(package)
+        found = importlib.import_module(package)
     except ModuleNotFoundError as error:
         missing = error.name or package
         if not (package + ".").startswith(missing + "."):
             raise  # The package is there, but something that it needs is not: its own message says so.
-        raise MissingPackage(missing, extra, purpose, stranger(package.partition(".")[0])) from error
+        raise MissingPackage(missing, extra, purpose, stranger(root)) from error
+    if other := stranger(root):
+        raise MissingPackage(root, extra, purpose, other)
+    return found
 
 
 def need_client(package: str, extra: str, purpose: str) -> None:

@@ -323,16 +323,15 @@ class ClientPackageTest(unittest.TestCase):
                 other.parent.mkdir(exist_ok=True)
                 other.write_text("", encoding="utf-8")
                 importlib.invalidate_caches()
-                for _ in ("not yet imported", "imported"):
+                for need in (need_client, client_package, need_client):  # The second one imports it.
                     with self.assertRaises(MissingPackage) as caught:
-                        need_client(name, "x", "this test")
+                        need(name, "x", "this test")
                     self.assertEqual(
                         str(caught.exception),
                         f"this test needs the package {name!r}, but Python finds another one of that name first, {other}: "
                         f"rename it, or have it found as a part of the tests' package, with an __init__.py beside it and "
                         f"`python -m unittest discover -s tests -t .`",
                     )
-                    importlib.import_module(name)
 
     def test_no_program_says_what_was_looked_for_and_what_to_install(self) -> None:
         error = no_program("Redis server", ["the package x", "PATH"], "install redis")
