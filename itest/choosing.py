@@ -40,6 +40,7 @@ class Engines:
         self._given = given
         self._usable: list[Engine] | None = None
         self._reasons: dict[str, str] = {}
+        self._passed_over = ""
         self._others: dict[str, Engine] = {}
         self._specs: WeakKeyDictionary[Service[Any], Spec] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -84,6 +85,8 @@ class Engines:
                 for engine in self._given if self._given is not None else allowed(self._config):
                     if reason := engine.unavailable():
                         self._reasons[engine.name] = reason
+                        if getattr(engine, "heard", False):
+                            self._passed_over = reason
                         engine.close()
                     else:
                         usable.append(engine)
@@ -91,6 +94,12 @@ class Engines:
                             break  # One engine runs all: services must reach one another.
                 self._usable = usable
             return self._usable
+
+    def passed_over(self) -> str:
+        """Why Docker runs nothing, though it seems to be there; empty where it is not, and from the second call on."""
+        with self._lock:
+            reason, self._passed_over = self._passed_over, ""
+            return reason
 
     def that_runs(self, spec: Spec) -> Engine:
         """The engine of a spec. What a service runs by itself, whatever runs the others, may need one more."""

@@ -77,6 +77,11 @@ class DockerEngine:
             return str(error)
         return None
 
+    @property
+    def heard(self) -> bool:
+        """Whether something listens where Docker should be, also where it is unavailable."""
+        return self._link.heard
+
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
         from itest.engines.docker_config import published, wanted
         from itest.engines.docker_options import volume_name

@@ -28,6 +28,8 @@ class Link:
         self._lock = threading.Lock()
         self._address: Address | None = None
         self._made: tuple[Any, Images] | None = None
+        self.heard = False
+        """Whether something listens where Docker should be, as far as it was looked: Docker, though it may not be usable."""
 
     @property
     def address(self) -> Address:
@@ -59,6 +61,7 @@ class Link:
                 address = locate(self._config.environment)
                 if reason := problem(address):
                     raise Unavailable(reason)
+                self.heard = True
                 if address.parts.scheme != "unix":
                     try:
                         self._made = self._make(address, ANSWER_TIMEOUT)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,10 +15,12 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from itest import Postgres, Redis
 from itest.clock import Deadline, wall
 from itest.config import load
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
+from itest.errors import Unavailable
 from itest.report.page import read
 from tests.integration.capture import SWEPT
 
@@ -213,6 +216,26 @@ class ExecTest(CommandLineTest):
             self.skipTest(reason)
         self.assertRegex(
             self.python("import os; print(os.environ['WEB_URL'])", "tests.test_people.WebTest")[0], "^http://"
+        )
+
+    def test_why_docker_that_answers_runs_nothing_is_said_once(self) -> None:
+        config = load()
+        for service in (Redis(), Postgres()):
+            try:
+                service.process("", config)
+            except Unavailable as error:
+                self.skipTest(str(error))
+        (self.place / "docker").mkdir()
+        (self.place / "docker" / "__init__.py").touch()
+        listening = self.enterContext(socket.socket(socket.AF_UNIX))
+        listening.bind(str(self.place / "docker.sock"))
+        listening.listen()
+        settings = {"ITEST_ENGINE": "auto", "DOCKER_HOST": f"unix://{self.place}/docker.sock"}
+        _, errors = self.python("pass", "redis,postgres", **settings)
+        said = "itest: local processes take the place of containers, as Docker answers at "
+        self.assertEqual(errors.count(said), 1, errors)
+        self.assertIn(
+            "but the package 'docker' is not what it needs: Python finds another one of that name first", errors
         )
 
     def test_tests_use_the_same_servers(self) -> None:

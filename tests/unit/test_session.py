@@ -5,18 +5,23 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, starting, testing
+from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, packages, starting, testing
 from itest import session as sessions
+from itest.choosing import Engines
 from itest.config import Config
 from itest.engines import ExecResult
+from itest.engines.process import ProcessEngine
 from itest.errors import ImageError, ItestError, PortTaken, StartError, StartTimeout, Unavailable
 from itest.session import Session
 from itest.starter import START_ATTEMPTS
@@ -626,6 +631,24 @@ class EnginesTest(unittest.TestCase):
                 self.assertEqual([engine.name for engine in engines], names)
                 for engine in engines:
                     engine.close()
+
+    def test_why_docker_that_is_there_is_passed_over_is_told_once(self) -> None:
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()), "docker.sock")
+        config = Config(environment={"DOCKER_HOST": f"unix://{place}"})
+        self.enterContext(mock.patch.object(packages, "_stranger", return_value="/tests/docker.py"))
+        self.enterContext(mock.patch.object(ProcessEngine, "unavailable", return_value=None))
+        for there in (False, True):
+            if there:
+                listening = self.enterContext(socket.socket(socket.AF_UNIX))
+                listening.bind(str(place))
+                listening.listen()
+            engines = Engines(config)
+            self.addCleanup(engines.close)
+            self.assertEqual([engine.name for engine in engines.usable()], ["process"])
+            self.assertRegex(
+                engines.passed_over(), r"^Docker answers at .* first, /tests/docker\.py: " if there else "^$"
+            )
+            self.assertEqual(engines.passed_over(), "")
 
     def test_settings_that_contradict_each_other_say_so(self) -> None:
         session = Session(Config(engine="process", require="docker", quiet=True))
