@@ -108,7 +108,8 @@ class Session:
         self._lock = threading.Lock()
         self._networks: list[ClassNetwork] = []
         self._broken = False
-        """Whether something else than a failure has broken into a start, Ctrl-C first of all."""
+        """Whether there may be things that only the reaper can end: a server could not be stopped, or something else than a
+        failure has broken into a start, Ctrl-C first of all."""
         # At the end of this process, be it a script (atexit) or a worker of multiprocessing (Finalize): workers made
         # by fork never run atexit on Python 3.11 (docs/design.md, "The closing chain").
         self._finalize: Any = None
@@ -259,10 +260,11 @@ class Session:
         slots = [slot for slot in list(self._slots.values()) if slot.server is not None]
         self._starter.prepare_end([slot.server for slot in slots if slot.server is not None])
         # Docker takes a tenth of a second for each.
-        clean = all(each is True for each in side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop"))
+        side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop")
+        clean = not self._broken
         if any(network.open for network in self._networks):
             clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
-        if self._broken or any(slot.lock.locked() for slot in list(self._slots.values())):
+        if any(slot.lock.locked() for slot in list(self._slots.values())):
             clean = False  # What such a start has made so far is known to labels only.
         self._starter.close(clean=clean)
 
@@ -277,10 +279,15 @@ class Session:
         alone = "alone" if self._starter.needs_its_own(service) else ""
         return (service.kind, service.identity(spec), scope_key or alone)
 
-    def _stop(self, slot: _Slot) -> bool:
-        """Stop the slot's server. False when that failed and the reaper must see to it."""
+    def _stop(self, slot: _Slot) -> None:
+        """Stop the slot's server. Where that fails, or is interrupted, the reaper must see to it."""
         server, slot.server = slot.server, None
-        return server is None or self._starter.stop(server, over=self.closed)
+        stopped = False
+        try:
+            stopped = server is None or self._starter.stop(server, over=self.closed)
+        finally:
+            if not stopped:
+                self._broken = True
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:

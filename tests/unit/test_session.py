@@ -598,6 +598,17 @@ class ProcessTest(unittest.TestCase):
             session.close()
         self.assertEqual(self.told()[1:], [mock.call().close(done=False)])
 
+    def test_a_reaper_takes_over_what_could_not_be_stopped_before_the_runs_end(self) -> None:
+        for scope in ("class", "test"):
+            with (
+                self.subTest(scope),
+                mock.patch.object(MemoryInstance, "stop", side_effect=OSError("no daemon")),
+                mock.patch.object(sys, "__stderr__", io.StringIO()) as said,
+            ):
+                run(case(MemoryService(scope=scope)))
+                self.assertEqual(said.getvalue(), "itest: could not stop Memory: no daemon\n")
+                self.assertEqual(self.told()[-1], mock.call().close(done=False))
+
 
 class StandardDescriptorsTest(unittest.TestCase):
     def test_those_that_are_closed_are_never_those_of_our_own_files(self) -> None:
