@@ -35,8 +35,6 @@ from itest.whole_run import is_skipped, skip_reasons
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
 if TYPE_CHECKING:
-    from typing import Self
-
     _Base = unittest.TestCase
 else:
     _Base = object
@@ -157,9 +155,13 @@ class ContainerMixin(Assertions, _Base):
         finally:
             self._itest_after()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        """Runners with worker processes pickle test cases; an async case could not be pickled by its attributes."""
-        return (type(self), (self._testMethodName,))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Runners with worker processes pickle test cases. Without the attributes of a run, which could not be pickled."""
+        from itest import pickling
+
+        if "_itest_diagnosis" not in vars(self) and (state := pickling.state_of(self)) is not None:
+            return pickling.made_again, (type(self),), state
+        return type(self), (self._testMethodName,)
 
     def _itest_before(self) -> None:
         self.__dict__.pop("_itest_diagnosis", None)  # Of an earlier run of the same test.

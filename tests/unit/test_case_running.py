@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import os
 import pickle
 import sys
+import threading
 import unittest
+from collections.abc import Callable
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
 from itest import session as sessions
@@ -216,8 +219,25 @@ class WaysToRunTest(InnerTest):
     def test_a_test_case_can_be_pickled_even_after_it_ran(self) -> None:
         for case in (Sample("test_nothing"), AsyncSample("test_nothing")):
             case.run(unittest.TestResult())
-            copy = pickle.loads(pickle.dumps(case))
-            self.assertEqual((type(copy), copy.id()), (type(case), case.id()))
+            again = pickle.loads(pickle.dumps(case))
+            self.assertEqual((type(again), again.id()), (type(case), case.id()))
+
+    def test_a_test_case_keeps_what_it_was_given_in_a_copy(self) -> None:
+        for case in (Given(7), AsyncGiven(7)):
+            self.use(MemoryEngine())
+            case.method, case.other = case.remember, Given(8)
+            case.addCleanup(case.remember, "cleanup")
+            for again in (copy.copy(case), copy.deepcopy(case), pickle.loads(pickle.dumps(case))):
+                with self.subTest(type(case).__name__):
+                    self.assertEqual((again, again.value, again.other.value), (case, 7, 8))
+            self.check(run(again), ran=1)
+            self.assertEqual((again.seen, case.seen), ([7, "cleanup"], []))
+
+    def test_a_test_case_whose_attributes_cannot_be_pickled_is_made_anew(self) -> None:
+        case = AsyncSample("test_nothing")
+        vars(case)["lock"] = threading.Lock()
+        again = pickle.loads(pickle.dumps(case))
+        self.assertEqual((again, "lock" in vars(again)), (case, False))
 
     def test_a_run_within_a_test_leaves_the_session_open(self) -> None:
         inner = self.make()
@@ -316,13 +336,36 @@ class AsyncSample(AsyncContainerTestCase):
         pass
 
 
+class Given(ContainerTestCase):
+    """Made in a load_tests, say, once for each value."""
+
+    memory = MemoryService()
+    method: Callable[[object], None]
+    other: Given
+
+    def __init__(self, value: int) -> None:
+        super().__init__("test_value")
+        self.value = value
+        self.seen: list[object] = []
+
+    def remember(self, thing: object) -> None:
+        self.seen.append(thing)
+
+    def test_value(self) -> None:
+        self.method(self.value)
+
+
+class AsyncGiven(Given, AsyncContainerTestCase):
+    pass
+
+
 class WithMixin(MemoryMixin, ContainerTestCase):
     pass
 
 
 def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:
     """All but the samples, which are for inner runs only."""
-    samples = (Sample, AsyncSample, WithMixin)
+    samples = (Sample, AsyncSample, WithMixin, Given, AsyncGiven)
     return unittest.TestSuite(
         suite
         for suite in tests
