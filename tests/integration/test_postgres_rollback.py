@@ -94,6 +94,43 @@ class NoteTest(unittest.TestCase):
         self.assertNotIn("wrote to users", numbers)
 
 
+class AfterTheCleanupsTest(unittest.TestCase):
+    def test_what_a_test_does_after_its_own_cleanups_is_undone_too(self) -> None:
+        class Inner(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="rollback")
+
+            def tearDown(self) -> None:
+                self.doCleanups()
+                self.postgres.execute("INSERT INTO users (name) VALUES ('dan')")
+
+            def test_1_in_the_body(self) -> None:
+                self.assertFound([])
+                self.doCleanups()
+                self.postgres.execute("INSERT INTO users (name) VALUES ('ann')")
+
+            def test_2_not_committed(self) -> None:
+                self.assertFound([])
+                self.doCleanups()
+                with self.db.cursor() as cursor:
+                    cursor.execute("INSERT INTO users (name) VALUES ('bob')")
+
+            def test_3_once_more(self) -> None:
+                for _ in range(2):
+                    self.assertFound([])
+                    self.postgres.execute("INSERT INTO users (name) VALUES ('cid')")
+                    self.doCleanups()
+
+            def test_4(self) -> None:
+                self.assertFound([])
+
+            def assertFound(self, names: list[str]) -> None:
+                self.assertEqual(self.postgres.execute("SELECT name FROM users"), names)
+
+        result = unittest.TestResult()
+        unittest.TestLoader().loadTestsFromTestCase(Inner).run(result)
+        self.assertEqual((result.testsRun, result.errors, result.failures), (4, [], []))
+
+
 class Psycopg2Test(_Sandboxed):
     def test_a_commit_stays_and_a_rollback_takes_back_what_came_after_it(self) -> None:
         self.add("bob")

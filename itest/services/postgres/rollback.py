@@ -67,10 +67,11 @@ class RollbackLease(PostgresLease):
 
     def reset(self, test: str) -> PostgresView:
         try:
-            if self._unfinished:  # A runner that does not run cleanups, or what was interrupted.
-                self._ready(self._unfinished, keep_place=True)
+            # A runner that does not run cleanups, what was interrupted, or a test that went on after its last cleanup.
+            if left := self._unfinished or (self._last_test if self._sandbox and self._sandbox.itest_begun else ""):
+                self._ready(left, keep_place=True)
                 with contextlib.suppress(IsolationError):
-                    self.finish(self._unfinished)
+                    self.finish(left)
             self._ready(test)
         except self._server.driver.Error as error:
             raise ResetError(f"the sandbox of {test} could not be made: {str(error).strip()}") from error

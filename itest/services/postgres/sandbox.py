@@ -121,6 +121,11 @@ def connection_class() -> Any:
             return str(self._escape or self._stray)
 
         @property
+        def itest_begun(self) -> bool:
+            """Whether it was used since the test's begin, or since `itest_end`."""
+            return bool(self._begun)
+
+        @property
         def itest_pending(self) -> bool:
             """Whether something was done since the last commit or rollback."""
             return bool(self._pending)
