@@ -134,6 +134,12 @@ class KeepingOnProcessesTest(_Keeping):
     def test_what_a_failed_test_left_can_be_looked_at(self) -> None:
         self.check_kept()
 
+    def test_both_databases_of_a_test_that_has_two(self) -> None:
+        said = self.run_kept(test="test_two")
+        databases = re.findall(r"itest:   (?:orders|stock): PGPASSFILE=.* -d (itest_kept_\w+)", said)
+        self.assertEqual(len(set(databases)), 2, said)
+        self.assertNotIn("is not kept", said)
+
     def test_nothing_stays_of_tests_that_pass(self) -> None:
         said = self.run_kept(test="test_keeping.KeptTest.test_3_too")
         self.assertIn("\nOK\n", said)

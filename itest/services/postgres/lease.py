@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +46,6 @@ class PostgresLease(Lease[PostgresView]):
         self._recycler: Recycler | ProbeRecycler | None = None
         self._state: shared.Shared | None = None
         self._last_test = owner
-        self._numbers = itertools.count(1)
         if self._own:
             self._pristine = server.template(service, service.directory)
             self._name = self._spare() or server.create(self._pristine)
@@ -121,9 +119,10 @@ class PostgresLease(Lease[PostgresView]):
 
         if not self._isolated or self._recycler is None:
             return None
-        kept = naming.identifier("itest", "kept", self._server.token, str(next(self._numbers)), *test.split(".")[-2:])
-        self._clone_again(lambda name: self._server.rename(name, kept))
-        return aside(self._server, kept, write)
+        server = self._server
+        kept = naming.identifier("itest", "kept", server.token, str(next(server.numbers)), *test.split(".")[-2:])
+        self._clone_again(lambda name: server.rename(name, kept))
+        return aside(server, kept, write)
 
     def close(self) -> None:
         self.view.close()

@@ -43,7 +43,8 @@ class PostgresServer(Administered):
         super().__init__(service, instance, address)
         self.token = naming.random_hex(4)
         self._prefix = naming.identifier(BASE, self.token)
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
+        """For the names of databases."""
         self._templates: dict[str, str] = {}
         self._databases: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
@@ -225,7 +226,7 @@ class PostgresServer(Administered):
 
     def create(self, template: str, name: str = "") -> str:
         """Clone a database; under a new name unless one is given. Returns the name."""
-        name = name or f"{self._prefix}_{next(self._numbers)}"
+        name = name or f"{self._prefix}_{next(self.numbers)}"
         # On our own servers the data lies in memory and the two checkpoints of FILE_COPY cost nothing.
         strategy = " STRATEGY file_copy" if self.instance.owned and self.number >= 150000 else ""
         with self._lock, self._among_processes(template, "pg_advisory_lock_shared", "pg_advisory_unlock_shared"):
@@ -266,7 +267,7 @@ class PostgresServer(Administered):
         """Give a database of ours another name, under which it outlives this object; without one, a new name of this
         object's. Returns the name."""
         own = not new
-        new = new or f"{self._prefix}_{next(self._numbers)}"
+        new = new or f"{self._prefix}_{next(self.numbers)}"
         with self._lock:
             self.end_sessions(name)
             self.admin(f'ALTER DATABASE "{name}" RENAME TO "{new}"')
