@@ -6,8 +6,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 from itest.errors import MissingPackage, Unavailable
@@ -29,6 +31,9 @@ PARTS = {
 """A module of each client, by which it is told from a directory of tests that has its name: of `tests/redis/__init__.py`,
 `python -m unittest discover -s tests` makes a package `redis` that comes before all others."""
 
+_imported: dict[str, ModuleType] = {}
+"""The client packages that were imported here, and all that they have brought along."""
+
 
 def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], object]:
     """A package's `__getattr__` (PEP 562) for names that a class body does not need, each from the module given for it: a
@@ -43,8 +48,16 @@ def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], object]:
 
 
 def client_package(package: str, extra: str, purpose: str) -> Any:
-    """Import a client package at the last moment. Raises MissingPackage, naming the extra that brings it."""
+    """Import a client package at the last moment, once: a test may take it out of `sys.modules`, as `mock.patch.dict` does at
+    its end with all that was imported meanwhile, and many an extension ends the process where it is imported again.
+
+    Raises MissingPackage, naming the extra that brings it.
+    """
     root = package.partition(".")[0]
+    if package in _imported and package not in sys.modules:
+        for name, module in _imported.items():
+            sys.modules.setdefault(name, module)
+    before = None if package in sys.modules else set(sys.modules)
     try:
         found = importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -54,6 +67,8 @@ def client_package(package: str, extra: str, purpose: str) -> Any:
         raise MissingPackage(missing, extra, purpose, stranger(root)) from error
     if other := stranger(root):
         raise MissingPackage(root, extra, purpose, other)
+    if before is not None:
+        _imported.update((name, module) for name, module in dict(sys.modules).items() if name not in before)
     return found
 
 

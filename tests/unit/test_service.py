@@ -285,6 +285,20 @@ class ClientPackageTest(unittest.TestCase):
         with self.assertRaisesRegex(MissingPackage, "'itest_no_client'"):
             client_package("itest_no_client.errors", "x", "this test")
 
+    def test_what_a_test_takes_out_of_sys_modules_is_not_imported_again(self) -> None:
+        with tempfile.TemporaryDirectory() as place, mock.patch.object(sys, "path", [place, *sys.path]):
+            Path(place, "itest_needed").mkdir()
+            Path(place, "itest_needed", "__init__.py").touch()
+            Path(place, "itest_needed", "part.py").touch()
+            Path(place, "itest_needing.py").write_text("import itest_needed.part\n", encoding="utf-8")
+            found = []
+            for _ in range(2):
+                with mock.patch.dict(sys.modules):
+                    needing = client_package("itest_needing", "x", "this test")
+                    found.append([needing, *(sys.modules[name] for name in ("itest_needed", "itest_needed.part"))])
+                self.assertNotIn("itest_needing", sys.modules)
+        self.assertEqual(*found)
+
     def test_a_package_that_lacks_a_package_says_so_itself(self) -> None:
         missing = ModuleNotFoundError("No module named 'zlib'", name="zlib")
         with (

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from itest.packages import client_package
+from itest.services.postgres.kept import sqlalchemy_for
 
 if TYPE_CHECKING:
     import asyncpg
@@ -21,7 +22,7 @@ def create(view: PostgresView) -> AsyncEngine:
     to it is closed with the view."""
     client_package("asyncpg", "asyncpg", PURPOSE)
     client_package("greenlet", "sqlalchemy", PURPOSE)  # SQLAlchemy 2.1 does not bring it by itself.
-    sqlalchemy = client_package("sqlalchemy", "sqlalchemy", PURPOSE)
+    sqlalchemy = sqlalchemy_for("asyncpg", PURPOSE)
     asynchronous = client_package("sqlalchemy.ext.asyncio", "sqlalchemy", PURPOSE)
     used: dict[asyncpg.Connection, Any] = {}
 

@@ -91,7 +91,7 @@ class Kept:
             return self._handed_out
 
     def _new_engine(self) -> Engine:
-        sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
+        sqlalchemy = sqlalchemy_for("psycopg2", "PostgresView.engine")
         engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg2" + self._url.removeprefix("postgresql"), creator=self._connect
         )
@@ -215,6 +215,14 @@ class Kept:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+
+def sqlalchemy_for(driver: str, purpose: str) -> Any:
+    """SQLAlchemy, with what an engine of that driver would import by itself, and which must not be lost either
+    (`client_package`)."""
+    sqlalchemy = client_package("sqlalchemy", "sqlalchemy", purpose)
+    client_package(f"sqlalchemy.dialects.postgresql.{driver}", "sqlalchemy", purpose)
+    return sqlalchemy
 
 
 def listeners(engine: Engine) -> list[int]:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from itest import naming
 from itest.errors import IsolationError, ItestError, ResetError
 from itest.evidence import Aside
-from itest.packages import client_package
 from itest.services.postgres import leaks
-from itest.services.postgres.kept import listeners
+from itest.services.postgres.kept import listeners, sqlalchemy_for
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.probe import BUSY
 from itest.services.postgres.probe_recycle import ProbeRecycler
@@ -156,7 +155,7 @@ class RollbackLease(PostgresLease):
         """The one SQLAlchemy engine, all of whose connections are the sandbox."""
         sandbox = self.connection()
         if self._engine is None:
-            sqlalchemy = client_package("sqlalchemy", "sqlalchemy", "PostgresView.engine")
+            sqlalchemy = sqlalchemy_for("psycopg2", "PostgresView.engine")
             self._engine = sqlalchemy.create_engine(
                 "postgresql+psycopg2" + self._server.url_of(self._name).removeprefix("postgresql"),
                 creator=self.connection,
