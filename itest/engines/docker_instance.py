@@ -155,8 +155,8 @@ class DockerInstance:
         """Its memory and what is unusual about it, as phrases. Raises ItestError."""
         from itest.engines import docker_usage
 
-        with translated(f"inspect {self}"):
-            return docker_usage.facts(self._client, self._id)
+        told = self._inspected()
+        return [] if told is None else docker_usage.facts(told, self._id, self._client, self._socket)
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         if self._socket:

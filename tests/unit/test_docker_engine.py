@@ -306,6 +306,18 @@ class InstanceTest(FakeDockerTest):
         del self.answers[f"GET {self.path}/json"], self.answers[f"GET {self.path}/logs"]
         self.assertEqual(self.instance.logs(), "")
 
+    def test_usage(self) -> None:
+        self.inspects()
+        self.answers[f"GET {self.path}/json"].update(HostConfig={"Memory": 64 << 20}, RestartCount=2)
+        self.answers[f"GET {self.path}/json"]["State"]["OOMKilled"] = True
+        facts = ["restarted 2 times", "a process in it was killed for lack of memory"]
+        self.assertEqual(self.instance.usage(), facts)
+        stats = {"usage": 9 << 20, "stats": {"inactive_file": 2 << 20}}
+        self.answers[f"GET {self.path}/stats"] = {"memory_stats": stats}
+        self.assertEqual(self.instance.usage(), ["7 MB of 64 MB in use", *facts])
+        del self.answers[f"GET {self.path}/json"]
+        self.assertEqual(self.instance.usage(), [])
+
     def test_going_on_tells_since_when_its_log_is_new(self) -> None:
         words = b"2001-09-09T01:46:40.123456999Z last words\n"
         self.answers[f"GET {self.path}/logs"] = struct.pack(">BxxxL", 1, len(words)) + words
@@ -392,6 +404,11 @@ class UnixInstanceTest(InstanceTest):
         self.assertIsNone(self.instance.direct_endpoint())
         self.assertEqual(self.instance.logs(), "hi\n")
         self.assertTrue(self.engine.find(LABELS) == [] and self.engine._link.quick, "a client of the SDK was made")
+
+    def test_a_failing_test_is_looked_into_without_the_sdk(self) -> None:
+        """It may have replaced what the SDK's import needs: `time.time`, say."""
+        self.test_usage()
+        self.assertTrue(self.engine._link.quick, "a client of the SDK was made")
 
     def test_the_log_of_a_terminal_is_one_stream(self) -> None:
         self.inspects()
