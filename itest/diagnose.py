@@ -154,11 +154,11 @@ class Watched:
         object.__setattr__(self, "_itest_annotate", annotate)
 
     def addError(self, test: object, err: Any) -> Any:
-        self._itest_annotate(err[1])
+        self._itest_annotate(_exception(err))
         return self._itest_result.addError(test, err)
 
     def addFailure(self, test: object, err: Any) -> Any:
-        self._itest_annotate(err[1])
+        self._itest_annotate(_exception(err))
         return self._itest_result.addFailure(test, err)
 
     def __getattr__(self, name: str) -> Any:
@@ -168,10 +168,15 @@ class Watched:
 
         def add_subtest(test: object, subtest: object, err: Any) -> Any:
             if err is not None:
-                self._itest_annotate(err[1])
+                self._itest_annotate(_exception(err))
             return found(test, subtest, err)
 
         return add_subtest
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._itest_result, name, value)
+
+
+def _exception(err: Any) -> object:
+    """Of what a result is told: unittest's exc_info, or another's object that has it as its value (Twisted's Failure)."""
+    return err[1] if isinstance(err, tuple) else getattr(err, "value", None)

@@ -167,6 +167,15 @@ class WhenTest(InnerTest):
         self.assertTrue(hasattr(watched, "addSubTest"))
         self.assertFalse(hasattr(diagnose.Watched(object(), lambda error: None), "addSubTest"))
 
+    def test_a_failure_as_twisted_tells_of_it(self) -> None:
+        error, found, result = ValueError("x"), [], mock.Mock()
+        watched = diagnose.Watched(result, found.append)
+        for add in (watched.addError, watched.addFailure):
+            for failure in (mock.Mock(value=error), (ValueError, error, None)):
+                add(self, failure)
+                self.assertEqual(found.pop(), error)
+        self.assertEqual(result.addFailure.call_count, 2)
+
 
 class HarmlessTest(InnerTest):
     def fails(self, evidence: Callable[..., object]) -> tuple[str, float]:
