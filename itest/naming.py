@@ -244,7 +244,9 @@ def identifier(*parts: str) -> str:
 
 def application_name(test: str) -> str:
     """What a connection calls itself, so that a leaked one can be traced to its test: the end of the test's id."""
-    return "itest:" + test[-(IDENTIFIER_LIMIT - len("itest:")) :]
+    # In bytes, as PostgreSQL counts: it cuts what is longer, and says so to each connection.
+    end = test.encode("utf-8", "replace")[-(IDENTIFIER_LIMIT - len("itest:")) :]
+    return f"itest:{end.decode('utf-8', 'ignore')}"
 
 
 UNIQUE_LIMIT = 40

@@ -191,6 +191,11 @@ class NameTest(unittest.TestCase):
         self.assertEqual(len(name), naming.IDENTIFIER_LIMIT)
         self.assertTrue(name.startswith("itest:") and name.endswith("OrderTest.test_order"), name)
 
+    def test_an_application_name_is_cut_to_as_many_bytes_as_postgresql_takes(self) -> None:
+        self.assertEqual(naming.application_name("Größe.test_größe"), "itest:Größe.test_größe")
+        name = naming.application_name("a" + "ö" * 40)
+        self.assertEqual(name, "itest:" + "ö" * 28)
+
     def test_session_ids_never_meet(self) -> None:
         self.assertEqual(len({naming.session_id() for _ in range(100)}), 100)
         self.assertRegex(naming.session_id(), r"\A[0-9a-f]{20}\Z")
