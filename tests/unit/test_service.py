@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import itertools
 import sys
 import tempfile
 import unittest
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from itest import (
@@ -212,6 +214,54 @@ class MistakesTest(unittest.TestCase):
             tests = type("Tests", (ContainerMixin,), {"test_order": test_order})
             self.assertRefused(message, lambda: type("T", (tests, ContainerTestCase), {}))
             type("T", (tests, AsyncContainerTestCase), {})
+
+    def test_a_test_that_yields(self) -> None:
+        def test_order(self: object) -> Iterator[None]:
+            yield
+
+        async def test_async(self: object) -> AsyncIterator[None]:
+            yield
+
+        for base in (ContainerTestCase, AsyncContainerTestCase):
+            for test in (test_order, test_async):
+                self.assertRefused(
+                    "T.test has a `yield` in it, so it would pass without running: write the test without one",
+                    lambda base=base, test=test: type("T", (base,), {"test": test}),
+                )
+
+    def test_what_only_a_class_that_runs_coroutines_is_asked_for(self) -> None:
+        async def method(self: object) -> None:
+            pass
+
+        def calls(self: Any) -> None:
+            asyncio.run(self.asyncSetUp())
+            asyncio.run(self.asyncSetUpClass())
+
+        of_class = {name: classmethod(method) for name in ("asyncSetUpClass", "asyncTearDownClass")}
+        of_test = dict.fromkeys(("asyncSetUp", "asyncTearDown"), method)
+        cure = "make the class an AsyncContainerTestCase"
+        for bases, attributes in (
+            ((ContainerTestCase,), of_test | of_class),
+            ((type("Mixin", (), {"asyncSetUp": method}), ContainerTestCase), {"asyncSetUp": method}),
+            ((ContainerMixin, unittest.IsolatedAsyncioTestCase), of_class),
+        ):
+            for name, value in attributes.items():
+                self.assertRefused(
+                    f"T.{name}: nothing would ever call it; {cure}",
+                    lambda bases=bases, name=name, value=value: type("T", bases, {name: value}),
+                )
+        for bases in ((ContainerTestCase,), (ContainerMixin, unittest.IsolatedAsyncioTestCase)):
+            self.assertRefused(
+                f"T.loop_scope: nothing would ever read it; {cure}",
+                lambda bases=bases: type("T", bases, {"loop_scope": "class"}),
+            )
+        self.assertRefused(
+            f"T.test is async but the class is not: it would pass without running; {cure}",
+            lambda: type("T", (ContainerTestCase,), {"test": method, "asyncSetUp": method, "setUp": calls}),
+        )
+        type("T", (ContainerTestCase,), {"asyncSetUp": method, "setUp": calls})
+        type("T", (ContainerMixin, unittest.IsolatedAsyncioTestCase), of_test | {"test": method})
+        type("T", (AsyncContainerTestCase,), of_test | of_class | {"test": method, "loop_scope": "class"})
 
     def test_coroutines_that_nobody_awaits(self) -> None:
         async def method(cls: type) -> None:
