@@ -196,7 +196,10 @@ class ContainerMixin(Assertions, _Base):
         try:
             return self._itest_views[id(service)]
         except (AttributeError, KeyError):
-            raise NotStarted(f"{_label(type(self), service)}: its view exists only while the test runs") from None
+            reason = (
+                _added_later(type(self), service) or f"its view exists only while the test runs{_pytests_order(self)}"
+            )
+            raise NotStarted(f"{_label(type(self), service)}: {reason}") from None
 
     @classmethod
     def _itest_class_view(cls, service: Service[Any]) -> View | _NoView:
@@ -204,10 +207,13 @@ class ContainerMixin(Assertions, _Base):
         for loan in loans:
             if loan.service is service and not loan.stopped:
                 return loan.class_view()
-        reason = (
-            f"{_label(cls, service)}: its view does not exist before the class's services are started; "
-            f"in setUpClass, call super().setUpClass() first"
+        reason = _added_later(cls, service) or (
+            "its view has ended with the class; tearDownClass is the last that may use it"
+            if "_itest_left" in vars(cls)
+            else "its view does not exist before the class's services are started; in setUpClass, call super().setUpClass() "
+            "first"
         )
+        reason = f"{_label(cls, service)}: {reason}"
         if sys._getframe(2).f_globals.get("__name__") == "nose2.util":
             return _NoView(reason)
         raise NotStarted(reason)
@@ -284,6 +290,7 @@ def _leave(cls: type[ContainerMixin], loans: list[Loan]) -> None:
     """Give back what a class holds. A runner may enter the class again afterwards."""
     if cls.__dict__.get("_itest_loans") is loans:
         del cls._itest_loans  # type: ignore[attr-defined]  # as above
+        cls._itest_left = True  # type: ignore[attr-defined]  # as above
     for loan in reversed(loans):
         if loan.usable:
             loan.give_back()
@@ -375,6 +382,23 @@ def _calls(attributes: Mapping[str, Any], name: str) -> bool:
     """Whether one of these methods calls the one of that name, as far as its own code tells."""
     others = (getattr(value, "__func__", value) for each, value in attributes.items() if each != name)
     return any(inspect.isfunction(other) and name in other.__code__.co_names for other in others)
+
+
+def _added_later(cls: type[ContainerMixin], service: Service[Any]) -> str:
+    """What to say of a declaration that the class got after it was made, by a decorator for instance. Empty: it did not."""
+    collected = any(service is each for _, each in cls._itest_declarations)
+    if collected or all(service is not each for _, each in declarations(cls)):
+        return ""
+    return (
+        "it was added when the class was made already, and its declarations collected; declare it in the class's body"
+    )
+
+
+def _pytests_order(test: ContainerMixin) -> str:
+    """What to add under pytest, which runs its own fixtures before `run()`."""
+    if "_pytest.unittest" not in sys.modules or "_itest_diagnosis" in vars(test):
+        return ""
+    return "; pytest's fixtures and setup_method come before that: use setUp or setUpTestData"
 
 
 def _label(cls: type, service: Service[Any]) -> str:

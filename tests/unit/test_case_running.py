@@ -12,6 +12,7 @@ import sys
 import threading
 import unittest
 from collections.abc import Callable
+from unittest import mock
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
 from itest import session as sessions
@@ -394,6 +395,31 @@ class NotStartedTest(InnerTest):
         case = Sample("test_nothing")
         case.run(unittest.TestResult())
         self.assertNotStarted("Sample.memory: its view exists only while the test runs", case)
+
+    def test_on_an_instance_before_its_test_under_pytest(self) -> None:
+        with mock.patch.dict(sys.modules, {"_pytest.unittest": mock.Mock()}):
+            self.assertNotStarted(
+                "Sample.memory: its view exists only while the test runs; pytest's fixtures and setup_method come before that: "
+                "use setUp or setUpTestData",
+                Sample("test_nothing"),
+            )
+
+    def test_of_a_declaration_that_was_added_to_the_class_later(self) -> None:
+        cls = type("T", (ContainerTestCase,), {"test": lambda self: None})
+        cls.memory = self.service()  # type: ignore[attr-defined]  # that is the mistake
+        message = (
+            "T.memory: it was added when the class was made already, and its declarations collected; declare it in the "
+            "class's body"
+        )
+        self.assertNotStarted(message, cls)
+        self.assertNotStarted(message, cls("test"))
+
+    def test_on_the_class_after_its_end(self) -> None:
+        cls = type("T", (ContainerTestCase,), {"test": lambda self: None, "memory": self.service()})
+        self.check(run(cls), ran=1)
+        self.assertNotStarted(
+            "T.memory: its view has ended with the class; tearDownClass is the last that may use it", cls
+        )
 
     def test_on_a_mixin_alone(self) -> None:
         message = "Memory is only declared on MemoryMixin; its view exists on a ContainerTestCase while its tests run"
