@@ -184,6 +184,19 @@ class QueueTest(KafkaTest):
         self.addCleanup(thread.join, 10)
         self.assertEqual(view.queue.receive("orders")[0].value, b"late")
 
+    def test_a_thread_of_the_test_receives_meanwhile(self) -> None:
+        _, view = self.sealed()
+
+        def respond() -> None:
+            [request] = view.queue.receive("requests")
+            view.queue.send("replies", b"re: " + request.value)
+
+        view.queue.send("requests", b"book")
+        thread = threading.Timer(0.2, respond)  # While the test waits.
+        thread.start()
+        self.addCleanup(thread.join, 30)
+        self.assertEqual(view.queue.receive("replies")[0].value, b"re: book")
+
     def test_too_few_can_be_received_again(self) -> None:
         _, view = self.sealed()
         view.queue.send("orders", b"book")

@@ -28,6 +28,7 @@ from itest.errors import (
     DeclarationError,
     ItestError,
     MissingPackage,
+    NotStarted,
     ReceiveTimeout,
     StartError,
     Unavailable,
@@ -646,9 +647,9 @@ class QueueTest(unittest.TestCase):
         server.topics.partitions = lambda name: [Partition(name, 0)]
         server.topics.marks = {}
         server.topics.changed.return_value = False
-        server.consuming = threading.Lock()
         server.doing = lambda what: contextlib.nullcontext()
-        server.assigned = lambda starts: FakeConsumer(*([records] if records else []))
+        consumer = FakeConsumer(*([records] if records else []))
+        server.consuming = lambda starts: contextlib.nullcontext(consumer)
         server.topics.end_offsets = lambda starts, seconds, committed=False: dict.fromkeys(starts, len(values))
         return Queue(server, "bytes", lambda name: f"itest-1-{name}")
 
@@ -808,6 +809,23 @@ class ServerTest(unittest.TestCase):
         server.take_prefix("", None)
         with self.assertRaisesRegex(ItestError, "two declarations with prefix='' use Kafka at 127.0.0.1:.* at once"):
             server.take_prefix("", None)
+
+    def test_each_thread_has_a_consumer_to_itself_and_the_next_one_gets_it(self) -> None:
+        server = self.server()
+        make = self.enterContext(mock.patch.object(clients, "consumer", side_effect=lambda address: mock.Mock()))
+        with server.consuming({}) as one, server.consuming({Partition("orders", 0): 7}) as two:
+            self.assertIsNot(one, two)
+            two.seek.assert_called_once_with(("orders", 0), 7)
+        for _ in range(3):
+            with self.assertRaises(KeyError), server.consuming({}) as again:
+                raise KeyError
+            self.assertIs(again, one)
+        self.assertEqual(make.call_count, 2)
+        server.close()
+        for consumer in (one, two):
+            consumer.close.assert_called_once_with()
+        with self.assertRaisesRegex(NotStarted, "was given back"), server.consuming({}):
+            self.fail("it was there")
 
     def late(self, server: KafkaServer) -> str:
         """What is said when a request is not answered in its time."""

@@ -40,8 +40,8 @@ def read(server: KafkaServer, marks: Mapping[Partition, Mark]) -> dict[Partition
         return found
     make = clients.package().TopicPartition
     deadline = Deadline.after(READ_WAIT)
-    with server.consuming, server.doing("reading the baseline"):
-        consumer = server.assigned({partition: mark.start for partition, mark in marks.items()})
+    starts = {partition: mark.start for partition, mark in marks.items()}
+    with server.doing("reading the baseline"), server.consuming(starts) as consumer:
         while any(consumer.position(make(*partition)) < mark.end for partition, mark in marks.items()):
             if deadline.passed:
                 raise ItestError(

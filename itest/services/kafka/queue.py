@@ -137,8 +137,7 @@ class Queue:
         starts = {partition: self._start(partition) for partition in self._server.topics.partitions(physical)}
         ends = dict(starts)
         messages: list[Message] = []
-        with self._server.consuming, self._server.doing(f"receiving from topic {topic!r}"):
-            consumer = self._server.assigned(starts)
+        with self._server.doing(f"receiving from topic {topic!r}"), self._server.consuming(starts) as consumer:
 
             def poll(seconds: float) -> None:
                 batches = consumer.poll(int(seconds * 1000), max_records=count - len(messages))

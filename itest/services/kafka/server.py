@@ -52,8 +52,6 @@ class KafkaServer(Server["KafkaView"]):
         self.bootstrap_servers = address
         self.owned = instance.owned
         self.topics = Topics(self)
-        self.consuming = threading.Lock()
-        """Held while the consumer is used: unlike the other clients it is for one thread at a time."""
         self.numbers = itertools.count(1)
         self._run = naming.session_id()[:8]
         self.open: set[KafkaLease] = set()
@@ -62,6 +60,10 @@ class KafkaServer(Server["KafkaView"]):
         self._idle: dict[object, list[str]] = {}
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
+        self._consumers = (f"consumer {number}" for number in itertools.count(1))
+        """Their names in `_clients`. Unlike the other clients each is for one thread at a time."""
+        self._unused: list[str] = []
+        """Those that no thread uses now."""
         self._closed = False
         self._version = ""
         self._internal = ""
@@ -134,9 +136,20 @@ class KafkaServer(Server["KafkaView"]):
                 del self._clients["producer"]
         _close("producer", producer)
 
-    @property
-    def consumer(self) -> Any:
-        return self._client("consumer", clients.consumer)
+    @contextlib.contextmanager
+    def consuming(self, starts: Mapping[Partition, int]) -> Iterator[Any]:
+        """A consumer that no other thread has meanwhile, to poll records of these partitions alone, from these offsets."""
+        make = clients.package().TopicPartition
+        with self._lock:
+            name = self._unused.pop() if self._unused else next(self._consumers)
+        try:
+            consumer = self._client(name, clients.consumer)
+            consumer.assign([make(*partition) for partition in starts])
+            for partition, offset in starts.items():
+                consumer.seek(make(*partition), offset)
+            yield consumer
+        finally:
+            self._unused.append(name)
 
     def _client(self, name: str, make: Callable[[str], Any]) -> Any:
         with self._lock:
@@ -204,15 +217,6 @@ class KafkaServer(Server["KafkaView"]):
             if members:
                 self.admin.remove_group_members(group, [make(member_id=each["member_id"]) for each in members])
         return len(members)
-
-    def assigned(self, starts: Mapping[Partition, int]) -> Any:
-        """The consumer, to poll records of these partitions alone, from these offsets. Hold `consuming` meanwhile."""
-        make = clients.package().TopicPartition
-        consumer = self.consumer
-        consumer.assign([make(*partition) for partition in starts])
-        for partition, offset in starts.items():
-            consumer.seek(make(*partition), offset)
-        return consumer
 
     @contextlib.contextmanager
     def doing(self, what: str) -> Iterator[None]:
