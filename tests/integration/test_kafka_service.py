@@ -176,6 +176,13 @@ class QueueTest(KafkaTest):
         self.assertEqual((message.topic, message.partition, message.offset), ("orders", 0, sent.offset))
         self.assertGreater(message.timestamp, 1.7e9)
 
+    def test_headers_of_the_same_name_are_all_there(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("orders", b"book", headers=[("hop", "a"), ("trace", "abc"), ("hop", "b")])
+        [message] = view.queue.receive("orders")
+        self.assertEqual(message.headers, {"hop": b"b", "trace": b"abc"})
+        self.assertEqual(message.header_pairs, (("hop", b"a"), ("trace", b"abc"), ("hop", b"b")))
+
     def test_it_waits_for_what_comes_later(self) -> None:
         _, view = self.sealed()
         view.queue.topic("orders")

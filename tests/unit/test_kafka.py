@@ -598,7 +598,7 @@ class CodecTest(unittest.TestCase):
 
     def test_a_message_has_the_facts(self) -> None:
         message = decode("text", "orders", self.record(b"book", b"k"))
-        self.assertEqual(message, Message("book", "k", {"a": b"1"}, "orders", 2, 7, 1.5))
+        self.assertEqual(message, Message("book", "k", {"a": b"1"}, "orders", 2, 7, 1.5, (("a", b"1"),)))
 
     def test_keys_are_bytes_where_values_are(self) -> None:
         self.assertEqual(decode("bytes", "orders", self.record(b"", b"k")).key, b"k")

@@ -31,7 +31,8 @@ class Message:
     """A record that was received. `topic` is named as in the test, `timestamp` is in seconds since 1970.
 
     `value` is what the codec makes of the record: bytes, str or an object; `key` is bytes, or str with the codecs text
-    and json. A record without a value (a tombstone) or key has None.
+    and json. A record without a value (a tombstone) or key has None. `headers` have the last of those with the same name,
+    `header_pairs` all of them in their order.
     """
 
     value: Any
@@ -41,6 +42,7 @@ class Message:
     partition: int = 0
     offset: int = 0
     timestamp: float = 0.0
+    header_pairs: tuple[tuple[str, bytes], ...] = ()
 
 
 class Queue:
@@ -244,7 +246,10 @@ def decode(codec: str, topic: str, record: Any) -> Message:
             f"the record at offset {record.offset} of topic {topic!r} (partition {record.partition}) is no {codec}: "
             f"{error}; {naming.shorten(repr(record.value), 120)}"
         ) from error
-    return Message(value, key, dict(record.headers), topic, record.partition, record.offset, record.timestamp / 1000)
+    pairs = tuple(record.headers)
+    return Message(
+        value, key, dict(pairs), topic, record.partition, record.offset, record.timestamp / 1000, header_pairs=pairs
+    )
 
 
 def _as_bytes(text: str | bytes | None) -> bytes | None:
