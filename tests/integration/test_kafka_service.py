@@ -465,6 +465,49 @@ class RecordsTest(KafkaTest):
         self.assertEqual(values(view, "orders"), [])
         self.assertNotIn(f"{view.prefix}own", view.admin.list_topics())
 
+    def test_names_that_kafka_takes_for_one_are_different_in_different_tests(self) -> None:
+        lease, view = self.sealed(codec="text")
+        for name in ("user.created", "user_created", "user.created"):
+            view.queue.send(name, name)
+            self.assertEqual(view.queue.receive(name)[0].value, name)
+            view = self.next_test(lease)
+
+    def test_what_this_test_or_the_baseline_has_is_not_deleted_for_such_a_name(self) -> None:
+        lease = self.lease()
+        lease.view.queue.send("user.created", b"ann")
+        lease.seal()
+        for _ in range(2):
+            view = self.next_test(lease)
+            view.queue.send("order.paid", b"1")
+            for name in ("user_created", "order_paid"):
+                with self.assertRaisesRegex(ItestError, f"creating topic {view.prefix}{name} .* collides with"):
+                    view.queue.send(name, b"x")
+            self.assertEqual((values(view, "user.created"), values(view, "order.paid")), ([b"ann"], [b"1"]))
+            lease.put_aside("tests.OrderTest.test_order", mock.Mock())  # From now on it has another prefix.
+            self.server.give_prefix(view.prefix)
+
+    def test_the_baselines_topic_comes_back_where_a_test_has_made_one_of_such_a_name(self) -> None:
+        lease = self.lease()
+        lease.view.queue.send("user.created", b"ann")
+        lease.seal()
+        view = self.next_test(lease)
+        self.server.topics.delete([view.topic("user.created")])
+        view.queue.send("user_created", b"bob")
+        view = self.next_test(lease)
+        self.assertEqual(values(view, "user.created"), [b"ann"])
+
+    def test_the_next_class_may_have_such_a_name(self) -> None:
+        partitions = {"partitions": 8}  # No other test here has that many.
+        lease, view = self.sealed(**partitions)
+        view.queue.send("user.created", b"ann")
+        view.close()
+        lease.close()
+        lease, view = self.sealed(**partitions)
+        view.queue.send("user_created", b"bob")
+        view = self.next_test(lease)
+        self.assertEqual(values(view, "user_created"), [])
+        self.assertNotIn(f"{view.prefix}user.created", self.server.topics.all())
+
     def test_the_next_class_does_not_get_what_was_altered(self) -> None:
         for settings in ({"partitions": 6}, {"prefix": "altered-", "partitions": 6}):
             with self.subTest(**settings):

@@ -39,6 +39,9 @@ class KafkaLease(Lease["KafkaView"]):
         self._fixed = service.prefix is not None or self._isolation == "none"
         self._last_test = "an earlier class"
         self._created: set[str] = set()
+        self._mentioned: set[str] = set()
+        """The topics that this test or the class's set-up has named; those that the set-up has are in `_set_up`."""
+        self._set_up: frozenset[str] = frozenset()
         self._groups: set[str] = set()
         self._test_groups: set[str] = set()
         self._group_names: dict[str, str] = {}
@@ -79,11 +82,23 @@ class KafkaLease(Lease["KafkaView"]):
                 f"{name!r} cannot be a topic: letters, digits, '.', '_' and '-' only, at most "
                 f"{NAME_LIMIT - len(prefix)} characters here"
             )
+        self._mentioned.add(physical)
         # Whoever may only read must not be asked to create what is there.
         if not (self._isolation == "none" and self._server.topics.exists(physical)):
             partitions = self._service.topics.get(physical.removeprefix(prefix), self._service.partitions)
-            self._created |= self._server.topics.ensure([physical], partitions)
+            self._ensure(physical, partitions)
         return physical
+
+    def _ensure(self, name: str, partitions: int) -> None:
+        """Have a topic of this name. One that collides with it is deleted, if an earlier test or class has left it."""
+        topics = self._server.topics
+        if self._isolation == "records":
+            for other in topics.colliding(name) - self._mentioned:
+                if self._is_mine(other):
+                    topics.delete([other])
+                    self._created.discard(other)
+                    self._topics.pop(other, None)
+        self._created |= topics.ensure([name], partitions)
 
     def _make_ahead(self) -> None:
         """The topics of the declaration, with as many partitions as it says. Raises DeclarationError where one with
@@ -129,12 +144,14 @@ class KafkaLease(Lease["KafkaView"]):
             topics, marks = steadily(self._survey)
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
             full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
+            self._set_up = frozenset(self._mentioned | {partition.topic for partition in full})
             self._baseline = baseline.read(self._server, full)
             self._server.topics.marks.update(marks)
 
     def reset(self, test: str) -> KafkaView:
         number = next(self._server.numbers)
         prefix = self._test_prefix = self.prefix
+        self._mentioned = {*self._set_up}
         with resetting(f"bringing Kafka back to the class's baseline before {test}"):
             self._delete_groups(self._test_groups)
             if self._isolation == "records":
@@ -158,6 +175,7 @@ class KafkaLease(Lease["KafkaView"]):
         # The topics stay as they are, with their prefix; the class goes on under another one.
         prefix = self._server.take_prefix(None, object())
         self._topics = {self._renamed(name, prefix): count for name, count in self._topics.items()}
+        self._set_up = frozenset(self._renamed(name, prefix) for name in self._set_up)
         moved, self._baseline = self._moved(prefix), {}
         for record in moved:
             self._baseline.setdefault(record.partition, []).append(record)
@@ -246,7 +264,7 @@ class KafkaLease(Lease["KafkaView"]):
         if gone := self._topics.keys() - (topics.keys() - grown) | grown:
             server.topics.delete(grown)
             for name in gone & self._topics.keys():
-                self._created |= server.topics.ensure([name], self._topics[name])
+                self._ensure(name, self._topics[name])
             topics, found = self._survey()
         dirty = {}
         for partition, mark in found.items():

@@ -102,6 +102,14 @@ class Topics:
             self._await(missing, created)
         return set(created)
 
+    def colliding(self, name: str) -> set[str]:
+        """Those that we created, for anybody, and that keep one of this name from being created: in its metrics Kafka has '_'
+        for '.', and would not tell them apart."""
+        if name in self._known:
+            return set()
+        with self._lock:
+            return {other for other in self._created if _in_metrics(other) == _in_metrics(name) and other != name}
+
     def exists(self, name: str) -> bool:
         """Whether there is such a topic, asking the broker unless it is known."""
         return name in self._known or name in self.all()
@@ -267,6 +275,10 @@ def leaders_of(topics: Mapping[str, Topic]) -> dict[Partition, int]:
     return {
         Partition(name, number): leader for name, topic in topics.items() for number, leader in topic.leaders.items()
     }
+
+
+def _in_metrics(name: str) -> str:
+    return name.replace(".", "_")
 
 
 def _refused(answers: Answers, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
