@@ -867,6 +867,25 @@ class NamesTest(KafkaTest):
                 self.assertEqual(len(self.server.topics.all()[physical].leaders), 2)
                 lease.close()
 
+    def test_a_name_that_is_no_text(self) -> None:
+        _, view = self.sealed()
+        wrong: Any = ["orders", "mail"]
+        with self.assertRaises(TypeError) as caught:
+            view.consumer(wrong)
+        self.assertEqual(
+            str(caught.exception),
+            "a topic is named by a str, not list (['orders', 'mail']); several, for a consumer, are arguments of their own: "
+            "consumer('orders', 'mail')",
+        )
+        wrong = b"orders"
+        for call in (
+            lambda: view.queue.send(wrong, b"x"),
+            lambda: view.queue.receive(wrong),
+            lambda: view.topic(wrong),
+        ):
+            with self.assertRaisesRegex(TypeError, r"^a topic is named by a str, not bytes \(b'orders'\)"):
+                call()
+
     def test_none_undoes_nothing(self) -> None:
         lease, view = self.sealed(isolation="none")
         self.addCleanup(self.server.topics.delete, ["kept"])

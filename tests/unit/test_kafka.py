@@ -687,6 +687,15 @@ class QueueTest(unittest.TestCase):
                 str(caught.exception), f"count={wrong!r}: a whole number of messages can be waited for, at least 1"
             )
 
+    def test_only_so_many_seconds_can_be_waited_for(self) -> None:
+        for wrong in (None, "5"):
+            with self.assertRaises(TypeError) as caught:
+                self.queue(b"book").receive("orders", timeout=wrong)  # type: ignore[arg-type]
+            self.assertEqual(
+                str(caught.exception),
+                f"timeout={wrong!r}: a number of seconds can be waited for, 0 for what is there now",
+            )
+
 
 class ClientTest(unittest.TestCase):
     @contextlib.contextmanager

@@ -75,6 +75,11 @@ class KafkaLease(Lease["KafkaView"]):
 
     def topic(self, prefix: str, name: str) -> str:
         """The physical name of a topic, which exists from now on; a name that is physical already stays as it is."""
+        if not isinstance(name, str):
+            raise TypeError(
+                f"a topic is named by a str, not {type(name).__name__} ({name!r:.80}); several, for a consumer, are arguments "
+                f"of their own: consumer('orders', 'mail')"
+            )
         is_physical = bool(self.prefix) and name.startswith(self.prefix)
         physical = name if is_physical else prefix + name
         if not name or not is_name(physical):

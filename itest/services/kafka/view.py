@@ -70,7 +70,7 @@ class KafkaView(View):
         """The physical name of a topic, which is created if need be and has a leader for each partition.
 
         A name that begins with the class's prefix is a physical one already, and is returned as it is. Raises ValueError
-        for a name that Kafka does not allow.
+        for a name that Kafka does not allow, TypeError for one that is no str.
         """
         return self._lease.topic(self.prefix, name)
 
