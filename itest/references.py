@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 
 from itest.errors import DeclarationError, ItestError
 from itest.service import Service, View
+from itest.spec import BRACE
 
 T = TypeVar("T")
 
-REFERENCE = r"(?:(?<!\{)|(?!\{[^{}]*\}\}))\{([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}"
-"""Other braces stay as they are: JSON, shell, `{port}`, and `{{user.name}}`, which is for a program with templates."""
+REFERENCE = rf"(?:(?<!\{{)|(?!\{{[^{{}}]*\}}\}})){BRACE}([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}}"
+"""Other braces stay as they are: JSON, `{port}`, those that BRACE leaves out, and `{{user.name}}`, which is for a program
+with templates."""
 
 
 def needs(service: Service[Any]) -> list[str]:

@@ -276,7 +276,11 @@ def _recipe(build: "Build | None") -> object:
         return str(build)
 
 
-_PLACEHOLDER = r"\{(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}"
+BRACE = r"(?<![$%#])\{"
+"""What begins a placeholder of ours. Programs fill theirs themselves: `${...}` of shells and Spring, `%{...}` of Log4j,
+`#{...}`."""
+
+_PLACEHOLDER = BRACE + r"(?:(port|endpoint):([a-z0-9_-]+)|(directory))\}"
 
 
 def fill(text: str, endpoints: Mapping[str, tuple[str, int]], directory: str = "") -> str:

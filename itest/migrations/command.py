@@ -18,6 +18,7 @@ from itest import config, naming
 from itest.clock import Deadline
 from itest.errors import ConfigError, MigrationError
 from itest.migrations.protocol import bytes_of
+from itest.spec import BRACE
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView
@@ -85,7 +86,7 @@ class Command:
 
 
 _PLACEHOLDERS = ("url", "dsn", "host", "port", "name", "user", "password")
-_PLACEHOLDER = re.compile(r"\{(" + "|".join(_PLACEHOLDERS) + r")\}")
+_PLACEHOLDER = re.compile(BRACE + "(" + "|".join(_PLACEHOLDERS) + r")\}")
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

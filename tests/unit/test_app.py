@@ -124,6 +124,10 @@ class CommandTest(unittest.TestCase):
         )
         self.assertEqual(str(spec), "`serve --port {port} a b`")
 
+    def test_a_port_that_a_shell_fills_is_not_its_own(self) -> None:
+        spec = self.spec(["./serve", "for port in a b; do echo ${port}; done"], directory=self.place)
+        self.assertEqual((spec.argv[1], spec.ports), ("for port in a b; do echo ${port}; done", ()))
+
     def test_variables_in_front_of_the_command(self) -> None:
         self.refuse(r"no shell runs the command; give variables by env=\{'DEBUG': '1'\}$", "DEBUG=1 serve {port}")
 

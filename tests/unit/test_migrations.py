@@ -364,8 +364,8 @@ class CommandTest(DirectoryTest):
     def test_what_it_is_given(self) -> None:
         code = "import os, sys; open('out', 'w').write(' '.join([*sys.argv[1:], os.environ['PGDATABASE'], os.environ['X']]))"
         self.write("sub/x")
-        self.run_python(code, "{url}", "{port}", "{other} ${X}", env={"X": "{name}!"}, cwd="sub")
-        self.assertEqual((self.base / "sub/out").read_text(), f"{FakeView.url} 1 {{other}} ${{X}} d d!")
+        self.run_python(code, "{url}", "{port}", "{other} ${X} ${url}", env={"X": "{name}!"}, cwd="sub")
+        self.assertEqual((self.base / "sub/out").read_text(), f"{FakeView.url} 1 {{other}} ${{X}} ${{url}} d d!")
 
     def test_its_fingerprint(self) -> None:
         made = {

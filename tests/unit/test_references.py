@@ -48,6 +48,22 @@ class OrderTest(InnerTest):
             [each for each in self.events if each.startswith("start")], ["start db:1", "start api:1", "start web:1"]
         )
 
+    def test_placeholders_that_its_program_fills_are_no_references(self) -> None:
+        theirs = "${app.name} %{user.name} #{app.id} $${a.b} ${db.host} ${port:8080}"
+
+        class T(ContainerTestCase):
+            web = self.app(
+                "web:1", env={"ALL": theirs, "OURS": "${spring.host:{db.host}}", "LINES": ["${HOME:-{db.port}}"]}
+            )
+            db = self.service("db:1")
+
+            def test(self) -> None:
+                env = self.web.server.instance.spec.env
+                assert (env["ALL"], env["OURS"]) == (theirs, f"${{spring.host:{self.db.host}}}")
+                assert env["LINES"] == [f"${{HOME:-{self.db.port}}}"]
+
+        self.check(run(T), ran=1)
+
     def test_what_it_only_depends_on_starts_first_too(self) -> None:
         class T(ContainerTestCase):
             api = self.app("api:1", depends_on=["db"])

@@ -22,7 +22,14 @@ class FillTest(unittest.TestCase):
         self.assertEqual(fill(text, self.ENDPOINTS, "/tmp/x"), "8080 127.0.0.1:5432 /tmp/x/data")
 
     def test_other_braces_stay_as_they_are(self) -> None:
-        for text in ('{"a": 1}', "{}", "{port}", "{http:port}", "awk '{print $1}'"):
+        for text in (
+            '{"a": 1}',
+            "{}",
+            "{port}",
+            "{http:port}",
+            "awk '{print $1}'",
+            "${port:8080} %{port:http} #{port:http}",
+        ):
             self.assertEqual(fill(text, self.ENDPOINTS), text)
 
     def test_where_there_is_no_directory_its_name_is_any_text(self) -> None:

@@ -13,11 +13,9 @@ from typing import ClassVar
 from itest import naming
 from itest.config import Config, live_environment
 from itest.errors import DeclarationError, StartError
-from itest.services.app.declaration import AppService, text_of
+from itest.services.app.declaration import AppService, text_of, with_port
 from itest.services.app.server import AppLease, AppServer, AppView
 from itest.spec import ProcessSpec
-
-PORT = "{port}"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -35,7 +33,7 @@ class CommandApp(AppService[AppView]):
 
     @property
     def listens(self) -> bool:
-        return any(PORT in text or "{port:http}" in text for text in (*self.argv, *self.environment.values()))
+        return any("{port:http}" in with_port(text) for text in (*self.argv, *self.environment.values()))
 
     def check(self, owner: str, name: str) -> None:
         super().check(owner, name)
@@ -43,8 +41,8 @@ class CommandApp(AppService[AppView]):
             raise DeclarationError(f"{owner}.{name}: its command is empty")
         if not self.listens and self.readiness("").ports():
             raise DeclarationError(
-                f"{owner}.{name}: nothing in its command or env says {PORT}, so nobody knows where it listens: write "
-                f"{PORT} where the program takes its port, or ready=log(...) for a program without one"
+                f"{owner}.{name}: nothing in its command or env says {{port}}, so nobody knows where it listens: write "
+                f"{{port}} where the program takes its port, or ready=log(...) for a program without one"
             )
 
     def own_spec(self, secret: str, config: Config) -> ProcessSpec:
@@ -59,9 +57,9 @@ class CommandApp(AppService[AppView]):
         program = self._program(directory, env["PATH"])
         return ProcessSpec(
             version=self.what,
-            argv=(program, *(_with_port(word) for word in self.argv[1:])),
+            argv=(program, *(with_port(word) for word in self.argv[1:])),
             ports=("http",) if self.listens else (),
-            env={name: _with_port(value) for name, value in env.items()},
+            env={name: with_port(value) for name, value in env.items()},
             directory=str(directory),
             inherits=True,
         )
@@ -104,7 +102,3 @@ def _path(path: str) -> str:
     if sys.prefix == sys.base_prefix or own in path.split(os.pathsep):
         return path
     return f"{own}{os.pathsep}{path}"
-
-
-def _with_port(text: str) -> str:
-    return text.replace(PORT, "{port:http}")

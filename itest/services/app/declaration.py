@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from itest.errors import ConfigError, DeclarationError, Unavailable
 from itest.packages import client_package
 from itest.service import Service
 from itest.services.app.server import AppLease, AppServer, AppView
-from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec, Spec
+from itest.spec import BRACE, ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.wait import Check, port
 from itest.wait_function import check_of
 
@@ -112,3 +113,8 @@ class AppService(Service[A]):
 def text_of(app: Any) -> str:
     """A command or an image in the length that fits a sentence."""
     return naming.shorten(str(app), 200)
+
+
+def with_port(text: str) -> str:
+    """`{port}`, as users write it, is the one port of an app."""
+    return re.sub(BRACE + r"port\}", "{port:http}", text)

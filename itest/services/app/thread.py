@@ -12,7 +12,7 @@ from itest.config import Config
 from itest.engines import ThreadedApp
 from itest.errors import DeclarationError, NotStarted
 from itest.packages import client_package, need_client
-from itest.services.app.declaration import AppService
+from itest.services.app.declaration import AppService, with_port
 from itest.services.app.server import AppLease, AppServer, AppView
 from itest.services.app.transport import LoopTransport, wsgi_transport
 from itest.spec import ThreadSpec
@@ -39,7 +39,7 @@ class ThreadApp(AppService["ThreadAppView"]):
 
     @property
     def _spec(self) -> ThreadSpec:
-        env = {name: value.replace("{port}", "{port:http}") for name, value in self.environment.items()}
+        env = {name: with_port(value) for name, value in self.environment.items()}
         return ThreadSpec(self.app, self.interface, self.factory, env)
 
     def check(self, owner: str, name: str) -> None:
