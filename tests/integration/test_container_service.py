@@ -22,7 +22,7 @@ from itest.config import load
 from itest.engines import docker_listening
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_instance import DockerInstance
-from itest.errors import InstanceDied, ItestError, StartError, StartTimeout
+from itest.errors import DeclarationError, InstanceDied, ItestError, StartError, StartTimeout
 from itest.services.container.server import ContainerServer
 from itest.session import Session
 from tests.integration.needs import get, need_docker
@@ -105,6 +105,10 @@ class WebTest(ContainerTestCase):
         with self.assertRaisesRegex(StartError, "could not put /nowhere/x into the container as /x: there is no such"):
             self.web.copy_to("/x", Path("/nowhere/x"))
 
+    def test_what_is_no_content_is_not_copied(self) -> None:
+        with self.assertRaisesRegex(DeclarationError, "^copy_to: 5 for /x is neither a text nor bytes nor a Path$"):
+            self.web.copy_to("/x", 5)  # type: ignore[arg-type]  # that it is refused is the point
+
     def test_links_are_followed(self) -> None:
         self.web.exec(
             "mkdir /links; cd /links; echo real > real; ln -s real near; ln -s /links/near far; ln -s /links /all"
@@ -181,8 +185,8 @@ class OptionsTest(ContainerTestCase):
         extra_hosts={"other": "10.1.2.3"},
         labels={"team": "shop"},
         restart="on-failure:2",
-        volumes={"/data": "data", "/src": Mount(Path("mounted"), read_only=True)},
-        files={"/work/run.sh": "#!/bin/sh\necho ran\n", "/tree": Path("mounted")},
+        volumes={"/data": "data", "/src": Mount(Path("mounted"), read_only=True), "/scratch/inner": "inner"},
+        files={"/scratch/inner/first": "first", "/work/run.sh": "#!/bin/sh\necho ran\n", "/tree": Path("mounted")},
         api={"HostConfig": {"Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"}}},
     )
 
@@ -237,8 +241,31 @@ class OptionsTest(ContainerTestCase):
         self.assertNotEqual(self.box.exec("touch /src/new").exit_code, 0)
         self.assertIn("size=1024k", self.out("mount | grep /scratch"))
 
+    def test_directories_in_memory_are_not_copied_from_nor_to(self) -> None:
+        for path in ("/scratch/a b", "/data/../scratch/a b"):
+            with self.assertRaises(ItestError) as caught:
+                self.box.copy_to(path, "new")
+            self.assertEqual(
+                str(caught.exception),
+                f"copy_to: {path} is in the tmpfs that is mounted on /scratch, and Docker's copies see only what it hides: write "
+                f"it by exec(\"cat > '{path}'\", stdin=...), or choose another directory",
+            )
+        self.assertEqual(self.box.exec("cat > '/scratch/a b'", stdin="content", user="root").exit_code, 0)
+        for path in ("/scratch/a b", "scratch/a b"):
+            with self.assertRaisesRegex(
+                ItestError, rf"^copy_from: {path} is .*: read it by exec\(\"cat '{path}'\"\), or"
+            ):
+                self.box.copy_from(path)
+        self.assertEqual(self.out("cat '/scratch/a b'"), "content")
+
+    def test_a_volume_in_a_directory_in_memory_is(self) -> None:
+        self.assertEqual(self.out("cat /scratch/inner/first"), "first")
+        self.box.copy_to("/scratch/inner/more", "more")
+        self.assertEqual(self.out("cat /scratch/inner/more"), "more")
+        self.assertEqual(self.box.copy_from("/scratch/inner/more"), b"more")
+
     def test_the_volume_is_the_sessions_own(self) -> None:
-        [mount] = [each for each in self.inspected()["Mounts"] if each["Type"] == "volume"]
+        [mount] = [each for each in self.inspected()["Mounts"] if each["Destination"] == "/data"]
         labels = self.inspected()["Config"]["Labels"]
         self.assertEqual(mount["Name"], f"itest-{labels[naming.SESSION]}-data")
         client: Any = self.box.server.instance._client  # type: ignore[attr-defined]

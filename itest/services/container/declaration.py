@@ -132,9 +132,8 @@ class Container(Service["ContainerView"]):
     def _check_file(self, place: str, what: object, memory: Mapping[str, int], mounts: Mapping[str, Mount]) -> None:
         if not isinstance(what, str | bytes | Path):
             raise DeclarationError(f"files: {what!r} for {place} is neither a text nor bytes nor a Path")
-        for directory in memory:
-            if PurePosixPath(place).is_relative_to(directory):
-                raise DeclarationError(f"files: {place} would be hidden by the tmpfs that is mounted on {directory}")
+        if hidden := texts.memory_of(place, memory, mounts):
+            raise DeclarationError(f"files: {place} would be hidden by the tmpfs that is mounted on {hidden}")
         for directory, mount in mounts.items():
             if isinstance(mount.source, Path) and PurePosixPath(place).is_relative_to(directory):
                 raise DeclarationError(

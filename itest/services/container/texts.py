@@ -4,10 +4,11 @@ class and attribute are put in front of."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from itest.container_options import Healthcheck, inside, size
@@ -112,6 +113,13 @@ def tmpfs(value: Mapping[str, int | str] | Sequence[str] | str) -> dict[str, int
         value = [value]
     sized = value if isinstance(value, Mapping) else dict.fromkeys(value, 0)
     return {inside("tmpfs", path): bytes_of("tmpfs", limit) for path, limit in sized.items()}
+
+
+def memory_of(path: str, memory: Iterable[str], volumes: Iterable[str]) -> str:
+    """Which of these directories in memory has this path in it, and no volume that is mounted there; empty for none."""
+    place = PurePosixPath(posixpath.normpath(posixpath.join("/", path)))
+    nearest = max((each for each in (*memory, *volumes) if place.is_relative_to(each)), key=len, default="")
+    return nearest if nearest in memory else ""
 
 
 def limits(value: Mapping[str, int | Sequence[int]]) -> dict[str, tuple[int, int]]:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest.container_options import inside
 from itest.engines import Endpoint, ExecResult, container_of
-from itest.errors import ItestError
+from itest.errors import DeclarationError, ItestError
 from itest.service import View
 from itest.services.container import texts
 from itest.view import words_of
@@ -106,12 +107,16 @@ class ContainerView(View):
         """The content of a file in the container, which is written to `target` too where that is given. The content of a
         directory is written into `target`, which is made. Paths start at the directory of the test's module."""
         container = container_of(self.server.instance, "copy from")
+        self._check_seen("copy_from", path, "read", "cat")
         return container.copy_from(path, None if target is None else self._local(target))
 
     def copy_to(self, path: str, what: str | bytes | Path) -> None:
         """Put a text, bytes, or a file or directory of this machine at an absolute path in the container."""
         container = container_of(self.server.instance, "copy to")
         inside("copy_to", path)
+        if not isinstance(what, str | bytes | Path):
+            raise DeclarationError(f"copy_to: {what!r} for {path} is neither a text nor bytes nor a Path")
+        self._check_seen("copy_to", path, "write", "cat >", ", stdin=...")
         if isinstance(what, str):
             what = what.encode()
         container.copy_to(path, self._local(what) if isinstance(what, Path) else what)
@@ -131,6 +136,15 @@ class ContainerView(View):
     def restart(self, grace: int = GRACE) -> None:
         """Stop it as `stop` does, start it again under the same address and return when it is ready."""
         self.server.restart(grace)
+
+    def _check_seen(self, verb: str, path: str, do: str, program: str, more: str = "") -> None:
+        """Raise ItestError for what is in memory: Docker mounts it for the container's own processes only."""
+        service = self.server.service
+        if directory := texts.memory_of(path, texts.tmpfs(service.tmpfs), service.volumes):
+            raise ItestError(
+                f"{verb}: {path} is in the tmpfs that is mounted on {directory}, and Docker's copies see only what it hides: "
+                f"{do} it by exec({f'{program} {shlex.quote(path)}'!r}{more}), or choose another directory"
+            )
 
     def _local(self, path: str | Path) -> Path:
         return (self.directory or Path.cwd()) / Path(path).expanduser()
