@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 from itest import async_clients, leaks, naming
+from itest.clock import Deadline
 
 TURNS = 5
 """How often the loop may go round before a task counts as left behind: many are just about to end."""
@@ -41,7 +42,7 @@ async def end(before: Collection[asyncio.Task[Any]] = (), spared: Collection[str
     """Close the clients that belong to the running loop, and cancel all of its tasks but those of `before` and those that
     the packages `spared` have made for themselves.
 
-    Returns a text for each task that is not a client's: its name, its coroutine and where it was made.
+    Returns a text for each task that is not a client's or asyncio's own: its name, its coroutine and where it was made.
     """
     known = {*before, asyncio.current_task()}
 
@@ -53,8 +54,9 @@ async def end(before: Collection[asyncio.Task[Any]] = (), spared: Collection[str
             break
         await asyncio.sleep(0)
     clients = {*spared, *async_clients.packages(asyncio.get_running_loop())}
-    if late := others(clients):
-        await asyncio.wait(late, timeout=GRACE)
+    deadline = Deadline.after(GRACE)
+    while (late := others(clients)) and not deadline.passed:  # The end of a generator may begin that of another one.
+        await asyncio.wait(late, timeout=deadline.remaining)
     # First the test's own, which may be using the clients; then the clients, and whatever those leave behind.
     left = await _cancel(first := others(clients))
     await async_clients.close_all()
@@ -91,7 +93,12 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> list[str]:
     for task in tasks - stubborn:
         if not task.cancelled() and (error := task.exception()):
             texts[task] += f", which then raised {naming.shorten(repr(error))}"
-    return sorted(texts.values())
+    return sorted(text for task, text in texts.items() if not _ends_a_generator(task))
+
+
+def _ends_a_generator(task: asyncio.Task[Any]) -> bool:
+    """Whether it is asyncio's own, which closes an asynchronous generator that nobody has any more: after a `break`, say."""
+    return type(task.get_coro()).__name__ == "async_generator_athrow"
 
 
 def _text(task: asyncio.Task[Any]) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, testing
+from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, async_tasks, testing
 from itest.async_clients import AsyncClients, own_time
 from itest.errors import DeclarationError, LoopError
 from itest.testing import MemoryView
@@ -591,6 +591,44 @@ class LeakedTaskTest(AsyncTest):
         result, caught = self.warned(T)
         self.check(result, ran=2)
         self.assertEqual(caught, [])
+
+    def test_those_that_end_generators_after_a_break_are_awaited_and_not_named(self) -> None:
+        ended: list[str] = []
+
+        class T(AsyncContainerTestCase):
+            async def lines(self, depth: int, end: float = 0) -> Any:  # As those of httpx, one around the other.
+                try:
+                    if depth:
+                        async for line in self.lines(depth - 1, end):
+                            yield line
+                    yield "line"
+                finally:
+                    try:
+                        await asyncio.sleep(end)
+                        ended.append("in order")
+                    except asyncio.CancelledError:
+                        ended.append("cancelled")
+                        raise
+
+            async def test_a(self) -> None:
+                async_tasks.GRACE = 30
+                async for _ in self.lines(20):
+                    break
+
+            async def test_b(self) -> None:
+                async_tasks.GRACE = 0.01
+                async for _ in self.lines(0, end=3600):
+                    break
+
+        for loop_scope in ("test", "class"):
+            with self.subTest(loop_scope=loop_scope):
+                ended.clear()
+                T.loop_scope = loop_scope
+                with unittest.mock.patch.object(async_tasks, "GRACE"):
+                    result, caught = self.warned(T)
+                self.check(result, ran=2)
+                self.assertEqual([str(warning.message) for warning in caught], [])
+                self.assertEqual(ended, ["in order"] * 21 + ["cancelled"])
 
     def test_those_that_a_client_of_the_class_makes_in_a_test_live_on_too(self) -> None:
         place = Path(self.enterContext(tempfile.TemporaryDirectory())) / "asyncpg.py"
