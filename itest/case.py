@@ -291,12 +291,13 @@ def _leave(cls: type[ContainerMixin], loans: list[Loan]) -> None:
     if cls.__dict__.get("_itest_loans") is loans:
         del cls._itest_loans  # type: ignore[attr-defined]  # as above
         cls._itest_left = True  # type: ignore[attr-defined]  # as above
-    for loan in reversed(loans):
-        if loan.usable:
-            loan.give_back()
-    if (network := cls.__dict__.get("_itest_network")) is not None:
-        del cls._itest_network  # type: ignore[attr-defined]  # as above
-        network.close()
+    with contextlib.ExitStack() as stack:  # In reverse, and each of them, whatever others raise.
+        if (network := cls.__dict__.get("_itest_network")) is not None:
+            del cls._itest_network  # type: ignore[attr-defined]  # as above
+            stack.callback(network.close)
+        for loan in loans:
+            if loan.usable:
+                stack.callback(loan.give_back)
 
 
 def _network(cls: type) -> tuple[str, Network | None]:

@@ -14,6 +14,7 @@
     │   ├── PortTaken               its host port was taken meanwhile; retried where a new port helps
     │   ├── InstanceDied            its container or process ended before it was ready
     │   └── StartTimeout            it never became ready (also a TimeoutError)
+    ├── StopError                   an app has ended, and the end of its lifespan raised
     ├── ExecTimeout                 a command run by `exec` did not end in time (also a TimeoutError)
     ├── ServerDied                  a server ended while tests were using it
     ├── ExternalError               an external server cannot be reached or used
@@ -162,6 +163,10 @@ class StartTimeout(StartError, TimeoutError):
     ) -> None:
         super().__init__(message, service=service, seconds=seconds, cause=cause)
         self.reason = reason
+
+
+class StopError(ItestError):
+    """The end of an app's lifespan raised, which is the cause. It has ended all the same. An error of the app's class."""
 
 
 class ExecTimeout(ItestError, TimeoutError):

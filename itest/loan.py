@@ -9,7 +9,7 @@ from typing import Any
 
 from itest import alive, references
 from itest import session as sessions
-from itest.errors import NotStarted, ServerDied
+from itest.errors import NotStarted, ServerDied, StopError
 from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
 from itest.service import Lease, Server, Service, View
@@ -78,6 +78,7 @@ class Loan:
         self.mark: Callable[[], object] = _nothing
         """Called when a test begins, for a server whose log does not tell the time of its lines."""
         self._cuts = 0
+        self._stop_error: StopError | None = None
 
     @property
     def label(self) -> str:
@@ -117,7 +118,10 @@ class Loan:
     def reset(self, test: str) -> View:
         """The view of the next test, on data that equals the baseline."""
         if self.service.scope == "test":
-            self.give_back()
+            try:
+                self.give_back()
+            except StopError as error:  # Of an earlier test's: told at the class's end, as this test has no part in it.
+                self._stop_error = error
             self.take(self._session.lend(*self.wanted()))
         assert self._lease is not None and self._server is not None
         if self._end_told or self._server.hung_up():
@@ -193,12 +197,15 @@ class Loan:
             self._lease.settle(test, since, alone)
 
     def give_back(self) -> None:
+        """Raises StopError."""
         lease, self._lease = self._lease, None
         server, self._server = self._server, None
         if lease is not None:
             lease.close()
         if server is not None and self.service.scope != "session":
             self._session.take_back(server)
+        if self._stop_error is not None:
+            raise self._stop_error
 
     @property
     def stopped(self) -> bool:

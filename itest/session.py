@@ -24,7 +24,7 @@ from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
 from itest.engines import Engine
-from itest.errors import ItestError, NotStarted, StartTimeout
+from itest.errors import ItestError, NotStarted, StartTimeout, StopError
 from itest.network import ClassNetwork
 from itest.service import Server, Service
 from itest.side_by_side import side_by_side
@@ -193,7 +193,10 @@ class Session:
             for number, (server, (_, key, *_)) in enumerate(zip(found, wanted, strict=True)):
                 # Nobody else would ever stop a server of the class's own that was not given to anybody.
                 if key and number not in given and isinstance(server, Server):
-                    self.take_back(server)
+                    try:
+                        self.take_back(server)
+                    except StopError as error:
+                        failures[0].add_note(str(error))
             raise failures[0]
         return [each for each in found if isinstance(each, Server)]
 
@@ -232,7 +235,7 @@ class Session:
             self.lend(service)
 
     def take_back(self, server: Server[Any]) -> None:
-        """Stop a server whose scope has ended."""
+        """Stop a server whose scope has ended. Raises StopError."""
         with self._lock:
             keys = [key for key, slot in self._slots.items() if slot.server is server]
             slots = [self._slots.pop(key) for key in keys]

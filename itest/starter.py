@@ -14,7 +14,7 @@ from itest import joining, naming, sharing, starting, trace, warm
 from itest.choosing import Engines
 from itest.clock import Clock
 from itest.config import Config
-from itest.errors import PortTaken, StartError
+from itest.errors import PortTaken, StartError, StopError
 from itest.service import Server, Service
 from itest.sharing import Share
 from itest.spec import ExternalSpec, ProcessSpec, Spec, ThreadSpec
@@ -112,7 +112,7 @@ class Starter:
 
     def stop(self, server: Server[Any], *, over: bool) -> bool:
         """Stop it, or leave it to others. `over`: the run has ended, and the reaper can do what takes long. False when that
-        failed and the reaper must see to it."""
+        failed and the reaper must see to it. Raises StopError, where somebody is there to be told."""
         with self._trace.span("stop", server.kind) as span:
             try:
                 self.telling.stopping(server, span)
@@ -123,6 +123,8 @@ class Starter:
                     starting.stop(server, self._session, reaper=reaper)
             except Exception as error:
                 span.failed = True
+                if isinstance(error, StopError) and not over:
+                    raise
                 trace.say(f"could not stop {server.title}: {naming.shorten(str(error))}")
                 return False
         return True

@@ -18,7 +18,7 @@ from itest.case import ContainerMixin
 from itest.cli import wanted
 from itest.cli.up import TARGETS
 from itest.config import Config
-from itest.errors import ConfigError
+from itest.errors import ConfigError, StopError
 from itest.loan import Loan, loans_of, take_all
 from itest.network import ClassNetwork, Network
 
@@ -64,11 +64,18 @@ def run(options: argparse.Namespace, config: Config) -> int:
                     leases.callback(network.close)
                 loans = loans_of(cls, cls._itest_declarations, session, network)
                 for loan in loans:
-                    leases.callback(loan.give_back)
+                    leases.callback(_give_back, loan)
                 take_all(loans, session)
                 for name, value in (pair for loan in loans for pair in _variables(loan).items()):
                     variables.setdefault(name, value)
         return _run(argv, config.child_environment(**variables))
+
+
+def _give_back(loan: Loan) -> None:
+    try:
+        loan.give_back()
+    except StopError as error:  # It must not take the place of the command's exit code.
+        print(f"itest: {error}", file=sys.stderr)
 
 
 def _network(cls: type[ContainerMixin], session: Session) -> ClassNetwork | None:

@@ -20,7 +20,7 @@ from itest.engines.local import LocalEngine, LocalInstance
 from itest.engines.ports import listeners
 from itest.engines.thread_load import load
 from itest.engines.thread_log import CAPTURE, AppLog
-from itest.errors import ItestError, StartError, StartTimeout
+from itest.errors import ItestError, StartError, StartTimeout, StopError
 from itest.spec import Spec, ThreadSpec, fill
 from itest.trace import Recorder
 from itest.wait_errors import not_ended, with_log
@@ -230,8 +230,8 @@ class ThreadInstance(LocalInstance):
         """Nothing: it ends with this process."""
 
     def stop(self) -> None:
-        """End it in an orderly way, then by force. May be called twice. Raises ItestError if its end failed, or if its
-        thread still runs."""
+        """End it in an orderly way, then by force. May be called twice. Raises StopError if its end failed, and
+        ItestError if its thread still runs."""
         with self._lock:
             if self._stopped:
                 return
@@ -259,7 +259,7 @@ class ThreadInstance(LocalInstance):
         if thread.is_alive():
             raise ItestError(f"{self} has not ended: its thread is busy, and ends with this process")
         if was_running and (failure := serving.failure) is not None:
-            raise ItestError(f"the end of the lifespan of {self} raised {_text(failure)}") from failure
+            raise StopError(f"the end of the lifespan of {self} raised {_text(failure)}") from failure
 
     def __str__(self) -> str:
         return f"thread {self.id} ({self.spec})"

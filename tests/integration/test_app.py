@@ -11,11 +11,14 @@ import sys
 import textwrap
 import threading
 import unittest
+from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import urlsplit
+
+from fastapi import FastAPI
 
 from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
 from itest.clock import Deadline
@@ -356,6 +359,22 @@ class ErrorTest(InnerTest):
         self.assertIn(
             "StartError: ASGI app tests.integration.apps:create_api could not be started: it raised KeyError", text
         )
+
+    def test_a_lifespan_whose_end_fails(self) -> None:
+        @contextlib.asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            yield
+            raise RuntimeError("the pool is still in use")
+
+        class T(ContainerTestCase):
+            api = App.asgi(lambda: FastAPI(lifespan=lifespan))
+
+            def test(self) -> None:
+                self.assertEqual(self.api.client.get("/").status_code, 404)
+
+        [text] = self.check(T, ran=1, errors=1)
+        self.assertIn("in lifespan\n", text)
+        self.assertRegex(text, "StopError: the end of the lifespan of .* raised RuntimeError: the pool is still in use")
 
     def test_an_app_that_dies_under_a_test(self) -> None:
         code = """

@@ -132,6 +132,26 @@ class CommandLineTest(unittest.TestCase):
             self.skipTest("no engine can be used here")
 
 
+ENDS_BADLY = """
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from itest import App, ContainerTestCase
+
+@asynccontextmanager
+async def lifespan(app):
+    yield
+    raise RuntimeError("the pool is still in use")
+
+class ApiTest(ContainerTestCase):
+    api = App.asgi(lambda: FastAPI(lifespan=lifespan))
+
+    def test_nothing(self):
+        pass
+"""
+
+
 class ExecTest(CommandLineTest):
     def setUp(self) -> None:
         super().setUp()
@@ -140,6 +160,14 @@ class ExecTest(CommandLineTest):
     def python(self, code: str, *wanted: str, expected: int = 0, **changes: str) -> tuple[str, str]:
         options = [word for each in wanted for word in ("--with", each)]
         return self.itest("exec", *options, "--", sys.executable, "-c", code, code=expected, **changes)
+
+    def test_an_app_whose_end_raises_is_said_and_the_exit_code_is_the_command_s(self) -> None:
+        self.tests.write_text(ENDS_BADLY, encoding="utf-8")
+        _, errors = self.python("raise SystemExit(7)", "tests.test_people.ApiTest", expected=7)
+        self.assertRegex(
+            self.last_line(errors),
+            r"^itest: the end of the lifespan of thread .* raised RuntimeError: the pool is still in use$",
+        )
 
     def test_a_command_has_the_urls_and_its_exit_code_is_itest_s(self) -> None:
         code = (

@@ -23,7 +23,7 @@ from itest import naming, testing
 from itest.clock import Deadline, wall
 from itest.engines import Endpoint, thread
 from itest.engines.thread import ThreadEngine, ThreadInstance
-from itest.errors import DeclarationError, ItestError, StartError, StartTimeout
+from itest.errors import DeclarationError, ItestError, StartError, StartTimeout, StopError
 from itest.spec import ContainerSpec, ThreadSpec
 from itest.trace import Recorder
 from tests.clocks import StopsUntil
@@ -280,7 +280,7 @@ class FailureTest(EngineTestCase):
     def test_a_lifespan_whose_end_fails(self) -> None:
         instance = self.start(Lifespan(end=fail))
         with self.assertRaisesRegex(
-            ItestError, r"^the end of the lifespan of thread .* raised RuntimeError: no database$"
+            StopError, r"^the end of the lifespan of thread .* raised RuntimeError: no database$"
         ):
             instance.stop()
         instance.stop()

@@ -10,7 +10,7 @@ from unittest import mock
 
 from itest import ContainerTestCase, testing
 from itest.engines import Instance
-from itest.errors import ItestError, StartError
+from itest.errors import ItestError, StartError, StopError
 from itest.loan import Loan
 from itest.testing import MemoryEngine, MemoryInstance, MemoryServer, MemoryService
 from tests.unit.inner import START, STOP, InnerTest, MemoryMixin, run
@@ -230,6 +230,83 @@ class SlowStartTest(InnerTest):
         self.assertIn("stop fast:1", self.events)
         self.session.close()
         self.assertEqual([self.events.count(each) for each in ("stop fast:1", "stop slow:1")], [1, 1])
+
+
+class FailingEndTest(InnerTest):
+    """A server that has ended, but whose end raised."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        stop = MemoryInstance.stop
+
+        def fail(instance: MemoryInstance) -> None:
+            stop(instance)
+            if instance.spec.image == "app:1":
+                raise StopError("the end of the lifespan raised RuntimeError")
+
+        self.enterContext(mock.patch.object(MemoryInstance, "stop", fail))
+
+    def run_with(self, scope: str) -> unittest.TestResult:
+        class T(ContainerTestCase):
+            db = self.service("db:1", scope="class")
+            app = self.service("app:1", scope=scope)
+            web = self.service("web:1", scope="class")
+
+            def test_a(self) -> None:
+                pass
+
+            test_b = test_a
+
+        return run(T)
+
+    def test_it_is_an_error_of_the_class_and_the_others_are_given_back(self) -> None:
+        for scope, stops in (("class", 1), ("test", 2)):
+            with self.subTest(scope=scope):
+                self.events.clear()
+                self.use(MemoryEngine())
+                result = self.run_with(scope)
+                self.check(result, ran=2, errors=1)
+                self.assertTrue(str(result.errors[0][0]).startswith("tearDownClass ("), result.errors)
+                self.assertEqual(self.last_line(result), "StopError: the end of the lifespan raised RuntimeError")
+                stopped = [event for event in self.events if event.startswith("stop")]
+                self.assertEqual(sorted(stopped), ["stop app:1"] * stops + ["stop db:1", "stop web:1"])
+
+    def test_of_one_that_all_classes_share_it_is_said_at_the_end(self) -> None:
+        with mock.patch("itest.trace.say") as say:
+            self.check(self.run_with("session"), ran=2)
+        say.assert_called_once_with("could not stop Memory: the end of the lifespan raised RuntimeError")
+
+    def test_it_does_not_take_the_place_of_an_error_before_it(self) -> None:
+        class T(ContainerTestCase):
+            app = self.service("app:1", scope="class")
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                raise OSError("no data")
+
+            def test_a(self) -> None:
+                pass
+
+        result = run(T)
+        self.check(result, ran=0, errors=1)
+        self.assertIn("OSError: no data", result.errors[0][1])
+        self.assertIn("could not be given back: the end of the lifespan raised RuntimeError", result.errors[0][1])
+
+    def test_nor_of_the_failure_of_another_start(self) -> None:
+        wanted = [(self.service(image), "T", None, "") for image in ("no:1", "app:1")]
+        start = MemoryEngine.start
+
+        def fail(engine: MemoryEngine, spec: Any, *args: Any) -> Any:
+            if spec.image == "no:1":
+                raise StartError("no such image")
+            return start(engine, spec, *args)
+
+        with (
+            mock.patch.object(MemoryEngine, "start", fail),
+            self.assertRaisesRegex(StartError, "no such image") as caught,
+        ):
+            self.session.lend_all(wanted, lambda number, server: None)
+        self.assertIn("the end of the lifespan raised RuntimeError", caught.exception.__notes__)
 
 
 class ForgottenSuperTest(InnerTest):

@@ -379,6 +379,7 @@ class ClientPackageTest(unittest.TestCase):
                 tempfile.TemporaryDirectory() as place,
                 mock.patch.object(sys, "path", [place, *sys.path]),
                 mock.patch.dict(sys.modules),
+                mock.patch.dict(packages._imported, clear=True),
             ):
                 self.assertEqual(stranger(name), "")
                 for module in [module for module in sys.modules if module.partition(".")[0] == name]:
