@@ -24,6 +24,7 @@ from itest import (
     PostgresMixin,
     Redis,
     RedisMixin,
+    packages,
 )
 from itest.errors import DeclarationError, MissingPackage, NotStarted, Unavailable
 from itest.packages import PARTS, client_package, need_client, no_program, stranger
