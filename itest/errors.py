@@ -48,8 +48,8 @@ class ConfigError(ItestError):
 def no_url(what: str) -> ConfigError:
     """For a URL that cannot be read. Python's own reason for it may have a part of the password in it."""
     return ConfigError(
-        f"{what} is no URL: its port must be a number up to 65535, and the characters / ? # [ ] of a user or password must be "
-        f"percent-encoded (%2F %3F %23 %5B %5D)"
+        f"{what} is no URL: its port must be a number up to 65535, and the characters / ? # [ ] @ of a user or password must "
+        f"be percent-encoded (%2F %3F %23 %5B %5D %40)"
     )
 
 

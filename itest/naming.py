@@ -170,6 +170,8 @@ def url_password(url: str) -> str:
     ValueError for no URL."""
     asked = re.search(_IN_QUERY, url)
     quoted = urlsplit(url).password or (asked[2] if asked else "")
+    for part in quoted.split("@"):  # For libpq the host begins after the first one, and it shows that.
+        remember_secret(part)
     return remember_secret(unquote(remember_secret(quoted)))
 
 

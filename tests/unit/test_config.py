@@ -331,5 +331,5 @@ class MistakesTest(ConfigTest):
 
     def test_a_url_that_is_none(self) -> None:
         self.assertWrong("postgres_url in the variable ITEST_POSTGRES_URL is no URL: its port must be a number up to 65535, and "
-                         "the characters / ? # [ ] of a user or password must be percent-encoded (%2F %3F %23 %5B %5D)",
+                         "the characters / ? # [ ] @ of a user or password must be percent-encoded (%2F %3F %23 %5B %5D %40)",
                          ITEST_POSTGRES_URL="postgresql://u:geheim@[db/x")  # fmt: skip

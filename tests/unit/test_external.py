@@ -176,6 +176,12 @@ class WrongUrlTest(unittest.TestCase):
         self.assertWrong(Container("web:1"), "http://u:mir?pw-123@h:9/x", str(no_url("TEST_URL")))
         self.assertNotIn("mir", str(no_url("TEST_URL")))
 
+    def test_of_postgres_with_an_unencoded_at_sign(self) -> None:
+        for user in (f"ann:{PASSWORD}@more-99", "ann@corp:word"):
+            self.assertWrong(Postgres(), f"postgresql://{user}@db/x", str(no_url("TEST_URL")))
+        self.assertIn("@ of a user or password must be percent-encoded", str(no_url("TEST_URL")))
+        Redis().external_spec(f"redis://:{PASSWORD}@more-99@db", "TEST_URL")
+
     def test_it_is_an_error_of_the_class_even_where_skipping_is_allowed(self) -> None:
         with (
             testing.session(MemoryEngine(), redis_url=f"http://:{PASSWORD}@db") as session,

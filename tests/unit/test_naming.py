@@ -81,6 +81,11 @@ class MaskTest(unittest.TestCase):
         self.assertEqual(naming.url_password("postgresql://u@h/d?sslmode=off&password=que%2Fry-9"), "que/ry-9")
         self.assertEqual(naming.mask("AUTH que/ry-9"), "AUTH ***")
 
+    def test_each_part_of_a_password_with_an_unencoded_at_sign_is_hidden(self) -> None:
+        self.assertEqual(naming.url_password("redis://u:jaeger2@revier99@db"), "jaeger2@revier99")
+        text = 'AUTH jaeger2@revier99; could not translate host name "revier99@db"; redis://u:jaeger2@revier99@db'
+        self.assertEqual(naming.mask(text), 'AUTH ***; could not translate host name "***@db"; redis://u:***@db')
+
     def test_a_common_password_of_a_url_does_not_garble_every_text(self) -> None:
         for password in ("test", "postgres", "12345678"):
             naming.url_password(f"postgresql://postgres:{password}@db")

@@ -207,6 +207,8 @@ class Postgres(Service["PostgresView"]):
                 f"{source} is no URL of a PostgreSQL server: it must look like "
                 f"postgresql://user:password@host:5432/database"
             )
+        if parts.netloc.count("@") > 1:  # Python takes the last one for the end of the password, libpq the first.
+            raise no_url(source)
         plain = parts._replace(scheme="postgresql").geturl()  # Drivers, as in postgresql+asyncpg, are SQLAlchemy's.
         return ExternalSpec(plain, {"postgres": (parts.hostname, port)}, source)
 
