@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from itest import naming
 
 SAVEPOINT = "itest_script"
+
+CANCEL_AGAIN = 0.1
+"""Seconds after which an interrupted script that still runs is cancelled again."""
 
 
 class ScriptError(Exception):
@@ -75,8 +79,34 @@ def run_alone(connection: Any, sql: str, driver: Any) -> None:
     """Run a script on a connection in autocommit, in one transaction. Raises ScriptError; then nothing was done.
 
     A script that controls transactions itself, or holds a statement that must be outside of one, runs statement by
-    statement instead, as psql would run it.
+    statement instead, as psql would run it. Ctrl-C cancels the statement that runs.
     """
+    raised: list[BaseException] = []
+    ended = threading.Event()  # A thread whose `join` was interrupted looks ended (Python before 3.13).
+
+    def run() -> None:
+        try:
+            _run_alone(connection, sql, driver)
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            ended.set()
+
+    # While psycopg2 waits for the server, which may be for a lock and without end, Python handles no signal on that thread.
+    threading.Thread(target=run, name="itest-script", daemon=True).start()
+    try:
+        ended.wait()
+    except BaseException:
+        with contextlib.suppress(driver.Error):  # The server is gone, and so is what it was asked for.
+            connection.cancel()
+            while not ended.wait(CANCEL_AGAIN):  # The next statement may wait as well.
+                connection.cancel()
+        raise
+    if raised:
+        raise raised[0]
+
+
+def _run_alone(connection: Any, sql: str, driver: Any) -> None:
     with connection.cursor() as cursor:
         if _own_transaction(sql):
             _run_each(cursor, sql, driver)

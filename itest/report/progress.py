@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people see of a step that takes long: nothing of a quick one, on a terminal a line with a bar that is redrawn,
-elsewhere a line now and then, under CI a line only where it failed.
+elsewhere a line now and then, under CI a line each minute and where it failed.
 
 The line is drawn behind the cursor, which stays where it is: the dots of unittest stand where they stood, and whatever
 others write next replaces the line.
@@ -26,6 +26,9 @@ SILENT = 2.0
 
 AGAIN = 30.0
 """Seconds after which it is mentioned again, where nothing can be redrawn; then after twice as many, and so on."""
+
+MINUTE = 60.0
+"""Seconds after which it is mentioned under CI, and then each so many: what hangs there is to be seen in the job's log."""
 
 REDRAW = 0.2
 """Seconds between two updates of the line."""
@@ -55,11 +58,11 @@ STEPS = {
 class _Entry:
     """A step that goes on."""
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, due: float) -> None:
         self.span = span
         self.since = span.started
         """Its beginning, or the end of the last part of it that was a step of its own."""
-        self.due = SILENT
+        self.due = due
         """Seconds from there at which it is mentioned next."""
         self.mentioned = False
         self.explained = False
@@ -74,7 +77,7 @@ class _Entry:
 class Board:
     """Tells people what takes long. It listens to a recorder; a thread looks on while something goes on.
 
-    `ci`: nobody watches, so only failures are told. `dumb`: the terminal cannot redraw a line.
+    `ci`: nobody watches, so only failures are told, and what takes minutes. `dumb`: the terminal cannot redraw a line.
     """
 
     def __init__(self, clock: Clock = SYSTEM, *, ci: bool = False, dumb: bool = False) -> None:
@@ -92,13 +95,18 @@ class Board:
         recorder.begun.append(self.begin)
         recorder.listeners.append(self.end)
 
+    @property
+    def _first(self) -> float:
+        """Seconds after which a step is mentioned first."""
+        return MINUTE if self._ci else SILENT
+
     def begin(self, span: Span) -> None:
         if span.name not in STEPS:
             return
         with self._lock:
-            self._entries[id(span)] = _Entry(span)
+            self._entries[id(span)] = _Entry(span, self._first)
             self._wake.set()  # It may be due earlier than what the thread waits for.
-            if self._thread is None and not self._ci:
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="itest-progress", daemon=True)
                 try:
                     self._thread.start()
@@ -118,7 +126,7 @@ class Board:
             elif entry.mentioned and not span.failed and not STEPS[span.name].announced:
                 trace.say(f"{entry.title} {STEPS[span.name].done}, after {span.seconds:.1f} s")
             for outer in around[:1]:
-                outer.since, outer.due = span.ended, SILENT
+                outer.since, outer.due = span.ended, self._first
             if not self._entries:
                 self._erase()
             self._wake.set()
@@ -128,7 +136,7 @@ class Board:
         with self._lock:
             now = self._clock.monotonic()
             inner = [entry for entry in self._entries.values() if not self._has_part(entry)]
-            if _is_terminal(sys.__stderr__) and not self._dumb:
+            if _is_terminal(sys.__stderr__) and not (self._dumb or self._ci):
                 shown = [entry for entry in inner if now - entry.since >= SILENT]
                 if shown:
                     try:
@@ -174,9 +182,9 @@ class Board:
         words, seconds = STEPS[entry.span.name], now - entry.since
         how_far = f", {entry.span.amount}" if entry.span.amount else ""
         why = "" if entry.mentioned else entry.span.facts.get("why", "")
-        again = "still " if entry.mentioned else ""
+        again = "still " if entry.mentioned or self._ci else ""
         trace.say(f"{again}{words.doing} {entry.title}{why} ({seconds:.0f} s so far{how_far})")
-        entry.due = AGAIN if not entry.mentioned else entry.due * 2
+        entry.due = entry.due + MINUTE if self._ci else entry.due * 2 if entry.mentioned else AGAIN
         entry.mentioned = True
 
     def _tell_failure(self, entry: _Entry, around: list[_Entry]) -> None:

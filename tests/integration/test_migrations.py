@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import unittest
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psycopg2
 import sqlalchemy
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.clock import Deadline
 from itest.errors import MigrationError
 from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles
 from itest.services.postgres.template import fingerprint
@@ -192,6 +197,38 @@ class SqlFilesTest(MigrationTest):
         )
         self.apply(SqlFiles("1.sql"))
         self.assertEqual(self.postgres.execute("SELECT * FROM a ORDER BY 1"), [(1, "ann; it's"), (2, None)])
+
+    def test_ctrl_c_ends_a_statement_that_waits(self) -> None:
+        self.write("1.sql", "CREATE TABLE a (id int);\nSELECT pg_sleep(600);\n")
+        ended: list[bool] = []
+        interrupting = threading.Thread(target=self.interrupt, args=(ended,))
+        interrupting.start()
+        with self.assertRaises(KeyboardInterrupt):
+            self.apply(SqlFiles("1.sql"))
+            interrupting.join()
+        interrupting.join()
+        self.assertEqual((ended, self.tables()), ([True], []))
+
+    def interrupt(self, ended: list[bool]) -> None:
+        """Interrupt this process once the statement runs, and say whether that has ended it."""
+        running = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(600)%' AND state = 'active'"
+        with contextlib.closing(psycopg2.connect(self.postgres.url)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+
+            def runs() -> bool:
+                cursor.execute(f"SELECT 1 {running} AND pid <> pg_backend_pid()")
+                return bool(cursor.fetchall())
+
+            def until(wanted: bool) -> bool:
+                deadline = Deadline.after(20)
+                while runs() != wanted and not deadline.passed:
+                    deadline.pause(0.01)
+                return runs() == wanted
+
+            until(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            ended.append(until(False))
+            cursor.execute(f"SELECT pg_terminate_backend(pid) {running} AND pid <> pg_backend_pid()")
 
     def test_a_bad_row_of_a_dump(self) -> None:
         self.write("1.sql", "CREATE TABLE a (id int);\nCOPY a FROM stdin;\nx\n\\.\n")

@@ -43,8 +43,7 @@ class ProgressTest(unittest.TestCase):
 
     def pass_time(self, seconds: float) -> None:
         self.clock.sleep(seconds)
-        if not self.ci:
-            self.board.look()
+        self.board.look()
 
     @property
     def lines(self) -> list[str]:
@@ -124,8 +123,20 @@ class QuietTest(ProgressTest):
 
     def test_nothing_of_what_goes_well(self) -> None:
         with self.recorder.span("pull", "web"):
-            self.pass_time(100)
+            self.pass_time(59)
         self.assertEqual(self.lines, [])
+
+    def test_a_line_each_minute_of_what_takes_minutes(self) -> None:
+        with self.recorder.span("migrate", "postgres"):
+            for _ in range(7):
+                self.pass_time(30)
+        self.assertEqual(
+            self.lines,
+            [
+                *(f"itest: still migrating postgres ({seconds} s so far)" for seconds in (60, 120, 180)),
+                "itest: postgres migrated, after 210.0 s",
+            ],
+        )
 
     def test_what_went_on_when_it_failed(self) -> None:
         with (
@@ -134,9 +145,9 @@ class QuietTest(ProgressTest):
             self.recorder.span("pull", "web", image="web:2") as span,
         ):
             span.amount = "12 of 40 MB"
-            self.pass_time(100)
+            self.pass_time(50)
             raise OSError
-        self.assertEqual(self.lines, ["itest: web:2 could not be pulled, after 100.0 s, at 12 of 40 MB"])
+        self.assertEqual(self.lines, ["itest: web:2 could not be pulled, after 50.0 s, at 12 of 40 MB"])
 
     def test_nothing_of_what_fails_at_once(self) -> None:
         with contextlib.suppress(OSError), self.recorder.span("start", "web"):
@@ -239,11 +250,7 @@ class ThreadTest(unittest.TestCase):
                 self.assertEqual(self.threads(), [])
         self.assertEqual(stream.getvalue().count("pulling one"), 3)
 
-    def test_none_under_ci_and_none_for_what_is_never_told(self) -> None:
-        recorder = Recorder()
-        Board(ci=True).listen(recorder)
-        with recorder.span("start", "one"):
-            self.assertEqual(self.threads(), [])
+    def test_none_for_what_is_never_told(self) -> None:
         recorder = Recorder()
         Board().listen(recorder)
         with recorder.span("reset", "one"):
