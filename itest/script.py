@@ -122,11 +122,13 @@ def _run_alone(connection: Any, sql: str, driver: Any) -> None:
             cursor.execute("ROLLBACK")
             if error.code not in _NO_TRANSACTION:
                 raise
-            _run_each(cursor, sql, driver)
         except BaseException:
             with contextlib.suppress(driver.Error):
                 cursor.execute("ROLLBACK")
             raise
+        else:
+            return
+        _run_each(cursor, sql, driver)
 
 
 def run_inside(cursor: Any, sql: str, driver: Any) -> None:
@@ -150,19 +152,25 @@ def _run_whole(cursor: Any, sql: str, driver: Any) -> None:
     cursor.execute(f"SAVEPOINT {SAVEPOINT}")
     if _INLINE.search(sql):
         _run_each(cursor, sql, driver)
-    else:
+    elif error := _failure(cursor, sql, driver):
+        # The whole script is one query to the server, which names the statement for some errors only: find it.
+        cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
         try:
-            _execute(cursor, Statement(sql, 1), driver)
-        except ScriptError as error:
-            # The whole script is one query to the server, which names the statement for some errors only: find it.
-            cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
-            try:
-                _run_each(cursor, sql, driver)
-            except ScriptError as found:  # Its reason may differ in numbers, because sequences have moved on.
-                reason = str(error) if error.code == found.code else str(found)
-                raise ScriptError(reason, found.line, found.statement, found.code) from found.__cause__
-            raise
+            _run_each(cursor, sql, driver)
+        except ScriptError as found:  # Its reason may differ in numbers, because sequences have moved on.
+            reason = str(error) if error.code == found.code else str(found)
+            raise ScriptError(reason, found.line, found.statement, found.code) from found.__cause__
+        raise error
     cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
+
+
+def _failure(cursor: Any, sql: str, driver: Any) -> ScriptError | None:
+    """Why the script fails as a whole. Returned, since what is raised while it is handled would show it again."""
+    try:
+        _execute(cursor, Statement(sql, 1), driver)
+    except ScriptError as error:
+        return error
+    return None
 
 
 def reason_of(error: Any) -> str:

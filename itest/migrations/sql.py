@@ -36,7 +36,9 @@ class SqlFiles:
                 script.run_alone(connection, script.read(file), view.server.driver)
             except script.ScriptError as error:
                 message = f"migration {error.sentence(file)}"
-                raise MigrationError(message, file=file, line=error.line, statement=error.statement) from error
+                raise MigrationError(
+                    message, file=file, line=error.line, statement=error.statement
+                ) from error.__cause__
             finally:
                 connection.close()
 

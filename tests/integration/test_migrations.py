@@ -116,6 +116,8 @@ class SqlFilesTest(MigrationTest):
         )
         self.assertEqual((error.file, error.line), (self.base / "m/1.sql", 4))
         self.assertEqual(error.statement, "CREATE TABLE b (\n  id imt\n);")
+        self.assertIsInstance(error.__cause__, psycopg2.Error)
+        self.assertIsNone(error.__cause__.__context__)
         self.assertEqual(self.tables(), [])
 
     def test_an_error_without_a_position(self) -> None:

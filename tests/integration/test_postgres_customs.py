@@ -264,6 +264,8 @@ class ProcessTest(BothTest):
             str(caught.exception),
             r"^init failed on PostgreSQL \d+\.\d+: .*1\.sql, line 2: division by zero; in the statement: SELECT 1/0;$",
         )
+        self.assertEqual(type(caught.exception.__cause__).__name__, "DivisionByZero")
+        self.assertIsNone(caught.exception.__cause__.__context__)
 
     def test_one_that_is_no_gzip(self) -> None:
         said = self.failing(Postgres(init=[self.file("1.sql.gz", "SELECT 1")]), StartError)

@@ -38,7 +38,7 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
                 hint = "; local processes run SQL only, use Docker for what psql itself does"
             raise StartError(
                 f"init failed on {server.version}: {error.sentence(file)}{hint}", service=service.kind
-            ) from error
+            ) from error.__cause__
         finally:
             connection.close()
     server.end_sessions(database)  # One that is still leaving would keep the next from cloning it.

@@ -78,7 +78,7 @@ class _Loading:
         try:
             script.run_inside(self._cursor, sql, self._driver)
         except script.ScriptError as error:
-            raise FixtureError(error.sentence(file), file=file, line=error.line) from error
+            raise FixtureError(error.sentence(file), file=file, line=error.line) from error.__cause__
         # Dumps empty it, and what comes after could not find its tables.
         self._cursor.execute("SELECT set_config('search_path', %s, false)", (path,))
 
