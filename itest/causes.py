@@ -319,6 +319,22 @@ TABLE = (
         (DOCKER, LOG),
         'exec: "/entrypoint.sh": permission denied',
     ),
+    # A script may say what would be another cause of the server's, so what runs scripts comes first.
+    Cause(
+        "failing init script",
+        "correct {script}, line {line}: {message}",
+        r"psql:/docker-entrypoint-initdb\.d/zz-itest-\d+-(?P<script>[^\n]+?):(?P<line>\d+): (ERROR|FATAL): +(?P<message>[^\n]+)",
+        (LOG,),
+        'psql:/docker-entrypoint-initdb.d/zz-itest-001-seed.sql:3: ERROR:  type "imt" does not exist',
+    ),
+    Cause(
+        "failing init script",
+        "correct {script}, in which the container ended: what it said last is in the log",
+        r"(running|sourcing) /docker-entrypoint-initdb\.d/zz-itest-\d+-(?P<script>[^\n]+)"
+        r"(?![\s\S]*((running|sourcing) /docker-entrypoint-initdb\.d/|init process complete))",
+        (LOG,),
+        "docker-entrypoint.sh: running /docker-entrypoint-initdb.d/zz-itest-001-seed.sh",
+    ),
     Cause(
         "image needs a variable",
         'the image wants {variable}: give it in the declaration, env={"{variable}": "..."}',

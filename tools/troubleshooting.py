@@ -24,6 +24,9 @@ FACTS = {
     "{source}": "DOCKER_HOST",
     "{place}": "/dev/shm or /tmp",
     "{variable}": "NAME",
+    "{script}": "SCRIPT",
+    "{line}": "LINE",
+    "{message}": "MESSAGE",
     "{access}": "the name is wrong or the image is private: check it, or log in with `docker login`",
 }
 

@@ -179,7 +179,7 @@ class BothTest(CustomTest):
         said = self.failing(Postgres(init=[script]), StartError)
         for part in ('relation "nowhere" does not exist', "1.sql", "INSERT INTO nowhere VALUES (1)"):
             self.assertIn(part, said)
-        self.assertRegex(said, r"1\.sql(:3:|, line 3)")
+        self.assertRegex(said.splitlines()[0], r"1\.sql, line 3: relation")
 
     def test_an_extension_that_cannot_be_made(self) -> None:
         with self.assertRaises((DeclarationError, Unavailable)) as caught, self.lease(Postgres(extensions=["postgis"])):
@@ -196,6 +196,10 @@ class DockerTest(BothTest):
         script = 'psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "INSERT INTO book (title) VALUES (\'sh\')"\n'
         with self.lease(Postgres(init=[self.file("b.sql", BOOKS), self.file("a.sh", script)])) as test:
             self.assertEqual(self.titles(test()), ["Emma", "sh"])
+
+    def test_a_shell_script_that_fails(self) -> None:
+        said = self.failing(Postgres(init=[self.file("a.sql", "SELECT 1"), self.file("b.sh", "exit 7")]), StartError)
+        self.assertIn("failing init script; correct b.sh", said.splitlines()[0])
 
     def test_the_entrypoint_has_a_pg_ctl_that_does_not_wait_in_tenths_of_a_second(self) -> None:
         script = (

@@ -85,6 +85,11 @@ SAID = {
     ("error: missing 'MONGO_INITDB_ROOT_USERNAME' or 'MONGO_INITDB_ROOT_PASSWORD'\n       both must be specified for a user to be created", LOG): ("image needs a variable", "MONGO_INITDB_ROOT_USERNAME"),
     ("No custom admin password found. Please provide a password via the environment variable OPENSEARCH_INITIAL_ADMIN_PASSWORD.", LOG): ("image needs a variable", "OPENSEARCH_INITIAL_ADMIN_PASSWORD"),
     ("KAFKA_PROCESS_ROLES is required.\nCommand [/usr/local/bin/dub ensure KAFKA_PROCESS_ROLES] FAILED !", LOG): ("image needs a variable", "KAFKA_PROCESS_ROLES"),
+    # Scripts of `init` in the image postgres:17: psql, what ran last, and one that would be a setting of the server's.
+    ('docker-entrypoint.sh: running /docker-entrypoint-initdb.d/zz-itest-001-a b.sql\npsql:/docker-entrypoint-initdb.d/zz-itest-001-a b.sql:2: NOTICE:  so\nERROR:  type "imt" does not exist at character 20\npsql:/docker-entrypoint-initdb.d/zz-itest-001-a b.sql:3: ERROR:  type "imt" does not exist\nLINE 1: CREATE TABLE b (id imt);', LOG): ("failing init script", 'correct a b.sql, line 3: type "imt" does not exist'),
+    ("psql:/docker-entrypoint-initdb.d/zz-itest-002-c.sql:1: error: invalid command \\foo", LOG): ("failing init script", "correct c.sql, line 1: invalid command \\foo"),
+    ('psql:/docker-entrypoint-initdb.d/zz-itest-001-a.sql:1: ERROR:  unrecognized configuration parameter "work_memory"', LOG): ("failing init script", "a.sql, line 1"),
+    ("running /docker-entrypoint-initdb.d/zz-itest-001-a.sh\nhi\nsourcing /docker-entrypoint-initdb.d/zz-itest-002-b.sh\nhi", LOG): ("failing init script", "correct b.sh, in which"),
     # Servers.
     ("FATAL:  could not write lock file \"postmaster.pid\": No space left on device", LOG): ("no space left", "tmpfs"),
     ("java.io.IOException: No space left on device", LOG): ("no space left", ""),
@@ -121,6 +126,8 @@ HARMLESS = (
     'LOG:  skipping missing configuration file "/etc/postgresql/postgresql.auto.conf"',
     "shared_buffers is required to be larger than 16",
     "FATAL: no configuration",
+    "running /docker-entrypoint-initdb.d/zz-itest-001-a.sh\nPostgreSQL init process complete; ready for start up.",
+    "psql:/docker-entrypoint-initdb.d/zz-itest-001-a.sql:2: NOTICE:  so",
 )
 
 
