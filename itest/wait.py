@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from itest import naming
@@ -161,11 +161,12 @@ def http(
     return Http(path, port, status, re.compile(body) if body else None, dict(headers or {}))
 
 
-def exec(*argv: str) -> Check:
-    """The command, run inside the container or beside the process, exits with 0."""
-    from itest.wait_checks import Exec
+def exec(*argv: str | Sequence[str]) -> Check:
+    """The command, run inside the container or beside the process, exits with 0: its words, one list of them, or one text
+    with spaces for the shell."""
+    from itest.wait_checks import Exec, command
 
-    return Exec(argv)
+    return Exec(command(argv))
 
 
 def health() -> Check:

@@ -12,7 +12,7 @@ from typing import Any
 
 from itest.clock import Deadline
 from itest.engines import ExecResult, Instance
-from itest.errors import ExecTimeout
+from itest.errors import DeclarationError, ExecTimeout
 from itest.wait import ANSWER_TIMEOUT, ANY_SUCCESS, Check, NotReady, time_for
 
 URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
@@ -134,6 +134,16 @@ class Exec(Check):
 
     def __str__(self) -> str:
         return f"`{shlex.join(self.argv)}` to succeed"
+
+
+def command(given: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
+    """The words of a command, from what `exec` was given. Raises DeclarationError."""
+    if len(given) == 1 and isinstance(given[0], str) and " " in given[0]:
+        return ("/bin/sh", "-c", given[0])
+    words: Sequence[object] = given[0] if len(given) == 1 and isinstance(given[0], list | tuple) else given
+    if not words or not all(isinstance(word, str) for word in words):
+        raise DeclarationError(f"exec: a command is words, exec('test', '-e', '/ready'), not {list(words)!r}")
+    return tuple(map(str, words))
 
 
 def run(instance: Instance, argv: Sequence[str]) -> ExecResult:

@@ -313,6 +313,21 @@ class ExecTest(CheckTest):
         instance.answers["pg_isready", "-d", "my db"] = ExecResult(0, "", "a warning")
         check(instance)
 
+    def test_a_list_and_a_text_for_the_shell(self) -> None:
+        instance = instance_of("memory")
+        instance.answers["true",] = instance.answers["/bin/sh", "-c", "test -f /x"] = ExecResult(0, "", "")
+        for check in (wait.exec("true"), wait.exec(["true"]), wait.exec(("true",)), wait.exec("test -f /x")):
+            check(instance)
+        self.assertEqual(str(wait.exec(["my prog"])), "`'my prog'` to succeed")
+
+    def test_what_is_no_command(self) -> None:
+        for given in ((), ([],), ("sleep", 5), (["sleep", 5],), (["true"], "x"), (None,)):
+            with (
+                self.subTest(given),
+                self.assertRaisesRegex(DeclarationError, r"^exec: a command is words, exec\('test', "),
+            ):
+                wait.exec(*given)  # type: ignore[arg-type]  # which is what is wrong with them
+
     def test_it_has_no_more_time_than_the_wait_has_left(self) -> None:
         instance, clock, given = instance_of("memory"), ManualClock(), []
 
