@@ -59,7 +59,7 @@ class Engines:
                 naming.url_password(url)  # From here on masked; those of the settings are since they were read.
                 return spec
         elif service.external_setting and (url := getattr(self._config, service.external_setting)):
-            return service.external_spec(url, f"ITEST_{service.external_setting.upper()}")
+            return service.external_spec(url, self._config.source(service.external_setting))
         if (own := service.own_spec(secret, self._config)) is not None:
             return own
         engines = self.usable()

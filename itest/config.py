@@ -114,6 +114,9 @@ class Config:
     environment: Mapping[str, str] = field(default_factory=dict)
     """The environment as it was when the settings were read; see `variable`."""
 
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each setting stands that was read, in words; see `source`."""
+
     def __init__(self, **values: Any) -> None:
         if unknown := values.keys() - self.__annotations__.keys():
             raise TypeError(f"no setting is called {', '.join(sorted(unknown))}")
@@ -128,6 +131,12 @@ class Config:
     def variable(self, name: str) -> str:
         """An environment variable by name; empty when it is not set."""
         return self.environment.get(name, "")
+
+    def source(self, name: str) -> str:
+        """Where a setting stands, as an error names it: its variable, or `redis_url in [tool.itest] in pyproject.toml`."""
+        variable = f"{PREFIX}{name.upper()}"
+        source = self.sources.get(name, variable)
+        return variable if variable in source else f"{name} in {source}"
 
     @property
     def ci(self) -> bool:
@@ -165,13 +174,15 @@ def load(environment: Mapping[str, str] | None = None, directory: Path | None = 
     """
     environment = Environment(os.environ if environment is None else environment)
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     if _is_ci(environment):
         values["require"] = "1"
     here = directory or _here()
     for name, value, source, place in [*(_from_files(here) if files else ()), *_from_environment(environment, here)]:
         if str(value).strip():  # CI writes an empty text for a variable that is not set.
             values[name] = _convert(name, value, source, place)
-    return Config(environment=environment, **values)
+            sources[name] = source
+    return Config(environment=environment, sources=sources, **values)
 
 
 def _here() -> Path:
@@ -185,7 +196,7 @@ def _is_ci(environment: Mapping[str, str]) -> bool:
     return environment.get("CI", "").lower() not in ("", "0", "false")
 
 
-_SETTINGS = {name: kind for name, kind in Config.__annotations__.items() if name != "environment"}
+_SETTINGS = {name: kind for name, kind in Config.__annotations__.items() if name not in ("environment", "sources")}
 """Their names, and the types of their values as they are written above."""
 
 _PATHS = ("report", "artifacts", "postgres_bin", "kafka_home")

@@ -16,7 +16,7 @@ from itest import naming
 from itest.config import Config, load
 from itest.errors import ConfigError
 
-NAMES = ", ".join(sorted(name for name in Config.__dataclass_fields__ if name != "environment"))
+NAMES = ", ".join(sorted(name for name in Config.__dataclass_fields__ if name not in ("environment", "sources")))
 
 
 class ConfigTest(unittest.TestCase):
@@ -46,6 +46,19 @@ class SourcesTest(ConfigTest):
         config = self.load()
         self.assertEqual((config.engine, config.require, config.required), ("auto", "", False))
         self.assertEqual((config.startup_timeout, config.timing, config.quiet), (60.0, False, False))
+
+    def test_where_a_setting_stands(self) -> None:
+        self.pyproject(
+            "[tool.itest]\nredis_url = 'redis://a'\npostgres_url = 'postgresql://a'\nkafka_bootstrap_servers = 'a'\n"
+        )
+        self.setup_cfg("[itest]\npostgres_url = postgresql://b\n")
+        config = self.load(ITEST_KAFKA_BOOTSTRAP_SERVERS="b", ITEST_REDIS_URL="")
+        self.assertEqual(
+            config.source("redis_url"), f"redis_url in [tool.itest] in {self.directory / 'pyproject.toml'}"
+        )
+        self.assertEqual(config.source("postgres_url"), f"postgres_url in [itest] in {self.directory / 'setup.cfg'}")
+        self.assertEqual(config.source("kafka_bootstrap_servers"), "ITEST_KAFKA_BOOTSTRAP_SERVERS")
+        self.assertEqual(Config(redis_url="redis://a").source("redis_url"), "ITEST_REDIS_URL")
 
     def test_setup_cfg_wins_over_pyproject_and_the_environment_over_both(self) -> None:
         self.pyproject("[tool.itest]\nengine = 'docker'\nstartup_timeout = 5\ntiming = true\n")
@@ -191,7 +204,9 @@ class ValuesTest(ConfigTest):
 
     def test_an_empty_value_counts_as_not_set(self) -> None:
         self.pyproject("[tool.itest]\ntiming = true\n")
-        empty = {f"ITEST_{name.upper()}": " " for name in Config.__annotations__ if name != "environment"}
+        empty = {
+            f"ITEST_{name.upper()}": " " for name in Config.__annotations__ if name not in ("environment", "sources")
+        }
         config = self.load(CI="true", **{**empty, "ITEST_REQUIRE": ""})
         self.assertEqual((config.timing, config.require, config.warm, config.engine), (True, "1", True, "auto"))
         self.assertEqual(config.cache_dir, Config().cache_dir)

@@ -189,6 +189,16 @@ class WrongUrlTest(unittest.TestCase):
         ):
             session.lend(Redis())
 
+    def test_a_url_in_a_file_is_not_put_down_to_a_variable(self) -> None:
+        sources = {"redis_url": "[tool.itest] in /shop/pyproject.toml"}
+        with (
+            testing.session(MemoryEngine(), redis_url=f"http://:{PASSWORD}@db", sources=sources) as session,
+            self.assertRaisesRegex(
+                ConfigError, r"^redis_url in \[tool\.itest\] in /shop/pyproject\.toml is no URL of a "
+            ),
+        ):
+            session.lend(Redis())
+
 
 class ChosenTest(InnerTest):
     """With a service in memory, whose external server always answers."""
