@@ -3,26 +3,33 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from itest import naming
+from itest.config import live_environment
 from itest.container_options import ContainerOptions
-from itest.spec import ContainerSpec, ProcessSpec, Spec
+from itest.spec import ContainerSpec, ProcessSpec, Spec, fill
+
+if TYPE_CHECKING:
+    from itest.engines import Instance
 
 LONGEST = 160
 """Characters of one word: Kafka's command has a script and a file among its arguments, which are of no use here."""
 
 
-def add(error: Exception, spec: Spec) -> None:
+def add(error: BaseException, spec: Spec, instance: Instance | None = None) -> None:
     """Give an error how the server of a spec was started as a note, where that can be said."""
-    if text := command(spec):
+    if text := command(spec, instance):
         error.add_note(f"it was started as: {text}")
 
 
-def command(spec: Spec) -> str:
-    """`docker run ...`, or the program with its variables; empty for what is not started. Placeholders that only an
-    engine fills stay as they are."""
+def command(spec: Spec, instance: Instance | None = None) -> str:
+    """`docker run ...`, or the program with its variables; empty for what is not started. Placeholders stay as they are,
+    but for those of a local process with its instance."""
     if isinstance(spec, ContainerSpec):
         words = ["docker", "run", "--rm", *_options(spec)]
         entrypoint = spec.entrypoint or ()
@@ -30,11 +37,21 @@ def command(spec: Spec) -> str:
             words += ["--entrypoint", entrypoint[0]]
         words += [spec.image if spec.build is None else "IMAGE", *entrypoint[1:], *spec.command]
     elif isinstance(spec, ProcessSpec):
-        words = [*(f"{name}={value}" for name, value in spec.env.items()), *spec.argv]
+        own = {name: value for name, value in spec.env.items() if name != "PATH" or value not in _inherited_paths()}
+        words = [*(f"{name}={value}" for name, value in own.items()), *spec.argv]
+        if instance is not None:
+            endpoints = {name: instance.endpoint(name) for name in spec.ports}
+            words = [fill(word, endpoints, str(getattr(instance, "place", ""))) for word in words]
     else:
         return ""
     shown = [naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in naming.hide_options(words)]
     return naming.mask(shlex.join(shown))
+
+
+def _inherited_paths() -> tuple[str, str]:
+    """What PATH is by itself, and as an app has it that declares none (services/app/command.py)."""
+    path = live_environment().get("PATH", os.defpath)
+    return path, f"{os.path.dirname(sys.executable)}{os.pathsep}{path}"
 
 
 def _options(spec: ContainerSpec) -> Iterator[str]:

@@ -85,14 +85,7 @@ def start(job: Job) -> Server[Any]:
             state.used()
             server.origin = state
             return server
-    try:
-        server = _run(job, None)
-    except StartError as error:
-        if not isinstance(error, ImageError | BuildError):
-            from itest import by_hand  # Only errors need it.
-
-            by_hand.add(error, job.spec)
-        raise
+    server = _run(job, None)
     if state is not None and broken is not None:  # Where nothing starts at all, the state is not to blame.
         state.discard(broken)
     server.origin = state
@@ -125,8 +118,9 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
     timeout = job.timeout if state is None else min(job.timeout, warm.START_TIMEOUT)
     begun = spec if state is None else state.warm_spec
     imported = import_aside(service)
-    instance = job.engine.start(begun, job.labels, Deadline.after(timeout, job.clock), job.trace)
+    instance: Instance | None = None
     try:
+        instance = job.engine.start(begun, job.labels, Deadline.after(timeout, job.clock), job.trace)
         with job.trace.span("ready", service.kind):
             if isinstance(spec, ExternalSpec):
                 return _reach(job, spec, instance)
@@ -141,9 +135,14 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
         return server
     except BaseException as error:
         try:
-            instance.stop()
+            if instance is not None:
+                instance.stop()
         except Exception as failure:
             error.add_note(f"and it could not be removed: {naming.mask(str(failure))}")
+        if isinstance(error, StartError) and not isinstance(error, ImageError | BuildError):
+            from itest import by_hand  # Only errors need it.
+
+            by_hand.add(error, spec, instance)
         raise
 
 

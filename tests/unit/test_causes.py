@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import unittest
 from pathlib import Path
 
@@ -298,6 +300,19 @@ class CommandTest(unittest.TestCase):
     def test_a_process(self) -> None:
         spec = ProcessSpec("Web 1", ("/bin/web", "-d", "{directory}"), ("web",), env={"MODE": "test"})
         self.assertEqual(by_hand.command(spec), "MODE=test /bin/web -d '{directory}'")
+
+    def test_a_process_that_was_started(self) -> None:
+        instance = instance_of("http")
+        instance.place = Path("/tmp/itest-1")  # type: ignore[attr-defined]  # as a process has it
+        path = os.environ.get("PATH", os.defpath)
+        spec = ProcessSpec(
+            "Web 1", ("/bin/web", "{directory}/x", "{port:http}"), ("http",), env={"PATH": path, "A": "b"}
+        )
+        port = instance.endpoint("http").port
+        for given in (path, f"{os.path.dirname(sys.executable)}{os.pathsep}{path}"):
+            started = spec._replace(env={"PATH": given, "A": "b"})
+            self.assertEqual(by_hand.command(started, instance), f"A=b /bin/web /tmp/itest-1/x {port}")
+        self.assertIn("PATH=/mine ", by_hand.command(spec._replace(env={"PATH": "/mine"}), instance))
 
     def test_what_options_and_variables_say_is_a_password_is_not_shown(self) -> None:
         env = {"GPG_PASSPHRASE": "test", "TEST_PASSWORD": ""}
