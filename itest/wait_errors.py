@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -19,6 +20,11 @@ LOG_TAIL = 50
 
 SEARCHED = 20_000
 """Log lines in which the cause of a death is looked for. Kafka logs thousands while it shuts itself down."""
+
+PYTHON_ERROR = (
+    r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\w[\w.]*(?:Error|Exception)\b.*)(?:\n.*){0,5}\Z"
+)
+"""A traceback at the end of a log, but for a few lines: more of the message, or a server that says that it ends."""
 
 E = TypeVar("E", bound=Exception)
 
@@ -60,6 +66,8 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
     if known is None and (known := causes.find(_last_lines(instance, SEARCHED), causes.LOG, place=_place(instance))):
         lines = f"{known.line}\n(... and at the end:)\n{lines}"
     usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
+    if raised := re.search(PYTHON_ERROR, lines):
+        usual = f"A Python error has ended it: {naming.shorten(raised[1], 300)}. Its last log lines are below."
     if state.exit_code == 0:
         usual = (
             "Its last log lines are below; its command must go on, in the foreground, or if it is a Container that does its "

@@ -211,6 +211,30 @@ class ErrorsTest(unittest.TestCase):
         )
         self.assertTrue(str(caught.exception).endswith(". Its last log lines are below."))
 
+    def test_a_python_error_that_has_ended_it(self) -> None:
+        traceback = 'Traceback (most recent call last):\n  File "/app.py", line 3, in <module>\n    main()\n    ^^^^\n'
+        chained = (
+            f"{traceback}KeyError: 'x'\n\nThe above exception was the direct cause of the following exception:\n\n"
+        )
+        for log_text, said in (
+            (f"starting\n{traceback}KeyError: 'x'\n", "KeyError: 'x'"),
+            (f"{chained}{traceback}shop.errors.OrderError: gone\n", "shop.errors.OrderError: gone"),
+            (
+                f"ERROR:    {traceback}RuntimeError: no\n\nERROR:    Application startup failed. Exiting.\n",
+                "RuntimeError: no",
+            ),
+            (f"{traceback}KeyError: 'x'\n" + "INFO going on\n" * 6, ""),
+            ("java.lang.IllegalStateException: no\n", ""),
+        ):
+            instance = instance_of("memory")
+            instance.log = log_text
+            instance.end(exit_code=1)
+            with self.subTest(log_text), self.assertRaises(InstanceDied) as caught:
+                until_ready(log("never"), instance, Deadline.after(1, ManualClock()), subject="Memory")
+            told = f"A Python error has ended it: {said}. Its last log lines are below."
+            guess = "a wrong setting or a missing environment variable is the usual cause."
+            self.assertTrue(str(caught.exception).endswith(told if said else guess), str(caught.exception))
+
     def test_a_cause_that_was_said_long_before_the_end(self) -> None:
         instance = instance_of("memory")
         last = [f"INFO stopping part {number}" for number in range(1000)]
