@@ -53,6 +53,8 @@ class Service(ABC, Generic[V]):
     """The kinds of isolation it supports, the default first."""
     external_setting: ClassVar[str] = ""
     """The setting that holds the URL of an external server; empty for a service that has none."""
+    url_parts: ClassVar[str] = "host and port"
+    """What may be wrong with that URL, for an error."""
     texts: ClassVar[tuple[str, ...]] = ()
     """The fields whose texts may refer to neighbours: `"{postgres.url}"` (see references.py)."""
     in_container: ClassVar[bool] = False

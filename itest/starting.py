@@ -157,10 +157,11 @@ def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
     except (ImportError, DeclarationError):  # Not the server's fault.
         raise
     except Exception as error:
+        # An ExternalError says itself what is wrong: it was had of a server that runs.
+        ask = "" if isinstance(error, ExternalError) else f"; is it running, and are {service.url_parts} right?"
         raise ExternalError(
             f"the external {service.title} at {instance}, named by {spec.source}, cannot be used: "
-            f"{naming.shorten(getattr(error, 'reason', str(error)), 400)} (tried for {deadline.elapsed:.1f} s; "
-            f"is it running, and are host, port, user and password right?)"
+            f"{naming.shorten(getattr(error, 'reason', str(error)), 400)} (tried for {deadline.elapsed:.1f} s{ask})"
         ) from None
 
 

@@ -502,7 +502,7 @@ class ExternalRedisTest(RedisIsolationTest):
         self.assertRegex(
             str(caught.exception),
             r"^the external Redis at 127\.0\.0\.1:\d+, named by ITEST_REDIS_URL, cannot be used: the password is wrong: .*"
-            r"\(tried for \d\.\d s; is it running, and are host, port, user and password right\?\)$",
+            r"\(tried for \d\.\d s\)$",
         )
         self.assertNotIn(address.split(":")[2].split("@")[0], str(caught.exception))
 

@@ -10,9 +10,10 @@ import struct
 import threading
 import unittest
 from collections.abc import Callable, Iterator
+from functools import partial
 from unittest import mock
 
-from itest import Container, Postgres, Redis, naming, testing
+from itest import Container, Kafka, Postgres, Redis, naming, testing
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines.external import ExternalEngine
@@ -66,17 +67,38 @@ def refuse_redis(connection: socket.socket) -> None:
         connection.sendall(b"-WRONGPASS invalid username-password pair, not %s\r\n" % PASSWORD.encode())
 
 
-def refuse_postgres(connection: socket.socket) -> None:
+def want_password_of_redis(connection: socket.socket) -> None:
+    while connection.recv(4096):
+        connection.sendall(b"-NOAUTH Authentication required.\r\n")
+
+
+def refuse_postgres(
+    connection: socket.socket,
+    code: str = "28P01",
+    message: str = f'password authentication failed for user "ann", tried {PASSWORD}',
+) -> None:
     """The start of the protocol, up to the refusal (PostgreSQL manual, 53.2.1 and 53.7)."""
+    read_startup(connection)
+    text = f"SFATAL\0C{code}\0M{message}\0\0".encode()
+    connection.sendall(b"E" + struct.pack("!i", len(text) + 4) + text)
+
+
+def want_password(connection: socket.socket) -> None:
+    """The same, up to the question for it, as a text."""
+    read_startup(connection)
+    connection.sendall(b"R" + struct.pack("!ii", 8, 3))
+
+
+def read_startup(connection: socket.socket) -> None:
     while True:
-        [length, code] = struct.unpack("!ii", connection.recv(8))
+        if len(begin := connection.recv(8)) < 8:
+            raise ConnectionError("the client has given up")
+        [length, code] = struct.unpack("!ii", begin)
         if code in (80877103, 80877104):  # SSLRequest, GSSENCRequest
             connection.sendall(b"N")
             continue
         connection.recv(length - 8)
-        break
-    text = f'SFATAL\0C28P01\0Mpassword authentication failed for user "ann", tried {PASSWORD}\0\0'.encode()
-    connection.sendall(b"E" + struct.pack("!i", len(text) + 4) + text)
+        return
 
 
 class UnusableTest(unittest.TestCase):
@@ -127,8 +149,7 @@ class UnusableTest(unittest.TestCase):
         self.assertEqual(
             str(error),
             f"the external Redis at 127.0.0.1:{port}, named by ITEST_REDIS_URL, cannot be used: the password is wrong: "
-            "invalid username-password pair, not *** (tried for 0.0 s; "
-            "is it running, and are host, port, user and password right?)",
+            "invalid username-password pair, not *** (tried for 0.0 s)",
         )
         self.assertEqual(self.clock.slept, [])
 
@@ -142,9 +163,38 @@ class UnusableTest(unittest.TestCase):
             text,
             rf"^the external PostgreSQL at 127\.0\.0\.1:{port}, named by TEST_DB, cannot be used: the user or the password "
             r'is wrong: .*password authentication failed for user "ann", tried \*\*\* '
-            r"\(tried for 0\.0 s; is it running, and are host, port, user and password right\?\)$",
+            r"\(tried for 0\.0 s\)$",
         )
         self.assertEqual(self.clock.slept, [])
+
+    def test_what_no_waiting_cures_in_postgres_ends_it_at_once(self) -> None:
+        for code, message, meaning in (
+            ("3D000", 'database "nope" does not exist', "there is no such database or user: "),
+            ("28000", 'role "nobody" does not exist', "there is no such database or user: "),
+        ):
+            with self.subTest(message), server(partial(refuse_postgres, code=code, message=message)) as port:
+                error = self.lend(Postgres(), postgres_url=f"postgresql://ann:{PASSWORD}@127.0.0.1:{port}/nope")
+                self.assertRegex(str(error), rf"cannot be used: {meaning}.*{message} \(tried for 0\.0 s\)$")
+                self.assertEqual(self.clock.slept, [])
+        with server(want_password) as port:
+            error = self.lend(Postgres(), postgres_url=f"postgresql://ann@127.0.0.1:{port}/x?passfile=/nowhere")
+            self.assertRegex(str(error), r"cannot be used: it wants a password: .*no password supplied")
+            error = self.lend(Postgres(), postgres_url=f"postgresql://ann@127.0.0.1:{port}/x?sslmode=require")
+            self.assertRegex(str(error), r"cannot be used: it does not speak TLS: .*server does not support SSL")
+        self.assertEqual(self.clock.slept, [])
+
+    def test_a_redis_that_wants_a_password_and_was_given_none(self) -> None:
+        with server(want_password_of_redis) as port:
+            error = self.lend(Redis(), redis_url=f"redis://127.0.0.1:{port}/0")
+        self.assertRegex(str(error), r"cannot be used: it wants a password: Authentication required\.")
+        self.assertEqual(self.clock.slept, [])
+
+    def test_what_is_asked_where_nobody_listens(self) -> None:
+        port = closed_port()
+        error = self.lend(Kafka(startup_timeout=0.1), kafka_bootstrap_servers=f"127.0.0.1:{port}")
+        self.assertRegex(str(error), r" s; is it running, and are host and port right\?\)$")
+        error = self.lend(Postgres(startup_timeout=0.1), postgres_url=f"postgresql://u@127.0.0.1:{port}/x")
+        self.assertRegex(str(error), r" s; is it running, and are host, port, user, password and database right\?\)$")
 
 
 class WrongUrlTest(unittest.TestCase):

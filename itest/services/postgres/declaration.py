@@ -41,6 +41,14 @@ SHORT_PAUSE = 0.010
 FIRST_START_PAUSE = 0.020
 """The same for one that makes its data first. That takes a second in a container, in which the usual pause grows to 0.07."""
 
+FINAL = {
+    "authentication failed": "the user or the password is wrong",
+    "no password supplied": "it wants a password",
+    '" does not exist': "there is no such database or user",
+    "server does not support SSL": "it does not speak TLS",
+}
+"""What the server or libpq says of a connection that no waiting will bring about, and what that means."""
+
 SETTINGS = {
     # Nothing of a test database is worth surviving a crash of its server.
     "fsync": "off",
@@ -76,6 +84,7 @@ class Postgres(Service["PostgresView"]):
     title: ClassVar[str] = "PostgreSQL"
     isolations: ClassVar[tuple[str, ...]] = ("database", "rollback", "truncate", "schema", "none")
     external_setting: ClassVar[str] = "postgres_url"
+    url_parts: ClassVar[str] = "host, port, user, password and database"
     asks_to_connect: ClassVar[bool] = True
 
     image: str = IMAGE
@@ -235,8 +244,9 @@ class Postgres(Service["PostgresView"]):
             try:
                 connection = libpq.connect(driver, address, instance.owned, connect_timeout=int(ANSWER_TIMEOUT))
             except driver.OperationalError as error:
-                if "authentication failed" in str(error):  # Waiting will not cure it.
-                    raise ExternalError(f"the user or the password is wrong: {error}") from error
+                for said, meaning in FINAL.items():
+                    if said in str(error):
+                        raise ExternalError(f"{meaning}: {error}") from error
                 raise
             try:
                 with connection, connection.cursor() as cursor:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from itest import naming
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, ExternalError, no_url
@@ -63,6 +64,7 @@ class Redis(Service["RedisView"]):
     title: ClassVar[str] = "Redis"
     isolations: ClassVar[tuple[str, ...]] = ("database", "prefix", "none")
     external_setting: ClassVar[str] = "redis_url"
+    url_parts: ClassVar[str] = "host, port, user and password"
     asks_to_connect: ClassVar[bool] = True
 
     image: str = IMAGE
@@ -111,7 +113,10 @@ class Redis(Service["RedisView"]):
                 try:
                     connection.ping()
                 except redis.AuthenticationError as error:  # A ConnectionError too, but waiting will not cure it.
-                    raise ExternalError(f"the password is wrong: {error}") from error
+                    given = naming.url_password(address)
+                    raise ExternalError(
+                        f"{'the password is wrong' if given else 'it wants a password'}: {error}"
+                    ) from error
 
         return answer("PING to answer", ping, (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError))
 
