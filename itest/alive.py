@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import State
+from itest.engines import REMOVED, State
 from itest.errors import ServerDied
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def ended(server: Server[Any], grace: float = 0.0) -> State | None:
 
 
 def told(state: State) -> str:
-    """How it ended, with the name of the signal where a container's exit code is one."""
+    """How it ended, as a predicate, with the name of the signal where a container's exit code is one."""
+    if state.status == REMOVED:
+        return f"was {REMOVED}"
     number = (state.exit_code or 0) - 128
     names = {each.value: each.name for each in signal.Signals}
     code = f"exit code {state.exit_code}"

@@ -678,7 +678,7 @@ class EndTest(unittest.TestCase):
             test_0=rf"IsolationError: {gone} under this test; the next class gets a new one\.",
             test_1=rf"ResetError: {gone}, during or after .*Case\.test_0; the next class gets a new one",
         )
-        self.assertIn("ENDED under this test: removed; the next class gets a new one", result.failures[0][1])
+        self.assertIn("ENDED under this test: was removed; the next class gets a new one", result.failures[0][1])
 
 
 class ClassTest(unittest.TestCase):

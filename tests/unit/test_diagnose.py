@@ -16,6 +16,7 @@ from unittest import mock
 
 from itest import ContainerTestCase, diagnose, examine, naming, notes
 from itest.diagnose import HEAD
+from itest.engines import REMOVED, State
 from itest.errors import ServerDied, StartError
 from itest.evidence import Evidence
 from itest.examine import Finding, Subject
@@ -521,6 +522,32 @@ class DeathTest(InnerTest):
             self.assertIn("; its end is told above. ", text)
             self.assertNotIn("oh no", text)
         self.assertEqual(self.events.count("start memory:1"), 2)
+
+    def test_one_that_was_removed(self) -> None:
+        engine = self.engine
+        service = self.service()
+
+        class Inner(ServiceMixin, ContainerTestCase):
+            memory = service
+
+            def test_1(self) -> None:
+                engine.instances[-1].current = State(running=False, status=REMOVED)
+                self.fail("x")
+
+            def test_2(self) -> None:
+                """Never run."""
+
+        def refused(lease: MemoryLease, test: str) -> object:
+            if not engine.instances[-1].current.running:
+                raise ConnectionError("refused")
+            return reset(lease, test)
+
+        reset = MemoryLease.reset
+        with mock.patch.object(MemoryLease, "reset", refused):
+            result = run(Inner)
+        [(_, failed)], [(_, after)] = result.failures, result.errors
+        self.assertIn(" ENDED under this test: was removed; ", failed)
+        self.assertRegex(after, r"ended before .*test_2: Memory \(container memory-1 .*\) was removed\. The last test ")
 
     def test_its_facts_are_attributes(self) -> None:
         error = ServerDied("it ended", exit_code=137, oom_killed=True)

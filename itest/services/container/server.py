@@ -119,7 +119,7 @@ class ContainerServer(Server[ContainerView]):
         )
 
     def _ended(self, state: State) -> str:
-        return f"{self.title} ({self.instance}) {f'was {REMOVED}' if state.status == REMOVED else alive.told(state)}"
+        return f"{self.title} ({self.instance}) {alive.told(state)}"
 
     def close(self) -> None:
         """Nothing: it has no client of ours."""
