@@ -10,11 +10,13 @@ import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psycopg2
 
 from itest import sharing, testing
 from itest.errors import Unavailable
+from itest.migrations import Function
 from itest.naming import SESSION
 from itest.services.postgres import Postgres, PostgresServer
 from itest.services.postgres.lease import PostgresLease
@@ -36,7 +38,14 @@ def unlogged(view: Any) -> None:
     view.execute("CREATE UNLOGGED TABLE t (id int)")
 
 
-DECLARATION = Postgres(migrations=schema)
+READ_BY_MIGRATIONS = {"statement": ""}
+
+
+def by_what_is_read(view: Any) -> None:
+    view.execute(READ_BY_MIGRATIONS["statement"])
+
+
+DECLARATION = Postgres(migrations=Function(schema, depends_on=[__file__]))
 
 
 def leased(session: Session, service: Postgres = DECLARATION, owner: str = "tests.Some") -> PostgresLease:
@@ -219,6 +228,14 @@ class RunsTest(unittest.TestCase):
             self.addCleanup(lease.close)
             self.assertEqual(lease.view.execute("SELECT id, v FROM t"), [(1, "seed")])
             self.assertEqual(lease.view.execute("SELECT nextval('s')"), [(1,)])
+
+    def test_what_a_function_reads_may_be_another_by_the_next_run(self) -> None:
+        for statement in ("CREATE TABLE t AS SELECT 1 AS v", "CREATE TABLE t AS SELECT 2 AS v"):
+            with self.run_of_its_own() as session, mock.patch.dict(READ_BY_MIGRATIONS, statement=statement):
+                lease = leased(session, Postgres(migrations=by_what_is_read))
+                rows = lease.view.execute("SELECT v FROM t")
+                use(lease)
+            self.assertIn(f"SELECT {rows[0][0]} AS", statement)
 
     def test_one_that_somebody_has_written_to_meanwhile_is_not_used(self) -> None:
         first = self.one_run()
