@@ -229,6 +229,19 @@ class DefinitionsTest(BaselineTest):
         self.view.execute("SELECT pg_reload_conf()")
         self.reset("cloned")
 
+    def test_settings_that_the_reset_itself_would_be_subject_to(self) -> None:
+        for setting in (
+            "default_transaction_read_only = on", "statement_timeout = '1ms'", "lock_timeout = '1ms'",
+            "datestyle = 'German, DMY'", "quote_all_identifiers = on",
+        ):  # fmt: skip
+            with self.subTest(setting):
+                with self.view.connection.cursor() as cursor:
+                    cursor.execute("INSERT INTO parent (name) VALUES ('x')")
+                    self.view.connection.commit()
+                self.view.execute(f"ALTER SYSTEM SET {setting}")
+                self.view.execute("SELECT pg_reload_conf()")
+                self.reset("cloned")
+
     def test_a_setting_after_tests_that_changed_nothing(self) -> None:
         self.rest(seen=True)
         self.cloned("ALTER SYSTEM SET work_mem = '7MB'")

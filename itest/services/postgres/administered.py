@@ -172,12 +172,13 @@ class Administered(Server["PostgresView"]):
 
     def _first_connection(self, ways: Iterable[nearest.Way]) -> Any:
         """The administrative connection; by it, where our own connections go from here on is found out."""
+        options = {"options": libpq.ADMINISTRATIVE} if self.instance.owned else {}
         for url, proof in ways:
             self._nearest = url
             with contextlib.suppress(self.driver.Error):
-                return self.connection(self.database, "itest", **proof)
+                return self.connection(self.database, "itest", **options, **proof)
         self._nearest = self.address
-        return self.connection(self.database, "itest")
+        return self.connection(self.database, "itest", **options)
 
     def url_of(self, database: str) -> str:
         return urlsplit(self.address)._replace(path=f"/{database}").geturl()

@@ -17,6 +17,13 @@ OURS_ASYNC = {"ssl": "prefer", "target_session_attrs": "any"}
 """The same for asyncpg, which reads two of them."""
 
 
+ADMINISTRATIVE = (
+    "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c datestyle=ISO "
+    "-c quote_all_identifiers=off"
+)
+"""Options of itest's own sessions on a server of ours, which else would follow what a test sets by ALTER SYSTEM."""
+
+
 def connect(driver: Any, url: str, owned: bool, **kwargs: Any) -> Any:
     """A new connection; keyword arguments as for `psycopg2.connect`, which win over the URL, as that does over the
     environment. Raises the driver's OperationalError, also where nobody answers in time."""

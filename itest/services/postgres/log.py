@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from itest.services.postgres import libpq
 from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ class Log:
             server = self._server
             server.check_alive()
             self._connection = server.open(
-                server.nearest_url_of(server.database), application_name="itest log", async_=True
+                server.nearest_url_of(server.database),
+                application_name="itest log",
+                async_=True,
+                options=libpq.ADMINISTRATIVE,
             )
             _wait(self._connection)
             cursor = self._connection.cursor()  # By its name, since the connection alone does not keep it.
