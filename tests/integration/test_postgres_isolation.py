@@ -4,11 +4,13 @@ where only rows and sequences changed. What sessions leave is in test_postgres_l
 
 from __future__ import annotations
 
+import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import psycopg2
+from sqlalchemy import orm, text
 
 from itest import ContainerTestCase, PostgresMixin
 from itest.clock import Deadline
@@ -412,6 +414,78 @@ class ClassConnectionTest(PostgresMixin, ContainerTestCase):
                 "self.db in tests, or connect in setUp"
             ],
         )
+
+
+def migrate(view: Any) -> None:
+    view.execute("CREATE TABLE t (id serial PRIMARY KEY)")
+
+
+class Base(orm.DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    __tablename__ = "t"
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+
+
+class UncommittedTest(unittest.TestCase):
+    """What a class writes for its tests and does not commit."""
+
+    def told(self, write: Callable[[Any], object], isolation: str = "database") -> list[str]:
+        """What is said where this is the set-up of a class, whose test does not find what it wrote."""
+
+        class Inner(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation=isolation)
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                write(cls)
+
+            def test(self) -> None:
+                self.assertRowCount("t", 0)
+
+        result = unittest.TestResult()
+        with said() as lines:
+            unittest.defaultTestLoader.loadTestsFromTestCase(Inner).run(result)
+        if result.skipped:
+            raise unittest.SkipTest(result.skipped[0][1])
+        self.assertEqual([*result.errors, *result.failures], [])
+        return [line for line in lines if "Inner" in line]
+
+    def test_it_is_told(self) -> None:
+        def write(cls: Any) -> None:
+            cls.db.cursor().execute("INSERT INTO t DEFAULT VALUES")
+
+        def flush(cls: Any) -> None:
+            cls.session.execute(text("INSERT INTO t DEFAULT VALUES"))
+
+        def connect(cls: Any) -> None:
+            cls.kept = cls.postgres.connect()
+            cls.kept.cursor().execute("INSERT INTO t DEFAULT VALUES")
+
+        ways = [(write, "database"), (write, "rollback"), (write, "schema"), (flush, "database"), (connect, "database")]
+        for way, isolation in ways:
+            with self.subTest(way.__name__, isolation=isolation):
+                [line] = self.told(way, isolation)
+                self.assertRegex(
+                    line, r"Inner did not commit all that it wrote before its first test, .*commit\(\) on cls\.db"
+                )
+
+    def test_objects_that_were_not_even_flushed(self) -> None:
+        def add(cls: Any) -> None:
+            cls.session.add(Row())
+
+        [line] = self.told(add)
+        self.assertIn("Inner did not commit", line)
+
+    def test_what_was_only_read(self) -> None:
+        def read(cls: Any) -> None:
+            cls.db.cursor().execute("SELECT * FROM t")
+            cls.session.execute(text("SELECT * FROM t"))
+
+        self.assertEqual(self.told(read), [])
 
 
 class InsideTest(PostgresMixin, ContainerTestCase):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,9 @@ SCRUB = (
 )
 """Its end is a query, to which more columns can be added."""
 
-ACTIVE = 1
-"""psycopg2's TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the connection."""
+ACTIVE, IN_TRANSACTION = 1, 2
+"""psycopg2's TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the connection; and
+TRANSACTION_STATUS_INTRANS: none is, in a transaction that none has failed in."""
 
 
 class _Link:
@@ -62,6 +64,8 @@ class Kept:
         self._listeners: list[int] = []
         self._pooled: dict[int, _Link] = {}
         self._used: dict[int, _Link] = {}
+        self.opened: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What the class's own view has opened besides, and not closed yet."""
         self.scrubbed: Any = None
         """The connection that the last scrub was the last to bring back to what it was when new; None: there is none."""
         self.cut = False
@@ -146,6 +150,20 @@ class Kept:
     def foreign(self, pids: Collection[int]) -> set[int]:
         """Those of a database's sessions that are not kept here."""
         return set(pids) - self.pids()
+
+    def has_uncommitted(self) -> bool:
+        """Whether anything was written on a connection that is in use, or opened by the class, and is not committed. Asks the
+        server only where one is in a transaction."""
+        connections = [*(link.connection for link in self._used.values()), *self.opened]
+        return any(map(self._has_written, connections))
+
+    def _has_written(self, connection: Any) -> bool:
+        if connection.closed or connection.get_transaction_status() != IN_TRANSACTION:
+            return False
+        with contextlib.suppress(self._server.driver.Error), connection.cursor() as cursor:
+            cursor.execute("SELECT WHERE txid_current_if_assigned() IS NOT NULL")
+            return bool(cursor.rowcount > 0)
+        return False  # Somebody has ended its session.
 
     def scrub(self, asked: str = "", test: str = "a test") -> tuple[Any, ...] | None:
         """Undo what was done to the used connections. Returns the values of the expressions `asked`, which ride along with

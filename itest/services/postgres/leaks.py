@@ -103,6 +103,14 @@ def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[i
         )
 
 
+def report_uncommitted(owner: str) -> None:
+    """Report that what a class wrote for its tests is not there for them."""
+    leaks.report(
+        f"{owner} did not commit all that it wrote before its first test, and it was rolled back: call commit() on cls.db, "
+        f"cls.session or whatever it was written by, or use cls.postgres.execute()"
+    )
+
+
 def report(test: str, pid: int, label: str, state: str | None, query: str, seconds: float | None) -> str:
     """A sentence about a session that was ended."""
     holding = "holding an advisory lock" if seconds is None else f"in a transaction for {seconds:.1f} s"

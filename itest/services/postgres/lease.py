@@ -59,6 +59,7 @@ class PostgresLease(Lease[PostgresView]):
         self.view = PostgresView(server, self._name, owner, self._kept, self._directory)
 
     def seal(self) -> None:
+        self.view.report_uncommitted()
         self.view.close()
         self._kept.close()
         if not self._isolated:

@@ -139,6 +139,7 @@ class SchemaLease(Lease[PostgresView]):
             raise
 
     def seal(self) -> None:
+        self.view.report_uncommitted()
         self.view.close()
         self._kept.close()
         made = self._probe.structure

@@ -108,6 +108,8 @@ class PostgresView(View):
         if not self._given_to:
             kwargs.setdefault("connection_factory", _class_connection())
         connection = self.server.open(self.url, **{"application_name": self._label, **kwargs})
+        if not self._given_to:
+            self._kept.opened.add(connection)
 
         def close() -> None:
             end_statement(self.server, connection)
@@ -149,6 +151,13 @@ class PostgresView(View):
             f"{LOCK_SECONDS} s at most. {leaks.in_transaction(ask)}. If that is the test's own connection (self.db, "
             f"self.session), commit there first, or run the statement there"
         )
+
+    def report_uncommitted(self) -> None:
+        """Report what a class has written for its tests and not committed: closing the view undoes it."""
+        session = self._session
+        pending = session is not None and (session.new or session.dirty or session.deleted)
+        if pending or self._kept.has_uncommitted():
+            leaks.report_uncommitted(self._test)
 
     def load(self, *fixtures: str | Path) -> None:
         """Load files (.sql, .json, .yaml, .csv) in one transaction, committed; see docs/fixtures.md for what they hold.
