@@ -141,6 +141,20 @@ class ClassesTest(unittest.TestCase):
         self.addCleanup(second.close)
         self.assertEqual(second.view.execute("SELECT to_regclass('more')"), [(None,)])
 
+    def test_one_that_a_test_drops(self) -> None:
+        use(leased(self.session), write)
+        lease = leased(self.session)
+        self.addCleanup(lease.close)
+        lease.seal()
+        view = lease.reset("tests.Some.test_one")
+        with contextlib.closing(psycopg2.connect(lease._server.url_of("postgres"))) as other:
+            other.autocommit = True
+            other.cursor().execute(f"DROP DATABASE {view.name} WITH (FORCE)")
+        view.close()
+        view = lease.reset("tests.Some.test_two")
+        self.assertEqual((lease.way, lease.reason), ("cloned", f"the database {view.name} is gone"))
+        self.assertEqual(view.execute("SELECT id, v FROM t"), [(1, "seed")])
+
     def test_a_baseline_of_the_classs_own(self) -> None:
         session = self.enterContext(testing.session())
         first = leased(session)

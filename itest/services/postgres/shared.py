@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from itest.clock import Deadline
+from itest.services.postgres.undo import NeedsClone
 from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def read(server: PostgresServer, name: str) -> Shared:
 
 def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
     """Statements, with `{name}` for its name, that give a clone what cloning does not copy: the owner, the privileges,
-    the limit of connections and the settings of a database."""
-    [(owner, limit, privileges)] = server.admin(
+    the limit of connections and the settings of a database. Raises NeedsClone where a test has dropped it."""
+    rows = server.admin(
         "SELECT quote_ident(pg_get_userbyid(datdba)), datconnlimit, "
         "       (SELECT array_agg(format('GRANT %%s ON DATABASE {name} TO %%s%%s', privilege_type, "
         "                                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(rolname) END, "
@@ -108,6 +109,9 @@ def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
         "FROM pg_database WHERE datname = %s",
         name,
     )
+    if not rows:
+        raise NeedsClone(f"the database {name} is gone")
+    [(owner, limit, privileges)] = rows
     statements = [f"ALTER DATABASE {{name}} OWNER TO {owner}", f"ALTER DATABASE {{name}} CONNECTION LIMIT {limit}"]
     if privileges is not None:
         statements += [f"REVOKE ALL ON DATABASE {{name}} FROM PUBLIC, {owner}", *privileges]
