@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import threading
+import unittest
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -349,6 +350,41 @@ class ReplicationTest(PostgresMixin, ContainerTestCase):
 
     def test_z(self) -> None:
         """Finds none either."""
+
+
+class SandboxedReplicationTest(unittest.TestCase):
+    def test_slots_that_a_sandbox_cannot_undo(self) -> None:
+        class Inner(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=schema, isolation="rollback", settings={"wal_level": "logical"})
+
+            def setUp(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT slot_name FROM pg_replication_slots"), [])
+
+            def test_1(self) -> None:
+                self.postgres.execute("SELECT pg_create_logical_replication_slot('logical', 'pgoutput')")
+
+            def test_2(self) -> None:
+                self.postgres.execute("SELECT pg_create_logical_replication_slot('session', 'pgoutput', true)")
+
+            def test_3(self) -> None:
+                self.postgres.execute("SELECT pg_create_physical_replication_slot('physical')")
+
+            def test_4(self) -> None:
+                """Finds none either."""
+
+        result = unittest.TestResult()
+        with said() as lines:
+            unittest.defaultTestLoader.loadTestsFromTestCase(Inner).run(result)
+        if result.skipped:
+            raise unittest.SkipTest(result.skipped[0][1])
+        self.assertEqual([*result.errors, *result.failures], [])
+        told = [
+            re.findall(r"(test_\d) left a replication slot behind, and it was dropped: '(.*)'", line) for line in lines
+        ]
+        self.assertEqual(
+            [each for found in told for each in found],
+            [("test_1", "logical"), ("test_2", "session"), ("test_3", "physical")],
+        )
 
 
 class SilentTest(BaselineTest):

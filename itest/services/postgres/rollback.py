@@ -21,7 +21,7 @@ from itest.services.postgres.kept import listeners, sqlalchemy_for
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.probe import BUSY
 from itest.services.postgres.probe_recycle import ProbeRecycler
-from itest.services.postgres.recycle import HARMLESS
+from itest.services.postgres.recycle import HARMLESS, SLOTS, SLOTS_OF_NONE
 from itest.services.postgres.sandbox import CURE, connection_class
 from itest.services.postgres.snapshot import STATISTICS
 from itest.services.postgres.view import PostgresView
@@ -40,11 +40,11 @@ _PREPARE = (
     "PREPARE itest_look (bigint) AS SELECT pg_snapshot_xmin(s)::text, {position}, "
     "  ARRAY(SELECT x FROM generate_series($1, pg_snapshot_xmax(s)::text::bigint - 1) AS x "
     "        WHERE pg_xact_status(x::text::xid8) = 'committed'), " + BUSY + ", "
-    "  (SELECT count(*) > 1 FROM pg_prepared_statements), EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {database}) "
-    "FROM pg_current_snapshot() AS s"
+    "  (SELECT count(*) > 1 FROM pg_prepared_statements), EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = {database}), "
+    "  {slots} FROM pg_current_snapshot() AS s"
 )
 _OPEN = (
-    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid FROM pg_database "
+    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {position}, oid, {slots} FROM pg_database "
     "WHERE datname = current_database()"
 )
 
@@ -62,7 +62,10 @@ class RollbackLease(PostgresLease):
         self._unfinished = ""
         self._since = ""
         self._database = 0
+        self._slots: frozenset[str] = frozenset()
         self._position_sql = "pg_current_wal_insert_lsn()::text" if server.can_recycle() else "''"
+        # Where others use the server, those of no database may be theirs.
+        self._slots_sql = SLOTS if server.shared or not server.instance.owned else SLOTS_OF_NONE
 
     def reset(self, test: str) -> PostgresView:
         try:
@@ -109,17 +112,19 @@ class RollbackLease(PostgresLease):
                 _, [row] = self._sandbox.itest_end(self._look())
             except driver.Error as error:
                 raise ResetError(f"what {test} left behind could not be looked at: {str(error).strip()}") from error
-        since, position, committed, busy, statements, prepared = row
+        since, position, committed, busy, statements, prepared, slots = row
         if busy:
             leaks.end_sessions(self._server, busy, test)
-            since, position, committed, _, statements, prepared = self._sandbox.itest_end(self._look())[1][0]
+            since, position, committed, _, statements, prepared, slots = self._sandbox.itest_end(self._look())[1][0]
         if prepared:
             leaks.roll_back_prepared(self._server, self._name, test)
         if statements:
             self._sandbox.itest_end(f"DEALLOCATE ALL; {self._prepare()}")
         changed = self._changed(committed) if committed else []
-        if wrong:  # What it did to its session may have been committed too.
+        made = set(slots) - self._slots
+        if wrong or made:  # What it did to its session may have been committed too; a slot may be its session's.
             self._forget()
+        leaks.drop_slots(self._server, made, test)
         if changed:
             self._reset_fully(test)
         self._since, self._written_since = since, position
@@ -188,14 +193,15 @@ class RollbackLease(PostgresLease):
         )
         try:
             sandbox.itest_open()
-            _, [(since, position, self._database)] = sandbox.itest_end(_OPEN.format(position=self._position_sql))
+            opened = _OPEN.format(position=self._position_sql, slots=self._slots_sql.format("oid"))
+            _, [(since, position, self._database, slots)] = sandbox.itest_end(opened)
             sandbox.itest_end(self._prepare())
         except BaseException:
             sandbox.itest_close()
             raise
         self._sandbox = sandbox
         if not keep_place:
-            self._since, self._written_since = since, position
+            self._since, self._written_since, self._slots = since, position, frozenset(slots)
 
     def _forget(self) -> None:
         sandbox, self._sandbox = self._sandbox, None
@@ -209,7 +215,8 @@ class RollbackLease(PostgresLease):
         return f"EXECUTE itest_look ({self._since})"
 
     def _prepare(self) -> str:
-        return _PREPARE.format(position=self._position_sql, database=self._database)
+        slots = self._slots_sql.format(self._database)
+        return _PREPARE.format(position=self._position_sql, database=self._database, slots=slots)
 
     def _changed(self, committed: list[int]) -> list[str]:
         """What these transactions wrote to in this database. They may be another database's, or autovacuum's."""
