@@ -224,6 +224,8 @@ class DefinitionsTest(BaselineTest):
             f"ALTER DATABASE {name} CONNECTION LIMIT 7",
             f"GRANT CREATE ON DATABASE {name} TO base_role",
             f"ALTER DATABASE {name} OWNER TO base_role",
+            "ALTER DATABASE postgres SET work_mem = '7MB'",
+            "ALTER ROLE base_role IN DATABASE postgres SET work_mem = '7MB'",
             "ALTER SYSTEM SET work_mem = '7MB'",
             "ALTER SYSTEM SET search_path = 'app', 'Mixed Case'",
         )
@@ -250,6 +252,8 @@ class DefinitionsTest(BaselineTest):
 
     def test_other_databases_that_a_test_made(self) -> None:
         self.cloned("CREATE DATABASE made_by_a_test")
+        self.view.execute("CREATE DATABASE made_by_a_test")
+        self.cloned("ALTER DATABASE made_by_a_test SET work_mem = '7MB'")
 
     def test_a_replication_slot_after_tests_that_changed_nothing(self) -> None:
         self.rest(seen=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What belongs to the whole server, so that no database's reset undoes it: it is remembered and restored.
 
-Roles with their memberships and settings, the settings of ALTER SYSTEM, privileges on parameters, and databases that
-tests made themselves.
+Roles with their memberships and settings, the settings of ALTER SYSTEM, privileges on parameters, databases that tests made
+themselves, and the settings of others that itest did not make.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ _LISTS = frozenset({
 class Shared(NamedTuple):
     """The shared state of a server. Names are quoted where SQL needs it.
 
-    `roles` are attributes by name; `members` (role, member, grantor, options); `settings` and `system` what ALTER ROLE
-    and ALTER SYSTEM set; `parameters` (name, grantee, privilege, grant option); `databases` those that itest did not
-    make; `own` the statements that give another database the properties of the one in question.
+    `roles` are attributes by name; `members` (role, member, grantor, options); `settings` and `system` what ALTER ROLE and
+    ALTER DATABASE (by the words between ALTER and SET) and ALTER SYSTEM set; `parameters` (name, grantee, privilege, grant
+    option); `databases` those that itest did not make; `own` the statements that give another database the properties of the
+    one in question.
     """
 
     roles: dict[str, tuple[Any, ...]]
@@ -73,8 +74,10 @@ def read(server: PostgresServer, name: str) -> Shared:
         "JOIN pg_authid g ON g.oid = a.grantor WHERE m.rolname !~ '^pg_'"
     )
     settings = server.admin(
-        "SELECT coalesce(quote_ident(rolname), 'ALL'), setconfig "
-        "FROM pg_db_role_setting LEFT JOIN pg_authid r ON r.oid = setrole WHERE setdatabase = 0"
+        "SELECT datname, concat_ws(' IN ', "
+        "         CASE WHEN setrole <> 0 OR setdatabase = 0 THEN 'ROLE ' || coalesce(quote_ident(rolname), 'ALL') END, "
+        "         'DATABASE ' || quote_ident(datname)), setconfig "
+        "FROM pg_db_role_setting LEFT JOIN pg_authid r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase"
     )
     system = server.admin(
         "SELECT name, setting FROM pg_file_settings WHERE error IS NULL "
@@ -89,7 +92,7 @@ def read(server: PostgresServer, name: str) -> Shared:
     return Shared(
         {role: tuple(rest) for role, *rest in roles},
         frozenset(members),
-        {role: tuple(values) for role, values in settings},
+        {whose: tuple(values) for database, whose, values in settings if not (database and server.is_itests(database))},
         tuple(system),
         frozenset(parameters),
         frozenset(database for (database,) in databases if not server.is_itests(database)),
@@ -129,8 +132,10 @@ def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
 def restore(server: PostgresServer, before: Shared) -> None:
     """Make the shared state what it was. The database that the state was read for must have been dropped."""
     now = read(server, server.database)
-    for database in now.databases - before.databases:
-        server.drop_foreign(database)
+    if made := now.databases - before.databases:
+        for database in made:
+            server.drop_foreign(database)
+        now = read(server, server.database)  # They had settings.
     if now.system != before.system:
         _restore_system(server, before.system)
     if now.roles != before.roles:
@@ -140,11 +145,11 @@ def restore(server: PostgresServer, before: Shared) -> None:
         server.admin(f"REVOKE {role} FROM {member} GRANTED BY {grantor} CASCADE")
     for role, member, grantor, options in sorted(before.members - now.members):
         server.admin(f"GRANT {role} TO {member} WITH {options} GRANTED BY {grantor}")
-    for role in now.settings.keys() | before.settings.keys():
-        if now.settings.get(role) != before.settings.get(role):
-            server.admin(f"ALTER ROLE {role} RESET ALL")
-            for value in before.settings.get(role, ()):
-                server.admin(f"ALTER ROLE {role} SET {_assignment(*value.split('=', 1))}")
+    for whose in now.settings.keys() | before.settings.keys():
+        if now.settings.get(whose) != before.settings.get(whose):
+            server.admin(f"ALTER {whose} RESET ALL")
+            for value in before.settings.get(whose, ()):
+                server.admin(f"ALTER {whose} SET {_assignment(*value.split('=', 1))}")
     for parameter, grantee, privilege, _ in now.parameters - before.parameters:
         server.admin(f"REVOKE {privilege} ON PARAMETER {parameter} FROM {grantee} CASCADE")
     for parameter, grantee, privilege, option in before.parameters - now.parameters:
