@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from itest.services.postgres import leaks, shared
@@ -242,7 +242,7 @@ class Recycler:
             raise NeedsClone("system catalogs were rewritten")
         return {relation for file, relation in now.relations.items() if file not in before.relations}
 
-    def _undo(self, changed: Iterable[Relation], connection: Any) -> None:
+    def _undo(self, changed: Collection[Relation], connection: Any) -> None:
         """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
         start, refill = self._scripts.script(changed)
         end = (
@@ -260,6 +260,9 @@ class Recycler:
                 cursor.execute(f"{start}; {end}")
             self.position, self._undoing, _ = cursor.fetchone()
         connection.autocommit = was
+        if any(relation.cached for relation in changed):
+            with self._session.cursor() as cursor:
+                self._moved = Files.read(cursor, self._files.known)
 
 
 def _bytes(position: str) -> int:

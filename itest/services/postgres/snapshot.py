@@ -38,15 +38,18 @@ _RELATIONS = (
     "            THEN pg_table_size(c.oid) ELSE 0 END, "
     # Triggers and rules that fire in spite of session_replication_role.
     "       c.oid IN (SELECT tgrelid FROM pg_trigger WHERE tgenabled IN ('A', 'R') "
-    "                 UNION SELECT ev_class FROM pg_rewrite WHERE ev_enabled IN ('A', 'R') AND ev_type > '1') "
+    "                 UNION SELECT ev_class FROM pg_rewrite WHERE ev_enabled IN ('A', 'R') AND ev_type > '1'), "
+    "       c.relkind = 'S' AND c.oid IN (SELECT seqrelid FROM pg_sequence WHERE seqcache > 1) "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE c.relkind IN ('r', 'S', 'm') AND c.relpersistence <> 't' AND NOT c.relisshared"
 )
 
 # Each change of a catalog's row makes a new version with a later xmin, so equal count and equal sum mean equal rows.
-# The schemas of temporary tables stay when those are gone. Rewriting a mapped catalog changes its file and no row.
+# The schemas of temporary tables stay when those are gone. Rewriting a mapped catalog changes its file and no row. ALTER SEQUENCE
+# ... RESTART, by which a cached sequence is set back, makes a new version of an equal row.
 _ROWS = "SELECT '{0}', count(*), coalesce(sum(xmin::text::bigint), 0), 0 FROM pg_catalog.{0}"
 _CATALOG_ROWS = {
+    "pg_sequence": _ROWS.replace("xmin::text::bigint", "hashtextextended(pg_sequence::text, 0)::numeric"),
     "pg_namespace": f"{_ROWS} WHERE nspname !~ '^pg_(toast_)?temp_'",
     "pg_class": _ROWS.replace(
         ", 0 FROM", ", sum(pg_relation_filenode(oid)::bigint) FILTER (WHERE relfilenode = 0 AND NOT relisshared) FROM"
@@ -61,13 +64,14 @@ _SHAPES = f"SELECT count(*), sum(hashtextextended((to_jsonb(c) - {MOVED})::text,
 
 class Relation(NamedTuple):
     """A table, sequence or materialized view. `size` in bytes is that of the pristine one, 0 when it has no rows.
-    `guarded` ones have triggers or rules that nothing switches off."""
+    `guarded` ones have triggers or rules that nothing switches off; of `cached` sequences each session takes values ahead."""
 
     name: str
     kind: str
     unlogged: bool
     size: int
     guarded: bool
+    cached: bool
 
 
 class Content(NamedTuple):

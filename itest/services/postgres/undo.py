@@ -57,7 +57,10 @@ class Undo(NamedTuple):
         if content.position:
             last, called = content.position
             name = relation.name.replace("'", "''")
-            return cls(setval=f"setval('{name}', {last}, {called})")
+            setval = f"setval('{name}', {last}, {called})"
+            if relation.cached:  # Sessions of others have taken values ahead; with its file they forget them.
+                return cls(delete=f"ALTER SEQUENCE {relation.name} RESTART; SELECT {setval}")
+            return cls(setval=setval)
         copy = f"COPY {relation.name}{content.columns} FROM STDIN"
         return cls(delete=f"DELETE FROM ONLY {relation.name}", copy=copy, rows=content.rows)
 
