@@ -107,6 +107,47 @@ class DatabaseTest(ForeignTest):
         self.passes(self.foreign.url_for(self.name), Rolled)
         self.untouched(before)
 
+    def test_tables_of_extensions_are_reset_too(self) -> None:
+        class Extended(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(
+                migrations=lambda view: view.execute(
+                    "CREATE TABLE jobs (id serial, what text); CREATE TABLE parts (n int); INSERT INTO parts VALUES (1), (2); "
+                    "CREATE EXTENSION pg_trgm; ALTER EXTENSION pg_trgm ADD TABLE jobs; ALTER EXTENSION pg_trgm ADD TABLE parts"
+                ),
+                external=VARIABLE,
+            )
+
+            def test_1(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT n FROM parts ORDER BY n"), [(1,), (2,)])
+                self.assertEqual(self.postgres.execute("INSERT INTO jobs (what) VALUES ('x') RETURNING id"), [(1,)])
+                self.assertEqual(self.postgres.execute("SELECT count(*) FROM jobs"), [(1,)])
+                self.postgres.execute("UPDATE parts SET n = n + 1")
+
+            test_2 = test_1
+
+        class ExtendedSchema(Extended):
+            postgres = Extended.__dict__["postgres"].replace(isolation="schema")
+
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for(self.name), Extended, ExtendedSchema)
+        self.untouched(before)
+
+    def test_tables_of_extensions_that_the_user_may_not_read_are_nobodys_business(self) -> None:
+        self.foreign.user("trusted", "CREATEDB")
+        self.foreign.ask(
+            "CREATE TABLE secret (n serial); ALTER EXTENSION plpgsql ADD TABLE secret; "
+            "CREATE SCHEMA hidden; CREATE TABLE hidden.secret (n int); ALTER EXTENSION plpgsql ADD TABLE hidden.secret",
+            "template1",
+        )
+        self.addCleanup(
+            self.foreign.ask,
+            "ALTER EXTENSION plpgsql DROP TABLE secret; ALTER EXTENSION plpgsql DROP TABLE hidden.secret; "
+            "DROP SCHEMA hidden CASCADE; DROP TABLE secret",
+            "template1",
+        )
+        with said():
+            self.passes(self.foreign.url_for(self.name, "trusted"), inner())
+
     def test_none_takes_the_database_as_it_is_and_says_so(self) -> None:
         class Read(PostgresMixin, ContainerTestCase):
             postgres = Postgres(migrations=lambda view: None, isolation="none", external=VARIABLE)

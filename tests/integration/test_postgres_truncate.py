@@ -322,6 +322,15 @@ class ForeignRowsTest(ForeignTest):
         self.database(self.name, sql=self.ROWS)
         self.url = self.foreign.url_for(self.name)
 
+    def test_tables_of_extensions_are_left_alone(self) -> None:
+        self.foreign.ask("CREATE TABLE jobs (n int); ALTER EXTENSION plpgsql ADD TABLE jobs", self.name)
+        self.foreign.ask("CREATE TABLE parts (n int); ALTER EXTENSION plpgsql ADD TABLE parts", self.name)
+        self.foreign.ask("INSERT INTO parts VALUES (1)", self.name)
+        uses = self.used(lambda test: test.postgres.execute("INSERT INTO jobs VALUES (1); UPDATE parts SET n = 2"))
+        with said():
+            self.passes(self.url, uses)
+        self.assertEqual(self.foreign.ask("SELECT * FROM jobs, parts", self.name), [(1, 2)])
+
     def test_the_schema_is_taken_as_it_is_and_empty_tables_are_used(self) -> None:
         before = self.foreign.dump()
         uses = self.used(lambda test: test.postgres.execute("INSERT INTO baskets (n) VALUES (1)"))

@@ -21,7 +21,7 @@ from itest.errors import ExternalError, ResetError
 from itest.migrations import migrator
 from itest.services.postgres import leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import LOCK_TIMEOUT, USERS, Probe
+from itest.services.postgres.probe import LOCK_TIMEOUT, NO_EXTENSION, USERS, Probe
 from itest.services.postgres.standing import Ask, Standing
 from itest.services.postgres.view import PostgresView
 
@@ -33,6 +33,9 @@ SCHEMA = "itest_ledger"
 COMMENT = "itest: what its run with isolation='truncate' may empty and drop here; gone when the run ends"
 LOCK = int.from_bytes(b"itest", "big")
 """The key of the advisory lock."""
+
+TABLES = f"{USERS} AND {NO_EXTENSION}"
+"""Which tables may be claimed: what an extension's hold is for the extension to change."""
 
 TYPES = ("materialized view", "view", "table", "foreign table", "sequence", "aggregate", "function", "procedure", "type",
          "extension", "schema")  # fmt: skip
@@ -74,7 +77,7 @@ class Ledger:
         self._said = False
         self._own = Standing(server, "itest ledger", self._lock)
         self._ask = self._own.ask
-        self.origin = Probe(server, lambda: server.connection(server.database, "itest reset"), USERS)
+        self.origin = Probe(server, lambda: server.connection(server.database, "itest reset"), TABLES)
         """The state of the run's own tables between classes: empty, or as the migrations left them."""
         try:
             self._open()

@@ -44,8 +44,7 @@ SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
   ARRAY(SELECT DISTINCT confrelid::bigint FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f'),
   pg_has_role(c.relowner, 'USAGE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {where} AND NOT EXISTS (
-  SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {where}
 ORDER BY 2
 """
 
@@ -65,6 +64,14 @@ BUSY = (
 
 USERS = "n.nspname !~ '^(pg_|itest_[0-9a-f]{8}_[0-9]+$)' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"
 """Where users have their tables: not in what a run with isolation='schema' has made, or a killed one has left."""
+
+NO_EXTENSION = """NOT EXISTS (
+  SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"""
+"""Which relations no extension has made: others may change by themselves, or be somebody else's."""
+
+WITHIN_REACH = f"""({NO_EXTENSION} OR has_schema_privilege(n.oid, 'USAGE')
+  AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE'))"""
+"""Those, and where everything is ours what extensions have made, if this user may read and write it."""
 
 SCHEMA, OTHERS = -1, -2
 """Stand among the dirty tables for the schema, and for transactions of others."""

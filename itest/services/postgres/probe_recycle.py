@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from itest.errors import ResetError
 from itest.services.postgres import leaks
-from itest.services.postgres.probe import BUSY, USERS, Probe
+from itest.services.postgres.probe import BUSY, USERS, WITHIN_REACH, Probe
 from itest.services.postgres.structure import DATABASE_STATE
 from itest.services.postgres.undo import NeedsClone
 
@@ -23,7 +23,7 @@ class ProbeRecycler:
     def __init__(self, server: PostgresServer, name: str) -> None:
         self._server = server
         self._name = name
-        self._probe = Probe(server, lambda: server.connection(name, "itest reset"), USERS, DATABASE_STATE)
+        self._probe = Probe(server, lambda: server.connection(name, "itest reset"), f"{USERS} AND {WITHIN_REACH}", DATABASE_STATE)
         self._probe.learn()
         [(oid,)] = self._probe.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
         self._busy = f"SELECT {BUSY.format(database=oid)}"

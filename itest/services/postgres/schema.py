@@ -21,7 +21,7 @@ from itest.packages import client_package
 from itest.service import Lease
 from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import LOCK_TIMEOUT, Probe
+from itest.services.postgres.probe import LOCK_TIMEOUT, WITHIN_REACH, Probe
 from itest.services.postgres.standing import Ask, Standing
 from itest.services.postgres.structure import catalogs_of, shapes_of, state_of
 from itest.services.postgres.view import PostgresView
@@ -175,7 +175,7 @@ class SchemaLease(Lease[PostgresView]):
         return Probe(
             self._server,
             self._connect,
-            f"n.nspname = '{self._schema}'",
+            f"n.nspname = '{self._schema}' AND {WITHIN_REACH}",
             state_of(catalogs_of(self._schema)),
             shapes_of(self._schema),
         )

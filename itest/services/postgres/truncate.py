@@ -15,8 +15,8 @@ from itest.evidence import Evidence
 from itest.service import Lease
 from itest.services.postgres import evidence
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.ledger import Ledger
-from itest.services.postgres.probe import USERS, Probe
+from itest.services.postgres.ledger import TABLES, Ledger
+from itest.services.postgres.probe import Probe
 from itest.services.postgres.view import PostgresView
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TruncateLease(Lease[PostgresView]):
         self._directory = service.directory
         self._ledger = server.part(Ledger)
         self._ledger.prepare(service, self._directory)
-        self._probe = Probe(server, lambda: server.connection(server.database, "itest reset"), USERS)
+        self._probe = Probe(server, lambda: server.connection(server.database, "itest reset"), TABLES)
         self._kept = Kept(server, server.database, naming.application_name(owner))
         self._owner = self._last_test = owner
         self.view = PostgresView(server, server.database, owner, self._kept, self._directory)
