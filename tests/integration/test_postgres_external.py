@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from tests.integration.capture import said
-from tests.integration.foreign import VARIABLE, ForeignTest
+from tests.integration.foreign import VARIABLE, Foreign, ForeignTest
+from tests.integration.sqldump import difference, dump
 from tests.integration.test_postgres_truncate import BASELINE, CHANGES, SCHEMA, STATE
 from tests.unit.test_external import closed_port
 
@@ -69,6 +70,59 @@ def inner(**fields: Any) -> type[unittest.TestCase]:
     return type("InnerTest", (Inner, ContainerTestCase), {"postgres": Inner.__dict__["postgres"].replace(**fields)})
 
 
+STRUCTURE = """
+CREATE TABLE a (n int); CREATE SCHEMA other; CREATE PUBLICATION published;
+CREATE TEXT SEARCH CONFIGURATION words (COPY = simple);
+"""
+
+OF_SUPERUSERS = """
+SELECT lo_from_bytea(4711, 'baseline');
+CREATE OPERATOR FAMILY family USING btree;
+CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER far FOREIGN DATA WRAPPER wrapper;
+CREATE USER MAPPING FOR PUBLIC SERVER far; CREATE FOREIGN TABLE distant (n int) SERVER far;
+"""
+
+ALTERED = {
+    "publication": "ALTER PUBLICATION published ADD TABLE a",
+    "mapping": "ALTER TEXT SEARCH CONFIGURATION words ALTER MAPPING FOR asciiword WITH english_stem",
+    "conversion": "CREATE CONVERSION made FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8",
+}
+
+ALTERED_BY_SUPERUSERS = {
+    "publication_of_a_schema": "ALTER PUBLICATION published ADD TABLES IN SCHEMA other",
+    "large_object": "SELECT lo_put(4711, 0, 'BASE')",
+    "language": "CREATE LANGUAGE made HANDLER plpgsql_call_handler",
+    "operator_family": "CREATE OPERATOR FAMILY made USING btree",
+    "operator": "ALTER OPERATOR FAMILY family USING btree ADD OPERATOR 1 < (int4, int4)",
+    "support_function": "ALTER OPERATOR FAMILY family USING btree ADD FUNCTION 1 btint4cmp(int4, int4)",
+    "user_mapping": "ALTER USER MAPPING FOR PUBLIC SERVER far OPTIONS (ADD made '1')",
+    "foreign_table": "ALTER FOREIGN TABLE distant OPTIONS (ADD made '1')",
+    "transform": "CREATE TRANSFORM FOR int LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal))",
+}
+
+
+def altering(foreign: Foreign, structure: str, altered: dict[str, str]) -> type[unittest.TestCase]:
+    """A class whose tests change each another catalog, and each find all catalogs as they were."""
+
+    class Altering(PostgresMixin, ContainerTestCase):
+        postgres = Postgres(migrations=lambda view: view.execute(structure), external=VARIABLE)
+        first: ClassVar[dict[str, Any]] = {}
+
+        def setUp(self) -> None:
+            everything = dump(foreign.url_for(self.postgres.name))
+            found = {what: state for what, state in everything.items() if what.startswith("catalog")}
+            type(self).first = self.first or found
+            self.assertEqual(difference(self.first, found), [])
+
+        def change(self, sql: str) -> None:
+            self.postgres.execute(sql)
+
+    for name, sql in altered.items():
+        for again in ("", "_again"):
+            setattr(Altering, f"test_{name}{again}", lambda self, sql=sql: self.change(sql))
+    return Altering
+
+
 class DatabaseTest(ForeignTest):
     """With the right to create databases."""
 
@@ -91,6 +145,14 @@ class DatabaseTest(ForeignTest):
         before = self.foreign.dump()
         with said():
             self.passes(self.foreign.url_for(self.name, "maker"), inner(), inner())
+        self.untouched(before)
+
+    def test_what_few_change(self) -> None:
+        self.foreign.user("changer", "CREATEDB")
+        before = self.foreign.dump()
+        all_altered = altering(self.foreign, STRUCTURE + OF_SUPERUSERS, ALTERED | ALTERED_BY_SUPERUSERS)
+        self.passes(self.foreign.url_for(self.name), all_altered)
+        self.passes(self.foreign.url_for(self.name, "changer"), altering(self.foreign, STRUCTURE, ALTERED))
         self.untouched(before)
 
     def test_rollback(self) -> None:

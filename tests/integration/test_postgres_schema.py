@@ -30,6 +30,7 @@ CREATE MATERIALIZED VIEW counted AS SELECT 1 AS one, (SELECT count(*) FROM order
 CREATE UNIQUE INDEX ON counted (one);
 CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := upper(NEW.name); RETURN NEW; END $$;
 CREATE TRIGGER shout BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION shout();
+CREATE TEXT SEARCH CONFIGURATION words (COPY = simple);
 INSERT INTO users (name) VALUES ('root');
 """
 
@@ -39,7 +40,10 @@ SELECT (SELECT array_agg(u::text ORDER BY u) FROM users u), (SELECT array_agg(o:
        (SELECT array_agg(relname::text ORDER BY relname) FROM pg_class WHERE relnamespace = current_schema()::regnamespace),
        (SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc WHERE pronamespace = current_schema()::regnamespace),
        enum_range(NULL::mood)::text, (SELECT orders FROM counted), (SELECT seqincrement FROM pg_sequence
-       WHERE seqrelid = 'users_id_seq'::regclass), (SELECT nspacl::text FROM pg_namespace WHERE nspname = current_schema())
+       WHERE seqrelid = 'users_id_seq'::regclass), (SELECT nspacl::text FROM pg_namespace WHERE nspname = current_schema()),
+       to_tsvector('words', 'cars')::text, (SELECT count(*) FROM pg_conversion WHERE connamespace = current_schema()::regnamespace),
+       (SELECT count(*) FROM pg_ts_config WHERE cfgnamespace = current_schema()::regnamespace),
+       (SELECT count(*) FROM pg_ts_dict WHERE dictnamespace = current_schema()::regnamespace)
 """
 
 CHANGES = {
@@ -56,6 +60,10 @@ CHANGES = {
     "refreshed_concurrently": "REFRESH MATERIALIZED VIEW CONCURRENTLY counted",
     "privileges": "DO $$ BEGIN EXECUTE 'GRANT USAGE ON SCHEMA ' || current_schema() || ' TO PUBLIC'; END $$",
     "collation": "CREATE COLLATION made (locale = 'C')",
+    "conversion": "CREATE CONVERSION made FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8",
+    "text_search": "CREATE TEXT SEARCH CONFIGURATION made (COPY = simple)",
+    "dictionary": "CREATE TEXT SEARCH DICTIONARY made (TEMPLATE = simple)",
+    "mapping": "ALTER TEXT SEARCH CONFIGURATION words ALTER MAPPING FOR asciiword WITH english_stem",
     "cleaned": "VACUUM FULL users",
 }
 

@@ -126,7 +126,7 @@ class Probe:
         self._server = server
         self._connect = connect
         self._where = where
-        self._schema_state = schema_state
+        self.schema_state = schema_state
         self._shapes = shapes or "''"
         self._own: Any = None
         self._replica = False
@@ -187,12 +187,12 @@ class Probe:
                     if count
                     else f"SELECT {oid} WHERE EXISTS (SELECT FROM ONLY {table.name})"
                 )
-        if self._schema_state:
-            parts.append(f"SELECT {SCHEMA} WHERE {self._schema_state} <> '{self._schema}'")
+        if self.schema_state:
+            parts.append(f"SELECT {SCHEMA} WHERE {self.schema_state} <> '{self._schema}'")
         try:
             return [oid for (oid,) in self._ask_again(" UNION ALL ".join(parts))] if parts else []
         except self._server.driver.Error as error:
-            if not self._schema_state or error.pgcode not in MISSING:
+            if not self.schema_state or error.pgcode not in MISSING:
                 raise
             return [SCHEMA]
 
@@ -209,7 +209,7 @@ class Probe:
 
     def look_at_schema(self) -> None:
         """What the schema is now is its baseline."""
-        if self._schema_state:
+        if self.schema_state:
             self._schema, self._shape = self._schema_now()
 
     @property
@@ -339,7 +339,7 @@ class Probe:
         return True
 
     def _schema_now(self) -> tuple[str, str]:
-        [(schema, shape)] = self.ask(f"SELECT {self._schema_state}, {self._shapes}")
+        [(schema, shape)] = self.ask(f"SELECT {self.schema_state}, {self._shapes}")
         return schema, shape
 
     def _measure(self, oids: Iterable[int]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from itest.errors import ResetError
 from itest.services.postgres import leaks
 from itest.services.postgres.probe import BUSY, USERS, WITHIN_REACH, Probe
-from itest.services.postgres.structure import DATABASE_STATE
+from itest.services.postgres.structure import READABLE, database_state
 from itest.services.postgres.undo import NeedsClone
 
 if TYPE_CHECKING:
@@ -23,9 +23,12 @@ class ProbeRecycler:
     def __init__(self, server: PostgresServer, name: str) -> None:
         self._server = server
         self._name = name
-        self._probe = Probe(server, lambda: server.connection(name, "itest reset"), f"{USERS} AND {WITHIN_REACH}", DATABASE_STATE)
+        self._probe = Probe(server, lambda: server.connection(name, "itest reset"), f"{USERS} AND {WITHIN_REACH}")
+        [(oid, readable)] = self._probe.ask(
+            f"SELECT oid, {READABLE} FROM pg_database WHERE datname = current_database()"
+        )
+        self._probe.schema_state = database_state(readable)
         self._probe.learn()
-        [(oid,)] = self._probe.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
         self._busy = f"SELECT {BUSY.format(database=oid)}"
 
     def close(self) -> None:

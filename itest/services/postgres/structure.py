@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from itest.services.postgres.snapshot import FIRST_USER_OID, MOVED
 
@@ -24,14 +24,21 @@ _CATALOGS = {
             "pg_opclass",
             "pg_ts_config",
             "pg_ts_dict",
+            "pg_conversion",
+            "pg_opfamily",
+            "pg_amop",
+            "pg_amproc",
         ),
         f"oid >= {FIRST_USER_OID}",
     ),
     "pg_index": f"indexrelid >= {FIRST_USER_OID}",
     "pg_description": f"objoid >= {FIRST_USER_OID}",
-    **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_publication", "pg_inherits"), "true"),
-    **dict.fromkeys(("pg_largeobject_metadata", "pg_default_acl", "pg_db_role_setting", "pg_event_trigger"), "true"),
-    **dict.fromkeys(("pg_statistic_ext", "pg_sequence", "pg_foreign_data_wrapper", "pg_foreign_server"), "true"),
+    "pg_ts_config_map": f"mapcfg >= {FIRST_USER_OID}",
+    **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_inherits", "pg_sequence"), "true"),
+    **dict.fromkeys(("pg_publication", "pg_publication_rel", "pg_publication_namespace", "pg_statistic_ext"), "true"),
+    **dict.fromkeys(("pg_largeobject_metadata", "pg_largeobject", "pg_default_acl", "pg_db_role_setting"), "true"),
+    **dict.fromkeys(("pg_event_trigger", "pg_language", "pg_transform", "pg_foreign_data_wrapper"), "true"),
+    **dict.fromkeys(("pg_foreign_server", "pg_foreign_table", "pg_user_mapping"), "true"),
     "pg_database": "datname = current_database()",
 }
 
@@ -45,8 +52,16 @@ def state_of(catalogs: Mapping[str, str]) -> str:
     return f"concat_ws(' ', {', '.join(parts)})"
 
 
-DATABASE_STATE = state_of(_CATALOGS)
-"""An expression that changes with every DDL statement in the database."""
+READABLE = (
+    "ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r' "
+    "AND has_table_privilege(oid, 'SELECT'))"
+)
+"""An expression: the catalogs that this user may read, of those that there are in this version."""
+
+
+def database_state(readable: Collection[str]) -> str:
+    """An expression that changes with every DDL statement in the database, as far as the user may see."""
+    return state_of({catalog: condition for catalog, condition in _CATALOGS.items() if catalog in readable})
 
 
 def catalogs_of(schema: str) -> dict[str, str]:
@@ -60,6 +75,12 @@ def catalogs_of(schema: str) -> dict[str, str]:
         "pg_type": f"oid >= {FIRST_USER_OID} AND typnamespace = {own}",
         "pg_operator": f"oid >= {FIRST_USER_OID} AND oprnamespace = {own}",
         "pg_collation": f"oid >= {FIRST_USER_OID} AND collnamespace = {own}",
+        "pg_conversion": f"oid >= {FIRST_USER_OID} AND connamespace = {own}",
+        "pg_opclass": f"oid >= {FIRST_USER_OID} AND opcnamespace = {own}",
+        "pg_opfamily": f"oid >= {FIRST_USER_OID} AND opfnamespace = {own}",
+        "pg_ts_dict": f"oid >= {FIRST_USER_OID} AND dictnamespace = {own}",
+        "pg_ts_config": f"oid >= {FIRST_USER_OID} AND cfgnamespace = {own}",
+        "pg_ts_config_map": f"mapcfg IN (SELECT oid FROM pg_ts_config WHERE oid >= {FIRST_USER_OID} AND cfgnamespace = {own})",
         "pg_enum": f"enumtypid IN (SELECT oid FROM pg_type WHERE oid >= {FIRST_USER_OID} AND typnamespace = {own})",
         "pg_statistic_ext": f"stxnamespace = {own}",
         "pg_sequence": f"seqrelid {relations}",
