@@ -281,6 +281,40 @@ class MigratedTest(ForeignTest):
             foreign.ask("SELECT to_regclass('theirs')::text, to_regclass('two')", "depended"), [("theirs", None)]
         )
 
+    def test_a_test_that_drops_a_table(self) -> None:
+        class Dropping(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test_1(self) -> None:
+                self.postgres.execute("INSERT INTO a VALUES (1)")
+                self.postgres.execute('DROP SCHEMA "Other" CASCADE; DROP TABLE counters; DROP SEQUENCE numbers')
+
+            def test_2(self) -> None:
+                """Not reached."""
+
+        class Unmigrated(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(isolation="truncate", external=VARIABLE)
+
+            def test(self) -> None: ...
+
+        self.database("dropping")
+        before = self.foreign.dump()
+        url = self.foreign.url_for("dropping")
+        for after in (inner(), Unmigrated):
+            with said() as lines:
+                dropped, missing = self.errors(url, Dropping, after)
+            message = (
+                r'\S+Dropping\.test_1 dropped "Other"\."Mixed Case", "Other"\."Mixed Case_id_seq", counters, numbers, which with '
+                r"isolation='truncate' is not undone, so that the tests after it in its class cannot run\. Declare "
+                r"isolation='schema' or 'database' for tests that change the schema$"
+            )
+            self.assertRegex(dropped, rf"^IsolationError: {message}")
+            self.assertRegex(
+                missing, rf"^ResetError: the database dropping could not be reset for \S+Dropping\.test_2: {message}"
+            )
+            self.assertEqual(lines, [])
+            self.untouched(before)
+
     def test_a_failing_migration_leaves_nothing(self) -> None:
         def broken(view: Any) -> None:
             view.execute("CREATE TABLE half ()")
@@ -321,6 +355,17 @@ class ForeignRowsTest(ForeignTest):
         self.name = self.id().rpartition(".")[2][:40]
         self.database(self.name, sql=self.ROWS)
         self.url = self.foreign.url_for(self.name)
+
+    def test_a_test_that_drops_a_table(self) -> None:
+        def drop(test: Any) -> None:
+            test.postgres.execute("INSERT INTO baskets (n) VALUES (1)")
+            test.postgres.execute("DROP TABLE customers")
+
+        with said():
+            dropped, missing, *others = self.errors(self.url, self.used(drop), self.used(lambda test: None))
+        self.assertRegex(dropped, r"^IsolationError: \S+Used\.test_1 dropped customers, which with isolation='truncate' is not ")
+        self.assertRegex(missing, r"^ResetError: the database \S+ could not be reset for \S+Used\.test_2: \S+test_1 dropped ")
+        self.assertEqual(others, [])
 
     def test_tables_of_extensions_are_left_alone(self) -> None:
         self.foreign.ask("CREATE TABLE jobs (n int); ALTER EXTENSION plpgsql ADD TABLE jobs", self.name)

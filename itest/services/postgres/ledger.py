@@ -90,7 +90,7 @@ class Ledger:
         """Have the schema of a declaration, and all of the run's own tables as they were when it came."""
         wanted = "" if service.migrations is None else migrator(service.migrations).fingerprint(directory)
         if self.origin.tables:
-            self.origin.undo()
+            self.undo()
         if self._made and wanted != self._fingerprint:
             self._drop_made()
         if wanted and wanted != self._fingerprint:
@@ -101,11 +101,19 @@ class Ledger:
         """Whether a table held rows that are not ours when the run came."""
         return oid not in self._claimed and not any(made.oid == oid for made in self._made)
 
+    def undo(self) -> None:
+        """Have the run's own tables as they were when it came, but for what a test has dropped: where that is missing, all that
+        migrations made is dropped too, and the next class has it made again. Raises ResetError when it cannot be done."""
+        lost = self.origin.forget_lost()
+        self.origin.undo()
+        if lost:
+            self._drop_made()
+
     def close(self) -> None:
         """Undo all that was done here, and the ledger itself. Where that cannot be, it says so, and the ledger stays."""
         try:
             if self.origin.tables:
-                self.origin.undo()
+                self.undo()
             self._drop_made()
             self._ask(f"DROP TABLE {SCHEMA}.claims; DROP SCHEMA {SCHEMA}")
         except ResetError as error:

@@ -233,6 +233,22 @@ class Probe:
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         return self._twice(lambda: self._rows(sql))
 
+    def lost(self) -> list[str]:
+        """The names of the tables and sequences that are no longer there."""
+        names = [*(table.name for table in self.tables.values()), *self.sequences]
+        if not names:
+            return []
+        listed = ", ".join(map(_quoted, names))
+        lost = self._ask_again(f"SELECT name FROM unnest(ARRAY[{listed}]) AS name WHERE to_regclass(name) IS NULL")
+        return sorted(name for (name,) in lost)
+
+    def forget_lost(self) -> bool:
+        """Look no more for what is no longer there. Whether anything is."""
+        lost = self.lost()
+        self.tables = {oid: table for oid, table in self.tables.items() if table.name not in lost}
+        self.sequences = {name: at for name, at in self.sequences.items() if name not in lost}
+        return bool(lost)
+
     def close(self) -> None:
         own, self._own = self._own, None
         if own is not None:
@@ -357,7 +373,7 @@ class Probe:
         chosen = [self.tables[oid] for oid in (dirty if self._replica else self._referencing(dirty))]
         refill = [table for table in chosen if table.rows]
         setvals = [
-            f"setval('{name.replace(chr(39), chr(39) * 2)}', {at}, {str(called).lower()})"
+            f"setval({_quoted(name)}, {at}, {str(called).lower()})"
             for name, (at, called) in self.sequences.items()
         ]
         if not chosen:
@@ -421,6 +437,10 @@ class Probe:
         if error.pgcode == LOCKED:
             reason += f". {leaks.in_transaction(self.ask)}"
         return reason
+
+
+def _quoted(name: str) -> str:
+    return f"'{name.replace(chr(39), chr(39) * 2)}'"
 
 
 def _structure(schema: str, shape: str) -> tuple[str, str]:

@@ -35,6 +35,7 @@ class TruncateLease(Lease[PostgresView]):
         self._probe = Probe(server, lambda: server.connection(server.database, "itest reset"), TABLES)
         self._kept = Kept(server, server.database, naming.application_name(owner))
         self._owner = self._last_test = owner
+        self._dropped = ""
         self.view = PostgresView(server, server.database, owner, self._kept, self._directory)
         if service.fixtures:
             self.view.load(*service.fixtures)
@@ -47,6 +48,8 @@ class TruncateLease(Lease[PostgresView]):
 
     def reset(self, test: str) -> PostgresView:
         try:
+            if self._dropped:
+                raise ResetError(self._dropped)
             self._kept.scrub(test=self._last_test)
             self._probe.undo(lambda: self._probe.end_users(self._last_test))
         except (ResetError, self._server.driver.Error) as error:
@@ -57,7 +60,14 @@ class TruncateLease(Lease[PostgresView]):
         return PostgresView(self._server, self._server.database, test, self._kept, self._directory)
 
     def finish(self, test: str) -> None:
-        """Raises IsolationError when the test wrote to a table that is not to be emptied."""
+        """Raises IsolationError when the test dropped a table, or wrote to one that is not to be emptied."""
+        if lost := self._probe.lost():
+            names = naming.shorten(", ".join(name.removeprefix("public.") for name in lost))
+            self._dropped = (
+                f"{test} dropped {names}, which with isolation='truncate' is not undone, so that the tests after it in its "
+                f"class cannot run. Declare isolation='schema' or 'database' for tests that change the schema"
+            )
+            raise IsolationError(self._dropped)
         self._check(self._probe, test)
 
     def evidence(self, since: float) -> Evidence:
@@ -69,7 +79,7 @@ class TruncateLease(Lease[PostgresView]):
         try:
             self._probe.end_users(self._last_test)
             self._probe.close()
-            self._ledger.origin.undo()
+            self._ledger.undo()
         except (ResetError, self._server.driver.Error) as error:
             trace.say(
                 f"what {self._owner} left in {self._server.database} could not be undone: {naming.mask(str(error))}"
