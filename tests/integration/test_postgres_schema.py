@@ -328,6 +328,48 @@ class SchemaTest(ForeignTest):
                 r"is made there$",
             )
 
+    def test_rows_that_a_later_constraint_forbids(self) -> None:
+        class Forbidden(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(
+                migrations=lambda view: view.execute(
+                    "CREATE TABLE c (v int); INSERT INTO c VALUES (-1); ALTER TABLE c ADD CHECK (v > 0) NOT VALID; "
+                    "CREATE TABLE d (v int)"
+                ),
+                isolation="schema",
+                external=VARIABLE,
+            )
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute("INSERT INTO d VALUES (7)")
+
+            def test_1(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT * FROM c, d"), [(-1, 7)])
+                self.postgres.execute("DELETE FROM c; DELETE FROM d")
+
+            test_2 = test_1
+
+            def test_3(self) -> None:
+                self.test_1()
+                self.postgres.execute("CREATE TABLE made ()")
+
+            test_4 = test_1
+
+        class Unrepeatable(Forbidden):
+            @classmethod
+            def setUpTestData(cls) -> None:
+                super().setUpTestData()
+                cls.postgres.execute("CREATE TABLE mine (v int)")
+
+            test_3 = test_4 = None  # type: ignore[assignment]
+
+        before = self.foreign.dump()
+        self.passes(self.url, Forbidden)
+        [error] = self.errors(self.url, Unrepeatable)
+        self.assertIn('violates check constraint "c_v_check"', error)
+        self.assertIn("Where a constraint was made NOT VALID over rows that it forbids: declare ", error)
+        self.untouched(before)
+
     def test_what_fixtures_made_comes_again(self) -> None:
         directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (directory / "more.sql").write_text(

@@ -21,7 +21,7 @@ from itest.errors import ExternalError, ResetError
 from itest.migrations import migrator
 from itest.services.postgres import leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import LOCK_TIMEOUT, NO_EXTENSION, USERS, Probe
+from itest.services.postgres.probe import LOCK_TIMEOUT, NO_EXTENSION, USERS, Probe, Refused
 from itest.services.postgres.standing import Ask, Standing
 from itest.services.postgres.view import PostgresView
 
@@ -102,12 +102,19 @@ class Ledger:
         return oid not in self._claimed and not any(made.oid == oid for made in self._made)
 
     def undo(self) -> None:
-        """Have the run's own tables as they were when it came, but for what a test has dropped: where that is missing, all that
-        migrations made is dropped too, and the next class has it made again. Raises ResetError when it cannot be done."""
-        lost = self.origin.forget_lost()
-        self.origin.undo()
-        if lost:
+        """Have the run's own tables as they were when it came. Where that cannot be, because a test has dropped one or a
+        constraint does not let their rows come back, all that migrations made is dropped, and the next class has it made again.
+        Raises ResetError when it cannot be done.
+        """
+        try:
+            again = self.origin.forget_lost()
+            self.origin.undo()
+        except Refused:
+            again = True
+        if again:
             self._drop_made()
+            self.origin.forget_lost()
+            self.origin.undo()
 
     def close(self) -> None:
         """Undo all that was done here, and the ledger itself. Where that cannot be, it says so, and the ledger stays."""

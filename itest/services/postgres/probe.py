@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from itest import naming
 from itest.errors import ResetError
 from itest.services.postgres import leaks
 
@@ -42,7 +43,7 @@ SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
                || 'TRIGGER ' || quote_ident(tgname)
         FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgenabled <> 'D'),
   ARRAY(SELECT DISTINCT confrelid::bigint FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f'),
-  pg_has_role(c.relowner, 'USAGE')
+  pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {where}
 ORDER BY 2
@@ -75,6 +76,10 @@ WITHIN_REACH = f"""({NO_EXTENSION} OR has_schema_privilege(n.oid, 'USAGE')
 
 SCHEMA, OTHERS = -1, -2
 """Stand among the dirty tables for the schema, and for transactions of others."""
+
+
+class Refused(ResetError):
+    """A constraint does not let the baseline's rows come back: it was made NOT VALID when they were there."""
 
 
 @dataclass(slots=True)
@@ -137,10 +142,21 @@ class Probe:
         self.tables: dict[int, Table] = {}
 
     def learn(self, protected: Callable[[int, str], bool] = lambda oid, name: False) -> None:
-        """What there is now is the baseline. Tables for which `protected` holds are watched and never written to."""
+        """What there is now is the baseline. Tables for which `protected` holds are watched and never written to.
+
+        Raises ResetError when there are rows that this user may not see.
+        """
+        found = self.ask(_TABLES.format(where=self._where))
+        if hidden := ", ".join(name for _, name, *_, secured in found if secured):
+            user = self._server.user
+            raise ResetError(
+                f"row-level security hides rows of {naming.shorten(hidden)} from the user {user!r}, so that it cannot be seen "
+                f"what a test does there: ALTER ROLE {user} BYPASSRLS, and SET ROLE to another one in tests of policies; or, "
+                f"for the owner of the tables, leave out FORCE ROW LEVEL SECURITY"
+            )
         self.tables = {
             oid: Table(name, columns, tuple(triggers), frozenset(references), owned, protected(oid, name))
-            for oid, name, columns, triggers, references, owned in self.ask(_TABLES.format(where=self._where))
+            for oid, name, columns, triggers, references, owned, _ in found
         }
         self._measure(self.tables)
         for table in self.tables.values():
@@ -161,7 +177,8 @@ class Probe:
         self.look_at_schema()
 
     def adopt(self, other: Probe) -> None:
-        """Have the baseline of another probe, whose schema was made once more: bring its rows here, by table names.
+        """Have the baseline of another probe, whose schema was made once more: bring its rows here, by table names. What is
+        the same in both is not written: constraints made NOT VALID may forbid it.
 
         Raises ResetError when there is no such table.
         """
@@ -170,9 +187,10 @@ class Probe:
         for table in other.tables.values():
             if table.name not in by_name:
                 raise ResetError(f"the schema was made again, and its migrations made no {table.shown} this time")
-            by_name[table.name].rows = table.rows
-        for table in self.tables.values():
-            table.state = (-1, 0) if table.rows else (0, 0)  # Not what it has: it is to be refilled.
+            here = by_name[table.name]
+            if here.rows != table.rows:
+                here.rows = table.rows
+                here.state = (-1, 0) if table.rows else (0, 0)  # Not what it has: it is to be refilled.
         self.sequences = other.sequences
         self.undo()
 
@@ -200,10 +218,17 @@ class Probe:
         """Bring everything back to the baseline. False when the schema differs: that is not undone here.
 
         `end_others` is called first where there are transactions of others than this session. Raises ResetError when it
-        cannot be done: a session holds a lock, a trigger always adds rows, a right is missing.
+        cannot be done: a session holds a lock, a trigger always adds rows, a right is missing; Refused when a constraint is
+        in the way.
         """
         try:
             return self._twice(lambda: self._undo(end_others))
+        except self._server.driver.IntegrityError as error:
+            raise Refused(
+                f"the tables could not be brought back to the baseline: {str(error).strip()}. Where a constraint was made NOT "
+                f"VALID over rows that it forbids: declare isolation='database', or 'schema' with such rows made by migrations "
+                f"or fixtures, and none in that table by setUpTestData"
+            ) from error
         except self._server.driver.Error as error:
             raise ResetError(self._reason(error)) from error
 
@@ -373,8 +398,7 @@ class Probe:
         chosen = [self.tables[oid] for oid in (dirty if self._replica else self._referencing(dirty))]
         refill = [table for table in chosen if table.rows]
         setvals = [
-            f"setval({_quoted(name)}, {at}, {str(called).lower()})"
-            for name, (at, called) in self.sequences.items()
+            f"setval({_quoted(name)}, {at}, {str(called).lower()})" for name, (at, called) in self.sequences.items()
         ]
         if not chosen:
             if setvals:
