@@ -22,6 +22,15 @@ SAVEPOINT = "itest_script"
 CANCEL_AGAIN = 0.1
 """Seconds after which an interrupted script that still runs is cancelled again."""
 
+DUPLICATE = "42710"
+"""`duplicate_object`: a role, a type, an extension, ..."""
+
+ROLES = (
+    "roles belong to the whole server, where migrations run once for each set of fixtures; make this one in a script of init=, "
+    "or in a DO block that looks into pg_roles first"
+)
+"""The hint for a role that is there already, of which the server says no more."""
+
 
 class ScriptError(Exception):
     """A statement failed. `line` is where in the script (0: not known), `statement` its text, `code` the SQLSTATE."""
@@ -179,8 +188,12 @@ def reason_of(error: Any) -> str:
     if found is None or not found.message_primary:
         return str(error).strip()
     detail = f" ({found.message_detail})" if found.message_detail else ""
-    hint = f"; hint: {found.message_hint}" if found.message_hint else ""
-    return f"{found.message_primary}{detail}{hint}"
+    hint = found.message_hint
+    if (
+        found.sqlstate == DUPLICATE and found.source_function == "CreateRole"
+    ):  # The message is in the server's language.
+        hint = ROLES
+    return f"{found.message_primary}{detail}{f'; hint: {hint}' if hint else ''}"
 
 
 def shown(file: Path) -> str:

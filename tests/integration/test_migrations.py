@@ -137,6 +137,23 @@ class SqlFilesTest(MigrationTest):
         with self.assertRaisesRegex(MigrationError, said):
             self.apply(SqlFiles("1.sql"))
 
+    def test_a_role_that_is_there(self) -> None:
+        self.write("m/1.sql", f"CREATE TABLE a (id int);\nCREATE ROLE {self.postgres.user};\n")
+        failed = (
+            f'role "{self.postgres.user}" already exists; hint: roles belong to the whole server, where migrations run once for '
+            "each set of fixtures; make this one in a script of init=, or in a DO block that looks into pg_roles first; in the "
+            f"statement: CREATE ROLE {self.postgres.user}"
+        )
+        self.assertFails(SqlFiles("m"), f"migration m/1.sql, line 2: {failed};")
+        with self.assertRaises(MigrationError) as caught:
+            self.apply(Function(lambda view: view.execute(f"CREATE ROLE {view.user}")))
+        self.assertEqual(str(caught.exception).partition(": ")[2], failed)
+        self.write("2.sql", "CREATE TYPE a AS ENUM ();\nCREATE TYPE a AS ENUM ();\n")
+        self.assertFails(
+            SqlFiles("2.sql"),
+            'migration 2.sql, line 2: type "a" already exists; in the statement: CREATE TYPE a AS ENUM ();',
+        )
+
     def test_a_deferred_constraint(self) -> None:
         self.write(
             "1.sql",
