@@ -197,6 +197,23 @@ class MigratedTest(ForeignTest):
             self.assertIn("left a prepared transaction behind, and it was rolled back: 'foo'", prepared)
         self.untouched(before)
 
+    def test_what_a_class_does_not_commit(self) -> None:
+        class Uncommitted(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.db.cursor().execute("INSERT INTO a VALUES (1)")
+
+            def test(self) -> None:
+                self.assertRowCount("a", 0)
+
+        self.database("uncommitted")
+        with said() as lines:
+            self.passes(self.foreign.url_for("uncommitted"), Uncommitted)
+        [line] = lines
+        self.assertIn("Uncommitted did not commit all that it wrote before its first test", line)
+
     def test_a_transaction_of_another_user_is_left_alone(self) -> None:
         class Beside(PostgresMixin, ContainerTestCase):
             postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)

@@ -41,6 +41,7 @@ class TruncateLease(Lease[PostgresView]):
             self.view.load(*service.fixtures)
 
     def seal(self) -> None:
+        self.view.report_uncommitted()
         self.view.close()
         self._kept.close()
         self._check(self._ledger.origin, f"{self._owner}, when it wrote its baseline,")
