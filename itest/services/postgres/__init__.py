@@ -11,7 +11,7 @@ recycle.py      undoing only what was done, as the write-ahead log says (log.py)
 shared.py       what belongs to the server as a whole: roles, settings
 leaks.py        what a test left running; kept.py: the connections that stay open
 rollback.py     "rollback": sandbox.py is its connection
-truncate.py     "truncate", with its ledger; schema.py: "schema"; both by probe.py
+truncate.py     "truncate", with its ledger; schema.py: "schema"; both by probe.py, which asks in a session of its own
 strays.py       databases that a killed run left on an external server; standing.py: the session that says that a run lives
 loading/        fixtures; factories.py: factory_boy
 view.py         what a test gets

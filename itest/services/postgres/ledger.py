@@ -21,7 +21,8 @@ from itest.errors import ExternalError, ResetError
 from itest.migrations import migrator
 from itest.services.postgres import leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import LOCK_TIMEOUT, NO_EXTENSION, USERS, Probe, Refused
+from itest.services.postgres.probe import NO_EXTENSION, USERS, Probe, Refused
+from itest.services.postgres.probe_session import LOCK_TIMEOUT
 from itest.services.postgres.standing import Ask, Standing
 from itest.services.postgres.view import PostgresView
 

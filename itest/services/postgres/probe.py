@@ -8,30 +8,23 @@ differs. Rows are kept in memory. Sequences are set back unasked, because that c
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ResetError
 from itest.services.postgres import leaks
+from itest.services.postgres.probe_session import ProbeSession
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
 
-T = TypeVar("T")
-
 ROUNDS = 3
 """How often the dirty tables are emptied before triggers that fill them again are given up on."""
 
-LARGEST_STOCK = 20
-"""Prepared statements that are kept; each state of the baseline rows has its own."""
-
-LOCK_TIMEOUT = "2s"
 LOCKED = "55P03"
-NO_PRIVILEGE = "42501"
 MISSING = ("42P01", "3F000")
 """No such table, no such schema."""
 
@@ -129,13 +122,10 @@ class Probe:
         shapes: str = "",
     ) -> None:
         self._server = server
-        self._connect = connect
+        self._session = ProbeSession(server.driver, connect)
         self._where = where
         self.schema_state = schema_state
         self._shapes = shapes or "''"
-        self._own: Any = None
-        self._replica = False
-        self._prepared: dict[str, str] = {}
         self.sequences: dict[str, tuple[int, bool]] = {}
         """Their `last_value` and `is_called` at baseline."""
         self._schema = self._shape = ""
@@ -162,7 +152,7 @@ class Probe:
         for table in self.tables.values():
             if table.state[0] and not table.protected:
                 data = io.BytesIO()
-                with self._cursor() as cursor:
+                with self._session.cursor() as cursor:
                     cursor.copy_expert(f"COPY (SELECT {table.columns} FROM ONLY {table.name}) TO STDOUT", data)
                 table.rows = data.getvalue()
         ours = {oid for oid, table in self.tables.items() if not table.protected}
@@ -208,7 +198,7 @@ class Probe:
         if self.schema_state:
             parts.append(f"SELECT {SCHEMA} WHERE {self.schema_state} <> '{self._schema}'")
         try:
-            return [oid for (oid,) in self._ask_again(" UNION ALL ".join(parts))] if parts else []
+            return [oid for (oid,) in self._session.ask_again(" UNION ALL ".join(parts))] if parts else []
         except self._server.driver.Error as error:
             if not self.schema_state or error.pgcode not in MISSING:
                 raise
@@ -222,7 +212,7 @@ class Probe:
         in the way.
         """
         try:
-            return self._twice(lambda: self._undo(end_others))
+            return self._session.twice(lambda: self._undo(end_others))
         except self._server.driver.IntegrityError as error:
             raise Refused(
                 f"the tables could not be brought back to the baseline: {str(error).strip()}. Where a constraint was made NOT "
@@ -256,7 +246,7 @@ class Probe:
         self._measure(oids)
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        return self._twice(lambda: self._rows(sql))
+        return self._session.ask(sql)
 
     def lost(self) -> list[str]:
         """The names of the tables and sequences that are no longer there."""
@@ -264,7 +254,9 @@ class Probe:
         if not names:
             return []
         listed = ", ".join(map(_quoted, names))
-        lost = self._ask_again(f"SELECT name FROM unnest(ARRAY[{listed}]) AS name WHERE to_regclass(name) IS NULL")
+        lost = self._session.ask_again(
+            f"SELECT name FROM unnest(ARRAY[{listed}]) AS name WHERE to_regclass(name) IS NULL"
+        )
         return sorted(name for (name,) in lost)
 
     def forget_lost(self) -> bool:
@@ -275,9 +267,7 @@ class Probe:
         return bool(lost)
 
     def close(self) -> None:
-        own, self._own = self._own, None
-        if own is not None:
-            own.close()
+        self._session.close()
 
     # How.
 
@@ -306,66 +296,6 @@ class Probe:
             f"not own, or a rule, fills it again"
         )
 
-    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchall() if cursor.description else []
-
-    def _twice(self, do: Callable[[], T]) -> T:
-        """Once more, on a new connection, where somebody has cut ours: a limit for idle ones, a test that ends all sessions."""
-        driver = self._server.driver
-        try:
-            return do()
-        except (driver.OperationalError, driver.InterfaceError):
-            if self._own is None or not self._own.closed:
-                raise
-        return do()
-
-    def _ask_again(self, sql: str) -> list[tuple[Any, ...]]:
-        """`ask`, for statements that come again and again: planning one costs more than running it."""
-        return self._twice(lambda: self._rows_again(sql))
-
-    def _rows_again(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._cursor() as cursor:
-            if sql not in self._prepared:
-                if len(self._prepared) == LARGEST_STOCK:
-                    cursor.execute("DEALLOCATE ALL")
-                    self._prepared.clear()
-                name = f"itest_{len(self._prepared)}"
-                cursor.execute(f"PREPARE {name} AS {sql}")
-                self._prepared[sql] = name
-            cursor.execute(f"EXECUTE {self._prepared[sql]}")
-            return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2 is not a typed package here
-
-    @contextlib.contextmanager
-    def _cursor(self) -> Iterator[Any]:
-        try:
-            if self._own is None or self._own.closed:
-                self._own = self._connect()
-                self._prepared.clear()
-                with self._own.cursor() as cursor:
-                    self._set_up(cursor)
-            with self._own.cursor() as cursor:
-                yield cursor
-        except self._server.driver.Error:
-            raise
-        except BaseException:  # A signal handler's: what it is in the middle of ends with the connection.
-            self.close()
-            raise
-
-    def _set_up(self, cursor: Any) -> None:
-        cursor.execute(
-            # With row security off, a policy that hides rows from us is an error instead of a leak.
-            f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '30s'; SET row_security = off; "
-            "SET extra_float_digits = 3"  # Fewer would round the baseline's numbers.
-        )
-        try:  # No trigger fires then, no foreign key is checked. Superusers may, and whom they let.
-            cursor.execute("SET session_replication_role = replica")
-            self._replica = True
-        except self._server.driver.Error as error:
-            if error.pgcode != NO_PRIVILEGE:
-                raise
-
     def _only_moved(self) -> bool:
         """Whether the schema differs only in where relations lie; then what it is now is its baseline."""
         try:
@@ -389,13 +319,13 @@ class Probe:
             for oid in oids
         ]
         if parts:
-            for oid, count, newest in self._ask_again(" UNION ALL ".join(parts)):
+            for oid, count, newest in self._session.ask_again(" UNION ALL ".join(parts)):
                 self.tables[oid].state = (count, newest)
 
     def _restore(self, dirty: Sequence[int]) -> bool:
         """Empty and refill these tables, and set all sequences back, in one transaction. False when a trigger may have
         written to tables meanwhile."""
-        chosen = [self.tables[oid] for oid in (dirty if self._replica else self._referencing(dirty))]
+        chosen = [self.tables[oid] for oid in (dirty if self._session.replica else self._referencing(dirty))]
         refill = [table for table in chosen if table.rows]
         setvals = [
             f"setval({_quoted(name)}, {at}, {str(called).lower()})" for name, (at, called) in self.sequences.items()
@@ -404,7 +334,7 @@ class Probe:
             if setvals:
                 self.ask(f"SELECT {', '.join(setvals)}")
             return True
-        triggered = [table for table in chosen if (table.always if self._replica else table.triggers)]
+        triggered = [table for table in chosen if (table.always if self._session.replica else table.triggers)]
         ours = [table for table in triggered if table.owned]
         deletes = ", ".join(f"d{number} AS (DELETE FROM ONLY {table.name})" for number, table in enumerate(chosen))
         statements = ["BEGIN", *(f"ALTER TABLE {table.name} DISABLE TRIGGER USER" for table in ours)]
@@ -413,13 +343,13 @@ class Probe:
         # By name, so that those which were disabled stay so.
         end = [*(f"ALTER TABLE {table.name} {enable}" for table in ours for enable in table.triggers), "COMMIT"]
         try:
-            with self._cursor() as cursor:
+            with self._session.cursor() as cursor:
                 cursor.execute("; ".join(statements if refill else [*statements, *end]))
                 if refill:
                     self._refill(cursor, refill)
                     cursor.execute("; ".join(end))
         except self._server.driver.Error:
-            if not self._own.closed:
+            if self._session.open:
                 self.ask("ROLLBACK")
             raise
         self._measure([oid for oid, table in self.tables.items() if table in refill])
@@ -428,7 +358,7 @@ class Probe:
         return len(ours) == len(triggered)
 
     def _refill(self, cursor: Any, tables: Sequence[Table]) -> None:
-        if self._replica or len(tables) == 1:
+        if self._session.replica or len(tables) == 1:
             for table in tables:
                 cursor.copy_expert(f"COPY {table.name}{table.listed} FROM STDIN", io.BytesIO(table.rows))
             return

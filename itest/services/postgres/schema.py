@@ -21,7 +21,8 @@ from itest.packages import client_package
 from itest.service import Lease
 from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.probe import LOCK_TIMEOUT, WITHIN_REACH, Probe, Refused
+from itest.services.postgres.probe import WITHIN_REACH, Probe, Refused
+from itest.services.postgres.probe_session import LOCK_TIMEOUT
 from itest.services.postgres.standing import Ask, Standing
 from itest.services.postgres.structure import catalogs_of, shapes_of, state_of
 from itest.services.postgres.view import PostgresView
