@@ -16,14 +16,14 @@ import contextlib
 import inspect
 import sys
 import unittest
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
 from itest import references, whole_run
 from itest import session as sessions
 from itest.assertions import Assertions
 from itest.config import Config
-from itest.declaring import check_attributes, check_types
+from itest.declaring import check_attributes, check_methods, check_types, is_async
 from itest.diagnose import Diagnosis, Watched
 from itest.errors import DeclarationError, NotStarted, ServerDied, Unavailable
 from itest.fixture_files import load_marked
@@ -40,15 +40,6 @@ else:
     _Base = object
 
 P = ParamSpec("P")
-
-_INSTEAD = {
-    "setUp": "make it a plain method, or name it asyncSetUp",
-    "tearDown": "make it a plain method, or name it asyncTearDown",
-    "setUpTestData": "make it a plain method, in which cls.runAsync(...) runs a coroutine",
-    "setUpClass": "make it a plain method, or name it asyncSetUpClass and set loop_scope = 'class'",
-    "tearDownClass": "make it a plain method, or name it asyncTearDownClass and set loop_scope = 'class'",
-}
-"""Methods that nothing awaits, and what to do in a class that runs coroutines."""
 
 _INSTEAD_OF_CLEANUP = (
     ", in which cls.runAsync(...) runs a coroutine, or set loop_scope = 'class' and use asyncTearDownClass"
@@ -96,7 +87,7 @@ class ContainerMixin(Assertions, _Base):
         if inspect.iscoroutinefunction(function):
             raise DeclarationError(
                 f"{cls.__qualname__}.addClassCleanup({function.__qualname__}): it is async and nothing would ever await "
-                f"it; give a plain function{_INSTEAD_OF_CLEANUP if _is_async(cls) else ''}"
+                f"it; give a plain function{_INSTEAD_OF_CLEANUP if is_async(cls) else ''}"
             )
         super().addClassCleanup(function, *args, **kwargs)
 
@@ -336,53 +327,7 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
             )
     if not issubclass(cls, unittest.TestCase):
         return  # A mixin with tests: what they need of a test case is known when they meet one.
-    is_async, is_itests = _is_async(cls), any(base.__module__ == "itest.async_case" for base in cls.__mro__)
-    attributes = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
-    called = {
-        "asyncSetUp": is_async,
-        "asyncTearDown": is_async,
-        "asyncSetUpClass": is_itests,
-        "asyncTearDownClass": is_itests,
-    }
-    for name, is_called in called.items():
-        if name in attributes and not is_called and not _calls(attributes, name):
-            raise DeclarationError(
-                f"{owner}.{name}: nothing would ever call it; make the class an AsyncContainerTestCase"
-            )
-    if attributes.get("loop_scope") == "class" and not is_itests:
-        raise DeclarationError(
-            f"{owner}.loop_scope: nothing would ever read it; make the class an AsyncContainerTestCase"
-        )
-    for name, value in attributes.items():
-        if name in _INSTEAD:
-            if inspect.iscoroutinefunction(getattr(value, "__func__", value)):
-                raise DeclarationError(
-                    f"{owner}.{name} is async: nothing would ever await it; "
-                    f"{_INSTEAD[name] if is_async else 'make it a plain method'}"
-                )
-            if name not in ("setUp", "tearDown") and inspect.isfunction(value):
-                raise DeclarationError(f"{owner}.{name} is no class method: write @classmethod above it")
-        elif name.startswith("test") and inspect.iscoroutinefunction(value) and not is_async:
-            raise DeclarationError(
-                f"{owner}.{name} is async but the class is not: it would pass without running; "
-                f"make the class an AsyncContainerTestCase"
-            )
-        elif name.startswith("test") and (inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)):
-            raise DeclarationError(
-                f"{owner}.{name} has a `yield` in it, so it would pass without running: write the test without one"
-            )
-
-
-def _is_async(cls: type) -> bool:
-    """Whether the class runs coroutines, without importing asyncio to find out: not because of an `asyncSetUp` of its own."""
-    bases = (base for base in cls.__mro__ if "asyncSetUp" in vars(base))
-    return any(issubclass(base, unittest.TestCase) and not issubclass(base, ContainerMixin) for base in bases)
-
-
-def _calls(attributes: Mapping[str, Any], name: str) -> bool:
-    """Whether one of these methods calls the one of that name, as far as its own code tells."""
-    others = (getattr(value, "__func__", value) for each, value in attributes.items() if each != name)
-    return any(inspect.isfunction(other) and name in other.__code__.co_names for other in others)
+    check_methods(cls)
 
 
 def _added_later(cls: type[ContainerMixin], service: Service[Any]) -> str:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with declarations of whatever service: a value of another kind, or one that is no declaration at all."""
+"""What is wrong with a class: with its declarations of whatever service, and with methods that nothing would ever await."""
 
 from __future__ import annotations
 
+import inspect
 import re
+import unittest
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -18,6 +20,15 @@ EXAMPLES = {"image": " like 'busybox:1.37'"}
 
 MAPPING = r"Files|Mapping\[((?!\] \|).)*\]"
 """The annotation of a field that takes a dict and nothing else."""
+
+_INSTEAD = {
+    "setUp": "make it a plain method, or name it asyncSetUp",
+    "tearDown": "make it a plain method, or name it asyncTearDown",
+    "setUpTestData": "make it a plain method, in which cls.runAsync(...) runs a coroutine",
+    "setUpClass": "make it a plain method, or name it asyncSetUpClass and set loop_scope = 'class'",
+    "tearDownClass": "make it a plain method, or name it asyncTearDownClass and set loop_scope = 'class'",
+}
+"""Methods that nothing awaits, and what to do in a class that runs coroutines."""
 
 
 def check_attributes(cls: type) -> None:
@@ -65,3 +76,55 @@ def check_types(service: Service[Any], where: str) -> None:
             for name, text in value.items():
                 if not isinstance(text, str):
                     raise DeclarationError(f"{where}: {field.name}: {name}={text!r} is no text; write it in quotes")
+
+
+def check_methods(cls: type) -> None:
+    """Raise DeclarationError for methods of a test case that would pass, or never be called, in silence."""
+    owner, runs_coroutines = cls.__qualname__, is_async(cls)
+    is_itests = any(base.__module__ == "itest.async_case" for base in cls.__mro__)
+    attributes = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    called = {
+        "asyncSetUp": runs_coroutines,
+        "asyncTearDown": runs_coroutines,
+        "asyncSetUpClass": is_itests,
+        "asyncTearDownClass": is_itests,
+    }
+    for name, is_called in called.items():
+        if name in attributes and not is_called and not _calls(attributes, name):
+            raise DeclarationError(
+                f"{owner}.{name}: nothing would ever call it; make the class an AsyncContainerTestCase"
+            )
+    if attributes.get("loop_scope") == "class" and not is_itests:
+        raise DeclarationError(
+            f"{owner}.loop_scope: nothing would ever read it; make the class an AsyncContainerTestCase"
+        )
+    for name, value in attributes.items():
+        if name in _INSTEAD:
+            if inspect.iscoroutinefunction(getattr(value, "__func__", value)):
+                raise DeclarationError(
+                    f"{owner}.{name} is async: nothing would ever await it; "
+                    f"{_INSTEAD[name] if runs_coroutines else 'make it a plain method'}"
+                )
+            if name not in ("setUp", "tearDown") and inspect.isfunction(value):
+                raise DeclarationError(f"{owner}.{name} is no class method: write @classmethod above it")
+        elif name.startswith("test") and inspect.iscoroutinefunction(value) and not runs_coroutines:
+            raise DeclarationError(
+                f"{owner}.{name} is async but the class is not: it would pass without running; "
+                f"make the class an AsyncContainerTestCase"
+            )
+        elif name.startswith("test") and (inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)):
+            raise DeclarationError(
+                f"{owner}.{name} has a `yield` in it, so it would pass without running: write the test without one"
+            )
+
+
+def is_async(cls: type) -> bool:
+    """Whether the class runs coroutines, without importing asyncio to find out: not because of an `asyncSetUp` of its own."""
+    bases = (base for base in cls.__mro__ if "asyncSetUp" in vars(base))
+    return any(issubclass(base, unittest.TestCase) and not hasattr(base, "_itest_declarations") for base in bases)
+
+
+def _calls(attributes: Mapping[str, Any], name: str) -> bool:
+    """Whether one of these methods calls the one of that name, as far as its own code tells."""
+    others = (getattr(value, "__func__", value) for each, value in attributes.items() if each != name)
+    return any(inspect.isfunction(other) and name in other.__code__.co_names for other in others)
