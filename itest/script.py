@@ -26,8 +26,8 @@ DUPLICATE = "42710"
 """`duplicate_object`: a role, a type, an extension, ..."""
 
 ROLES = (
-    "roles belong to the whole server, where migrations run once for each set of fixtures; make this one in a script of init=, "
-    "or in a DO block that looks into pg_roles first"
+    "roles belong to the whole server, where other migrations may have made this one; make it in a script of init=, or in a DO "
+    "block that looks into pg_roles first"
 )
 """The hint for a role that is there already, of which the server says no more."""
 

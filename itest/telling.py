@@ -88,14 +88,16 @@ class Telling:
         span.facts["server"] = server.instance.id
         origin = server.origin
         if isinstance(origin, warm.State):
+            earlier = {} if origin.record is None else origin.record.steps
             for step in list(self._recorder.spans):
                 template = step.facts.get("template")
                 if template is None or step.facts.get("server") != server.instance.id:
                     continue
                 if step.name == "migrate" and not step.failed:
-                    origin.steps[template] = step.seconds
-                elif step.name == "found" and origin.record is not None:
-                    _remember(step, origin.record.steps.get(template))
+                    known = {**earlier, **origin.steps}
+                    origin.steps[template] = step.seconds + known.get(step.facts["on"], 0.0)
+                elif step.name == "found":
+                    _remember(step, earlier.get(template))
         if self._page is not None:
             with contextlib.suppress(Exception):  # Its last words are worth nothing if they cost the rest.
                 span.facts["log"] = naming.clean_log(server.instance.logs(tail=LOG_LINES))

@@ -13,7 +13,7 @@ import textwrap
 import threading
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import psycopg2
@@ -140,9 +140,9 @@ class SqlFilesTest(MigrationTest):
     def test_a_role_that_is_there(self) -> None:
         self.write("m/1.sql", f"CREATE TABLE a (id int);\nCREATE ROLE {self.postgres.user};\n")
         failed = (
-            f'role "{self.postgres.user}" already exists; hint: roles belong to the whole server, where migrations run once for '
-            "each set of fixtures; make this one in a script of init=, or in a DO block that looks into pg_roles first; in the "
-            f"statement: CREATE ROLE {self.postgres.user}"
+            f'role "{self.postgres.user}" already exists; hint: roles belong to the whole server, where other migrations may have '
+            "made this one; make it in a script of init=, or in a DO block that looks into pg_roles first; in the statement: "
+            f"CREATE ROLE {self.postgres.user}"
         )
         self.assertFails(SqlFiles("m"), f"migration m/1.sql, line 2: {failed};")
         with self.assertRaises(MigrationError) as caught:
@@ -556,6 +556,45 @@ class OnceTest(PostgresMixin, ContainerTestCase):
 
 class OnceAgainTest(OnceTest):
     postgres = Postgres(migrations=Function(count_builds))
+
+
+class OtherFixturesTest(unittest.TestCase):
+    FILES: ClassVar[dict[str, str]] = {
+        "tests/one/book.csv": "id\n1\n",
+        "tests/two/book.csv": "id\n1\n2\n",
+        "tests/test_books.py": """
+            from itest import ContainerTestCase, Postgres, PostgresMixin
+
+            applied = []
+
+            def migrate(view):
+                # What belongs to the whole server cannot be made twice.
+                view.execute("CREATE TABLE book (id int); CREATE ROLE librarian")
+                applied.append(view.name)
+
+            class OneTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=migrate, fixtures=["one/book.csv"])
+
+                def test_one(self):
+                    self.assertRowCount("book", 1)
+
+            class TwoTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=migrate, fixtures=["two/book.csv"])
+
+                def test_two(self):
+                    self.assertRowCount("book", 2)
+
+            class WithoutTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=migrate)
+
+                def test_none(self):
+                    self.assertRowCount("book", 0)
+                    self.assertEqual(len(applied), 1)
+        """,
+    }
+
+    def test_migrations_are_applied_once_for_all_of_them(self) -> None:
+        check_project(self, self.FILES)
 
 
 class KeyTest(unittest.TestCase):

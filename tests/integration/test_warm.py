@@ -127,6 +127,24 @@ class WarmTest(unittest.TestCase):
         self.assertEqual(warm_listing.entries(self.config)[0].created, entry.created, "it is kept once")
         self.assertGreater(warm_listing.entries(self.config)[0].last_used, entry.last_used)
 
+    def test_edited_fixtures_find_the_migrations_of_an_earlier_run(self) -> None:
+        calls = []
+
+        def migrate(view: PostgresView) -> None:
+            calls.append(view.name)
+            view.execute(MIGRATION)
+
+        fixture = self.root / "book.csv"
+        self.declaration = Postgres(
+            migrations=Function(migrate, depends_on=[str(self.directory)]), fixtures=[str(fixture)]
+        )
+        with mock.patch.object(Function, "fingerprint", lambda self, base: "always the same"):
+            fixture.write_text("id,title\n2,Persuasion\n")
+            self.assertEqual(self.once(), (False, [("Emma",), ("Persuasion",)]))
+            fixture.write_text("id,title\n2,Sanditon\n")
+            self.assertEqual(self.once(), (True, [("Emma",), ("Sanditon",)]))
+        self.assertEqual(len(calls), 1)
+
     def test_migrations_that_are_kept_do_not_run_again(self) -> None:
         self.once()
         with self.run_of() as session:

@@ -211,7 +211,7 @@ class PostgresServer(Administered):
         """The template database for a declaration's extensions, migrations and fixtures, built at the first call."""
         if service.migrations is None and not service.fixtures and not service.extensions:
             return self.base
-        from itest.services.postgres.template import build, build_once, fingerprint
+        from itest.services.postgres.template import build, build_once, fingerprint, foundation
 
         key = fingerprint(service, base, self.number // 10000)
         with self._lock:
@@ -223,7 +223,7 @@ class PostgresServer(Administered):
                         self._impure = before
                     self._templates[key] = name
                 else:
-                    self._templates[key] = build(self, service, base, self.create(self.base))
+                    self._templates[key] = build(self, service, base, foundation(self, service, base))
                 if self._shared is not None:  # Roles that migrations made belong to the template and stay.
                     self._shared = shared.read(self, self.database)
             return self._templates[key]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Template databases: migrated and filled once per content, then cloned for each class."""
+"""Template databases: migrated and filled once per content, then cloned for each class.
+
+Fixtures are loaded into a clone of the template of their migrations, which classes with other fixtures share.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +58,9 @@ def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) 
     with _building(server, key):
         if server.exists(name):
             return name, True
+        below = foundation(server, service, base)
         before = warm.footprint(server)
-        made = build(server, service, base, server.create(server.base), key)
+        made = build(server, service, base, below, key)
         pure = warm.footprint(server) == before
         comment = warm.NEW if pure else warm.IMPURE
         if pure and not (_lasts(service) and not (server.container_directory() and _has_unlogged(server, made))):
@@ -95,16 +99,26 @@ def _has_unlogged(server: PostgresServer, name: str) -> bool:
         return bool(cursor.fetchall())
 
 
-def build(server: PostgresServer, service: Postgres, base: Path, name: str, key: str = "") -> str:
-    """Give the database `name` its extensions, migrate and fill it; `key` is the template's. If that fails it is dropped
-    again and the error goes on."""
+def foundation(server: PostgresServer, service: Postgres, base: Path) -> str:
+    """The database that a template begins as a clone of: with fixtures, the template of all but those."""
+    if not service.fixtures or (service.migrations is None and not service.extensions):
+        return server.base
+    return server.template(service.replace(fixtures=()), base)
+
+
+def build(server: PostgresServer, service: Postgres, base: Path, below: str, key: str = "") -> str:
+    """A new database: a clone of `below`, its foundation, with what that lacks of extensions, migrations and fixtures; `key`
+    is the template's. If that fails it is dropped again and the error goes on."""
+    name = server.create(below)
     kept = Kept(server, name, "itest migrations")
     view = PostgresView(server, name, "migrations", kept, base)
+    on = below.removeprefix(warm.TEMPLATE)
     try:
-        with trace.step("migrate", service.kind, server=server.instance.id, template=key):
-            extensions.create(server, service, name)
-            if service.migrations is not None:
-                migrator(service.migrations).apply(view, base)
+        with trace.step("migrate", service.kind, server=server.instance.id, template=key, on=on):
+            if below == server.base:
+                extensions.create(server, service, name)
+                if service.migrations is not None:
+                    migrator(service.migrations).apply(view, base)
             if service.fixtures:
                 view.load(*service.fixtures)
     except BaseException:
