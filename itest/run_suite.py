@@ -16,18 +16,17 @@ from typing import Any
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
 Begin = Callable[[list[unittest.TestCase], unittest.TestResult], bool]
-End = Callable[[], object]
+End = Callable[[unittest.TestResult], object]
 
 _begin: Begin | None = None
 _end: End | None = None
-_running = False
 
 
 def install(begin: Begin, end: End) -> None:
     """Have plain unittest make suites of this kind, unless somebody else has chosen one.
 
     `begin` is called with the selected tests and the result before the first test, and says whether a run begins here;
-    if so, `end` is called after the last.
+    if so, `end` is called with the result after the last.
     """
     global _begin, _end
     _begin, _end = begin, end
@@ -39,18 +38,14 @@ class RunSuite(unittest.TestSuite):
     """A TestSuite; as the outermost of a run it also begins and ends it."""
 
     def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
-        global _running
-        # Within a suite of somebody else's, unittest has marked the result already (TestSuite.run). And within a test
-        # people run suites on results of their own: tests of test tools do. The end of neither is that of the run.
-        within = _running or getattr(result, "_testRunEntered", False)
+        # Within another suite, also one of somebody else's, unittest has marked the result already (TestSuite.run).
+        within = getattr(result, "_testRunEntered", False)
         if within or _begin is None or _end is None or not _begin([*_tests(self)], result):
             return super().run(result, debug)
-        _running = True
         try:
             return super().run(result, debug)
         finally:
-            _running = False
-            _end()
+            _end(result)
 
 
 def _tests(suite: Any) -> Iterator[unittest.TestCase]:

@@ -18,15 +18,20 @@ __unittest = True  # Hides these frames from the traceback of a failed assertion
 _running: list[unittest.TestCase] = []
 """The tests with services that run right now: one, and those of runs within it or on other threads."""
 
+_runs: list[unittest.TestResult] = []
+"""The results of the runs of plain unittest that have begun and not ended: one, and those within it (tests of test tools
+have them, in setUpClass as well) or on other threads. The session is closed with the last of them."""
+
 _selected: dict[type[unittest.TestCase], list[str]] = {}
 """The methods of each class that plain unittest is about to run."""
 
 os.register_at_fork(after_in_child=_running.clear)
+os.register_at_fork(after_in_child=_runs.clear)
 
 
 def install() -> None:
     """Have plain unittest tell when a run begins and when it has ended."""
-    run_suite.install(_begin, _end)
+    run_suite.install(_begin, _end_of)
 
 
 @contextlib.contextmanager
@@ -46,7 +51,7 @@ def close_with(result: unittest.TestResult) -> None:
     The result's `stopTestRun` is called in a `finally` by every runner that has one; it is patched on the instance,
     once, because no other hook of plain unittest comes at the end of a run (docs/design.md, "The closing chain").
     A worker process is left out: unittest-parallel makes a run of each shard, and each would start its servers anew.
-    So is a run within a test, as tests of test tools make them.
+    So is a run within a test, as tests of test tools make them; one within another run leaves the end to that.
     """
     if _running or hasattr(result, "_itest_closes") or sharing.worker_of() or not hasattr(result, "stopTestRun"):
         return
@@ -81,9 +86,13 @@ def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
     """Start what the selected tests need, all at once and beside the tests: each class waits for its own only.
 
     False in a worker process and where a session is open already: then this is a part of a run that somebody else began.
+    A run within another one, or beside it on another thread, starts what it needs class by class.
     """
-    if sharing.worker_of() or _is_open():
+    if sharing.worker_of() or (_is_open() and not _runs):
         return False
+    _runs.append(result)
+    if len(_runs) > 1:
+        return True
     for test in tests:
         _selected.setdefault(type(test), []).append(getattr(test, "_testMethodName", ""))
     classes = dict.fromkeys(type(test) for test in tests if not is_skipped(test))
@@ -101,10 +110,16 @@ def _is_open() -> bool:
     return sessions.opened() is not None
 
 
+def _end_of(result: unittest.TestResult) -> None:
+    """The end of a run that `_begin` has begun; in a child of a fork within it, of all that there is."""
+    _runs[:] = [each for each in _runs if each is not result]
+    _end()
+
+
 def _end() -> None:
-    """Close the session, also when no test has come to run because each class failed to start; not while tests of another
-    run use it."""
-    if _running:
+    """Close the session, also when no test has come to run because each class failed to start; not while another run goes
+    on."""
+    if _running or _runs:
         return
     _selected.clear()
     if (session := sessions.opened()) is not None:

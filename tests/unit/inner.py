@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import unittest
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest import mock
 
 from itest import session as sessions
-from itest import testing
+from itest import testing, whole_run
 from itest.diagnose import HEAD
 from itest.service import ServiceMixin
 from itest.testing import MemoryEngine, MemoryService, MemoryView
@@ -25,12 +27,18 @@ def suite_of(*subjects: type[unittest.TestCase] | unittest.TestCase) -> unittest
 def run(*subjects: type[unittest.TestCase] | unittest.TestCase, result: Any = None) -> unittest.TestResult:
     """Run them as a runner does: startTestRun, the suite, and stopTestRun whatever happens."""
     result = unittest.TestResult() if result is None else result
-    result.startTestRun()
-    try:
-        suite_of(*subjects)(result)
-    finally:
-        result.stopTestRun()
+    with apart():
+        result.startTestRun()
+        try:
+            suite_of(*subjects)(result)
+        finally:
+            result.stopTestRun()
     return result
+
+
+def apart() -> AbstractContextManager[object]:
+    """Within the `with`, runs are none within the run of the test that makes them."""
+    return mock.patch.object(whole_run, "_runs", [])
 
 
 def error_line(text: str) -> str:
@@ -52,6 +60,7 @@ class InnerTest(unittest.TestCase):
     """Base of tests that run inner tests: a session on the memory engine, whose events all go to `self.events`."""
 
     def setUp(self) -> None:
+        self.enterContext(apart())
         self.events: list[str] = []
         self.use(MemoryEngine())
 
@@ -79,4 +88,4 @@ class InnerTest(unittest.TestCase):
         return error_line(result.errors[number][1]).removeprefix("itest.errors.")
 
 
-__all__ = ["START", "STOP", "InnerTest", "MemoryMixin", "MemoryView", "error_line", "run", "suite_of"]
+__all__ = ["START", "STOP", "InnerTest", "MemoryMixin", "MemoryView", "apart", "error_line", "run", "suite_of"]

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import threading
 import unittest
+from dataclasses import dataclass
+from typing import ClassVar
 from unittest import mock
 
 from itest import ContainerTestCase, run_suite, whole_run
 from itest import session as sessions
 from itest.clock import Deadline
-from itest.testing import MemoryEngine, MemoryInstance
+from itest.spec import ContainerSpec
+from itest.testing import MemoryEngine, MemoryInstance, MemoryService
 from tests.unit.inner import InnerTest
 
 WAIT = 10.0
@@ -21,8 +25,6 @@ WAIT = 10.0
 class RunSuiteTest(InnerTest):
     def setUp(self) -> None:
         super().setUp()
-        # The suite that runs this test may be one itself.
-        self.enterContext(mock.patch.object(run_suite, "_running", False))
         # The session of these tests is open from the start, for it is made by hand.
         self.is_open = self.enterContext(mock.patch.object(whole_run, "_is_open", return_value=False))
 
@@ -64,6 +66,37 @@ class RunSuiteTest(InnerTest):
         self.assertLess(self.events.index("start slow:1"), self.events.index("test A"))
         self.assertLess(self.events.index("test A"), self.events.index("test B"))
         self.assertEqual(self.engine.instances, [])
+
+    def test_nobody_waits_for_what_has_to_be_fetched_first(self) -> None:
+        fetched = threading.Event()
+        self.addCleanup(fetched.set)
+        fast = self.service("fast:1")
+
+        @dataclass(frozen=True, eq=False)
+        class Fetched(MemoryService):
+            start_seconds: ClassVar[float] = fast.start_seconds + 1
+
+            def container(self, secret: str) -> ContainerSpec:
+                assert fetched.wait(WAIT)
+                return super().container(secret)
+
+        events = self.events
+
+        class A(unittest.TestCase):
+            def test(self) -> None:
+                deadline = Deadline.after(WAIT)
+                while "start fast:1" not in events and not deadline.passed:
+                    deadline.pause(0.005)
+                self.assertEqual(events, ["start fast:1"])
+                fetched.set()
+
+        class B(ContainerTestCase):
+            one, two = Fetched("fetched:1", events=events), fast
+
+            def test(self) -> None: ...
+
+        self.check(self.suite(A, B), ran=2)
+        self.assertEqual(self.events.count("start fetched:1"), 1)
 
     def test_only_what_the_selected_tests_need_is_started(self) -> None:
         class Wanted(ContainerTestCase):
@@ -136,6 +169,38 @@ class RunSuiteTest(InnerTest):
         for result in results:
             self.check(result, ran=1)
 
+    def test_the_end_of_a_run_does_not_stop_what_one_on_another_thread_has_just_started(self) -> None:
+        filling, is_over = threading.Event(), threading.Event()
+        results: list[unittest.TestResult] = []
+
+        class Short(ContainerTestCase):
+            one = self.service("one:1")
+
+            def test(self) -> None:
+                assert filling.wait(WAIT)
+
+        class Long(ContainerTestCase):
+            one = Short.__dict__["one"]
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                filling.set()
+                assert is_over.wait(WAIT)
+
+            def test(self) -> None:
+                assert self.one.server.lives()
+
+        threads = [threading.Thread(target=lambda cls=cls: results.append(self.suite(cls))) for cls in (Short, Long)]
+        for thread in threads:
+            thread.start()
+        threads[0].join()
+        is_over.set()
+        threads[1].join()
+        for result in results:
+            self.check(result, ran=1)
+        self.assertEqual(self.events.count("stop one:1"), 1)
+        self.assertTrue(self.session.closed)
+
     def test_it_can_be_switched_off(self) -> None:
         self.use(MemoryEngine(), parallel_start=False)
         events = self.events
@@ -206,6 +271,38 @@ class RunSuiteTest(InnerTest):
                 outer.assertFalse(outer.session.closed)
 
         self.check(self.suite(A), ran=1)
+        self.assertTrue(self.session.closed)
+
+    def test_a_run_within_the_run_does_not_end_it_wherever_it_is_made(self) -> None:
+        outer = self
+
+        class Inner(ContainerTestCase):
+            one = self.service("one:1")
+
+            def test(self) -> None: ...
+
+        def nested() -> None:
+            runner = unittest.TextTestRunner(stream=io.StringIO())
+            for suite in (unittest.TestSuite, unittest.defaultTestLoader.suiteClass):
+                outer.check(runner.run(suite([Inner("test")])), ran=1)
+            outer.assertFalse(outer.session.closed)
+
+        class Plain(unittest.TestCase):
+            def test(self) -> None:
+                nested()
+
+        class OfTheClass(ContainerTestCase):
+            one = Inner.__dict__["one"]
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                nested()
+
+            def test(self) -> None: ...
+
+        self.check(self.suite(OfTheClass, Plain, Inner), ran=3)
+        self.assertEqual(self.events.count("start one:1"), 1)
         self.assertTrue(self.session.closed)
 
     def test_a_part_of_somebody_elses_run_neither_begins_nor_ends_it(self) -> None:

@@ -27,7 +27,7 @@ from itest.session import Session
 from itest.starter import START_ATTEMPTS
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance, MemoryService
 from itest.wait import NotReady, answer, exec, log
-from tests.unit.inner import START, STOP, InnerTest, run
+from tests.unit.inner import START, STOP, InnerTest, apart, run
 
 
 def case(service: MemoryService, *names: str, **attributes: Any) -> type[ContainerTestCase]:
@@ -480,6 +480,7 @@ class ProcessTest(unittest.TestCase):
     """The session of the process, as it is without `itest.testing`; its engine is the one in memory all the same."""
 
     def setUp(self) -> None:
+        self.enterContext(apart())
         self.engines: list[MemoryEngine] = []
         self.addCleanup(sessions.install, sessions.install(None))
         self.reaper = self.enterContext(mock.patch("itest.reaper.Reaper"))
