@@ -214,17 +214,23 @@ class Session:
 
         What fails here is raised by the `lend` of the class that wants it.
         """
-        if not self.config.parallel_start:
-            return
-        wanted: dict[tuple[str, ...], Service[Any]] = {}
-        for service in services:
+        if self.config.parallel_start and len(dict.fromkeys(services)) > 1:  # Else the first class starts it right now.
+            self._aside(self._start_each, services)
+
+    def _start_each(self, services: Sequence[Service[Any]]) -> None:
+        begun = set()
+        # What takes longest to start may have to be fetched before it can be told what it is: the others do not wait for that.
+        for service in sorted(services, key=lambda service: service.start_seconds):
             with contextlib.suppress(Exception):
-                wanted.setdefault(self._key(service, self._spec(service)), service)
-        if len(wanted) < 2:
-            return  # Nothing to win: the first class starts it right now.
-        for service in sorted(wanted.values(), key=lambda service: -service.start_seconds):
-            # Daemons: a run that ends early does not wait for them, and the reaper ends what they were starting.
-            threading.Thread(target=self._start_quietly, args=(service,), name="itest-start-ahead", daemon=True).start()
+                key = self._key(service, self._spec(service))
+                if key not in begun:
+                    begun.add(key)
+                    self._aside(self._start_quietly, service)
+
+    @staticmethod
+    def _aside(function: Callable[..., None], *arguments: object) -> None:
+        # Daemons: a run that ends early does not wait for them, and the reaper ends what they were starting.
+        threading.Thread(target=function, args=arguments, name="itest-start-ahead", daemon=True).start()
 
     def _was_closed(self) -> bool:
         """Whether somebody else has closed the session by now."""
