@@ -118,6 +118,21 @@ class UsageTest(CliTest):
         [all_] = project["optional-dependencies"]["all"]
         self.assertEqual(all_, "itest-containers[app,postgres,redis,kafka,sqlalchemy]")
 
+    def test_the_lowest_versions_are_those_that_it_admits(self) -> None:
+        project = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
+        extras = [
+            each
+            for name, of in project["optional-dependencies"].items()
+            if name not in ("benchmarks", "dev")
+            for each in of
+        ]
+        bounds = [re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", each) for each in [*project["dependencies"], *extras]]
+        lowest = ROOT.joinpath("tools", "lowest.txt").read_text(encoding="utf-8")
+        self.assertEqual(
+            {tuple(line.split("==")) for line in lowest.splitlines() if not line.startswith("#")},
+            {bound.groups() for bound in bounds if bound},
+        )
+
     def test_the_engines_are_closed(self) -> None:
         self.run_("ps")
         self.assertEqual(self.engine.events, ["close"])

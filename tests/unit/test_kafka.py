@@ -745,7 +745,7 @@ class ClientTest(unittest.TestCase):
             mock.patch.object(clients, "greet"),
             mock.patch.object(clients, "make", side_effect=unknown),
             self.assertRaisesRegex(
-                StartError, r"kafka-python \d\S* is installed, and itest needs one from 3.0 on.*bootstrap_timeout_ms"
+                StartError, r"kafka-python \d\S* is installed, and itest needs one from 3.0.12 on.*bootstrap_timeout_ms"
             ),
         ):
             clients.answers("broker:9092")(mock.Mock())

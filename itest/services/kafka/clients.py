@@ -181,7 +181,7 @@ def answers(servers: str) -> Check:
         except errors().KafkaConfigurationError as error:
             raise StartError(
                 f"the client of Kafka cannot be used: kafka-python {package().__version__} is installed, and itest needs one "
-                f"from 3.0 on, below 4: pip install 'itest-containers[kafka]' ({naming.shorten(str(error), 200)})"
+                f"from 3.0.12 on, below 4: pip install 'itest-containers[kafka]' ({naming.shorten(str(error), 200)})"
             ) from error
         except kafka_error as error:
             if sys.flags.optimize:  # 3.0.12: `assert UnsignedVarInt32.decode(data) == 0` in its tagged_fields.py.
