@@ -6,10 +6,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from itest.engines import ExecResult, Instance
-from itest.errors import DeclarationError, ExecTimeout, ItestError
+from itest.errors import DeclarationError, ItestError
 from itest.wait import Check, NotReady, ViewOf
 
 
@@ -47,12 +48,13 @@ class Called(Check):
         with contextlib.closing(self._view(instance)) as view:
             try:
                 value = self._function(view)
-            except ExecTimeout as error:
-                raise NotReady(str(error)) from error
-            except (NotReady, NameError, AttributeError, ImportError, ItestError):
+            except NotReady:
                 raise
             except Exception as error:
-                raise NotReady(f"it raised {type(error).__name__}: {error}") from error
+                if _is_mistake(error, view):
+                    raise
+                said = str(error) if isinstance(error, ItestError) else f"it raised {type(error).__name__}: {error}"
+                raise NotReady(said) from error
         if isinstance(value, Check):
             raise DeclarationError(
                 f"ready: {self} returned a check, and nothing has looked at it; declare the check itself"
@@ -66,3 +68,11 @@ class Called(Check):
     def __str__(self) -> str:
         name = getattr(self._function, "__name__", "")
         return f"the function {name} to return something true" if name.isidentifier() else "its function to be true"
+
+
+def _is_mistake(error: Exception, view: object) -> bool:
+    """Whether no waiting helps: what the function names does not exist. An attribute that the view or a module lacks is
+    one, but not that of a value which is None until there is something."""
+    if isinstance(error, AttributeError):
+        return error.obj is view or isinstance(error.obj, ModuleType)
+    return isinstance(error, NameError | ImportError | DeclarationError)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tempfile
 import threading
@@ -491,9 +492,35 @@ class ReadinessTest(InnerTest):
         with self.assertRaisesRegex(DeclarationError, "ready: 5 is neither a check"):
             log("up") & 5  # type: ignore[operator]  # that it is refused is the point
 
+    def test_what_is_not_there_yet_is_no_mistake(self) -> None:
+        calls = iter([None, ItestError("could not copy /done"), re.match("", "")])
+
+        def answer(view: Any) -> bool:
+            if isinstance(value := next(calls), Exception):
+                raise value
+            return value.group() == ""  # type: ignore[union-attr]  # that it is None at first is the point
+
+        self.lend(ready=answer)
+        self.assertEqual(list(calls), [])
+
+        with self.assertRaises(StartTimeout) as caught:
+            self.lend(ready=lambda view: re.match("x", "").group())  # type: ignore[union-attr]  # as above
+        self.assertEqual(
+            caught.exception.reason, "it raised AttributeError: 'NoneType' object has no attribute 'group'"
+        )
+
     def test_a_mistake_in_a_function_ends_it(self) -> None:
-        with self.assertRaises(AttributeError):
-            self.lend(ready=lambda view: view.nonsense)
+        mistakes: list[tuple[type[Exception], Callable[[Any], object]]] = [
+            (AttributeError, lambda view: view.nonsense),
+            (AttributeError, lambda view: view.nonsense()),
+            (AttributeError, lambda view: re.nonsense),  # type: ignore[attr-defined]  # that there is none is the point
+            (NameError, lambda view: nonsense),  # type: ignore[name-defined]  # noqa: F821  # as above
+            (ImportError, lambda view: __import__("nonsense")),
+            (DeclarationError, lambda view: view.endpoint(8080)),
+        ]
+        for kind, function in mistakes:
+            with self.subTest(kind), self.assertRaises(kind):
+                self.lend(ready=function)
 
 
 class Bare:

@@ -45,7 +45,7 @@ class ContainerView(View):
     def endpoint(self, name: str | int = "") -> Endpoint:
         """Host and port where the container port of that name or number is reached; without one the first TCP port.
 
-        Raises ItestError for a port that is not published.
+        Raises DeclarationError for a port that is not published.
         """
         ports = texts.ports(self.server.service.ports)
         wanted = str(name) or next(self.server.service.tcp_ports(), next(iter(ports), ""))
@@ -55,7 +55,7 @@ class ContainerView(View):
         if wanted not in ports and instance.owned:
             cure = f"published are {', '.join(map(repr, ports))}" if ports else "it publishes none"
             what = f"port {name!r} of {instance} is not published; {cure}" if name else f"{instance} publishes no port"
-            raise ItestError(f"{what}: declare it, Container(..., ports={{'http': 80}})")
+            raise DeclarationError(f"{what}: declare it, Container(..., ports={{'http': 80}})")
         try:
             if self._inside is not None:
                 return instance.inside_endpoint(wanted, self._inside)
