@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import Compose, ContainerTestCase, http, testing
+from itest import Compose, ContainerTestCase, health, http, log, testing
 from itest.clock import SYSTEM, Clock, Deadline
 from itest.config import Config
 from itest.engines import State, compose_program
@@ -117,6 +117,9 @@ class ReadinessTest(unittest.TestCase):
         a.current = State(True, health="starting", health_said="not yet")
         with self.assertRaisesRegex(NotReady, "^a: its health check has not passed: not yet$"):
             Ready({})(self.project(a=a))
+        Ready({"a": log("^")})(self.project(a=a))  # A check of the declaration takes its place.
+        with self.assertRaisesRegex(NotReady, "^a: its health is starting: not yet$"):
+            Ready({"a": health()})(self.project(a=a))
         a.current = State(True, health="unhealthy", health_said="no disk")
         a.log = "the log\n"
         with self.assertRaises(StartError) as caught:

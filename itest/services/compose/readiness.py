@@ -55,10 +55,10 @@ class Ready(Check):
         if state.health == "unhealthy":
             said = f", which said: {state.health_said}" if state.health_said else ""
             raise _given_up(name, service, state, f"is unhealthy by its own health check{said}")
-        if state.running and state.health == "starting":
-            raise NotReady(f"its health check has not passed{f': {state.health_said}' if state.health_said else ''}")
         if check is not None:
             check(service)
+        elif state.running and state.health == "starting":
+            raise NotReady(f"its health check has not passed{f': {state.health_said}' if state.health_said else ''}")
         elif state.running and not state.health:
             for port in ports:
                 if "/" not in port:  # Nobody can see whether anything listens on a port that is not TCP.
