@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from itest import naming
+from itest.errors import DeclarationError
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -21,19 +22,29 @@ class Build:
 
     context: str | Path
     dockerfile: str | Path = "Dockerfile"
-    args: Mapping[str, str] = field(default_factory=dict)
+    args: Mapping[str, str | int | float] = field(default_factory=dict)
     target: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in self.args.items():
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise DeclarationError(f"Build: args: {name}={value!r} is no text; write it in quotes, or leave it out")
 
     def fingerprint(self) -> str:
         """Equal for equal Dockerfiles, files, arguments and targets. Raises BuildError where they cannot be read."""
         from itest import build_context  # tarfile and more, for the few that build
 
         content = build_context.digest(*build_context.find(self.context, self.dockerfile))
-        return naming.fingerprint("build", content, self.args, self.target)
+        return naming.fingerprint("build", content, self.arguments, self.target)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """`args` as texts."""
+        return {name: str(value) for name, value in self.args.items()}
 
     def __str__(self) -> str:
         target = f", target {self.target}" if self.target else ""
         return f"image of {Path(self.context, self.dockerfile)}{target}"
 
     def __repr__(self) -> str:
-        return naming.show("Build", {**asdict(self), "args": naming.hide_named(self.args)})
+        return naming.show("Build", {**asdict(self), "args": naming.hide_named(self.arguments)})

@@ -37,6 +37,12 @@ class Healthcheck:
     def __post_init__(self) -> None:
         if not isinstance(self.test, str):  # A list is what people write.
             object.__setattr__(self, "test", tuple(self.test))
+        for name in ("interval", "timeout", "start_period"):
+            seconds = getattr(self, name)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+                raise DeclarationError(f"Healthcheck: {name}={seconds!r} is no number of seconds, like 0.5")
+        if type(self.retries) is not int or self.retries < 0:
+            raise DeclarationError(f"Healthcheck: retries={self.retries!r} is no whole number")
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,8 +123,8 @@ class Check:
         return _Any(_flat(_Any, other, self))
 
 
-def port(name: str = "") -> Check:
-    """The port of that name accepts a TCP connection (the first port when no name is given).
+def port(name: str | int = "") -> Check:
+    """The port of that name, or number if it has none, accepts a TCP connection (the first port when none is given).
 
     In a container its own process must listen, since Docker's proxy accepts connections before that. A server that
     listens may still not serve: prefer `http`, `log` or a client's answer.
@@ -144,15 +144,14 @@ def log(pattern: str, times: int = 1) -> Check:
 def http(
     path: str = "/",
     *,
-    port: str = "",
+    port: str | int = "",
     status: int | range = ANY_SUCCESS,
     body: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Check:
     """A GET of the path answers with that status (any 2xx or 3xx by default) and, if given, a body that matches.
 
-    No redirect is followed. Of a body that does not end, what comes in 2 s is read. `port` names the port; the first one is
-    taken without it.
+    No redirect is followed. Of a body that does not end, what comes in 2 s is read. `port` is as for the check `port`.
     """
     from itest.wait_checks import Http
 

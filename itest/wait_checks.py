@@ -27,8 +27,8 @@ EXEC_TIMEOUT = 30.0
 
 
 class Port(Check):
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str | int) -> None:
+        self.name = _port_name(name)
 
     def __call__(self, instance: Instance) -> None:
         endpoint = instance.endpoint(self.name)
@@ -63,10 +63,12 @@ class Log(Check):
 
 class Http(Check):
     def __init__(
-        self, path: str, port: str, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
+        self, path: str, port: str | int, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
     ) -> None:
+        if not isinstance(status, int | range):
+            raise DeclarationError(f"http: status={status!r} is neither a number nor a range: 204, or range(200, 500)")
         self.path = path
-        self.port = port
+        self.port = _port_name(port)
         self.status = range(status, status + 1) if isinstance(status, int) else status
         self.body = body
         self.headers = headers
@@ -110,6 +112,13 @@ class Http(Check):
             first, last = self.status[0], self.status[-1]
             text += f" {first}" if first == last else f" {first} to {last}"
         return f"{text} with {self.body.pattern!r} in its body" if self.body else text
+
+
+def _port_name(given: str | int) -> str:
+    """The name of a port; what has none is called by its number."""
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise DeclarationError(f"port: {given!r} is neither the name of a port nor its number")
+    return str(given)
 
 
 def _body(response: Any) -> bytes:

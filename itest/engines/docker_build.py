@@ -63,8 +63,8 @@ class Builds:
     def _make(self, build: Build, name: str, pull: str, platform: str, trace: Recorder, subject: str) -> None:
         root, recipe = build_context.find(build.context, build.dockerfile)
         text = recipe.read_text(encoding="utf-8", errors="replace")
-        naming.remember_named(build.args)
-        for base in dockerfile.bases(text, build.args, build.target):
+        naming.remember_named(build.arguments)
+        for base in dockerfile.bases(text, build.arguments, build.target):
             try:
                 self._images.get(base.image, pull, base.platform or platform, trace, subject)
             except ImageError as error:
@@ -137,7 +137,7 @@ class Builds:
             params = {
                 "dockerfile": build_context.pack(archive, root, recipe),
                 "t": name,
-                "buildargs": json.dumps({key: str(value) for key, value in build.args.items()}),
+                "buildargs": json.dumps(build.arguments),
                 "labels": json.dumps(labels),
                 "target": build.target,
                 "platform": platform,

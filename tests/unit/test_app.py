@@ -59,6 +59,12 @@ class CheckTest(unittest.TestCase):
         ):
             self.refuse(rf"T\.app: {text}", App.command("serve {port}", ready=ready))  # type: ignore[arg-type]
 
+    def test_ready_mentions_no_other_port(self) -> None:
+        for ready in (http("/", port=8000), log("up") & port("8000")):
+            for app in (App.command("serve {port}", ready=ready), App.wsgi("shop:app", ready=ready)):
+                self.refuse(r"^T\.app: ready mentions port '8000', but an app has only one, which needs no name$", app)
+        type("T", (ContainerTestCase,), {"app": App.command("serve {port}", ready=http("/", port="http") & port())})
+
     def test_what_is_no_command(self) -> None:
         for argv, reason in (("serve 'x {port}", "No closing quotation"), (["serve", 80], "expected str")):
             with self.assertRaisesRegex(DeclarationError, f"^App.command: .* is no command: .*{reason}"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from itest import build_context, naming
 from itest.build import Build
-from itest.errors import BuildError
+from itest.errors import BuildError, DeclarationError
 from itest.spec import ContainerSpec
 
 
@@ -150,6 +150,15 @@ class BuildTest(unittest.TestCase):
         self.assertEqual(
             str(Build("docker", "web.Dockerfile", target="prod")), "image of docker/web.Dockerfile, target prod"
         )
+
+    def test_arguments_are_texts_or_numbers(self) -> None:
+        self.assertEqual(Build("x", args={"PORT": 80, "RATE": 0.5}).arguments, {"PORT": "80", "RATE": "0.5"})
+        for value in (True, None, ["a"]):
+            with self.assertRaises(DeclarationError) as caught:
+                Build("x", args={"DEBUG": value})  # type: ignore[dict-item]  # wrong on purpose
+            self.assertEqual(
+                str(caught.exception), f"Build: args: DEBUG={value!r} is no text; write it in quotes, or leave it out"
+            )
 
     def test_passwords_are_not_shown(self) -> None:
         args = {"DB_PASSWORD": "hunter2", "NPM_TOKEN": "t0ken", "SSH_KEY": "k", "VERSION": "3.1", "KEYBOARD": "de"}

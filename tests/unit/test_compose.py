@@ -66,6 +66,7 @@ class DeclarationTest(unittest.TestCase):
         service = dict(T._itest_declarations)["stack"]
         spec = service.own_spec("", Config())
         assert isinstance(spec, ComposeSpec)
+        self.assertEqual(Compose(ready={"web": http(port=8000)}).own_spec("", Config()).ready, {"web": ("8000",)})
         self.assertEqual(spec.files, (Path(__file__).resolve().parent / "compose.yaml",))
         self.assertEqual((spec.ports, spec.ready), ({"web": (80,)}, {"web": ("",)}))
         self.assertEqual(str(spec), "compose.yaml")

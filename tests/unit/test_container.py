@@ -209,6 +209,21 @@ class BadDeclarationTest(unittest.TestCase):
                 type("Case", (ContainerTestCase,), {"__module__": __name__, "web": Container(**fields)})  # type: ignore[arg-type]  # wrong on purpose
             self.assertEqual(str(caught.exception), f"Case.web: {text}")
 
+    def test_a_port_without_a_name_is_called_by_its_number(self) -> None:
+        for ready in (http(port=9000), port(9000), port("9000")):
+            type("Case", (ContainerTestCase,), {"web": Container("web:1", ports=9000, ready=ready)})
+
+    def test_a_health_check_whose_times_are_no_numbers(self) -> None:
+        for fields, text in (
+            ({"interval": "5s"}, "interval='5s' is no number of seconds, like 0.5"),
+            ({"timeout": True}, "timeout=True is no number of seconds, like 0.5"),
+            ({"start_period": -1}, "start_period=-1 is no number of seconds, like 0.5"),
+            ({"retries": "3"}, "retries='3' is no whole number"),
+        ):
+            with self.subTest(text), self.assertRaises(DeclarationError) as caught:
+                Healthcheck("true", **fields)  # type: ignore[arg-type]  # wrong on purpose
+            self.assertEqual(str(caught.exception), f"Healthcheck: {text}")
+
     def test_an_unknown_option(self) -> None:
         with self.assertRaisesRegex(TypeError, "unexpected keyword argument 'mem'"):
             Container("web:1", mem="5m")  # type: ignore[call-arg]  # wrong on purpose

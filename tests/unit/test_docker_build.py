@@ -117,7 +117,7 @@ class BuildTest(FakeBuildTest):
 
     def test_what_docker_is_asked(self) -> None:
         (self.root / "app.py").write_text("print()")
-        self.start(ContainerSpec("", build=Build(self.root, args={"A": "1"}, target="prod"), platform="linux/arm64"))
+        self.start(ContainerSpec("", build=Build(self.root, args={"A": 1}, target="prod"), platform="linux/arm64"))
         parameters, archive = self.asked()
         fingerprint = Build(self.root, args={"A": "1"}, target="prod").fingerprint()
         labels = json.loads(parameters.pop("labels"))

@@ -381,12 +381,21 @@ class PortTest(CheckTest):
         with self.assertRaisesRegex(NotReady, rf"^127\.0\.0\.1:{address[1]}: \[Errno \d+\] Connection refused$"):
             wait.port()(at(address))
 
+    def test_what_is_no_port(self) -> None:
+        for wrong in (None, True, [80]):
+            for check in (wait.port, lambda port: wait.http(port=port)):
+                with self.assertRaisesRegex(
+                    DeclarationError, "^port: .* is neither the name of a port nor its number$"
+                ):
+                    check(wrong)  # type: ignore[operator]  # wrong on purpose
+
     def test_a_port_that_is_not_declared_is_no_matter_of_time(self) -> None:
         with self.assertRaisesRegex(KeyError, "no port 'https'; there are http"):
             wait.port("https")(instance_of("http"))
 
     def test_its_text(self) -> None:
         self.assertEqual(str(wait.port("http")), "port 'http' to accept connections")
+        self.assertEqual(str(wait.port(80)), "port '80' to accept connections")
         self.assertEqual(str(wait.port()), "its port to accept connections")
 
 
@@ -445,6 +454,10 @@ class HttpTest(CheckTest):
         wait.http("/401", status=range(400, 402))(self.instance)
         wait.http("/302", status=302)(self.instance)
         self.assertNotReady(f"GET {self.root}/ answered 200", wait.http(status=204), self.instance)
+        with self.assertRaisesRegex(
+            DeclarationError, r"^http: status='204' is neither a number nor a range: 204, or range"
+        ):
+            wait.http(status="204")  # type: ignore[arg-type]  # wrong on purpose
 
     def test_the_body_can_be_asked_for(self) -> None:
         wait.http(body="green|yellow")(self.instance)

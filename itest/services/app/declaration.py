@@ -62,9 +62,14 @@ class AppService(Service[A]):
     def check(self, owner: str, name: str) -> None:
         super().check(owner, name)
         try:
-            self.readiness("")
+            ports = self.readiness("").ports()
         except DeclarationError as error:
             raise DeclarationError(f"{owner}.{name}: {error}") from None
+        for mentioned in ports:
+            if mentioned not in ("", "http"):
+                raise DeclarationError(
+                    f"{owner}.{name}: ready mentions port {mentioned!r}, but an app has only one, which needs no name"
+                )
         for variable, value in self.env.items():
             if isinstance(value, bool) or not isinstance(value, str | int | os.PathLike):
                 raise DeclarationError(
