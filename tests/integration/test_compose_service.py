@@ -217,9 +217,10 @@ class RunTest(ProjectsTest):
         self.assertEqual(view.server.version, "compose.yaml and compose.test.yaml")
 
     def test_profiles_and_the_file_dot_env(self) -> None:
-        self.project("IMAGE=redis:8\n", ".env")
-        view = self.lend("  a: {image: redis:8}\n  b: {image: '${IMAGE}', profiles: [more]}\n", profiles=["more"])
-        self.assertEqual(view.services, ["a", "b"])
+        self.project("IMAGE=redis:8\nCOMPOSE_PROFILES=most\nCOMPOSE_FILE=other.yaml\n", ".env")
+        services = "  a: {image: redis:8}\n  b: {image: '${IMAGE}', profiles: [more]}\n  c: {image: redis:8, profiles: [most]}\n"
+        self.assertEqual(self.lend(services, profiles=["more"]).services, ["a", "b"])
+        self.assertEqual(self.lend(services).services, ["a"])
 
     def test_several_containers_of_a_service(self) -> None:
         view = self.lend("  a: {image: redis:8, ports: ['7000-7001:6379'], scale: 2}\n")

@@ -218,11 +218,14 @@ class ProgramTest(unittest.TestCase):
     def test_its_environment(self) -> None:
         config = Config(environment={"COMPOSE_FILE": "x", "A": "1", "DOCKER_CONTEXT": "y", "DOCKER_TLS_VERIFY": "1"})
         found = compose_program.environment(config, Address("unix:///d.sock", "test"), {"A": "2", "B": "3"})
-        self.assertEqual(found, {"A": "2", "B": "3", "DOCKER_HOST": "unix:///d.sock", "DOCKER_TLS_VERIFY": "1"})
+        common = {"COMPOSE_PROFILES": ""}
+        self.assertEqual(
+            found, {**common, "A": "2", "B": "3", "DOCKER_HOST": "unix:///d.sock", "DOCKER_TLS_VERIFY": "1"}
+        )
         address = Address("tcp://h:2376", "test", Path("/certs"), verify=False)
         found = compose_program.environment(config, address, {})
         self.assertEqual(
-            found, {"A": "1", "DOCKER_HOST": "tcp://h:2376", "DOCKER_CERT_PATH": "/certs", "DOCKER_TLS": "1"}
+            found, {**common, "A": "1", "DOCKER_HOST": "tcp://h:2376", "DOCKER_CERT_PATH": "/certs", "DOCKER_TLS": "1"}
         )
 
     def run_script(self, script: str, model: bytes = b"", clock: Clock = SYSTEM) -> compose_program.Result:
