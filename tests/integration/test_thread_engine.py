@@ -364,6 +364,21 @@ class LogTest(EngineTestCase):
         self.assertEqual((stderr.getvalue(), len(started)), ("mine\n", 1))
         self.assertEqual(instance.logs(), "WARNING: tests.app: ready: /A\n")
 
+    def test_a_handler_that_writes_to_wsgi_errors_says_nothing_twice(self) -> None:
+        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            handler = logging.StreamHandler(environ["wsgi.errors"])
+            LOGGER.addHandler(handler)
+            try:
+                LOGGER.warning("two\nlines")
+            finally:
+                LOGGER.removeHandler(handler)
+            print("lines", file=environ["wsgi.errors"])
+            return wsgi(environ, start_response)
+
+        instance = self.start(app, "wsgi", env={"A": "1"})
+        self.get(instance, "/A")
+        self.assertIn("WARNING: tests.app: two\nlines\nlines\nWARNING: tests.app: ready", instance.logs())
+
     def log_of(self, app: Any) -> str:
         instance = self.start(app)
         self.get(instance)
