@@ -151,9 +151,8 @@ def environment(config: Config, address: Address, variables: Mapping[str, str]) 
     """The environment of the program: this process's own with these variables, and the Docker that itest uses."""
     given = config.child_environment(**variables)
     found = Environment((name, value) for name, value in given.items() if name not in FOREIGN)
-    found["COMPOSE_PROFILES"] = (
-        ""  # Else those of a file .env would be taken; of what else it may say, our options win.
-    )
+    # Else those of a file .env would be taken; of what else it may say, our options win.
+    found["COMPOSE_PROFILES"] = ""
     found["DOCKER_HOST"] = address.url
     if address.certificates is not None:
         found["DOCKER_CERT_PATH"] = str(address.certificates)
