@@ -123,12 +123,15 @@ def _connection_to(view: PostgresView, alias: str) -> Iterator[Any]:
         raise ConfigError(f"Django(database={alias!r}): the settings' DATABASES have no such entry, only {known}")
     settings, connection = connections.settings[alias], connections[alias]
     engine = settings["ENGINE"]
-    options = {name: value for name, value in settings["OPTIONS"].items() if name not in FOREIGN_OPTIONS}
     is_postgres = not engine.startswith("django.db.backends.") or engine == ENGINE  # PostGIS and others build on it.
+    theirs = settings["OPTIONS"] if is_postgres else {}
+    options = {name: value for name, value in theirs.items() if name not in FOREIGN_OPTIONS}
+    if ours := view.env.get("PGOPTIONS"):  # Last, because of two search_paths the later one counts.
+        options["options"] = f"{options.get('options', '')} {ours}".strip()
     connections.settings[alias] = {
         **settings,
         "ENGINE": engine if is_postgres else ENGINE,
-        "OPTIONS": options if is_postgres else {},
+        "OPTIONS": options,
         "NAME": view.name,
         "USER": view.user,
         "PASSWORD": view.password,

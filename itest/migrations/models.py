@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
+from itest.errors import MigrationError
 from itest.migrations.protocol import reported
 from itest.packages import client_package
 from itest.tuples import NamedTuple
@@ -27,7 +28,8 @@ class MetaData:
     """The tables of a SQLAlchemy `MetaData`, made by `create_all`: `MetaData(Base.metadata)`, or `MetaData(Base)`. Raises
     TypeError for something else.
 
-    Schemas that its tables, enums and sequences are in are made first, unless a listener of its own makes some.
+    Schemas that its tables, enums and sequences are in are made first, unless a listener of its own makes some; with
+    isolation="schema" they are refused.
     """
 
     def __init__(self, metadata: Any) -> None:
@@ -56,6 +58,12 @@ class MetaData:
         schema = client_package("sqlalchemy.schema", "sqlalchemy", "MetaData")
         made = self._statements()
         names = sorted({one.schema for one in made if one.schema})
+        if names and view.schema:
+            raise MigrationError(
+                f"MetaData: its tables, enums or sequences name schemas of their own ({', '.join(names)}), which with "
+                f"isolation='schema' would be made in the database itself, for all and for good; leave the schema out there, or "
+                f"declare isolation='database'"
+            )
         if any("CREATE SCHEMA" in one.text.upper() for one in made):
             names = []
         with reported("MetaData.create_all"), view.engine.begin() as connection:

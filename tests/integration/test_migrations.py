@@ -284,6 +284,20 @@ class MetaDataTest(MigrationTest):
             "(nonsense > 1) )",
         )
 
+    def test_schemas_of_its_own_where_the_class_has_one(self) -> None:
+        metadata = sqlalchemy.MetaData()
+        sqlalchemy.Table("t", metadata, sqlalchemy.Column("id", sqlalchemy.Integer), schema="inner")
+        with self.assertRaises(MigrationError) as caught:
+            MetaData(metadata).apply(self.in_schema, self.base)
+        self.assertEqual(
+            str(caught.exception),
+            "MetaData: its tables, enums or sequences name schemas of their own (inner), which with isolation='schema' would be "
+            "made in the database itself, for all and for good; leave the schema out there, or declare isolation='database'",
+        )
+        self.assertEqual(self.in_schema.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'inner'"), [])
+
+    in_schema = Postgres(isolation="schema")
+
 
 class FunctionTest(MigrationTest):
     def test_a_failure_names_line_and_statement(self) -> None:
@@ -454,7 +468,13 @@ class DjangoTest(unittest.TestCase):
             SECRET_KEY = "x"
             USE_TZ = True
             INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "shop", "plain"]
-            DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+            DATABASES = {
+                "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+                "other": {
+                    "ENGINE": "django.db.backends.postgresql",
+                    "OPTIONS": {"options": "-csearch_path=public -cdefault_tablespace=pg_default"},
+                },
+            }
             DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
         """,
         "shop/__init__.py": "",
@@ -526,6 +546,16 @@ class DjangoTest(unittest.TestCase):
 
                 def test_its_tables_are_made(self):
                     self.assertEqual(self.postgres.execute("SELECT count(*) FROM plain_thing"), [(0,)])
+
+            class SchemaTest(PostgresMixin, ContainerTestCase):
+                postgres = Postgres(migrations=Django("project.settings"), isolation="schema")
+
+                def test_nothing_is_made_elsewhere(self):
+                    places = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename ~ '^(django|shop|plain)_'"
+                    self.assertEqual(self.postgres.execute(places), [(self.postgres.schema,)])
+
+            class OptionsTest(SchemaTest):
+                postgres = Postgres(migrations=Django("project.settings", "contenttypes", "other"), isolation="schema")
 
             class FailingTest(PostgresMixin, ContainerTestCase):
                 def test_file_line_and_statement(self):

@@ -35,6 +35,8 @@ class PostgresView(View):
     """A test database. `name`, `user` and `password` are what a client needs besides `host` and `port`."""
 
     server: PostgresServer
+    schema = ""
+    """The schema that all its addresses lead into, with isolation="schema"."""
     _async_engine: AsyncEngine | None = None
 
     def __init__(self, server: PostgresServer, name: str, test: str, kept: Kept, directory: Path) -> None:
