@@ -141,18 +141,21 @@ def _keep_url(config: Any, view: PostgresView) -> None:
 
 @contextlib.contextmanager
 def _nowhere_else(view: PostgresView, title: str) -> Iterator[None]:
-    """Within the `with`, an env.py that would migrate another database than the test's is stopped before it does.
+    """Within the `with`, an env.py that would migrate another database than the test's, or another schema than the
+    class's own, is stopped before it does.
 
     It can know of the developer's own one from a variable or from the settings of the project.
     """
     environment = client_package("alembic.runtime.environment", "alembic", "migrations by Alembic").EnvironmentContext
     original = environment.configure
-    [own] = view.execute(_WHICH)
+    which = f"{_WHICH}, current_schema()::text" if view.schema else _WHICH  # Else env.py may choose among schemas.
+    [own] = view.execute(which)
+    place = "the test's schema" if view.schema else "the test database"
 
     def configure(self: Any, connection: Any = None, *args: Any, **kwargs: Any) -> None:
-        if connection is not None and _database_of(connection) != own:
+        if connection is not None and _answer_of(connection, which) != own:
             raise MigrationError(
-                f"{title}: env.py connects to {connection.engine.url} and not to the test database, so no migration was "
+                f"{title}: env.py connects to {connection.engine.url} and not to {place}, so no migration was "
                 f'run; let it use config.attributes["connection"] where there is one, or connect by the URL that '
                 f'config.get_main_option("sqlalchemy.url") returns'
             )
@@ -169,11 +172,11 @@ _WHICH = "SELECT current_database()::text, extract(epoch FROM pg_postmaster_star
 """Which database of which server: asked of the server, because one place has many URLs."""
 
 
-def _database_of(connection: Any) -> tuple[str, ...]:
+def _answer_of(connection: Any, which: str) -> tuple[str, ...]:
     if connection.dialect.name != "postgresql":
         return ()
     began = connection.in_transaction()
-    found = tuple(connection.exec_driver_sql(_WHICH).one())
+    found = tuple(connection.exec_driver_sql(which).one())
     if not began:  # Or Alembic would take the transaction that this began for env.py's, and leave the commit to it.
         connection.rollback()
     return found

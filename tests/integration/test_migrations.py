@@ -391,6 +391,9 @@ class AlembicByUrlTest(AlembicTest):
     other = Postgres(fixtures=[], migrations=lambda view: None)
     """What a developer works with, which no test may touch."""
 
+    in_schema = Postgres(isolation="schema")
+    """A schema in a database that others use too."""
+
     def env(self, line: str) -> None:
         """An env.py that begins like this."""
         begin = "import os\nfrom alembic import context\nconfig = context.config\n"
@@ -414,6 +417,29 @@ class AlembicByUrlTest(AlembicTest):
         self.assertNotIn(self.other.password, str(caught.exception))
         self.assertUntouched()
         self.assertEqual(self.tables(), [])
+
+    def test_another_schema_of_the_same_database(self) -> None:
+        view: Any = self.in_schema
+        beside = view.server.url_of(view.name).replace("postgresql://", "postgresql+psycopg2://")
+        self.env(f'config.file_config.set("alembic", "sqlalchemy.url", {beside!r})')
+        with self.assertRaisesRegex(
+            MigrationError, r"env\.py connects to .* and not to the test's schema, so no migration"
+        ):
+            Alembic("db/alembic.ini").apply(view, self.base)
+        tables = "SELECT schemaname FROM pg_tables WHERE tablename = 'alembic_version'"
+        self.assertEqual(view.execute(tables), [])
+        self.env("")
+        Alembic("db/alembic.ini").apply(view, self.base)
+        self.assertEqual(view.execute(tables), [(view.schema,)])
+
+    def test_a_schema_that_env_chooses_in_a_database_of_the_test(self) -> None:
+        self.postgres.execute("CREATE SCHEMA tenant")
+        self.env("")
+        file = self.base / "db/scripts/env.py"
+        choosing = "def run(connection):\n    connection.exec_driver_sql('SET search_path TO tenant; COMMIT')"
+        file.write_text(file.read_text(encoding="utf-8").replace("def run(connection):", choosing), encoding="utf-8")
+        self.apply(Alembic("db/alembic.ini"))
+        self.assertEqual((self.tables("tenant"), self.tables()), (["a", "alembic_version"], []))
 
     def test_a_database_of_another_kind(self) -> None:
         self.env("config.file_config.set('alembic', 'sqlalchemy.url', 'sqlite://')")
