@@ -483,6 +483,8 @@ class AlembicByUrlTest(AlembicTest):
         )
         self.apply(Alembic("db/alembic.ini"))
         self.assertEqual(self.tables(), ["a", "alembic_version"])
+        Alembic("db/alembic.ini").apply(self.in_schema, self.base)
+        self.assertEqual(self.in_schema.execute("SELECT count(*) FROM a"), [(0,)])
 
 
 class DjangoTest(unittest.TestCase):

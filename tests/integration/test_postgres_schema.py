@@ -155,18 +155,26 @@ class AddressTest(PostgresMixin, ContainerTestCase):
         self.assertEqual(answers, [[(view.schema,)]] * len(answers), process.stderr)
 
     def test_asyncpg(self) -> None:
-        async def ask() -> object:
-            connection = await self.postgres.aconnect()
-            try:
-                return await connection.fetchval(self.ASK)
-            finally:
-                await connection.close()
-
         try:
             import asyncpg  # noqa: F401  # whether it is there is the question
         except ImportError:
             self.skipTest("asyncpg is not installed")
-        self.assertEqual(asyncio.run(ask()), self.postgres.schema)  # type: ignore[attr-defined]
+        from sqlalchemy import text
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        view: Any = self.postgres
+
+        async def ask() -> list[object]:
+            connection = await view.aconnect()
+            answers = [await connection.fetchval(self.ASK), await view.asession().scalar(text(self.ASK))]
+            engine = create_async_engine(view.asyncpg_url)
+            async with engine.connect() as connected:
+                answers.append(await connected.scalar(text(self.ASK)))
+            await engine.dispose()
+            await connection.close()
+            return answers
+
+        self.assertEqual(asyncio.run(ask()), [view.schema] * 3)
 
 
 class UrlTest(unittest.TestCase):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from itest import fixture_files, naming
 from itest.async_clients import CLOSE_TIMEOUT, Opening, own_time
@@ -63,6 +63,16 @@ class PostgresView(View):
     @property
     def url(self) -> str:
         return self._reached(self.server.url_of(self.name))
+
+    def url_for(self, driver: str) -> str:
+        url = super().url_for(driver)
+        parts = urlsplit(url)
+        if driver != "asyncpg" or not parts.query:
+            return url
+        # SQLAlchemy gives each of these to asyncpg's connect() by name, which knows libpq's (`options`, `sslmode`) in its
+        # `dsn` only; what else the URL says wins over that.
+        dsn = quote(f"postgresql://?{parts.query}", safe="")
+        return parts._replace(query=f"dsn={dsn}").geturl()
 
     @property
     def sqlalchemy_url(self) -> str:
