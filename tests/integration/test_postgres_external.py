@@ -169,6 +169,47 @@ class DatabaseTest(ForeignTest):
         self.passes(self.foreign.url_for(self.name), Rolled)
         self.untouched(before)
 
+    def test_settings_that_migrations_give_to_the_database(self) -> None:
+        set_here = "DO $$ BEGIN EXECUTE format('ALTER {} %I SET {}', current_database()); END $$"
+
+        def migrate(view: Any) -> None:
+            view.execute("CREATE SCHEMA app; CREATE TABLE app.users (n int)")
+            view.execute(set_here.format("DATABASE", "search_path TO app, public"))
+            view.execute(set_here.format("ROLE CURRENT_USER IN DATABASE", "work_mem TO 9000"))
+            self.foreign.ask(set_here.format("DATABASE", "log_min_messages TO error"), view.name)  # The user may not.
+
+        class Set(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, external=VARIABLE)
+
+            def test_1(self) -> None:
+                self.assertEqual(self.postgres.execute("SHOW search_path"), [("app, public",)])
+                self.assertEqual(self.postgres.execute("SHOW work_mem"), [("9000kB",)])
+                self.assertRowCount("users", 0)
+                self.postgres.execute("CREATE TABLE made (n int)")
+
+            test_2 = test_1
+
+        self.foreign.user("setter", "CREATEDB")
+        before = self.foreign.dump()
+        self.passes(self.foreign.url_for(self.name, "setter"), Set)
+        self.untouched(before)
+
+    def test_settings_of_other_databases_are_no_change_of_a_tests(self) -> None:
+        oids = []
+
+        class Beside(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, external=VARIABLE)
+
+            def test_1(self) -> None:
+                oids.extend(self.postgres.execute("SELECT oid FROM pg_database WHERE datname = current_database()"))
+                foreign.ask(f"ALTER DATABASE {name} SET work_mem TO {8000 + len(oids)}")  # As another run may do.
+
+            test_2 = test_1
+
+        foreign, name = self.foreign, self.name
+        self.passes(foreign.url_for(name), Beside)
+        self.assertEqual(oids[0], oids[1], "it was cloned anew")
+
     def test_tables_of_extensions_are_reset_too(self) -> None:
         class Extended(PostgresMixin, ContainerTestCase):
             postgres = Postgres(

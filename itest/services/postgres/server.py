@@ -244,7 +244,14 @@ class PostgresServer(Administered):
                 from itest.services.postgres.strays import Strays
 
                 self.part(Strays).mark(name)
+                self._copy_settings(template, name)
         return name
+
+    def _copy_settings(self, template: str, name: str) -> None:
+        """Set for a clone what its template has by ALTER DATABASE, as far as the user of an external server may."""
+        for statement in shared.settings(self, template) if self.made(template) else ():
+            with contextlib.suppress(self.driver.errors.InsufficientPrivilege):
+                self.admin(statement.replace("{name}", f'"{name}"'))
 
     def drop(self, name: str) -> None:
         """End every session of a database of ours and drop it. Raises ResetError when sessions do not go away."""

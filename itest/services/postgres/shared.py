@@ -118,15 +118,21 @@ def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
     statements = [f"ALTER DATABASE {{name}} OWNER TO {owner}", f"ALTER DATABASE {{name}} CONNECTION LIMIT {limit}"]
     if privileges is not None:
         statements += [f"REVOKE ALL ON DATABASE {{name}} FROM PUBLIC, {owner}", *privileges]
+    return (*statements, *settings(server, name))
+
+
+def settings(server: PostgresServer, name: str) -> list[str]:
+    """Those of these statements that repeat an ALTER DATABASE ... SET or ALTER ROLE ... IN DATABASE. Any user may ask."""
+    statements = []
     rows = server.admin(
-        "SELECT quote_ident(rolname), setconfig FROM pg_db_role_setting LEFT JOIN pg_authid r ON r.oid = setrole "
+        "SELECT quote_ident(rolname), setconfig FROM pg_db_role_setting LEFT JOIN pg_roles r ON r.oid = setrole "
         "WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = %s) ORDER BY 1",
         name,
     )
     for role, values in rows:
         whose = f"ROLE {role} IN DATABASE" if role else "DATABASE"
         statements += [f"ALTER {whose} {{name}} SET {_assignment(*value.split('=', 1))}" for value in values]
-    return tuple(statements)
+    return statements
 
 
 def restore(server: PostgresServer, before: Shared) -> None:

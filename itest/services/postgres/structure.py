@@ -36,10 +36,12 @@ _CATALOGS = {
     "pg_ts_config_map": f"mapcfg >= {FIRST_USER_OID}",
     **dict.fromkeys(("pg_policy", "pg_enum", "pg_extension", "pg_namespace", "pg_inherits", "pg_sequence"), "true"),
     **dict.fromkeys(("pg_publication", "pg_publication_rel", "pg_publication_namespace", "pg_statistic_ext"), "true"),
-    **dict.fromkeys(("pg_largeobject_metadata", "pg_largeobject", "pg_default_acl", "pg_db_role_setting"), "true"),
+    **dict.fromkeys(("pg_largeobject_metadata", "pg_largeobject", "pg_default_acl"), "true"),
     **dict.fromkeys(("pg_event_trigger", "pg_language", "pg_transform", "pg_foreign_data_wrapper"), "true"),
     **dict.fromkeys(("pg_foreign_server", "pg_foreign_table", "pg_user_mapping"), "true"),
     "pg_database": "datname = current_database()",
+    # Not those of other databases: clones that other classes and runs make have some, too.
+    "pg_db_role_setting": "setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))",
 }
 
 
