@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ConfigError, MigrationError
-from itest.migrations.protocol import bytes_of, reported
+from itest.migrations.protocol import Progress, bytes_of, reported
 from itest.packages import client_package
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Alembic:
             directories = self._directories(config)
             title = f"Alembic({str(self.ini)!r}), upgrade to {self.revision}"
             with (
-                reported(title, lambda file: any(file.is_relative_to(place) for place in directories)),
+                reported(title, lambda file: any(file.is_relative_to(place) for place in directories)) as progress,
                 view.engine.connect() as connection,
-                _nowhere_else(view, f"Alembic({str(self.ini)!r})"),
+                _nowhere_else(view, f"Alembic({str(self.ini)!r})", progress),
             ):
                 # Not in a transaction yet, so that Alembic makes one (or one per migration) as it does by itself.
                 config.attributes["connection"] = connection
@@ -140,9 +140,9 @@ def _keep_url(config: Any, view: PostgresView) -> None:
 
 
 @contextlib.contextmanager
-def _nowhere_else(view: PostgresView, title: str) -> Iterator[None]:
+def _nowhere_else(view: PostgresView, title: str, progress: Progress) -> Iterator[None]:
     """Within the `with`, an env.py that would migrate another database than the test's, or another schema than the
-    class's own, is stopped before it does.
+    class's own, is stopped before it does. One that finds nobody there is told what to do in `progress`.
 
     It can know of the developer's own one from a variable or from the settings of the project.
     """
@@ -151,21 +151,33 @@ def _nowhere_else(view: PostgresView, title: str) -> Iterator[None]:
     which = f"{_WHICH}, current_schema()::text" if view.schema else _WHICH  # Else env.py may choose among schemas.
     [own] = view.execute(which)
     place = "the test's schema" if view.schema else "the test database"
+    connected = False
 
     def configure(self: Any, connection: Any = None, *args: Any, **kwargs: Any) -> None:
+        nonlocal connected
+        connected = True
         if connection is not None and _answer_of(connection, which) != own:
             raise MigrationError(
                 f"{title}: env.py connects to {connection.engine.url} and not to {place}, so no migration was "
-                f'run; let it use config.attributes["connection"] where there is one, or connect by the URL that '
-                f'config.get_main_option("sqlalchemy.url") returns'
+                f"run; {_INSTEAD}"
             )
         original(self, connection, *args, **kwargs)
 
     environment.configure = configure
     try:
         yield
+    except Exception as error:
+        if not connected and _is_of_connecting(error):
+            progress.advice = f"if env.py connects by a URL of its own, {_INSTEAD}"
+        raise
     finally:
         environment.configure = original
+
+
+_INSTEAD = (
+    'let it use config.attributes["connection"] where there is one, or connect by the URL that '
+    'config.get_main_option("sqlalchemy.url") returns'
+)
 
 
 _WHICH = "SELECT current_database()::text, extract(epoch FROM pg_postmaster_start_time())::text"
@@ -180,6 +192,14 @@ def _answer_of(connection: Any, which: str) -> tuple[str, ...]:
     if not began:  # Or Alembic would take the transaction that this began for env.py's, and leave the commit to it.
         connection.rollback()
     return found
+
+
+def _is_of_connecting(error: Exception) -> bool:
+    """Whether nobody answered, or let us in. Some drivers' own errors come through SQLAlchemy as they are (asyncpg's)."""
+    if isinstance(error, OSError):
+        return error.filename is None
+    errors = client_package("sqlalchemy.exc", "sqlalchemy", "migrations by Alembic")
+    return isinstance(error, errors.DBAPIError) and error.statement is None
 
 
 @contextlib.contextmanager

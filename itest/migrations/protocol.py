@@ -87,10 +87,11 @@ def _glob(base: Path, pattern: str) -> Iterator[Path]:
 
 @dataclass(slots=True)
 class Progress:
-    """What a migrator itself knows of where it was when it failed."""
+    """What a migrator itself knows of where it was when it failed, and what to try."""
 
     file: Path | None = None
     statement: str = ""
+    advice: str = ""
 
 
 @contextlib.contextmanager
@@ -110,7 +111,8 @@ def reported(title: str, is_migration: Callable[[Path], bool] = lambda file: Fal
         what = f"; in the statement: {naming.shorten(statement, 200)}" if statement else ""
         if not statement and source:
             what = f"; in the line: {naming.shorten(source)}"
-        message = naming.mask(f"{title} failed{place}: {_reason(error)}{what}")
+        advice = f"; {progress.advice}" if progress.advice else ""
+        message = naming.mask(f"{title} failed{place}: {_reason(error)}{what}{advice}")
         raise MigrationError(message, file=file, line=line, statement=statement) from error
 
 

@@ -26,6 +26,7 @@ from itest.errors import MigrationError
 from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles
 from itest.services.postgres.template import fingerprint
 from tests.documents import check_document, check_project
+from tests.unit.test_external import closed_port
 
 ALEMBIC = tuple(map(int, alembic.__version__.split(".")[:2]))
 
@@ -417,6 +418,28 @@ class AlembicByUrlTest(AlembicTest):
         self.assertNotIn(self.other.password, str(caught.exception))
         self.assertUntouched()
         self.assertEqual(self.tables(), [])
+
+    def test_a_database_of_its_own_that_does_not_answer(self) -> None:
+        nobody = f"postgresql+psycopg2://nobody:x@127.0.0.1:{closed_port()}/nothing"
+        nothing = self.other.url_for("psycopg2").rpartition("/")[0] + "/nothing"
+        for url, reason in ((nobody, "Connection refused"), (nothing, 'database "nothing" does not exist')):
+            self.env(f"config.file_config.set('alembic', 'sqlalchemy.url', {url!r})")
+            with self.assertRaises(MigrationError) as caught:
+                self.apply(Alembic("db/alembic.ini"))
+            self.assertIn(reason, str(caught.exception))
+            self.assertTrue(
+                str(caught.exception).endswith(
+                    "in the line: with engine.connect() as connection:; if env.py connects by a URL of its own, let it use "
+                    'config.attributes["connection"] where there is one, or connect by the URL that '
+                    'config.get_main_option("sqlalchemy.url") returns'
+                ),
+                caught.exception,
+            )
+
+    def test_a_migration_that_finds_nobody(self) -> None:
+        self.version("2", "1", f"import socket; socket.create_connection(('127.0.0.1', {closed_port()}))")
+        with self.assertRaisesRegex(MigrationError, r"Connection refused; in the line: import socket; .*\)\)$"):
+            self.apply(Alembic("db/alembic.ini"))
 
     def test_another_schema_of_the_same_database(self) -> None:
         view: Any = self.in_schema
