@@ -24,6 +24,9 @@ __unittest = True  # Hides these frames from the traceback of a failed test (uni
 GRACE = 0.1
 """Seconds in which a server that refuses its clients is seen to have ended: its sockets close before it is reaped."""
 
+REAPING = 5.0
+"""Seconds in which one whose process is seen to be ending is told to have ended: by Docker, that is, which may be busy."""
+
 LAST_LINES = 20
 """Lines of its log that are told."""
 
@@ -36,10 +39,10 @@ def check(server: Server[Any]) -> None:
 
 
 def ended(server: Server[Any], grace: float = 0.0) -> State | None:
-    """How it has ended; None if it runs, also after that many seconds."""
-    deadline = Deadline.after(grace)
+    """How it has ended; None if it runs, also after that many seconds. One that is just ending has ended."""
+    deadline, last = Deadline.after(grace), Deadline.after(max(grace, REAPING))
     while (state := server.instance.state()).running or server.lives():
-        if deadline.passed:
+        if (last if server.instance.ending() else deadline).passed:
             return None
         deadline.pause(0.005)
     return state

@@ -12,17 +12,25 @@ def root_of(container: str, pid: int) -> Path | None:
     """The root directory of a container with this id, whose first process has the number `pid` where Docker is.
 
     Linux shows it to whoever may trace that process: to root, and to the owner of a rootless Docker (proc(5), /proc/pid/root).
-    None for others, and where the process is none of this container's: Docker may be on another machine, and the number
-    another's by now. Docker, podman and containerd name the control group of a container after its id.
+    None for others, and where the process is none of this container's.
     """
-    process = Path("/proc", str(pid))
+    root = Path("/proc", str(pid), "root")
     try:
-        if container not in (process / "cgroup").read_text():
+        if not is_of(container, pid):
             return None
-        (process / "root").stat()
+        root.stat()
     except OSError:
         return None
-    return process / "root"
+    return root
+
+
+def is_of(container: str, pid: int) -> bool:
+    """Whether the process of that number is one of the container's: Docker may be on another machine, and the number
+    another's by now. Docker, podman and containerd name the control group of a container after its id."""
+    try:
+        return container in Path("/proc", str(pid), "cgroup").read_text()
+    except OSError:
+        return False
 
 
 def socket_in(root: Path, *path: str) -> Path | None:

@@ -4,6 +4,8 @@
 # Annotations are evaluated here: NamedTuple would compile each that is a text (typing.ForwardRef), at every start.
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -35,6 +37,24 @@ def from_inside(endpoint: Endpoint) -> Endpoint:
     """The endpoint as containers reach it: what is the loopback here is the container itself there."""
     local = endpoint.host == "localhost" or endpoint.host.startswith("127.") or endpoint.host == "::1"
     return Endpoint(HOST_INSIDE, endpoint.port) if local else endpoint
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process has ended, reaped or not, or is about to. Linux marks its threads before it closes its sockets
+    (PF_EXITING in include/linux/sched.h); elsewhere it is not to be seen."""
+    threads = f"/proc/{pid}/task"
+    try:
+        return all(map(_is_exiting, (f"{threads}/{thread}/stat" for thread in os.listdir(threads))))
+    except FileNotFoundError:
+        return sys.platform == "linux"
+
+
+def _is_exiting(stat: str) -> bool:
+    try:
+        with open(stat, "rb") as file:
+            return bool(int(file.read().rpartition(b")")[2].split()[6]) & 0x4)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class ExecResult(NamedTuple):
@@ -133,6 +153,10 @@ class Instance(Protocol):
 
     def state(self) -> State:
         """What it is doing now. Never raises for an instance that is gone: that is a state too."""
+
+    def ending(self) -> bool:
+        """Whether its process is ending, or has ended, while the last `state` said that it runs: its sockets close before
+        it is reaped, and Docker tells its end later still. False where that cannot be seen. Costs microseconds."""
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         """Its standard output and error: the last `tail` lines, those since a moment (seconds since 1970), or all."""

@@ -79,6 +79,9 @@ class ComposeInstance:
                     return State(False, f"service {name!r} {state.status}", state.exit_code, state.oom_killed)
         return State(True)
 
+    def ending(self) -> bool:
+        return any(container.ending() for containers in self._containers.values() for container in containers)
+
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         """Of all services; once some have failed, of those alone."""
         ended = [name for name, each in self._containers.items() if any(failed(one.state()) for one in each)]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.container_root import root_of
-from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk
+from itest.container_root import is_of, root_of
+from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk, is_ending
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import OutOfReach, not_found, translated, unanswered
 from itest.engines.docker_registry import familiar
@@ -68,7 +68,7 @@ class DockerInstance:
         self._networks: Mapping[str, Any] = networks or {}
         self._socket = socket
         self._volumes = tuple(volumes)
-        self._pid = 0
+        self._pid = self._seen = 0
 
     @property
     def id(self) -> str:
@@ -138,6 +138,8 @@ class DockerInstance:
             return State(False, REMOVED)
         state = inspected["State"]
         running = bool(state["Running"])
+        if self._pid != self._seen and is_of(self._id, self._pid):  # Later it may be too late to see whose it is.
+            self._seen = self._pid
         status = str(state["Status"]).replace("stopped", "exited")  # The first is what Podman says for a moment.
         health = str((state.get("Health") or {}).get("Status", ""))
         checks = (state.get("Health") or {}).get("Log") or [{}]
@@ -150,6 +152,9 @@ class DockerInstance:
             health_said=str(checks[-1].get("Output", "")).strip(),
             restarts=int(inspected.get("RestartCount") or 0),
         )
+
+    def ending(self) -> bool:
+        return self._pid != 0 and self._pid == self._seen and is_ending(self._pid)
 
     def usage(self) -> list[str]:
         """Its memory and what is unusual about it, as phrases. Raises ItestError."""

@@ -47,6 +47,10 @@ class LocalInstance(ABC):
         """Empty: whoever could connect was answered by itself."""
         return ""
 
+    def ending(self) -> bool:
+        """False: nothing is seen of its end before `state` tells it."""
+        return False
+
     def removal(self) -> tuple[str, str] | None:
         """None: `stop` is the only way."""
         return None

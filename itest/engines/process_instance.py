@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.clock import Deadline, wall
-from itest.engines import Endpoint, ExecResult, State, directory, launcher, shared_memory
+from itest.engines import Endpoint, ExecResult, State, directory, is_ending, launcher, shared_memory
 from itest.engines.directory import Record
 from itest.engines.local import LocalInstance
 from itest.errors import ItestError
@@ -122,6 +122,10 @@ class ProcessInstance(LocalInstance):
             return State(True) if launcher.running(self._place) else self._ended(None)
         code = process.poll()
         return State(True) if code is None else self._ended(code)
+
+    def ending(self) -> bool:
+        process = self._child
+        return process is not None and process.returncode is None and is_ending(process.pid)
 
     def usage(self) -> list[str]:
         """The memory of the process itself, without its children; nothing where this platform does not say it."""

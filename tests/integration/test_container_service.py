@@ -662,6 +662,18 @@ class EndTest(unittest.TestCase):
         self.check(self.run_with(lambda case: case.app.stop(grace=0), self.works))
         self.check(self.run_with(self.kill, self.works, scope="test"))
 
+    def test_its_end_is_seen_before_docker_tells_it(self) -> None:
+        def end(case: Any) -> None:
+            with socket.create_connection((case.app.host, case.app.port), timeout=10) as client:
+                client.sendall(b"SHUTDOWN NOSAVE\r\n")
+                while client.recv(100):
+                    pass
+
+        app = Container("redis:8", ports=6379, ready=log("Ready to accept"))
+        with testing.session(quiet=True):
+            result = run(type("Case", (ContainerTestCase,), {"app": app, "test_0": end}))
+        self.check(result, test_0=r"IsolationError: .* exited with exit code 0 under this test; it is")
+
     def test_one_that_ends_between_two_tests(self) -> None:
         with mock.patch.object(ContainerServer, "report_end", lambda _: None):
             result = self.run_with(self.kill, self.works, self.works)

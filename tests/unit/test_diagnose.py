@@ -388,7 +388,8 @@ class ShownTest(unittest.TestCase):
 
 def found(logs: object, *kind: str, **more: object) -> Finding:
     """What is found of an instance that answers so when it is asked for its log, and has these attributes."""
-    instance = mock.Mock(spec=["logs", "usage", "state", *kind, *more], **more)
+    instance = mock.Mock(spec=["logs", "usage", "state", "ending", *kind, *more], **more)
+    instance.ending.return_value = False
     instance.logs.side_effect = logs
     instance.usage.return_value = []
     lease = mock.Mock(**{"evidence.return_value": Evidence()})

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from itest import naming
+from itest import alive, naming
 from itest.clock import Deadline
-from itest.engines import Instance, Restartable
+from itest.engines import Instance, Restartable, State
 from itest.errors import IsolationError, NotStarted, ResetError
 from itest.service import Lease, Server, Service
 from itest.services.app.clients import HttpView
@@ -17,6 +18,9 @@ from itest.wait_errors import with_log
 
 if TYPE_CHECKING:
     from itest.services.app.declaration import AppService
+
+CONNECT_TIMEOUT = 0.1
+"""Seconds after which an app has not refused a connection: it is only busy."""
 
 RESTART_WAIT = 60.0
 """Seconds in which an app that was ready once must be ready again."""
@@ -69,10 +73,10 @@ class AppLease(Lease[A]):
         self.view.close()
 
     def reset(self, test: str) -> A:
-        if not self._server.instance.state().running:
+        if (state := alive.ended(self._server)) is not None:
             raise self._with_log(
                 ResetError(
-                    f"{self._server.version} does not run any more: {self._end()}. The next class gets a new one"
+                    f"{self._server.version} does not run any more: {self._end(state)}. The next class gets a new one"
                 )
             )
         self._last_test = test
@@ -80,10 +84,12 @@ class AppLease(Lease[A]):
 
     def finish(self, test: str) -> None:
         """An app that has ended under a test fails it, whatever the test saw of that: those after it have none."""
-        if self._scope != "test" and not self._server.instance.state().running:
+        if self._scope == "test":
+            return
+        if (state := alive.ended(self._server, alive.GRACE if self.refuses() else 0.0)) is not None:
             raise self._with_log(
                 IsolationError(
-                    f"{self._server.version} does not run any more: {self._end()}. A test that ends it on purpose needs "
+                    f"{self._server.version} does not run any more: {self._end(state)}. A test that ends it on purpose needs "
                     f"an app of its own: scope='test'"
                 )
             )
@@ -91,8 +97,22 @@ class AppLease(Lease[A]):
     def close(self) -> None:
         self.view.close()
 
-    def _end(self) -> str:
-        return f"{self._server.instance.state()} during or after {self._last_test}"
+    def refuses(self) -> bool:
+        """Whether nobody listens at its port any more: what was started may outlive, for a moment, the program that it has
+        started itself, as `npm start` or `uv run` do."""
+        instance = self._server.instance
+        if not (instance.owned and self._server.address):
+            return False
+        try:
+            socket.create_connection(instance.endpoint(), timeout=CONNECT_TIMEOUT).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def _end(self, state: State) -> str:
+        return f"{state} during or after {self._last_test}"
 
     def _with_log(self, error: Any) -> Exception:
         return with_log(self._server.instance, error)  # type: ignore[no-any-return]  # an exception of ours

@@ -81,6 +81,10 @@ class ThreadAppLease(AppLease["ThreadAppView"]):
         self._restore(self._baseline)
         super().finish(test)
 
+    def refuses(self) -> bool:
+        """False: its thread is its own, and tells its end."""
+        return False
+
     def close(self) -> None:
         super().close()
         self._restore(self._before)

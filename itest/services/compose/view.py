@@ -65,8 +65,8 @@ class ComposeLease(Lease["ComposeView"]):
 
     def _ended(self) -> str:
         """Which service of it has failed, and how; empty: none."""
-        state = self._server.instance.state()
-        return "" if state.running else f"{self._server.version}: {alive.told(state)}"
+        state = alive.ended(self._server)
+        return "" if state is None else f"{self._server.version}: {alive.told(state)}"
 
     def close(self) -> None:
         self.view.close()

@@ -100,7 +100,7 @@ class ContainerServer(Server[ContainerView]):
         if self.paused:
             self.unpause()
             return "unpaused"
-        if self._lives(state := self.instance.state()):
+        if (state := alive.ended(self)) is None:
             return ""
         if state.status == REMOVED or not self._end_known:
             self._end_known = True
@@ -110,7 +110,7 @@ class ContainerServer(Server[ContainerView]):
 
     def report_end(self) -> None:
         """Raise IsolationError if it has ended, and not by `stop`."""
-        if self._end_known or self._lives(state := self.instance.state()):
+        if self._end_known or (state := alive.ended(self)) is None:
             return
         self._end_known = True
         raise IsolationError(  # The test's note has its log.
