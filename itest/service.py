@@ -11,6 +11,7 @@ import sys
 import unittest
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -89,9 +90,13 @@ class Service(ABC, Generic[V]):
                 object.__setattr__(self, field.name, tuple(value))
 
     def __set_name__(self, owner: type, name: str) -> None:
-        if not hasattr(self, "_module"):  # Assigned again elsewhere, it keeps its first place.
-            object.__setattr__(self, "_module", owner.__module__)
-            object.__setattr__(self, "_name", name)
+        here = self
+        if getattr(self, "_module", owner.__module__) != owner.__module__:
+            here = copy(self)  # Classes of several modules have it, and its paths start at each one's own.
+            setattr(owner, name, here)
+        if here is not self or not hasattr(self, "_module"):
+            object.__setattr__(here, "_module", owner.__module__)
+            object.__setattr__(here, "_name", name)
 
     def __repr__(self) -> str:
         # Not by `dataclass`, which would write one at the import of each kind of service.
@@ -100,7 +105,7 @@ class Service(ABC, Generic[V]):
 
     @property
     def directory(self) -> Path:
-        """The directory of the module in whose class the declaration was first assigned: its paths start there."""
+        """The directory of the module in whose class body the declaration stands: its paths start there."""
         file = getattr(sys.modules.get(getattr(self, "_module", "")), "__file__", None)
         return Path(file).resolve().parent if file else Path.cwd()
 

@@ -111,17 +111,19 @@ class DeclarationsTest(unittest.TestCase):
         fixtures.append("b.sql")
         self.assertEqual(declaration.fixtures, ("a.sql",))
 
-    def test_paths_start_at_the_module_where_it_was_first_assigned(self) -> None:
+    def test_paths_start_at_the_module_of_the_class_that_declares_it(self) -> None:
         declaration = MemoryService()
         self.assertEqual(declaration.directory, Path.cwd())
 
-        class T(ContainerTestCase):
+        class Here(ContainerTestCase):
             memory = declaration
 
-        self.assertEqual(declaration.directory, Path(__file__).resolve().parent)
-        elsewhere = type("Elsewhere", (), {"memory": declaration, "__module__": "unittest"})
-        self.assertEqual(elsewhere.__module__, "unittest")
-        self.assertEqual(declaration.directory, Path(__file__).resolve().parent)
+        There = type("There", (ContainerTestCase,), {"memory": declaration, "__module__": "unittest"})
+        Inherited = type("Inherited", (Here,), {"__module__": "unittest"})
+        here, there = Path(__file__).resolve().parent, Path(unittest.__file__).resolve().parent
+        for case, directory in ((Here, here), (There, there), (Inherited, here)):
+            [(_, found)] = case._itest_declarations  # type: ignore[attr-defined]  # of a ContainerTestCase
+            self.assertEqual(found.directory, directory)
 
 
 class MistakesTest(unittest.TestCase):
