@@ -240,7 +240,7 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
     session = sessions.current()
     declared = cls._itest_declarations
     network, declaration = None, _network(cls)[1]
-    if (len(declared) > 1 or declaration) and any(service.in_container for _, service in declared):
+    if declaration or (len(declared) > 1 and any(service.in_container for _, service in declared)):
         network = session.network(cls.__name__.lower(), declaration.aliases if declaration else {})
     cls._itest_network = network  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
     loans = loans_of(cls, declared, session, network)

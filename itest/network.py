@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 class Network:
     """A declaration that gives services more names on the network of their class: `Network({"postgres": ["db"]})`.
 
-    Without one the network has the names of the class's attributes. As a descriptor it gives the network itself, whose
-    `id` is for containers that a test starts by other means, and its `host` for servers in the test that containers
-    call. There is none on local processes: NotStarted is raised.
+    Without one a class with a container of its own and something beside it has a network, with the names of its
+    attributes. As a descriptor it gives the network itself, whose `id` is for containers that a test starts by other
+    means, and its `host` for servers in the test that containers call. There is none on local processes: NotStarted is
+    raised.
     """
 
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)

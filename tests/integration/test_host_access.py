@@ -9,8 +9,9 @@ import threading
 from typing import Any
 from unittest import mock
 
-from itest import App, Container, ContainerTestCase, Network, Redis
+from itest import App, Container, ContainerTestCase, Network, Redis, RedisMixin, naming, session
 from itest.engines import HOST_INSIDE, docker_network
+from itest.engines.docker_instance import DockerInstance
 
 
 class HostTest(ContainerTestCase):
@@ -90,6 +91,27 @@ class AppTest(ContainerTestCase):
         port = self.receiver.port
         with socket.create_connection((self.network.host, port), timeout=5):
             self.assertEqual(self.receiver.client.get("/").text, "127.0.0.1")
+
+
+class SharedTest(RedisMixin, ContainerTestCase):
+    """A class that declares a network has one though its servers are shared ones, and they join it."""
+
+    network = Network({"redis": ["store"]})
+
+    def test_it_is_there_by_its_names(self) -> None:
+        instance = self.redis.server.instance
+        if not isinstance(instance, DockerInstance):
+            self.skipTest("Redis is a local process")
+        client = instance._client
+        box = client.create_container(
+            "busybox:1.37",
+            command=["nc", "-w", "20", "store", "6379"],
+            labels={naming.SESSION: session.current().id},
+            host_config=client.create_host_config(network_mode=self.network.id),
+        )["Id"]
+        self.addCleanup(client.remove_container, box, force=True)
+        client.start(box)
+        self.assertEqual(client.wait(box, timeout=60)["StatusCode"], 0)
 
 
 class AloneTest(ContainerTestCase):
