@@ -296,7 +296,8 @@ class ViewTest(InnerTest):
 
         with HTTPServer(("127.0.0.1", 0), Handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            url = f"http://127.0.0.1:{server.server_port}/"
+            place = f"127.0.0.1:{server.server_port}"
+            url = f"http://user:pw12345@{place}/"
 
             class T(ContainerTestCase):
                 app = App.asgi(apps.create_api, external="APP_URL")
@@ -305,7 +306,8 @@ class ViewTest(InnerTest):
                     self.assertEqual(self.app.client.get("/").text, "external")
                     self.assertEqual(self.app.url, url[:-1])
                     self.assertIsNone(self.app.app)
-                    with self.assertRaisesRegex(AttributeError, "does not run in this process but at .*: use `client`"):
+                    text = rf"does not run in this process but at http://user:\*\*\*@{place}: use `client`$"
+                    with self.assertRaisesRegex(AttributeError, text):
                         self.app.test_client  # noqa: B018  # as above
 
             with testing.session(quiet=True, environment={**os.environ, "APP_URL": url}):

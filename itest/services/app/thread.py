@@ -117,7 +117,8 @@ class ThreadAppView(AppView):
         """As `client`, but without a socket: what the app raises, the test raises. Closed after the test."""
         if self._test_client is None:
             if self.app is None:
-                raise NotStarted(f"{self.server.version} does not run in this process but at {self.url}: use `client`")
+                place = naming.mask(self.url)
+                raise NotStarted(f"{self.server.version} does not run in this process but at {place}: use `client`")
             instance = cast(ThreadedApp, self.server.instance)
             transport = LoopTransport(instance) if instance.interface == "asgi" else wsgi_transport(instance)
             httpx = client_package("httpx", "app", f"{type(self).__name__}.test_client")
