@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
 from itest.clock import Deadline
 from itest.engines import directory
+from itest.errors import NotStarted
 from itest.services.app import AppView
 from itest.wait import http, log
 from tests.integration import apps
@@ -278,8 +279,9 @@ class ViewTest(InnerTest):
             worker = App.command([sys.executable, "-c", "import time; print('up'); time.sleep(60)"], ready=log("up"))
 
             def test(self) -> None:
-                with self.assertRaisesRegex(AttributeError, r"has no URL: nothing in its command or env says \{port\}"):
-                    self.worker.url  # noqa: B018  # that reading it raises is the point
+                for name in ("url", "host", "port", "env"):
+                    with self.assertRaisesRegex(NotStarted, r"has no URL: nothing in its command or env says \{port\}"):
+                        getattr(self.worker, name)
                 self.assertIn("<AppView `", repr(self.worker))
 
         self.check(T, ran=1)

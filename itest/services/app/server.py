@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from itest import alive, naming
 from itest.clock import Deadline
-from itest.engines import Instance, Restartable, State
+from itest.engines import Endpoint, Instance, Restartable, State
 from itest.errors import IsolationError, NotStarted, ResetError
 from itest.service import Lease, Server, Service
 from itest.services.app.clients import HttpView
@@ -126,15 +126,22 @@ class AppView(HttpView):
     @property
     def url(self) -> str:
         """`http://127.0.0.1:port`, without a slash at its end."""
-        if not self.server.address:
-            raise NotStarted(
-                f"{self.server.version} has no URL: nothing in its command or env says {{port}}, so it has no port"
-            )
+        self._need_port()
         return self._reached(self.server.address)
 
     @property
     def env(self) -> dict[str, str]:
         return {"APP_URL": self.url}
+
+    def _endpoint(self) -> Endpoint:
+        self._need_port()
+        return super()._endpoint()
+
+    def _need_port(self) -> None:
+        if not self.server.address:
+            raise NotStarted(
+                f"{self.server.version} has no URL: nothing in its command or env says {{port}}, so it has no port"
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {naming.mask(self.server.address or self.server.version)}>"
