@@ -157,6 +157,13 @@ class SpecTest(unittest.TestCase):
         for url in ("nonsense", "tcp://web.example", "http://:5"):
             with self.assertRaisesRegex(ConfigError, "^WEB_URL is no URL with host and port: it must look like"):
                 Container("web:1").external_spec(url, "WEB_URL")
+        for ready in (http("/", port="admin"), port() & port("admin")):
+            service = Container("web:1", ports={"http": 80, "admin": 81}, ready=ready)
+            with self.assertRaisesRegex(
+                ConfigError, "^WEB_URL says where one port of image web:1 is, 'http', and ready="
+            ):
+                service.external_spec("http://web.example", "WEB_URL")
+        service.replace(ready=http("/")).external_spec("http://web.example", "WEB_URL")
 
 
 class BadDeclarationTest(unittest.TestCase):
@@ -422,6 +429,7 @@ class LifeTest(InnerTest):
             view = session.lend(Container("web:1", ports={"http": 80, "admin": 81}, external="SEARCH_URL")).view()  # type: ignore[attr-defined]  # a ContainerServer
         self.assertEqual((view.url, view.port), (url, server_port := int(url.split(":")[2].split("/")[0])))
         self.assertEqual(view.inside().url, f"https://host.docker.internal:{server_port}/prefix")
+        self.assertEqual(set(view.env), {"CONTAINER_URL", "CONTAINER_HOST", "CONTAINER_PORT"})
         with self.assertRaisesRegex(ItestError, f"^127.0.0.1:{server_port}: no port 'admin'; there are http$"):
             view.endpoint("admin")
         with self.assertRaisesRegex(ItestError, "^could not pause 127.*: it is no container that itest has started$"):

@@ -168,7 +168,14 @@ class Container(Service["ContainerView"]):
             raise no_url(source) from None
         if not parts.hostname or not port:
             raise ConfigError(f"{source} is no URL with host and port: it must look like http://host:9200")
-        return ExternalSpec(url, {next(iter(texts.ports(self.ports)), "http"): (parts.hostname, port)}, source)
+        name = next(iter(texts.ports(self.ports)), "http")
+        for wanted in check_of(self.ready).ports() if self.ready is not None else ():
+            if wanted not in ("", name):
+                raise ConfigError(
+                    f"{source} says where one port of {self._what} is, {name!r}, and ready= waits for its port {wanted!r} too: "
+                    f"have it wait for {name!r}, or be a function of the view"
+                )
+        return ExternalSpec(url, {name: (parts.hostname, port)}, source)
 
     @property
     def _what(self) -> str:

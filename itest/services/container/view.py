@@ -68,7 +68,8 @@ class ContainerView(View):
         """`SEARCH_URL`, `SEARCH_HOST` and `SEARCH_PORT` for an attribute `search`, and more for further ports."""
         prefix = re.sub(r"\W", "_", self.attribute or "container").upper()
         found = {}
-        for number, name in enumerate(texts.ports(self.server.service.ports)):
+        ports = list(texts.ports(self.server.service.ports))
+        for number, name in enumerate(ports if self.server.instance.owned else ports[:1]):  # A URL says where one is.
             endpoint = self.endpoint(name)
             start = f"{prefix}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}" if number else prefix
             url = f"http://{endpoint}" if number else self.url
