@@ -35,6 +35,8 @@ from itest.whole_run import is_skipped, skip_reasons
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
 if TYPE_CHECKING:
+    from typing import Self
+
     _Base = unittest.TestCase
 else:
     _Base = object
@@ -147,12 +149,23 @@ class ContainerMixin(Assertions, _Base):
             self._itest_after()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Runners with worker processes pickle test cases. Without the attributes of a run, which could not be pickled."""
+        """Runners with worker processes pickle test cases, and those that have run as parts of their results: of these the
+        name will do, as what a run has made can often not be pickled. Raises PicklingError for other attributes."""
         from itest import pickling
 
-        if "_itest_diagnosis" not in vars(self) and (state := pickling.state_of(self)) is not None:
-            return pickling.made_again, (type(self),), state
-        return type(self), (self._testMethodName,)
+        if "_itest_diagnosis" in vars(self):
+            return type(self), (self._testMethodName,)
+        return pickling.made_again, (type(self),), pickling.state_of(self)
+
+    def __copy__(self) -> Self:
+        from itest import pickling
+
+        return pickling.copy_of(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        from itest import pickling
+
+        return pickling.copy_of(self, memo)
 
     def _itest_before(self) -> None:
         self.__dict__.pop("_itest_diagnosis", None)  # Of an earlier run of the same test.

@@ -8,6 +8,7 @@ import inspect
 import io
 import os
 import pickle
+import re
 import sys
 import threading
 import unittest
@@ -219,6 +220,7 @@ class WaysToRunTest(InnerTest):
 
     def test_a_test_case_can_be_pickled_even_after_it_ran(self) -> None:
         for case in (Sample("test_nothing"), AsyncSample("test_nothing")):
+            vars(case)["lock"] = threading.Lock()
             case.run(unittest.TestResult())
             again = pickle.loads(pickle.dumps(case))
             self.assertEqual((type(again), again.id()), (type(case), case.id()))
@@ -234,11 +236,43 @@ class WaysToRunTest(InnerTest):
             self.check(run(again), ran=1)
             self.assertEqual((again.seen, case.seen), ([7, "cleanup"], []))
 
-    def test_a_test_case_whose_attributes_cannot_be_pickled_is_made_anew(self) -> None:
-        case = AsyncSample("test_nothing")
-        vars(case)["lock"] = threading.Lock()
-        again = pickle.loads(pickle.dumps(case))
-        self.assertEqual((again, "lock" in vars(again)), (case, False))
+    def test_a_test_case_with_an_attribute_that_cannot_be_pickled_is_refused(self) -> None:
+        """Without it, the test could pass where it should fail."""
+        for case in (Sample("test_nothing"), AsyncSample("test_nothing")):
+            vars(case)["_outcomes"] = lambda: 3
+            with self.assertRaises(pickle.PicklingError) as caught:
+                pickle.dumps([case])
+            self.assertRegex(
+                str(caught.exception),
+                rf"^{re.escape(case.id())} cannot go to a worker process: its attribute _outcomes cannot be pickled "
+                rf"\(Can't pickle .*<lambda>'?\); make it in setUp, ",
+            )
+
+    def test_a_copy_has_what_cannot_be_pickled(self) -> None:
+        for case in (Sample("test_nothing"), AsyncSample("test_nothing")):
+            vars(case)["check"] = lambda: 3
+            for after in ("", " after a run"):
+                for again in (copy.copy(case), *copy.deepcopy([case])):
+                    with self.subTest(type(case).__name__ + after):
+                        self.assertIs(vars(again)["check"], vars(case)["check"])
+                        again.run(result := unittest.TestResult())
+                        self.check(result, ran=1)
+                case.run(unittest.TestResult())
+
+    def test_a_copy_that_a_test_makes_of_itself_has_cleanups_of_its_own(self) -> None:
+        cleanups: list[str] = []
+
+        class T(ContainerTestCase):
+            memory = MemoryService()
+
+            def test(self) -> None:
+                if not cleanups:
+                    self.addCleanup(cleanups.append, "one")
+                    copy.copy(self).doCleanups()
+                    assert not cleanups
+
+        self.check(run(T), ran=1)
+        self.assertEqual(cleanups, ["one"])
 
     def test_a_run_within_a_test_leaves_the_session_open(self) -> None:
         inner = self.make()
