@@ -87,6 +87,7 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
 
     @classmethod
     def _itest_entered(cls) -> None:
+        _check(cls)  # Again: a base's `__init_subclass__` may call no `super()`.
         if cls.loop_scope == "class":
             cls.runAsync(cls.asyncSetUpClass())
             cls.addClassCleanup(_tear_down, cls)

@@ -61,8 +61,7 @@ class ContainerMixin(Assertions, _Base):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._itest_declarations = declarations(cls)
-        _check(cls, cls._itest_declarations)
+        _collect(cls)
         if cls._itest_declarations:
             whole_run.install()
 
@@ -250,6 +249,8 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
     """The loans of a class; made at the first call, and anew after the session was closed or the class was left."""
     if (entered := cls.__dict__.get("_itest_loans")) is not None and all(loan.usable for loan in entered):
         return entered  # type: ignore[no-any-return]  # found in a class's dict, whose values are Any
+    if "_itest_declarations" not in vars(cls):  # A base's `__init_subclass__` calls no `super()`.
+        _collect(cls)
     session = sessions.current()
     declared = cls._itest_declarations
     network, declaration = None, _network(cls)[1]
@@ -310,6 +311,13 @@ def _network(cls: type) -> tuple[str, Network | None]:
     return next(((name, value) for name, value in found.items() if isinstance(value, Network)), ("", None))
 
 
+def _collect(cls: type[ContainerMixin]) -> None:
+    """Raises DeclarationError."""
+    found = declarations(cls)
+    _check(cls, found)
+    cls._itest_declarations = found
+
+
 def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
     """Raise DeclarationError for the mistakes that would otherwise pass in silence."""
     owner = cls.__qualname__
@@ -345,6 +353,8 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
 
 def _added_later(cls: type[ContainerMixin], service: Service[Any]) -> str:
     """What to say of a declaration that the class got after it was made, by a decorator for instance. Empty: it did not."""
+    if "_itest_declarations" not in vars(cls):  # They will be collected when its services are entered.
+        return ""
     collected = any(service is each for _, each in cls._itest_declarations)
     if collected or all(service is not each for _, each in declarations(cls)):
         return ""

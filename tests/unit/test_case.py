@@ -8,9 +8,9 @@ import unittest
 from typing import Any, ClassVar
 from unittest import mock
 
-from itest import ContainerTestCase, testing
+from itest import AsyncContainerTestCase, ContainerTestCase, testing
 from itest.engines import Instance
-from itest.errors import ItestError, StartError, StopError
+from itest.errors import ItestError, NotStarted, StartError, StopError
 from itest.loan import Loan
 from itest.testing import MemoryEngine, MemoryInstance, MemoryServer, MemoryService
 from tests.unit.inner import START, STOP, InnerTest, MemoryMixin, run
@@ -309,6 +309,15 @@ class FailingEndTest(InnerTest):
         self.assertIn("the end of the lifespan raised RuntimeError", caught.exception.__notes__)
 
 
+class Registry:
+    """Knows its subclasses, and tells nobody else of them."""
+
+    known: ClassVar[list[type]] = []
+
+    def __init_subclass__(cls) -> None:
+        Registry.known.append(cls)
+
+
 class ForgottenSuperTest(InnerTest):
     def test_in_setUpClass_the_first_test_enters_the_class(self) -> None:
         events, service = self.events, self.service()
@@ -360,6 +369,41 @@ class ForgottenSuperTest(InnerTest):
             self.events,
             [START, "lease T", "seal", "reset test_a", "close test_a", "give back", *STOP, "close"],
         )
+
+    def test_in_init_subclass_the_declarations_are_collected_at_the_first_use(self) -> None:
+        service, other = self.service(), self.service("memory:2")
+
+        class Base(ContainerTestCase):
+            memory = service
+
+        class T(Registry, Base):
+            memory = other
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                with self.assertRaisesRegex(NotStarted, r"in setUpClass, call super\(\)\.setUpClass\(\) first"):
+                    cls.memory  # noqa: B018  # that reading it raises is the point
+                super().setUpClass()
+
+            def test_a(self) -> None:
+                self.memory.data["x"] = 1
+
+        self.check(run(T), ran=1)
+        self.assertIn("start memory:2", self.events)
+
+    def test_in_init_subclass_what_is_wrong_with_the_class_is_told_at_the_first_use(self) -> None:
+        async def test(self: object) -> None:
+            raise AssertionError("never awaited")
+
+        for base, wrong, message in (
+            (ContainerTestCase, {}, "test is async but the class is not: it would pass without running"),
+            (AsyncContainerTestCase, {"asyncSetUp": lambda self: None}, "asyncSetUp is not async"),
+        ):
+            for forgotten in ({}, {"setUpClass": classmethod(lambda cls: None)}):
+                with self.subTest(base.__name__, forgotten=list(forgotten)):
+                    result = run(type("T", (Registry, base), {"test": test, **wrong, **forgotten}))
+                    self.assertEqual(len(result.errors), 1)
+                    self.assertRegex(self.last_line(result), rf"^DeclarationError: T\.{message}")
 
     def test_a_runner_that_never_calls_setUpClass_is_served(self) -> None:
         service = self.service()
