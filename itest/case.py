@@ -181,7 +181,7 @@ class ContainerMixin(Assertions, _Base):
             self.addCleanup(diagnosis.end_strict, self._itest_views.values())
         for loan in loans:  # Cleanups run last in, first out: after all of the test's own, and counted as the test's.
             if loan.finishes:
-                self.addCleanup(loan.finish, test)
+                self.addCleanup(self._itest_finish, loan)
         method = getattr(self, self._testMethodName)
         if hasattr(method, "__itest_fixtures__"):
             views = {loan.name: self._itest_views[id(loan.service)] for loan in loans}
@@ -191,9 +191,15 @@ class ContainerMixin(Assertions, _Base):
         if (diagnosis := self.__dict__.get("_itest_diagnosis")) is not None:  # Else nothing has been started for it.
             diagnosis.annotate(error)
 
+    def _itest_finish(self, loan: Loan) -> None:
+        if not self._itest_diagnosis.forked:
+            loan.finish(self.id())
+
     def _itest_after(self) -> None:
-        for view in self.__dict__.pop("_itest_views", {}).values():
-            view.close()
+        views = self.__dict__.pop("_itest_views", {}).values()
+        if views and not self._itest_diagnosis.forked:
+            for view in views:
+                view.close()
 
     def _itest_view(self, service: Service[Any]) -> View:
         try:

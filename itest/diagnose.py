@@ -7,6 +7,7 @@ every runner that shows notes (PEP 678) shows these, and nothing is done for a t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,17 +37,23 @@ MOST_NOTES = 3
 class Diagnosis:
     """The diagnosis of one test, its resets included, or of the set-up of one class."""
 
-    __slots__ = ("_began", "_config", "_loans", "_notes", "_since", "_test", "_threads", "failed")
+    __slots__ = ("_began", "_config", "_loans", "_notes", "_pid", "_since", "_test", "_threads", "failed")
 
     def __init__(self, test: str, loans: Sequence[Loan], config: Config) -> None:
         self._test = test
         self._loans = loans
         self._config = config
+        self._pid = os.getpid()
         self._notes: list[str] = []
         self.failed = False
         """Whether anything was annotated."""
         self._threads: Collection[Thread] = ()
         self._mark()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child that ends as its test does: its connections are also its parent's, which goes on."""
+        return os.getpid() != self._pid
 
     def begin(self) -> None:
         """The test begins here: what happened before, in the resets, is not its doing."""
@@ -61,7 +68,7 @@ class Diagnosis:
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""
         self.failed = True
-        if not isinstance(error, BaseException) or isinstance(error, LeftBehind):
+        if self.forked or not isinstance(error, BaseException) or isinstance(error, LeftBehind):
             return
         if all(loan.lent is None for loan in self._loans):  # There is nothing to show.
             return
@@ -97,7 +104,7 @@ class Diagnosis:
         One that failed is left as it is: its data is worth more.
         """
         try:
-            if not self.failed:
+            if not self.failed and not self.forked:
                 for view in views:
                     view.close()
                 for loan in self._loans:
@@ -115,7 +122,7 @@ class Diagnosis:
 
     def keep(self) -> None:
         """After a test that failed: keep what it left, if that is wanted. Never raises."""
-        if self.failed and self._config.keep and self._loans:
+        if self.failed and self._config.keep and self._loans and not self.forked:
             from itest import keeping
 
             keeping.keep(self._test, self._loans, sessions.current())

@@ -19,7 +19,7 @@ from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
 from itest import session as sessions
 from itest.errors import NotStarted, StartError
 from itest.service import Service
-from itest.testing import MemoryEngine, MemoryService
+from itest.testing import MemoryEngine, MemoryLease, MemoryService
 from tests.unit.inner import START, STOP, InnerTest, MemoryMixin, run, suite_of
 
 
@@ -296,25 +296,43 @@ class WaysToRunTest(InnerTest):
         self.assertIsNone(sessions.opened())
 
     def test_a_child_of_a_fork_that_ends_as_a_test(self) -> None:
-        """It raises SystemExit, which unittest takes for an error of the test: the child goes on as a run of its own."""
+        """It goes on as a run of its own, also where it raises SystemExit, which unittest takes for an error of the test. It
+        closes nothing and asks nothing: its connections are its parent's."""
         status = []
         parent = os.getpid()
+        service, events = self.service(), self.events
 
         class T(ContainerTestCase):
-            memory = MemoryService()
+            memory = service
 
-            def test(self) -> None:
-                if (child := os.fork()) == 0:
+            def test_exit(self) -> None:
+                self.fork()
+                if os.getpid() != parent:
                     sys.exit(7)
-                status.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
-        try:
-            result = run(T)
-        finally:
-            if os.getpid() != parent:
-                os._exit(7 if len(result.errors) == 1 and "SystemExit: 7" in result.errors[0][1] else 1)
-        self.check(result, ran=1)
-        self.assertEqual(status, [7])
+            def test_return(self) -> None:
+                self.fork()
+
+            def fork(self) -> None:
+                if (child := os.fork()) == 0:
+                    events.clear()
+                else:
+                    status.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+        self.enterContext(mock.patch.object(MemoryLease, "finish", lambda lease, test: events.append("finish")))
+        self.enterContext(mock.patch("itest.keeping.keep", lambda *of: events.append("keep")))
+        for name, errors in (("test_exit", ["SystemExit: 7"]), ("test_return", [])):
+            for settings in ({}, {"strict": True}, {"keep": "failed"}):
+                self.use(MemoryEngine(), **settings)
+                try:
+                    result = run(T(name))
+                finally:
+                    if os.getpid() != parent:
+                        lines = [text.splitlines()[-1] for _, text in result.errors]
+                        os._exit(7 if (lines, events) == (errors, []) else 1)
+                self.check(result, ran=1)
+                self.assertIn("finish", events)
+        self.assertEqual(status, [7] * 6)
 
     def test_the_result_is_told_once_to_close_the_session(self) -> None:
         stops: list[str] = []
