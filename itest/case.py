@@ -205,9 +205,7 @@ class ContainerMixin(Assertions, _Base):
         try:
             return self._itest_views[id(service)]
         except (AttributeError, KeyError):
-            reason = (
-                _added_later(type(self), service) or f"its view exists only while the test runs{_pytests_order(self)}"
-            )
+            reason = _added_later(type(self), service) or _not_running(self, service)
             raise NotStarted(f"{_label(type(self), service)}: {reason}") from None
 
     @classmethod
@@ -369,11 +367,20 @@ def _added_later(cls: type[ContainerMixin], service: Service[Any]) -> str:
     )
 
 
-def _pytests_order(test: ContainerMixin) -> str:
-    """What to add under pytest, which runs its own fixtures before `run()`."""
-    if "_pytest.unittest" not in sys.modules or "_itest_diagnosis" in vars(test):
-        return ""
-    return "; pytest's fixtures and setup_method come before that: use setUp or setUpTestData"
+def _not_running(test: ContainerMixin, service: Service[Any]) -> str:
+    """Why a test has no view, and where to look instead."""
+    reason = "its view exists only while the test runs"
+    if "_itest_diagnosis" in vars(test):
+        loans: list[Loan] = vars(type(test)).get("_itest_loans", [])
+        for loan in loans:
+            if loan.service is service and loan.usable and service.scope != "test":
+                return f"{reason}; in a debugger, type(self).{loan.name} shows what the test has left"
+        return reason
+    if getattr(test, "_outcome", None) is not None:  # unittest runs it.
+        return "its view is made by itest's run(), which was not called; does a run() of your own call super().run()?"
+    if "_pytest.unittest" in sys.modules:  # It runs its own fixtures before `run()`.
+        return f"{reason}; pytest's fixtures and setup_method come before that: use setUp or setUpTestData"
+    return reason
 
 
 def _label(cls: type, service: Service[Any]) -> str:

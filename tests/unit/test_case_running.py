@@ -446,7 +446,31 @@ class NotStartedTest(InnerTest):
     def test_on_an_instance_after_its_test(self) -> None:
         case = Sample("test_nothing")
         case.run(unittest.TestResult())
-        self.assertNotStarted("Sample.memory: its view exists only while the test runs", case)
+        reason = "its view exists only while the test runs"
+        self.assertNotStarted(
+            f"Sample.memory: {reason}; in a debugger, type(self).memory shows what the test has left", case
+        )
+        self.assertEqual(type(case).memory.data, {})
+        self.assertNotStarted(f"Sample.own: {reason}", case, "own")
+        self.session.close()
+        self.assertNotStarted(f"Sample.memory: {reason}", case)
+
+    def test_in_a_test_whose_own_run_does_not_call_super(self) -> None:
+        class T(ContainerTestCase):
+            memory = self.service()
+
+            def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+                return unittest.TestCase.run(self, result)
+
+            def test_a(self) -> None:
+                self.memory  # noqa: B018  # that reading it raises is the point
+
+        result = run(T)
+        self.check(result, ran=1, errors=1)
+        self.assertRegex(
+            self.last_line(result),
+            r"T\.memory: its view is made by itest's run\(\), which was not called; does a run\(\) of your own call super",
+        )
 
     def test_on_an_instance_before_its_test_under_pytest(self) -> None:
         with mock.patch.dict(sys.modules, {"_pytest.unittest": mock.Mock()}):
