@@ -7,9 +7,14 @@ import threading
 
 from itest import ContainerTestCase, KafkaMixin, Postgres, PostgresMixin, Redis, RedisMixin
 
+TABLES = """
+CREATE TABLE users (name text); CREATE TABLE "user" (n int); CREATE TABLE "order" (n int); CREATE TABLE "Mixed" (n int);
+CREATE SCHEMA app; CREATE TABLE app."Mixed" (n int);
+"""
+
 
 class PostgresTest(PostgresMixin, ContainerTestCase):
-    postgres = Postgres(migrations=lambda view: view.execute("CREATE TABLE users (name text)"))
+    postgres = Postgres(migrations=lambda view: view.execute(TABLES))
 
     def test_committed_rows(self) -> None:
         self.assertRowCount("users", 0)
@@ -24,6 +29,20 @@ class PostgresTest(PostgresMixin, ContainerTestCase):
         self.assertRowCount("users", 1, where="name = %s", params=["ann"])
         with self.assertRaisesRegex(AssertionError, r"^2 rows in users, not 1\n  \('ann',\)\n  \('bob',\) : mine$"):
             self.assertRowCount("users", 1, msg="mine")
+
+    def test_a_name_is_taken_as_fixtures_have_it(self) -> None:
+        self.postgres.execute("INSERT INTO app.\"Mixed\" VALUES (1); INSERT INTO users VALUES ('ann')")
+        # Not of this table is the one row that `FROM user` finds.
+        for table in ("user", "order", "Mixed"):
+            self.assertRowCount(table, 0)
+        with self.assertRaisesRegex(
+            AssertionError, r"^1 row in app\.Mixed, not 2; rows that are not com\w+ are .*\n  \(1,\)$"
+        ):
+            self.assertRowCount("app.Mixed", 2)
+        for table in ("USERS", "public.Users", "users AS u", 'app."Mixed"', "(SELECT 1) AS one"):
+            self.assertRowCount(table, 1)
+        with self.assertRaisesRegex(self.postgres.server.driver.Error, 'relation "current_user" does not exist'):
+            self.assertRowCount("current_user", 1)
 
     def test_eventually(self) -> None:
         timer = threading.Timer(0.05, self.postgres.execute, ["INSERT INTO users VALUES ('ann')"])

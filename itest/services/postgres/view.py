@@ -30,6 +30,17 @@ LOCK_SECONDS = 10
 """How long `execute` waits for a lock: if the test itself holds it, on another connection, nobody would ever end the wait, for
 the driver does not listen to Ctrl-C meanwhile."""
 
+RELATION = """COALESCE(
+    to_regclass(quote_ident(n)),
+    CASE WHEN strpos(n, '.') > 0 THEN
+      to_regclass(quote_ident(split_part(n, '.', 1)) || '.' || quote_ident(substr(n, strpos(n, '.') + 1))) END,
+    to_regclass(quote_ident(lower(n))),
+    CASE WHEN strpos(n, '.') > 0 THEN
+      to_regclass(quote_ident(split_part(lower(n), '.', 1)) || '.' || quote_ident(substr(lower(n), strpos(n, '.') + 1)))
+    END)"""
+"""An expression: the table that a user means by the name `n`, which is taken as it is first, then in lower case; a dot parts
+a schema."""
+
 
 class PostgresView(View):
     """A test database. `name`, `user` and `password` are what a client needs besides `host` and `port`."""
@@ -144,6 +155,17 @@ class PostgresView(View):
                 error.add_note(self._lock_note(cursor))
                 raise
             return cursor.fetchall() if cursor.description else []
+
+    def relation(self, name: str) -> str:
+        """The table of that name as a statement has it, in quotes where it needs them; what names none is given back."""
+        [(found, quoted)] = self.execute(
+            f"SELECT {RELATION}::text, quote_ident(n) FROM (SELECT %s::text) AS t(n)", [name]
+        )
+        if (
+            found is None and name.isidentifier()
+        ):  # The server takes a plain `user` for a function, and finds a row in it.
+            return str(quoted)
+        return str(found or name)
 
     def _statement_connection(self) -> Connection:
         if self._statements is None or self._statements.closed:

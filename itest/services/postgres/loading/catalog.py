@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from itest.services.postgres.view import RELATION
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -73,16 +75,9 @@ class Catalog:
     counters: list[Counter] = field(default_factory=list)
 
 
-_TABLES = """
+_TABLES = f"""
 WITH wanted AS (
-  SELECT n, COALESCE(
-    to_regclass(quote_ident(n)),
-    CASE WHEN strpos(n, '.') > 0 THEN
-      to_regclass(quote_ident(split_part(n, '.', 1)) || '.' || quote_ident(substr(n, strpos(n, '.') + 1))) END,
-    to_regclass(quote_ident(lower(n))),
-    CASE WHEN strpos(n, '.') > 0 THEN
-      to_regclass(quote_ident(split_part(lower(n), '.', 1)) || '.' || quote_ident(substr(lower(n), strpos(n, '.') + 1)))
-    END) AS oid
+  SELECT n, {RELATION} AS oid
   FROM unnest(%s::text[]) AS n)
 SELECT n, c.oid, c.relname, quote_ident(s.nspname) || '.' || quote_ident(c.relname),
   parts.oids,
