@@ -43,12 +43,17 @@ ORDER BY 2
 """
 
 _SEQUENCES = """
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-  (SELECT d.refobjid::bigint FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-     AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i'))
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), owner.oid IS NOT NULL,
+  CASE WHEN owner.relkind = 'p' THEN
+    ARRAY(SELECT p.oid::bigint FROM pg_partition_tree(owner.oid) JOIN pg_class p ON p.oid = relid WHERE p.relkind = 'r')
+  ELSE ARRAY[owner.oid::bigint] END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+  AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+LEFT JOIN pg_class owner ON owner.oid = d.refobjid
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {where}
 """
+"""The sequences, whether a table owns each, and which tables hold the rows of that: of a partitioned one, its partitions."""
 
 BUSY = (
     "ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
@@ -156,11 +161,13 @@ class Probe:
                     cursor.copy_expert(f"COPY (SELECT {table.columns} FROM ONLY {table.name}) TO STDOUT", data)
                 table.rows = data.getvalue()
         ours = {oid for oid, table in self.tables.items() if not table.protected}
+        # One that no table owns may be somebody else's where anything is.
+        unowned = not any(table.protected for table in self.tables.values())
         names = [
-            name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner is None or owner in ours
+            name
+            for name, owned, holders in self.ask(_SEQUENCES.format(where=self._where))
+            if (ours.issuperset(holders) if owned else unowned)
         ]
-        if any(table.protected for table in self.tables.values()):  # One that no table owns may be somebody else's.
-            names = [name for name, owner in self.ask(_SEQUENCES.format(where=self._where)) if owner in ours]
         self.sequences = {}
         for name in names:
             [self.sequences[name]] = self.ask(f"SELECT last_value, is_called FROM {name}")
