@@ -244,7 +244,8 @@ _IGNORED_COMMANDS = ("\\restrict", "\\unrestrict", "\\encoding")
 def split(sql: str) -> list[Statement]:
     """The statements of a script, without those that are empty. Raises ScriptError for a command to psql."""
     statements: list[Statement] = []
-    begin = at = parentheses = blocks = 0
+    begin = at = parentheses = blocks = counted = 0
+    line = 1
     words: list[str] = []
     while found := _TOKEN.search(sql, at):
         at = found.end()
@@ -259,14 +260,19 @@ def split(sql: str) -> list[Statement]:
                 words.append(word.lower())
         elif command := found["command"]:
             if not command.startswith(_IGNORED_COMMANDS):
-                line = sql.count("\n", 0, found.start()) + 1
+                line += sql.count("\n", counted, found.start())
                 raise ScriptError(f"{command.split()[0]} is a command to psql, not SQL", line, command)
-            sql = f"{sql[: found.start()]}{' ' * len(command)}{sql[at:]}"
+            begin = _start(sql, begin)
+            if begin == found.start():
+                begin = at
+            else:  # In the midst of a statement; that copies all of the script.
+                sql = f"{sql[: found.start()]}{' ' * len(command)}{sql[at:]}"
         elif (mark := found["mark"]) != ";":
             parentheses = max(0, parentheses + (1 if mark == "(" else -1)) if mark else parentheses
         elif not parentheses and not blocks:
             begin = _start(sql, begin)
-            text, rows, line = sql[begin:at], None, sql.count("\n", 0, begin) + 1
+            line, counted = line + sql.count("\n", counted, begin), begin
+            text, rows = sql[begin:at], None
             if words and words[0] == "copy" and _COPY.search(text):
                 rows, at = _rows(sql, at)
             if words:
@@ -274,7 +280,7 @@ def split(sql: str) -> list[Statement]:
             begin, words = at, []
     if words:
         begin = _start(sql, begin)
-        statements.append(Statement(sql[begin:].rstrip(), sql.count("\n", 0, begin) + 1))
+        statements.append(Statement(sql[begin:].rstrip(), line + sql.count("\n", counted, begin)))
     return statements
 
 

@@ -482,6 +482,22 @@ class DjangoTest(DirectoryTest):
         )
 
 
+class Watched(str):
+    """A script that knows how much of it was looked through for lines, and copied."""
+
+    counted = 0
+    copied: list[int]
+
+    def count(self, what: str, start: Any = 0, end: Any = None) -> int:
+        self.counted += (len(self) if end is None else end) - start
+        return super().count(what, start, end)
+
+    def __getitem__(self, key: Any) -> str:
+        part = super().__getitem__(key)
+        self.copied.append(len(part))
+        return part
+
+
 class SplitTest(unittest.TestCase):
     def split(self, sql: str) -> list[str]:
         return [statement.text for statement in script.split(sql)]
@@ -531,3 +547,14 @@ class SplitTest(unittest.TestCase):
         with self.assertRaises(script.ScriptError) as caught:
             script.split("SELECT 1;\n\\connect other\n")
         self.assertEqual((str(caught.exception), caught.exception.line), ("\\connect is a command to psql, not SQL", 2))
+        self.assertEqual(self.split("SELECT 1,\n\\restrict a\n2;"), ["SELECT 1,\n           \n2;"])
+
+    def test_a_script_is_gone_through_once(self) -> None:
+        for line in ("-- one", "\\restrict a"):
+            with self.subTest(line):
+                sql = Watched(f"{line}\n-- two\nSELECT\n1;\n" * 100)
+                sql.copied = []
+                found = script.split(sql)
+                self.assertEqual([one.line for one in found], list(range(3, 400, 4)))
+                self.assertLessEqual(sql.counted, len(sql))
+                self.assertLess(max(sql.copied), len(sql) / 2)
