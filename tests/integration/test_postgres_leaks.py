@@ -19,7 +19,7 @@ import psycopg2.extras
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.clock import Deadline
 from itest.services.postgres import leaks, libpq, view
-from tests.integration.baseline import BaselineTest, schema
+from tests.integration.baseline import DECLARATION, BaselineTest, schema
 from tests.integration.capture import said
 
 TEST = "tests.Baseline.test_before"
@@ -55,6 +55,31 @@ class ForeignTest(BaselineTest):
             self.assertEqual(lines, [])
         cursor.execute("SELECT pg_backend_pid()")
         self.assertEqual(cursor.fetchone(), (pid,))
+
+    def test_that_a_copy_of_the_database_has_ended_it_is_told_of_failing_tests(self) -> None:
+        lease = self.server.lease(DECLARATION, "tests.Other")
+        self.addCleanup(lease.close)
+
+        def change(sql: str) -> None:
+            connection = psycopg2.connect(lease.view.url)
+            self.addCleanup(connection.close)
+            with connection, connection.cursor() as cursor:
+                cursor.execute(sql)
+
+        change("INSERT INTO parent (name) VALUES ('of the baseline')")
+        lease.seal()
+        lease.reset("tests.Other.test_1")
+        told = "itest ended 1 session of others at the end of the baseline: an engine of your own needs pool_pre_ping=True, or "
+        self.assertEqual(lease.evidence(0).lines[:1], [f"{told}engine.dispose() in setUpClass"])
+        change("INSERT INTO parent (name) VALUES ('of a test')")
+        change("DROP VIEW IF EXISTS no_view; CREATE VIEW one AS SELECT 1")
+        lease.reset("tests.Other.test_2")
+        [line] = lease.evidence(0).lines
+        self.assertRegex(
+            line,
+            r"^itest ended 2 sessions of others after test_1, as the schema changed(?: \(pg_.*)?: an engine of your own needs "
+            r"pool_pre_ping=True$",
+        )
 
     def test_one_in_a_transaction_is_ended_and_reported(self) -> None:
         for statement in ("SELECT 1", "INSERT INTO parent (name) VALUES ('x')", "LOCK TABLE parent", "LOCK TABLE pg_class",

@@ -38,6 +38,8 @@ class PostgresLease(Lease[PostgresView]):
         self.way = self.reason = ""
         self._written_since = ""
         """Where the log was when the test began, if that is not where the recycler has read up to."""
+        self._ended = ""
+        """Which sessions of others were ended last, for the note of a failing test: a pool of the class's own meets them."""
         self._server = server
         self._directory = service.directory
         self._isolated = service.isolation_or_default != "none"
@@ -68,7 +70,7 @@ class PostgresLease(Lease[PostgresView]):
         sessions = self._foreign_sessions()
         self._used_by_class = sessions > 0
         if self._written():  # Then what there is now may differ from the template.
-            self.cuts += min(1, sessions)
+            self._cut(sessions, "at the end of the baseline", "pool_pre_ping=True, or engine.dispose() in setUpClass")
             self._pristine = server.create(self._name)
             self._was_spare = False
         self._recycler = self._new_recycler(self._position if self._was_spare else "")
@@ -102,7 +104,10 @@ class PostgresLease(Lease[PostgresView]):
         from itest.services.postgres import evidence  # Only failing tests need it.
 
         written = self._recycler.written(self._written_since) if isinstance(self._recycler, Recycler) else {}
-        return evidence.evidence(self._server, self._name, since, written)
+        found = evidence.evidence(self._server, self._name, since, written)
+        if self._ended:
+            found.lines.insert(0, self._ended)
+        return found
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         if not self._isolated:
@@ -122,7 +127,7 @@ class PostgresLease(Lease[PostgresView]):
             return None
         server = self._server
         kept = naming.identifier("itest", "kept", server.token, str(next(server.numbers)), *test.split(".")[-2:])
-        self._clone_again(lambda name: server.rename(name, kept))
+        self._clone_again(f"to keep what {_short(test)} left", lambda name: server.rename(name, kept))
         return aside(server, kept, write)
 
     def close(self) -> None:
@@ -152,16 +157,16 @@ class PostgresLease(Lease[PostgresView]):
             self.way = "undone" if self._recycler.recycle(self._kept, left_by) else "clean"
         except (NeedsClone, self._server.driver.Error) as error:  # Of an unknown trouble, too, a new clone is the cure.
             self.way, self.reason = "cloned", naming.shorten(str(error))
-            self._clone_again()
+            self._clone_again(f"after {_short(left_by)}, as {naming.shorten(self.reason, 60)}")
         except BaseException:  # A signal handler's. What was not undone must not count as seen, so the next one clones.
             self._forget_recycler()
             raise
 
-    def _clone_again(self, out_of_the_way: Callable[[str], object] | None = None) -> None:
+    def _clone_again(self, when: str, out_of_the_way: Callable[[str], object] | None = None) -> None:
         server = self._server
         self._forget_recycler()
         self._kept.close()
-        self.cuts += min(1, self._foreign_sessions())
+        self._cut(self._foreign_sessions(), when, "pool_pre_ping=True")
         (out_of_the_way or server.drop)(self._name)
         if self._state is not None:
             shared.restore(server, self._state)
@@ -172,6 +177,13 @@ class PostgresLease(Lease[PostgresView]):
         recycler, self._recycler = self._recycler, None
         if recycler is not None:
             recycler.close()
+
+    def _cut(self, sessions: int, when: str, cure: str) -> None:
+        """So many sessions of others are ended now."""
+        if sessions:
+            self.cuts += 1
+            theirs = f"{sessions} session{'s'[: sessions != 1]} of others"
+            self._ended = f"itest ended {theirs} {when}: an engine of your own needs {cure}"
 
     def _foreign_sessions(self) -> int:
         """How many others than itest have in the database. They are ended where it is to be copied or dropped."""
@@ -224,3 +236,7 @@ class PostgresLease(Lease[PostgresView]):
             return object()
         [(position,)] = self._server.admin("SELECT pg_current_wal_insert_lsn()::text")
         return position
+
+
+def _short(test: str) -> str:
+    return test.rpartition(".")[2]
