@@ -37,6 +37,7 @@ SCHEMA = """
     CREATE SEQUENCE few MAXVALUE 5;
     CREATE TABLE limited (id int DEFAULT nextval('few'));
     CREATE TABLE things (id int PRIMARY KEY, doc jsonb, tags text[], docs jsonb[], raw bytea, flag bool, at timestamptz);
+    CREATE DOMAIN document AS jsonb; CREATE DOMAIN page AS document; CREATE TABLE books (cover document, page page);
     CREATE TABLE pairs (a int, b int, PRIMARY KEY (a, b));
     CREATE TABLE halves (id int, a int, b int, FOREIGN KEY (a, b) REFERENCES pairs MATCH FULL);
     CREATE SCHEMA "Other";
@@ -222,6 +223,10 @@ class SuperuserTest(LoadingTests, FixtureTest):
         self.assertEqual(self.rows("SELECT to_json(docs) FROM things WHERE id = 2"), [[{"a": 1}, [2]]])
         self.assertEqual(self.rows("SELECT name FROM users"), ["tab\t back\\slash \\N line\nfeed \r"])
 
+    def test_json_in_domains_over_domains(self) -> None:
+        self.load(books_json='{"books": [{"cover": {"a": 1}, "page": {"b": [2]}}, {"cover": "text", "page": "text"}]}')
+        self.assertEqual(self.rows("SELECT cover, page FROM books"), [({"a": 1}, {"b": [2]}), ("text", "text")])
+
     def test_yaml_values(self) -> None:
         self.load(
             things_yaml="""
@@ -376,6 +381,9 @@ PARTS = """
     CREATE TABLE calls_1 PARTITION OF calls FOR VALUES IN (1);
     CREATE TABLE heard (id int) PARTITION BY LIST (id);
     CREATE TABLE heard_1 PARTITION OF heard FOR VALUES IN (1);
+    CREATE TABLE events (id int GENERATED ALWAYS AS IDENTITY, number serial, year int) PARTITION BY LIST (year);
+    CREATE TABLE twenties PARTITION OF events FOR VALUES IN (24, 25) PARTITION BY LIST (year);
+    CREATE TABLE year24 PARTITION OF twenties FOR VALUES IN (24);
     CREATE TABLE audit (entry text);
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN INSERT INTO audit VALUES (TG_TABLE_NAME); RETURN NEW; END $$;
@@ -410,6 +418,12 @@ class PartTest(FixtureTest):
                     "user_id = 7 is not in users",
                     str(self.refused(c_json=f'{{"{name}": [{{"id": 1, "user_id": 7}}]}}')),
                 )
+
+    def test_sequences_of_what_a_partition_is_part_of_go_on(self) -> None:
+        self.load(year24_csv="id,number,year\n7,5,24\n")
+        self.assertEqual(self.postgres.execute("INSERT INTO events (year) VALUES (24) RETURNING id, number"), [(8, 6)])
+        self.load(year24_csv="id,number,year\n2,2,24\n", twenties_csv="id,number,year\n3,9,24\n")
+        self.assertEqual(self.postgres.execute("INSERT INTO events (year) VALUES (24) RETURNING id, number"), [(9, 10)])
 
     def test_a_trigger_of_a_partition(self) -> None:
         self.load(heard_csv="id\n1\n")

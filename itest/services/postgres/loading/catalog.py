@@ -89,7 +89,11 @@ SELECT n, c.oid, c.relname, quote_ident(s.nspname) || '.' || quote_ident(c.relna
           WHEN b.typcategory = 'A' THEN 'array' ELSE '' END,
      format_type(a.atttypid, -1)) ORDER BY a.attnum)
    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-   JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+   JOIN pg_type b ON b.oid = (
+     WITH RECURSIVE base AS (
+       SELECT t.oid, t.typtype, t.typbasetype
+       UNION ALL SELECT d.oid, d.typtype, d.typbasetype FROM base JOIN pg_type d ON d.oid = base.typbasetype)
+     SELECT oid FROM base WHERE typtype <> 'd')
    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   current_setting('is_superuser') = 'on', current_setting('session_replication_role')
 FROM wanted LEFT JOIN pg_class c ON c.oid = wanted.oid AND c.relkind IN ('r', 'p', 'v', 'f')
@@ -121,22 +125,26 @@ ORDER BY c.conname
 # parent. A partition may have keys of its own besides.
 
 _COUNTERS = """
-SELECT a.attrelid, a.attname, quote_ident(a.attname), quote_ident(n.nspname) || '.' || quote_ident(s.relname),
+WITH lines AS (
+  SELECT t AS loaded, t AS relation FROM unnest(%(oids)s::oid[]) AS t
+  UNION SELECT t, relid::oid FROM unnest(%(oids)s::oid[]) AS t, pg_partition_ancestors(t))
+SELECT DISTINCT found.loaded, a.attname, quote_ident(a.attname), quote_ident(n.nspname) || '.' || quote_ident(s.relname),
        q.seqincrement > 0, q.seqmin, q.seqmax
-FROM (SELECT d.refobjid AS relation, d.refobjsubid AS number, d.objid AS sequence FROM pg_depend d
-      WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-        AND d.refobjid = ANY(%(oids)s)
+FROM (SELECT l.loaded, d.refobjid AS relation, d.refobjsubid AS number, d.objid AS sequence FROM lines l
+      JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+        AND d.refobjid = l.relation AND d.deptype IN ('a', 'i')
       UNION
-      SELECT f.adrelid, f.adnum, d.refobjid FROM pg_attrdef f
+      SELECT l.loaded, f.adrelid, f.adnum, d.refobjid FROM lines l JOIN pg_attrdef f ON f.adrelid = l.relation
       JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
-      WHERE f.adrelid = ANY(%(oids)s)) AS found
+     ) AS found
 JOIN pg_class s ON s.oid = found.sequence AND s.relkind = 'S'
 JOIN pg_namespace n ON n.oid = s.relnamespace
 JOIN pg_sequence q ON q.seqrelid = s.oid
 JOIN pg_attribute a ON a.attrelid = found.relation AND a.attnum = found.number
 WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 """
-# Owned sequences (serial, identity) and those that a default merely uses (SQLAlchemy's Sequence).
+# Owned sequences (serial, identity) and those that a default merely uses (SQLAlchemy's Sequence); of a partition also those
+# of the tables that it is part of, which may alone have them.
 
 
 def read(cursor: Any, names: Iterable[str]) -> Catalog:
