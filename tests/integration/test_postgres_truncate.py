@@ -46,6 +46,10 @@ CREATE TABLE nothing ();
 CREATE TABLE computed (n int GENERATED ALWAYS AS (7) STORED);
 CREATE TRIGGER guard AFTER INSERT OR DELETE ON guarded FOR EACH STATEMENT EXECUTE FUNCTION log_it();
 ALTER TABLE guarded ENABLE ALWAYS TRIGGER guard;
+CREATE TABLE ruled (n int);
+CREATE RULE also AS ON INSERT TO ruled DO ALSO INSERT INTO audit VALUES ('rule');
+CREATE RULE never AS ON DELETE TO ruled DO INSTEAD NOTHING;
+ALTER TABLE ruled ENABLE ALWAYS RULE never;
 INSERT INTO counters VALUES (1);
 """
 
@@ -56,7 +60,7 @@ INSERT INTO "Other"."Mixed Case" ("User") SELECT id FROM users;
 WITH new AS (INSERT INTO a VALUES (1, 1)) INSERT INTO b VALUES (1, 1);
 INSERT INTO events VALUES ('2019-05-05', 'old'), ('2021-01-01', 'new');
 INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1, 2);
-INSERT INTO guarded VALUES (1);
+INSERT INTO guarded VALUES (1); INSERT INTO ruled VALUES (1);
 INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES; INSERT INTO computed DEFAULT VALUES;
 TRUNCATE audit;
 """
@@ -71,6 +75,9 @@ SELECT 'parent', jsonb_agg(to_jsonb(t) || to_jsonb(tableoid::regclass::text) ORD
 SELECT 'counters', jsonb_agg(t)::text FROM counters t UNION ALL
 SELECT 'nothing', count(*)::text FROM nothing UNION ALL SELECT 'computed', count(*)::text FROM computed UNION ALL
 SELECT 'guarded', jsonb_agg(t)::text FROM guarded t UNION ALL
+SELECT 'ruled', jsonb_agg(t)::text FROM ruled t UNION ALL
+SELECT 'rules', jsonb_agg(rulename::text || ev_enabled::text ORDER BY rulename)::text FROM pg_rewrite
+  WHERE ev_class = 'ruled'::regclass UNION ALL
 SELECT 'audit', jsonb_agg(t)::text FROM audit t UNION ALL
 SELECT 'sequences', jsonb_agg(t ORDER BY t)::text FROM pg_sequences t WHERE schemaname <> 'itest_ledger' UNION ALL
 SELECT 'triggers', jsonb_agg(tgname::text || tgenabled::text ORDER BY tgname)::text FROM pg_trigger WHERE NOT tgisinternal
@@ -90,6 +97,7 @@ CHANGES = {
     "sequences": "SELECT nextval('numbers'); SELECT setval('users_id_seq', 5000, false)",
     "no_columns": "DELETE FROM nothing; INSERT INTO computed DEFAULT VALUES; UPDATE users SET boss = NULL",
     "a_trigger_that_always_fires": "UPDATE guarded SET n = 2",
+    "rules": "INSERT INTO ruled VALUES (2), (3); INSERT INTO guarded VALUES (2)",
     "audit": "INSERT INTO audit VALUES ('mine')",
 }
 
@@ -557,6 +565,24 @@ class ForeignRowsTest(ForeignTest):
             r"emptying baskets 3 times did not empty it: a trigger on a table that 'tester' does not own, or a rule, "
             r"fills "
             r"it again$",
+        )
+
+    def test_a_rule_of_a_table_of_others(self) -> None:
+        self.foreign.user("ruled")
+        self.foreign.ask(
+            "CREATE RULE also AS ON DELETE TO baskets DO ALSO DELETE FROM customers; "
+            "GRANT ALL ON baskets, customers, baskets_id_seq TO ruled; "
+            f"GRANT CREATE ON DATABASE {self.name} TO ruled",
+            self.name,
+        )
+        uses = self.used(lambda test: test.postgres.execute("INSERT INTO baskets (n) VALUES (1)"))
+        with said():
+            [error] = self.errors(self.foreign.url_for(self.name, "ruled"), uses)
+        self.assertRegex(
+            error,
+            r"DO ALSO rules are not supported for data-modifying statements in WITH\. A rule of a table is off during a reset only "
+            r"where 'ruled' owns the table or may set session_replication_role: GRANT SET ON PARAMETER session_replication_role TO "
+            r"ruled \(PostgreSQL 15 and later\), or declare isolation='database'$",
         )
 
     def test_rows_that_a_policy_hides(self) -> None:

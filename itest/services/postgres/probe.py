@@ -9,6 +9,7 @@ differs. Rows are kept in memory. Sequences are set back unasked, because that c
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,10 @@ _TABLES = """
 SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
   coalesce((SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
             WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''), ''),
-  ARRAY(SELECT 'ENABLE ' || CASE tgenabled WHEN 'A' THEN 'ALWAYS ' WHEN 'R' THEN 'REPLICA ' ELSE '' END
-               || 'TRIGGER ' || quote_ident(tgname)
-        FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgenabled <> 'D'),
+  ARRAY(SELECT 'ENABLE ' || CASE enabled WHEN 'A' THEN 'ALWAYS ' WHEN 'R' THEN 'REPLICA ' ELSE '' END || what || quote_ident(name)
+        FROM (SELECT tgenabled, 'TRIGGER ', tgname FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal
+              UNION ALL SELECT ev_enabled, 'RULE ', rulename FROM pg_rewrite WHERE ev_class = c.oid) AS t(enabled, what, name)
+        WHERE enabled <> 'D'),
   ARRAY(SELECT DISTINCT confrelid::bigint FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f'),
   pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -77,7 +79,8 @@ SCHEMA, OTHERS = -1, -2
 
 
 class Refused(ResetError):
-    """A constraint does not let the baseline's rows come back: it was made NOT VALID when they were there."""
+    """The baseline's rows cannot come back under the table's definition: a constraint that was made NOT VALID when they were
+    there, or a rule, is in the way."""
 
 
 @dataclass(slots=True)
@@ -87,7 +90,7 @@ class Table:
     name: str
     columns: str
     triggers: tuple[str, ...]
-    """What enables each trigger of the user's that is enabled: `ENABLE TRIGGER name`."""
+    """What enables each trigger of the user's, and each rule, that is enabled: `ENABLE TRIGGER name`."""
     references: frozenset[int]
     owned: bool
     protected: bool = False
@@ -102,7 +105,7 @@ class Table:
 
     @property
     def always(self) -> bool:
-        """Whether it has triggers that fire in spite of session_replication_role."""
+        """Whether it has triggers or rules that fire in spite of session_replication_role."""
         return any(enable.startswith(("ENABLE ALWAYS", "ENABLE REPLICA")) for enable in self.triggers)
 
     @property
@@ -215,8 +218,8 @@ class Probe:
         """Bring everything back to the baseline. False when the schema differs: that is not undone here.
 
         `end_others` is called first where there are transactions of others than this session. Raises ResetError when it
-        cannot be done: a session holds a lock, a trigger always adds rows, a right is missing; Refused when a constraint is
-        in the way.
+        cannot be done: a session holds a lock, a trigger always adds rows, a right is missing; Refused when a constraint or a
+        rule is in the way.
         """
         try:
             return self._session.twice(lambda: self._undo(end_others))
@@ -225,6 +228,13 @@ class Probe:
                 f"the tables could not be brought back to the baseline: {str(error).strip()}. Where a constraint was made NOT "
                 f"VALID over rows that it forbids: declare isolation='database', or 'schema' with such rows made by migrations "
                 f"or fixtures, and none in that table by setUpTestData"
+            ) from error
+        except self._server.driver.errors.FeatureNotSupported as error:
+            user = self._server.user
+            raise Refused(
+                f"the tables could not be brought back to the baseline: {str(error).strip()}. A rule of a table is off during a "
+                f"reset only where {user!r} owns the table or may set session_replication_role: GRANT SET ON PARAMETER "
+                f"session_replication_role TO {user} (PostgreSQL 15 and later), or declare isolation='database'"
             ) from error
         except self._server.driver.Error as error:
             raise ResetError(self._reason(error)) from error
@@ -344,7 +354,10 @@ class Probe:
         triggered = [table for table in chosen if (table.always if self._session.replica else table.triggers)]
         ours = [table for table in triggered if table.owned]
         deletes = ", ".join(f"d{number} AS (DELETE FROM ONLY {table.name})" for number, table in enumerate(chosen))
-        statements = ["BEGIN", *(f"ALTER TABLE {table.name} DISABLE TRIGGER USER" for table in ours)]
+        statements = [
+            "BEGIN",
+            *(f"ALTER TABLE {table.name} {_disabling(enable)}" for table in ours for enable in table.triggers),
+        ]
         # One statement, so that foreign keys are checked when all of it is done.
         statements.append(f"WITH {deletes} SELECT {', '.join(setvals) or 1}")
         # By name, so that those which were disabled stay so.
@@ -398,6 +411,10 @@ class Probe:
         if error.pgcode == LOCKED:
             reason += f". {leaks.in_transaction(self.ask)}"
         return reason
+
+
+def _disabling(enable: str) -> str:
+    return re.sub("^ENABLE (ALWAYS |REPLICA )?", "DISABLE ", enable)
 
 
 def _quoted(name: str) -> str:
