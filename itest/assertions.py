@@ -93,30 +93,30 @@ class Assertions(_Base):
     def assertRowCount(
         self,
         table: str,
-        count: int,
+        n: int,
         where: str = "",
         params: Any = None,
         service: str = "postgres",
         msg: object = None,
     ) -> None:
-        """Fail unless the table has so many committed rows (`where` an SQL condition, `params` its parameters).
+        """Fail unless the table has `n` committed rows (`where` an SQL condition, `params` its parameters).
 
         The table's name is taken as fixtures have it: as it is first, then in lower case; a dot parts a schema.
         """
-        if type(count) is not int or count < 0:
-            raise ValueError(f"count={count!r}: a table has a whole number of rows")
+        if type(n) is not int or n < 0:
+            raise ValueError(f"n={n!r}: a table has a whole number of rows")
         view = self._itest_named(service, "execute")
         relation = getattr(view, "relation", str)(table)  # A service of a user's own may have no such thing.
         condition = f" WHERE {where}" if where else ""
         [(found,)] = view.execute(f"SELECT count(*) FROM {relation}{condition}", params)
-        if found == count:
+        if found == n:
             return
         rows = view.execute(f"SELECT * FROM {relation}{condition} LIMIT {SHOWN}", params)
         shown = "".join(f"\n  {naming.shorten(repr(row))}" for row in rows)
         more = f"\n  and {found - SHOWN} more" if found > SHOWN else ""
-        fewer = "; rows that are not committed are not counted" if found < count else ""
+        fewer = "; rows that are not committed are not counted" if found < n else ""
         what = f"{table} where {where}" if where else table
-        text = f"{found} row{'' if found == 1 else 's'} in {what}, not {count}{fewer}{shown}{more}"
+        text = f"{found} row{'' if found == 1 else 's'} in {what}, not {n}{fewer}{shown}{more}"
         raise self._itest_failure(msg, text)
 
     def assertProduced(

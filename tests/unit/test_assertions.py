@@ -151,7 +151,7 @@ class RowCountTest(AssertionTest):
         for wrong in (-1, None, "1", 1.0, True):
             with self.assertRaises(ValueError) as caught:
                 self.inner.assertRowCount("users", wrong)
-            self.assertEqual(str(caught.exception), f"count={wrong!r}: a table has a whole number of rows")
+            self.assertEqual(str(caught.exception), f"n={wrong!r}: a table has a whole number of rows")
 
     def test_a_service_that_is_not_there(self) -> None:
         self.inner.postgres = None

@@ -161,10 +161,8 @@ class PostgresView(View):
         [(found, quoted)] = self.execute(
             f"SELECT {RELATION}::text, quote_ident(n) FROM (SELECT %s::text) AS t(n)", [name]
         )
-        if (
-            found is None and name.isidentifier()
-        ):  # The server takes a plain `user` for a function, and finds a row in it.
-            return str(quoted)
+        if found is None and name.isidentifier():
+            return str(quoted)  # Else the server takes a plain `user` for a function, and finds a row in it.
         return str(found or name)
 
     def _statement_connection(self) -> Connection:
