@@ -39,9 +39,10 @@ def check(server: Server[Any]) -> None:
 
 
 def ended(server: Server[Any], grace: float = 0.0) -> State | None:
-    """How it has ended; None if it runs, also after that many seconds. One that is just ending has ended."""
+    """How it has ended; None if it runs, also after that many seconds. One that is just ending has ended, and so has one that
+    was started again: with us it has its data in memory, and Docker publishes its ports anew."""
     deadline, last = Deadline.after(grace), Deadline.after(max(grace, REAPING))
-    while (state := server.instance.state()).running or server.lives():
+    while (state := server.instance.state()).lives_on or server.lives():
         if (last if server.instance.ending() else deadline).passed:
             return None
         deadline.pause(0.005)
@@ -52,6 +53,8 @@ def told(state: State) -> str:
     """How it ended, as a predicate, with the name of the signal where a container's exit code is one."""
     if state.status == REMOVED:
         return f"was {REMOVED}"
+    if state.restarted:
+        return "was restarted"
     number = (state.exit_code or 0) - 128
     names = {each.value: each.name for each in signal.Signals}
     code = f"exit code {state.exit_code}"

@@ -280,7 +280,7 @@ class Server(ABC, Generic[V]):
 
     def lives(self) -> bool:
         """Whether it can still be used."""
-        return not self.silent and self.instance.state().running
+        return not self.silent and self.instance.state().lives_on
 
     def hung_up(self) -> bool:
         """Whether it has ended a connection of ours, as far as that shows without a round trip; it may live on."""

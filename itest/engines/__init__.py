@@ -78,7 +78,8 @@ class State(NamedTuple):
 
     `health_said` is what its last health check printed. `port_taken`: it ended because its log says that somebody else
     has its host port. `restarts`: how often Docker has started it again by its restart policy; between its lives it is
-    running, `restarting`, and `exit_code` is that of the last one.
+    running, `restarting`, and `exit_code` is that of the last one. `restarted`: it runs, in another life than the one in
+    which it was first seen to, and itest has not begun that one.
     """
 
     running: bool
@@ -89,6 +90,12 @@ class State(NamedTuple):
     health_said: str = ""
     port_taken: bool = False
     restarts: int = 0
+    restarted: bool = False
+
+    @property
+    def lives_on(self) -> bool:
+        """Whether it runs as it did: what it had in memory is there, and its ports are published where they were."""
+        return self.running and not self.restarted
 
     def __str__(self) -> str:
         code = "" if self.exit_code is None else f" with exit code {self.exit_code}"

@@ -69,6 +69,8 @@ class DockerInstance:
         self._socket = socket
         self._volumes = tuple(volumes)
         self._pid = self._seen = 0
+        self._born = ""
+        """When it was started, by Docker's clock, as it was first seen to run."""
 
     @property
     def id(self) -> str:
@@ -151,6 +153,7 @@ class DockerInstance:
             health="" if health == "none" else health,
             health_said=str(checks[-1].get("Output", "")).strip(),
             restarts=int(inspected.get("RestartCount") or 0),
+            restarted=running and state.get("StartedAt", "") != self._born,
         )
 
     def ending(self) -> bool:
@@ -268,7 +271,7 @@ class DockerInstance:
 
     def go_on(self) -> float:
         since = self._end_of_log()
-        self._networks = {}  # Its own address may be another one now.
+        self._networks, self._born = {}, ""  # Its own address may be another one now.
         deadline = Deadline.after(PUBLISH_TIMEOUT)
         while True:
             try:
@@ -313,7 +316,10 @@ class DockerInstance:
         """What Docker says of it, of which some is remembered; None: it is gone. Raises ItestError."""
         said = self._asked()
         self._networks = (said or {}).get("NetworkSettings", {}).get("Networks") or {}
-        self._pid = (said or {}).get("State", {}).get("Pid") or 0
+        state = (said or {}).get("State", {})
+        self._pid = state.get("Pid") or 0
+        if state.get("Running"):
+            self._born = self._born or state.get("StartedAt", "")
         return said
 
     def _asked(self) -> Mapping[str, Any] | None:

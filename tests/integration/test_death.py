@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers that are killed under a test: the next use tells, at once, and the next class has a new one."""
+"""Servers that are killed or restarted under a test: the next use tells, at once, and the next class has a new one."""
 
 from __future__ import annotations
 
@@ -120,6 +120,39 @@ class DeathOfContainersTest(_DeathTest):
         cls.addClassCleanup(engine.close)
         if reason := engine.unavailable():
             raise unittest.SkipTest(reason)
+
+    def test_restarted(self) -> None:
+        """Its ports are published anew, so that nobody reaches it where it was."""
+        for declared in (Postgres(), Redis()):
+            with self.subTest(declared.kind):
+                self.restart(declared)
+
+    def restart(self, declared: Service[Any]) -> None:
+        servers: list[Server[Any]] = []
+
+        class Restarting(ContainerTestCase):
+            service = declared
+
+            def test_1(self) -> None:
+                servers.append(self.service.server)
+                instance: Any = self.service.server.instance
+                instance._client.restart(instance.id, timeout=3)
+
+            def test_2(self) -> None:
+                """Never run."""
+
+        class After(ContainerTestCase):
+            service = declared.replace()
+
+            def test(self) -> None:
+                servers.append(self.service.server)
+
+        result = unittest.TestResult()
+        with testing.session(engine=self.engine, quiet=True):
+            unittest.TestSuite(map(unittest.TestLoader().loadTestsFromTestCase, (Restarting, After))).run(result)
+        [(_, text)] = [*result.errors, *result.failures]
+        self.assertIn(f"{ServerDied.__name__}: {Restarting.__qualname__}.service ended before ", text)
+        self.assertEqual(len({id(server) for server in servers}), 2)
 
 
 def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, pattern: str | None) -> unittest.TestSuite:

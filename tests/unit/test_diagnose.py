@@ -21,7 +21,7 @@ from itest.errors import ServerDied, StartError
 from itest.evidence import Evidence
 from itest.examine import Finding, Subject
 from itest.service import ServiceMixin
-from itest.testing import MemoryEngine, MemoryInstance, MemoryLease
+from itest.testing import MemoryEngine, MemoryInstance, MemoryLease, MemoryServer
 from tests.unit.inner import InnerTest, MemoryMixin, run
 
 
@@ -549,6 +549,34 @@ class DeathTest(InnerTest):
         [(_, failed)], [(_, after)] = result.failures, result.errors
         self.assertIn(" ENDED under this test: was removed; ", failed)
         self.assertRegex(after, r"ended before .*test_2: Memory \(container memory-1 .*\) was removed\. The last test ")
+
+    def test_one_that_was_restarted(self) -> None:
+        """It runs and answers, on other ports and without its data."""
+        engine = self.engine
+        service = self.service()
+
+        class Inner(ServiceMixin, ContainerTestCase):
+            memory = service
+
+            def test_1(self) -> None:
+                engine.instances[-1].current = State(running=True, restarted=True)
+                self.fail("x")
+
+            def test_2(self) -> None:
+                """Never run."""
+
+        class After(MemoryMixin, ContainerTestCase):
+            memory = self.service()
+
+            def test(self) -> None:
+                self.assertTrue(self.memory.server.lives())
+
+        with mock.patch.object(MemoryServer, "hung_up", lambda server: server.instance.state().restarted):
+            result = run(Inner, After)
+        self.check(result, ran=3, failures=1, errors=1)
+        [(_, failed)], [(_, after)] = result.failures, result.errors
+        self.assertIn(" ENDED under this test: was restarted; the next class gets a new one", failed)
+        self.assertRegex(after, r"ended before .*test_2: Memory \(container memory-1 .*\) was restarted\. The last ")
 
     def test_its_facts_are_attributes(self) -> None:
         error = ServerDied("it ended", exit_code=137, oom_killed=True)

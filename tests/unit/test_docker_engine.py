@@ -258,6 +258,15 @@ class InstanceTest(FakeDockerTest):
         del self.answers[f"GET {self.path}/json"]
         self.assertEqual(self.instance.state(), State(False, "removed"))
 
+    def test_one_that_somebody_else_has_started_again(self) -> None:
+        self.inspects(StartedAt="2026-11-30T06:46:02.5Z")
+        self.assertEqual(self.instance.state(), State(True))
+        self.inspects(StartedAt="2026-11-30T06:47:03.5Z")
+        for _ in range(2):
+            self.assertEqual(self.instance.state(), State(True, restarted=True))
+        self.instance.go_on()
+        self.assertEqual(self.instance.state(), State(True))
+
     def test_state_without_docker(self) -> None:
         self.server.shutdown()
         self.server.server_close()

@@ -84,9 +84,9 @@ class Administered(Server["PostgresView"]):
                 if self.silent:
                     raise ResetError(self.silent) from None
                 # Nobody answers at the address of a container that is gone, not even with a refusal.
-                if not self._admin.closed or not self.instance.state().running:
+                if not self._admin.closed or not self.instance.state().lives_on:
                     raise
-            # A test ended every session there was, or restarted the server.
+            # A test ended every session there was.
             self._admin = self._first_connection(nearest.ways(self))
             return self._execute(sql, params)
 
