@@ -23,6 +23,7 @@ from itest.service import Service
 from itest.services.postgres.outside import Outside
 from itest.services.postgres.server import PostgresServer
 from itest.services.redis import RedisServer
+from itest.services.redis.clients import Kept
 from itest.session import Session
 from itest.wait import answer, until_ready
 
@@ -90,7 +91,41 @@ class DirectTest(unittest.TestCase):
         with testing.session() as elsewhere:
             stranger = elsewhere.lend(trusting).instance.direct_endpoint()
             server = self.connected(Postgres(), stranger)
-        self.assertEqual(server._nearest, server.address)
+            self.assertEqual(server._nearest, server.address)
+            server = self.connected(Postgres(), session.lend(Postgres()).instance.direct_endpoint())
+            assert isinstance(server, PostgresServer)
+            server._nearest = server._nearest.replace(
+                urlsplit(server._nearest).netloc.rpartition("@")[2], str(stranger)
+            )
+            with self.assertRaisesRegex(server.driver.OperationalError, "authentication"):
+                server.connection("postgres", "one that came later")
+
+    def test_a_redis_that_takes_the_same_password_is_not_taken(self) -> None:
+        """It has none, and by HELLO it takes any; or it is this run's as well."""
+        stranger = session.lend(Redis(), "another")
+        assert isinstance(stranger, RedisServer)
+        self.addCleanup(session.take_back, stranger)
+        for nopass in (False, True):
+            with self.subTest(nopass=nopass):
+                if nopass:
+                    stranger._admin.execute_command("ACL", "SETUSER", "default", "nopass")
+                server = self.connected(Redis(), stranger.instance.direct_endpoint())
+                self.assertEqual(server._nearest, server.address)
+
+    def test_a_redis_that_got_the_address_later_is_not_written_to(self) -> None:
+        stranger = session.lend(Redis(), "another")
+        assert isinstance(stranger, RedisServer)
+        self.addCleanup(session.take_back, stranger)
+        server = self.connected(Redis(), session.lend(Redis()).instance.direct_endpoint())
+        assert isinstance(server, RedisServer)
+        there = Kept(server, stranger.nearest_url_of(1), decode_responses=True)
+        self.addCleanup(there.close)
+        self.assertTrue(server.lives())
+        with self.assertRaisesRegex(redis.ConnectionError, "is not at .* any more, where another one answers"):
+            there.client().set("from a test", 1)
+        self.assertFalse(server.lives())
+        with stranger.connect_to(1) as client:
+            self.assertEqual(client.keys(), [])
 
     def test_a_network_of_another_machine_is_not_tried(self) -> None:
         instance = session.lend(Redis()).instance

@@ -45,8 +45,9 @@ def ways(server: Administered) -> list[Way]:
         found.append((address._replace(query=query).geturl(), {"connect_timeout": TIMEOUT}))
     if not server.chosen_password and (direct := instance.direct_endpoint()):
         user, _, _ = address.netloc.rpartition("@")
-        url = address._replace(netloc=f"{user}@{direct}").geturl()
-        found.append((url, {"connect_timeout": TIMEOUT, "require_auth": "scram-sha-256"}))
+        # In the URL, so that each connection is proved: after a restart of the container that address may be another one's.
+        url = address._replace(netloc=f"{user}@{direct}", query=urlencode({"require_auth": "scram-sha-256"})).geturl()
+        found.append((url, {"connect_timeout": TIMEOUT}))
     return found
 
 

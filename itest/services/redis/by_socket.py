@@ -32,7 +32,7 @@ def client(server: RedisServer, database: int) -> Client:
         # packages that keep tests from the network have errors of their own.
         with contextlib.suppress(Exception):
             return connect(url, single=True, connection_class=_finding(server.instance))
-    return connect(server.nearest_url_of(database), single=True)
+    return server.connect_to(database, single=True)
 
 
 def _socket(instance: Instance) -> Path | None:

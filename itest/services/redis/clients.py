@@ -16,6 +16,8 @@ from itest.wait import ANSWER_TIMEOUT
 if TYPE_CHECKING:
     from redis import Redis as Client
 
+    from itest.services.redis.server import RedisServer
+
 KEPT_NAME = "itest-cache"
 """What kept connections call themselves, so that other leases tell them from clients of tests in CLIENT LIST."""
 
@@ -46,7 +48,7 @@ def nameless(url: str) -> str:
 class Kept:
     """One client that stays connected from test to test, because connecting costs more than a whole reset."""
 
-    def __init__(self, server: Server[Any], url: str, decode_responses: bool) -> None:
+    def __init__(self, server: RedisServer, url: str, decode_responses: bool) -> None:
         self._server = server
         self.decode_responses = decode_responses
         self._url = url
@@ -86,8 +88,8 @@ class Kept:
         self.ids.clear()
 
     def _greet(self, connection: Any) -> None:
-        """What redis-py says on each new connection, those of a retry included, and one question more."""
-        connection.on_connect()
+        """What is said on each new connection, those of a retry included, and one question more."""
+        self._server.greet(connection)
         connection.send_command("CLIENT", "ID")
         self.ids.add(int(connection.read_response()))
         self.protocol = str(getattr(connection, "protocol", ""))

@@ -9,7 +9,7 @@ from typing import Any
 
 from itest import naming
 from itest.evidence import Evidence
-from itest.services.redis.clients import KEPT_NAME, connect, package
+from itest.services.redis.clients import KEPT_NAME, package
 from itest.services.redis.state import as_it_is, clients_of, waiting
 
 MOST_KEYS = 1000
@@ -27,10 +27,11 @@ _OURS = ("FLUSHDB ASYNC", "FLUSHDB SYNC", "CLIENT LIST", "INFO COMMANDSTATS", "S
 """What the commands of resets and of this module begin with: slow only where the machine is."""
 
 
-def evidence(url: str, pattern: str, baseline: Mapping[bytes, bytes], since: float) -> Evidence:
-    """Of the keys like `pattern` at this URL. `baseline` has the dumps of the keys that the test began with."""
+def evidence(client: Any, pattern: str, baseline: Mapping[bytes, bytes], since: float) -> Evidence:
+    """Of the keys like `pattern`, by a client that is closed then. `baseline` has the dumps of the keys that the test began
+    with."""
     found = Evidence()
-    with contextlib.closing(connect(url)) as client:
+    with contextlib.closing(client):
         keys, complete = _keys(client, pattern)
         pipeline: Any = client.pipeline(transaction=False)  # redis-py types answers, not pipelines
         for key in keys:

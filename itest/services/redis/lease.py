@@ -153,7 +153,7 @@ class RedisLease(Lease["RedisView"]):
         if self._isolation == "none":
             return Evidence()  # It may be anybody's, and as large as can be.
         baseline = {key: dump for key, _, dump in self._baseline}
-        return evidence(self._server.nearest_url_of(self.database), f"{self._prefix}*", baseline, since)
+        return evidence(self._server.connect_to(self.database), f"{self._prefix}*", baseline, since)
 
     def close(self) -> None:
         self.view.close()

@@ -42,6 +42,8 @@ class RedisServer(Server["RedisView"]):
         self.authority = recipes.authority(service) if self.owned else ""
         self.database = int(urlsplit(address).path.strip("/") or 0)
         self._nearest = address
+        self._run = ""
+        """What each connection by the nearest way must find there: the server's run_id, which is another one after each start."""
         self._databases = recipes.databases(service)
         self._admin = self._first_connection()
         self._lock = threading.Lock()
@@ -116,17 +118,35 @@ class RedisServer(Server["RedisView"]):
         """The same for connections that itest keeps itself: around Docker's proxy where that can be."""
         return urlsplit(self._nearest)._replace(path=f"/{database}").geturl()
 
+    def connect_to(self, database: int, **more: Any) -> Client:
+        """A client of ours on a database, by the nearest way; `more` as for `connect`."""
+        return connect(self.nearest_url_of(database), redis_connect_func=self.greet, **more)
+
+    def greet(self, connection: Any) -> None:
+        """What redis-py says on a new connection by the nearest way, and the question who is there: an address is somebody
+        else's soon after its container was stopped. Raises what redis-py raises."""
+        connection.on_connect()
+        if not self._run:
+            return
+        connection.send_command("INFO", "server")
+        if self._run not in str(connection.read_response()):
+            self.silent = (
+                f"{self.version} ({self.instance}) is not at {connection.host} any more, where another one answers: its "
+                f"container was restarted, or taken from its network. The next class gets a new one"
+            )
+            raise package().ConnectionError(self.silent)
+
     def _first_connection(self) -> Client:
-        """That the other way leads to this very server is shown by the password, which is this run's: a server with
-        another one refuses it, and so does a server without."""
+        """That the other way leads to this very server is shown by its run_id. The password would not show it: a server
+        without one takes any (HELLO), and others of this run have the same."""
         if direct := self.instance.direct_endpoint():
             user, _, _ = urlsplit(self.address).netloc.rpartition("@")
             nearest = nameless(urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl())
-            client = connect(nearest)
-            with contextlib.suppress(package().RedisError):
-                client.ping()
-                self._nearest = nearest
-                return client
+            client = connect(nearest, redis_connect_func=self.greet)
+            with contextlib.suppress(package().RedisError), connect(self.address) as published:
+                if (run := _run_id(client)) == _run_id(published):
+                    self._run, self._nearest = run, nearest
+                    return client
             client.close()
         return connect(self.address, retries=0 if self.owned else 1)  # Somebody may cut idle ones.
 
@@ -169,7 +189,7 @@ class RedisServer(Server["RedisView"]):
             self._leased.discard(number)
             try:
                 self.hold(number)
-                with connect(self.url_of(number)) as connection:
+                with self.connect_to(number) as connection:
                     if at_once:  # redis-py's own may still be asynchronous, by a setting.
                         connection.execute_command("FLUSHDB", "SYNC")
                     else:
@@ -233,6 +253,10 @@ class RedisServer(Server["RedisView"]):
             self.share.give_back(_claim_of(number))
             return False
         return True
+
+
+def _run_id(client: Any) -> str:
+    return str(client.info("server")["run_id"])
 
 
 def _claim_of(number: int) -> str:
