@@ -71,6 +71,11 @@ class Reaper:
         # A forked child would hold the pipe open beyond the owner's death.
         _live.add(self)
 
+    @property
+    def pipe(self) -> int:
+        """The descriptor of the pipe's end: another process that is given it is an owner too, and says "done" there."""
+        return self._pipe.fileno()
+
     def lives(self) -> bool:
         """Whether it has not been killed."""
         return self._process.poll() is None

@@ -177,14 +177,17 @@ def _say_once(config: Config, error: OSError) -> None:
 
 
 def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: int) -> None:
-    """Start the process that keeps the state."""
+    """Start the process that keeps the state, and a reaper that waits for its end, however it ends: ours will be gone."""
     from itest import detached  # Only the end of a run that has started something.
+    from itest.reaper import Reaper
 
     config, instance = state.config, server.instance
     place = ""
     if isinstance(state.spec, ProcessSpec):
         # Its end cannot be the other process's work: our death is the server's signal to end at once.
         place = str(cast("ProcessInstance", instance).end(keep.stop_signal))
+    environment = config.child_environment()
+    reaper = Reaper(session, environment)
     orders = {
         "path": naming.import_path(),
         "cache": str(config.cache_dir.absolute()),
@@ -197,14 +200,18 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
         "base": state.base,
         "steps": {**(state.record.steps if state.record is not None else {}), **state.steps},
         "entrypoint": getattr(state.spec, "entrypoint", None),
+        "reaper": reaper.pipe,
     }
-    process = detached.start(
-        detached.calling("itest.warm_keeper"),
-        session,
-        instance.id,
-        environment=config.child_environment(),
-        held=[lock],
-    )
+    try:
+        process = detached.start(
+            detached.calling("itest.warm_keeper"),
+            session,
+            instance.id,
+            environment=environment,
+            held=[lock, reaper.pipe],
+        )
+    finally:
+        reaper.close(done=False)  # The other process holds its pipe from now on.
     process.returncode = 0  # It works on after us; its destructor must not warn about that.
     assert process.stdin is not None
     with process.stdin as pipe:

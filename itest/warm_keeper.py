@@ -2,14 +2,15 @@
 """The process that keeps a server's state after the run: it takes it, removes what it was taken from, and sees to it
 that all states together stay within their limit.
 
-It is started by `warm.hand_over` and knows nothing but its orders. If it is killed there is no state, and a later sweep
-finds the container or directory by its labels.
+It is started by `warm.hand_over` and knows nothing but its orders. If it is killed there is no state, and a reaper of its
+own removes the container or directory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ def main(orders: Mapping[str, Any]) -> None:
             with contextlib.suppress(OSError):
                 warm_store.archive(cache, before).unlink()
         trim(cache, int(orders["limit"]), engine if orders["container"] else None)
+    if not record.failed:  # What it was taken from may be there still.
+        with contextlib.suppress(OSError):
+            os.write(int(orders["reaper"]), b"done\n")
 
 
 def trim(cache: Path, limit: int, engine: DockerEngine | None) -> None:

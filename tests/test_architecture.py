@@ -33,7 +33,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "data": ("base", "facts", "protocols", "wait", "service"),
     "services": ("base", "facts", "protocols", "wait", "service", "data"),
     "reaper": ("base", "facts", "protocols", "wait", "engines"),
-    "warm": ("base", "facts", "protocols", "wait", "engines", "service"),
+    "warm": ("base", "facts", "protocols", "wait", "engines", "service", "reaper"),
     "report": ("base", "facts"),
     "session": ("base", "facts", "protocols", "wait", "engines", "service", "data", "reaper", "warm", "report"),
     "case": ("base", "facts", "protocols", "wait", "service", "data", "session"),

@@ -19,7 +19,7 @@ from unittest import mock
 import psycopg2
 from docker.errors import ImageNotFound
 
-from itest import Postgres, Redis, naming, warm, warm_listing, warm_store
+from itest import Postgres, Redis, detached, naming, warm, warm_listing, warm_store
 from itest.clock import Deadline
 from itest.config import Config, load
 from itest.engines import directory, docker_warm
@@ -342,6 +342,32 @@ class WarmTest(unittest.TestCase):
         self.assertEqual([entry.service for entry in removed], ["postgres"])
         self.assertEqual(warm_listing.entries(self.config), [])
         self.assertEqual(self.once()[0], False)
+
+    def test_where_the_process_that_keeps_it_is_killed_nothing_is_left(self) -> None:
+        keepers: list[int] = []
+
+        def start(code: str, *arguments: str, **options: Any) -> Any:
+            if not arguments:  # A reaper.
+                return start_really(code, **options)
+            # Sweeps know the process by its code.
+            waiting = f"{detached.READ}import signal\nsignal.pause()\n{detached.calling('itest.warm_keeper')!r}\n"
+            process = start_really(waiting, *arguments, **options)
+            keepers.append(process.pid)
+            return process
+
+        start_really = detached.start
+        session = Session(self.config)
+        server = session.lend(self.declaration)
+        server.lease(self.declaration, "C").close()
+        with mock.patch.object(detached, "start", start):
+            session.close()
+        [keeper] = keepers
+        if self.engine == "docker":
+            self.assertEqual(len(self.left_of(session)), 2, "the container, and that process")
+        os.kill(keeper, signal.SIGKILL)
+        os.waitpid(keeper, 0)
+        self.nothing_left(session)
+        self.assertEqual(warm_listing.entries(self.config), [])
 
     def test_a_run_that_is_killed_keeps_nothing(self) -> None:
         code = (
