@@ -14,7 +14,7 @@ import tempfile
 import threading
 import types
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +34,7 @@ from itest.errors import (
     Unavailable,
 )
 from itest.lock import locked
-from itest.services.kafka import KafkaServer, Message, archive, archive_build, clients, jars, queue, recipes
+from itest.services.kafka import KafkaServer, KafkaView, Message, archive, archive_build, clients, jars, queue, recipes
 from itest.services.kafka.queue import Queue, decode, encode
 from itest.services.kafka.round_trip import Partition
 from itest.spec import ContainerSpec, fill
@@ -695,6 +695,24 @@ class QueueTest(unittest.TestCase):
                 str(caught.exception),
                 f"timeout={wrong!r}: a number of seconds can be waited for, 0 for what is there now",
             )
+
+
+class EndedViewTest(unittest.TestCase):
+    def test_one_of_a_test_that_has_ended_is_of_no_use(self) -> None:
+        view = KafkaView(mock.Mock(), mock.Mock(), "bytes", "itest-1-", 1)
+        view.give_to("tests.T.test_a")
+        queue = view.queue
+        view.close()
+        uses: list[Callable[[], object]] = [
+            lambda: view.queue,
+            lambda: view.admin,
+            lambda: view.topic("orders"),
+            lambda: queue.send("orders", b"late"),
+            lambda: queue.receive("orders", timeout=0),
+        ]
+        for use in uses:
+            with self.assertRaisesRegex(NotStarted, r"^this view was of tests\.T\.test_a, which has ended"):
+                use()
 
 
 class ClientTest(unittest.TestCase):

@@ -21,8 +21,8 @@ from itest import Redis, RedisMixin, naming, versions
 from itest.config import Config
 from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
-from itest.errors import ConfigError, ExternalError, ResetError, Unavailable
-from itest.services.redis import claims, clients, programs, recipes
+from itest.errors import ConfigError, ExternalError, NotStarted, ResetError, Unavailable
+from itest.services.redis import RedisView, claims, clients, programs, recipes
 from itest.services.redis import server as module
 from itest.spec import Port
 from itest.testing import MemoryEngine
@@ -256,6 +256,16 @@ def fake_client(databases: dict[int, dict[str, Any]], address: str) -> Any:
     client.dbsize.side_effect = lambda: len(keys)
     client.flushdb.side_effect = lambda asynchronous=False: keys.clear()
     return client
+
+
+class EndedViewTest(unittest.TestCase):
+    def test_one_of_a_test_that_has_ended_is_of_no_use(self) -> None:
+        view = RedisView(mock.Mock(), 1, mock.Mock(), "")
+        view.give_to("tests.T.test_a")
+        self.assertIsNotNone(view.cache)
+        view.close()
+        with self.assertRaisesRegex(NotStarted, r"^this view was of tests\.T\.test_a, which has ended"):
+            view.cache.set("late", 1)
 
 
 class ExternalDatabasesTest(unittest.TestCase):

@@ -36,8 +36,7 @@ class KafkaView(View):
         """What the physical names of this test's topics begin with."""
         self._lease = lease
         self._number = number
-        self.queue = Queue(server, codec, self.topic)
-        """Sends and receives; `self.queue` on a KafkaMixin."""
+        self._queue = Queue(server, codec, self.topic)
 
     @property
     def url(self) -> str:
@@ -62,8 +61,15 @@ class KafkaView(View):
         return self.server.internal_bootstrap_servers
 
     @property
+    def queue(self) -> Queue:
+        """Sends and receives; `self.queue` on a KafkaMixin."""
+        self.check_open()
+        return self._queue
+
+    @property
     def admin(self) -> Any:
         """A `kafka.KafkaAdminClient`, kept for the whole run: it must not be closed."""
+        self.check_open()
         return self.server.admin
 
     def topic(self, name: str) -> str:
@@ -72,6 +78,7 @@ class KafkaView(View):
         A name that begins with the class's prefix is a physical one already, and is returned as it is. Raises ValueError
         for a name that Kafka does not allow, TypeError for one that is no str.
         """
+        self.check_open()  # A queue that was kept asks here, too.
         return self._lease.topic(self.prefix, name)
 
     def group(self, name: str) -> str:

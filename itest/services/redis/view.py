@@ -53,6 +53,7 @@ class RedisView(View):
     @property
     def cache(self) -> Client:
         """The view's own client; `self.cache` on a RedisMixin. Its connection is kept from test to test."""
+        self.check_open()
         return self._kept.client()
 
     def client(self, **kwargs: Any) -> Client:
