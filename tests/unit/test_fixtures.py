@@ -14,11 +14,12 @@ from typing import Any
 from unittest import mock
 
 import itest
-from itest import ContainerTestCase, Postgres, fixture_data, fixture_files
+from itest import ContainerTestCase, Postgres, PostgresMixin, fixture_data, fixture_files
 from itest.errors import DeclarationError, FixtureError, MissingPackage
 from itest.services.postgres.loading.catalog import Key, Table
 from itest.services.postgres.loading.encoding import Unfit, copy_text, text_of
 from itest.services.postgres.loading.groups import Group, in_order
+from itest.services.postgres.view import PostgresView
 from itest.testing import MemoryView
 from tests.unit.inner import InnerTest, MemoryMixin, run
 
@@ -83,6 +84,17 @@ class LocateTest(FilesTest):
             str(caught.exception),
             "a fixture is named by a path, not by ['users.sql']; several are arguments of their own",
         )
+
+    def test_it_is_not_looked_for_where_the_declaration_of_a_mixin_stands(self) -> None:
+        default = vars(PostgresMixin)["postgres"].directory
+        p = self.place
+        for declared, places in ((default, [p]), (p / "base", [p, p / "base"])):
+            view = PostgresView(mock.Mock(), "itest_1", "tests.T.test", mock.Mock(), declared)
+            view.directory = p
+            looked = ", ".join(f"{place / below}/users.sql" for place in places for below in ("", "fixtures"))
+            with self.assertRaises(FixtureError) as caught:
+                view.load("users.sql")
+            self.assertEqual(str(caught.exception), f"there is no fixture 'users.sql'; looked for {looked}")
 
     def test_a_name_with_a_dot(self) -> None:
         self.write("tests/shop.users.json")

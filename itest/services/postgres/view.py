@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept
     from itest.services.postgres.server import PostgresServer
 
+HERE = Path(__file__).resolve().parent
+"""Where the declaration of PostgresMixin stands."""
 
 LOCK_SECONDS = 10
 """How long `execute` waits for a lock: if the test itself holds it, on another connection, nobody would ever end the wait, for
@@ -199,7 +201,9 @@ class PostgresView(View):
         """
         from itest.services.postgres.loading import load  # Most tests load nothing.
 
-        places = [self._directory] if self.directory is None else [self.directory, self._directory]
+        places = [] if self.directory is None else [self.directory]
+        if not places or self._directory != HERE:  # Nobody has fixtures there.
+            places.append(self._directory)
         files = [fixture_files.locate(fixture, places) for fixture in fixtures]
         connection = self._statement_connection()
         load(connection, self.server.driver, files)
