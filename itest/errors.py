@@ -102,7 +102,8 @@ class MissingPackage(ItestError, ImportError):
 
 
 class StartError(ItestError):
-    """A service could not be started. `service` is its name, `seconds` how long was spent on it.
+    """A service could not be started. `service` is its name, `postgres` or that of a Compose project's service; empty where it
+    had been ready before. `seconds`: how long was spent on it.
 
     `cause` is the name of the known cause (causes.py) that it looks like; empty for none.
     """
@@ -115,7 +116,13 @@ class StartError(ItestError):
 
 
 class ImageError(StartError):
-    """The image is not on this machine and could not be pulled, or may not be."""
+    """The image is not on this machine and could not be pulled, or may not be. `image` is its name."""
+
+    def __init__(
+        self, message: str, *, service: str = "", seconds: float = 0.0, cause: str = "", image: str = ""
+    ) -> None:
+        super().__init__(message, service=service, seconds=seconds, cause=cause)
+        self.image = image
 
 
 class BuildError(StartError):

@@ -97,6 +97,7 @@ class Starter:
                     try:
                         server = self._run(job, share)
                     except StartError as error:
+                        error.service = error.service or service.kind
                         limit = START_ATTEMPTS if isinstance(error, PortTaken) else service.start_attempts
                         span.again = attempt < limit
                         raise

@@ -41,7 +41,6 @@ def late(
     error = StartTimeout(
         f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
         f"{cure}",
-        service=subject,
         seconds=deadline.elapsed,
         cause=known.name if known else "",
         reason=reason,
@@ -57,7 +56,6 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
         taken = PortTaken(
             f"{story}, because another program has its host port. Its last log lines are below; if this repeats, "
             f"its command names a port (write {{port}}, and itest chooses a free one), or something here opens many at once.",
-            service=subject,
             seconds=deadline.elapsed,
             cause=causes.PORT_TAKEN,
         )
@@ -75,7 +73,6 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
         )
     died = InstanceDied(
         f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",
-        service=subject,
         seconds=deadline.elapsed,
         cause=known.name if known else "",
         exit_code=state.exit_code,

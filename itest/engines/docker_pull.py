@@ -63,7 +63,8 @@ class Images:
                 if pull == "never":
                     raise ImageError(
                         f"image {image} is not on the Docker host{_for(platform)}, and pull='never' says not to pull it: "
-                        f"bring it (`docker pull`, `docker load`), or say pull='missing'"
+                        f"bring it (`docker pull`, `docker load`), or say pull='missing'",
+                        image=image,
                     )
                 newer = pull == "always"
                 why = "" if newer else f", which is not on the Docker host{_for(platform)}"
@@ -89,7 +90,7 @@ class Images:
         except NotFound:
             return False
         except APIError as error:
-            raise ImageError(explain(image, str(error.explanation or error))) from None
+            raise ImageError(explain(image, str(error.explanation or error)), image=image) from None
         if platform and not fits(platform, *(str(found.get(name) or "") for name in ("Os", "Architecture", "Variant"))):
             return False
         self._ids[image, platform] = str(found["Id"])
@@ -115,7 +116,7 @@ class Images:
                 problem=login.problem,
                 there=newer,
             )
-            return ImageError(text, seconds=deadline.elapsed)
+            return ImageError(text, seconds=deadline.elapsed, image=image)
 
         try:
             for message in self._messages(asked, platform, login):
@@ -131,6 +132,7 @@ class Images:
                     f"{state}{f'the pull of image {image}' if newer else 'its pull'} was given up after "
                     f"{deadline.elapsed:.0f} s ({span.amount}): raise pull_timeout, or `docker pull` by hand",
                     seconds=deadline.elapsed,
+                    image=image,
                 ) from None
             raise failed(str(error)) from None
         if asked != image:

@@ -182,7 +182,10 @@ class PullTest(FakeDockerTest):
     def test_a_refusal(self) -> None:
         said = "pull access denied for acme/web"
         self.answers["POST /images/create"] = (404, {"message": said})
-        self.assertEqual(self.fails(ImageError, self.spec), explain("ghcr.io/acme/web:2", said))
+        with self.assertRaises(ImageError) as caught:
+            self.start(self.spec)
+        self.assertEqual(str(caught.exception), explain("ghcr.io/acme/web:2", said))
+        self.assertEqual(caught.exception.image, "ghcr.io/acme/web:2")
 
     def test_a_registry_that_says_nothing(self) -> None:
         released = threading.Event()

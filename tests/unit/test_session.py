@@ -292,6 +292,20 @@ class FailureTest(InnerTest):
             result.errors[0][1],
         )
 
+    def test_the_facts_of_a_failure_name_the_service(self) -> None:
+        def without_image(instance: MemoryInstance) -> None:
+            raise ImageError("image memory:1 is not there", image="memory:1")
+
+        for prepare, service in (
+            (MemoryInstance.end, self.service(check_ready=log("ready"))),
+            (None, self.service(check_ready=log("ready"), startup_timeout=1.0)),
+            (without_image, self.service()),
+        ):
+            session = self.use(MemoryEngine(prepare), clock=ManualClock())
+            with self.assertRaises(StartError) as caught:
+                session.lend(service)
+            self.assertEqual(caught.exception.service, "memory")
+
     def test_a_failure_to_remove_what_failed_to_start_is_a_note(self) -> None:
         service = self.service(check_ready=exec("is-it-up"))
         session = self.use(MemoryEngine(lambda instance: instance.end()))

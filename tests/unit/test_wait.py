@@ -114,7 +114,6 @@ class LoopTest(unittest.TestCase):
         )
         self.assertAlmostEqual(self.clock.now, 0.5)
         self.assertAlmostEqual(caught.exception.seconds, 0.5)
-        self.assertEqual(caught.exception.service, "Memory (image memory:1)")
         self.assertIsInstance(caught.exception, TimeoutError)
         self.assertEqual(
             caught.exception.__notes__, ["last log lines of container memory-1 (memory:1):\n  | (the log is empty)"]
