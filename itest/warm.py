@@ -82,11 +82,11 @@ class State:
         warm_store.touch(self.config.cache_dir, self.fingerprint)
 
     def discard(self, error: BaseException) -> None:
-        """It cannot be begun with: remove it, and say so."""
+        """It cannot be begun with: remove it, and say so, but where somebody has removed its image."""
         record, self.record = self.record, None
         if record is None:
             return
-        if not self.config.quiet:
+        if not self.config.quiet and not self._is_gone(record):
             reason = naming.shorten(str(error), 200)
             trace.say(f"the kept state of {self.service} cannot be used and is made anew: {reason}")
         warm_store.remove(self.config.cache_dir, record)
@@ -95,6 +95,17 @@ class State:
 
             with contextlib.suppress(ItestError):
                 docker_warm.discard(cast("DockerEngine", self.engine), record.image)
+
+    def _is_gone(self, record: Record) -> bool:
+        """Whether Docker has its image no more: `docker image prune -a`, and nothing is wrong."""
+        if not record.image:
+            return False
+        from itest.engines import docker_warm
+
+        try:
+            return all(image["Id"] != record.image for image in docker_warm.images(cast("DockerEngine", self.engine)))
+        except ItestError:
+            return False
 
 
 def look(config: Config, engine: Engine, spec: Spec, service: str, recorder: trace.Recorder) -> State | None:

@@ -486,7 +486,9 @@ class DockerTest(WarmTest):
     def test_an_image_that_is_gone_is_made_anew(self) -> None:
         self.once()
         self.with_docker(lambda engine: docker_warm.discard(engine, self.image()))
-        self.assertEqual(self.once(), (False, [("Emma",)]))
+        with said() as lines:
+            self.assertEqual(self.once(replace(self.config, quiet=False)), (False, [("Emma",)]))
+        self.assertEqual([line for line in lines if "kept state" in line], [])
         self.assertEqual(self.once(), (True, [("Emma",)]))
 
     def test_an_image_that_no_server_can_run_on(self) -> None:
@@ -504,7 +506,9 @@ class DockerTest(WarmTest):
         spoilt = self.with_docker(spoil)
         [file] = warm_store.directory(self.config.cache_dir).glob("*.json")
         file.write_text(json.dumps({**json.loads(file.read_text()), "image": spoilt}))
-        self.assertEqual(self.once(), (False, [("Emma",)]))
+        with said() as lines:
+            self.assertEqual(self.once(replace(self.config, quiet=False)), (False, [("Emma",)]))
+        self.assertIn("the kept state of postgres cannot be used and is made anew: ", "".join(lines))
         own = warm_store.identity(self.config.cache_dir)
         present = self.with_docker(lambda engine: [image["Id"] for image in docker_warm.images(engine, own)])
         self.assertNotIn(spoilt, present)
