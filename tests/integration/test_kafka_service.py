@@ -267,6 +267,37 @@ class QueueTest(KafkaTest):
         messages = view.queue.receive("orders", count=2, timeout=0.5)
         self.assertEqual([message.value for message in messages], [b"after", b"after"])
 
+    def test_a_topic_that_is_gone_is_asked_for_no_more(self) -> None:
+        """The shared clients asked for it, as fast as they can, until the end of the run."""
+        lease, view = self.sealed()
+        view.queue.send("gone", b"x")
+        view.queue.receive("gone")
+        view.admin.delete_topics([view.topic("gone")])
+        view = self.next_test(lease)
+        with self.assertNoLogs("kafka.cluster", "ERROR"):
+            view.queue.send("new", b"x")
+            view.queue.receive("new")
+
+    def test_nor_one_that_itest_itself_has_deleted(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("gone", b"x")
+        view.queue.receive("gone")
+        self.server.topics.delete([view.topic("gone")])
+        with self.assertNoLogs("kafka.cluster", "ERROR"):
+            view.queue.send("new", b"x")
+            view.queue.receive("new")
+
+    def test_while_the_test_that_deleted_it_runs_it_is_asked_for_ever_more_seldom(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("gone", b"x")
+        view.admin.delete_topics([view.topic("gone")])
+        with self.assertLogs("kafka.cluster", "ERROR") as logs:
+            view.queue.send("newest", b"x")
+            start, deadline = len(logs.records), Deadline.after(10)
+            while len(logs.records) < start + 8 and not deadline.passed:
+                deadline.pause(0.01)
+        self.assertGreater(deadline.elapsed, 0.3)
+
     def test_how_large_a_record_may_be_is_for_the_broker_to_say(self) -> None:
         lease = self.lease()
         large = b"x" * 1_500_000

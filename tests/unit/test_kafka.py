@@ -788,6 +788,17 @@ class ClientTest(unittest.TestCase):
             clients.make("KafkaAdminClient", address, bootstrap_timeout_ms=50)
         self.assertEqual([thread.name for thread in set(threading.enumerate()) - before if "kafka" in thread.name], [])
 
+    def test_a_topic_that_is_not_there_is_asked_for_ever_more_seldom(self) -> None:
+        cluster = SimpleNamespace(need_update=True, config={"retry_backoff_ms": clients.METADATA_PAUSE})
+
+        def pause() -> Any:
+            clients._slow_down(cluster)
+            return cluster.config["retry_backoff_ms"]
+
+        self.assertEqual([pause() for _ in range(6)], [10, 20, 40, 80, 100, 100])
+        cluster.need_update = False
+        self.assertEqual(pause(), clients.METADATA_PAUSE)
+
     def test_one_that_another_thread_is_importing_is_waited_for(self) -> None:
         whole = clients.package()
         half = types.ModuleType("kafka")
@@ -853,6 +864,28 @@ class ServerTest(unittest.TestCase):
             consumer.close.assert_called_once_with()
         with self.assertRaisesRegex(NotStarted, "was given back"), server.consuming({}):
             self.fail("it was there")
+
+    def test_clients_that_know_a_topic_that_is_gone_are_closed_and_others_kept(self) -> None:
+        server = self.server()
+        for kind in ("consumer", "producer"):
+            self.enterContext(mock.patch.object(clients, kind, side_effect=lambda address: mock.Mock()))
+        producer = server.producer_for("orders", "mail")
+        with (
+            server.consuming({Partition("orders", 0): 0}) as orders,
+            server.consuming({Partition("mail", 0): 0}) as mail,
+        ):
+            pass
+        server.forget({"stock"})
+        self.assertIs(server.producer_for("orders"), producer)
+        with server.consuming({Partition("orders", 0): 0}) as busy:
+            self.assertIs(busy, orders)
+            server.forget({"orders"})
+            busy.close.assert_not_called()
+            self.assertIsNot(server.producer_for("mail"), producer)
+        producer.close.assert_called_once()
+        server.forget({"orders"})
+        orders.close.assert_called_once_with()
+        mail.close.assert_not_called()
 
     def late(self, server: KafkaServer) -> str:
         """What is said when a request is not answered in its time."""

@@ -23,6 +23,9 @@ METADATA_PAUSE = 5
 """Milliseconds between two requests of a client for metadata. kafka-python has 100 and no setting for it, so that the
 first use of each topic takes 100 ms."""
 
+LONGEST_PAUSE = 100
+"""Milliseconds to which that grows while a topic is not there: a client that asks for one that is gone never stops."""
+
 REQUEST_TIMEOUT = 10_000
 """Milliseconds that a request of our own clients may take. Nothing may hang."""
 
@@ -82,6 +85,7 @@ def make(kind: str, servers: str, *args: Any, creates: bool = True, **settings: 
         made.append(package("kafka.net.compat").KafkaNetClient(**config))
         with contextlib.suppress(AttributeError):  # No settings of its classes lead there.
             made[0].cluster.config.update(retry_backoff_ms=METADATA_PAUSE, allow_auto_create_topics=creates)
+            made[0].cluster.add_listener(_slow_down)
         return made[0]
 
     try:
@@ -93,6 +97,12 @@ def make(kind: str, servers: str, *args: Any, creates: bool = True, **settings: 
         for left in made:
             left.close()
         raise
+
+
+def _slow_down(cluster: Any) -> None:
+    """After an answer to a request for metadata: the pause before the next one, by whether all topics were there."""
+    pause = cluster.config["retry_backoff_ms"]
+    cluster.config["retry_backoff_ms"] = min(2 * pause, LONGEST_PAUSE) if cluster.need_update else METADATA_PAUSE
 
 
 def admin(servers: str) -> Any:

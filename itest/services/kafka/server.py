@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
@@ -60,6 +60,8 @@ class KafkaServer(Server["KafkaView"]):
         self._idle: dict[object, list[str]] = {}
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
+        self._asked: dict[str, set[str]] = {}
+        """The topics that each of them has been used for, and asks the broker about ever since."""
         self._consumers = (f"consumer {number}" for number in itertools.count(1))
         """Their names in `_clients`. Unlike the other clients each is for one thread at a time."""
         self._unused: list[str] = []
@@ -121,7 +123,7 @@ class KafkaServer(Server["KafkaView"]):
     def producer_for(self, *topics: str) -> Any:
         """The producer; another one where it knows a topic as it was before it was made anew, with other partitions. By
         itself it would ask for them every five minutes, and what it sends to one that is gone waits in vain."""
-        producer = self.producer
+        producer = self._client("producer", clients.producer, topics)
         for topic in topics:
             partitions = self.topics.partitions(topic)
             if partitions and len(producer.partitions_for(topic)) != len(partitions):
@@ -136,6 +138,18 @@ class KafkaServer(Server["KafkaView"]):
                 del self._clients["producer"]
         _close("producer", producer)
 
+    def forget(self, topics: Set[str]) -> None:
+        """Close the clients that know one of these topics, which are gone: they would go on asking for it, without an end
+        and as fast as they can. A consumer that a thread is just using stays."""
+        with self._lock:
+            idle = {"producer", *self._unused}
+            names = [name for name, asked in self._asked.items() if name in idle and asked & topics]
+            for name in names:
+                del self._asked[name]
+            stale = [(name, self._clients.pop(name)) for name in names if name in self._clients]
+        for name, client in stale:
+            _close(name, client)
+
     @contextlib.contextmanager
     def consuming(self, starts: Mapping[Partition, int]) -> Iterator[Any]:
         """A consumer that no other thread has meanwhile, to poll records of these partitions alone, from these offsets."""
@@ -143,7 +157,7 @@ class KafkaServer(Server["KafkaView"]):
         with self._lock:
             name = self._unused.pop() if self._unused else next(self._consumers)
         try:
-            consumer = self._client(name, clients.consumer)
+            consumer = self._client(name, clients.consumer, {partition.topic for partition in starts})
             consumer.assign([make(*partition) for partition in starts])
             for partition, offset in starts.items():
                 consumer.seek(make(*partition), offset)
@@ -151,12 +165,13 @@ class KafkaServer(Server["KafkaView"]):
         finally:
             self._unused.append(name)
 
-    def _client(self, name: str, make: Callable[[str], Any]) -> Any:
+    def _client(self, name: str, make: Callable[[str], Any], topics: Iterable[str] = ()) -> Any:
         with self._lock:
             if self._closed:
                 raise NotStarted(f"{self} was given back; a test that outlives its class cannot use it")
             if name not in self._clients:
                 self._clients[name] = make(self.bootstrap_servers)
+            self._asked.setdefault(name, set()).update(topics)
             return self._clients[name]
 
     # Prefixes.

@@ -152,6 +152,7 @@ class Topics:
                     for name in names:
                         self._known.pop(name, None)
                         self._created.pop(name, None)
+                self._server.forget({*names})
                 for topic in answer["topics"]:
                     error = clients.errors().for_code(topic["error_code"])
                     if error not in (clients.errors().NoError, clients.errors().UnknownTopicOrPartitionError):
@@ -217,7 +218,7 @@ class Topics:
     def _listed(self, **asked: Any) -> Answers:
         """All topics there are, and what else is asked in the same round trip. The broker is asked for open transactions
         where there ever was one: Kafka has a topic for them then."""
-        known = self._transactional
+        known, before = self._transactional, self._there()
         answers = ask(self._server.admin, topics=True, transactions=known, **asked)
         self._transactional = self._server.owned and "__transaction_state" in answers.internal
         more = answers if known == self._transactional else ask(self._server.admin, transactions=self._transactional)
@@ -225,6 +226,8 @@ class Topics:
         with self._lock:
             self._known = {**answers.topics}
             self._created = {name: count for name, count in self._created.items() if name in answers.topics}
+        if gone := before.keys() - answers.topics.keys():
+            self._server.forget(gone)
         return answers
 
     def _was_emptied(self, partition: Partition, topics: Mapping[str, Topic]) -> bool:
