@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import unittest
 from unittest import mock
 
@@ -41,6 +42,20 @@ class SystemClockTest(unittest.TestCase):
                 deadline.pause(1.0)
             self.assertTrue(deadline.passed)
             self.assertGreater(clock.wall(), 1.7e9)
+
+    def test_it_is_known_who_has_another_one(self) -> None:
+        self.assertTrue(clock.is_real_for("kafka"))
+        for stopped in (1.0, mock.Mock()):
+            with mock.patch("time.monotonic", return_value=stopped):
+                self.assertFalse(clock.is_real_for("kafka"))
+
+        def as_freezegun_does() -> float:
+            asking = sys._getframe(1).f_globals["__name__"]
+            return SYSTEM.monotonic() if asking.startswith("kafka") else 1.0
+
+        with mock.patch("time.monotonic", as_freezegun_does):
+            self.assertTrue(clock.is_real_for("kafka"))
+            self.assertFalse(clock.is_real_for("redis"))
 
     def test_it_is_what_a_deadline_uses_by_default(self) -> None:
         self.assertIs(Deadline.after(1).clock, SYSTEM)

@@ -679,6 +679,16 @@ class QueueTest(unittest.TestCase):
             asked.send("orders", b"book")
         self.assertLessEqual(future.get.mock_calls[-1].kwargs["timeout"], 0.1)
 
+    def test_a_producer_that_does_not_send_is_given_up(self) -> None:
+        """All that others sent later would wait behind its record."""
+        asked = self.queue()
+        server: Any = asked._server
+        producer = server.producer_for.return_value
+        producer.send.return_value.get.side_effect = clients.errors().KafkaTimeoutError
+        with self.assertRaises(clients.errors().KafkaTimeoutError):
+            asked.send("orders", b"book")
+        server.give_up.assert_called_once_with(producer)
+
     def test_at_least_one_must_be_waited_for(self) -> None:
         for wrong in (0, -1, None, "1", 1.5, True):
             with self.assertRaises(ValueError) as caught:
@@ -886,6 +896,18 @@ class ServerTest(unittest.TestCase):
         server.forget({"orders"})
         orders.close.assert_called_once_with()
         mail.close.assert_not_called()
+
+    def test_in_stopped_time_nothing_is_sent_or_received(self) -> None:
+        """kafka-python would wait for ever."""
+        server = self.server()
+        for kind in ("consumer", "producer"):
+            self.enterContext(mock.patch.object(clients, kind))
+        server.producer_for("orders")
+        with mock.patch("time.monotonic", return_value=1.0):
+            with self.assertRaisesRegex(ItestError, r'time.monotonic, .*: freeze_time\(\.\.\., ignore=\["kafka"\]\)$'):
+                server.producer_for("orders")
+            with self.assertRaisesRegex(ItestError, r"time.monotonic"), server.consuming({}):
+                self.fail("it was there")
 
     def late(self, server: KafkaServer) -> str:
         """What is said when a request is not answered in its time."""

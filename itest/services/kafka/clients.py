@@ -11,9 +11,9 @@ import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
-from itest import naming
+from itest import clock, naming
 from itest.engines import Instance
-from itest.errors import StartError
+from itest.errors import ItestError, StartError
 from itest.packages import client_package
 from itest.wait import ANSWER_TIMEOUT, Check, answer
 
@@ -153,6 +153,15 @@ def consumer(servers: str) -> Any:
         bootstrap_timeout_ms=REQUEST_TIMEOUT,
         metrics_enabled=False,
     )
+
+
+def check_time() -> None:
+    """Raise ItestError where a test has replaced the time by which kafka-python waits: it may never come to an end."""
+    if not clock.is_real_for("kafka"):
+        raise ItestError(
+            "kafka-python waits by time.monotonic, which is replaced here, and might wait for ever; leave it the real one: "
+            'freeze_time(..., ignore=["kafka"])'
+        )
 
 
 def close_producer(client: Any, seconds: float) -> None:

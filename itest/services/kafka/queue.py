@@ -108,8 +108,13 @@ class Queue:
                 topics.all(EVIDENCE_WAIT)
             if topics.partitions(topic) != partitions:  # The test itself has made the topic anew.
                 self._server.give_up(producer)
-                future = self._server.producer.send(topic, **record)
-        return future.get(timeout=deadline.remaining)
+                producer = self._server.producer
+                future = producer.send(topic, **record)
+        try:
+            return future.get(timeout=deadline.remaining)
+        except clients.errors().KafkaTimeoutError:
+            self._server.give_up(producer)  # It would hold on to this record, and to all that come after it.
+            raise
 
     def receive(self, topic: str, count: int = 1, timeout: float = 5.0) -> list[Message]:
         """The next `count` messages of a topic, from where the last `receive` of this test ended.

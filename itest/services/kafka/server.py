@@ -123,6 +123,7 @@ class KafkaServer(Server["KafkaView"]):
     def producer_for(self, *topics: str) -> Any:
         """The producer; another one where it knows a topic as it was before it was made anew, with other partitions. By
         itself it would ask for them every five minutes, and what it sends to one that is gone waits in vain."""
+        clients.check_time()
         producer = self._client("producer", clients.producer, topics)
         for topic in topics:
             partitions = self.topics.partitions(topic)
@@ -153,6 +154,7 @@ class KafkaServer(Server["KafkaView"]):
     @contextlib.contextmanager
     def consuming(self, starts: Mapping[Partition, int]) -> Iterator[Any]:
         """A consumer that no other thread has meanwhile, to poll records of these partitions alone, from these offsets."""
+        clients.check_time()
         make = clients.package().TopicPartition
         with self._lock:
             name = self._unused.pop() if self._unused else next(self._consumers)
