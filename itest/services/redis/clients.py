@@ -50,7 +50,8 @@ class Kept:
 
     def __init__(self, server: RedisServer, url: str, decode_responses: bool) -> None:
         self._server = server
-        self.decode_responses = decode_responses
+        # The URL of an external server may say so as well.
+        self.decode_responses = decode_responses or bool(_said(package(), url).get("decode_responses"))
         self._url = url
         self._opening = threading.Lock()
         self._client: Client | None = None
@@ -64,7 +65,8 @@ class Kept:
     def client(self) -> Client:
         with self._opening:  # Several threads may come at once.
             if self._client is None:
-                self._client = package().Redis.from_url(
+                self._client = client_of(
+                    package(),
                     self._url,
                     decode_responses=self.decode_responses,
                     client_name=KEPT_NAME,
@@ -117,8 +119,12 @@ def _checked(server: Server[Any], url: str) -> Any:
 
 def client_of(redis: Any, url: str, **options: Any) -> Any:
     """As `from_url` of the package redis, or redis.asyncio, but that options count where the URL says something else."""
-    said = redis.connection.parse_url(url)
-    return redis.Redis.from_url(f"{urlsplit(url).scheme}://", **{**said, **options})
+    return redis.Redis.from_url(f"{urlsplit(url).scheme}://", **{**_said(redis, url), **options})
+
+
+def _said(redis: Any, url: str) -> dict[str, Any]:
+    """What a URL says, as arguments of a client."""
+    return redis.connection.parse_url(url)  # type: ignore[no-any-return]  # a dict
 
 
 def package() -> Any:
@@ -130,11 +136,13 @@ def connect(address: str, *, single: bool = False, retries: int = 0, **more: Any
     """A client of ours: does not retry by itself (whoever waits decides that) but where told to, and never hangs.
 
     With `single` it has one connection, `client.connection`, but for its pipelines, which is made at once. `more` is for
-    redis-py.
+    redis-py. It answers in bytes, whatever the URL says for the clients of tests.
     """
     redis = package()
-    client: Client = redis.Redis.from_url(
+    client: Client = client_of(
+        redis,
         address,
+        decode_responses=False,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=ANSWER_TIMEOUT,
         retry=redis.retry.Retry(redis.backoff.NoBackoff(), retries),
