@@ -211,6 +211,25 @@ class QueueTest(KafkaTest):
             view.queue.receive("orders", count=2, timeout=0.2)
         self.assertEqual(view.queue.receive("orders")[0].value, b"book")
 
+    def test_records_that_were_deleted_meanwhile_are_told(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("orders", b"old")
+        view.queue.receive("orders")
+        view.queue.send("orders", b"new")
+        physical = view.topic("orders")
+        self.server.topics.delete_records(dict.fromkeys(self.server.topics.partitions(physical), 1))
+        with self.assertRaisesRegex(
+            ReceiveTimeout, r"read from offset (\d+) and ends at (\d+), but records before \2 were deleted"
+        ):
+            view.queue.receive("orders", timeout=0.1)
+
+    def test_records_are_kept_however_old_they_are(self) -> None:
+        """By default the broker deletes them 30 s after its start."""
+        _, view = self.sealed()
+        config = clients.package("kafka.admin")
+        asked = config.ConfigResource(config.ConfigResourceType.TOPIC, view.topic("orders"), {"retention.ms": None})
+        self.assertIn("'-1'", str(view.admin.describe_configs([asked], config_filter="all")))
+
     def test_all_partitions_are_read(self) -> None:
         _, view = self.sealed(partitions=3)
         for number in range(12):

@@ -230,6 +230,14 @@ class ContainerTest(unittest.TestCase):
         env = self.env("apache/kafka:4.1.1", KAFKA_HEAP_OPTS="-Xmx1g", KAFKA_AUTO_CREATE_TOPICS_ENABLE="false")
         self.assertEqual((env["KAFKA_HEAP_OPTS"], env["KAFKA_AUTO_CREATE_TOPICS_ENABLE"]), ("-Xmx1g", "false"))
 
+    def test_records_of_any_age_are_kept_unless_the_declaration_says_how_long(self) -> None:
+        self.assertEqual(self.env("apache/kafka:4.1.1")["KAFKA_LOG_RETENTION_MS"], "-1")
+        self.assertIn("log.retention.ms=-1\n", recipes.properties({"KAFKA_LOG_RETENTION_BYTES": "9"}))
+        self.assertIn("log.retention.ms=60000\n", recipes.properties({"KAFKA_LOG_RETENTION_MS": "60000"}))
+        for name in ("KAFKA_LOG_RETENTION_MINUTES", "KAFKA_LOG_RETENTION_HOURS"):
+            self.assertNotIn("log.retention.ms", recipes.properties({name: "1"}))
+            self.assertNotIn("KAFKA_LOG_RETENTION_MS", self.env("apache/kafka:4.1.1", **{name: "1"}))
+
     def test_isolation_and_codec_do_not_make_another_server(self) -> None:
         one = Kafka(codec="json", isolation="prefix", partitions=3, prefix=None).container("")
         self.assertEqual(one.fingerprint(), Kafka().container("").fingerprint())
@@ -651,6 +659,7 @@ class QueueTest(unittest.TestCase):
         consumer = FakeConsumer(*([records] if records else []))
         server.consuming = lambda starts: contextlib.nullcontext(consumer)
         server.topics.end_offsets = lambda starts, seconds, committed=False: dict.fromkeys(starts, len(values))
+        server.topics.start_offsets = lambda starts, seconds: dict.fromkeys(starts, 0)
         return Queue(server, "bytes", lambda name: f"itest-1-{name}")
 
     def test_too_few_messages_fail_the_test_and_say_all_there_is_to_say(self) -> None:
@@ -668,6 +677,17 @@ class QueueTest(unittest.TestCase):
     def test_nothing_at_all(self) -> None:
         with self.assertRaisesRegex(ReceiveTimeout, r"^0 of 1 message arrived on topic 'orders' .* within 0\.01 s\. "):
             self.queue().receive("orders", timeout=0.01)
+
+    def test_records_that_were_deleted_are_told(self) -> None:
+        asked = self.queue(b"a", b"b")
+        server: Any = asked._server
+        server.consuming = lambda starts: contextlib.nullcontext(FakeConsumer())
+        server.topics.start_offsets = lambda starts, seconds: dict.fromkeys(starts, 2)
+        with self.assertRaisesRegex(
+            ReceiveTimeout,
+            r"Partition 0 was read from offset 0 and ends at 2, but records before 2 were deleted, by the topic's retention or",
+        ):
+            asked.receive("orders", timeout=0.01)
 
     def test_looking_at_a_topic_is_a_part_of_the_time_that_a_record_has(self) -> None:
         asked = self.queue()

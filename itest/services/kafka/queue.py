@@ -196,8 +196,11 @@ class Queue:
     ) -> ReceiveTimeout:
         try:
             ends = self._server.topics.end_offsets(starts, EVIDENCE_WAIT)
+            firsts = self._server.topics.start_offsets(starts, EVIDENCE_WAIT)
             readable = self._ends(starts)
-            places = ", ".join(_place(at, start, ends[at], readable.get(at, ends[at])) for at, start in starts.items())
+            places = ", ".join(
+                _place(at, start, firsts[at], ends[at], readable.get(at, ends[at])) for at, start in starts.items()
+            )
         except ItestError as error:
             places = str(error)
         arrived = "; ".join(naming.shorten(repr(message.value), 80) for message in messages[:5])
@@ -211,9 +214,12 @@ class Queue:
         )
 
 
-def _place(partition: Partition, start: int, end: int, readable: int) -> str:
+def _place(partition: Partition, start: int, first: int, end: int, readable: int) -> str:
+    gone = (
+        f", but records before {first} were deleted, by the topic's retention or by somebody" if first > start else ""
+    )
     held = f", held back from {readable} on by an open transaction" if readable < end else ""
-    return f"partition {partition.partition} was read from offset {start} and ends at {end}{held}"
+    return f"partition {partition.partition} was read from offset {start} and ends at {end}{gone}{held}"
 
 
 def _is_behind(consumer: Any, ends: Mapping[Partition, int]) -> bool:

@@ -59,6 +59,8 @@ SETTINGS: Mapping[str, str] = {
     "group.coordinator.threads": "1",
     # 128 MB of heap by default, zeroed at the start, to compact logs far larger than those of tests.
     "log.cleaner.dedupe.buffer.size": "2097152",
+    # By default what is a week old by its timestamp is deleted, which a test chooses: 30 s after the start it would be gone.
+    "log.retention.ms": "-1",
 }
 
 UNWATCHED: Mapping[str, str] = {"metric.reporters": "", "metrics.jmx.exclude": ".*"}
@@ -176,7 +178,7 @@ def container(image: str, settings: Mapping[str, str]) -> ContainerSpec:
     env = {
         "CLUSTER_ID": storage.CLUSTER_ID,
         # Any KAFKA_* at all makes the official image forget its own file of settings, so all that matters is here.
-        **{_variable(name): value for name, value in SETTINGS.items()},
+        **{_variable(name): value for name, value in _ours(settings).items()},
         "KAFKA_LOG_DIRS": LOG_DIR,
         "KAFKA_CONTROLLER_QUORUM_VOTERS": f"1@localhost:{CONTROLLER_PORT}",
         "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -256,7 +258,7 @@ _BY_SCRIPT = r"(version|log4j|tools|jmx|gc|debug|ssl|sasl|zookeeper)\b"
 
 def properties(settings: Mapping[str, str]) -> str:
     values = {
-        **SETTINGS,
+        **_ours(settings),
         **_unwatched(settings),
         "log.dirs": "data",  # In its own directory, whose path may have letters and signs that such a file has no place for.
         # Static, so that what `format` writes does not hold the port.
@@ -267,6 +269,12 @@ def properties(settings: Mapping[str, str]) -> str:
         **{_property(name): value for name, value in settings.items() if name not in JVM_VARIABLES},
     }
     return _lines(values)
+
+
+def _ours(settings: Mapping[str, str]) -> Mapping[str, str]:
+    """`SETTINGS`, without the retention if the declaration has one: milliseconds count more than its minutes or hours."""
+    retained = any(re.fullmatch("KAFKA_LOG_RETENTION_(MINUTES|HOURS)", name) for name in settings)
+    return {name: value for name, value in SETTINGS.items() if not (retained and name == "log.retention.ms")}
 
 
 def _unwatched(settings: Mapping[str, str]) -> Mapping[str, str]:

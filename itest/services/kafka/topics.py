@@ -168,6 +168,11 @@ class Topics:
         leaders = {partition: known.get(partition, -1) for partition in partitions}
         return self._asked(leaders, {}, seconds, committed).ends
 
+    def start_offsets(self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT) -> dict[Partition, int]:
+        """The offset of the first record that each partition still has, or gets. Raises ItestError after that many seconds."""
+        known = leaders_of(self._there())
+        return self._asked({}, {partition: known.get(partition, -1) for partition in partitions}, seconds).starts
+
     def delete_records(self, leaders: Mapping[Partition, int]) -> dict[Partition, int]:
         """Delete all records of these partitions; `leaders` are the ids of the brokers that lead them.
 
