@@ -45,12 +45,12 @@ class ConfigError(ItestError):
     """A setting is unknown, or its value cannot be used."""
 
 
+ENCODED = "the characters / ? # [ ] @ of a user or password must be percent-encoded (%2F %3F %23 %5B %5D %40)"
+
+
 def no_url(what: str) -> ConfigError:
     """For a URL that cannot be read. Python's own reason for it may have a part of the password in it."""
-    return ConfigError(
-        f"{what} is no URL: its port must be a number up to 65535, and the characters / ? # [ ] @ of a user or password must "
-        f"be percent-encoded (%2F %3F %23 %5B %5D %40)"
-    )
+    return ConfigError(f"{what} is no URL: its port must be a number up to 65535, and {ENCODED}")
 
 
 def hides(other: str) -> str:

@@ -210,7 +210,17 @@ class AddressTest(unittest.TestCase):
         for wrong in ("redis://db/abc", "redis://db?db=abc"):
             with self.assertRaises(ConfigError) as caught:
                 url(wrong)
-            self.assertEqual(str(caught.exception), "X names no database of Redis: 'abc' is no number")
+            self.assertEqual(
+                str(caught.exception),
+                "X names no database of Redis: after the server comes its number alone, redis://host:6379/0; and the "
+                "characters / ? # [ ] @ of a user or password must be percent-encoded (%2F %3F %23 %5B %5D %40)",
+            )
+
+    def test_of_a_password_that_is_not_encoded_nothing_is_shown(self) -> None:
+        for password in ("hunter@2/tail", "hunter@2/tail#1", "hunter@2/1#tail", "hunter@2/tail?db=tail"):
+            with self.assertRaisesRegex(ConfigError, "percent-encoded") as caught:
+                Redis().external_spec(f"redis://:{password}@127.0.0.1:17391/0", "X")
+            self.assertNotRegex(str(caught.exception), "hunter|tail")
 
     def test_arguments_of_a_client_count_more_than_the_url(self) -> None:
         for package in (redis, redis.asyncio):

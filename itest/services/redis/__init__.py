@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from itest import naming
 from itest.config import Config
 from itest.engines import Instance
-from itest.errors import ConfigError, ExternalError, no_url
+from itest.errors import ENCODED, ConfigError, ExternalError, no_url
 from itest.packages import lazily, need_client
 from itest.server_settings import Setting
 from itest.service import Service, ServiceMixin
@@ -131,8 +131,10 @@ def _numbered(url: str, source: str) -> str:
     parts = urlsplit(url)
     asked = parse_qs(parts.query)
     number = asked.pop("db", [parts.path.strip("/") or "0"])[0]
-    if not number.isdecimal():
-        raise ConfigError(f"{source} names no database of Redis: {number!r} is no number")
+    if not number.isdecimal() or parts.fragment:
+        raise ConfigError(  # Without what stands there: it may be the rest of a password with a / or #.
+            f"{source} names no database of Redis: after the server comes its number alone, redis://host:6379/0; and {ENCODED}"
+        )
     return (
         parts._replace(path=f"/{number}", query=urlencode(asked, doseq=True)).geturl() if "db=" in parts.query else url
     )
