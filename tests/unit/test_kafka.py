@@ -102,6 +102,14 @@ class DeclarationTest(unittest.TestCase):
             "message.max.bytes is KAFKA_MESSAGE_MAX_BYTES",
         )
 
+    def test_a_prefix_begins_names_of_topics(self) -> None:
+        for prefix in ("bad prefix", "shop orders/"):
+            self.assertEqual(
+                self.refused(Kafka(prefix=prefix)),
+                f"OrderTest.kafka: prefix={prefix!r}: letters, digits, '.', '_' and '-' are what the name of a topic is made of",
+            )
+        Kafka(prefix="shop.orders_1-").check("OrderTest", "kafka")
+
     def test_a_fixed_prefix_contradicts_isolation_by_prefix(self) -> None:
         for prefix in ("shop-", ""):
             self.assertIn("give no prefix", self.refused(Kafka(prefix=prefix, isolation="prefix")))

@@ -100,6 +100,8 @@ class Kafka(Service["KafkaView"]):
                 raise DeclarationError(
                     f"{where}: {variable!r} in env is no setting of Kafka; message.max.bytes is KAFKA_MESSAGE_MAX_BYTES"
                 )
+        if self.prefix and not is_name(self.prefix):
+            raise DeclarationError(f"{where}: prefix={self.prefix!r}: {NAMES}")
         if self.prefix is not None and self.isolation_or_default == "prefix":
             raise DeclarationError(f"{where}: isolation='prefix' makes a new prefix for each test; give no prefix")
         recipes.check_image(self.image, where)
