@@ -31,6 +31,7 @@ from itest.services.kafka import KafkaServer, KafkaView, clients, recipes
 from itest.services.kafka.lease import KafkaLease
 from itest.session import Session
 from itest.trace import Recorder
+from tests.integration.capture import said
 
 session: Session
 _closing = contextlib.ExitStack()
@@ -119,8 +120,8 @@ class KafkaTest(unittest.TestCase):
         while setting not in str(view.admin.describe_configs([asked])) and not deadline.passed:
             deadline.pause(0.01)
 
-    def sealed(self, **settings: Any) -> tuple[KafkaLease, KafkaView]:
-        lease = self.lease(**settings)
+    def sealed(self, server: KafkaServer | None = None, **settings: Any) -> tuple[KafkaLease, KafkaView]:
+        lease = self.lease(server, **settings)
         lease.seal()
         return lease, self.next_test(lease)
 
@@ -1090,6 +1091,21 @@ class ExternalTest(KafkaTest):
                 groups = [group["group_id"] for group in self.server.admin.list_groups()]
                 self.assertIn("their-group", groups)
                 self.assertEqual([name for name in groups if "billing" in name], [])
+
+    def test_a_topic_that_was_there_before_is_said_to_be_used_as_it_is(self) -> None:
+        server = self.external()
+        self.server.topics.ensure(["shop-theirs", "shop-ahead"], 1)
+        self.addCleanup(self.server.topics.delete, ["shop-theirs", "shop-ahead"])
+        with said() as lines:
+            for settings in ({"prefix": "shop-", "topics": {"ahead": 1}}, {"prefix": ""}, {}):
+                lease, view = self.sealed(server, **settings)
+                view.producer().send(f"{view.prefix}app", b"x").get(10) if not settings else None
+                for name in ("shop-theirs", "mine", "app"):
+                    view.queue.send(name, b"x")
+                    view.queue.receive(name)
+                lease.close()
+        before = f"was on {server} before: tests use it as it is, and its records are not emptied"
+        self.assertEqual(lines, [f"the topic {name!r} {before}" for name in ("shop-ahead", "shop-theirs")])
 
     def test_a_topic_that_may_not_be_deleted_is_an_error(self) -> None:
         server = self.external()

@@ -104,6 +104,12 @@ class KafkaLease(Lease["KafkaView"]):
                     self._created.discard(other)
                     self._topics.pop(other, None)
         self._created |= topics.ensure([name], partitions)
+        foreign = self._fixed and not self._server.owned and name not in self._created
+        if foreign and self._isolation != "none" and name not in self._server.told:
+            self._server.told.add(name)
+            trace.say(
+                f"the topic {name!r} was on {self._server} before: tests use it as it is, and its records are not emptied"
+            )
 
     def _make_ahead(self) -> None:
         """The topics of the declaration, with as many partitions as it says. Raises DeclarationError where one with
@@ -119,10 +125,6 @@ class KafkaLease(Lease["KafkaView"]):
                         f"where topics= says {partitions}; correct that number, or use another prefix"
                     )
                 topics.delete([physical])
-            elif found is not None and not self._server.owned and self._fixed and self._isolation != "none":
-                trace.say(
-                    f"the topic {physical!r} was on {self._server} before: tests use it as it is, and its records are not emptied"
-                )
             self.topic(self.prefix, name)
 
     def group(self, prefix: str, number: int, name: str) -> str:

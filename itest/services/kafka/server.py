@@ -54,6 +54,8 @@ class KafkaServer(Server["KafkaView"]):
         self.topics = Topics(self)
         self.numbers = itertools.count(1)
         self._run = naming.session_id()[:8]
+        self.told: set[str] = set()
+        """The topics of others of which was told that tests use them as they are."""
         self.open: set[KafkaLease] = set()
         """What classes have of it right now."""
         self._leased: list[str] = []
