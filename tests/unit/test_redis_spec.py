@@ -22,7 +22,7 @@ from itest.config import Config
 from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
 from itest.errors import ConfigError, ExternalError, NotStarted, ResetError, Unavailable
-from itest.services.redis import RedisView, claims, clients, programs, recipes
+from itest.services.redis import RedisView, claims, clients, evidence, programs, recipes
 from itest.services.redis import server as module
 from itest.spec import Port
 from itest.testing import MemoryEngine
@@ -276,6 +276,23 @@ class EndedViewTest(unittest.TestCase):
         view.close()
         with self.assertRaisesRegex(NotStarted, r"^this view was of tests\.T\.test_a, which has ended"):
             view.cache.set("late", 1)
+
+
+class EvidenceTest(unittest.TestCase):
+    def test_slow_commands_are_those_of_the_test(self) -> None:
+        ours = (
+            b"FLUSHDB ASYNC",
+            b"RESTORE big 0 ...",
+            b"DUMP big",
+            b"PEXPIRETIME big",
+            b"UNLINK itest:1:big",
+            b"SCAN 0 MATCH itest:1:* COUNT 1000",
+        )
+        client = mock.Mock()
+        client.slowlog_get.return_value = [
+            {"command": command, "start_time": 7, "duration": 20_000} for command in (b"KEYS *", *ours)
+        ]
+        self.assertEqual(evidence._slow(client, 6.5), ["slow: 20 ms, KEYS *"])
 
 
 class ExternalDatabasesTest(unittest.TestCase):

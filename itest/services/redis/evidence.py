@@ -23,7 +23,10 @@ MOST_SLOW = 5
 
 BATCH = 1000
 
-_OURS = ("FLUSHDB ASYNC", "FLUSHDB SYNC", "CLIENT LIST", "INFO COMMANDSTATS", "SCAN 0 MATCH", "SLOWLOG GET")
+_OURS = (
+    *("FLUSHDB ASYNC", "FLUSHDB SYNC", "UNLINK ", "RESTORE ", "DUMP ", "PEXPIRETIME "),
+    *("CLIENT LIST", "INFO COMMANDSTATS", "SCAN 0 MATCH", "SLOWLOG GET"),
+)
 """What the commands of resets and of this module begin with: slow only where the machine is."""
 
 
