@@ -28,7 +28,7 @@ import redis
 
 from itest import Redis
 from itest.config import Config, load
-from itest.errors import InstanceDied, Unavailable
+from itest.errors import InstanceDied, ItestError, Unavailable
 from itest.services.redis import RedisView, by_socket, recipes
 from itest.session import Session
 
@@ -117,6 +117,18 @@ class BothTest(CustomTest):
             client = by_socket.client(server, 0)
         self.addCleanup(client.close)
         self.assertTrue(client.ping())
+
+    def test_more_declarations_than_databases(self) -> None:
+        service = Redis(settings={"databases": 2})
+        with (
+            self.lease(service),
+            self.assertRaisesRegex(
+                ItestError,
+                r"^no free database on \S+ \S+ at .*: classes have all of 1 to 1; raise `databases` in the settings",
+            ),
+            self.lease(service),
+        ):
+            self.fail("there was another one")
 
     def test_a_setting_that_there_is_not(self) -> None:
         with self.assertRaises(InstanceDied) as caught:

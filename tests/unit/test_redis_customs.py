@@ -66,6 +66,23 @@ class SettingsTest(unittest.TestCase):
         self.assertIn("databases = many", self.refused(settings={"databases": "many"}))
         Redis(settings={"databases": 1}, isolation="prefix").check("T", "redis")
 
+    def test_a_cluster_has_no_databases_to_give(self) -> None:
+        for value in (True, "yes"):
+            self.assertEqual(
+                self.refused(settings={"cluster-enabled": value}),
+                'cluster-enabled in settings leaves number 0 alone, which no class is given; say isolation="prefix"',
+            )
+        Redis(settings={"cluster-enabled": True}, isolation="prefix").check("T", "redis")
+        Redis(settings={"cluster-enabled": False}).check("T", "redis")
+
+    def test_what_itest_needs_keeps_its_name(self) -> None:
+        self.assertEqual(
+            self.refused(settings={"rename-command": "flushdb X"}),
+            "rename-command in settings: itest needs FLUSHDB itself, by this name",
+        )
+        for harmless in ("KEYS xkeys", ""):
+            Redis(settings={"rename-command": harmless}).check("T", "redis")
+
     def test_redis_stack_is_told_by_its_variable(self) -> None:
         for image in ("redis/redis-stack-server:7.4.0-v3", "registry:5000/redis/redis-stack@sha256:0"):
             spec = Redis(image, settings={"maxmemory": "64mb"}).container("geheim")

@@ -34,6 +34,22 @@ RESERVED = {
 }
 """Settings that no declaration may have, and why."""
 
+NEEDED = (
+    "ACL",
+    "CLIENT",
+    "CONFIG",
+    "DUMP",
+    "FLUSHDB",
+    "INFO",
+    "PEXPIRETIME",
+    "PING",
+    "RESTORE",
+    "SCAN",
+    "SELECT",
+    "SWAPDB",
+)
+"""Commands that itest gives a server of ours, so that none may have another name."""
+
 DATA = "/data"
 """Where the official images have their data, with us in memory."""
 
@@ -56,6 +72,13 @@ def check(service: Redis, where: str) -> None:
             f"{where}: databases = {said} in settings leaves no class a database, for number 0 is none's; say 2 or more, or "
             f'isolation="prefix"'
         )
+    if settings(service).get("cluster-enabled") == "yes" and service.isolation_or_default == "database":
+        raise DeclarationError(
+            f'{where}: cluster-enabled in settings leaves number 0 alone, which no class is given; say isolation="prefix"'
+        )
+    renamed, *_ = settings(service).get("rename-command", "").upper().split() or ("",)
+    if renamed in NEEDED:
+        raise DeclarationError(f"{where}: rename-command in settings: itest needs {renamed} itself, by this name")
     if is_stack(service.image):
         for name, value in settings(service).items():
             if not value.strip() and name != "save":

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from itest import alive, naming, trace
 from itest.engines import Instance
-from itest.errors import ExternalError, ResetError
+from itest.errors import ExternalError, ItestError, ResetError
 from itest.service import Server, Service
 from itest.services.redis import recipes
 from itest.services.redis.claims import Claims
@@ -160,8 +160,8 @@ class RedisServer(Server["RedisView"]):
         return number
 
     def take_database(self) -> int:
-        """The number of a database that nobody else uses, on an external server an empty one. Raises ExternalError when
-        there is none."""
+        """The number of a database that nobody else uses, on an external server an empty one. Raises ItestError when there
+        is none, of an external server ExternalError."""
         where = f"{self._version} at {self.instance}"
         try:
             with self._lock:
@@ -175,6 +175,11 @@ class RedisServer(Server["RedisView"]):
             if self.owned:
                 raise
             raise ExternalError(f"no database of {where} could be taken: {error}. Its user needs {RIGHTS}") from error
+        if self.owned:
+            raise ItestError(
+                f"no free database on {where}: classes have all of 1 to {count - 1}; raise `databases` in the settings of the "
+                f"declaration, which is {recipes.DATABASES} by default"
+            )
         if count < 2:
             raise ExternalError(f"{where} has one database alone; use Redis(isolation='prefix')")
         killed = f"; {', '.join(map(str, left))}: used by runs that were killed, look and empty them" if left else ""
