@@ -559,6 +559,31 @@ class RecordsTest(KafkaTest):
         self.assertEqual(values(view, "user_created"), [])
         self.assertNotIn(f"{view.prefix}user.created", self.server.topics.all())
 
+    def settings(self, view: KafkaView, *names: str) -> list[dict[str, str]]:
+        config = clients.package("kafka.admin")
+        asked = [config.ConfigResource(config.ConfigResourceType.TOPIC, view.prefix + name) for name in names]
+        told = view.admin.describe_configs(asked, config_filter="all")["topic"]
+        wanted = ("cleanup.policy", "max.message.bytes")
+        return [{each: told[view.prefix + name][each]["value"] for each in wanted} for name in names]
+
+    def test_topics_that_are_made_anew_have_the_settings_of_the_set_up(self) -> None:
+        for isolation in ("records", "prefix"):
+            with self.subTest(isolation):
+                lease = self.lease(isolation=isolation)
+                names = [f"{lease.prefix}{name}" for name in ("grown", "deleted")]
+                new = {"num_partitions": 1, "configs": {"cleanup.policy": "compact"}}
+                lease.view.admin.create_topics(dict.fromkeys(names, new), wait_for_metadata=True)
+                self.alter(lease.view, "large", "max.message.bytes", "3000000")
+                lease.seal()
+                view = self.next_test(lease)
+                before = self.settings(view, "grown", "deleted", "large")
+                self.assertEqual([each["cleanup.policy"] for each in before], ["compact", "compact", "delete"])
+                self.assertEqual(before[2]["max.message.bytes"], "3000000")
+                view.admin.create_partitions({view.topic("grown"): 3})
+                view.admin.delete_topics([view.topic("deleted"), view.topic("large")])
+                self.assertEqual(self.settings(self.next_test(lease), "grown", "deleted", "large"), before)
+                lease.close()
+
     def test_the_next_class_does_not_get_what_was_altered(self) -> None:
         for settings in ({"partitions": 6}, {"prefix": "altered-", "partitions": 6}):
             with self.subTest(**settings):

@@ -22,7 +22,7 @@ from itest.services.kafka.names import NAME_LIMIT, is_name
 from itest.services.kafka.resetting import resetting, steadily
 from itest.services.kafka.round_trip import Partition, Topic
 from itest.services.kafka.server import KafkaServer, is_lent
-from itest.services.kafka.topics import Mark
+from itest.services.kafka.topics import NONE, Mark
 from itest.services.kafka.view import KafkaView
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class KafkaLease(Lease["KafkaView"]):
         self._test_groups: set[str] = set()
         self._group_names: dict[str, str] = {}
         self._topics: dict[str, int] = {}
+        self._settings: dict[str, dict[str, str]] = {}
+        """Those that the set-up gave its topics; they are lost with a topic."""
         self._baseline: dict[Partition, list[Record]] = {}
         if self._isolation == "none":
             self.prefix = service.prefix or ""
@@ -103,7 +105,7 @@ class KafkaLease(Lease["KafkaView"]):
                     topics.delete([other])
                     self._created.discard(other)
                     self._topics.pop(other, None)
-        self._created |= topics.ensure([name], partitions)
+        self._created |= topics.ensure([name], partitions, self._settings.get(name, NONE))
         foreign = self._fixed and not self._server.owned and name not in self._created
         if foreign and self._isolation != "none" and name not in self._server.told:
             self._server.told.add(name)
@@ -150,6 +152,10 @@ class KafkaLease(Lease["KafkaView"]):
         with resetting("reading the class's baseline"):
             topics, marks = steadily(self._survey)
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
+            touched = [
+                name for name in self._topics if name in self._mentioned or not self._server.topics.created(name)
+            ]
+            self._settings = self._server.topics.settings(touched)
             full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
             self._set_up = frozenset(self._mentioned | {partition.topic for partition in full})
             self._baseline = baseline.read(self._server, full)
@@ -182,6 +188,7 @@ class KafkaLease(Lease["KafkaView"]):
         # The topics stay as they are, with their prefix; the class goes on under another one.
         prefix = self._server.take_prefix(None, object())
         self._topics = {self._renamed(name, prefix): count for name, count in self._topics.items()}
+        self._settings = {self._renamed(name, prefix): each for name, each in self._settings.items()}
         self._set_up = frozenset(self._renamed(name, prefix) for name in self._set_up)
         moved, self._baseline = self._moved(prefix), {}
         for record in moved:
@@ -308,11 +315,12 @@ class KafkaLease(Lease["KafkaView"]):
 
     def _renew(self, prefix: str) -> None:
         """The baseline under a new prefix."""
-        by_count: dict[int, list[str]] = {}
+        alike: dict[tuple[int, tuple[tuple[str, str], ...]], list[str]] = {}
         for name, count in self._topics.items():
-            by_count.setdefault(count, []).append(self._renamed(name, prefix))
-        for count, names in by_count.items():
-            self._created |= self._server.topics.ensure(names, count)
+            kind = count, tuple(self._settings.get(name, NONE).items())
+            alike.setdefault(kind, []).append(self._renamed(name, prefix))
+        for (count, settings), names in alike.items():
+            self._created |= self._server.topics.ensure(names, count, dict(settings))
         baseline.write(self._server, self._moved(prefix))
 
     def _moved(self, prefix: str) -> list[Record]:

@@ -53,8 +53,8 @@ class Answers:
     """The topics of Kafka itself."""
     transactions: set[str] = field(default_factory=set)
     """The transactional ids of those that are open."""
-    altered: set[str] = field(default_factory=set)
-    """Topics that have settings of their own, in place of the broker's."""
+    settings: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Those that topics have of their own, in place of the broker's; of each that has some."""
 
     def check(self, what: str) -> None:
         """Raise what is wrong with one of the partitions."""
@@ -84,8 +84,8 @@ class Answers:
     def take_configs(self, response: Any) -> None:
         source = int(clients.package("kafka.admin").ConfigSourceType.DYNAMIC_TOPIC_CONFIG)
         for topic in response.results:
-            if any(config.config_source == source for config in topic.configs or ()):
-                self.altered.add(topic.resource_name)
+            if own := {each.name: each.value for each in topic.configs or () if each.config_source == source}:
+                self.settings[topic.resource_name] = own
 
     def _take(self, response: Any, offsets: dict[Partition, int], field: str) -> None:
         for topic in response.topics:
@@ -110,7 +110,7 @@ def ask(
     seconds: float = ANSWER_WAIT,
 ) -> Answers:
     """Have it all answered: the topics, the open transactions of a single broker, the ends and starts of partitions, the
-    records of others deleted, and which of some topics have settings of their own. With `committed`, a partition ends
+    records of others deleted, and the settings that some topics have of their own. With `committed`, a partition ends
     where the first open transaction in it begins.
 
     Partitions are given with the ids of the brokers that lead them. Raises kafka-python's errors where a broker does not

@@ -16,6 +16,8 @@ from itest.services.kafka.round_trip import ANSWER_WAIT, Answers, Partition, Top
 if TYPE_CHECKING:
     from itest.services.kafka.server import KafkaServer
 
+NONE: Mapping[str, str] = {}
+
 LEADER_WAIT = 10.0
 """Seconds in which a new topic must have a leader for each partition. It takes milliseconds, seconds on a busy machine
 (https://github.com/twmb/franz-go/issues/1430)."""
@@ -82,13 +84,14 @@ class Topics:
             ends, starts = ends | more.ends, starts | more.starts
         return topics, {at: self._as_it_is(at, topics, starts.get(at), end) for at, end in ends.items()}
 
-    def ensure(self, names: Iterable[str], partitions: int) -> set[str]:
-        """Have topics of these names, with a leader for each partition. Returns those that did not exist before."""
+    def ensure(self, names: Iterable[str], partitions: int, settings: Mapping[str, str] = NONE) -> set[str]:
+        """Have topics of these names, with a leader for each partition. Returns those that did not exist before; they have
+        these settings."""
         missing = [name for name in names if name not in self._known]
         if not missing:
             return set()
         with self._server.doing(f"creating {_listed(missing)}"):
-            wanted = {name: {"num_partitions": partitions} for name in missing}
+            wanted = {name: {"num_partitions": partitions, "configs": settings} for name in missing}
             answer = self._server.admin.create_topics(wanted, raise_errors=False)
             created = {}
             for topic in answer["topics"]:
@@ -123,7 +126,12 @@ class Topics:
         with self._server.doing("looking for altered topics"):
             answers = self._listed(configs=[*filter(is_mine, self._there())])
         counts = {name: len(topic.leaders) for name, topic in answers.topics.items() if is_mine(name)}
-        return {name for name, count in counts.items() if name in answers.altered or count != self.created(name)}
+        return {name for name, count in counts.items() if name in answers.settings or count != self.created(name)}
+
+    def settings(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The settings that these have of their own, in place of the broker's; of each that has some."""
+        with self._server.doing("asking for the settings of topics"):
+            return ask(self._server.admin, configs=[*names]).settings
 
     def id(self, name: str) -> str:
         """The id of a topic, another one each time that it is made; empty where it is not known."""
