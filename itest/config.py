@@ -237,7 +237,7 @@ def _from_toml(file: Path) -> list[_Found]:
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
+        raise ConfigError(f"the settings in {file} cannot be read: {error}") from None
     _refuse(tables, ("itest", "tool:itest"), "[tool.itest]", file)
     tool = tables.get("tool")
     table = tool.get("itest", {}) if isinstance(tool, dict) else {}
@@ -255,8 +255,17 @@ def _from_cfg(file: Path) -> list[_Found]:
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read(file, encoding="utf-8")
+    except configparser.ParsingError as error:  # It quotes the lines, and passwords stand in some.
+        if isinstance(error, configparser.MissingSectionHeaderError):
+            lines = [error.lineno]
+        else:
+            lines = [number for number, _ in error.errors]
+        raise ConfigError(
+            f"the settings in {file} cannot be read: line {', '.join(map(str, lines))} is neither a [section] nor "
+            f"`name = value` in one"
+        ) from None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        raise ConfigError(f"the settings in {file} cannot be read: {error}") from error
+        raise ConfigError(f"the settings in {file} cannot be read: {error}") from None
     _refuse(parser, ("tool.itest", "tool:itest"), "[itest]", file)
     if not parser.has_section("itest"):
         return []

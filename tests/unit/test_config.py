@@ -290,6 +290,23 @@ class MistakesTest(ConfigTest):
         with self.assertRaisesRegex(ConfigError, rf"the settings in {self.directory}/setup.cfg cannot be read: .+"):
             self.load()
 
+    def test_a_line_that_cannot_be_read_is_not_shown(self) -> None:
+        secret = "open sesame/1"
+        for text, line in (
+            (f"postgres_url = postgresql://me:{secret}@db/shop\n[itest]\n", "1"),
+            (f"[itest]\nquiet\npassword {secret}\n", "2, 3"),
+        ):
+            with self.subTest(line=line):
+                self.setup_cfg(text)
+                with self.assertRaises(ConfigError) as caught:
+                    self.load()
+                self.assertEqual(
+                    str(caught.exception),
+                    f"the settings in {self.directory / 'setup.cfg'} cannot be read: line {line} is neither a [section] nor "
+                    f"`name = value` in one",
+                )
+                self.assertNotIn("sesame", "".join(traceback.format_exception(caught.exception)))
+
     def test_a_home_that_nobody_has(self) -> None:
         with self.assertRaisesRegex(ConfigError, "^cache_dir = '~nobody-at-all/x' in the variable ITEST_CACHE_DIR: "):
             self.load(ITEST_CACHE_DIR="~nobody-at-all/x")
