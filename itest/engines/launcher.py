@@ -114,9 +114,12 @@ class Launcher:
                 import queue
 
                 self._jobs = queue.SimpleQueue()
-                self._thread = threading.Thread(target=_work, args=(self._jobs,), name="itest-launcher", daemon=True)
-                self._pid = os.getpid()
-                self._thread.start()
+                thread = threading.Thread(target=_work, args=(self._jobs,), name="itest-launcher", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise OSError(str(error)) from None
+                self._thread, self._pid = thread, os.getpid()
             self._jobs.put(job.run)
 
 

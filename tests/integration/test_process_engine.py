@@ -363,6 +363,22 @@ class ProcessEngineTest(EngineTestCase):
         self.assertEqual(str(caught.exception), "a server in Python could not be started: no free port")
         self.assertEqual(self.places(), [])
 
+    def test_the_thread_that_starts_processes_cannot_start_once(self) -> None:
+        begin = threading.Thread.start
+
+        def refused(thread: threading.Thread) -> None:
+            if thread.name == "itest-launcher":
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+
+        with mock.patch.object(threading.Thread, "start", refused), self.assertRaises(StartError) as caught:
+            self.start(shell("exec sleep 60"))
+        self.assertEqual(caught.exception.cause, "too many threads")
+        self.assertIn("can't start new thread", str(caught.exception))
+        self.assertIn("`ulimit -u`", str(caught.exception))
+        self.engine.close()
+        self.assertTrue(self.start(shell("exec sleep 60")).state().running)
+
     def test_state_file_masks_passwords(self) -> None:
         password = naming.secret()
         instance = self.start(shell("sleep 60", argv=("/bin/sh", "-c", "sleep 60", password)))
