@@ -11,11 +11,21 @@ from typing import Any
 from unittest import mock
 
 from itest import testing
-from itest.errors import Unavailable
+from itest.errors import ConfigError, Unavailable
 from tests.integration.baseline import DECLARATION
 
-# Nobody has an address of this network (RFC 5737).
-VARIABLES = {"PGSSLMODE": "verify-full", "PGHOSTADDR": "192.0.2.1", "PGTARGETSESSIONATTRS": "standby"}
+VARIABLES = {
+    "PGSSLMODE": "verify-full",
+    "PGSSLROOTCERT": "system",
+    "PGSSLCERTMODE": "require",
+    "PGSSLNEGOTIATION": "direct",
+    "PGHOSTADDR": "192.0.2.1",  # Nobody has an address of this network (RFC 5737).
+    "PGREQUIREPEER": "nobody-at-all",
+    "PGREQUIREAUTH": "none",
+    "PGCHANNELBINDING": "require",
+    "PGGSSENCMODE": "require",
+    "PGTARGETSESSIONATTRS": "standby",
+}
 
 
 class EnvironmentTest(unittest.TestCase):
@@ -55,3 +65,18 @@ class EnvironmentTest(unittest.TestCase):
             return await connection.fetchval("SELECT 1")
 
         self.assertEqual(asyncio.run(ask()), 1)
+
+
+class ServiceTest(unittest.TestCase):
+    def test_a_service_that_is_not_there_is_told_at_once(self) -> None:
+        self.enterContext(mock.patch.dict(os.environ, {"PGSERVICE": "shop", "PGSERVICEFILE": os.devnull}))
+        session = self.enterContext(testing.session(quiet=True, startup_timeout=30.0))
+        with self.assertRaises((ConfigError, Unavailable)) as caught:
+            session.lend(DECLARATION)
+        if isinstance(caught.exception, Unavailable):
+            raise unittest.SkipTest(str(caught.exception))
+        self.assertEqual(
+            str(caught.exception),
+            'libpq does not even try to connect: definition of service "shop" not found; correct the variable PGSERVICE, or '
+            "do without it",
+        )

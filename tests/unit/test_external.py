@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import struct
@@ -181,6 +182,22 @@ class UnusableTest(unittest.TestCase):
             self.assertRegex(str(error), r"cannot be used: it wants a password: .*no password supplied")
             error = self.lend(Postgres(), postgres_url=f"postgresql://ann@127.0.0.1:{port}/x?sslmode=require")
             self.assertRegex(str(error), r"cannot be used: it does not speak TLS: .*server does not support SSL")
+        self.assertEqual(self.clock.slept, [])
+
+    def test_what_libpq_refuses_before_it_asks_anybody_ends_the_wait_at_once(self) -> None:
+        url = f"postgresql://ann:{PASSWORD}@127.0.0.1:{closed_port()}/x"
+        with mock.patch.dict(os.environ, {"PGSERVICE": "shop", "PGSERVICEFILE": os.devnull}):
+            error = self.lend(Postgres(), postgres_url=url)
+        self.assertRegex(
+            str(error), r'definition of service "shop" not found; correct the variable PGSERVICE, or do without it '
+        )
+        with mock.patch.dict(os.environ, {"PGSSLMINPROTOCOLVERSION": "nine"}):
+            error = self.lend(Postgres(), postgres_url=url)
+        self.assertRegex(
+            str(error), r"correct the variable PGSSLMINPROTOCOLVERSION, or do without it \(tried for 0\.0 s\)$"
+        )
+        error = self.lend(Postgres(), postgres_url=f"{url}?sslmode=some")
+        self.assertRegex(str(error), r'invalid sslmode value: "some"; correct sslmode= in the URL, or do without it ')
         self.assertEqual(self.clock.slept, [])
 
     def test_a_redis_that_wants_a_password_and_was_given_none(self) -> None:

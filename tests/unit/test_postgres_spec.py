@@ -17,7 +17,7 @@ from itest.config import Config
 from itest.engines import Endpoint
 from itest.errors import ConfigError, Unavailable
 from itest.migrations import MetaData, SqlFiles, migrator
-from itest.services.postgres import programs
+from itest.services.postgres import libpq, programs
 from itest.services.postgres.programs import Programs
 from itest.spec import Port
 from tests.programs import write_program
@@ -182,6 +182,18 @@ class AddressTest(unittest.TestCase):
             spec = Postgres().external_spec(url, "X")
             self.assertEqual((spec.url, dict(spec.ports)), ("postgresql://ann@db:5433/x", {"postgres": ("db", 5433)}))
         self.assertEqual(dict(Postgres().external_spec("postgresql://db", "X").ports), {"postgres": ("db", 5432)})
+
+    def test_an_older_libpq_is_told_only_what_it_knows(self) -> None:
+        for version, known, unknown in (
+            (120022, "gssencmode", "channel_binding"),
+            (150010, "channel_binding", "require_auth"),
+        ):
+            driver = mock.Mock()
+            driver.extensions.libpq_version.return_value = version
+            libpq.connect(driver, "postgresql://ann@db/x", owned=True)
+            told = driver.connect.call_args.kwargs
+            self.assertIn(known, told)
+            self.assertNotIn(unknown, told)
 
     def test_the_mixin_declares_one(self) -> None:
         service = vars(PostgresMixin)["postgres"]

@@ -244,6 +244,8 @@ class Postgres(Service["PostgresView"]):
             try:
                 connection = libpq.connect(driver, address, instance.owned, connect_timeout=int(ANSWER_TIMEOUT))
             except driver.OperationalError as error:
+                if refused := libpq.refusal(error, address):
+                    raise (ConfigError if instance.owned else ExternalError)(refused) from None
                 for said, meaning in FINAL.items():
                     if said in str(error):
                         raise ExternalError(f"{meaning}: {error}") from error
