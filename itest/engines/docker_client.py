@@ -7,7 +7,7 @@ from typing import Any
 
 from itest import naming
 from itest.engines import docker_quick, docker_sdk
-from itest.engines.docker_address import Address
+from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT, silent
 from itest.errors import Unavailable, hides
@@ -30,10 +30,25 @@ def greet(address: Address) -> None:
 
 def _no_docker(address: Address, error: Exception) -> str:
     said = naming.shorten(str(error))
+    if proxy := _proxy(address):
+        return (
+            f"Docker at {address} is asked through the environment's proxy {naming.mask(proxy)}, and does not answer: {said}; if "
+            f"it needs none, add {address.host} to the variable NO_PROXY"
+        )
     return (
         f"something listens at {address}, but it does not answer as Docker does: {said or type(error).__name__}; see "
         f"whether Docker runs there (`docker version`), else correct {address.source}"
     )
+
+
+def _proxy(address: Address) -> str:
+    """The URL of the proxy that the SDK takes to get there; empty for none."""
+    if address.host == LOOPBACK:
+        return ""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    url = address.parts._replace(scheme="https" if address.certificates else "http").geturl()
+    return select_proxy(url, get_environ_proxies(url)) or ""
 
 
 def no_sdk(address: Address) -> str:
@@ -50,7 +65,7 @@ def connected(address: Address, timeout: int) -> Any:
         from docker.errors import DockerException, InvalidConfigFile
         from docker.tls import TLSConfig
 
-        client_class = _client_class()
+        client_class = _client_class(direct=address.host == LOOPBACK)
     except ImportError:
         raise Unavailable(no_sdk(address)) from None
     try:
@@ -76,8 +91,11 @@ def connected(address: Address, timeout: int) -> Any:
     return client
 
 
-def _client_class() -> Any:
-    """The SDK's client, but it greets Docker first where a request was not answered in time (`docker_quick.silent`)."""
+def _client_class(*, direct: bool) -> Any:
+    """The SDK's client, but it greets Docker first where a request was not answered in time (`docker_quick.silent`).
+
+    `direct`: it takes no proxy of the environment, as the docker command takes none to this machine itself.
+    """
     from docker.api import APIClient
     from requests import Request
     from requests.exceptions import Timeout
@@ -89,6 +107,8 @@ def _client_class() -> Any:
 
         def send(self, request: Any, **settings: Any) -> Any:
             """What every request goes through, see `requests.Session.send`."""
+            if direct:
+                settings["proxies"] = {}
             if self._place in silent:
                 greeting = self.prepare_request(Request("GET", f"{self.base_url}/_ping"))
                 super().send(greeting, **{**settings, "timeout": ANSWER_TIMEOUT, "stream": False})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import socket
 import struct
 import sys
@@ -35,6 +36,14 @@ from itest.errors import InstanceDied, ItestError, PortTaken, StartError
 from itest.spec import ContainerSpec, Port
 from tests.unit.fake_docker import LABELS, SPEC, FakeDockerTest, Handler
 
+PROXY = {
+    "HTTP_PROXY": "http://me:geheim@127.0.0.1:1",
+    "http_proxy": "http://me:geheim@127.0.0.1:1",
+    "NO_PROXY": "",
+    "no_proxy": "",
+}
+"""The environment of a proxy that nobody is at."""
+
 
 class AvailableTest(FakeDockerTest):
     def test_it_answers(self) -> None:
@@ -54,6 +63,22 @@ class AvailableTest(FakeDockerTest):
         ):
             engine = self.make(environment={"DOCKER_HOST": f"tcp://127.0.0.1:{silent.getsockname()[1]}"})
             self.assertRegex(engine.unavailable() or "", "does not answer as Docker does: .*timed out")
+
+    def test_no_proxy_stands_between_this_machine_and_itself(self) -> None:
+        with mock.patch.dict(os.environ, PROXY):
+            self.assertIsNone(self.engine.unavailable())
+            self.assertEqual(self.engine.things(), [])
+
+    def test_a_proxy_before_another_machine_is_named(self) -> None:
+        address = Address("tcp://docker.example:2375", "DOCKER_HOST")
+        with mock.patch.dict(os.environ, PROXY), self.assertRaises(OutOfReach) as caught:
+            docker_client.connected(address, timeout=10)
+        self.assertRegex(
+            str(caught.exception),
+            r"^Docker at tcp://docker\.example:2375 \(DOCKER_HOST\) is asked through the environment's proxy "
+            r"http://me:\*\*\*@127\.0\.0\.1:1, and does not answer: .*; if it needs none, add docker\.example to the variable "
+            r"NO_PROXY$",
+        )
 
     def test_the_sdk_is_not_installed(self) -> None:
         with mock.patch.dict(sys.modules, {"docker.api": None}):
