@@ -79,7 +79,7 @@ class DockerEngine:
 
     @property
     def heard(self) -> bool:
-        """Whether something listens where Docker should be, also where it is unavailable."""
+        """Whether Docker seems to be there, or was asked for in vain, also where it is unavailable."""
         return self._link.heard
 
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import socket
 import sys
@@ -97,6 +98,11 @@ def problem(address: Address) -> str | None:
     except OSError as error:
         return f"{address} cannot be reached ({error}): {_start(address)}"
     return None
+
+
+def is_forbidden(address: Address) -> bool:
+    """Whether there is a Unix socket that this user may not use."""
+    return os.path.exists(address.socket) and not os.access(address.socket, os.W_OK)
 
 
 def _start(address: Address) -> str:

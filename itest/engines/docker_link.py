@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from itest.config import Config
-from itest.engines.docker_address import Address, locate, problem
+from itest.engines.docker_address import Address, is_forbidden, locate, problem
 from itest.engines.docker_client import connected, greet, no_sdk
 from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT
@@ -29,7 +29,8 @@ class Link:
         self._address: Address | None = None
         self._made: tuple[Any, Images] | None = None
         self.heard = False
-        """Whether something listens where Docker should be, as far as it was looked: Docker, though it may not be usable."""
+        """Whether Docker seems to be there, as far as it was looked, or was asked for in vain: that it is unavailable has a
+        reason that people want to know."""
 
     @property
     def address(self) -> Address:
@@ -58,8 +59,13 @@ class Link:
         """
         with self._lock:
             if self._address is None:
-                address = locate(self._config.environment)
+                try:
+                    address = locate(self._config.environment)
+                except Unavailable:
+                    self.heard = True
+                    raise
                 if reason := problem(address):
+                    self.heard = is_forbidden(address)
                     raise Unavailable(reason)
                 self.heard = True
                 if address.parts.scheme != "unix":

@@ -20,7 +20,7 @@ from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, packag
 from itest import session as sessions
 from itest.choosing import Engines
 from itest.config import Config
-from itest.engines import ExecResult
+from itest.engines import ExecResult, docker_address
 from itest.engines.process import ProcessEngine
 from itest.errors import ImageError, ItestError, PortTaken, StartError, StartTimeout, Unavailable
 from itest.session import Session
@@ -675,6 +675,27 @@ class EnginesTest(unittest.TestCase):
                 engines.passed_over(), r"^Docker answers at .* first, /tests/docker\.py: " if there else "^$"
             )
             self.assertEqual(engines.passed_over(), "")
+
+    def test_so_is_why_docker_that_was_asked_for_or_is_forbidden_is(self) -> None:
+        place = self.enterContext(tempfile.TemporaryDirectory())
+        path = f"{place}/docker.sock"
+        listening = self.enterContext(socket.socket(socket.AF_UNIX))
+        listening.bind(
+            path
+        )  # To be refused as one is who may not use it: nobody is kept from anything where root runs tests.
+        self.enterContext(mock.patch.object(docker_address, "_connect_unix", side_effect=PermissionError(13, "no")))
+        self.enterContext(mock.patch.object(os, "access", return_value=False))
+        self.enterContext(mock.patch.object(ProcessEngine, "unavailable", return_value=None))
+        for environment, reason in (
+            ({"DOCKER_HOST": f"unix://{path}"}, "^this user may not use the Docker socket "),
+            ({"DOCKER_CONTEXT": "gone", "HOME": place}, "^the docker context 'gone' .* cannot be read"),
+            ({"DOCKER_HOST": f"unix://{place}/hidden/docker.sock"}, "^$"),
+        ):
+            with self.subTest(reason):
+                engines = Engines(Config(environment=environment))
+                self.addCleanup(engines.close)
+                self.assertEqual([engine.name for engine in engines.usable()], ["process"])
+                self.assertRegex(engines.passed_over(), reason)
 
     def test_settings_that_contradict_each_other_say_so(self) -> None:
         session = Session(Config(engine="process", require="docker", quiet=True))

@@ -100,7 +100,7 @@ def _examine(config: Config, image: str, pull: bool) -> Iterator[Finding]:
             if len(allowed) == 1
             else "Docker is preferred"
             if chosen == "docker"
-            else "as Docker is not there"
+            else "as Docker cannot be used, see above"
         )
         yield Finding("engine", OK, f"tests run on {WORDS[chosen]}, not {others} ({why})")
 
