@@ -9,7 +9,7 @@ from typing import Any
 
 from itest import alive, references
 from itest import session as sessions
-from itest.errors import NotStarted, ServerDied, StopError
+from itest.errors import ExternalError, NotStarted, ServerDied, StopError
 from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
 from itest.service import Lease, Server, Service, View
@@ -99,7 +99,11 @@ class Loan:
         self._server = server
         owner = f"{self.owner.__module__}.{self.owner.__qualname__}"
         with self._session.trace.span("lease", self.service.kind, owner=owner, server=server.instance.id):
-            self._lease = server.lease(self._resolved, owner)
+            try:
+                self._lease = server.lease(self._resolved, owner)
+            except Exception:
+                self._session.ask(self._resolved, server)
+                raise
         self._place(self._lease.view)
         self._sealed = self._end_told = False
         self.mark = getattr(server.instance, "mark", _nothing)
@@ -138,7 +142,7 @@ class Loan:
             except Exception:
                 try:
                     self._report_death(test)
-                except ServerDied as error:
+                except (ServerDied, ExternalError) as error:
                     raise error from None  # What a client says of a server that is gone explains nothing.
                 raise
             span.facts["way"] = self._lease.way
@@ -151,8 +155,11 @@ class Loan:
         view.directory, view.attribute = self._directory, self.name
 
     def _report_death(self, test: str) -> None:
-        """Raise ServerDied if the server has ended: that is why it could not be used. Its log is told once."""
+        """Raise ServerDied if the server has ended, ExternalError if an external one is gone: that is why it could not be
+        used. Its log is told once."""
         server = self._server
+        if server is not None:
+            self._session.ask(self._resolved, server)
         if server is None or server.tells_its_end or (state := alive.ended(server, alive.GRACE)) is None:
             return
         known, self._end_told = self._end_told, True

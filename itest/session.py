@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from itest import joining, naming, quick_end, trace
+from itest import joining, naming, quick_end, starting, trace
 from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
@@ -28,7 +28,7 @@ from itest.errors import ItestError, NotStarted, StartTimeout, StopError
 from itest.network import ClassNetwork
 from itest.service import Server, Service
 from itest.side_by_side import side_by_side
-from itest.spec import ComposeSpec, ContainerSpec, Spec, ThreadSpec
+from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, Spec, ThreadSpec
 from itest.starter import Starter
 
 OF_CLASS = "it is the service"
@@ -251,6 +251,12 @@ class Session:
     def place_to_keep(self, server: Server[Any]) -> Path | None:
         """The directory of a server that can outlive the run, in which passwords may be written; None: it cannot."""
         return None if server.share is None else server.share.directory
+
+    def ask(self, service: Service[Any], server: Server[Any]) -> None:
+        """Raise ExternalError if a server is external, and does not answer any more."""
+        spec = self._spec(service)
+        if isinstance(spec, ExternalSpec) and not server.silent:
+            starting.ask_again(service, spec, server.instance)
 
     def keep(self, server: Server[Any]) -> None:
         """Have such a server stay after the run, for people to look at. Raises ItestError, OSError."""

@@ -17,7 +17,7 @@ from itest.errors import BuildError, DeclarationError, ExternalError, ImageError
 from itest.service import Server, Service
 from itest.spec import ExternalSpec, Spec
 from itest.tuples import NamedTuple
-from itest.wait import until_ready
+from itest.wait import NotReady, until_ready
 
 if TYPE_CHECKING:
     from itest.reaper import Reaper
@@ -162,6 +162,17 @@ def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
         raise ExternalError(
             f"the external {service.title} at {instance}, named by {spec.source}, cannot be used: "
             f"{naming.shorten(getattr(error, 'reason', str(error)), 400)} (tried for {deadline.elapsed:.1f} s{ask})"
+        ) from None
+
+
+def ask_again(service: Service[Any], spec: ExternalSpec, instance: Instance) -> None:
+    """Have an external server answer that has been used. Raises ExternalError where it is gone."""
+    try:
+        service.readiness(spec.url)(instance)
+    except NotReady as error:
+        raise ExternalError(
+            f"the external {service.title} at {instance}, named by {spec.source}, does not answer any more: "
+            f"{naming.shorten(str(error), 300)}; see whether it still runs"
         ) from None
 
 

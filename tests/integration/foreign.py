@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,10 +33,11 @@ TIMEOUT = 60
 
 
 class Foreign:
-    """The server: `url` is its superuser's, in the database `postgres`."""
+    """The server: `url` is its superuser's, in the database `postgres`; `stop` ends it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, stop: Callable[[], object]) -> None:
         self.url = url
+        self.stop = stop
 
     def url_for(self, database: str, user: str = "") -> str:
         """The URL of a database, as its superuser or as a user that `user` has made."""
@@ -84,7 +85,7 @@ def running() -> Iterator[Foreign]:
         try:
             url = service.address(instance, secret)
             until_ready(service.readiness(url), instance, Deadline.after(TIMEOUT), subject="the foreign server")
-            yield Foreign(url)
+            yield Foreign(url, instance.stop)
         finally:
             instance.stop()
     finally:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import unittest
 from pathlib import Path
@@ -371,6 +372,33 @@ class RefusalTest(ForeignTest):
         error = self.error(f"postgresql://postgres:x@127.0.0.1:{port}/postgres", startup_timeout=0.5)
         self.assertIn(f"the external PostgreSQL at 127.0.0.1:{port}, named by {VARIABLE}, cannot be used", error)
         self.assertIn("Connection refused", error)
+
+
+class GoneTest(ForeignTest):
+    def test_one_that_ends_during_the_run_is_told_to_every_test_after_that(self) -> None:
+        class First(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(external=VARIABLE)
+
+            def test_1(self) -> None:
+                outer.foreign.stop()
+
+            def test_2(self) -> None: ...
+
+            def test_3(self) -> None: ...
+
+        class Next(First):
+            def test_1(self) -> None: ...
+
+        outer = self
+        errors = self.errors(self.foreign.url, First, Next)
+        place = re.escape(self.foreign.url.rpartition("@")[2].partition("/")[0])
+        for error in errors:
+            self.assertRegex(
+                error,
+                rf"^ExternalError: the external PostgreSQL at {place}, named by {VARIABLE}, does not answer any more: .*"
+                r"Connection refused.*; see whether it still runs$",
+            )
+        self.assertEqual(len(errors), 3, errors)  # Two tests, and the next class.
 
 
 if __name__ == "__main__":
