@@ -78,7 +78,7 @@ class MachineTest(unittest.TestCase):
         self.assertIn("psycopg2 1.0", found[1].said)
 
     def test_settings_that_hold_no_password(self) -> None:
-        config = Config(quiet=True, redis_url="redis://:hush@here")
+        config = Config(quiet=True, redis_url="redis://:hush@here", sources={"quiet": "the variable ITEST_QUIET"})
         self.assertEqual(list(machine.settings(config)), [Finding("settings", OK, "quiet = True")])
         self.assertEqual(list(machine.settings(Config())), [])
 

@@ -64,7 +64,7 @@ def versions() -> Iterator[Finding]:
 def settings(config: Config) -> Iterator[Finding]:
     """Those that are not as they are by default; none that holds a password."""
     default = Config()
-    hidden = ("environment", "cache_dir", "postgres_url", "redis_url")
+    hidden = ("environment", "sources", "cache_dir", "postgres_url", "redis_url")
     names = [item.name for item in fields(config) if item.name not in hidden]
     changed = [f"{name} = {getattr(config, name)}" for name in names if getattr(config, name) != getattr(default, name)]
     if changed:
