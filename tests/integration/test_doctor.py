@@ -16,6 +16,17 @@ from typing import Any
 from itest.config import load
 from itest.engines.docker import DockerEngine
 from tests.integration.test_command_line import CommandLineTest
+from tests.unit.test_external import closed_port
+
+
+def nowhere() -> dict[str, str]:
+    """The settings for external servers that are not there."""
+    address = f"127.0.0.1:{closed_port()}"
+    return {
+        "ITEST_POSTGRES_URL": f"postgresql://postgres@{address}/postgres",
+        "ITEST_REDIS_URL": f"redis://{address}",
+        "ITEST_KAFKA_BOOTSTRAP_SERVERS": address,
+    }
 
 
 class DoctorTest(CommandLineTest):
@@ -193,33 +204,22 @@ class ProcessesTest(DoctorTest):
         findings = self.doctor(code=1, ITEST_ENGINE="process", ITEST_REDIS_BIN="/nowhere/redis-server")
         said = "not used: the setting redis_bin names '/nowhere/redis-server', which does not run as a Redis server"
         self.assertIn(said, self.said(findings, "process", "problem"))
-        with self.servers() as urls:
-            findings = self.doctor(ITEST_ENGINE="process", ITEST_REDIS_BIN="/nowhere/redis-server", **urls)
+        findings = self.doctor(code=1, ITEST_ENGINE="process", ITEST_REDIS_BIN="/nowhere/redis-server", **nowhere())
         self.assertEqual(self.said(findings, "process", "note"), "")
 
     def test_where_all_servers_are_external_no_engine_is_needed(self) -> None:
-        with self.servers() as urls:
-            for engine in ("docker", "process", "auto"):
-                findings = self.doctor(ITEST_ENGINE=engine, **urls)
-                self.assertIn("not used: there is no Docker socket", self.said(findings, "docker", "note"))
-        findings = self.doctor(code=1, ITEST_ENGINE="docker", ITEST_REDIS_URL=urls["ITEST_REDIS_URL"])
+        for engine in ("docker", "process", "auto"):
+            findings = self.doctor(code=1, ITEST_ENGINE=engine, **nowhere())
+            self.assertIn("not used: there is no Docker socket", self.said(findings, "docker", "note"))
+            problems = {finding["name"] for finding in findings if finding["level"] == "problem"}
+            self.assertEqual(problems, {"postgres", "redis", "kafka"})
+        findings = self.doctor(code=1, ITEST_ENGINE="docker", ITEST_REDIS_URL=nowhere()["ITEST_REDIS_URL"])
         self.assertIn("not used: there is no Docker socket", self.said(findings, "docker", "problem"))
-
-    @contextmanager
-    def servers(self) -> Iterator[dict[str, str]]:
-        """Somebody listens for each service, which is all that the doctor looks at."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            address = f"127.0.0.1:{listener.getsockname()[1]}"
-            yield {
-                "ITEST_POSTGRES_URL": f"postgresql://postgres@{address}/postgres",
-                "ITEST_REDIS_URL": f"redis://{address}",
-                "ITEST_KAFKA_BOOTSTRAP_SERVERS": address,
-            }
 
     def test_an_external_server_that_is_not_there(self) -> None:
         findings = self.doctor(code=1, ITEST_REDIS_URL="redis://:hush-hush-hush@127.0.0.1:1")
         self.assertRegex(
             self.said(findings, "redis", "problem"),
-            r"^the external server 127\.0\.0\.1:1 cannot be reached \(.*\): start it, or correct ITEST_REDIS_URL$",
+            r"^the external server 127\.0\.0\.1:1 cannot be used \(.*refused\.\): start it, or correct ITEST_REDIS_URL$",
         )
         self.assertNotIn("hush", json.dumps(findings))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-from itest import cli, naming, sweep
+from itest import Redis, cli, naming, sweep
 from itest.cli import look
 from itest.cli.doctor import _levelled, daemon, local, machine
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
@@ -27,6 +27,7 @@ from itest.engines.compose_program import Program
 from itest.errors import Unavailable
 from itest.testing import ManualClock, MemoryEngine
 from tests.unit.fake_docker import FakeDockerTest
+from tests.unit.test_external import PASSWORD, closed_port, refuse_postgres, refuse_redis, server
 from tests.unit.test_sweep import DEAD, add
 from tests.unit.test_wait import instance_of
 
@@ -81,6 +82,29 @@ class MachineTest(unittest.TestCase):
         config = Config(quiet=True, redis_url="redis://:hush@here", sources={"quiet": "the variable ITEST_QUIET"})
         self.assertEqual(list(machine.settings(config)), [Finding("settings", OK, "quiet = True")])
         self.assertEqual(list(machine.settings(Config())), [])
+
+    def test_external_servers_are_asked_as_tests_would_ask_them(self) -> None:
+        naming.remember_secret(PASSWORD)  # As reading the settings does.
+        with server(refuse_postgres) as port, server(refuse_redis) as other:
+            config = Config(
+                postgres_url=f"postgresql://ann:{PASSWORD}@127.0.0.1:{port}/x",
+                redis_url=f"redis://:{PASSWORD}@127.0.0.1:{other}",
+                kafka_bootstrap_servers=f"127.0.0.1:{closed_port()}",
+            )
+            found = list(machine.external(config))
+        self.assertEqual([finding.level for finding in found], [PROBLEM] * 3)
+        for finding, reason in zip(found, ("password is wrong", "password is wrong", "refused"), strict=True):
+            self.assertRegex(
+                finding.said, rf"^the external server 127\.0\.0\.1:\d+ cannot be used \(.*{reason}.*\): start it, or "
+            )
+            self.assertNotIn(PASSWORD, finding.said)
+
+    def test_an_external_server_that_answers(self) -> None:
+        with mock.patch.object(Redis, "readiness", return_value=lambda instance: None):
+            [found] = machine.external(Config(redis_url="redis://here:6379"))
+        self.assertEqual(
+            found, Finding("redis", OK, "an external server is used, here:6379 (from ITEST_REDIS_URL), and it answers")
+        )
 
     def test_leftovers(self) -> None:
         engine = MemoryEngine()

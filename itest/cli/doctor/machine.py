@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -19,9 +18,11 @@ from itest.cli import wanted
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.cli.look import opened
 from itest.config import Config
-from itest.errors import ItestError
+from itest.engines.external import ExternalInstance
+from itest.errors import ItestError, MissingPackage
 from itest.service import Service
 from itest.sweep import left_behind
+from itest.wait import NotReady
 
 GIGABYTE = 1024**3
 LITTLE = GIGABYTE // 2
@@ -72,7 +73,7 @@ def settings(config: Config) -> Iterator[Finding]:
 
 
 def external(config: Config) -> Iterator[Finding]:
-    """Servers that the settings name: whether anybody listens there."""
+    """Servers that the settings name: whether each answers as its service does, to the user and password that are given."""
     for name, service in _services():
         if not (url := getattr(config, service.external_setting)):
             continue
@@ -82,16 +83,17 @@ def external(config: Config) -> Iterator[Finding]:
         except ItestError as error:
             yield Finding(name, PROBLEM, str(error))
             continue
-        for host, port in spec.ports.values():
-            try:
-                socket.create_connection((host, port), timeout=3).close()
-                yield Finding(name, OK, f"an external server is used, {host}:{port} (from {variable}), and it listens")
-            except OSError as error:
-                yield Finding(
-                    name,
-                    PROBLEM,
-                    f"the external server {host}:{port} cannot be reached ({error}): start it, or correct {variable}",
-                )
+        address = ", ".join(f"{host}:{port}" for host, port in spec.ports.values())
+        try:
+            service.readiness(spec.url)(ExternalInstance(spec))
+            yield Finding(name, OK, f"an external server is used, {address} (from {variable}), and it answers")
+        except MissingPackage as error:
+            yield Finding(name, NOTE, f"the external server {address} was not asked: {error}")
+        except (NotReady, ItestError) as error:
+            said = naming.shorten(str(error), 400)
+            yield Finding(
+                name, PROBLEM, f"the external server {address} cannot be used ({said}): start it, or correct {variable}"
+            )
 
 
 def all_external(config: Config) -> bool:
