@@ -78,6 +78,20 @@ class MachineTest(unittest.TestCase):
         )
         self.assertIn("psycopg2 1.0", found[1].said)
 
+    def test_a_package_that_another_one_hides(self) -> None:
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        place.joinpath("kafka").mkdir()
+        place.joinpath("kafka", "__init__.py").touch()
+        self.enterContext(mock.patch.object(sys, "path", [str(place), *sys.path]))
+        with mock.patch.dict(sys.modules):
+            for name in [name for name in sys.modules if name.partition(".")[0] == "kafka"]:
+                del sys.modules[name]
+            found = list(machine.versions())
+        self.assertEqual(found[-1].level, NOTE)
+        said = f"kafka-python cannot be used: Python finds another one of that name first, {place}/kafka/__init__.py: rename it"
+        self.assertTrue(found[-1].said.startswith(said), found[-1].said)
+        self.assertNotIn("kafka-python", found[1].said)
+
     def test_settings_that_hold_no_password(self) -> None:
         config = Config(quiet=True, redis_url="redis://:hush@here", sources={"quiet": "the variable ITEST_QUIET"})
         self.assertEqual(list(machine.settings(config)), [Finding("settings", OK, "quiet = True")])

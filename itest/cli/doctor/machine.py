@@ -19,7 +19,8 @@ from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.cli.look import opened
 from itest.config import Config
 from itest.engines.external import ExternalInstance
-from itest.errors import ItestError, MissingPackage
+from itest.errors import ItestError, MissingPackage, hides
+from itest.packages import stranger
 from itest.service import Service
 from itest.sweep import left_behind
 from itest.wait import NotReady
@@ -31,11 +32,11 @@ SCARCE = 2 * GIGABYTE
 """Bytes below which an image may not fit."""
 
 CLIENTS = {
-    "psycopg2": ("postgres", ("psycopg2-binary", "psycopg2")),
-    "redis": ("redis", ("redis",)),
-    "kafka-python": ("kafka", ("kafka-python",)),
+    "psycopg2": ("psycopg2", "postgres", ("psycopg2-binary", "psycopg2")),
+    "redis": ("redis", "redis", ("redis",)),
+    "kafka-python": ("kafka", "kafka", ("kafka-python",)),
 }
-"""The packages that services need, each with the extra that brings it and the distributions that have it."""
+"""The packages that services need, each with its name in Python, the extra that brings it and the distributions that have it."""
 
 OPTIONAL = ("sqlalchemy", "asyncpg", "aiokafka", "alembic", "django")
 
@@ -49,17 +50,17 @@ def versions() -> Iterator[Finding]:
     )
     there = [f"{name} {version}" for name in ("docker", "rich", *OPTIONAL) if (version := _version(name))]
     missing = []
-    for name, (extra, distributions) in CLIENTS.items():
-        if version := next(filter(None, map(_version, distributions)), ""):
+    for name, (package, extra, distributions) in CLIENTS.items():
+        if other := stranger(package):
+            missing.append(f"{name} cannot be used: {hides(other)}")
+        elif version := next(filter(None, map(_version, distributions)), ""):
             there.append(f"{name} {version}")
         else:
-            missing.append((name, extra))
+            missing.append(f"{name} is not installed: pip install 'itest-containers[{extra}]' for this service")
     if there:
         yield Finding("packages", OK, ", ".join(there))
-    for name, extra in missing:
-        yield Finding(
-            "packages", NOTE, f"{name} is not installed: pip install 'itest-containers[{extra}]' for this service"
-        )
+    for said in missing:
+        yield Finding("packages", NOTE, said)
 
 
 def settings(config: Config) -> Iterator[Finding]:
