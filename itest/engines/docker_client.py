@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from itest import naming
@@ -71,6 +72,7 @@ def connected(address: Address, timeout: int) -> Any:
     try:
         tls: Any = False
         if (directory := address.certificates) is not None:
+            _check_certificates(address, directory)
             tls = TLSConfig(
                 client_cert=(str(directory / "cert.pem"), str(directory / "key.pem")),
                 ca_cert=str(directory / "ca.pem") if address.verify else None,
@@ -89,6 +91,16 @@ def connected(address: Address, timeout: int) -> Any:
         raise OutOfReach(_no_docker(address, error)) from None
     client.timeout = API_TIMEOUT
     return client
+
+
+def _check_certificates(address: Address, directory: Path) -> None:
+    """Raises Unavailable where a file is missing that TLS needs: the SDK says so in words for who calls it."""
+    for name in ("cert.pem", "key.pem", *(["ca.pem"] if address.verify else [])):
+        if not (directory / name).is_file():
+            cure = f"make {address.source} anew"
+            if address.source == "DOCKER_HOST":
+                cure = "correct DOCKER_CERT_PATH, or unset it and DOCKER_TLS_VERIFY"
+            raise Unavailable(f"Docker is to be asked by TLS at {address}, but there is no {directory / name}: {cure}")
 
 
 def _client_class(*, direct: bool) -> Any:

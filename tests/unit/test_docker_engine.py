@@ -13,6 +13,7 @@ import threading
 import unittest
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import parse_qs
@@ -79,6 +80,16 @@ class AvailableTest(FakeDockerTest):
             r"http://me:\*\*\*@127\.0\.0\.1:1, and does not answer: .*; if it needs none, add docker\.example to the variable "
             r"NO_PROXY$",
         )
+
+    def test_a_certificate_that_is_not_there(self) -> None:
+        engine = self.make(environment={"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": self.home})
+        for name in ("cert.pem", "key.pem", "ca.pem"):
+            self.assertRegex(
+                engine.unavailable() or "",
+                rf"^Docker is to be asked by TLS at tcp://127\.0\.0\.1:\d+ \(DOCKER_HOST\), but there is no {self.home}/{name}: "
+                r"correct DOCKER_CERT_PATH, or unset it and DOCKER_TLS_VERIFY$",
+            )
+            Path(self.home, name).touch()
 
     def test_the_sdk_is_not_installed(self) -> None:
         with mock.patch.dict(sys.modules, {"docker.api": None}):
