@@ -96,7 +96,8 @@ def problem(address: Address) -> str | None:
     except TimeoutError:
         return f"{address} did not answer within {CONNECT_TIMEOUT:g} s: correct {address.source} or start Docker there"
     except OSError as error:
-        return f"{address} cannot be reached ({error}): {_start(address)}"
+        cure = f"take a shorter one in {address.source}" if "path too long" in str(error) else _start(address)
+        return f"{address} cannot be reached ({error}): {cure}"
     return None
 
 
@@ -121,7 +122,7 @@ def current_context(environment: Mapping[str, str]) -> str:
 
 
 def _from_docker_host(url: str, environment: Mapping[str, str]) -> Address:
-    if "://" not in url:
+    if "://" not in url and not url.startswith("unix:"):
         url = f"unix://{url}" if url.startswith("/") else f"tcp://{url}"
     verify = bool(environment.get("DOCKER_TLS_VERIFY"))
     path = environment.get("DOCKER_CERT_PATH", "")
@@ -152,6 +153,8 @@ def _checked(address: Address) -> Address:
     try:
         scheme, _ = address.parts.scheme, address.parts.port
     except ValueError:
+        scheme = ""
+    if scheme == "unix" and not re.match("unix:///.", address.url):
         scheme = ""
     if scheme not in ("unix", "tcp", "http", "https", "ssh", "npipe"):
         raise Unavailable(

@@ -64,7 +64,8 @@ class AddressTest(unittest.TestCase):
         self.assertEqual(address.certificates, self.home / ".docker")
 
     def test_docker_host_that_is_no_address(self) -> None:
-        for url in ("ftp://h", "tcp://h:port"):
+        slips = ("unix://", "unix:///", "unix://nonexistent", "unix://tmp/docker.sock", "unix:/var/run/docker.sock")
+        for url in ("ftp://h", "tcp://h:port", *slips):
             with self.subTest(url), self.assertRaisesRegex(Unavailable, r"\(DOCKER_HOST\) is not an address of Docker"):
                 locate({"DOCKER_HOST": url})
 
@@ -170,9 +171,15 @@ class ProblemTest(unittest.TestCase):
             reason = problem(Address("tcp://10.255.255.1:2375", "DOCKER_HOST"))
         self.assertRegex(reason or "", r"did not answer within 0\.05 s: correct DOCKER_HOST")
 
+    def test_a_path_that_is_too_long_for_a_socket(self) -> None:
+        reason = problem(Address(f"unix://{self.directory}/{'d' * 108}", "DOCKER_HOST"))
+        self.assertRegex(
+            reason or "", r"cannot be reached \(AF_UNIX path too long\): take a shorter one in DOCKER_HOST$"
+        )
+
     def test_other_trouble(self) -> None:
-        with mock.patch.object(docker_address, "_connect_unix", side_effect=OSError("AF_UNIX path too long")):
-            self.assertIn("cannot be reached (AF_UNIX path too long)", problem(self.address) or "")
+        with mock.patch.object(docker_address, "_connect_unix", side_effect=OSError("no buffer space")):
+            self.assertIn("cannot be reached (no buffer space): start it", problem(self.address) or "")
 
 
 class FreePortTest(unittest.TestCase):
