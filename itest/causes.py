@@ -206,7 +206,7 @@ TABLE = (
     Cause(
         "too many open files",
         'raise the limit: ulimits={"nofile": 65536}, or that of the shell (`ulimit -n`)',
-        r"too many open files",
+        r"too many open files|'ulimit -n' of \d+ is not enough|insufficient file descriptors available",
         (LOG, DOCKER),
         "accept: too many open files",
         "raise the limit of the shell (`ulimit -n`)",
