@@ -195,6 +195,12 @@ class AddressTest(unittest.TestCase):
             self.assertIn(known, told)
             self.assertNotIn(unknown, told)
 
+    def test_how_a_server_has_to_prove_itself_is_for_the_url_to_say(self) -> None:
+        driver = mock.Mock()
+        driver.extensions.libpq_version.return_value = 170000
+        libpq.connect(driver, "postgresql://ann@172.17.0.2/x?require_auth=scram-sha-256", owned=True)
+        self.assertNotIn("require_auth", driver.connect.call_args.kwargs)
+
     def test_the_mixin_declares_one(self) -> None:
         service = vars(PostgresMixin)["postgres"]
         self.assertIsInstance(service, Postgres)

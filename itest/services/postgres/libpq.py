@@ -42,7 +42,8 @@ def connect(driver: Any, url: str, owned: bool, **kwargs: Any) -> Any:
     settings: dict[str, Any] = {}
     if owned:
         version = driver.extensions.libpq_version()
-        settings = {name: value for name, (since, value) in OURS.items() if version >= since}
+        # What a URL of ours says itself is meant: by `require_auth` the server has to prove that it is the one (nearest.py).
+        settings = {name: value for name, (since, value) in OURS.items() if version >= since and f"{name}=" not in url}
     if "connect_timeout" not in url:
         settings["connect_timeout"] = CONNECT_TIMEOUT
     return driver.connect(url, **{**settings, **kwargs})
