@@ -559,12 +559,18 @@ class RecordsTest(KafkaTest):
         self.assertEqual(values(view, "user_created"), [])
         self.assertNotIn(f"{view.prefix}user.created", self.server.topics.all())
 
-    def settings(self, view: KafkaView, *names: str) -> list[dict[str, str]]:
+    def check_settings(self, view: KafkaView, expected: dict[tuple[str, str], str]) -> None:
+        """Of topics and settings; the broker knows of a change a moment after it said so."""
         config = clients.package("kafka.admin")
-        asked = [config.ConfigResource(config.ConfigResourceType.TOPIC, view.prefix + name) for name in names]
-        told = view.admin.describe_configs(asked, config_filter="all")["topic"]
-        wanted = ("cleanup.policy", "max.message.bytes")
-        return [{each: told[view.prefix + name][each]["value"] for each in wanted} for name in names]
+        asked = [config.ConfigResource(config.ConfigResourceType.TOPIC, view.prefix + name) for name, _ in expected]
+        deadline = Deadline.after(10)
+        while True:
+            told = view.admin.describe_configs(asked, config_filter="all")["topic"]
+            found = {at: told[view.prefix + at[0]].get(at[1], {}).get("value") for at in expected}
+            if found == expected or deadline.passed:
+                break
+            deadline.pause(0.01)
+        self.assertEqual(found, expected)
 
     def test_topics_that_are_made_anew_have_the_settings_of_the_set_up(self) -> None:
         for isolation in ("records", "prefix"):
@@ -574,14 +580,18 @@ class RecordsTest(KafkaTest):
                 new = {"num_partitions": 1, "configs": {"cleanup.policy": "compact"}}
                 lease.view.admin.create_topics(dict.fromkeys(names, new), wait_for_metadata=True)
                 self.alter(lease.view, "large", "max.message.bytes", "3000000")
+                expected = {
+                    ("grown", "cleanup.policy"): "compact",
+                    ("deleted", "cleanup.policy"): "compact",
+                    ("large", "max.message.bytes"): "3000000",
+                }
+                self.check_settings(lease.view, expected)
                 lease.seal()
                 view = self.next_test(lease)
-                before = self.settings(view, "grown", "deleted", "large")
-                self.assertEqual([each["cleanup.policy"] for each in before], ["compact", "compact", "delete"])
-                self.assertEqual(before[2]["max.message.bytes"], "3000000")
+                self.check_settings(view, expected)
                 view.admin.create_partitions({view.topic("grown"): 3})
-                view.admin.delete_topics([view.topic("deleted"), view.topic("large")])
-                self.assertEqual(self.settings(self.next_test(lease), "grown", "deleted", "large"), before)
+                self.server.topics.delete([view.topic("deleted"), view.topic("large")])
+                self.check_settings(self.next_test(lease), expected)
                 lease.close()
 
     def test_the_next_class_does_not_get_what_was_altered(self) -> None:

@@ -152,14 +152,14 @@ class KafkaLease(Lease["KafkaView"]):
         with resetting("reading the class's baseline"):
             topics, marks = steadily(self._survey)
             self._topics = {name: len(topic.leaders) for name, topic in topics.items() if name.startswith(self.prefix)}
-            touched = [
-                name for name in self._topics if name in self._mentioned or not self._server.topics.created(name)
-            ]
-            self._settings = self._server.topics.settings(touched)
             full = {partition: mark for partition, mark in marks.items() if mark.end > mark.start}
             self._set_up = frozenset(self._mentioned | {partition.topic for partition in full})
             self._baseline = baseline.read(self._server, full)
             self._server.topics.marks.update(marks)
+            touched = [
+                name for name in self._topics if name in self._mentioned or not self._server.topics.created(name)
+            ]
+            self._settings = self._server.topics.settings(touched)
 
     def reset(self, test: str) -> KafkaView:
         number = next(self._server.numbers)
