@@ -19,7 +19,7 @@ import unittest
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from itest import async_clients, async_tasks
+from itest import async_tasks
 from itest.case import ContainerMixin
 from itest.errors import DeclarationError, LoopError
 
@@ -216,12 +216,11 @@ def _check_clients(cls: type[AsyncContainerTestCase]) -> None:
 
 
 def _is_of_ended_loop(value: object) -> bool:
-    """Whether a view has handed it out there, or it says so itself, as clients of asyncpg and aiokafka and asyncio's own
-    objects do."""
+    """Whether it says so itself, as clients of asyncpg and aiokafka and asyncio's own objects do."""
     loop = None
     with contextlib.suppress(Exception):  # Without the value's own __getattr__, which may do anything.
         loop = object.__getattribute__(value, "_loop")
-    return async_clients.is_of_ended_loop(value) or (isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed())
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
 
 
 def _kind(value: object) -> str:

@@ -27,9 +27,6 @@ C = TypeVar("C")
 _groups: weakref.WeakKeyDictionary[AbstractEventLoop, weakref.WeakSet[_Group]] = weakref.WeakKeyDictionary()
 """The clients of all views, by the loop that they belong to."""
 
-_loops: dict[int, weakref.ref[AbstractEventLoop]] = {}
-"""The loop in which a view handed out a client, by the client's id while it lives: not all clients know it themselves."""
-
 
 def running_loop(verb: str) -> AbstractEventLoop:
     """The event loop that is running here. Raises LoopError, saying what to do, where there is none."""
@@ -83,12 +80,6 @@ def packages(loop: AbstractEventLoop) -> set[str]:
     return {package for group in _groups.get(loop, ()) for package in group.packages}
 
 
-def is_of_ended_loop(client: object) -> bool:
-    """Whether a view handed it out in an event loop that has ended."""
-    known = _loops.get(id(client))
-    return known is not None and ((loop := known()) is None or loop.is_closed())
-
-
 class AsyncClients:
     """The clients of one view."""
 
@@ -103,9 +94,6 @@ class AsyncClients:
             _groups.setdefault(loop, weakref.WeakSet()).add(group)
         group.packages.add(type(client).__module__.partition(".")[0])
         group.closers.append(close)
-        with contextlib.suppress(TypeError):  # Some objects cannot be referred to weakly.
-            weakref.finalize(client, _loops.pop, id(client), None).atexit = False
-            _loops[id(client)] = weakref.ref(loop)
 
     def close(self) -> None:
         """Close what is still open, from outside of the loops that it belongs to."""
@@ -174,14 +162,4 @@ class Opening(Generic[C]):
         raise AttributeError(f"{self._verb} is not awaited yet, so it has no {name!r}: write `await ...{self._verb}`")
 
 
-__all__ = [
-    "CLOSE_TIMEOUT",
-    "AsyncClients",
-    "Opening",
-    "are_open",
-    "close_all",
-    "is_of_ended_loop",
-    "own_time",
-    "packages",
-    "running_loop",
-]
+__all__ = ["CLOSE_TIMEOUT", "AsyncClients", "Opening", "are_open", "close_all", "own_time", "packages", "running_loop"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib.util
 import re
 import signal
@@ -20,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, async_clients, async_tasks, testing
+from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, async_tasks, testing
 from itest.async_clients import AsyncClients, own_time
 from itest.errors import DeclarationError, LoopError
 from itest.testing import MemoryView
@@ -948,39 +947,6 @@ class MistakesTest(AsyncTest):
                 self.last_line(result),
                 r"^LoopError: .*T\.client is a Client \(tests\) of an event loop that has ended: clients belong to the loop",
             )
-
-    def test_a_client_of_a_loop_that_has_ended_that_does_not_know_its_loop(self) -> None:
-        service = self.service()
-
-        class Silent:
-            async def close(self) -> None:
-                pass
-
-        class T(AsyncContainerTestCase):
-            memory = service
-
-            @classmethod
-            async def make(cls) -> None:
-                cls.client = client = Silent()
-                cls.memory._closing_async(client, client.close, "aclient")
-
-            @classmethod
-            def setUpTestData(cls) -> None:
-                cls.runAsync(cls.make())
-
-            async def test_a(self) -> None:
-                pass
-
-        result = run(T)
-        self.check(result, ran=1, errors=1)
-        self.assertRegex(
-            self.last_line(result),
-            r"^LoopError: .*T\.client is a Silent \(tests\) of an event loop that has ended: clients",
-        )
-        self.assertIn(known := id(T.client), async_clients._loops)
-        del T.client, result  # Its error has the test.
-        gc.collect()
-        self.assertNotIn(known, async_clients._loops)
 
 
 class OwnTimeTest(unittest.TestCase):
