@@ -90,13 +90,15 @@ class Service(ABC, Generic[V]):
                 object.__setattr__(self, field.name, tuple(value))
 
     def __set_name__(self, owner: type, name: str) -> None:
-        here = self
         if getattr(self, "_module", owner.__module__) != owner.__module__:
-            here = copy(self)  # Classes of several modules have it, and its paths start at each one's own.
-            setattr(owner, name, here)
-        if here is not self or not hasattr(self, "_module"):
-            object.__setattr__(here, "_module", owner.__module__)
-            object.__setattr__(here, "_name", name)
+            # Classes of several modules have it, and its paths start at each one's own.
+            copies: dict[str, Service[V]] = vars(self).setdefault("_copies", {})
+            if owner.__module__ not in copies:
+                copies[owner.__module__] = own = copy(self)
+                vars(own).update(_module=owner.__module__, _name=name, _copies={})
+            setattr(owner, name, copies[owner.__module__])
+        elif not hasattr(self, "_module"):  # Assigned again in its module, it keeps its first name.
+            vars(self).update(_module=owner.__module__, _name=name)
 
     def __repr__(self) -> str:
         # Not by `dataclass`, which would write one at the import of each kind of service.

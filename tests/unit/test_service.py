@@ -159,6 +159,10 @@ class MistakesTest(unittest.TestCase):
             "T: first and second are one and the same declaration; declare it twice",
             lambda: type("T", (ContainerTestCase,), {"first": cache, "second": cache}),
         )
+        self.assertRefused(  # In another module it is a copy, but one for both.
+            "T: first and second are one and the same declaration; declare it twice",
+            lambda: type("T", (ContainerTestCase,), {"first": cache, "second": cache, "__module__": "unittest"}),
+        )
 
     def test_a_name_that_unittest_takes_for_a_test(self) -> None:
         self.assertRefused(
