@@ -26,6 +26,8 @@ class Build:
     target: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.args, Mapping):
+            raise DeclarationError(f"Build: args must be a dict, {{'VERSION': '3'}}, not a {type(self.args).__name__}")
         for name, value in self.args.items():
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise DeclarationError(f"Build: args: {name}={value!r} is no text; write it in quotes, or leave it out")

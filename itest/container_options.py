@@ -39,7 +39,7 @@ class Healthcheck:
             object.__setattr__(self, "test", tuple(self.test))
         for name in ("interval", "timeout", "start_period"):
             seconds = getattr(self, name)
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:  # Nor is nan.
                 raise DeclarationError(f"Healthcheck: {name}={seconds!r} is no number of seconds, like 0.5")
         if type(self.retries) is not int or self.retries < 0:
             raise DeclarationError(f"Healthcheck: retries={self.retries!r} is no whole number")

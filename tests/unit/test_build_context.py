@@ -159,6 +159,8 @@ class BuildTest(unittest.TestCase):
             self.assertEqual(
                 str(caught.exception), f"Build: args: DEBUG={value!r} is no text; write it in quotes, or leave it out"
             )
+        with self.assertRaisesRegex(DeclarationError, r"^Build: args must be a dict, \{'VERSION': '3'\}, not a list$"):
+            Build("x", args=["TOKEN=1"])  # type: ignore[arg-type]  # wrong on purpose
 
     def test_passwords_are_not_shown(self) -> None:
         args = {"DB_PASSWORD": "hunter2", "NPM_TOKEN": "t0ken", "SSH_KEY": "k", "VERSION": "3.1", "KEYBOARD": "de"}
