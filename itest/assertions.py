@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import inspect
 import unittest
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from itest import naming
 from itest.clock import SYSTEM, Clock, Deadline
@@ -23,7 +23,7 @@ else:
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.010, 0.100, 1.5
-"""Seconds between two attempts of `assertEventually`: the first, the longest, and how they grow."""
+"""Seconds between two attempts of what waits: the first, the longest, and how they grow."""
 
 SHOWN = 5
 """How many rows, messages or keys a message shows."""
@@ -60,10 +60,13 @@ class Assertions(_Base):
         It is called again and again, after 10 ms first, later every 100 ms, and at least once. An AssertionError that
         it raises means "not yet", and the last one is in the message; any other exception escapes at once.
         """
-        deadline = Deadline.after(timeout, self._itest_clock)
-        pause, calls = FIRST_PAUSE, 0
-        while True:
-            last = deadline.passed
+        if not callable(call) or isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise TypeError(
+                f"assertEventually({naming.shorten(repr(call), 80)}, {timeout!r}): it takes a function that it calls without "
+                f"arguments, and seconds: assertEventually(lambda: self.assertRowCount('orders', 1), timeout=5)"
+            )
+        calls = 0
+        for _ in _attempts(Deadline.after(timeout, self._itest_clock)):
             cause: AssertionError | None = None
             calls += 1
             try:
@@ -83,10 +86,6 @@ class Assertions(_Base):
                 reason = f"it returned {value!r}"
                 if value is None:
                     reason += "; a check made of assertions must end with `return True`"
-            if last:
-                break
-            deadline.pause(pause)
-            pause = min(pause * GROWTH, LONGEST_PAUSE)
         times = "once" if calls == 1 else f"{calls} times"
         raise self._itest_failure(msg, f"not true within {timeout:g} s, tried {times}; at last {reason}") from cause
 
@@ -98,8 +97,10 @@ class Assertions(_Base):
         params: Any = None,
         service: str = "postgres",
         msg: object = None,
-    ) -> None:
-        """Fail unless the table has `n` committed rows (`where` an SQL condition, `params` its parameters).
+        timeout: float = 0.0,
+    ) -> Literal[True]:
+        """Fail unless the table has `n` committed rows (`where` an SQL condition, `params` its parameters) within `timeout`
+        seconds, at once without. Returns True, so that it can be a check of `assertEventually`.
 
         The table's name is taken as fixtures have it: as it is first, then in lower case; a dot parts a schema.
         """
@@ -108,15 +109,17 @@ class Assertions(_Base):
         view = self._itest_named(service, "execute")
         relation = getattr(view, "relation", str)(table)  # A service of a user's own may have no such thing.
         condition = f" WHERE {where}" if where else ""
-        [(found,)] = view.execute(f"SELECT count(*) FROM {relation}{condition}", params)
-        if found == n:
-            return
+        for _ in _attempts(Deadline.after(timeout, self._itest_clock)):
+            [(found,)] = view.execute(f"SELECT count(*) FROM {relation}{condition}", params)
+            if found == n:
+                return True
         rows = view.execute(f"SELECT * FROM {relation}{condition} LIMIT {SHOWN}", params)
         shown = "".join(f"\n  {naming.shorten(repr(row))}" for row in rows)
         more = f"\n  and {found - SHOWN} more" if found > SHOWN else ""
         fewer = "; rows that are not committed are not counted" if found < n else ""
         what = f"{table} where {where}" if where else table
-        text = f"{found} row{'' if found == 1 else 's'} in {what}, not {n}{fewer}{shown}{more}"
+        within = f" within {timeout:g} s" if timeout else ""
+        text = f"{found} row{'' if found == 1 else 's'} in {what}, not {n}{within}{fewer}{shown}{more}"
         raise self._itest_failure(msg, text)
 
     def assertProduced(
@@ -199,6 +202,16 @@ class Assertions(_Base):
 
     def _itest_failure(self, msg: Any, text: str) -> BaseException:
         return self.failureException(self._formatMessage(msg, naming.mask(text)))
+
+
+def _attempts(deadline: Deadline) -> Iterator[None]:
+    """Once for each attempt, with pauses in between; the last one begins when the deadline has passed."""
+    pause = FIRST_PAUSE
+    while not deadline.passed:
+        yield
+        deadline.pause(pause)
+        pause = min(pause * GROWTH, LONGEST_PAUSE)
+    yield
 
 
 def _has(view: object, member: str) -> bool:

@@ -51,6 +51,13 @@ class PostgresTest(PostgresMixin, ContainerTestCase):
         rows = self.assertEventually(lambda: self.postgres.connection.closed or self.count())
         self.assertEqual(rows, 1)
 
+    def test_rows_that_another_thread_writes(self) -> None:
+        self.assertRowCount("users", 0)
+        timer = threading.Timer(0.05, self.postgres.execute, ["INSERT INTO users VALUES ('ann')"])
+        timer.start()
+        self.addCleanup(timer.join, 10)
+        self.assertRowCount("users", 1, timeout=60)
+
     def count(self) -> int:
         with self.db, self.db.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM users")

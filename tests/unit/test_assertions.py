@@ -114,6 +114,14 @@ class EventuallyTest(AssertionTest):
         with self.assertRaisesRegex(TypeError, "this one is async"):
             self.inner.assertEventually(check)
 
+    def test_what_is_no_function_and_no_seconds_is_refused(self) -> None:
+        for wrong in ((self.inner.assertRowCount, "users", 0), (True,), (bool, True), (bool, None)):
+            with (
+                self.subTest(wrong),
+                self.assertRaisesRegex(TypeError, "it takes a function that .* and seconds: assertEv"),
+            ):
+                self.inner.assertEventually(*wrong)
+
 
 class RowCountTest(AssertionTest):
     def rows(self, *rows: tuple[object, ...]) -> mock.Mock:
@@ -146,6 +154,30 @@ class RowCountTest(AssertionTest):
             "users",
             2,
         )
+
+    def count(self, *counts: int) -> mock.Mock:
+        """A table that has so many rows when it is counted: the last number from then on."""
+        left = list(counts)
+        execute = mock.Mock(side_effect=lambda *_: [(left.pop(0) if len(left) > 1 else left[0],)])
+        self.inner.postgres = FakeView(execute=execute)
+        return execute
+
+    def test_it_waits_for_rows(self) -> None:
+        execute = self.count(0, 0, 1)
+        self.inner.assertRowCount("users", 1, timeout=5)
+        self.assertEqual(execute.call_count, 3)
+        self.count(0)
+        self.assertFails(
+            "0 rows in users, not 1 within 5 s; rows that are not committed are not counted\n  (0,)",
+            self.inner.assertRowCount,
+            "users",
+            1,
+            timeout=5,
+        )
+
+    def test_it_is_a_check_of_what_is_to_be_eventually(self) -> None:
+        self.count(0, 0, 1)
+        self.inner.assertEventually(lambda: self.inner.assertRowCount("users", 1))
 
     def test_a_count_is_a_whole_number(self) -> None:
         for wrong in (-1, None, "1", 1.0, True):
