@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import factory
 import sqlalchemy
@@ -95,6 +95,40 @@ class FactoryTest(PostgresMixin, ContainerTestCase):
         with self.assertRaisesRegex(ValueError, "persistence='save': it must be 'commit', 'flush' or None"):
             self.postgres.bind(UserFactory, persistence="save")
         self.assertIs(UserFactory._meta.sqlalchemy_session_factory, project_session)
+
+
+class DataOfTheClassTest(PostgresMixin, ContainerTestCase):
+    """What `setUpTestData` has made by SQLAlchemy."""
+
+    postgres = Postgres(migrations=MetaData(Base.metadata))
+    ann: ClassVar[User]
+    address: ClassVar[Address]
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls.ann = User(name="ann")
+        cls.session.add(cls.ann)
+        cls.session.commit()
+        cls.postgres.bind(UserFactory, AddressFactory)
+        cls.address = AddressFactory()
+        cls.session.commit()
+
+    def test_tests_read_it_and_change_what_is_their_own(self) -> None:
+        self.assertEqual((self.ann.id, self.ann.name), (1, "ann"))
+        self.assertEqual((self.address.id, self.address.user.name), (1, "user0"))
+        own = self.session.merge(self.ann)
+        own.name = "bob"
+        self.session.commit()
+        self.assertRowCount("users", 1, where="name = 'bob'")
+
+    test_the_same_in_another_test = test_tests_read_it_and_change_what_is_their_own
+
+    def test_the_session_of_a_test_is_as_sqlalchemy_has_it(self) -> None:
+        self.assertTrue(self.session.expire_on_commit)
+
+
+class DataOfTheClassRollbackTest(DataOfTheClassTest):
+    postgres = Postgres(migrations=MetaData(Base.metadata), isolation="rollback")
 
 
 class RollbackTest(FactoryTest):

@@ -233,11 +233,14 @@ class PostgresView(View):
 
     @property
     def own_session(self) -> Session:
-        """The view's own session, made at the first use; `self.session` on a PostgresMixin."""
+        """The view's own session, made at the first use; `self.session` on a PostgresMixin.
+
+        A class's leaves objects readable after a commit (`expire_on_commit=False`): its tests read them after it is closed.
+        """
         self.check_open()
         with self._kept.opening:
             if self._session is None:
-                self._session = self.session()
+                self._session = self.session(expire_on_commit=bool(self._given_to))
             return self._session
 
     # The same for asyncio. What is handed out belongs to the loop that is running.
