@@ -16,6 +16,8 @@ from itest.service import declarations
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
 if TYPE_CHECKING:
+    from sqlalchemy import Table
+
     _Base = unittest.TestCase
 else:
     _Base = object
@@ -91,7 +93,7 @@ class Assertions(_Base):
 
     def assertRowCount(
         self,
-        table: str,
+        table: str | type | Table,
         n: int,
         where: str = "",
         params: Any = None,
@@ -102,12 +104,19 @@ class Assertions(_Base):
         """Fail unless the table has `n` committed rows (`where` an SQL condition, `params` its parameters) within `timeout`
         seconds, at once without. Returns True, so that it can be a check of `assertEventually`.
 
-        The table's name is taken as fixtures have it: as it is first, then in lower case; a dot parts a schema.
+        The table's name is taken as fixtures have it: as it is first, then in lower case; a dot parts a schema. A class that
+        SQLAlchemy maps to a table, or its Table, stands for the name.
         """
+        name = _table_name(table)
         if type(n) is not int or n < 0:
             raise ValueError(f"n={n!r}: a table has a whole number of rows")
+        if not isinstance(where, str | None):  # None is no condition.
+            raise TypeError(
+                f"where={naming.shorten(repr(where), 80)}: it takes an SQL condition, and its values in params: "
+                f"where='name = %s', params=['ann']"
+            )
         view = self._itest_named(service, "execute")
-        relation = getattr(view, "relation", str)(table)  # A service of a user's own may have no such thing.
+        relation = getattr(view, "relation", str)(name)  # A service of a user's own may have no such thing.
         condition = f" WHERE {where}" if where else ""
         for _ in _attempts(Deadline.after(timeout, self._itest_clock)):
             [(found,)] = view.execute(f"SELECT count(*) FROM {relation}{condition}", params)
@@ -117,7 +126,7 @@ class Assertions(_Base):
         shown = "".join(f"\n  {naming.shorten(repr(row))}" for row in rows)
         more = f"\n  and {found - SHOWN} more" if found > SHOWN else ""
         fewer = "; rows that are not committed are not counted" if found < n else ""
-        what = f"{table} where {where}" if where else table
+        what = f"{name} where {where}" if where else name
         within = f" within {timeout:g} s" if timeout else ""
         text = f"{found} row{'' if found == 1 else 's'} in {what}, not {n}{within}{fewer}{shown}{more}"
         raise self._itest_failure(msg, text)
@@ -188,6 +197,11 @@ class Assertions(_Base):
         found = _READ[kind](cache, key) if kind in _READ else None
         if value is not ANY and not _same(found, value):
             text = f"{key!r} in {service} is {naming.shorten(repr(found), 300)}, not {naming.shorten(repr(value), 300)}"
+            if kind == "string" and isinstance(value, Mapping | list | tuple | set | frozenset):
+                text += (
+                    f"; a dict is equal to a hash, a list to a list, a set to a set, and this is a string: "
+                    f"if it is JSON, compare json.loads(self.assertCached({key!r}))"
+                )
             raise self._itest_failure(msg, text)
         return found
 
@@ -212,6 +226,16 @@ def _attempts(deadline: Deadline) -> Iterator[None]:
         deadline.pause(pause)
         pause = min(pause * GROWTH, LONGEST_PAUSE)
     yield
+
+
+def _table_name(table: object) -> str:
+    name = getattr(getattr(table, "__table__", table), "fullname", table)
+    if not isinstance(name, str):
+        raise TypeError(
+            f"table={naming.shorten(repr(table), 80)}: it takes a table's name, a class that SQLAlchemy maps to a table, or "
+            f"its Table; of a Django model the name is Model._meta.db_table"
+        )
+    return name
 
 
 def _has(view: object, member: str) -> bool:

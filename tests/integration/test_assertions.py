@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Any, ClassVar
+
+from sqlalchemy import orm
 
 from itest import ContainerTestCase, KafkaMixin, Postgres, PostgresMixin, Redis, RedisMixin
 
@@ -11,6 +14,16 @@ TABLES = """
 CREATE TABLE users (name text); CREATE TABLE "user" (n int); CREATE TABLE "order" (n int); CREATE TABLE "Mixed" (n int);
 CREATE SCHEMA app; CREATE TABLE app."Mixed" (n int);
 """
+
+
+class Base(orm.DeclarativeBase):
+    pass
+
+
+class Mixed(Base):
+    __tablename__ = "Mixed"
+    __table_args__: ClassVar[Any] = {"schema": "app"}
+    n: orm.Mapped[int] = orm.mapped_column(primary_key=True)
 
 
 class PostgresTest(PostgresMixin, ContainerTestCase):
@@ -44,6 +57,11 @@ class PostgresTest(PostgresMixin, ContainerTestCase):
         with self.assertRaisesRegex(self.postgres.server.driver.Error, 'relation "current_user" does not exist'):
             self.assertRowCount("current_user", 1)
 
+    def test_a_class_that_is_mapped_to_a_table(self) -> None:
+        self.postgres.execute('INSERT INTO app."Mixed" VALUES (1)')
+        self.assertRowCount(Mixed, 1)
+        self.assertRowCount(Mixed.metadata.tables["app.Mixed"], 1)
+
     def test_eventually(self) -> None:
         timer = threading.Timer(0.05, self.postgres.execute, ["INSERT INTO users VALUES ('ann')"])
         timer.start()
@@ -63,6 +81,22 @@ class PostgresTest(PostgresMixin, ContainerTestCase):
             cursor.execute("SELECT count(*) FROM users")
             [count] = cursor.fetchone() or (0,)
         return count  # type: ignore[no-any-return]  # from the database
+
+
+class ParametersTest(PostgresMixin, ContainerTestCase):
+    def test_they_are_in_a_list(self) -> None:
+        for wrong in (1, "a", b"a", {1}):
+            with (
+                self.subTest(wrong),
+                self.assertRaisesRegex(TypeError, "^params=.*: it takes a list, tuple or dict of val"),
+            ):
+                self.postgres.execute("SELECT %s", wrong)
+        self.assertEqual(self.postgres.execute("SELECT %s", (1,)), [(1,)])
+        self.assertEqual(self.postgres.execute("SELECT %(n)s", {"n": 1}), [(1,)])
+
+
+class ParametersRollbackTest(ParametersTest):
+    postgres = Postgres(isolation="rollback")
 
 
 class RedisTest(RedisMixin, ContainerTestCase):

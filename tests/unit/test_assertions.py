@@ -175,6 +175,31 @@ class RowCountTest(AssertionTest):
             timeout=5,
         )
 
+    def test_a_class_or_table_of_sqlalchemy_stands_for_its_name(self) -> None:
+        table = FakeView(fullname="app.users")
+        for given in (table, type("User", (), {"__table__": table})):
+            self.count(1).reset_mock()
+            self.inner.assertRowCount(given, 1)
+            self.inner.postgres.execute.assert_called_once_with("SELECT count(*) FROM app.users", None)
+        with self.assertRaisesRegex(AssertionError, r"^1 row in app\.users, not 0"):
+            self.inner.assertRowCount(table, 0)
+
+    def test_what_is_no_table_is_refused(self) -> None:
+        self.count(1)
+        for wrong in (5, None, type("Model", (), {})):
+            with (
+                self.subTest(wrong),
+                self.assertRaisesRegex(TypeError, "^table=.*: it takes a table's name, a class that"),
+            ):
+                self.inner.assertRowCount(wrong, 1)
+
+    def test_a_condition_is_text(self) -> None:
+        self.count(1)
+        with self.assertRaisesRegex(
+            TypeError, r"^where=\{'name': 'x'\}: it takes an SQL condition, and its values in params"
+        ):
+            self.inner.assertRowCount("users", 1, where={"name": "x"})
+
     def test_it_is_a_check_of_what_is_to_be_eventually(self) -> None:
         self.count(0, 0, 1)
         self.inner.assertEventually(lambda: self.inner.assertRowCount("users", 1))
@@ -302,6 +327,16 @@ class CachedTest(AssertionTest):
     def test_another_value(self) -> None:
         self.cache(a=b"text")
         self.assertFails("'a' in redis is b'text', not 'other'", self.inner.assertCached, "a", "other")
+
+    def test_json_is_text(self) -> None:
+        self.cache(a=b'{"x": 1}')
+        self.assertFails(
+            "'a' in redis is b'{\"x\": 1}', not {'x': 1}; a dict is equal to a hash, a list to a list, a set to a set, and this "
+            "is a string: if it is JSON, compare json.loads(self.assertCached('a'))",
+            self.inner.assertCached,
+            "a",
+            {"x": 1},
+        )
 
     def test_no_such_key(self) -> None:
         self.cache()

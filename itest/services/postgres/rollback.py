@@ -24,7 +24,7 @@ from itest.services.postgres.probe_recycle import ProbeRecycler
 from itest.services.postgres.recycle import HARMLESS, SLOTS, SLOTS_OF_NONE
 from itest.services.postgres.sandbox import CURE, connection_class
 from itest.services.postgres.snapshot import STATISTICS
-from itest.services.postgres.view import PostgresView
+from itest.services.postgres.view import PostgresView, check_params
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection
@@ -279,6 +279,7 @@ class SandboxView(PostgresView):
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows. What else was done in the sandbox is committed
         with it."""
+        check_params(params)
         connection: Any = self.connection
         pending = connection.itest_pending
         with connection.cursor() as cursor:

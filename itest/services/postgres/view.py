@@ -148,6 +148,7 @@ class PostgresView(View):
         It runs on a connection of its own. Where another one holds a lock that it needs, psycopg2's LockNotAvailable is
         raised after LOCK_SECONDS, with a note that says who.
         """
+        check_params(params)
         connection = self._statement_connection()
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -298,6 +299,15 @@ def _class_connection() -> Any:
                 raise
 
     return ClassConnection
+
+
+def check_params(params: object) -> None:
+    """Raise TypeError for what psycopg2 takes no values from, and for a text, whose letters it would take for them."""
+    if params is not None and (isinstance(params, str | bytes) or not hasattr(params, "__getitem__")):
+        raise TypeError(
+            f"params={naming.shorten(repr(params), 80)}: it takes a list, tuple or dict of values, for a single one too: "
+            f"execute('SELECT %s', [1])"
+        )
 
 
 async def close_async(connection: asyncpg.Connection) -> None:
