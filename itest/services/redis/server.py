@@ -144,7 +144,7 @@ class RedisServer(Server["RedisView"]):
             nearest = nameless(urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl())
             client = connect(nearest, redis_connect_func=self.greet)
             with contextlib.suppress(package().RedisError), connect(self.address) as published:
-                if (run := _run_id(client)) == _run_id(published):
+                if (run := _run_id(client)) and run == _run_id(published):
                     self._run, self._nearest = run, nearest
                     return client
             client.close()
@@ -261,7 +261,8 @@ class RedisServer(Server["RedisView"]):
 
 
 def _run_id(client: Any) -> str:
-    return str(client.info("server")["run_id"])
+    """Empty for a server that tells none."""
+    return str(client.info("server").get("run_id", ""))
 
 
 def _claim_of(number: int) -> str:
