@@ -192,6 +192,23 @@ class QueueTest(KafkaTest):
         self.addCleanup(thread.join, 10)
         self.assertEqual(view.queue.receive("orders")[0].value, b"late")
 
+    def test_a_topic_that_is_new_is_sent_to_while_threads_send_to_another(self) -> None:
+        _, view = self.sealed()
+        view.queue.send("orders", b"first")
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.is_set():
+                view.queue.send("orders", b"x" * 200)
+
+        threads = [threading.Thread(target=send) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+            self.addCleanup(thread.join, 30)
+        self.addCleanup(stop.set)
+        for number in range(10):
+            self.assertEqual(view.queue.send(f"new-{number}", b"book").offset, 0)
+
     def test_a_thread_of_the_test_receives_meanwhile(self) -> None:
         _, view = self.sealed()
 

@@ -23,6 +23,10 @@ METADATA_PAUSE = 5
 """Milliseconds between two requests of a client for metadata. kafka-python has 100 and no setting for it, so that the
 first use of each topic takes 100 ms."""
 
+BUSY_PAUSE = 50
+"""Milliseconds at most until a producer looks for a broker again. With one request under way at a time its only broker counts
+as busy while others send, and by default (3.0.12, `_do_refresh_metadata` in cluster.py) that pause grows to seconds."""
+
 LONGEST_PAUSE = 100
 """Milliseconds to which that grows while a topic is not there: a client that asks for one that is gone never stops."""
 
@@ -125,6 +129,8 @@ def producer(servers: str) -> Any:
         creates=False,  # A topic that a test deleted must not come back by itself.
         enable_idempotence=False,
         max_in_flight_requests_per_connection=1,
+        reconnect_backoff_ms=METADATA_PAUSE,
+        reconnect_backoff_max_ms=BUSY_PAUSE,
         request_timeout_ms=REQUEST_TIMEOUT,
         delivery_timeout_ms=REQUEST_TIMEOUT + 100,
         max_block_ms=REQUEST_TIMEOUT,

@@ -139,6 +139,7 @@ class KafkaServer(Server["KafkaView"]):
         with self._lock:
             if self._clients.get("producer") is producer:
                 del self._clients["producer"]
+                self._asked.pop("producer", None)
         _close("producer", producer)
 
     def forget(self, topics: Set[str]) -> None:
