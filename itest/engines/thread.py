@@ -22,7 +22,7 @@ from itest.engines.thread_load import load
 from itest.engines.thread_log import CAPTURE, AppLog
 from itest.errors import ItestError, StartError, StartTimeout, StopError
 from itest.spec import Spec, ThreadSpec, fill
-from itest.trace import Recorder
+from itest.trace import Recorder, say
 from itest.wait_errors import not_ended, with_log
 
 STOP_WAIT = 8.0
@@ -67,9 +67,11 @@ class ThreadEngine(LocalEngine):
     name = "thread"
 
     def __init__(self, config: Config | None = None) -> None:
-        """As the other engines; there is nothing to configure."""
+        """As the other engines. Without a configuration it says nothing."""
+        self._quiet = config is None or config.quiet
         self._instances: dict[str, ThreadInstance] = {}
         self._numbers = itertools.count(1)
+        self._told: set[str] = set()
 
     def unavailable(self) -> str | None:
         return None
@@ -89,6 +91,9 @@ class ThreadEngine(LocalEngine):
             except ItestError as failure:
                 error.add_note(str(failure))
             raise
+        if instance.early and instance.early not in self._told and not self._quiet:
+            say(instance.early)
+            self._told.add(instance.early)
         return instance
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
@@ -117,6 +122,8 @@ class ThreadInstance(LocalInstance):
         self.labels = dict(labels)
         self.created = wall()
         self.app: Any = None
+        self.early = ""
+        """What it may have read before its environment was set, as a sentence."""
         self._forget = forget
         self._log = AppLog()
         self._listeners = {name: listeners(0, spec.host) for name in spec.ports}
@@ -153,7 +160,7 @@ class ThreadInstance(LocalInstance):
         context = copy_context()
         context.run(self._log.enter)
         began = SYSTEM.monotonic()
-        self.app = context.run(load, self.spec, subject)
+        self.app, self.early = context.run(load, self.spec, subject)
         loaded = SYSTEM.monotonic() - began
         self._serving = context.run(_serving, self.spec, self.app, next(iter(self._listeners.values())), self._log)
         # A daemon: a thread that does not end must not keep the process from ending.

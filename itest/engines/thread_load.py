@@ -7,24 +7,50 @@ import difflib
 import importlib
 import inspect
 import os
+import sys
 from typing import Any
 
 from itest import naming
 from itest.errors import StartError
 from itest.spec import ThreadSpec
 
+_imported: set[str] = set()
+"""Modules whose first import was an app's, in its environment."""
 
-def load(spec: ThreadSpec, subject: str) -> Any:
-    """The app. Raises StartError, whose cause is what its module or its factory has raised."""
+
+def load(spec: ThreadSpec, subject: str) -> tuple[Any, str]:
+    """The app, and a sentence on what it may have read before its environment was set; empty where it cannot have.
+
+    Raises StartError, whose cause is what its module or its factory has raised.
+    """
+    early = _early(spec)
     app: Any = _find(spec, spec.app, subject) if isinstance(spec.app, str) else spec.app
     if spec.factory or (spec.factory is None and _is_factory(app)):
+        early = ""
         try:
             app = app()
         except (Exception, SystemExit) as error:
             raise _failed(spec, f"its factory raised {_text(error)}", subject) from error
     if not callable(app):
         raise _failed(spec, f"it is no app but {naming.shorten(repr(app), 80)}", subject)
-    return app
+    return app, early
+
+
+def _early(spec: ThreadSpec) -> str:
+    if not spec.env:
+        return ""
+    what = f"{spec} was made"
+    if isinstance(spec.app, str):
+        module = spec.app.partition(":")[0]
+        if module not in sys.modules:
+            _imported.add(module)
+        if module in _imported:  # What it read is another class's at worst, whose database is gone: that shows.
+            return ""
+        what = f"{module} was imported (by the tests?)"
+    return (
+        f"{what} before itest set {', '.join(spec.env)}: what it read then is not the tests'; let a factory or the lifespan "
+        f"read it, or use App.command"
+    )
 
 
 def _find(spec: ThreadSpec, text: str, subject: str) -> Any:

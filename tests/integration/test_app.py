@@ -328,6 +328,16 @@ class ErrorTest(InnerTest):
         [text] = self.check(T, ran=0, errors=1)
         return text
 
+    def test_a_module_that_was_imported_before_its_environment_is_in_the_note(self) -> None:
+        class T(ContainerTestCase):
+            api = App.asgi(FastAPI(), env={"DATABASE_URL": "x"})
+
+            def test(self) -> None:
+                self.fail("x")
+
+        [text] = self.check(T, ran=1, failures=1)
+        self.assertIn("FastAPI was made before itest set DATABASE_URL: what it read then is not", text)
+
     def test_a_program_that_exits_at_once_with_its_traceback(self) -> None:
         text = self.error_of(
             App.command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -21,6 +22,7 @@ from unittest import mock
 
 from itest import naming, testing
 from itest.clock import Deadline, wall
+from itest.config import Config
 from itest.engines import Endpoint, thread
 from itest.engines.thread import ThreadEngine, ThreadInstance
 from itest.errors import DeclarationError, ItestError, StartError, StartTimeout, StopError
@@ -112,6 +114,14 @@ class EngineTestCase(unittest.TestCase):
         with opener.open(f"http://{instance.endpoint()}{path}", timeout=10) as response:
             return str(response.read().decode())
 
+    def module(self, source: str) -> str:
+        place = self.enterContext(tempfile.TemporaryDirectory(prefix="test-itest-"))
+        name = f"app_{os.path.basename(place).replace('-', '_')}"
+        Path(place, f"{name}.py").write_text(source)
+        self.enterContext(mock.patch.object(sys, "path", [place, *sys.path]))
+        self.addCleanup(sys.modules.pop, name, None)
+        return name
+
 
 class StartTest(EngineTestCase):
     def test_each_interface_answers_in_its_environment_which_is_undone(self) -> None:
@@ -201,19 +211,53 @@ class StartTest(EngineTestCase):
         self.assertNotIn("/two", first.logs())
 
 
+class EarlyTest(EngineTestCase):
+    """What an app may have read before its environment was set is told."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.engine = ThreadEngine(Config())
+        self.said = self.enterContext(mock.patch.object(thread, "say"))
+        self.name = self.module(f"from {__name__} import asgi as app\n\ndef create(): return app\n")
+
+    def test_a_module_that_was_imported_before_is_told_once(self) -> None:
+        importlib.import_module(self.name)
+        story = (
+            f"{self.name} was imported (by the tests?) before itest set A, B: what it read then is not the tests'; let a "
+            f"factory or the lifespan read it, or use App.command"
+        )
+        for _ in range(2):
+            instance = self.start(f"{self.name}:app", env={"A": "1", "B": "2"})
+            self.assertEqual(instance.early, story)
+        self.said.assert_called_once_with(story)
+
+    def test_an_object_is_older_than_its_environment_too(self) -> None:
+        self.assertRegex(
+            self.start(asgi, env={"A": "1"}).early, rf"^ASGI app {__name__}:asgi was made before itest set A: "
+        )
+        self.said.assert_called_once()
+
+    def test_nothing_is_told_of_what_reads_its_own_environment(self) -> None:
+        for _ in range(2):  # The second time it is there, as the first has left it.
+            self.start(f"{self.name}:app", env={"A": "1"})
+        self.start(asgi)
+        other = self.module(f"from {__name__} import asgi as app\n\ndef create(): return app\n")
+        importlib.import_module(other)
+        self.start(f"{other}:create", env={"A": "1"})
+        self.start(f"{other}:app")
+        self.said.assert_not_called()
+
+    def test_not_if_it_is_to_be_quiet(self) -> None:
+        self.engine = ThreadEngine(Config(quiet=True))
+        self.start(asgi, env={"A": "1"})
+        self.said.assert_not_called()
+
+
 class FailureTest(EngineTestCase):
     def refuse(self, text: str, app: Any, interface: str = "asgi", **fields: Any) -> StartError:
         with self.assertRaisesRegex(StartError, text) as caught:
             self.start(app, interface, **fields)
         return caught.exception
-
-    def module(self, source: str) -> str:
-        place = self.enterContext(tempfile.TemporaryDirectory(prefix="test-itest-"))
-        name = f"app_{os.path.basename(place).replace('-', '_')}"
-        Path(place, f"{name}.py").write_text(source)
-        self.enterContext(mock.patch.object(sys, "path", [place, *sys.path]))
-        self.addCleanup(sys.modules.pop, name, None)
-        return name
 
     def test_an_app_that_fails_when_it_is_imported_with_its_traceback(self) -> None:
         name = self.module("def connect():\n    raise KeyError('DATABASE_URL')\n\nconnect()\n")

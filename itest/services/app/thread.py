@@ -20,6 +20,8 @@ from itest.spec import ThreadSpec
 if TYPE_CHECKING:
     from httpx import Client
 
+    from itest.evidence import Evidence
+
 SERVERS = {"asgi": "uvicorn", "wsgi": "waitress"}
 
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -80,6 +82,12 @@ class ThreadAppLease(AppLease["ThreadAppView"]):
     def finish(self, test: str) -> None:
         self._restore(self._baseline)
         super().finish(test)
+
+    def evidence(self, since: float) -> Evidence:
+        from itest.evidence import Evidence  # Only failing tests need it.
+
+        early = getattr(self._server.instance, "early", "")  # An external one has none.
+        return Evidence(lines=[early] if early else [])
 
     def refuses(self) -> bool:
         """False: its thread is its own, and tells its end."""
