@@ -108,6 +108,8 @@ def _examine(finding: Finding, since: float) -> None:
         finding.log_is_cut = True
     elif finding.log and hasattr(instance, "logs_more"):
         finding.log_is_cut = _step(finding, "reading its log", lambda: instance.logs_more(since)) or False
+    if finding.log:
+        finding.evidence.lines[:0] = _step(finding, "reading its log", lambda: lease.meaning(finding.log)) or []
     if ended is not None and not finding.log:
         finding.log_is_of_this_test = False
         finding.log = _step(finding, "reading its log", lambda: alive.last_words(server)) or []

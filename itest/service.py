@@ -336,6 +336,10 @@ class Lease(ABC, Generic[V]):
 
         return Evidence()
 
+    def meaning(self, log: Sequence[str]) -> list[str]:  # most leases know of nothing
+        """What these lines of the server's log, of a failed test's time, mean for the test: lines for its note."""
+        return []
+
     def settle(self, test: str, since: float, alone: bool) -> None:
         """With `strict`, after a test that passed, its clients closed: end what it has left in the service, and report
         it (leaks.report). It began at `since`. `alone`: no app of the class uses the service, which may keep connections.

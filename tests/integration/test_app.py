@@ -19,6 +19,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
+from sqlalchemy import Engine, NullPool, create_engine
 
 from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
 from itest.clock import Deadline
@@ -113,6 +114,33 @@ class LiveTest(InnerTest, LiveMixin):
 
     def test_wsgi(self) -> None:
         self.check(self.live(App.wsgi("tests.integration.apps:create_site", env=apps.ENV)), ran=5)
+
+    def test_the_database_of_another_class_is_told_of_an_app_that_keeps_its_url(self) -> None:
+        engines: list[Engine] = []  # As a module has one that is imported once.
+
+        def create() -> FastAPI:
+            if not engines:
+                engines.append(create_engine(os.environ["SQLALCHEMY_URL"], poolclass=NullPool))
+            app = FastAPI()
+            app.get("/rows")(lambda: engines[0].connect().close())
+            return app
+
+        class First(ContainerTestCase):
+            postgres = TABLE.replace()
+            api = App.asgi(create, env={"SQLALCHEMY_URL": "{postgres.sqlalchemy_url}"})
+            names: ClassVar[list[str]] = []
+
+            def test(self) -> None:
+                self.names.append(self.postgres.name)
+                self.assertEqual(self.api.client.get("/rows").status_code, 200)
+
+        class Second(First):
+            pass
+
+        [text] = self.check(First, Second, ran=2, failures=1)
+        told = f"\n  {First.names[0]} was another class's database, whose URL the app has kept since its import: make its engine"
+        self.assertIn(told, text)
+        self.assertNotIn(f"\n  {First.names[1]} was", text)
 
 
 class DockerLiveTest(LiveTest):

@@ -392,7 +392,7 @@ def found(logs: object, *kind: str, **more: object) -> Finding:
     instance.ending.return_value = False
     instance.logs.side_effect = logs
     instance.usage.return_value = []
-    lease = mock.Mock(**{"evidence.return_value": Evidence()})
+    lease = mock.Mock(**{"evidence.return_value": Evidence(), "meaning.return_value": []})
     with mock.patch.object(examine, "SETTLE_PAUSE", 0.001):
         [finding] = examine.examine([Subject("memory", mock.Mock(instance=instance), lease)], 5.0)
     return finding

@@ -9,7 +9,8 @@ of its own, so that neither a hanging session nor a thread of the test can be in
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
@@ -67,6 +68,8 @@ _FLUSH_BEFORE_17 = (
     "COMMIT; SELECT 1"
 )
 
+_NOT_THERE = r'FATAL: +database "([^"]+)" does not exist'
+
 _VERBS = (("INSERT", "inserted"), ("UPDATE", "updated"), ("DELETE", "deleted"), ("MULTI_INSERT", "inserted"))
 
 
@@ -91,6 +94,17 @@ def evidence(server: PostgresServer, name: str, since: float, written: Mapping[s
             found.lines.append(f"wrote to {len(written) - MOST_TABLES} more tables")
         found.more = [f"session {session.pid} of {session.label!r}: {session.query}" for session in sessions]
     return found
+
+
+def meaning(server: PostgresServer, name: str, log: Sequence[str]) -> list[str]:
+    """Which databases of other classes were asked for by one who is to use that of this name."""
+    asked = dict.fromkeys(match[1] for line in log if (match := re.search(_NOT_THERE, line)))
+    return [
+        f"{other} was another class's database, whose URL the app has kept since its import: make its engine in the factory "
+        f"or lifespan, or use App.command"
+        for other in asked
+        if other != name and server.made(other)
+    ]
 
 
 class _Session:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,11 @@ class PostgresLease(Lease[PostgresView]):
         if self._ended:
             found.lines.insert(0, self._ended)
         return found
+
+    def meaning(self, log: Sequence[str]) -> list[str]:
+        from itest.services.postgres import evidence
+
+        return evidence.meaning(self._server, self._name, log)
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         if not self._isolated:
