@@ -18,6 +18,8 @@ LOG = "log"
 """Said by the server itself, or by what starts it."""
 CLIENT = "client"
 """Said by a client of Docker that does not reach it."""
+DRIVER = "driver"
+"""Said by the driver of a service, to a test or to an app, which has it in its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +381,15 @@ TABLE = (
         r"|data directory \S+ has (wrong ownership|invalid permissions)",
         (LOG,),
         "chown: changing ownership of '/var/lib/postgresql/data': Operation not permitted",
+    ),
+    # What is wrong with how a test or an app connects.
+    Cause(
+        "the server has a password",
+        'connect with all of the URL, `self.redis.url` or "{redis.url}", with `self.redis.client()`, or with '
+        "`password=self.redis.password`",
+        r"HELLO must be called with the client already authenticated|(?-i:NOAUTH )|AuthenticationError: Authentication required",
+        (DRIVER,),
+        "redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated",
     ),
 )
 

@@ -74,7 +74,7 @@ class Diagnosis:
             return
         try:
             if not self._has_annotated(error):
-                self._add_to(error, self._note())
+                self._add_to(error, self._note(error))
         except Exception as problem:
             with suppress(Exception):  # Its class does not let anybody add notes.
                 self._add_to(error, f"{HEAD}: they could not be looked at, {naming.shorten(repr(problem))}")
@@ -127,7 +127,7 @@ class Diagnosis:
 
             keeping.keep(self._test, self._loans, sessions.current())
 
-    def _note(self) -> str:
+    def _note(self, error: BaseException) -> str:
         from itest import notes
         from itest.examine import Subject, examine
 
@@ -144,9 +144,9 @@ class Diagnosis:
         if self._config.artifacts and findings:
             try:
                 place = notes.save(findings, Path(self._config.artifacts), self._test)
-            except OSError as error:
-                trouble = f"\nnothing could be written to ITEST_ARTIFACTS: {error}"
-        return notes.text(findings, place) + trouble
+            except OSError as refusal:
+                trouble = f"\nnothing could be written to ITEST_ARTIFACTS: {refusal}"
+        return notes.text(findings, place, error) + trouble
 
 
 class Watched:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from itest import alive, naming
+from itest import alive, causes, naming
 from itest.clock import Deadline
 from itest.evidence import Evidence
 from itest.service import Lease, Server
@@ -110,6 +110,8 @@ def _examine(finding: Finding, since: float) -> None:
         finding.log_is_cut = _step(finding, "reading its log", lambda: instance.logs_more(since)) or False
     if finding.log:
         finding.evidence.lines[:0] = _step(finding, "reading its log", lambda: lease.meaning(finding.log)) or []
+        if (known := causes.find("\n".join(finding.log), causes.DRIVER)) is not None:
+            finding.evidence.lines.insert(0, known.sentence)
     if ended is not None and not finding.log:
         finding.log_is_of_this_test = False
         finding.log = _step(finding, "reading its log", lambda: alive.last_words(server)) or []

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from itest import naming
+from itest import causes, naming
 from itest.diagnose import HEAD
 from itest.examine import Finding
 
@@ -31,10 +32,11 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 """What a terminal would obey, or XML may not hold."""
 
 
-def text(findings: Sequence[Finding], artifacts: Path | None = None) -> str:
-    """The note. `artifacts` is the directory that has the whole of it."""
+def text(findings: Sequence[Finding], artifacts: Path | None = None, error: BaseException | None = None) -> str:
+    """The note on this error. `artifacts` is the directory that has the whole of it."""
     shares = _shares(findings)
-    lines = [HEAD]
+    known = causes.find("".join(traceback.format_exception_only(error)), causes.DRIVER) if error is not None else None
+    lines = [HEAD, *([known.sentence] if known is not None else [])]
     for finding, (states, logs) in zip(findings, shares, strict=True):
         lines += _of(finding, states, logs, artifacts)
     room = MOST_LINES - (artifacts is not None)

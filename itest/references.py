@@ -102,7 +102,7 @@ def _attributes(view: View) -> list[str]:
         if isinstance(what, property) and getattr(what.fget, "__annotations__", {}).get("return") in ("str", "int")
     }
     found |= {name for name, value in vars(view).items() if isinstance(value, str | int)}
-    return sorted(name for name in found if not name.startswith("_"))
+    return sorted(name for name in found if not name.startswith("_") and name != "attribute")  # Which is itest's own.
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from itest.causes import CLIENT, DOCKER, LOG, REGISTRY, TABLE, Cause
+from itest.causes import CLIENT, DOCKER, DRIVER, LOG, REGISTRY, TABLE, Cause
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "troubleshooting.md"
 
@@ -15,6 +15,7 @@ SECTIONS = {
     REGISTRY: "An image cannot be pulled",
     DOCKER: "Docker refuses",
     LOG: "A server ends, or is never ready",
+    DRIVER: "A driver does not connect",
 }
 
 FACTS = {

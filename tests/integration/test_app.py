@@ -18,11 +18,13 @@ from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import urlsplit
 
+import redis as client
 from fastapi import FastAPI
 from sqlalchemy import Engine, NullPool, create_engine
 
 from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
 from itest.clock import Deadline
+from itest.diagnose import HEAD
 from itest.engines import directory
 from itest.errors import NotStarted
 from itest.services.app import AppView
@@ -463,6 +465,34 @@ class ErrorTest(InnerTest):
         self.assertRegex(after, rf"ResetError: `.*` {told} The next class gets a new one")
         for text in (died, after):
             self.assertIn("  | good bye\n", text)
+
+
+class DriverTest(InnerTest):
+    """What drivers say to a test, or to its app, has its cause in the note."""
+
+    def test_a_client_without_the_servers_password(self) -> None:
+        def create() -> FastAPI:
+            app = FastAPI()
+            app.get("/")(lambda: client.Redis(port=int(os.environ["REDIS_PORT"])).ping())
+            return app
+
+        class T(ContainerTestCase):
+            redis = Redis()
+            api = App.asgi(create, env={"REDIS_PORT": "{redis.port}", "REDIS_PASSWORD": "{redis.password}"})
+
+            def test_1(self) -> None:
+                with client.Redis(self.redis.host, self.redis.port, password=os.environ["REDIS_PASSWORD"]) as right:
+                    right.ping()
+                with client.Redis(self.redis.host, self.redis.port) as wrong:
+                    wrong.ping()
+
+            def test_2(self) -> None:
+                self.assertEqual(self.api.client.get("/").status_code, 200)
+
+        mine, the_apps = self.check(T, ran=2, failures=1, errors=1)[::-1]
+        told = "Likely cause: the server has a password; connect with all of the URL, `self.redis.url` or"
+        self.assertIn(f"{HEAD}\n{told}", mine)
+        self.assertIn(f"\n  {told}", the_apps)
 
 
 class KillTest(unittest.TestCase):

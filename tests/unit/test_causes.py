@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 from itest import Postgres, by_hand, causes, naming
-from itest.causes import CLIENT, DOCKER, LOG, REGISTRY
+from itest.causes import CLIENT, DOCKER, DRIVER, LOG, REGISTRY
 from itest.clock import Deadline
 from itest.container_options import ContainerOptions, Mount
 from itest.engines.docker_address import Address, problem
@@ -123,6 +123,9 @@ SAID = {
     ("chown: changing ownership of '/var/lib/postgresql/data': Operation not permitted", LOG): ("no permission on its files", "user="),
     ('initdb: error: could not change permissions of directory "/var/lib/postgresql/data": Operation not permitted', LOG): ("no permission on its files", ""),
     ("java.nio.file.AccessDeniedException: /usr/share/elasticsearch/data/node.lock", LOG): ("no permission on its files", ""),
+    ("redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time", DRIVER): ("the server has a password", "self.redis.url"),
+    ("NOAUTH Authentication required.", DRIVER): ("the server has a password", "password="),
+    ("redis.exceptions.AuthenticationError: Authentication required.", DRIVER): ("the server has a password", ""),
 }  # fmt: skip
 
 HARMLESS = (

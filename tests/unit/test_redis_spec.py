@@ -278,6 +278,17 @@ class EndedViewTest(unittest.TestCase):
             view.cache.set("late", 1)
 
 
+class PasswordTest(unittest.TestCase):
+    def test_it_is_that_of_the_url(self) -> None:
+        for url, password in (
+            ("redis://:s3%2Fcret@h:1/1", "s3/cret"),
+            ("redis://bob:pw@h:1/1", "pw"),
+            ("redis://h:1/1", ""),
+        ):
+            server = mock.Mock(**{"url_of.return_value": url, "authority": ""})
+            self.assertEqual(RedisView(server, 1, mock.Mock(), "").password, password)
+
+
 class EvidenceTest(unittest.TestCase):
     def test_slow_commands_are_those_of_the_test(self) -> None:
         ours = (

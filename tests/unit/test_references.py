@@ -120,6 +120,7 @@ class OrderTest(InnerTest):
         result = run(T)
         self.check(result, ran=0, errors=1)
         self.assertRegex(self.last_line(result), r"T.api: \{db.ulr\}: db has no 'ulr'; it has .*host, .*url")
+        self.assertNotRegex(self.last_line(result), r"it has .*\battribute\b")
 
     def test_an_attribute_that_cannot_be_told(self) -> None:
         class T(ContainerTestCase):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from itest.async_clients import own_time
 from itest.packages import client_package
@@ -35,6 +35,11 @@ class RedisView(View):
         if self._inside is not None and self.authority:  # The file is not there, and the certificate not for that name.
             url = urlsplit(url)._replace(query=UNCHECKED).geturl()
         return self._reached(url)
+
+    @property
+    def password(self) -> str:
+        """The server's, for clients that take host and port: they need it. Empty for an external server without one."""
+        return unquote(urlsplit(self.url).password or "")
 
     @property
     def authority(self) -> str:
