@@ -384,6 +384,14 @@ TABLE = (
     ),
     # What is wrong with how a test or an app connects.
     Cause(
+        "a URL of another driver",
+        "SQLAlchemy from 2.1 on takes postgresql:// for psycopg's: give it `postgres.sqlalchemy_url` (or `asyncpg_url`), in env "
+        '"{postgres.sqlalchemy_url}"; what is meant to use psycopg needs that package',
+        r"ModuleNotFoundError: No module named 'psycopg'",
+        (DRIVER, LOG),
+        "ModuleNotFoundError: No module named 'psycopg'",
+    ),
+    Cause(
         "the server has a password",
         'connect with all of the URL, `self.redis.url` or "{redis.url}", with `self.redis.client()`, or with '
         "`password=self.redis.password`",

@@ -18,9 +18,9 @@ from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance, State, Thing, thread_env
 from itest.engines.local import LocalEngine, LocalInstance
 from itest.engines.ports import listeners
-from itest.engines.thread_load import load
+from itest.engines.thread_load import failed, load
 from itest.engines.thread_log import CAPTURE, AppLog
-from itest.errors import ItestError, StartError, StartTimeout, StopError
+from itest.errors import ItestError, StartTimeout, StopError
 from itest.spec import Spec, ThreadSpec, fill
 from itest.trace import Recorder, say
 from itest.wait_errors import not_ended, with_log
@@ -182,8 +182,7 @@ class ThreadInstance(LocalInstance):
             if cause is None and not isinstance(self._failure, SystemExit):  # With which uvicorn ends.
                 cause = self._failure
             story = "its lifespan reports that it failed, see its log below"
-            message = f"{self.spec} could not be started: {f'it raised {_text(cause)}' if cause else story}"
-            error = StartError(message, service=subject, seconds=deadline.elapsed)
+            error = failed(self.spec, f"it raised {_text(cause)}" if cause else story, subject, deadline.elapsed)
             raise (error if cause else with_log(self, error)) from cause
 
     def _serve(self, serving: Serving) -> None:

@@ -30,9 +30,9 @@ def load(spec: ThreadSpec, subject: str) -> tuple[Any, str]:
         try:
             app = app()
         except (Exception, SystemExit) as error:
-            raise _failed(spec, f"its factory raised {_text(error)}", subject) from error
+            raise failed(spec, f"its factory raised {_text(error)}", subject) from error
     if not callable(app):
-        raise _failed(spec, f"it is no app but {naming.shorten(repr(app), 80)}", subject)
+        raise failed(spec, f"it is no app but {naming.shorten(repr(app), 80)}", subject)
     return app, early
 
 
@@ -59,21 +59,21 @@ def _find(spec: ThreadSpec, text: str, subject: str) -> Any:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            raise _failed(
+            raise failed(
                 spec,
                 f"there is no module {error.name!r} on sys.path; the current directory is {os.getcwd()}, so run the "
                 f"tests from where it can be imported, or set PYTHONPATH",
                 subject,
             ) from error
-        raise _failed(spec, f"importing {module} raised {_text(error)}", subject) from error
+        raise failed(spec, f"importing {module} raised {_text(error)}", subject) from error
     except (Exception, SystemExit) as error:
-        raise _failed(spec, f"importing {module} raised {_text(error)}", subject) from error
+        raise failed(spec, f"importing {module} raised {_text(error)}", subject) from error
     value: Any = found
     for name in names.split("."):
         if not hasattr(value, name):
             near = difflib.get_close_matches(name, dir(value), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise _failed(spec, f"{module} has no {names!r}{hint}", subject)
+            raise failed(spec, f"{module} has no {names!r}{hint}", subject)
         value = getattr(value, name)
     return value
 
@@ -91,5 +91,10 @@ def _text(error: BaseException) -> str:
     return naming.shorten(f"{type(error).__name__}: {error}", 300)
 
 
-def _failed(spec: ThreadSpec, reason: str, subject: str) -> StartError:
-    return StartError(f"{spec} could not be started: {reason}", service=subject)
+def failed(spec: ThreadSpec, reason: str, subject: str, seconds: float = 0.0) -> StartError:
+    """The error of an app that could not be started for that reason, with the cause where it is a known one."""
+    from itest import causes  # Only errors need it.
+
+    known = causes.find(reason, causes.DRIVER)
+    message = f"{spec} could not be started: {reason}{f'. {known.sentence}' if known else ''}"
+    return StartError(message, service=subject, seconds=seconds, cause=known.name if known else "")

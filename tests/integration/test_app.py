@@ -494,6 +494,35 @@ class DriverTest(InnerTest):
         self.assertIn(f"{HEAD}\n{told}", mine)
         self.assertIn(f"\n  {told}", the_apps)
 
+    def test_a_url_of_psycopg_for_sqlalchemy(self) -> None:
+        def connect() -> None:  # As SQLAlchemy 2.1 does, where that package is not installed.
+            raise ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+
+        def create() -> FastAPI:
+            app = FastAPI()
+            app.get("/")(connect)
+            return app
+
+        class T(ContainerTestCase):
+            redis = Redis()
+            api = App.asgi(create)
+
+            def test_1(self) -> None:
+                connect()
+
+            def test_2(self) -> None:
+                self.assertEqual(self.api.client.get("/").status_code, 200)
+
+        class FailsTest(ContainerTestCase):
+            api = App.asgi(connect, factory=True)
+
+            def test(self) -> None:
+                pass
+
+        texts = self.check(T, FailsTest, ran=2, failures=1, errors=2)
+        for text in texts:
+            self.assertIn("Likely cause: a URL of another driver; SQLAlchemy from 2.1 on takes postgresql:// for", text)
+
 
 class KillTest(unittest.TestCase):
     def test_a_program_ends_with_the_tests_that_are_killed(self) -> None:

@@ -123,6 +123,8 @@ SAID = {
     ("chown: changing ownership of '/var/lib/postgresql/data': Operation not permitted", LOG): ("no permission on its files", "user="),
     ('initdb: error: could not change permissions of directory "/var/lib/postgresql/data": Operation not permitted', LOG): ("no permission on its files", ""),
     ("java.nio.file.AccessDeniedException: /usr/share/elasticsearch/data/node.lock", LOG): ("no permission on its files", ""),
+    ("ModuleNotFoundError: No module named 'psycopg'", DRIVER): ("a URL of another driver", "postgres.sqlalchemy_url"),
+    ("Traceback (most recent call last):\nModuleNotFoundError: No module named 'psycopg'", LOG): ("a URL of another driver", "asyncpg_url"),
     ("redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time", DRIVER): ("the server has a password", "self.redis.url"),
     ("NOAUTH Authentication required.", DRIVER): ("the server has a password", "password="),
     ("redis.exceptions.AuthenticationError: Authentication required.", DRIVER): ("the server has a password", ""),
@@ -168,6 +170,7 @@ class TableTest(unittest.TestCase):
     def test_who_says_it_counts(self) -> None:
         self.assertIsNone(causes.find("topic orders not found", LOG))
         self.assertIsNone(causes.find("relation does not exist", LOG))
+        self.assertIsNone(causes.find("ModuleNotFoundError: No module named 'psycopg_pool'", LOG))
 
     def test_a_cure_is_a_part_of_a_sentence(self) -> None:
         for cause in causes.TABLE:
