@@ -1078,6 +1078,24 @@ class EvidenceTest(KafkaTest):
         told = [line.partition(", ")[0] for line in lease.evidence(0).lines]
         self.assertLess({"topic orders: empty", "topic orders (without this class's prefix): 1 record"}, {*told, ""})
 
+    def test_a_group_that_reads_a_topic_without_the_prefix(self) -> None:
+        lease, view = self.sealed(topics={"orders": 1})
+        self.addCleanup(self.server.topics.delete, ["orders"])
+        view.producer().send("orders", b"book").get(10)
+        make = clients.package().TopicPartition
+        with contextlib.closing(view.consumer(group_id="worker")) as consumer:
+            consumer.assign([make("orders", 0)])
+            consumer.position(make("orders", 0))
+            consumer.commit()
+            told = [line for line in lease.evidence(0).lines if line.startswith("group ")]
+        self.assertEqual(
+            told,
+            [
+                "group worker: empty, 0 members; orders-0 (without this class's prefix) at 0, lag 1; it reads orders without "
+                "this class's prefix: tell it {kafka.prefix}orders, or declare Kafka(prefix='')"
+            ],
+        )
+
     def test_the_broker_may_be_loading_them(self) -> None:
         loading = clients.errors().CoordinatorLoadInProgressError()
         lease, view = self.sealed(topics={"orders": 1})

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from itest.errors import ItestError
@@ -22,19 +22,21 @@ MOST = 20
 """Groups of apps that are looked at."""
 
 
-def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str]) -> Evidence:
-    """Of these topics and groups; each physical name leads to the one that the test knows it by."""
+STRAY = "without this class's prefix"
+
+
+def evidence(server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str], prefix: str) -> Evidence:
+    """Of these topics and groups; each physical name leads to the one that the test knows it by. `prefix` is the class's."""
     found = Evidence(f"{len(names)} topic{'s'[: len(names) != 1]}" if names else "no topics")
     partitions = [partition for name in names for partition in server.topics.partitions(name)]
     ends = server.topics.end_offsets(partitions, SECONDS)
-    prefixed = any(physical != name for physical, name in names.items())
+    # A program that was not told the prefix writes, and reads, beside the topic that the test looks at.
+    strays = {name for name in names if not name.startswith(prefix)}
     for physical, name in sorted(names.items(), key=lambda item: item[1]):
-        # A program that was not told the prefix writes beside the topic that the test looks at.
-        stray = " (without this class's prefix)" if prefixed and physical == name else ""
-        found.lines.append(f"topic {name}{stray}: {_records(server, physical, ends)}")
+        found.lines.append(f"topic {name}{_aside(physical, strays)}: {_records(server, physical, ends)}")
     found.more = [f"the topic {name} is called {physical}" for physical, name in names.items()]
     try:
-        found.lines += _groups(server, names, groups, ends)
+        found.lines += _groups(server, names, groups, ends, strays)
     except ItestError as error:  # Of the topics there is something to tell all the same.
         found.lines.append(str(error))
     return found
@@ -60,7 +62,11 @@ def _records(server: KafkaServer, name: str, ends: dict[Partition, int]) -> str:
 
 
 def _groups(
-    server: KafkaServer, names: Mapping[str, str], groups: Mapping[str, str], ends: Mapping[Partition, int]
+    server: KafkaServer,
+    names: Mapping[str, str],
+    groups: Mapping[str, str],
+    ends: Mapping[Partition, int],
+    strays: Set[str],
 ) -> list[str]:
     """How far each group is that was ever used, an app's own that reads these topics among them."""
     # An external broker may have thousands, of anybody.
@@ -74,18 +80,30 @@ def _groups(
         for id, entry in found.items()
         if id in groups or not names.keys().isdisjoint({*subscribed(entry), *(each.topic for each in offsets[id])})
     ]
-    return sorted(_group(groups.get(id, id), found[id], offsets[id], names, ends) for id in mine)
+    return sorted(_group(groups.get(id, id), found[id], offsets[id], names, ends, strays) for id in mine)
 
 
-def _group(name: str, entry: Any, offsets: Any, names: Mapping[str, str], ends: Mapping[Partition, int]) -> str:
+def _group(
+    name: str, entry: Any, offsets: Any, names: Mapping[str, str], ends: Mapping[Partition, int], strays: Set[str]
+) -> str:
     lags = []
     for partition, answer in sorted(offsets.items()):
         end = ends.get(Partition(*partition), answer.offset)
         topic = names.get(partition.topic, partition.topic)
-        lags.append(f"{topic}-{partition.partition} at {answer.offset}, lag {end - max(0, answer.offset)}")
+        place = f"{topic}-{partition.partition}{_aside(partition.topic, strays)}"
+        lags.append(f"{place} at {answer.offset}, lag {end - max(0, answer.offset)}")
     members = len(entry["members"])
     text = f"group {name}: {entry['group_state'].lower()}, {members} member{'s'[: members != 1]}"
     # It may have joined before it knew that the topic exists.
     if entry["group_state"] == "Stable" and (idle := (subscribed(entry) & names.keys()) - assigned(entry)):
         text += f", none of which was given a partition of {', '.join(sorted(names[topic] for topic in idle))}"
-    return f"{text}; {'; '.join(lags) or 'nothing committed'}"
+    text += f"; {'; '.join(lags) or 'nothing committed'}"
+    read = {*subscribed(entry), *(each.topic for each in offsets)}
+    if read and read <= strays:
+        wanted = ", ".join(f"{{kafka.prefix}}{topic}" for topic in sorted(read))
+        text += f"; it reads {', '.join(sorted(read))} {STRAY}: tell it {wanted}, or declare Kafka(prefix='')"
+    return text
+
+
+def _aside(topic: str, strays: Set[str]) -> str:
+    return f" ({STRAY})" if topic in strays else ""

@@ -212,7 +212,7 @@ class KafkaLease(Lease["KafkaView"]):
             return Evidence()  # All topics there are, which may be anybody's.
         names = {name: name.removeprefix(self._test_prefix) for name in steadily(self._mine)}
         known = {physical: self._group_names[physical] for physical in self._groups | self._test_groups}
-        return evidence(self._server, names, known)
+        return evidence(self._server, names, known, self.prefix)
 
     def close(self) -> None:
         self._server.open.discard(self)
