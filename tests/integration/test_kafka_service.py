@@ -229,6 +229,17 @@ class QueueTest(KafkaTest):
             view.queue.receive("orders", count=2, timeout=0.2)
         self.assertEqual(view.queue.receive("orders")[0].value, b"book")
 
+    def test_records_that_were_sent_by_the_name_without_the_prefix_are_told(self) -> None:
+        _, view = self.sealed()
+        self.addCleanup(self.server.topics.delete, ["orders"])
+        view.producer().send("orders", b"book").get(10)
+        with self.assertRaisesRegex(
+            ReceiveTimeout,
+            r"ends at \d+\. But 'orders' without this class's prefix has 1: a producer of your own sends to "
+            r"self\.kafka\.topic\('orders'\), an app to \{kafka\.prefix\}orders\.$",
+        ):
+            view.queue.receive("orders", timeout=0.1)
+
     def test_records_that_were_deleted_meanwhile_are_told(self) -> None:
         _, view = self.sealed()
         view.queue.send("orders", b"old")

@@ -660,7 +660,7 @@ class QueueTest(unittest.TestCase):
             for offset, value in enumerate(values)
         ]
         server = mock.Mock()
-        server.topics.partitions = lambda name: [Partition(name, 0)]
+        server.topics.partitions = lambda name: [Partition(name, 0)] if name.startswith("itest-1-") else []
         server.topics.marks = {}
         server.topics.changed.return_value = False
         server.doing = lambda what: contextlib.nullcontext()

@@ -194,6 +194,7 @@ class Queue:
         messages: list[Message],
         starts: Mapping[Partition, int],
     ) -> ReceiveTimeout:
+        hint = "Was the rest sent to another topic, or not flushed by its producer? If it only takes longer, raise timeout."
         try:
             ends = self._server.topics.end_offsets(starts, EVIDENCE_WAIT)
             firsts = self._server.topics.start_offsets(starts, EVIDENCE_WAIT)
@@ -201,16 +202,29 @@ class Queue:
             places = ", ".join(
                 _place(at, start, firsts[at], ends[at], readable.get(at, ends[at])) for at, start in starts.items()
             )
+            hint = self._beside(topic, physical) or hint
         except ItestError as error:
             places = str(error)
         arrived = "; ".join(naming.shorten(repr(message.value), 80) for message in messages[:5])
         name = f"topic {topic!r}" if topic == physical else f"topic {topic!r} ({physical} on the broker)"
         return ReceiveTimeout(
             f"{len(messages)} of {count} message{'s' if count > 1 else ''} arrived on {name} within {round(timeout, 2):g} s"
-            f"{': ' + arrived if arrived else ''}. {places[:1].upper()}{places[1:]}. "
-            f"Was the rest sent to another topic, or not flushed by its producer? "
-            f"If it only takes longer, raise timeout.",
+            f"{': ' + arrived if arrived else ''}. {places[:1].upper()}{places[1:]}. {hint}",
             list(messages),
+        )
+
+    def _beside(self, topic: str, physical: str) -> str:
+        """The sentence for records that were sent by the test's name alone; on a server of others those may be anybody's."""
+        partitions = self._server.topics.partitions(topic) if self._server.owned and topic != physical else []
+        if not partitions:
+            return ""
+        ends = self._server.topics.end_offsets(partitions, EVIDENCE_WAIT)
+        starts = self._server.topics.start_offsets(partitions, EVIDENCE_WAIT)
+        if not (count := sum(ends.values()) - sum(starts.values())):
+            return ""
+        return (
+            f"But {topic!r} without this class's prefix has {count}: a producer of your own sends to "
+            f"self.kafka.topic({topic!r}), an app to {{kafka.prefix}}{topic}."
         )
 
 
