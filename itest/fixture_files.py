@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from itest import naming
 from itest.errors import DeclarationError, FixtureError
 
 FORMATS = (".sql", ".json", ".yaml", ".yml", ".csv")
@@ -91,9 +92,10 @@ def locate(name: str | Path, places: Iterable[Path]) -> Path:
     if not isinstance(name, str | Path):
         raise FixtureError(f"a fixture is named by a path, not by {name!r}; several are arguments of their own")
     tried: list[Path] = []
+    places = [*places]
+    endings = ("",) if Path(name).suffix in FORMATS else FORMATS
     for place in dict.fromkeys(place / below for place in places for below in ("", DIRECTORY)):
         path = place / name
-        endings = [""] if path.suffix in FORMATS else FORMATS
         candidates = [path.with_name(path.name + ending) for ending in endings]
         found = [candidate for candidate in candidates if candidate.is_file()]
         if len(found) > 1:
@@ -102,10 +104,18 @@ def locate(name: str | Path, places: Iterable[Path]) -> Path:
         if found:
             return found[0].resolve()
         tried += candidates if path.suffix in FORMATS else [path.with_name(path.name + ".*")]
-    looked = ", ".join(str(path) for path in dict.fromkeys(tried))
+    looked = ", ".join(str(path.resolve()) for path in dict.fromkeys(tried))
     # Only now, because a name without an ending may have a dot: `shop.users` is the table of a schema.
     kinds = "" if Path(name).suffix in ("", *FORMATS) else f"; fixtures are {', '.join(FORMATS)}"
-    raise FixtureError(f"there is no fixture {str(name)!r}; looked for {looked}{kinds}")
+    # The module's own directory is the first.
+    near = (
+        naming.further_up(place, Path(below, f"{name}{ending}"))
+        for place in places[:1]
+        for below in ("", DIRECTORY)
+        for ending in endings
+    )
+    hint = next(filter(None, near), "")
+    raise FixtureError(f"there is no fixture {str(name)!r}; looked for {looked}{kinds}{hint}")
 
 
 __all__ = ["FORMATS", "check_name", "directory_of", "fixtures", "load_marked", "locate"]

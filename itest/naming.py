@@ -14,8 +14,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -276,6 +277,15 @@ def shorten(text: str, limit: int = 160) -> str:
     not know the rest."""
     line = " ".join(mask(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def further_up(base: Path, path: str | Path, fits: Callable[[Path], bool] = Path.is_file) -> str:
+    """The hint for a path that leads nowhere from the directory of the test's module: where it does from one above, of at
+    most four; else empty."""
+    for depth, directory in enumerate(base.resolve().parents[:4], start=1):
+        if fits(directory / path):
+            return f"; did you mean {'../' * depth}{path}? Paths start at the test's module"
+    return ""
 
 
 ESCAPES = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]+[0-~])"

@@ -238,9 +238,8 @@ def _said(result: Result) -> str:
 
 def _missing(file: Path) -> str:
     """The sentence for a file that is not there, with one of that name that is."""
-    for depth, directory in enumerate(file.parent.parents, start=1):
-        if depth <= 4 and (directory / file.name).is_file():
-            return f"there is no file {file}; did you mean {'../' * depth}{file.name}? Paths start at the test's module"
+    if hint := naming.further_up(file.parent, file.name):
+        return f"there is no file {file}{hint}"
     near = [each.name for each in sorted(file.parent.glob("*compose*.y*ml"))] if file.parent.is_dir() else []
     there = f"; there is {', '.join(near)}" if near else ""
     return f"there is no file {file}{there}. Paths start at the directory of the test's module"

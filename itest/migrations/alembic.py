@@ -75,7 +75,8 @@ class Alembic:
     def _config(self, base: Path) -> Any:
         ini = (base / self.ini).resolve()
         if not ini.is_file():
-            raise ConfigError(f"Alembic({str(self.ini)!r}): there is no file {ini}")
+            hint = naming.further_up(base, self.ini)
+            raise ConfigError(f"Alembic({str(self.ini)!r}): there is no file {ini}{hint}")
         make = client_package("alembic.config", "alembic", "migrations by Alembic").Config
         project = ini.with_name("pyproject.toml")
         if project.is_file() and "toml_file" in inspect.signature(make).parameters:  # Since Alembic 1.16.

@@ -43,8 +43,13 @@ class SqlFiles:
                 connection.close()
 
     def _files(self, base: Path) -> list[Path]:
-        place = base / self.path
-        files = [place] if place.is_file() else sorted(place.glob("*.sql"))
-        if not files:
-            raise ConfigError(f"SqlFiles({str(self.path)!r}): there is no .sql file at {place.resolve()}")
-        return files
+        if files := _scripts(base / self.path):
+            return files
+        hint = naming.further_up(base, self.path, lambda place: bool(_scripts(place)))
+        raise ConfigError(
+            f"SqlFiles({str(self.path)!r}): there is no .sql file at {(base / self.path).resolve()}{hint}"
+        )
+
+
+def _scripts(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.glob("*.sql"))

@@ -76,6 +76,21 @@ class LocateTest(FilesTest):
             f"{p}/users.sql, {p}/fixtures/users.sql",
         )
 
+    def test_a_missing_one_that_lies_further_up(self) -> None:
+        self.write("data/users.json")
+        self.write("fixtures/books.csv")
+        tests = self.place / "tests"
+        for name, meant in (("data/users", "../data/users.json"), ("books.csv", "../fixtures/books.csv")):
+            with self.subTest(name), self.assertRaises(FixtureError) as caught:
+                fixture_files.locate(name, [tests])
+            self.assertEqual(
+                str(caught.exception).partition("; did")[2], f" you mean {meant}? Paths start at the test's module"
+            )
+        with self.assertRaisesRegex(
+            FixtureError, f"; looked for {self.place}/users.sql, {self.place}/tests/users.sql$"
+        ):
+            fixture_files.locate("../users.sql", [tests])
+
     def test_what_is_no_path(self) -> None:
         wrong: Any = ["users.sql"]
         with self.assertRaises(FixtureError) as caught:

@@ -128,6 +128,17 @@ class SqlFilesTest(DirectoryTest):
             SqlFiles("m").fingerprint(self.base)
         self.assertEqual(str(caught.exception), f"SqlFiles('m'): there is no .sql file at {self.base}/m")
 
+    def test_files_further_up(self) -> None:
+        self.write("db/m/1.sql", "a")
+        self.write("db/tests/unit/m/README", "c")  # A directory without scripts is not the one.
+        with self.assertRaises(ConfigError) as caught:
+            SqlFiles("m").fingerprint(self.base / "db/tests/unit")
+        self.assertEqual(
+            str(caught.exception),
+            f"SqlFiles('m'): there is no .sql file at {self.base}/db/tests/unit/m; did you mean ../../m? Paths start at the "
+            f"test's module",
+        )
+
 
 class MetaDataTest(DirectoryTest):
     def fingerprint(self, *columns: Any, **table: Any) -> str:
@@ -460,6 +471,16 @@ class AlembicTest(DirectoryTest):
         with self.assertRaises(ConfigError) as caught:
             Alembic().fingerprint(self.base)
         self.assertEqual(str(caught.exception), f"Alembic('alembic.ini'): there is no file {self.base}/alembic.ini")
+
+    def test_an_ini_further_up(self) -> None:
+        self.write("db/alembic.ini", "")
+        with self.assertRaises(ConfigError) as caught:
+            Alembic("db/alembic.ini").fingerprint(self.base / "tests")
+        self.assertEqual(
+            str(caught.exception),
+            f"Alembic('db/alembic.ini'): there is no file {self.base}/tests/db/alembic.ini; did you mean ../db/alembic.ini? "
+            f"Paths start at the test's module",
+        )
 
     def test_without_alembic(self) -> None:
         with mock.patch.dict(sys.modules, {"alembic": None}), self.assertRaises(MissingPackage) as caught:
