@@ -23,12 +23,14 @@ Files: TypeAlias = "Mapping[str, str | bytes | Path]"
 PROTOCOLS = ("tcp", "udp", "sctp")
 RESTARTS = re.compile(r"|no|always|unless-stopped|on-failure(:\d+)?")
 _PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_/-]*")
+_NUMBER = re.compile(rf"\d+(/({'|'.join(PROTOCOLS)}))?")
 
 
 def ports(value: Mapping[str, PortText] | Sequence[PortText] | PortText) -> dict[str, Port]:
     """The ports by name; one without a name is called by its number, `9200` or `53/udp`. Their host ports are chosen
     before the start, so that they stay the same over a restart."""
     if isinstance(value, Mapping):
+        _check_names(value)
         named = {str(name): _port(text) for name, text in value.items()}
     else:
         found = [_port(text) for text in ([value] if isinstance(value, int | str | Port) else value)]
@@ -42,6 +44,15 @@ def ports(value: Mapping[str, PortText] | Sequence[PortText] | PortText) -> dict
         if (other := taken.setdefault((port.number, port.protocol), name)) != name:
             raise DeclarationError(f"ports: {other!r} and {name!r} are both {port.number}/{port.protocol}")
     return named
+
+
+def _check_names(value: Mapping[str, PortText]) -> None:
+    """docker-py, and whoever has its habit, maps container ports to ports of the host."""
+    for name, text in value.items():
+        if _NUMBER.fullmatch(str(name)) and str(name) != str(text):
+            number = str(name).removesuffix("/tcp")
+            port = number if number.isdigit() else repr(number)
+            raise DeclarationError(f"ports: {name!r} is no name: write {{'http': {port}}}; host ports are free ones")
 
 
 def _port(value: PortText) -> Port:
