@@ -16,7 +16,7 @@ from itest.service import Service
 PLAIN = {"str": (str, "a text"), "bool": (bool, "True or False"), "int": (int, "a whole number")}
 """Annotations of fields whose values can be checked, with what they mean in a sentence."""
 
-EXAMPLES = {"image": " like 'busybox:1.37'"}
+EXAMPLES = {"image": " like 'busybox:1.37'", "topics": "{'orders': 1}, with the number of each topic's partitions"}
 
 MAPPING = r"Files|Mapping\[((?!\] \|).)*\]"
 """The annotation of a field that takes a dict and nothing else."""
@@ -71,7 +71,8 @@ def check_types(service: Service[Any], where: str) -> None:
         if not isinstance(value, Mapping) and re.fullmatch(MAPPING, str(field.type)):
             # Not the value: variables may be secret.
             shown = "list" if isinstance(value, tuple) else type(value).__name__
-            raise DeclarationError(f"{where}: {field.name} must be a dict, {{'name': value}}, not a {shown}")
+            example = EXAMPLES.get(field.name, "{'name': value}")
+            raise DeclarationError(f"{where}: {field.name} must be a dict, {example}, not a {shown}")
         if field.type == "Mapping[str, str]" and isinstance(value, Mapping):
             for name, text in value.items():
                 if not isinstance(text, str):

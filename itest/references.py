@@ -14,9 +14,13 @@ from itest.spec import BRACE
 
 T = TypeVar("T")
 
-REFERENCE = rf"(?:(?<!\{{)|(?!\{{[^{{}}]*\}}\}})){BRACE}([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}}"
+_BEGIN = rf"(?:(?<!\{{)|(?!\{{[^{{}}]*\}}\}})){BRACE}"
+
+REFERENCE = rf"{_BEGIN}([A-Za-z_]\w*)\.([A-Za-z_]\w*)\}}"
 """Other braces stay as they are: JSON, `{port}`, those that BRACE leaves out, and `{{user.name}}`, which is for a program
 with templates."""
+
+_AS_IN_A_TEST = rf"{_BEGIN}(?:self|cls)\.(([A-Za-z_]\w*)\.[A-Za-z_]\w*)\}}"
 
 
 def needs(service: Service[Any]) -> list[str]:
@@ -30,6 +34,13 @@ def check(owner: str, declared: Sequence[tuple[str, Service[Any]]]) -> None:
     """Raise DeclarationError for references that lead nowhere, in a circle, or to what is not there in time."""
     services = dict(declared)
     for name, service in declared:
+        # In variables alone: a command or a file may be a program in Python.
+        for text in _texts(getattr(service, "env", ()) if "env" in service.texts else ()):
+            for match in re.finditer(_AS_IN_A_TEST, text):
+                if match[2] in services:
+                    raise DeclarationError(
+                        f"{owner}.{name}: env: {match[0]} is written {{{match[1]}}}, without what a test has before it"
+                    )
         for other in needs(service):
             if other not in services:
                 raise DeclarationError(

@@ -30,7 +30,8 @@ __all__ = ["Alembic", "Command", "Django", "Function", "MetaData", "Migrator", "
 
 
 def migrator(value: object) -> Migrator:
-    """A declaration's `migrations` as a migrator; a plain path stands for `SqlFiles`. Raises TypeError for neither."""
+    """A declaration's `migrations` as a migrator; a plain path stands for `SqlFiles`, SQLAlchemy's metadata, or a declarative
+    base that has it, for `MetaData`. Raises TypeError for none of them."""
     if isinstance(value, str | Path):
         if Path(value).suffix == ".ini":
             raise TypeError(
@@ -41,9 +42,18 @@ def migrator(value: object) -> Migrator:
         if inspect.iscoroutinefunction(value.apply):
             raise TypeError(f"{type(value).__qualname__}.apply is a coroutine function, and nothing awaits it: {CURE}")
         return with_base(value)
+    if _is_metadata(getattr(value, "metadata", value)):
+        return MetaData(value)
     if callable(value) and not isinstance(value, type):
         return Function(value)
     raise TypeError(
         f"{value!r} is no migrator: give SqlFiles(path), Alembic(ini), MetaData(Base.metadata), Django(settings), "
         f"Command(argv) or a function of the view"
+    )
+
+
+def _is_metadata(value: object) -> bool:
+    """Whether it is SQLAlchemy's, without importing that to find out."""
+    return any(
+        (each.__module__.partition(".")[0], each.__name__) == ("sqlalchemy", "MetaData") for each in type(value).__mro__
     )

@@ -53,6 +53,11 @@ class WrongTest(InnerTest):
             "it: password must be a text, not a int": lambda: Postgres(password=1234),  # type: ignore[arg-type]
             "it: partitions must be a whole number, not '2'": lambda: Kafka(partitions="2"),  # type: ignore[arg-type]
             "it: env: A=1 is no text; write it in quotes": lambda: Postgres(env={"A": 1}),  # type: ignore[dict-item]
+            "it: topics must be a dict, {'orders': 1}, with the number of each topic's partitions, not a list": lambda: (
+                Kafka(
+                    topics=["orders"]  # type: ignore[arg-type]
+                )
+            ),
             "it: env must be a dict, {'name': value}, not a list": lambda: Postgres(env=["A=1"]),  # type: ignore[arg-type]
             "it: volumes must be a dict, {'name': value}, not a int": lambda: Postgres(volumes=5),  # type: ignore[arg-type]
             "it: extra_hosts must be a dict, {'name': value}, not a list": lambda: Container(

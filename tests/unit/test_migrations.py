@@ -170,6 +170,18 @@ class MetaDataTest(DirectoryTest):
         with self.assertRaisesRegex(TypeError, r"^MetaData\(5\): that is no SQLAlchemy MetaData; give Base\.metadata"):
             MetaData(5)
 
+    def test_sqlalchemys_own_will_do(self) -> None:
+        class Base(sqlalchemy.orm.DeclarativeBase):
+            pass
+
+        class Own(sqlalchemy.MetaData):
+            pass
+
+        for value, metadata in ((Base, Base.metadata), (Base.metadata, Base.metadata), (own := Own(), own)):
+            found = migrator(value)
+            self.assertIsInstance(found, MetaData)
+            self.assertIs(found.metadata, metadata)  # type: ignore[attr-defined]  # of a MetaData
+
     def test_the_order_of_indexes_does_not_matter(self) -> None:
         def table() -> str:
             columns = [sqlalchemy.Column(f"c{n}", sqlalchemy.Text, index=True) for n in range(9)]

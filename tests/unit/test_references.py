@@ -169,6 +169,17 @@ class CheckTest(unittest.TestCase):
             db=MemoryService(),
         )
 
+    def test_one_as_a_test_would_write_it(self) -> None:
+        for text in ("{self.db.url}", "{cls.db.url}", "${HOME:-{self.db.url}}"):
+            self.refuse(
+                r"T\.api: env: \{(self|cls)\.db\.url\} is written \{db\.url\}, without what a test has before it",
+                api=self.service(text),
+                db=MemoryService(),
+            )
+        theirs = "{self.name.first} {{self.db.url}} ${self.db.url}"
+        self.assertEqual(references.needs(self.service(theirs)), [])
+        references.check("T", [("api", self.service(theirs)), ("db", MemoryService())])
+
     def test_a_circle(self) -> None:
         self.refuse(
             "T: its services wait for one another: a refers to b, b refers to a",
