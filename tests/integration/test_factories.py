@@ -83,6 +83,32 @@ class FactoryTest(PostgresMixin, ContainerTestCase):
         self.assertIsNone(AddressFactory._meta.sqlalchemy_session)
         self.assertEqual(AddressFactory._meta.sqlalchemy_session_persistence, "flush")
 
+    def test_a_sub_factory_that_is_not_bound(self) -> None:
+        class Own(SQLAlchemyModelFactory):  # type: ignore[misc]  # as above
+            class Meta:
+                model = User
+
+            name = "ann"
+
+        class Outer(AddressFactory):
+            user = factory.SubFactory(Own)
+            other = factory.SubFactory("nowhere.Factory")
+
+            class Meta:
+                exclude = ("other",)
+
+        view = self.postgres
+        view.bind(Outer)
+        with self.assertRaisesRegex(
+            RuntimeError, r"^Own, which a bound factory refers to, has no session: bind\(Own\) too$"
+        ):
+            Outer(other=None)
+        self.assertEqual(Outer(other=None, user=User(name="bob")).user.name, "bob")
+        view.bind(Own)
+        self.assertEqual(Outer(other=None).user.name, "ann")
+        view.close()
+        self.assertIsNone(Own._meta.sqlalchemy_session_factory)
+
     def test_what_cannot_be_bound(self) -> None:
         class Plain(factory.DictFactory):  # type: ignore[misc]  # as above
             pass

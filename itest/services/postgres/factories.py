@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 PERSISTENCE = ("commit", "flush", None)
@@ -36,7 +37,34 @@ def bind(factories: Sequence[Any], session: Any, persistence: str | None) -> Cal
         undo.callback(_set, meta, before)
         _set(meta, dict(zip(_OPTIONS, (session, None, persistence), strict=True)))
         factory.reset_sequence(force=True)  # force: a factory may share the counter of its base.
+    for factory in _without_session(factories):
+        undo.callback(_set, factory._meta, {_OPTIONS[1]: None})
+        _set(factory._meta, {_OPTIONS[1]: partial(_session_of, factory)})
     return undo.close
+
+
+def _without_session(factories: Sequence[Any]) -> list[Any]:
+    """The SubFactories and RelatedFactories of these, and theirs, that would only say "No session provided."."""
+    found: list[Any] = []
+    seen = [*factories]
+    for factory in seen:  # Grows while it is gone through.
+        for declaration in factory._meta.declarations.values():
+            with contextlib.suppress(
+                ImportError, AttributeError
+            ):  # Not one of them; or one by a path that leads nowhere yet.
+                if (other := declaration.get_factory()) not in seen:
+                    seen.append(other)
+                    if not any(getattr(other._meta, option) for option in _OPTIONS[:2]):
+                        found.append(other)
+    return found
+
+
+def _session_of(factory: Any) -> Any:
+    if factory._meta.sqlalchemy_session is None:
+        raise RuntimeError(
+            f"{factory.__name__}, which a bound factory refers to, has no session: bind({factory.__name__}) too"
+        )
+    return factory._meta.sqlalchemy_session  # The test has given it one since.
 
 
 def _set(meta: Any, options: dict[str, Any]) -> None:
