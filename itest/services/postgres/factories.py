@@ -49,9 +49,8 @@ def _without_session(factories: Sequence[Any]) -> list[Any]:
     seen = [*factories]
     for factory in seen:  # Grows while it is gone through.
         for declaration in factory._meta.declarations.values():
-            with contextlib.suppress(
-                ImportError, AttributeError
-            ):  # Not one of them; or one by a path that leads nowhere yet.
+            # Not one of them; or one by a path that leads nowhere yet.
+            with contextlib.suppress(ImportError, AttributeError):
                 if (other := declaration.get_factory()) not in seen:
                     seen.append(other)
                     if not any(getattr(other._meta, option) for option in _OPTIONS[:2]):
