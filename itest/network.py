@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from itest.engines import Instance, on_network
 from itest.errors import DeclarationError, NotStarted
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.engines.docker import DockerEngine
 
 
-@dataclass(frozen=True, eq=False)
-class Network:
+class Network(NamedTuple):
     """A declaration that gives services more names on the network of their class: `Network({"postgres": ["db"]})`.
 
     Without one a class with a container of its own and something beside it has a network, with the names of its
@@ -25,7 +25,7 @@ class Network:
     raised.
     """
 
-    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    aliases: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def check(self, owner: str, name: str, services: Sequence[str]) -> None:
         """Raise DeclarationError for a name of no service of the class."""
