@@ -17,14 +17,12 @@ import inspect
 import sys
 import unittest
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from itest import async_tasks
 from itest.case import ContainerMixin
 from itest.errors import DeclarationError, LoopError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from itest.service import attributes
 
 __unittest = True
 
@@ -189,7 +187,7 @@ def _check(cls: type[AsyncContainerTestCase]) -> None:
     owner = cls.__qualname__
     if cls.loop_scope not in SCOPES:
         raise DeclarationError(f"{owner}: unknown loop_scope {cls.loop_scope!r}; it must be 'test' or 'class'")
-    for name, value in _attributes(cls):
+    for name, value in attributes(cls).items():
         function = getattr(value, "__func__", value)
         if name in ("asyncSetUp", "asyncTearDown", "asyncSetUpClass", "asyncTearDownClass"):
             if not inspect.iscoroutinefunction(function):
@@ -203,14 +201,9 @@ def _check(cls: type[AsyncContainerTestCase]) -> None:
                 )
 
 
-def _attributes(cls: type) -> Iterator[tuple[str, Any]]:
-    """What the class has by its own and its bases' bodies, as it stands there."""
-    return iter({name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}.items())
-
-
 def _check_clients(cls: type[AsyncContainerTestCase]) -> None:
     """Raise LoopError for a client among the class's attributes that no test can use."""
-    for name, value in _attributes(cls):
+    for name, value in attributes(cls).items():
         if _is_of_ended_loop(value):
             raise LoopError(f"{cls.__qualname__}.{name} is {_kind(value)} of an event loop that has ended: {_CURE}")
 

@@ -19,6 +19,7 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec
 
+from itest import network as networks
 from itest import references, whole_run
 from itest import session as sessions
 from itest.assertions import Assertions
@@ -27,8 +28,7 @@ from itest.declaring import check_attributes, check_methods, check_types, is_asy
 from itest.diagnose import Diagnosis, Watched
 from itest.errors import DeclarationError, NotStarted, ServerDied, Unavailable
 from itest.fixture_files import load_marked
-from itest.loan import Loan, loans_of, take_all
-from itest.network import Network
+from itest.loan import Loan, loans_of, network_of, take_all
 from itest.service import Service, View, declarations
 from itest.whole_run import is_skipped, skip_reasons
 
@@ -111,19 +111,15 @@ class ContainerMixin(Assertions, _Base):
         with whole_run.running(self):
             try:
                 self._itest_before()
-            except unittest.SkipTest as skip:
-                self._itest_after()
-                result.startTest(self)
-                result.addSkip(self, str(skip))
-                result.stopTest(self)
-                return result
             except Exception as error:
-                # Reported as this test's error: an exception that escapes run() would end the whole run.
-                if not isinstance(error, ServerDied):  # That one has said it all.
-                    self._itest_annotate(error)
+                # Reported as this test's: an exception that escapes run() would end the whole run.
+                self._itest_annotate(error)
                 self._itest_after()
                 result.startTest(self)
-                result.addError(self, sys.exc_info())
+                if isinstance(error, unittest.SkipTest):
+                    result.addSkip(self, str(error))
+                else:
+                    result.addError(self, sys.exc_info())
                 result.stopTest(self)
                 return result
             try:
@@ -141,8 +137,7 @@ class ContainerMixin(Assertions, _Base):
             self._itest_before()
             super().debug()
         except Exception as error:
-            if not isinstance(error, unittest.SkipTest | ServerDied):
-                self._itest_annotate(error)
+            self._itest_annotate(error)
             raise
         finally:
             self._itest_after()
@@ -188,7 +183,10 @@ class ContainerMixin(Assertions, _Base):
             load_marked(method, test, {name: view for name, view in views.items() if hasattr(view, "load")})
 
     def _itest_annotate(self, error: Exception) -> None:
-        if (diagnosis := self.__dict__.get("_itest_diagnosis")) is not None:  # Else nothing has been started for it.
+        diagnosis = self.__dict__.get("_itest_diagnosis")  # Without one nothing has been started for it.
+        if diagnosis is not None and not isinstance(
+            error, unittest.SkipTest | ServerDied
+        ):  # The latter has said it all.
             diagnosis.annotate(error)
 
     def _itest_finish(self, loan: Loan) -> None:
@@ -257,9 +255,7 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
         _collect(cls)
     session = sessions.current()
     declared = cls._itest_declarations
-    network, declaration = None, _network(cls)[1]
-    if declaration or (len(declared) > 1 and any(service.in_container for _, service in declared)):
-        network = session.network(cls.__name__.lower(), declaration.aliases if declaration else {})
+    network = network_of(cls, declared, session)
     cls._itest_network = network  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
     loans = loans_of(cls, declared, session, network)
     cls._itest_loans = loans  # type: ignore[attr-defined]  # as above
@@ -309,12 +305,6 @@ def _leave(cls: type[ContainerMixin], loans: list[Loan]) -> None:
                 stack.callback(loan.give_back)
 
 
-def _network(cls: type) -> tuple[str, Network | None]:
-    """What the class declares of its network, and under which name."""
-    found = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
-    return next(((name, value) for name, value in found.items() if isinstance(value, Network)), ("", None))
-
-
 def _collect(cls: type[ContainerMixin]) -> None:
     """Raises DeclarationError."""
     found = declarations(cls)
@@ -334,7 +324,7 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
     for name, service in found:
         check_types(service, f"{owner}.{name}")
     references.check(owner, found)
-    name, network = _network(cls)
+    name, network = networks.declared(cls)
     if network is not None:
         network.check(owner, name, [each for each, _ in found])
     seen: dict[int, str] = {}

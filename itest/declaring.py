@@ -12,6 +12,7 @@ from typing import Any
 
 from itest.errors import DeclarationError
 from itest.service import Service
+from itest.service import attributes as attributes_of
 
 PLAIN = {"str": (str, "a text"), "bool": (bool, "True or False"), "int": (int, "a whole number")}
 """Annotations of fields whose values can be checked, with what they mean in a sentence."""
@@ -83,7 +84,7 @@ def check_methods(cls: type) -> None:
     """Raise DeclarationError for methods of a test case that would pass, or never be called, in silence."""
     owner, runs_coroutines = cls.__qualname__, is_async(cls)
     is_itests = any(base.__module__ == "itest.async_case" for base in cls.__mro__)
-    attributes = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    attributes = attributes_of(cls)
     called = {
         "asyncSetUp": runs_coroutines,
         "asyncTearDown": runs_coroutines,

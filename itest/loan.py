@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from itest import alive, references
+from itest import network as networks
 from itest import session as sessions
 from itest.errors import ExternalError, NotStarted, ServerDied, StopError
 from itest.fixture_files import directory_of
@@ -32,18 +33,25 @@ def loans_of(
     return list(loans.values())
 
 
+def network_of(
+    cls: type, declared: Sequence[tuple[str, Service[Any]]], session: sessions.Session
+) -> ClassNetwork | None:
+    """The network of its containers, where it has any to be on one."""
+    _, network = networks.declared(cls)
+    if network is None and (len(declared) < 2 or not any(service.in_container for _, service in declared)):
+        return None
+    return session.network(cls.__name__.lower(), network.aliases if network else {})
+
+
 def take_all(loans: Sequence[Loan], session: sessions.Session) -> None:
     """Have the servers of these loans started, those side by side that do not wait for one another.
 
     Those that start fast come first: their leases are taken, migrations and all, while the others still start.
     """
-    left = [loan for loan in loans if loan.service.scope != "test"]
-    while left:
-        waiting = {loan.name for loan in left}
-        wave = [loan for loan in left if not waiting.intersection(references.needs(loan.service))]
-        wave.sort(key=lambda loan: loan.service.start_seconds)
+    left = {loan.name: loan for loan in loans if loan.service.scope != "test"}
+    for names in references.waves("", [(name, loan.service) for name, loan in left.items()]):
+        wave = sorted((left[name] for name in names), key=lambda loan: loan.service.start_seconds)
         session.lend_all([loan.wanted() for loan in wave], partial(_take, wave))
-        left = [loan for loan in left if loan not in wave]
 
 
 def _take(loans: Sequence[Loan], number: int, server: Server[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from itest.engines import Instance, on_network
 from itest.errors import DeclarationError, NotStarted
+from itest.service import attributes
 from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ class Network(NamedTuple):
         if found is None:
             raise NotStarted(f"the network of {owner.__qualname__} exists only while its tests run, and with Docker")
         return found
+
+
+def declared(cls: type) -> tuple[str, Network | None]:
+    """What the class declares of its network, and under which name."""
+    found = attributes(cls)
+    return next(((name, value) for name, value in found.items() if isinstance(value, Network)), ("", None))
 
 
 class ClassNetwork:

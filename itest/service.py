@@ -20,7 +20,7 @@ from itest import naming
 from itest.clock import LONGEST
 from itest.config import Config
 from itest.engines import Instance
-from itest.errors import DeclarationError, ItestError, NotStarted
+from itest.errors import DeclarationError, NotStarted
 from itest.spec import ContainerSpec, ExternalSpec, Keep, ProcessSpec, Spec
 from itest.view import View
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SCOPES = ("session", "class", "test")
 
 V = TypeVar("V", bound=View)
-S = TypeVar("S", bound="Server[Any]")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -152,15 +151,11 @@ class Service(ABC, Generic[V]):
         """The URL of an instance that was started with this password."""
 
     @abstractmethod
-    def ready(self, address: str) -> Check:
-        """A real client's real round trip to this URL."""
-
     def readiness(self, address: str) -> Check:
-        """What is waited for. A service whose field `ready` is the user's own check decides here what comes of it."""
-        return self.ready(address)
+        """What is waited for: a real client's real round trip to this URL, or the user's own check."""
 
     def ready_again(self, address: str, secret: str) -> Check:
-        """As `ready`, for a server that began with a kept state, at the URL with that state's password. After it, the
+        """As `readiness`, for a server that began with a kept state, at the URL with that state's password. After it, the
         server's password is `secret`."""
         return self.readiness(address)
 
@@ -371,6 +366,11 @@ class ServiceMixin:
             )
 
 
+def attributes(cls: type) -> dict[str, Any]:
+    """What the class has by its own and its bases' bodies, as it stands there."""
+    return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+
+
 def declarations(cls: type) -> list[tuple[str, Service[Any]]]:
     """The declarations of a class by attribute, in order of first mention, bases first; `None` opts out."""
     found: dict[str, object] = {}
@@ -402,7 +402,6 @@ def _quoted(words: Sequence[str]) -> str:
 
 __all__ = [
     "SCOPES",
-    "ItestError",
     "Lease",
     "Server",
     "Service",

@@ -63,7 +63,7 @@ def opened() -> Session | None:
 def watch(result: unittest.TestResult) -> None:
     """A test is about to report to this result. Nothing where no session is open."""
     if (session := opened()) is not None:
-        session.watch(result)
+        session.telling.watch(result)
 
 
 def _forget() -> None:
@@ -104,6 +104,7 @@ class Session:
         self._starter = Starter(
             self.id, self.secret, config, self._engines, self.trace, clock, alone=engines is not None
         )
+        self.telling = self._starter.telling
         self._slots: dict[tuple[str, ...], _Slot] = {}
         self._lock = threading.Lock()
         self._networks: list[ClassNetwork] = []
@@ -225,20 +226,20 @@ class Session:
                 key = self._key(service, self._spec(service))
                 if key not in begun:
                     begun.add(key)
-                    self._aside(self._start_quietly, service)
+                    self._aside(self.lend, service)
 
     @staticmethod
-    def _aside(function: Callable[..., None], *arguments: object) -> None:
+    def _aside(function: Callable[..., object], *arguments: object) -> None:
+        def call() -> None:
+            with contextlib.suppress(Exception):  # Whoever needs it is told.
+                function(*arguments)
+
         # Daemons: a run that ends early does not wait for them, and the reaper ends what they were starting.
-        threading.Thread(target=function, args=arguments, name="itest-start-ahead", daemon=True).start()
+        threading.Thread(target=call, name="itest-start-ahead", daemon=True).start()
 
     def _was_closed(self) -> bool:
         """Whether somebody else has closed the session by now."""
         return self.closed
-
-    def _start_quietly(self, service: Service[Any]) -> None:
-        with contextlib.suppress(Exception):
-            self.lend(service)
 
     def take_back(self, server: Server[Any]) -> None:
         """Stop a server whose scope has ended. Raises StopError."""
@@ -282,10 +283,6 @@ class Session:
         if any(slot.lock.locked() for slot in list(self._slots.values())):
             clean = False  # What such a start has made so far is known to labels only.
         self._starter.close(clean=clean)
-
-    def watch(self, result: unittest.TestResult) -> None:
-        """A test is about to report to this result."""
-        self._starter.telling.watch(result)
 
     def _spec(self, service: Service[Any]) -> Spec:
         return self._engines.spec(service, self.secret)

@@ -17,7 +17,7 @@ from typing import Any
 
 from itest import naming, warm_store
 from itest.clock import wall
-from itest.config import Config
+from itest.config import load
 from itest.engines import directory, docker_warm, process_warm
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_registry import tags
@@ -38,7 +38,7 @@ def main(orders: Mapping[str, Any]) -> None:
     keep = _keep(orders["keep"])
     before = warm_store.read(cache, fingerprint)
     record = Record(fingerprint, keep.service, wall(), keep.secret, steps=orders["steps"])
-    with contextlib.closing(DockerEngine(_config(orders))) as engine:
+    with contextlib.closing(DockerEngine(load(files=False))) as engine:
         try:
             record = (
                 _take_container(orders, keep, record, engine) if orders["container"] else _archive(orders, keep, record)
@@ -139,9 +139,3 @@ def _keep(values: Mapping[str, Any]) -> Keep:
         commands("before"),
         commands("after"),
     )
-
-
-def _config(orders: Mapping[str, Any]) -> Config:
-    from itest.config import load
-
-    return load(files=False)

@@ -9,8 +9,8 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from itest import run_suite, sharing
 from itest import session as sessions
+from itest import sharing
 from itest.service import Service
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
@@ -30,8 +30,37 @@ os.register_at_fork(after_in_child=_runs.clear)
 
 
 def install() -> None:
-    """Have plain unittest tell when a run begins and when it has ended."""
-    run_suite.install(_begin, _end_of)
+    """Have plain unittest make suites of our kind, unless somebody else has chosen one."""
+    if unittest.defaultTestLoader.suiteClass is unittest.TestSuite:
+        unittest.defaultTestLoader.suiteClass = RunSuite
+
+
+class RunSuite(unittest.TestSuite):
+    """The suite that plain unittest makes of the selected tests; as the outermost of a run it also begins and ends it.
+
+    unittest's one loader makes every suite through its attribute `suiteClass`, after it has imported the test modules. So
+    the outermost suite of a run is one of ours, and knows before the first test which services the run needs: they start
+    side by side, while the tests of those that are ready run already. Other runners make suites of their own; there,
+    services start at the first class that needs them.
+    """
+
+    def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
+        # Within another suite, also one of somebody else's, unittest has marked the result already (TestSuite.run).
+        if getattr(result, "_testRunEntered", False) or not _begin([*tests_of(self)], result):
+            return super().run(result, debug)
+        try:
+            return super().run(result, debug)
+        finally:
+            _end_of(result)
+
+
+def tests_of(suite: Any) -> Iterator[unittest.TestCase]:
+    """The tests of a suite, in order."""
+    for test in suite:
+        if isinstance(test, unittest.TestCase):
+            yield test
+        elif hasattr(test, "__iter__"):
+            yield from tests_of(test)
 
 
 @contextlib.contextmanager
@@ -102,7 +131,7 @@ def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
         if services:
             sessions.current().start_ahead(services)
         if any(declared):
-            sessions.current().watch(result)
+            sessions.current().telling.watch(result)
     return True
 
 

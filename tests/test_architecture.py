@@ -22,51 +22,27 @@ from itest import case
 PACKAGE = Path(itest.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-LEVELS: dict[str, tuple[str, ...]] = {
+LEVELS = {
     # What the modules of each group may import of itest: groups named here, besides their own package.
-    "base": (),
-    "facts": ("base",),
-    "protocols": ("base", "facts"),
-    "wait": ("base", "facts", "protocols"),
-    "engines": ("base", "facts", "protocols", "wait"),
-    "service": ("base", "facts", "protocols", "wait"),
-    "data": ("base", "facts", "protocols", "wait", "service"),
-    "services": ("base", "facts", "protocols", "wait", "service", "data"),
-    "reaper": ("base", "facts", "protocols", "wait", "engines"),
-    "warm": ("base", "facts", "protocols", "wait", "engines", "service", "reaper"),
-    "report": ("base", "facts"),
-    "session": ("base", "facts", "protocols", "wait", "engines", "service", "data", "reaper", "warm", "report"),
-    "case": ("base", "facts", "protocols", "wait", "service", "data", "session"),
-    "runner": (
-        "base",
-        "facts",
-        "protocols",
-        "wait",
-        "engines",
-        "service",
-        "data",
-        "services",
-        "reaper",
-        "warm",
-        "report",
-        "session",
-        "case",
-        "door",
-    ),
-    "testing": (
-        "base",
-        "facts",
-        "protocols",
-        "wait",
-        "engines",
-        "service",
-        "data",
-        "reaper",
-        "report",
-        "session",
-        "case",
-    ),
-    "door": ("base", "case", "service", "data", "services", "session", "testing", "wait"),
+    group: set(others.split())
+    for group, others in {
+        "base": "",
+        "facts": "base",
+        "protocols": "base facts",
+        "wait": "base facts protocols",
+        "engines": "base facts protocols wait",
+        "service": "base facts protocols wait",
+        "data": "base facts protocols wait service",
+        "services": "base facts protocols wait service data",
+        "reaper": "base facts protocols wait engines",
+        "warm": "base facts protocols wait engines service reaper",
+        "report": "base facts",
+        "session": "base facts protocols wait engines service data reaper warm report",
+        "case": "base facts protocols wait service data session",
+        "runner": "base facts protocols wait engines service data services reaper warm report session case door",
+        "testing": "base facts protocols wait engines service data reaper report session case",
+        "door": "base case service data services session testing wait",
+    }.items()
 }
 GROUPS = {
     "errors": "base", "clock": "base", "tuples": "base", "lock": "base", "side_by_side": "base", "silence": "base", "causes": "base", "quick_end": "base", "container_root": "base",
@@ -74,7 +50,7 @@ GROUPS = {
     "engines": "protocols", "wait": "wait", "wait_errors": "wait", "wait_checks": "wait", "wait_function": "wait",
     "service": "service", "view": "service", "declaring": "service", "shorthand": "base", "packages": "facts", "versions": "facts", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",
     "reaper": "reaper", "sweep": "reaper", "session": "session", "choosing": "session", "network": "session", "references": "session", "starting": "session", "starter": "session", "joining": "session", "telling": "session", "log_stream": "session", "warm": "warm", "warm_store": "facts", "warm_listing": "warm", "sharing": "facts", "detached": "facts", "warm_keeper": "warm",
-    "case": "case", "loan": "case", "whole_run": "case", "run_suite": "base", "async_clients": "base", "async_tasks": "case", "async_case": "case", "diagnose": "case", "assertions": "case", "notes": "case", "leaks": "facts", "keeping": "case", "examine": "case", "pickling": "case", "evidence": "facts", "alive": "service",
+    "case": "case", "loan": "case", "whole_run": "case", "async_clients": "base", "async_tasks": "case", "async_case": "case", "diagnose": "case", "assertions": "case", "notes": "case", "leaks": "facts", "keeping": "case", "examine": "case", "pickling": "case", "evidence": "facts", "alive": "service",
     "testing": "testing", "": "door", "__main__": "runner", "cli": "runner", "report": "report",
 }  # fmt: skip
 

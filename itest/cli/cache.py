@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import TextIO
 
 from itest import warm_listing
 from itest.cli.ps import WIDTH, age
@@ -19,9 +18,8 @@ from itest.report.table import plain_console, plain_table, print_table
 MEGABYTE = 1024 * 1024
 
 
-def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
+def show(config: Config, *, as_json: bool) -> int:
     """Print them, the longest unused first, with their sizes and the limit. Returns the exit code."""
-    stream = stream or sys.stdout
     entries = warm_listing.entries(config)
     total = sum(entry.size_bytes for entry in entries)
     with warm_listing.docker(config) as engine:
@@ -33,7 +31,7 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
             "limit_bytes": config.warm_size * MEGABYTE,
             "built": [asdict(each) for each in built],
         }
-        print(json.dumps(facts, indent=2), file=stream)
+        print(json.dumps(facts, indent=2))
         return 0
     if entries:
         table = plain_table()
@@ -43,22 +41,21 @@ def show(config: Config, *, as_json: bool, stream: TextIO | None = None) -> int:
         for entry in entries:
             moments = [f"{age(now - moment)} ago" for moment in (entry.created, entry.last_used)]
             table.add_row(entry.service, entry.kind, entry.fingerprint, _megabytes(entry.size_bytes), *moments)
-        print_table(table, plain_console(stream, WIDTH))
-    print(f"{_count(len(entries))}, {_megabytes(total)} MB of at most {config.warm_size} MB", file=stream)
+        print_table(table, plain_console(sys.stdout, WIDTH))
+    print(f"{_count(len(entries))}, {_megabytes(total)} MB of at most {config.warm_size} MB")
     if built:
         table = plain_table()
         for heading in ("image", "built from", "MB with its base", "created"):
             table.add_column(heading, justify="right" if heading.startswith("MB") else "left", no_wrap=True)
         for each in built:
             table.add_row(each.image, each.recipe, _megabytes(each.size_bytes), f"{age(wall() - each.created)} ago")
-        print_table(table, plain_console(stream, WIDTH))
-        print(_images(len(built)), file=stream)
+        print_table(table, plain_console(sys.stdout, WIDTH))
+        print(_images(len(built)))
     return 0
 
 
-def sweep(config: Config, stream: TextIO | None = None, *, as_json: bool = False) -> int:
+def sweep(config: Config, *, as_json: bool = False) -> int:
     """Remove them all, and say how many. Returns the exit code: 1 where one could not be removed."""
-    stream = stream or sys.stdout
     removed = warm_listing.clear(config)
     left = warm_listing.entries(config)
     with warm_listing.docker(config) as engine:
@@ -67,9 +64,9 @@ def sweep(config: Config, stream: TextIO | None = None, *, as_json: bool = False
     if as_json:
         counts = {"states": len(removed), "bytes": size, "images": len(images)}
         failed = [*(entry.fingerprint for entry in left), *(each.image for each in used)]
-        print(json.dumps({"removed": counts, "failed": failed}, indent=2), file=stream)
+        print(json.dumps({"removed": counts, "failed": failed}, indent=2))
         return 1 if failed else 0
-    print(f"removed {_count(len(removed))}, {_megabytes(size)} MB", file=stream)
+    print(f"removed {_count(len(removed))}, {_megabytes(size)} MB")
     for entry in left:
         print(
             f"itest: could not remove the kept state {entry.fingerprint} of {entry.service}: a server still runs from "
@@ -77,7 +74,7 @@ def sweep(config: Config, stream: TextIO | None = None, *, as_json: bool = False
             file=sys.stderr,
         )
     if images:
-        print(f"removed {_images(len(images))}", file=stream)
+        print(f"removed {_images(len(images))}")
     for each in used:
         print(f"itest: could not remove image {each.image}: a container uses it; see `itest ps`", file=sys.stderr)
     return 1 if left or used else 0

@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from itest import naming, owners
 from itest.cli.look import look, opened
@@ -45,22 +45,21 @@ def run(options: argparse.Namespace, config: Config) -> int:
         return show(found, as_json=options.json)
 
 
-def show(engines: Sequence[Engine], *, as_json: bool, stream: TextIO | None = None) -> int:
+def show(engines: Sequence[Engine], *, as_json: bool) -> int:
     """Print it, the oldest first. Returns the exit code."""
-    stream = stream or sys.stdout
     seen = look(engines)
     found = sorted(seen.things, key=lambda pair: pair[1].created)
     if as_json:
-        print(json.dumps([facts(engine, thing) for engine, thing in found], indent=2), file=stream)
+        print(json.dumps([facts(engine, thing) for engine, thing in found], indent=2))
     elif found:
         table = plain_table()
         for heading in COLUMNS:
             table.add_column(heading, justify="right" if heading == "age" else "left", no_wrap=True)
         for engine, thing in found:
             table.add_row(*_cells(engine, thing))
-        print_table(table, plain_console(stream, WIDTH))
+        print_table(table, plain_console(sys.stdout, WIDTH))
     else:
-        print("nothing of itest is here", file=stream)
+        print("nothing of itest is here")
     return seen.code
 
 

@@ -14,18 +14,14 @@ from contextlib import closing
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from itest.case import ContainerMixin
 from itest.cli import wanted
 from itest.cli.up import TARGETS
 from itest.config import Config
 from itest.errors import ConfigError, StopError
-from itest.loan import Loan, loans_of, take_all
-from itest.network import ClassNetwork, Network
+from itest.loan import Loan, loans_of, network_of, take_all
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from itest.session import Session
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 """Exit codes of ours, as those of `docker run`: the services could not be had, the command could not be run, is not there."""
@@ -59,7 +55,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
         variables: dict[str, str] = {}
         with wanted.output_aside():
             for cls in wanted.classes(options.wanted):
-                network = _network(cls, session)
+                network = network_of(cls, cls._itest_declarations, session)
                 if network is not None:
                     leases.callback(network.close)
                 loans = loans_of(cls, cls._itest_declarations, session, network)
@@ -76,15 +72,6 @@ def _give_back(loan: Loan) -> None:
         loan.give_back()
     except StopError as error:  # It must not take the place of the command's exit code.
         print(f"itest: {error}", file=sys.stderr)
-
-
-def _network(cls: type[ContainerMixin], session: Session) -> ClassNetwork | None:
-    """The network of its containers, as the tests of the class would have it."""
-    declared = cls._itest_declarations
-    if len(declared) < 2 or not any(service.in_container for _, service in declared):
-        return None
-    found = [value for base in cls.__mro__ for value in vars(base).values() if isinstance(value, Network)]
-    return session.network(cls.__name__.lower(), found[0].aliases if found else {})
 
 
 def _variables(loan: Loan) -> Mapping[str, str]:

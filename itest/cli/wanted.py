@@ -18,6 +18,7 @@ from itest.config import Config
 from itest.errors import ConfigError
 from itest.service import Server, Service
 from itest.session import Session
+from itest.whole_run import tests_of
 
 SERVICES = {
     "postgres": "itest.services.postgres:Postgres",
@@ -109,7 +110,7 @@ def _of_tests(target: str) -> list[type[ContainerMixin]]:
         raise ConfigError(f"the tests {target} cannot be loaded: {type(error).__name__}: {error}") from error
     if loader.errors:
         raise ConfigError(f"the tests {target} cannot be loaded:\n{str(loader.errors[-1]).strip()}")
-    found = list(dict.fromkeys(type(test) for test in _tests(suite) if isinstance(test, ContainerMixin)))
+    found = list(dict.fromkeys(type(test) for test in tests_of(suite) if isinstance(test, ContainerMixin)))
     found = [cls for cls in found if cls._itest_declarations]
     if not found:
         raise ConfigError(f"no test class with services in {target}")
@@ -126,11 +127,3 @@ def _dotted(target: str) -> str:
         relative = file.relative_to(Path.cwd())
         path = ".".join((relative.parent / relative.stem).parts)  # Of the working directory itself nothing is left.
     return ".".join([path, *names])
-
-
-def _tests(suite: unittest.TestSuite | unittest.TestCase) -> Iterator[unittest.TestCase]:
-    if isinstance(suite, unittest.TestSuite):
-        for each in suite:
-            yield from _tests(each)
-    else:
-        yield suite

@@ -50,17 +50,13 @@ class Command:
         self.argv = tuple(str(word) for word in argv)
         self.env = dict(env or {})
         self.depends_on = tuple(depends_on)
+        self.lasting = bool(self.depends_on)  # Only if somebody has said what shapes it.
         self.cwd = cwd
         self.timeout = timeout
 
     def fingerprint(self, base: Path) -> str:
         files = bytes_of(base, self.depends_on)
         return naming.fingerprint("Command", self.argv, self.env, str(self.cwd), files)
-
-    @property
-    def lasting(self) -> bool:
-        """Whether what it makes may be kept for later runs: only if somebody has said what shapes it."""
-        return bool(self.depends_on)
 
     def apply(self, view: PostgresView, base: Path) -> None:
         values = {name: str(getattr(view, name)) for name in _PLACEHOLDERS}

@@ -34,14 +34,10 @@ class Function:
             raise TypeError(f"the migration {_title(called)} is a coroutine function, and nothing awaits it: {CURE}")
         self.function = function
         self.depends_on = tuple(depends_on)
+        self.lasting = bool(self.depends_on)  # Only if somebody has said what shapes it.
 
     def fingerprint(self, base: Path) -> str:
         return naming.fingerprint("Function", _shape(self.function, {}), bytes_of(base, self.depends_on))
-
-    @property
-    def lasting(self) -> bool:
-        """Whether what it makes may be kept for later runs: only if somebody has said what shapes it."""
-        return bool(self.depends_on)
 
     def apply(self, view: PostgresView, base: Path) -> None:
         title = _title(self.function)

@@ -151,7 +151,7 @@ class MemoryService(Service["MemoryView"]):
     def address(self, instance: Instance, secret: str) -> str:
         return f"memory://:{secret}@{instance.endpoint()}"
 
-    def ready(self, address: str) -> wait.Check:
+    def readiness(self, address: str) -> wait.Check:
         return self.check_ready or wait.answer("nothing", lambda instance: None, ())
 
     def connect(self, instance: Instance, address: str) -> MemoryServer:

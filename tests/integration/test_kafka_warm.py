@@ -60,7 +60,7 @@ class EngineTest(unittest.TestCase):
         self.addCleanup(instance.stop)
         kafka = Kafka()
         address = kafka.address(instance, "")
-        until_ready(kafka.ready(address), instance, Deadline.after(60), subject="Kafka")
+        until_ready(kafka.readiness(address), instance, Deadline.after(60), subject="Kafka")
         server = KafkaServer("Kafka", "kafka", instance, address)
         self.addCleanup(server.close)
         return server

@@ -69,7 +69,7 @@ class SharingTest(InnerTest):
         )
         self.use(MemoryEngine())
         with (
-            mock.patch.object(Redis, "ready", lambda service, address: lambda instance: None),
+            mock.patch.object(Redis, "readiness", lambda service, address: lambda instance: None),
             mock.patch.object(Redis, "connect", lambda service, instance, address: _with(server, instance)),
         ):
             self.session.lend(service)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from unittest import mock
 
-from itest import ContainerTestCase, run_suite, whole_run
+from itest import ContainerTestCase, whole_run
 from itest import session as sessions
 from itest.clock import Deadline
 from itest.spec import ContainerSpec
@@ -315,7 +315,7 @@ class RunSuiteTest(InnerTest):
             two = self.service("two:1")
 
         load = unittest.defaultTestLoader.loadTestsFromTestCase
-        self.assertIsInstance(load(A), run_suite.RunSuite)
+        self.assertIsInstance(load(A), whole_run.RunSuite)
         result = unittest.TestResult()
         unittest.TestSuite([load(A), load(B)]).run(result)
         self.check(result, ran=2)
@@ -362,14 +362,9 @@ class InstallTest(unittest.TestCase):
     def test_a_suite_that_somebody_else_chose_is_left_alone(self) -> None:
         class Theirs(unittest.TestSuite): ...
 
-        before = (run_suite._begin, run_suite._end)
-        with (
-            mock.patch.multiple(run_suite, _begin=None, _end=None),
-            mock.patch.object(unittest.defaultTestLoader, "suiteClass", Theirs),
-        ):
-            run_suite.install(lambda tests: None, lambda: None)
+        with mock.patch.object(unittest.defaultTestLoader, "suiteClass", Theirs):
+            whole_run.install()
             self.assertIs(unittest.defaultTestLoader.suiteClass, Theirs)
-        self.assertEqual((run_suite._begin, run_suite._end), before)
 
     def test_importing_changes_nothing_and_a_declaration_does(self) -> None:
         program = (

@@ -41,7 +41,7 @@ class AppService(Service[A]):
     announced: ClassVar[bool] = False
 
     env: Mapping[str, Value] = field(default_factory=dict)
-    ready: Check | Callable[[A], object] | None = None  # type: ignore[assignment]  # see `readiness`
+    ready: Check | Callable[[A], object] | None = None
     scope: str = "class"
 
     @property

@@ -45,7 +45,7 @@ class Compose(Service[ComposeView]):
     """The services to run, with all that they depend on; empty for all."""
     without: Sequence[str] = ()
     """Services that are not run although others depend on them: something else of the class takes their place."""
-    ready: Mapping[str, Check] | None = None  # type: ignore[assignment]  # see `readiness`
+    ready: Mapping[str, Check] | None = None
     """When a service can be used. By default its health check passes, else its published ports answer, else it runs."""
     profiles: Sequence[str] = ()
     env: Mapping[str, object] = field(default_factory=dict)

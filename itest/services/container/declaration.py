@@ -49,7 +49,7 @@ class Container(Service["ContainerView"]):
     pull: str = "missing"
     platform: str = ""
     scope: str = "class"
-    ready: Check | Callable[[ContainerView], object] | None = None  # type: ignore[assignment]  # see `readiness`
+    ready: Check | Callable[[ContainerView], object] | None = None
     """When it can be used: a check (`http`, `log`, `port`, `health`), or a function that is given the view and returns
     something true. By default the image's health check passes, else its TCP ports answer, else it runs."""
     job: bool = False

@@ -133,7 +133,7 @@ class Kafka(Service["KafkaView"]):
     def address(self, instance: Instance, secret: str) -> str:
         return str(instance.endpoint("client"))
 
-    def ready(self, address: str) -> Check:
+    def readiness(self, address: str) -> Check:
         return clients.answers(address)
 
     def connect(self, instance: Instance, address: str) -> KafkaServer:

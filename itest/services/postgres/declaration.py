@@ -99,7 +99,7 @@ class Postgres(Service["PostgresView"]):
     database: str = ""
     volumes: Mapping[str, str | Path | Mount] = field(default_factory=dict)
     """Mounts, by absolute path: a text names a volume, which containers of a run share; a Path is of this machine."""
-    ready: Check | None = None  # type: ignore[assignment]  # see `readiness`
+    ready: Check | None = None
     """What else is waited for, once a client gets an answer: `itest.wait.log("seeded")`."""
 
     def check(self, owner: str, name: str) -> None:

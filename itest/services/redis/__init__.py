@@ -105,7 +105,7 @@ class Redis(Service["RedisView"]):
             return with_authority(f"rediss://:{secret}@{endpoint}", recipes.authority(self))
         return f"redis://:{secret}@{endpoint}"
 
-    def ready(self, address: str) -> Check:
+    def readiness(self, address: str) -> Check:
         redis = package()
 
         def ping(instance: Instance) -> None:
