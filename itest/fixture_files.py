@@ -35,7 +35,10 @@ def fixtures(*names: str | Path, service: str = "") -> Callable[[F], F]:
     where the class has several that load fixtures.
     """
     for name in names:
-        check_name(name, "itest.fixtures")
+        try:
+            check_name(name)
+        except DeclarationError as error:
+            raise DeclarationError(f"itest.fixtures: {error}") from None
     if not names:
         raise DeclarationError('itest.fixtures: name at least one fixture, @itest.fixtures("users.json")')
 
@@ -78,10 +81,10 @@ def directory_of(module: str) -> Path:
     return Path(file).resolve().parent if file else Path.cwd()
 
 
-def check_name(name: object, owner: str) -> None:
+def check_name(name: object) -> None:
     """Raise DeclarationError for what cannot be a fixture's name."""
     if not isinstance(name, str | Path):
-        raise DeclarationError(f"{owner}: a fixture is named by a path, not by {name!r}")
+        raise DeclarationError(f"a fixture is named by a path, not by {name!r}")
 
 
 def locate(name: str | Path, places: Iterable[Path]) -> Path:

@@ -18,19 +18,17 @@ def texts(settings: Mapping[str, Setting] | None, words: tuple[str, str]) -> dic
     }
 
 
-def check(settings: Any, ours: Mapping[str, str], where: str, example: str) -> None:
+def check(settings: Any, ours: Mapping[str, str], example: str) -> None:
     """Raise DeclarationError for what is no mapping of names to values, and for settings that itest makes itself: `ours`
     says of each why."""
     if settings is None:
         return
     if not isinstance(settings, Mapping):
-        raise DeclarationError(f"{where}: settings must map names to values, {example}, not {settings!r}")
+        raise DeclarationError(f"settings must map names to values, {example}, not {settings!r}")
     for name, value in settings.items():
         if not isinstance(name, str) or not name.replace("-", "").replace(".", "").isidentifier():
-            raise DeclarationError(f"{where}: {name!r} in settings is no name of a setting; write {example}")
+            raise DeclarationError(f"{name!r} in settings is no name of a setting; write {example}")
         if not isinstance(value, str | int | float):
-            raise DeclarationError(
-                f"{where}: {name} = {value!r} in settings is no value: text, numbers, True and False are"
-            )
+            raise DeclarationError(f"{name} = {value!r} in settings is no value: text, numbers, True and False are")
         if name.lower() in ours:
-            raise DeclarationError(f"{where}: {name} in settings: {ours[name.lower()]}")
+            raise DeclarationError(f"{name} in settings: {ours[name.lower()]}")

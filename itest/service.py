@@ -167,28 +167,34 @@ class Service(ABC, Generic[V]):
 
     def check(self, owner: str, name: str) -> None:
         """Raise DeclarationError for what can be seen to be wrong before anything starts."""
+        try:
+            self._check()
+        except DeclarationError as error:
+            raise DeclarationError(f"{owner}.{name}: {error}") from None
+
+    def _check(self) -> None:
+        """As `check`, by a sentence that class and attribute are put in front of."""
         if self.isolation and self.isolation not in self.isolations:
             raise DeclarationError(
-                f"{owner}.{name}: unknown isolation {self.isolation!r}; "
-                f"{self.title} supports {_quoted(self.isolations)}"
+                f"unknown isolation {self.isolation!r}; {self.title} supports {_quoted(self.isolations)}"
             )
         if self.scope not in SCOPES:
-            raise DeclarationError(f"{owner}.{name}: unknown scope {self.scope!r}; it must be one of {_quoted(SCOPES)}")
+            raise DeclarationError(f"unknown scope {self.scope!r}; it must be one of {_quoted(SCOPES)}")
         seconds = self.startup_timeout
         if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST):
             raise DeclarationError(
-                f"{owner}.{name}: startup_timeout={seconds!r} is no number of seconds above 0, at most {LONGEST:.0f}"
+                f"startup_timeout={seconds!r} is no number of seconds above 0, at most {LONGEST:.0f}"
             )
         if type(self.start_attempts) is not int or self.start_attempts < 1:
-            raise DeclarationError(f"{owner}.{name}: start_attempts={self.start_attempts!r} is no number from 1 on")
+            raise DeclarationError(f"start_attempts={self.start_attempts!r} is no number from 1 on")
         if self.reuse and self.scope != "session" == type(self).scope:
             raise DeclarationError(
-                f"{owner}.{name}: reuse=True is for a server of the whole run, and one with scope={self.scope!r} ends before"
+                f"reuse=True is for a server of the whole run, and one with scope={self.scope!r} ends before"
             )
         if self.external and not self.external.isidentifier():
             raise DeclarationError(
-                f"{owner}.{name}: external is the name of an environment variable that has the URL, "
-                f"external='TEST_SERVER_URL', and not the URL itself"
+                "external is the name of an environment variable that has the URL, "
+                "external='TEST_SERVER_URL', and not the URL itself"
             )
 
     @property

@@ -23,7 +23,7 @@ def show(config: Config, *, as_json: bool) -> int:
     entries = warm_listing.entries(config)
     total = sum(entry.size_bytes for entry in entries)
     with warm_listing.docker(config) as engine:
-        built = [] if engine is None else docker_built.entries(engine, config.cache_dir)
+        built = [] if engine is None else docker_built.of(engine.client, config.cache_dir)
     if as_json:
         facts = {
             "entries": [asdict(entry) for entry in entries],

@@ -6,7 +6,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -277,6 +277,21 @@ def container_of(instance: Instance, purpose: str) -> ContainerInstance:
     if not hasattr(instance, "go_on"):
         raise ItestError(f"could not {purpose} {instance}: it is no container that itest has started")
     return instance  # type: ignore[return-value]  # just seen
+
+
+def remove_all(things: Iterable[Thing], labels: Mapping[str, str]) -> int:
+    """Remove what has all these labels, and return how many: containers first, at the same time, for what they use cannot go
+    before them. Raises ValueError without a label, and the first error once all were tried."""
+    from itest.side_by_side import side_by_side
+
+    if not labels:
+        raise ValueError("at least one label is needed: without one, all that itest has made here would be meant")
+    found = [each for each in things if labels.items() <= each.labels.items()]
+    done = side_by_side([each.remove for each in found if each.kind == "container"], "itest-remove")
+    done += [side_by_side([each.remove], "itest-remove")[0] for each in found if each.kind != "container"]
+    if failed := [each for each in done if isinstance(each, BaseException)]:
+        raise failed[0]
+    return len(found)
 
 
 class Engine(Protocol):

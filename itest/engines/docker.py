@@ -42,7 +42,7 @@ from urllib.parse import quote
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, Instance, Thing, docker_network, docker_quick
+from itest.engines import Endpoint, Instance, Thing, docker_network, docker_quick, remove_all
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_errors import OutOfReach, refused, translated, unanswered
 from itest.engines.docker_instance import PORTS, DockerInstance, image_of
@@ -50,7 +50,6 @@ from itest.engines.docker_link import Later, Link
 from itest.engines.docker_remove import remove, remove_volume
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
-from itest.side_by_side import side_by_side
 from itest.spec import ContainerSpec, Spec
 from itest.trace import Recorder, say
 
@@ -168,20 +167,7 @@ class DockerEngine:
         return None
 
     def remove(self, labels: Mapping[str, str]) -> int:
-        instances = self.find(labels)
-        for stopped in side_by_side([instance.stop for instance in instances], "itest-remove"):
-            if isinstance(stopped, BaseException):
-                raise stopped
-        client = self.client
-        with translated("remove networks"):
-            networks = client.networks(filters=_filters(labels))
-            for network in networks:
-                docker_network.remove(client, network["Id"])
-        with translated("remove volumes"):
-            volumes = client.volumes(filters=_filters(labels))["Volumes"] or []
-            for volume in volumes:
-                remove_volume(client, volume["Name"])
-        return len(instances) + len(networks) + len(volumes)
+        return remove_all(self.things(), labels)
 
     def network(self, name: str, labels: Mapping[str, str]) -> str:
         """The id of a new network, of that name as far as people see it. Raises ItestError."""

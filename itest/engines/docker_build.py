@@ -9,7 +9,6 @@ import re
 import tempfile
 import textwrap
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from itest.clock import Clock, Deadline, wall
 from itest.config import Config
 from itest.engines import docker_built, dockerfile
 from itest.engines.docker_errors import translated
-from itest.engines.docker_progress import Steps
+from itest.engines.docker_progress import Steps, messages
 from itest.errors import BuildError, ImageError, ItestError, StartError
 from itest.lock import locked
 from itest.spec import BUILT
@@ -41,16 +40,13 @@ class Builds:
         self._config = config
         self._images = images
         self._clock = clock
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
         self._built: set[str] = set()
 
     def need(self, build: Build, pull: str, platform: str, trace: Recorder, subject: str = "") -> str:
         """The name of the image, once it is there. Raises BuildError, and ImageError for one that it is built from."""
         name = name_of(build, platform)
-        with self._lock:
-            lock = self._locks[name]
-        with lock:
+        with self._locks.setdefault(name, threading.Lock()):
             anew = pull == "always" and name not in self._built
             if not anew and self._present(name):
                 return name
@@ -144,21 +140,14 @@ class Builds:
                 "rm": "1",
                 "forcerm": "1",
             }
-            response = self._client.post(
-                f"{self._client.base_url}/v{self._client.api_version}/build",
+            yield from messages(
+                self._client,
+                "build",
                 params={key: value for key, value in params.items() if value},
                 headers={"Content-Type": "application/x-tar"},
                 data=archive,
-                stream=True,
                 timeout=max(deadline.remaining, 0.001),
             )
-            with response:
-                if not response.ok:
-                    yield {"error": _explanation(response.text)}
-                    return
-                for line in response.iter_lines():
-                    if line:
-                        yield json.loads(line)
 
 
 _HEREDOC = re.compile(r"^\s*(RUN|COPY|ADD)\b.*<<", re.IGNORECASE | re.MULTILINE)
@@ -206,13 +195,6 @@ def _with_output(error: BuildError, steps: Steps, deadline: Deadline, code: int 
         lines = textwrap.indent(steps.output or "(none)", "  | ")
         error.add_note(f"output of `{naming.shorten(steps.step, 200)}`:\n{lines}")
     return error
-
-
-def _explanation(body: str) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, LookupError, TypeError):
-        return body
 
 
 def _tidy(place: Path) -> None:

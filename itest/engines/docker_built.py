@@ -62,11 +62,6 @@ def trim(client: Any, cache: Path, newest: str) -> None:
             _remove(client, each.image)
 
 
-def entries(engine: DockerEngine, cache: Path) -> list[Built]:
-    """As `of`, by the engine. Raises ItestError."""
-    return of(engine.client, cache)
-
-
 def clear(engine: DockerEngine, cache: Path) -> tuple[list[Built], list[Built]]:
     """Remove them all: those that were removed, and those that a container still needs. Raises ItestError."""
     client = engine.client

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from itest.clock import wall
-from itest.engines import Instance
+from itest.engines import REMOVED, Instance
 
 LAST_WORDS = 0.1
 """Seconds that the last lines of a log are waited for when it is followed no more."""
@@ -29,7 +29,7 @@ def follow(client: Any, instance: Instance, stop: threading.Event, *, new: bool)
         # Not from now on: by the time that we hear of its end it may run again, and have said something.
         since = max(read, _finished(client, instance.id)) or None
         while not instance.state().running:
-            if instance.state().status == "removed" or stop.wait(PAUSE):
+            if instance.state().status == REMOVED or stop.wait(PAUSE):
                 return
         if stop.is_set():
             return

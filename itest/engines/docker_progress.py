@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from itest import naming
@@ -16,6 +17,24 @@ LABELS = 3
 
 LINES = 20
 """Lines of a failed step's output that go with the error."""
+
+
+def messages(client: Any, resource: str, **request: Any) -> Iterator[dict[str, Any]]:
+    """What Docker says while it does what was asked, one after the other; `{"error": ...}` where it refuses. Raises what the
+    SDK's HTTP session raises."""
+    url = f"{client.base_url}/v{client.api_version}/{resource}"
+    with client.post(url, stream=True, **request) as response:
+        if response.ok:
+            yield from (json.loads(line) for line in response.iter_lines() if line)
+        else:
+            yield {"error": _explanation(response.text)}
+
+
+def _explanation(body: str) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, LookupError, TypeError):
+        return body
 
 
 class Layers:

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +12,7 @@ from itest.config import Config
 from itest.engines.docker_build import Builds
 from itest.engines.docker_errors import translated
 from itest.engines.docker_login import Login, Logins
-from itest.engines.docker_progress import Layers
+from itest.engines.docker_progress import Layers, messages
 from itest.engines.docker_registry import explain, fits, mirrored, registry_of
 from itest.errors import DeclarationError, ImageError, StartError
 from itest.spec import PULLS, ContainerSpec
@@ -31,8 +29,7 @@ class Images:
         self._client = client
         self._config = config
         self._clock = clock
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
         self._ids: dict[tuple[str, str], str] = {}
         self._pulled: set[tuple[str, str]] = set()
         self._logins = Logins(client, config.environment)
@@ -51,9 +48,7 @@ class Images:
 
     def get(self, image: str, pull: str, platform: str, trace: Recorder, subject: str = "") -> str:
         """As `need`, for an image by its name."""
-        with self._lock:
-            lock = self._locks[image]
-        with lock:
+        with self._locks.setdefault(image, threading.Lock()):
             asked = mirrored(image, self._config.mirror)
             if "@" in image and not self._present(image, platform):
                 image = asked  # What is named by a digest cannot be given another name.
@@ -149,32 +144,18 @@ class Images:
         from docker.utils import parse_repository_tag
 
         repository, tag = parse_repository_tag(image)
-        response = self._client.post(
-            f"{self._client.base_url}/v{self._client.api_version}/images/create",
+        return messages(
+            self._client,
+            "images/create",
             params={
                 "fromImage": repository,
                 "tag": tag or "latest",
                 **({"platform": platform} if platform else {}),
             },
             headers=dict(login.headers),
-            stream=True,
             timeout=min(self._config.pull_timeout, STALLED),
         )
-        with response:
-            if not response.ok:
-                yield {"error": _explanation(response.text)}
-                return
-            for line in response.iter_lines():
-                if line:
-                    yield json.loads(line)
 
 
 def _for(platform: str) -> str:
     return f" for platform {platform}" if platform else ""
-
-
-def _explanation(body: str) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, LookupError, TypeError):
-        return body

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from itest import naming
-from itest.engines import Thing, docker_network, docker_quick
+from itest.engines import Thing, docker_quick
 from itest.engines.docker_errors import translated, unanswered
 from itest.engines.docker_instance import image_of
 from itest.engines.docker_remove import remove, remove_volume
@@ -89,7 +89,7 @@ def _network(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
         item["Labels"] or {},
         _moment(item, "Created"),
         True,
-        partial(_remove_network, engine, item["Id"]),
+        partial(engine.remove_network, item["Id"]),
     )
 
 
@@ -115,12 +115,6 @@ def _moment(item: Mapping[str, Any], name: str) -> float:
 def _remove_container(engine: DockerEngine, container: str) -> None:
     with translated(f"remove container {container[:12]}"):
         remove(engine.client, container)
-
-
-def _remove_network(engine: DockerEngine, network: str) -> None:
-    client = engine.client
-    with translated(f"remove network {network[:12]}"):
-        docker_network.remove(client, network)
 
 
 def _remove_volume(engine: DockerEngine, volume: str) -> None:

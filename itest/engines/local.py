@@ -1,29 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is the same for every instance that is no container: nobody stands between it and its endpoints; and for engines that
-run theirs in this process."""
+"""What is the same for every instance that is no container: nobody stands between it and its endpoints."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 
-from itest.engines import Endpoint, Instance, from_inside
-
-
-class LocalEngine(ABC):
-    """Base of the engines that know all they run, because it runs in this process; see the protocol `Engine`."""
-
-    @abstractmethod
-    def find(self, labels: Mapping[str, str]) -> list[Instance]: ...
-
-    def remove(self, labels: Mapping[str, str]) -> int:
-        if not labels:
-            raise ValueError("remove needs at least one label: it must not end what other sessions run")
-        found = self.find(labels)
-        for instance in found:
-            instance.stop()
-        return len(found)
+from itest.engines import Endpoint, from_inside
 
 
 class LocalInstance(ABC):

@@ -68,7 +68,7 @@ def is_ours(address: str) -> bool:
     return False
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port() -> int:
     """A TCP port of this machine that nobody uses and that nobody else will be given soon.
 
     The kernel's own choice (port 0) is a race once it is closed again: from the same range Docker gives its containers
@@ -82,7 +82,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     for _ in range(_ATTEMPTS):
         with socket.socket() as listener:
             try:
-                listener.bind((host, quiet[int.from_bytes(os.urandom(4)) % len(quiet)] if quiet else 0))
+                listener.bind((HOST, quiet[int.from_bytes(os.urandom(4)) % len(quiet)] if quiet else 0))
                 # Not before it is bound: it would get a port that waits for another's server.
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.listen(1)
@@ -95,7 +95,7 @@ def free_port(host: str = "127.0.0.1") -> int:
             except OSError:
                 continue  # It is taken, or the address cannot talk to itself just now; another port may.
         return endpoint.port
-    raise OSError(f"no free port could be found on {host}")
+    raise OSError(f"no free port could be found on {HOST}")
 
 
 def _quiet() -> range:

@@ -11,7 +11,7 @@ import os
 import signal
 import textwrap
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,11 +19,11 @@ from typing import IO, TYPE_CHECKING
 from itest import naming
 from itest.clock import Deadline
 from itest.config import Config, Environment, live_environment
-from itest.engines import Instance, Thing, directory, launcher
+from itest.engines import Instance, Thing, directory, launcher, remove_all
 from itest.engines.directory import Record
 from itest.engines.launcher import Launcher
-from itest.engines.ports import free_port
-from itest.engines.process_instance import HOST, LOG_FILE, ProcessInstance, end_child
+from itest.engines.ports import HOST, free_port
+from itest.engines.process_instance import LOG_FILE, ProcessInstance, end_child
 from itest.engines.process_warm import unpack
 from itest.errors import ItestError, StartError, StartTimeout
 from itest.spec import ProcessSpec, Spec, fill
@@ -129,32 +129,16 @@ class ProcessEngine:
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         """What runs, or is left over, under these labels, of this user and on this machine."""
         found: list[Instance] = []
-        for instance in self._matching(labels):
-            found.append(instance)
-            if naming.SHARED in instance.labels and naming.SESSION in labels:
-                break  # It is the only one of that session.
-        return found
-
-    def remove(self, labels: Mapping[str, str]) -> int:
-        """End and remove what `find` finds. Returns how many. Raises ValueError without a label."""
-        if not labels:
-            raise ValueError("remove needs at least one label: it must not end what other sessions run")
-        found = list(self._matching(labels))
-        failures = []
-        for instance in found:
-            try:
-                instance.stop()
-            except ItestError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
-        return len(found)
-
-    def _matching(self, labels: Mapping[str, str]) -> Iterator[ProcessInstance]:
         for place in directory.scan():
             record = directory.read(place)
             if all(record.labels.get(name) == value for name, value in labels.items()):
-                yield self._instance(place, record)
+                found.append(self._instance(place, record))
+                if naming.SHARED in record.labels and naming.SESSION in labels:
+                    break  # It is the only one of that session.
+        return found
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        return remove_all(self.things(), labels)
 
     def things(self) -> list[Thing]:
         """The instances of this user on this machine, whoever's they are."""

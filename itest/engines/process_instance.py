@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.clock import Deadline, wall
-from itest.engines import Endpoint, ExecResult, State, directory, is_ending, launcher, shared_memory
+from itest.engines import REMOVED, Endpoint, ExecResult, State, directory, is_ending, launcher, shared_memory
 from itest.engines.directory import Record
 from itest.engines.local import LocalInstance
+from itest.engines.ports import HOST
 from itest.errors import ItestError
 
 if TYPE_CHECKING:
     import subprocess
-
-HOST = "127.0.0.1"
-"""Where its ports are: servers are told to listen on this address only."""
 
 LOG_FILE = "itest.log"
 """Standard output and error of the server, in its directory."""
@@ -278,7 +276,7 @@ class ProcessInstance(LocalInstance):
 
     def _ended(self, code: int | None) -> State:
         if not self._place.exists():
-            return State(False, "removed", code)
+            return State(False, REMOVED, code)
         status = f"killed by {naming.signal_name(-code)}" if code is not None and code < 0 else "exited"
         return State(False, status, code, port_taken=_is_port_taken(self.logs(tail=50)))
 

@@ -15,10 +15,10 @@ from typing import Any, Protocol, TypeVar
 from itest import naming
 from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing, thread_env
-from itest.engines.local import LocalEngine, LocalInstance
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing, remove_all, thread_env
+from itest.engines.local import LocalInstance
 from itest.engines.ports import listeners
-from itest.engines.thread_load import failed, load
+from itest.engines.thread_load import failed, load, text_of
 from itest.engines.thread_log import CAPTURE, AppLog
 from itest.errors import ItestError, StartTimeout, StopError
 from itest.spec import Spec, ThreadSpec, fill
@@ -61,7 +61,7 @@ class Serving(Protocol):
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T: ...
 
 
-class ThreadEngine(LocalEngine):
+class ThreadEngine:
     """Runs `ThreadSpec`s."""
 
     name = "thread"
@@ -99,6 +99,9 @@ class ThreadEngine(LocalEngine):
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         """What this process runs: nobody else can."""
         return [each for each in list(self._instances.values()) if labels.items() <= each.labels.items()]
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        return remove_all(self.things(), labels)
 
     def things(self) -> list[Thing]:
         return [
@@ -182,7 +185,7 @@ class ThreadInstance(LocalInstance):
             if cause is None and not isinstance(self._failure, SystemExit):  # With which uvicorn ends.
                 cause = self._failure
             story = "its lifespan reports that it failed, see its log below"
-            error = failed(self.spec, f"it raised {_text(cause)}" if cause else story, subject, deadline.elapsed)
+            error = failed(self.spec, f"it raised {text_of(cause)}" if cause else story, subject, deadline.elapsed)
             raise (error if cause else with_log(self, error)) from cause
 
     def _serve(self, serving: Serving) -> None:
@@ -214,7 +217,7 @@ class ThreadInstance(LocalInstance):
     def state(self) -> State:
         if self._thread is not None and self._thread.is_alive() and not self._stopped:
             return State(True)
-        return State(False, "ended" if self._failure is None else f"ended by {_text(self._failure)}")
+        return State(False, "ended" if self._failure is None else f"ended by {text_of(self._failure)}")
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         """What it has given to `logging`, as its server has; what it prints is the process's own output."""
@@ -265,7 +268,7 @@ class ThreadInstance(LocalInstance):
         if thread.is_alive():
             raise ItestError(f"{self} has not ended: its thread is busy, and ends with this process")
         if was_running and (failure := serving.failure) is not None:
-            raise StopError(f"the end of the lifespan of {self} raised {_text(failure)}") from failure
+            raise StopError(f"the end of the lifespan of {self} raised {text_of(failure)}") from failure
 
     def __str__(self) -> str:
         return f"thread {self.id} ({self.spec})"
@@ -286,7 +289,3 @@ def _late(loaded: float, seconds: float) -> str:
     if loaded >= seconds:
         return f"importing it, or its factory, took {loaded:.1f} s"
     return "its lifespan has not come to an end of its start"
-
-
-def _text(error: BaseException) -> str:
-    return naming.shorten(f"{type(error).__name__}: {error}", 300)

@@ -30,7 +30,7 @@ def load(spec: ThreadSpec, subject: str) -> tuple[Any, str]:
         try:
             app = app()
         except (Exception, SystemExit) as error:
-            raise failed(spec, f"its factory raised {_text(error)}", subject) from error
+            raise failed(spec, f"its factory raised {text_of(error)}", subject) from error
     if not callable(app):
         raise failed(spec, f"it is no app but {naming.shorten(repr(app), 80)}", subject)
     return app, early
@@ -65,9 +65,9 @@ def _find(spec: ThreadSpec, text: str, subject: str) -> Any:
                 f"tests from where it can be imported, or set PYTHONPATH",
                 subject,
             ) from error
-        raise failed(spec, f"importing {module} raised {_text(error)}", subject) from error
+        raise failed(spec, f"importing {module} raised {text_of(error)}", subject) from error
     except (Exception, SystemExit) as error:
-        raise failed(spec, f"importing {module} raised {_text(error)}", subject) from error
+        raise failed(spec, f"importing {module} raised {text_of(error)}", subject) from error
     value: Any = found
     for name in names.split("."):
         if not hasattr(value, name):
@@ -87,7 +87,7 @@ def _is_factory(app: object) -> bool:
     return True
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     return naming.shorten(f"{type(error).__name__}: {error}", 300)
 
 

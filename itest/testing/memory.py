@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 from itest import trace, wait
 from itest.clock import Deadline, wall
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing
-from itest.engines.local import LocalEngine, LocalInstance
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing, remove_all
+from itest.engines.local import LocalInstance
 from itest.errors import StartError
 from itest.evidence import Evidence
 from itest.service import Lease, Server, Service, View
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
 
 
-class MemoryEngine(LocalEngine):
+class MemoryEngine:
     """An engine whose instances are objects in this process. `events` lists what was asked of it, in order.
 
     `prepare` is called with each new instance before it is handed out: give it a log, end it, make its start fail.
@@ -55,6 +55,9 @@ class MemoryEngine(LocalEngine):
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         return [instance for instance in self.instances if labels.items() <= instance.labels.items()]
+
+    def remove(self, labels: Mapping[str, str]) -> int:
+        return remove_all(self.things(), labels)
 
     def things(self) -> list[Thing]:
         return [

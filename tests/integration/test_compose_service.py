@@ -235,7 +235,7 @@ class RunTest(ProjectsTest):
             view = self.lend(text, env={"AGAIN": page})
             self.assertEqual(get(view.url), page)
         image = view["web"]._container._client.inspect_container(view["web"]._container.id)["Config"]["Image"]
-        built = docker_built.entries(self.eye, load().cache_dir)
+        built = docker_built.of(self.eye.client, load().cache_dir)
         recipe = f"{self.directory.resolve()}/compose.yaml, service web"
         self.assertEqual([image in each.image for each in built if each.recipe == recipe], [True, False])
         self.session.close()

@@ -283,7 +283,7 @@ class BuildTest(ImagesTest):
         self.assertEqual(self.output(self.spec()), "built for nobody\ntwo\n")
         self.assertEqual(self.output(self.spec(args={"NAME": "me"})), "built for me\ntwo\n")
         self.assertEqual(self.spans(), ["build"] * 3)
-        entries = docker_built.entries(self.engine, self.cache)
+        entries = docker_built.of(self.engine.client, self.cache)
         self.assertEqual({entry.recipe for entry in entries}, {f"{self.root}/Dockerfile"})
         self.assertEqual(len(entries), 3)
 

@@ -428,9 +428,9 @@ class CacheTest(CliTest):
 
     def test_images_that_were_built_are_listed_below(self) -> None:
         self.entries([], [])
-        self.docker = object()
+        self.docker = mock.Mock()
         built = Built("itest-build:f1", "/project/Dockerfile", 3 * 1024 * 1024, wall() - 7200)
-        with mock.patch.object(docker_built, "entries", return_value=[built]):
+        with mock.patch.object(docker_built, "of", return_value=[built]):
             _, output, _ = self.run_("ps", "--cache")
             _, as_json, _ = self.run_("ps", "--cache", "--json")
         lines = [" ".join(line.split()) for line in output.splitlines()]

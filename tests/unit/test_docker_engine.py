@@ -542,10 +542,10 @@ class FindTest(FakeDockerTest):
         super().setUp()
         ports = {PORTS: '{"http": "80/tcp"}'}
         self.answers["GET /containers/json"] = [
-            {"Id": name * 32, "Image": "web:1", "Labels": {**LABELS, **labels}}
+            {"Id": name * 32, "Image": "web:1", "Labels": {**LABELS, **labels}, "Created": 1, "State": "running"}
             for name, labels in {"a1": ports, "b2": {PORTS: "?"}, "c3": {}}.items()
         ]
-        self.answers["GET /networks"] = [{"Id": "n1"}, {"Id": "n2"}]
+        self.answers["GET /networks"] = [{"Id": name, "Name": name, "Labels": LABELS} for name in ("n1", "n2")]
 
     def test_find(self) -> None:
         found = self.engine.find(LABELS)

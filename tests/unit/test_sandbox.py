@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import unittest
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from unittest import mock
 
 from itest import ContainerTestCase, Postgres, PostgresMixin, testing
 from itest.errors import DeclarationError, ExternalError, IsolationError, ItestError, MissingPackage
-from itest.services.postgres import leases, sandbox, schema, strays
+from itest.services.postgres import leases, sandbox, standing
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.rollback import RollbackLease
 from itest.services.postgres.schema import SchemaLease
@@ -112,16 +111,9 @@ class NamesTest(unittest.TestCase):
     """What is taken for ours needs all of the name and the comment."""
 
     def test_names(self) -> None:
-        for name in (schema.NAME, strays.NAME):
-            self.assertTrue(re.fullmatch(name, "itest_0badcafe_12"))
-            for other in (
-                "itest_0badcafe",
-                "itest_0badcafe_",
-                "itest_0badcafe_1x",
-                "my_itest_0badcafe_1",
-                "itest_shop_1",
-            ):
-                self.assertIsNone(re.fullmatch(name, other))
+        self.assertTrue(standing.NAME.fullmatch("itest_0badcafe_12"))
+        for other in ("itest_0badcafe", "itest_0badcafe_", "itest_0badcafe_1x", "my_itest_0badcafe_1", "itest_shop_1"):
+            self.assertIsNone(standing.NAME.fullmatch(other))
 
 
 class FinishTest(InnerTest):

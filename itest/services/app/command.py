@@ -35,14 +35,14 @@ class CommandApp(AppService[AppView]):
     def listens(self) -> bool:
         return any("{port:http}" in with_port(text) for text in (*self.argv, *self.environment.values()))
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
+    def _check(self) -> None:
+        super()._check()
         if not self.argv:
-            raise DeclarationError(f"{owner}.{name}: its command is empty")
+            raise DeclarationError("its command is empty")
         if not self.listens and self.readiness("").ports():
             raise DeclarationError(
-                f"{owner}.{name}: nothing in its command or env says {{port}}, so nobody knows where it listens: write "
-                f"{{port}} where the program takes its port, or ready=log(...) for a program without one"
+                "nothing in its command or env says {port}, so nobody knows where it listens: write "
+                "{port} where the program takes its port, or ready=log(...) for a program without one"
             )
 
     def own_spec(self, secret: str, config: Config) -> ProcessSpec:

@@ -17,10 +17,10 @@ from itest.services.container.server import ContainerServer
 class ContainerApp(Container):
     """A Container with a port, whose view has clients for it."""
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
+    def _check(self) -> None:
+        super()._check()
         if not any(True for _ in self.tcp_ports()):
-            raise DeclarationError(f"{owner}.{name}: an app needs a port to be reached at: ports={{'http': 8000}}")
+            raise DeclarationError("an app needs a port to be reached at: ports={'http': 8000}")
 
     def connect(self, instance: Instance, address: str) -> ContainerAppServer:
         return ContainerAppServer(self, instance, address)

@@ -59,22 +59,16 @@ class AppService(Service[A]):
         """`env` as texts."""
         return {name: os.fspath(v) if isinstance(v, os.PathLike) else str(v) for name, v in self.env.items()}
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
-        try:
-            ports = self.readiness("").ports()
-        except DeclarationError as error:
-            raise DeclarationError(f"{owner}.{name}: {error}") from None
-        for mentioned in ports:
+    def _check(self) -> None:
+        super()._check()
+        for mentioned in self.readiness("").ports():
             if mentioned not in ("", "http"):
                 raise DeclarationError(
-                    f"{owner}.{name}: ready mentions port {mentioned!r}, but an app has only one, which needs no name"
+                    f"ready mentions port {mentioned!r}, but an app has only one, which needs no name"
                 )
         for variable, value in self.env.items():
             if isinstance(value, bool) or not isinstance(value, str | int | os.PathLike):
-                raise DeclarationError(
-                    f"{owner}.{name}: env[{variable!r}] is {value!r}, but a variable of an environment is a text"
-                )
+                raise DeclarationError(f"env[{variable!r}] is {value!r}, but a variable of an environment is a text")
 
     def import_ahead(self) -> None:
         super().import_ahead()

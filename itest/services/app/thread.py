@@ -44,14 +44,12 @@ class ThreadApp(AppService["ThreadAppView"]):
         env = {name: with_port(value) for name, value in self.environment.items()}
         return ThreadSpec(self.app, self.interface, self.factory, env)
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
+    def _check(self) -> None:
+        super()._check()
         if isinstance(self.app, str) and not PLACE.fullmatch(self.app):
-            raise DeclarationError(
-                f"{owner}.{name}: {self.app!r} names no app; write 'module:app' or 'module:create_app'"
-            )
+            raise DeclarationError(f"{self.app!r} names no app; write 'module:app' or 'module:create_app'")
         if not isinstance(self.app, str) and not callable(self.app):
-            raise DeclarationError(f"{owner}.{name}: {self.app!r} is no app: it cannot be called")
+            raise DeclarationError(f"{self.app!r} is no app: it cannot be called")
 
     def check_client(self) -> None:
         need_client(SERVERS[self.interface], "app", f"App.{self.interface}()")

@@ -54,14 +54,8 @@ class Compose(Service[ComposeView]):
     """Container ports that tests reach besides those that the file publishes: `{"db": [5432]}`."""
     scope: str = "class"
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
-        try:
-            self._check()
-        except DeclarationError as error:
-            raise DeclarationError(f"{owner}.{name}: {error}") from None
-
     def _check(self) -> None:
+        super()._check()
         if self.reuse:
             raise DeclarationError("reuse=True: itest cannot bring a project's data back to what it was")
         if self.external:

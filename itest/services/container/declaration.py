@@ -87,14 +87,8 @@ class Container(Service["ContainerView"]):
 
     # What is checked when the class is made.
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
-        try:
-            self._check()
-        except DeclarationError as error:
-            raise DeclarationError(f"{owner}.{name}: {error}") from None
-
     def _check(self) -> None:
+        super()._check()
         image.check(self)
         if self.reuse:
             raise DeclarationError("reuse=True: itest cannot bring a container's data back to what it was")

@@ -77,34 +77,31 @@ class Kafka(Service["KafkaView"]):
     """What the names of topics and groups begin with; None for one of its own for each class. With `""` topics have
     the very names that an app has them by, and a test sees what the app sees."""
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
-        where = f"{owner}.{name}"
+    def _check(self) -> None:
+        super()._check()
         if self.codec not in CODECS:
-            raise DeclarationError(f"{where}: unknown codec {self.codec!r}; it must be one of {', '.join(CODECS)}")
+            raise DeclarationError(f"unknown codec {self.codec!r}; it must be one of {', '.join(CODECS)}")
         if type(self.partitions) is not int or self.partitions < 1:
-            raise DeclarationError(
-                f"{where}: partitions={self.partitions!r}; a topic has a whole number of them, at least 1"
-            )
+            raise DeclarationError(f"partitions={self.partitions!r}; a topic has a whole number of them, at least 1")
         if not isinstance(self.topics, Mapping):
             raise DeclarationError(
-                f"{where}: topics must map names to numbers of partitions, topics={{'orders': 3}}, not {self.topics!r}"
+                f"topics must map names to numbers of partitions, topics={{'orders': 3}}, not {self.topics!r}"
             )
         for topic, partitions in self.topics.items():
             if not isinstance(topic, str) or not is_name(topic):
-                raise DeclarationError(f"{where}: {topic!r} in topics: {NAMES}")
+                raise DeclarationError(f"{topic!r} in topics: {NAMES}")
             if type(partitions) is not int or partitions < 1:
-                raise DeclarationError(f"{where}: {topic} = {partitions!r} in topics; a topic has at least 1 partition")
+                raise DeclarationError(f"{topic} = {partitions!r} in topics; a topic has at least 1 partition")
         for variable in self.env:
             if not variable.startswith("KAFKA_"):
                 raise DeclarationError(
-                    f"{where}: {variable!r} in env is no setting of Kafka; message.max.bytes is KAFKA_MESSAGE_MAX_BYTES"
+                    f"{variable!r} in env is no setting of Kafka; message.max.bytes is KAFKA_MESSAGE_MAX_BYTES"
                 )
         if self.prefix and not is_name(self.prefix):
-            raise DeclarationError(f"{where}: prefix={self.prefix!r}: {NAMES}")
+            raise DeclarationError(f"prefix={self.prefix!r}: {NAMES}")
         if self.prefix is not None and self.isolation_or_default == "prefix":
-            raise DeclarationError(f"{where}: isolation='prefix' makes a new prefix for each test; give no prefix")
-        recipes.check_image(self.image, where)
+            raise DeclarationError("isolation='prefix' makes a new prefix for each test; give no prefix")
+        recipes.check_image(self.image)
 
     @property
     def sharable(self) -> bool:

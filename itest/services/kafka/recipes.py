@@ -158,17 +158,17 @@ _CONTRACTS = {"kafka-native": "native", "cp-kafka": "confluent", "cp-server": "c
 _OTHERS = {"bitnami", "bitnamilegacy", "wurstmeister", "strimzi", "redpanda", "redpandadata", "cp-zookeeper"}
 
 
-def check_image(text: str, where: str) -> None:
+def check_image(text: str) -> None:
     """Raise DeclarationError for an image that could not start with what it would be given."""
     image = Image.parse(text)
     if not image.contract:
         raise DeclarationError(
-            f"{where}: image {text!r} is not configured like apache/kafka, apache/kafka-native or "
+            f"image {text!r} is not configured like apache/kafka, apache/kafka-native or "
             f"confluentinc/cp-kafka; use one of these, or declare it as a Container"
         )
     if image.contract == "confluent" and image.version and _numbers(image.version) < OLDEST_CONFLUENT:
         raise DeclarationError(
-            f"{where}: image {text!r} is older than 7.4 and needs ZooKeeper; use confluentinc/cp-kafka:7.4.0 or later, "
+            f"image {text!r} is older than 7.4 and needs ZooKeeper; use confluentinc/cp-kafka:7.4.0 or later, "
             f"or {IMAGE}"
         )
 

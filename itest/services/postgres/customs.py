@@ -82,42 +82,42 @@ _OTHERS = {"bitnami", "bitnamilegacy"}
 """Whose images are configured by variables of their own."""
 
 
-def check(service: Postgres, where: str) -> None:
+def check(service: Postgres) -> None:
     """Raise DeclarationError for what no server could be started with."""
-    init.check(service.init, where)
+    init.check(service.init)
     if service.extensions:
         from itest.services.postgres import extensions
 
-        extensions.check(service.extensions, where)
-    server_settings.check(service.settings, RESERVED, where, 'settings={"work_mem": "8MB"}')
-    _check_image(service, where)
-    _check_volumes(service, where)
+        extensions.check(service.extensions)
+    server_settings.check(service.settings, RESERVED, 'settings={"work_mem": "8MB"}')
+    _check_image(service)
+    _check_volumes(service)
     if service.ready is not None:
         from itest.wait_function import has_function
 
         if not isinstance(service.ready, Check) or has_function(service.ready):
-            raise DeclarationError(f"{where}: ready={service.ready!r} is no check, like itest.wait.log('seeded')")
+            raise DeclarationError(f"ready={service.ready!r} is no check, like itest.wait.log('seeded')")
     for variable, field in _VARIABLES.items():
         if variable in service.env:
-            raise DeclarationError(f"{where}: {variable} in env: say {field}={service.env[variable]!r} instead")
+            raise DeclarationError(f"{variable} in env: say {field}={service.env[variable]!r} instead")
     for field, value in (("user", service.user), ("database", service.database or "itest")):
         if (
             not isinstance(value, str)
             or not re.fullmatch(_NAME, value)
             or len(value.encode()) > naming.IDENTIFIER_LIMIT
         ):
-            raise DeclarationError(f"{where}: {field}={value!r} is no name: letters, digits, _, $ and - are")
+            raise DeclarationError(f"{field}={value!r} is no name: letters, digits, _, $ and - are")
     if service.user.startswith("pg_"):
-        raise DeclarationError(f"{where}: user={service.user!r}: names that begin with pg_ are PostgreSQL's own")
+        raise DeclarationError(f"user={service.user!r}: names that begin with pg_ are PostgreSQL's own")
     if service.database in ("postgres", "template0", "template1"):
         raise DeclarationError(
-            f"{where}: database={service.database!r} is there already, and itest works from it; take another name, or "
+            f"database={service.database!r} is there already, and itest works from it; take another name, or "
             f"leave it out: each class has a database of its own anyway"
         )
     if service.isolation == "schema" and (service.init or service.extensions or service.database):
         raise DeclarationError(
-            f"{where}: isolation='schema' works in a database that is there already, where init, extensions and database "
-            f"would change nothing; use isolation='database'"
+            "isolation='schema' works in a database that is there already, where init, extensions and database "
+            "would change nothing; use isolation='database'"
         )
 
 
@@ -132,33 +132,30 @@ def password_variable(service: Postgres) -> dict[str, str]:
     return {"ITEST_PASSWORD": naming.fingerprint("password", service.password)} if service.password else {}
 
 
-def _check_volumes(service: Postgres, where: str) -> None:
+def _check_volumes(service: Postgres) -> None:
     if not service.volumes:
         return
     from itest.container_options import mounts
 
-    try:
-        mounts(service.volumes, service.directory)
-    except DeclarationError as error:
-        raise DeclarationError(f"{where}: {error}") from None
+    mounts(service.volumes, service.directory)
     for path in service.volumes:
         if PurePosixPath(path).is_relative_to(PLACE):
-            raise DeclarationError(f"{where}: volumes: {path} lies in {PLACE}, where itest has the data in memory")
+            raise DeclarationError(f"volumes: {path} lies in {PLACE}, where itest has the data in memory")
 
 
-def _check_image(service: Postgres, where: str) -> None:
+def _check_image(service: Postgres) -> None:
     if not service.image:
-        raise DeclarationError(f"{where}: its image has no name; write Postgres('postgres:17'), or leave it out")
+        raise DeclarationError("its image has no name; write Postgres('postgres:17'), or leave it out")
     directories = service.image.partition("@")[0].split("/")
     if _OTHERS.intersection(directories):
         raise DeclarationError(
-            f"{where}: image {service.image!r} is not configured like the official postgres image; use one that is made "
+            f"image {service.image!r} is not configured like the official postgres image; use one that is made "
             f"from it, or declare it as a Container"
         )
     libraries = str(service.settings.get("shared_preload_libraries", "timescaledb"))
     if any("timescaledb" in part for part in directories) and "timescaledb" not in re.split(r"[\s,'\"]+", libraries):
         raise DeclarationError(
-            f"{where}: image {service.image!r} preloads timescaledb, and shared_preload_libraries in settings takes the "
+            f"image {service.image!r} preloads timescaledb, and shared_preload_libraries in settings takes the "
             f"place of that: write {f'timescaledb,{libraries}'.rstrip(',')!r}"
         )
 

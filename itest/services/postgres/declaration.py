@@ -102,20 +102,20 @@ class Postgres(Service["PostgresView"]):
     ready: Check | None = None
     """What else is waited for, once a client gets an answer: `itest.wait.log("seeded")`."""
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
-        customs.check(self, f"{owner}.{name}")
+    def _check(self) -> None:
+        super()._check()
+        customs.check(self)
         if self.migrations is not None:
             try:
                 from itest.migrations import migrator
 
                 migrator(self.migrations)
             except TypeError as error:
-                raise DeclarationError(f"{owner}.{name}: {error}") from None
+                raise DeclarationError(str(error)) from None
         if isinstance(self.fixtures, str | Path):
-            raise DeclarationError(f"{owner}.{name}: fixtures must be a list: fixtures=[{str(self.fixtures)!r}]")
+            raise DeclarationError(f"fixtures must be a list: fixtures=[{str(self.fixtures)!r}]")
         for fixture in self.fixtures:
-            check_name(fixture, f"{owner}.{name}")
+            check_name(fixture)
 
     @property
     def sharable(self) -> bool:

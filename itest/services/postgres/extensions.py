@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
 
 
-def check(extensions: Any, where: str) -> None:
+def check(extensions: Any) -> None:
     """Raise DeclarationError for what cannot be a list of names of extensions."""
     if isinstance(extensions, str | Path):
-        raise DeclarationError(f"{where}: extensions must be a list: extensions=[{str(extensions)!r}]")
+        raise DeclarationError(f"extensions must be a list: extensions=[{str(extensions)!r}]")
     for name in extensions:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise DeclarationError(f"{where}: {name!r} is no name of an extension")
+            raise DeclarationError(f"{name!r} is no name of an extension")
 
 
 def create(server: PostgresServer, service: Postgres, database: str) -> None:

@@ -21,16 +21,16 @@ PLACE = "/docker-entrypoint-initdb.d"
 ENDINGS = (".sql", ".sql.gz", ".sh")
 
 
-def check(init: Any, where: str) -> None:
+def check(init: Any) -> None:
     """Raise DeclarationError for what cannot be a list of scripts."""
     if isinstance(init, str | Path):
-        raise DeclarationError(f"{where}: init must be a list: init=[{str(init)!r}]")
+        raise DeclarationError(f"init must be a list: init=[{str(init)!r}]")
     for name in init:
         if not isinstance(name, str | Path):
-            raise DeclarationError(f"{where}: a script of init is named by a path, not by {name!r}")
+            raise DeclarationError(f"a script of init is named by a path, not by {name!r}")
         if Path(name).suffix and not str(name).endswith(ENDINGS):
             raise DeclarationError(
-                f"{where}: init names {str(name)!r}, but the image runs {', '.join(ENDINGS)} only; a directory stands "
+                f"init names {str(name)!r}, but the image runs {', '.join(ENDINGS)} only; a directory stands "
                 f"for such files in it"
             )
 

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import threading
 import weakref
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from itest import alive, leaks
@@ -146,10 +145,6 @@ class Kept:
         """The sessions that are kept here."""
         known = {link.pid for link in self._pooled.values()}
         return known | ({self._own.pid} if self._own is not None else set())
-
-    def foreign(self, pids: Collection[int]) -> set[int]:
-        """Those of a database's sessions that are not kept here."""
-        return set(pids) - self.pids()
 
     def has_uncommitted(self) -> bool:
         """Whether anything was written on a connection that is in use, or opened by the class, and is not committed. Asks the

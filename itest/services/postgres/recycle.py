@@ -204,7 +204,7 @@ class Recycler:
     def _end_leaked(self, kept: Kept, test: str) -> bool:
         """End what sessions of others are doing; whether they were doing anything."""
         sessions = dict(self._ask("EXECUTE sessions"))
-        busy = [pid for pid in kept.foreign(sessions.keys()) if sessions[pid]]
+        busy = [pid for pid in sessions.keys() - kept.pids() if sessions[pid]]
         return bool(busy) and leaks.end_sessions(self._server, busy, test)
 
     def _changes(self, told: Changes, test: str) -> tuple[set[Relation], set[str], bool, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -23,7 +22,7 @@ from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import WITHIN_REACH, Probe, Refused
 from itest.services.postgres.probe_session import LOCK_TIMEOUT
-from itest.services.postgres.standing import Ask, Standing
+from itest.services.postgres.standing import Ask, Standing, key
 from itest.services.postgres.structure import catalogs_of, shapes_of, state_of
 from itest.services.postgres.view import PostgresView
 
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.server import PostgresServer
 
-NAME = r"itest_([0-9a-f]{8})_[0-9]+"
-COMMENT = "itest: a test class's schema, of the run {}"
+COMMENT = "itest: a test class's schema, of the run {token}"
 LOCK = int.from_bytes(b"itst", "big") & 0x7FFFFFFF
 """The first key of the advisory locks; the second is the run's token."""
 
@@ -56,8 +54,9 @@ class Schemas:
     def create(self, name: str = "") -> str:
         """Make an empty schema; under a new name unless one is given. Returns the name."""
         name = name or f"itest_{self._token}_{next(self._numbers)}"
+        comment = COMMENT.format(token=self._token).replace("'", "''")
         try:
-            self._ask(f"BEGIN; CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS '{_comment(self._token)}'; COMMIT")
+            self._ask(f"BEGIN; CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS '{comment}'; COMMIT")
         except self._server.driver.errors.InsufficientPrivilege as error:
             self._ask("ROLLBACK")
             server = self._server
@@ -99,24 +98,17 @@ class Schemas:
             "SELECT nspname, obj_description(oid, 'pg_namespace') FROM pg_namespace "
             "WHERE nspname LIKE 'itest\\_%%' AND pg_has_role(nspowner, 'USAGE')"
         )
-        for name, comment in rows:
-            found = re.fullmatch(NAME, name)
-            if not found or comment != COMMENT.format(found[1]):
-                continue
-            key = _key(found[1])
-            if self._ask("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", LOCK, key):
-                left = f"the schema {name}, which a killed run had left in {self._server.database}"
-                try:
-                    self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
-                    trace.say(f"dropped {left}")
-                except self._server.driver.Error as error:
-                    trace.say(f"{left}, could not be dropped: {naming.shorten(str(error))}")
-                finally:
-                    self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
+        for name in self._own.left_by_dead(rows, COMMENT, LOCK):
+            left = f"the schema {name}, which a killed run had left in {self._server.database}"
+            try:
+                self._ask(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+                trace.say(f"dropped {left}")
+            except self._server.driver.Error as error:
+                trace.say(f"{left}, could not be dropped: {naming.shorten(str(error))}")
 
     def _hold(self, ask: Ask) -> None:
         ask(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
-        ask("SELECT pg_advisory_lock(%s, %s)", LOCK, _key(self._token))
+        ask("SELECT pg_advisory_lock(%s, %s)", LOCK, key(self._token))
 
 
 class SchemaLease(Lease[PostgresView]):
@@ -264,11 +256,3 @@ def with_search_path(url: str, schema: str) -> str:
 
 def _options(url: str) -> str:
     return dict(parse_qsl(urlsplit(url).query)).get("options", "")
-
-
-def _key(token: str) -> int:
-    return int(token, 16) & 0x7FFFFFFF
-
-
-def _comment(token: str) -> str:
-    return COMMENT.format(token).replace("'", "''")

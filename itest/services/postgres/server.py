@@ -296,12 +296,6 @@ class PostgresServer(Administered):
         """Whether a database was made by itest, in whichever process of the run."""
         return re.match(warm.OURS, name) is not None
 
-    def adopt(self, made: str, name: str) -> None:
-        """Give a finished database that was made here the name by which all processes know it."""
-        self.end_sessions(made)
-        self.admin(f'ALTER DATABASE "{made}" RENAME TO "{name}"')
-        self._databases.discard(made)
-
     def drop_foreign(self, name: str) -> None:
         """Drop any database on a server of ours."""
         assert self.instance.owned, f"{name} was not made here"

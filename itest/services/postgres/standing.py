@@ -4,7 +4,8 @@ that this one lives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,15 @@ Ask = Callable[..., list[tuple[Any, ...]]]
 KEEPALIVE = 60
 """Seconds without traffic after which the kernel asks the other side whether it is there: less than what networks forget idle
 connections after (from 240 s, Azure's load balancer)."""
+
+
+NAME = re.compile(r"itest_([0-9a-f]{8})_[0-9]+")
+"""What a run calls what it makes on such a server, with its token."""
+
+
+def key(token: str) -> int:
+    """A token, or another hexadecimal number, as a key of advisory locks."""
+    return int(token, 16) & 0x7FFFFFFF
 
 
 class Standing:
@@ -39,6 +49,18 @@ class Standing:
                 raise
         self._own = self._opened()
         return _ask(self._own, sql, *params)
+
+    def left_by_dead(self, rows: Iterable[tuple[str, str | None]], comment: str, lock: int) -> Iterator[str]:
+        """Those of these names, each given with its comment, that runs have made which hold their lock no more. Nobody else
+        takes one for such while it is looked at. `comment` is theirs, with `{token}` for the run's."""
+        for name, said in rows:
+            if (found := NAME.fullmatch(name)) is None or said != comment.format(token=found[1]):
+                continue
+            if self.ask("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", lock, key(found[1])):
+                try:
+                    yield name
+                finally:
+                    self.ask("SELECT pg_advisory_unlock(%s, %s)", lock, key(found[1]))
 
     def close(self) -> None:
         self._own.close()

@@ -8,18 +8,16 @@ for as long as the run lives. Such locks belong to one database, so the comment 
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import TYPE_CHECKING
 
 from itest import trace
 from itest.errors import ResetError
-from itest.services.postgres.standing import Standing
+from itest.services.postgres.standing import Standing, key
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
 
 COMMENT = "itest: a test database of the run {token}, whose lock is in the database {oid}"
-NAME = r"itest_([0-9a-f]{8})_[0-9]+"
 LOCK = int.from_bytes(b"itdb", "big") & 0x7FFFFFFF
 """The first key of the advisory locks; the second is the run's token."""
 
@@ -29,9 +27,10 @@ class Strays:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
-        key = _key(server.token)
         self._own = Standing(
-            server, f"itest run {server.token}", lambda ask: ask("SELECT pg_advisory_lock(%s, %s)", LOCK, key)
+            server,
+            f"itest run {server.token}",
+            lambda ask: ask("SELECT pg_advisory_lock(%s, %s)", LOCK, key(server.token)),
         )
         self._ask = self._own.ask
         try:
@@ -53,22 +52,8 @@ class Strays:
             "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database "
             "WHERE datname LIKE 'itest\\_%%' AND pg_has_role(datdba, 'USAGE')"
         )
-        for name, comment in rows:
-            found = re.fullmatch(NAME, name)
-            if not found or comment != COMMENT.format(token=found[1], oid=self._oid):
-                continue
-            key = _key(found[1])
-            if self._ask("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", LOCK, key):
-                try:
-                    with contextlib.suppress(self._server.driver.Error, ResetError):
-                        self._server.end_sessions(name)
-                        self._ask(f'DROP DATABASE IF EXISTS "{name}"')
-                        trace.say(
-                            f"dropped the database {name}, which a killed run had left on {self._server.instance}"
-                        )
-                finally:
-                    self._ask("SELECT pg_advisory_unlock(%s, %s)", LOCK, key)
-
-
-def _key(token: str) -> int:
-    return int(token, 16) & 0x7FFFFFFF
+        for name in self._own.left_by_dead(rows, COMMENT.replace("{oid}", str(self._oid)), LOCK):
+            with contextlib.suppress(self._server.driver.Error, ResetError):
+                self._server.end_sessions(name)
+                self._ask(f'DROP DATABASE IF EXISTS "{name}"')
+                trace.say(f"dropped the database {name}, which a killed run had left on {self._server.instance}")

@@ -66,7 +66,7 @@ def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) 
         if pure and not (_lasts(service) and not (server.container_directory() and _has_unlogged(server, made))):
             comment = warm.PASSING
         server.admin(f'COMMENT ON DATABASE "{made}" IS %s', comment)
-        server.adopt(made, name)
+        server.rename(made, name)
     return name, pure
 
 

@@ -72,9 +72,9 @@ class Redis(Service["RedisView"]):
     settings: Mapping[str, Setting] | None = None
     tls: bool = False
 
-    def check(self, owner: str, name: str) -> None:
-        super().check(owner, name)
-        recipes.check(self, f"{owner}.{name}")
+    def _check(self) -> None:
+        super()._check()
+        recipes.check(self)
 
     def check_client(self) -> None:
         need_client("redis", "redis", "the service Redis")

@@ -63,28 +63,26 @@ INSIDE = "/etc/itest/tls"
 """Directory of the certificates in a container."""
 
 
-def check(service: Redis, where: str) -> None:
+def check(service: Redis) -> None:
     """Raise DeclarationError for what no server could be started with."""
-    server_settings.check(service.settings, RESERVED, where, 'settings={"maxmemory": "64mb"}')
+    server_settings.check(service.settings, RESERVED, 'settings={"maxmemory": "64mb"}')
     said = settings(service).get("databases", "")
     if said and service.isolation_or_default == "database" and not (said.isdecimal() and int(said) > 1):
         raise DeclarationError(
-            f"{where}: databases = {said} in settings leaves no class a database, for number 0 is none's; say 2 or more, or "
+            f"databases = {said} in settings leaves no class a database, for number 0 is none's; say 2 or more, or "
             f'isolation="prefix"'
         )
     if settings(service).get("cluster-enabled") == "yes" and service.isolation_or_default == "database":
         raise DeclarationError(
-            f'{where}: cluster-enabled in settings leaves number 0 alone, which no class is given; say isolation="prefix"'
+            'cluster-enabled in settings leaves number 0 alone, which no class is given; say isolation="prefix"'
         )
     renamed, *_ = settings(service).get("rename-command", "").upper().split() or ("",)
     if renamed in NEEDED:
-        raise DeclarationError(f"{where}: rename-command in settings: itest needs {renamed} itself, by this name")
+        raise DeclarationError(f"rename-command in settings: itest needs {renamed} itself, by this name")
     if is_stack(service.image):
         for name, value in settings(service).items():
             if not value.strip() and name != "save":
-                raise DeclarationError(
-                    f"{where}: {name} in settings is empty, which Redis Stack's image cannot be told"
-                )
+                raise DeclarationError(f"{name} in settings is empty, which Redis Stack's image cannot be told")
 
 
 def settings(service: Redis) -> dict[str, str]:
