@@ -367,6 +367,23 @@ class LargeBaselineTest(BaselineTest):
         self.undone("INSERT INTO numbers VALUES (0)", "UPDATE numbers SET square = 0 WHERE n < 10")
 
 
+class NoneTest(PostgresMixin, ContainerTestCase):
+    """With isolation="none" the data stays as a test left it, its connections do not."""
+
+    postgres = Postgres(migrations=schema, isolation="none")
+
+    def test_1(self) -> None:
+        self.postgres.execute("SET search_path = app")
+        with self.assertRaises(psycopg2.Error), self.db.cursor() as cursor:
+            cursor.execute("SET search_path = app; SELECT 1/0")
+
+    def test_2(self) -> None:
+        with self.db.cursor() as cursor:
+            cursor.execute("SHOW search_path")
+            self.assertEqual(cursor.fetchall(), self.postgres.execute("SHOW search_path"))
+        self.assertEqual(self.postgres.execute("SHOW search_path"), [('"$user", public',)])
+
+
 class EndedViewTest(PostgresMixin, ContainerTestCase):
     """Of a test that has ended."""
 

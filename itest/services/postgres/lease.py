@@ -97,6 +97,8 @@ class PostgresLease(Lease[PostgresView]):
             except self._server.driver.Error as error:
                 reason = naming.mask(str(error).strip())
                 raise ResetError(f"the database {self._name} could not be reset for {test}: {reason}") from error
+        else:
+            self._kept.scrub(test=self._last_test)  # Else what failed in a transaction would fail all that follow.
         self._last_test = test
         return PostgresView(self._server, self._name, test, self._kept, self._directory)
 
