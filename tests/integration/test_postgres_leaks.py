@@ -453,6 +453,25 @@ class SilentTest(BaselineTest):
             self.assertEqual(connection.info.dsn_parameters["connect_timeout"], "20")
 
 
+class BegunTest(PostgresMixin, ContainerTestCase):
+    """Transactions that a statement began, which psycopg2 does not know of, in a test after which there is nothing to undo."""
+
+    postgres = Postgres(migrations=lambda view: view.execute("CREATE TABLE held (n int)"))
+
+    def test_1(self) -> None:
+        self.assertEqual(self.locks(), [(0,)])
+        self.db.autocommit = True
+        for run in (self.db.cursor().execute, self.postgres.execute):
+            run("BEGIN")
+            run("LOCK TABLE held IN SHARE MODE")
+        self.assertEqual(self.locks(), [(2,)])
+
+    test_2 = test_1
+
+    def locks(self) -> list[tuple[int]]:
+        return self.postgres.execute("SELECT count(*) FROM pg_locks WHERE relation = 'held'::regclass")
+
+
 class StatementTest(BaselineTest):
     """`execute` has a connection of its own, which can wait for another one of the same test."""
 

@@ -28,9 +28,9 @@ SCRUB = (
 )
 """Its end is a query, to which more columns can be added."""
 
-ACTIVE, IN_TRANSACTION = 1, 2
-"""psycopg2's TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the connection; and
-TRANSACTION_STATUS_INTRANS: none is, in a transaction that none has failed in."""
+IDLE, ACTIVE, IN_TRANSACTION = 0, 1, 2
+"""psycopg2's TRANSACTION_STATUS_IDLE; TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the
+connection; and TRANSACTION_STATUS_INTRANS: none is, in a transaction that none has failed in."""
 
 
 class _Link:
@@ -265,6 +265,8 @@ def _scrub(link: _Link, query: str) -> tuple[Any, ...]:
     if (connection.isolation_level, connection.readonly, connection.deferrable) != (None, None, None):
         connection.set_session(isolation_level="DEFAULT", readonly="DEFAULT", deferrable="DEFAULT")  # 3 round trips
     connection.autocommit = True  # None.
+    if connection.get_transaction_status() != IDLE:
+        link.cursor.execute("ROLLBACK")  # psycopg2's own does not know of a BEGIN that was sent as a statement.
     connection.cursor_factory = None
     if connection.encoding != link.encoding:
         connection.set_client_encoding(link.encoding)
