@@ -268,6 +268,28 @@ class DatabaseTest(ForeignTest):
             r"applied$",
         )
 
+    def test_the_connection_of_execute_is_kept_with_the_options_of_the_url(self) -> None:
+        class Each(PostgresMixin):
+            postgres: ClassVar[Any]
+            pids: ClassVar[list[int]] = []
+
+            def test_1(self) -> None:
+                [(pid, *settings)] = self.postgres.execute(
+                    "SELECT pg_backend_pid(), current_setting('lock_timeout'), current_setting('work_mem')"
+                )
+                assert settings == ["10s", "5MB"], settings
+                self.pids.append(pid)
+
+            test_2 = test_3 = test_1
+
+        url = f"{self.foreign.url_for(self.name)}?options=-c%20work_mem%3D5MB"
+        for isolation in ("database", "truncate", "schema", "none"):
+            with self.subTest(isolation), said():
+                pids: list[int] = []
+                postgres = Postgres(isolation=isolation, external=VARIABLE)
+                self.passes(url, type("EachTest", (Each, ContainerTestCase), {"postgres": postgres, "pids": pids}))
+                self.assertEqual((len(pids), len(set(pids))), (3, 1))
+
     def test_extensions_are_made_in_databases_of_ours_alone(self) -> None:
         class Extended(PostgresMixin, ContainerTestCase):
             postgres = Postgres(extensions=["pg_trgm"], external=VARIABLE)

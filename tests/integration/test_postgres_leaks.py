@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import select
 import socket
+import tempfile
 import threading
 import unittest
+import warnings
+from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -19,6 +23,7 @@ import psycopg2.extras
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.clock import Deadline
 from itest.services.postgres import leaks, libpq, view
+from tests.integration.at_once import meeting_in
 from tests.integration.baseline import DECLARATION, BaselineTest, schema
 from tests.integration.capture import said
 
@@ -473,7 +478,136 @@ class BegunTest(PostgresMixin, ContainerTestCase):
 
 
 class StatementTest(BaselineTest):
-    """`execute` has a connection of its own, which can wait for another one of the same test."""
+    """`execute` has a connection of its own, kept from test to test, which can wait for another one of the same test."""
+
+    STATE = f"{KeptTest.STATE}, current_setting('lock_timeout'), pg_advisory_unlock(9)"
+    NEW = (*KeptTest.NEW, "10s", True)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pid = self.pid_now()
+
+    def pid_now(self) -> int:
+        [(pid,)] = self.view.execute("SELECT pg_backend_pid()")
+        return int(pid)
+
+    def check(self, kept: bool = True) -> None:
+        """Reset; the connection must be as new, and the same if `kept`."""
+        self.reset()
+        pid, self.pid = self.pid, self.pid_now()
+        self.assertEqual(self.view.execute(self.STATE), [self.NEW])
+        self.assertEqual(self.pid == pid, kept)
+
+    def test_it_is_the_same_in_each_test_and_not_that_of_self_db(self) -> None:
+        for _ in range(3):
+            with self.view.connection.cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid(), current_setting('lock_timeout')")
+                pid, timeout = cursor.fetchone()
+            self.assertNotEqual(pid, self.pid)
+            self.assertEqual(timeout, "0")
+            self.check()
+
+    def test_the_reset_takes_it_for_no_session_of_others(self) -> None:
+        self.rest(seen=True)
+        self.assertEqual(self.pid_now(), self.pid)
+        self.view.execute("INSERT INTO parent (name) VALUES ('new')")
+        with said() as lines:
+            self.reset("undone")
+            self.lease.settle(TEST, 0, alone=True)
+        self.assertEqual(lines, [])
+        self.assertEqual(self.pid_now(), self.pid)
+
+    def test_what_a_statement_changed(self) -> None:
+        for statement in (
+            "SET search_path = app", "SET ROLE base_role", "SET SESSION AUTHORIZATION base_role", "SET lock_timeout = 0",
+            "SET client_encoding = 'LATIN1'", "SET default_transaction_read_only = on", "PREPARE p AS SELECT 1",
+            "SET default_transaction_isolation = 'serializable'", "LISTEN x", "CREATE TEMP TABLE t (id int)",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "SELECT pg_advisory_lock(9)", "SET statement_timeout = '1s'",
+            "RESET ALL",
+        ):  # fmt: skip
+            with self.subTest(statement):
+                self.view.execute(statement)
+                self.check()
+
+    def test_a_transaction_that_a_statement_began(self) -> None:
+        for statement in ("DELETE FROM child", "SELECT 1/0"):
+            with self.subTest(statement):
+                self.view.execute("BEGIN")
+                with contextlib.suppress(psycopg2.errors.DivisionByZero):
+                    self.view.execute(statement)
+                self.check()
+
+    def test_what_a_script_may_have_changed_is_over_with_it(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            script = Path(directory, "dump.sql")
+            script.write_text("SET search_path = app; SET lock_timeout = 0; SET work_mem = '5MB'")
+            self.view.load(script)
+        state = "SELECT current_setting('search_path'), current_setting('lock_timeout'), current_setting('work_mem')"
+        self.assertEqual(self.view.execute(state), [('"$user", public', "10s", "4MB")])
+        self.check(kept=False)
+        self.check()
+
+    def test_one_that_was_ended_while_nobody_used_it(self) -> None:
+        self.reset()
+        self.end()
+        self.check(kept=False)
+
+    def test_one_that_was_ended_when_the_reset_had_looked(self) -> None:
+        self.reset()
+        self.end()
+        self.assertNotEqual(self.pid_now(), self.pid)
+
+    def test_one_that_was_ended_in_use(self) -> None:
+        self.end()
+        with self.assertRaises(psycopg2.OperationalError):
+            self.view.execute("SELECT 1")
+        self.assertNotEqual(self.pid_now(), self.pid)
+
+    def end(self) -> None:
+        connection = self.lease._kept._own[f"SET lock_timeout = '{view.LOCK_SECONDS}s'"].connection
+        with self.view.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", (self.pid,))
+        select.select([connection], [], [], 10)  # Until its end has come through Docker's proxy.
+
+    def test_one_that_a_thread_still_uses(self) -> None:
+        def sleep() -> None:
+            with contextlib.suppress(psycopg2.Error):
+                self.view.execute("SELECT pg_sleep(60)")
+
+        running = threading.Thread(target=sleep)
+        running.start()
+        query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+        with self.view.connection.cursor() as cursor:
+            deadline = Deadline.after(10)
+            while cursor.execute(query) or not cursor.fetchall():
+                self.assertFalse(deadline.passed)
+                self.view.connection.rollback()  # Within a transaction the view of the sessions stays the same.
+                deadline.pause(0.01)
+        with said() as lines:
+            self.check(kept=False)
+        running.join(10)
+        self.assertFalse(running.is_alive())
+        self.assertEqual(
+            lines, [f"{TEST} left a thread behind that is using its database connection; the session was ended"]
+        )
+
+    def test_it_is_the_same_for_threads_that_come_at_once(self) -> None:
+        self.lease._kept.close()
+        first, second = meeting_in(self.lease._kept, "_connect", self.pid_now)
+        self.assertEqual(first, second)
+
+    def test_a_forked_child_has_another(self) -> None:
+        """Both may send statements at the same time."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # since 3.12, because there are threads
+            child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if self.pid_now() != self.pid else 1)
+            finally:
+                os._exit(2)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+        self.check()
 
     def test_a_lock_that_the_test_itself_holds(self) -> None:
         held = (

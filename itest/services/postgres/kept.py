@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -34,13 +35,16 @@ connection; and TRANSACTION_STATUS_INTRANS: none is, in a transaction that none 
 
 
 class _Link:
-    """A kept connection, a cursor of ours on it, and what it was when it was new. `out` is SQLAlchemy's proxy while somebody
-    has it."""
+    """A kept connection, a cursor of ours on it, and what it was when it was new, after the statement `setting`. `out` is
+    SQLAlchemy's proxy while somebody has it."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, setting: str = "") -> None:
         self.connection = connection
         self.cursor: Any = connection.cursor()
+        self.setting = setting
+        self.scrub = SCRUB.replace("RESET ALL", f"RESET ALL; {setting}") if setting else SCRUB
         self.pid: int = connection.info.backend_pid
+        self.process = os.getpid()
         self.encoding: str = connection.encoding
         self.strings: dict[int, Any] = dict(connection.string_types)
         self.binaries: dict[int, Any] = dict(connection.binary_types)
@@ -48,7 +52,7 @@ class _Link:
 
 
 class Kept:
-    """The kept connections of one database: one psycopg2 connection, and those in the pool of one SQLAlchemy engine."""
+    """The kept connections of one database: psycopg2's, one for each setting, and those in the pool of one SQLAlchemy engine."""
 
     def __init__(self, server: PostgresServer, name: str, label: str) -> None:
         self._server = server
@@ -57,7 +61,7 @@ class Kept:
         self._label = label
         self.opening = threading.RLock()
         """Held while what is there once for all threads is made at its first use: several may come at once."""
-        self._own: _Link | None = None
+        self._own: dict[str, _Link] = {}
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None
         self._listeners: list[int] = []
@@ -70,18 +74,28 @@ class Kept:
         self.cut = False
         """Whether the last scrub has ended a session that was doing something, which may have committed until then."""
 
-    def connection(self) -> Connection:
-        """The kept psycopg2 connection."""
+    def connection(self, setting: str = "") -> Connection:
+        """The kept psycopg2 connection; with a `setting`, another one, in which that statement holds from test to test. It is
+        no option of the connection's: the URL may have some of its own, and poolers refuse most."""
         with self.opening:
-            own = self._own
+            own = self._own.get(setting)
             if own is not None and own.pid not in self._used and self._is_over(own):
                 # Its session was ended a moment ago, and was still there when the last reset looked.
                 self._give_up(own)
                 own = None
-            if own is None or own.connection.closed:
-                own = self._own = _Link(self._connect())
+            # A forked child's statements may come while its parent's run. A transaction it has in common with its parent.
+            forked = own is not None and setting and own.process != os.getpid()
+            if own is None or own.connection.closed or forked:
+                own = self._own[setting] = self._open(setting)
             self._used[own.pid] = own
         return own.connection  # type: ignore[no-any-return]  # Any, because psycopg2 is imported on first use
+
+    def _open(self, setting: str) -> _Link:
+        link = _Link(self._connect(), setting)
+        if setting:
+            link.connection.autocommit = True
+            link.cursor.execute(setting)
+        return link
 
     def engine(self) -> Engine:
         """The kept SQLAlchemy engine, the same until the next scrub. Listeners that a test adds to it go with it."""
@@ -130,12 +144,12 @@ class Kept:
 
     def count(self) -> int:
         """How many there are. One whose session has ended, by whomever, is given up; that of `scrubbed` has just answered."""
-        for link in [*self._pooled.values(), *([self._own] if self._own is not None else [])]:
+        for link in [*self._pooled.values(), *self._own.values()]:
             if link.connection is self.scrubbed:
                 continue
             if self._is_over(link):
                 self._give_up(link)
-        return len(self._pooled) + (self._own is not None)
+        return len(self._pooled) + len(self._own)
 
     def _is_over(self, link: _Link) -> bool:
         """Whether the session of one that nobody uses has ended. Takes 1 us."""
@@ -143,8 +157,7 @@ class Kept:
 
     def pids(self) -> set[int]:
         """The sessions that are kept here."""
-        known = {link.pid for link in self._pooled.values()}
-        return known | ({self._own.pid} if self._own is not None else set())
+        return {link.pid for link in [*self._pooled.values(), *self._own.values()]}
 
     def has_uncommitted(self) -> bool:
         """Whether anything was written on a connection that is in use, or opened by the class, and is not committed. Asks the
@@ -164,12 +177,12 @@ class Kept:
         """Undo what was done to the used connections. Returns the values of the expressions `asked`, which ride along with
         the last one, or None when no connection was used or none was fit to be kept."""
         try:
-            return self._scrub(f"{SCRUB}, {asked}" if asked else SCRUB, test)
+            return self._scrub(f", {asked}" if asked else "", test)
         except BaseException:  # A signal handler's. What was not brought back would never be.
             self.close()
             raise
 
-    def _scrub(self, query: str, test: str) -> tuple[Any, ...] | None:
+    def _scrub(self, asked: str, test: str) -> tuple[Any, ...] | None:
         used, self._used = self._used, {}
         if self._handed_out is not None and self._engine is not None and listeners(self._engine) != self._listeners:
             self._dispose()
@@ -190,7 +203,7 @@ class Kept:
                 self._give_up(link)
             else:
                 try:
-                    values = _scrub(link, query)
+                    values = _scrub(link, asked)
                     self.scrubbed = link.connection
                     continue
                 except self._server.driver.Error:
@@ -202,8 +215,8 @@ class Kept:
         """Close all of them; the next use opens new ones."""
         self._used.clear()
         self._dispose()
-        if self._own is not None:
-            self._give_up(self._own)
+        for link in list(self._own.values()):
+            self._give_up(link)
 
     def _give_up(self, link: _Link) -> None:
         pooled = self._pooled.pop(id(link.connection), None)
@@ -215,8 +228,8 @@ class Kept:
                 link.out.invalidate()
             else:
                 link.connection.close()
-        if link is self._own:
-            self._own = None
+        if self._own.get(link.setting) is link:
+            del self._own[link.setting]
         elif pooled is not None and link.out is None and self._engine is not None:
             self._engine.dispose()  # Else its pool would hand out the closed one. The engine goes on with a new pool.
 
@@ -257,7 +270,7 @@ def end_statement(server: PostgresServer, connection: Any) -> None:
         server.end_session(connection.info.backend_pid)
 
 
-def _scrub(link: _Link, query: str) -> tuple[Any, ...]:
+def _scrub(link: _Link, asked: str) -> tuple[Any, ...]:
     """One round trip, two for a transaction that was left open. Raises where the connection cannot be brought back to
     what it was when it was new."""
     connection = link.connection
@@ -274,7 +287,7 @@ def _scrub(link: _Link, query: str) -> tuple[Any, ...]:
         if casters != first:
             casters.clear()
             casters.update(first)
-    link.cursor.execute(query)
+    link.cursor.execute(link.scrub + asked)
     _, *values = link.cursor.fetchone()
     connection.autocommit = False
     connection.notices.clear()

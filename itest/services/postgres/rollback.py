@@ -276,6 +276,11 @@ class SandboxView(PostgresView):
             )
         return self.connection
 
+    def _statement_connection(self) -> Connection:
+        connection = self.connection
+        connection.autocommit = True
+        return connection
+
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows. What else was done in the sandbox is committed
         with it."""

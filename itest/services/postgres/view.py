@@ -58,7 +58,6 @@ class PostgresView(View):
         self._kept = kept
         self._test = test
         self._directory = directory
-        self._statements: Connection | None = None
         self._session: Session | None = None
 
     @property
@@ -145,8 +144,8 @@ class PostgresView(View):
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`.
 
-        It runs on a connection of its own. Where another one holds a lock that it needs, psycopg2's LockNotAvailable is
-        raised after LOCK_SECONDS, with a note that says who.
+        It runs on a connection of its own, kept like `connection`. Where another one holds a lock that it needs, psycopg2's
+        LockNotAvailable is raised after LOCK_SECONDS, with a note that says who.
         """
         check_params(params)
         connection = self._statement_connection()
@@ -169,12 +168,8 @@ class PostgresView(View):
         return str(found or name)
 
     def _statement_connection(self) -> Connection:
-        if self._statements is None or self._statements.closed:
-            self._statements = self.connect()
-            self._statements.autocommit = True
-            with self._statements.cursor() as cursor:
-                cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-        return self._statements
+        self.check_open()
+        return self._kept.connection(f"SET lock_timeout = '{LOCK_SECONDS}s'")
 
     def _lock_note(self, cursor: Any) -> str:
         def ask(sql: str) -> list[tuple[Any, ...]]:
