@@ -450,7 +450,8 @@ class SilentTest(BaselineTest):
 
     def test_what_the_url_says_counts(self) -> None:
         url = f"{self.view.url}?connect_timeout=30"
-        with mock.patch.object(type(self.view), "url", url), self.view.connect() as connection:
+        kept = self.view._kept
+        with mock.patch.object(kept, "nearest_url", return_value=url), self.view.connect() as connection:
             self.assertEqual(connection.info.dsn_parameters["connect_timeout"], "30")
         with self.view.connect() as connection:
             self.assertEqual(connection.info.dsn_parameters["connect_timeout"], "10")

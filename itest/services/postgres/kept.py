@@ -118,9 +118,9 @@ class Kept:
 
     def _connect(self) -> Any:
         alive.check(self._server)
-        return self._server.open(self._nearest_url(), application_name=self._label)
+        return self._server.open(self.nearest_url(), application_name=self._label)
 
-    def _nearest_url(self) -> str:
+    def nearest_url(self) -> str:
         """Of the moment: a server that was started again may be reached in another way."""
         return self._server.nearest_url_of(self._name)
 

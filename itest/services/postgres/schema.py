@@ -221,8 +221,8 @@ class SchemaKept(Kept):
         self._schema = schema
         self._url = with_search_path(self._url, schema)
 
-    def _nearest_url(self) -> str:
-        return with_search_path(super()._nearest_url(), self._schema)
+    def nearest_url(self) -> str:
+        return with_search_path(super().nearest_url(), self._schema)
 
 
 class SchemaView(PostgresView):

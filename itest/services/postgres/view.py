@@ -129,9 +129,11 @@ class PostgresView(View):
         Raises psycopg2's OperationalError where the server does not answer within 10 s (`connect_timeout`).
         """
         self.check_open()
+        # What is said of the connection may be meant for the URL's address, which takes 3 ms longer.
+        url = self.url if kwargs else self._kept.nearest_url()
         if not self._given_to:
             kwargs.setdefault("connection_factory", _class_connection())
-        connection = self.server.open(self.url, **{"application_name": self._label, **kwargs})
+        connection = self.server.open(url, **{"application_name": self._label, **kwargs})
         if not self._given_to:
             self._kept.opened.add(connection)
 
