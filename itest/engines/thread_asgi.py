@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, TypeVar
@@ -59,6 +60,8 @@ class AsgiServing:
 
         async def start_and_tell(sockets: list[socket.socket] | None = None) -> None:
             await start(sockets)
+            if self._server.lifespan.should_exit:  # uvicorn 0.34 returns then, where newer ones exit themselves.
+                sys.exit("the lifespan has failed")
             self.failure = None  # That of an app which knows no lifespan, and says so by any exception.
             ready.set()
 

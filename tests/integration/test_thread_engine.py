@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import uvicorn
+
 from itest import naming, testing
 from itest.clock import Deadline, wall
 from itest.config import Config
-from itest.engines import Endpoint, thread
+from itest.engines import Endpoint, thread, thread_asgi
 from itest.engines.thread import ThreadEngine, ThreadInstance
 from itest.errors import DeclarationError, ItestError, StartError, StartTimeout, StopError
 from itest.spec import ContainerSpec, ThreadSpec
@@ -299,6 +301,27 @@ class FailureTest(EngineTestCase):
             Lifespan(fail, report=False),
         )
         self.assertIn("it failed: no database", error.__notes__[0])
+
+    def test_a_lifespan_that_fails_behind_a_uvicorn_which_goes_on_to_its_end(self) -> None:
+        starting = uvicorn.Server.startup
+
+        async def startup(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+            with contextlib.suppress(SystemExit):  # As 0.34 does.
+                await starting(server, sockets)
+            server.should_exit = server.should_exit or server.lifespan.should_exit
+
+        going = threading.Event()
+        serving = thread_asgi.AsgiServing._serve
+
+        async def serve(self: thread_asgi.AsgiServing) -> None:
+            await serving(self)
+            going.wait(10)  # The thread lives on while it is asked about.
+
+        self.addCleanup(going.set)
+        self.enterContext(mock.patch.object(uvicorn.Server, "startup", startup))
+        self.enterContext(mock.patch.object(thread_asgi.AsgiServing, "_serve", serve))
+        self.refuse(r"could not be started: it raised RuntimeError: no database$", Lifespan(fail))
+        self.refuse(r"could not be started: its lifespan reports that it failed", Lifespan(fail, report=False))
 
     def test_a_lifespan_that_hangs(self) -> None:
         cancelled, hangs = [], threading.Event()
