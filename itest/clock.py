@@ -24,9 +24,10 @@ class Clock(Protocol):
 
 class SystemClock:
     """The clock of this machine. Looked up once, because tests replace the functions of `time` (freezegun the monotonic
-    one too): a wait would never end."""
+    one too): a wait would never end. perf_counter is the same clock, which time-machine leaves alone: before its version 3
+    it changed `monotonic` itself, for whoever holds it."""
 
-    monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(time.perf_counter)
     sleep = staticmethod(time.sleep)
     wall = staticmethod(time.time)
 
@@ -39,13 +40,15 @@ def wall() -> float:
     return SystemClock.wall()
 
 
+_APART = time.monotonic() - SystemClock.monotonic()
+"""Seconds between these two clocks: nothing but on Windows, where each counts from a moment of its own."""
+
+
 def is_real_for(package: str) -> bool:
     """Whether the code of a package has the real monotonic clock. freezegun leaves it to those that its `ignore` names, and
     knows them by the module that asks."""
-    if time.monotonic is SystemClock.monotonic:
-        return True
     seen = eval("monotonic()", {"__name__": package, "monotonic": time.monotonic})
-    return isinstance(seen, (int, float)) and abs(seen - SystemClock.monotonic()) < 1
+    return isinstance(seen, (int, float)) and abs(seen - SystemClock.monotonic() - _APART) < 1
 
 
 class Deadline(NamedTuple):

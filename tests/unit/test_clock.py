@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import unittest
 from unittest import mock
 
@@ -42,6 +43,12 @@ class SystemClockTest(unittest.TestCase):
                 deadline.pause(1.0)
             self.assertTrue(deadline.passed)
             self.assertGreater(clock.wall(), 1.7e9)
+
+    def test_it_is_another_one_than_time_machine_changes_in_place(self) -> None:
+        self.assertIsNot(SYSTEM.monotonic, time.monotonic)
+        with mock.patch.object(clock.SystemClock, "monotonic", return_value=time.monotonic() + 3600):
+            self.assertFalse(clock.is_real_for("kafka"))
+        self.assertTrue(clock.is_real_for("kafka"))
 
     def test_it_is_known_who_has_another_one(self) -> None:
         self.assertTrue(clock.is_real_for("kafka"))

@@ -166,7 +166,7 @@ def check_time() -> None:
     if not clock.is_real_for("kafka"):
         raise ItestError(
             "kafka-python waits by time.monotonic, which is replaced here, and might wait for ever; leave it the real one: "
-            'freeze_time(..., ignore=["kafka"])'
+            'freeze_time(..., ignore=["kafka"]), or time-machine from version 3 on'
         )
 
 
