@@ -6,8 +6,6 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from itest.tuples import NamedTuple
-
 LONGEST = 2_000_000.0
 """Seconds that any wait can take, 23 days: poll(2) counts milliseconds in 31 bits."""
 
@@ -51,16 +49,23 @@ def is_real_for(package: str) -> bool:
     return isinstance(seen, (int, float)) and abs(seen - SystemClock.monotonic() - _APART) < 1
 
 
-class Deadline(NamedTuple):
+class Deadline:
     """A moment by which something must have happened. `Deadline.after(30)` is 30 seconds from now."""
 
-    started: float
-    seconds: float
-    clock: Clock
+    __slots__ = ("clock", "seconds", "started")
+
+    def __init__(self, started: float, seconds: float, clock: Clock) -> None:
+        self.started = started
+        self.seconds = seconds
+        self.clock = clock
 
     @classmethod
     def after(cls, seconds: float, clock: Clock = SYSTEM) -> Deadline:
         return cls(clock.monotonic(), seconds, clock)
+
+    def begin_anew(self) -> None:
+        """Count from now on: what was done so far does not count."""
+        self.started = self.clock.monotonic()
 
     @property
     def elapsed(self) -> float:

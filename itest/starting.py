@@ -120,13 +120,13 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
     imported = import_aside(service)
     instance: Instance | None = None
     try:
-        instance = job.engine.start(begun, job.labels, Deadline.after(timeout, job.clock), job.trace)
+        deadline = Deadline.after(timeout, job.clock)
+        instance = job.engine.start(begun, job.labels, deadline, job.trace)
         with job.trace.span("ready", service.kind):
             if isinstance(spec, ExternalSpec):
                 return _reach(job, spec, instance)
             address = service.address(instance, job.secret)
             imported.join()  # Else it would be imported here, at the same time as what others need.
-            deadline = Deadline.after(timeout, job.clock)
             check = service.readiness(address)
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)

@@ -303,7 +303,8 @@ class Engine(Protocol):
         """Why this engine cannot be used here, in one sentence; None when it can."""
 
     def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, trace: Recorder) -> Instance:
-        """Start it; readiness is not waited for. Raises StartError, with nothing left behind."""
+        """Start it; readiness is not waited for, but what is left of the deadline is for that. It begins anew where the image
+        is there. Raises StartError, with nothing left behind."""
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         """What runs, or is left over, under these labels."""

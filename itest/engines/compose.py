@@ -87,7 +87,7 @@ class ComposeEngine:
         ports = compose_model.published(model["services"])
         job.check_ready(ports)
         self._images(job, model, trace)
-        deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count, nor a build's.
+        deadline.begin_anew()  # The time of a pull does not count, nor a build's.
         ours = {naming.SESSION: labels[naming.SESSION], PROJECT: project}
         try:
             job.up(naming.MaskedBytes(json.dumps(model).encode()), deadline, lambda: self._containers(project))

@@ -88,7 +88,7 @@ class DockerEngine:
         assert isinstance(spec, ContainerSpec)
         address = self.address
         image = spec.warm or self._image(spec, trace, labels.get(naming.SERVICE, ""))
-        deadline = Deadline.after(deadline.seconds, deadline.clock)  # The time of a pull does not count.
+        deadline.begin_anew()  # The time of a pull does not count.
         try:
             chosen = {name: (address.host, free_port()) for name, port in spec.ports.items() if port.chosen}
         except OSError as error:

@@ -28,6 +28,11 @@ class DeadlineTest(unittest.TestCase):
         self.clock.sleep(5)
         self.assertEqual((self.deadline.elapsed, self.deadline.remaining), (35, 0))
 
+    def test_it_can_begin_anew(self) -> None:
+        self.clock.sleep(40)
+        self.deadline.begin_anew()
+        self.assertEqual((self.deadline.elapsed, self.deadline.remaining), (0, 30))
+
     def test_a_pause_does_not_go_past_it(self) -> None:
         self.deadline.pause(20)
         self.deadline.pause(20)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,13 +19,16 @@ from unittest import mock
 from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, packages, starting, testing
 from itest import session as sessions
 from itest.choosing import Engines
+from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import ExecResult, docker_address
+from itest.engines import ExecResult, Instance, docker_address
 from itest.engines.process import ProcessEngine
 from itest.errors import ImageError, ItestError, PortTaken, StartError, StartTimeout, Unavailable
 from itest.session import Session
+from itest.spec import Spec
 from itest.starter import START_ATTEMPTS
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance, MemoryService
+from itest.trace import Recorder
 from itest.wait import NotReady, answer, exec, log
 from tests.unit.inner import START, STOP, InnerTest, apart, run
 
@@ -198,6 +201,21 @@ class StartTest(InnerTest):
             session = self.use(MemoryEngine(), startup_timeout=7.0, clock=ManualClock())
             with self.assertRaisesRegex(StartTimeout, f"within {seconds} s"):
                 session.lend(self.service(startup_timeout=own, check_ready=log("never")))
+
+    def test_what_its_start_took_is_not_given_to_its_readiness_again_but_what_its_pull_took(self) -> None:
+        clock = ManualClock()
+
+        class Slow(MemoryEngine):
+            def start(self, spec: Spec, labels: Mapping[str, str], deadline: Deadline, recorder: Recorder) -> Instance:
+                clock.sleep(100)
+                deadline.begin_anew()
+                clock.sleep(50)
+                return super().start(spec, labels, deadline, recorder)
+
+        session = self.use(Slow(), startup_timeout=60.0, clock=clock)
+        with self.assertRaisesRegex(StartTimeout, "within 60 s, .* Last reason: seen 0 of 1 times"):
+            session.lend(self.service(check_ready=log("never")))
+        self.assertAlmostEqual(clock.monotonic(), 160, delta=1)
 
 
 class FailureTest(InnerTest):
