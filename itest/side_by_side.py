@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that take long, at the same time: a start, a stop, a removal spend their time waiting for somebody else.
+"""Calls that take long, at the same time: a start, a stop, a removal spend their time waiting for somebody else. And one that
+may take no longer than so long.
 
 Not by an executor: the interpreter's end waits for an executor's threads, and so a run that is interrupted while a server
 hangs in its start would not end before that start's time limit. Its module imports logging besides.
@@ -48,3 +49,30 @@ def side_by_side(
         if each is not None:
             each(number, found[number])
     return [found[number] for number in range(len(functions))]
+
+
+def within(seconds: float, function: Callable[[], T], name: str) -> T:
+    """What it returns or raises. Raises TimeoutError after so many seconds, and leaves the thread of that name to it.
+
+    For what knows no such limit: looking up a name, or clients that count their timeout anew with each byte that comes.
+    """
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            found.append(function())
+        except BaseException as error:
+            failed.append(error)
+
+    try:
+        thread = Thread(target=call, name=name, daemon=True)
+        thread.start()
+    except RuntimeError:  # None can be started during the interpreter's shutdown.
+        return function()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TimeoutError(f"what it answers had come to no end after {seconds:g} s")
+    return found[0]

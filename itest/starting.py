@@ -15,6 +15,7 @@ from itest.config import Config
 from itest.engines import Engine, Instance
 from itest.errors import BuildError, DeclarationError, ExternalError, ImageError, ItestError, PortTaken, StartError
 from itest.service import Server, Service
+from itest.side_by_side import within
 from itest.spec import ExternalSpec, Spec
 from itest.tuples import NamedTuple
 from itest.wait import NotReady, until_ready
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 EXTERNAL_TIMEOUT = 10.0
 """Seconds an external server has for its first answer."""
+
+LONGEST_ANSWER = 15.0
+"""Seconds that all of an answer may take: clients count their own timeout, of 12 at most, anew with each byte."""
 
 _importing = threading.Lock()
 """Held while clients are imported: two imports at once wait for one another at the interpreter's lock, and both are late."""
@@ -151,7 +155,12 @@ def _reach(job: Job, spec: ExternalSpec, instance: Instance) -> Server[Any]:
     service = job.service
     deadline = Deadline.after(min(job.timeout, EXTERNAL_TIMEOUT), job.clock)
     try:
-        until_ready(service.readiness(spec.url), instance, deadline, subject=job.subject)
+        check = service.readiness(spec.url)
+        within(
+            deadline.seconds + LONGEST_ANSWER,
+            lambda: until_ready(check, instance, deadline, subject=job.subject),
+            "itest-reach",
+        )
         server: Server[Any] = service.connect(instance, spec.url)
         return server
     except (ImportError, DeclarationError):  # Not the server's fault.

@@ -12,13 +12,13 @@ import os
 import re
 import socket
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from itest import naming
 from itest.errors import Unavailable
+from itest.side_by_side import within
 from itest.tuples import NamedTuple
 
 CONNECT_TIMEOUT = 1.5
@@ -220,19 +220,9 @@ def _connect_unix(path: str) -> None:
 
 
 def _connect_tcp(host: str, port: int) -> None:
-    """Connect on a thread, because looking up a name knows no timeout and may take half a minute."""
-    outcome: list[OSError | None] = []
-
-    def connect() -> None:
-        try:
-            socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
-            outcome.append(None)
-        except OSError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=connect, name="itest-docker-probe", daemon=True)
-    thread.start()
-    thread.join(CONNECT_TIMEOUT)
-    error = outcome[0] if outcome else TimeoutError()
-    if error is not None:
-        raise error
+    """Looking up a name knows no timeout and may take half a minute."""
+    within(
+        CONNECT_TIMEOUT,
+        lambda: socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close(),
+        "itest-docker-probe",
+    )

@@ -13,9 +13,13 @@ from itest.engines.docker_errors import OutOfReach
 from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT, silent
 from itest.errors import Unavailable, hides
 from itest.packages import stranger
+from itest.side_by_side import within
 
 CONNECTIONS = 64
 """Connections kept for use by threads. With fewer than threads, urllib3 logs a warning for each one it discards."""
+
+PIECES = 4
+"""The first answer may take so many times the client's timeout, which counts anew with each piece of it."""
 
 
 def greet(address: Address) -> None:
@@ -59,8 +63,8 @@ def no_sdk(address: Address) -> str:
 
 
 def connected(address: Address, timeout: int) -> Any:
-    """A client that has spoken with Docker, within that many seconds, and uses the newest version of the API that it
-    offers. Raises OutOfReach where nobody answers, Unavailable where the SDK cannot ask."""
+    """A client that has spoken with Docker, silent for no more than that many seconds, and uses the newest version of the API
+    that it offers. Raises OutOfReach where nobody answers, Unavailable where the SDK cannot ask."""
     try:
         docker_sdk.load()
         from docker.errors import DockerException, InvalidConfigFile
@@ -78,13 +82,17 @@ def connected(address: Address, timeout: int) -> Any:
                 ca_cert=str(directory / "ca.pem") if address.verify else None,
                 verify=address.verify,
             )
-        client = client_class(address.url, version="auto", timeout=timeout, tls=tls, max_pool_size=CONNECTIONS)
+        client = within(
+            timeout * PIECES,
+            lambda: client_class(address.url, version="auto", timeout=timeout, tls=tls, max_pool_size=CONNECTIONS),
+            "itest-docker-greeting",
+        )
     except (InvalidConfigFile, ValueError, AttributeError, TypeError) as error:  # What the SDK says of its own reading.
         raise Unavailable(
             f"the configuration of the docker command, ~/.docker/config.json or the one in the directory DOCKER_CONFIG, "
             f"cannot be used: {naming.shorten(str(error))}; correct it, or log in anew"
         ) from None
-    except DockerException as error:
+    except (DockerException, TimeoutError) as error:
         if address.url.startswith(("ssh:", "npipe:")):  # The SDK says so before it asks anybody.
             cure = "pip install 'docker[ssh]'" if "paramiko" in str(error) else f"correct {address.source}"
             raise Unavailable(f"Docker cannot be asked at {address}: {naming.shorten(str(error))}; {cure}") from None

@@ -36,6 +36,7 @@ from itest.engines.docker_instance import PORTS
 from itest.errors import InstanceDied, ItestError, PortTaken, StartError
 from itest.spec import ContainerSpec, Port
 from tests.unit.fake_docker import LABELS, SPEC, FakeDockerTest, Handler
+from tests.unit.test_external import dripping
 
 PROXY = {
     "HTTP_PROXY": "http://me:geheim@127.0.0.1:1",
@@ -64,6 +65,11 @@ class AvailableTest(FakeDockerTest):
         ):
             engine = self.make(environment={"DOCKER_HOST": f"tcp://127.0.0.1:{silent.getsockname()[1]}"})
             self.assertRegex(engine.unavailable() or "", "does not answer as Docker does: .*timed out")
+
+    def test_what_it_says_comes_to_no_end(self) -> None:
+        with dripping() as port, mock.patch.object(docker_link, "ANSWER_TIMEOUT", 0.2):
+            engine = self.make(environment={"DOCKER_HOST": f"tcp://127.0.0.1:{port}"})
+            self.assertRegex(engine.unavailable() or "", "does not answer as Docker does: .* no end after 0.8 s; see")
 
     def test_no_proxy_stands_between_this_machine_and_itself(self) -> None:
         with mock.patch.dict(os.environ, PROXY):

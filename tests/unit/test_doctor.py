@@ -27,7 +27,7 @@ from itest.engines.compose_program import Program
 from itest.errors import Unavailable
 from itest.testing import ManualClock, MemoryEngine
 from tests.unit.fake_docker import FakeDockerTest
-from tests.unit.test_external import PASSWORD, closed_port, refuse_postgres, refuse_redis, server
+from tests.unit.test_external import PASSWORD, closed_port, dripping, refuse_postgres, refuse_redis, server
 from tests.unit.test_sweep import DEAD, add
 from tests.unit.test_wait import instance_of
 
@@ -112,6 +112,11 @@ class MachineTest(unittest.TestCase):
                 finding.said, rf"^the external server 127\.0\.0\.1:\d+ cannot be used \(.*{reason}.*\): start it, or "
             )
             self.assertNotIn(PASSWORD, finding.said)
+
+    def test_an_external_server_whose_answer_comes_to_no_end(self) -> None:
+        with dripping() as port, mock.patch.object(machine, "LONGEST_ANSWER", 0.2):
+            [found] = machine.external(Config(redis_url=f"redis://127.0.0.1:{port}"))
+        self.assertIn("cannot be used (what it answers had come to no end after 0.2 s): start it, or", found.said)
 
     def test_an_external_server_that_answers(self) -> None:
         with mock.patch.object(Redis, "readiness", return_value=lambda instance: None):

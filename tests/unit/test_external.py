@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from unittest import mock
 
-from itest import Container, Kafka, Postgres, Redis, naming, testing
+from itest import Container, Kafka, Postgres, Redis, naming, starting, testing
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines.external import ExternalEngine
@@ -60,6 +60,22 @@ def server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
         finally:
             over.set()
             thread.join(10)
+
+
+@contextlib.contextmanager
+def dripping() -> Iterator[int]:
+    """A server whose answer comes byte by byte and never to an end; gives its port."""
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        while not over.wait(0.01):
+            connection.sendall(b"+")
+
+    with server(drip) as port:
+        try:
+            yield port
+        finally:
+            over.set()
 
 
 def refuse_redis(connection: socket.socket) -> None:
@@ -133,6 +149,13 @@ class UnusableTest(unittest.TestCase):
             r"\(tried for 10\.0 s; is it running, and are host, port, user and password right\?\)$",
         )
         self.assertEqual((self.clock.now, EXTERNAL_TIMEOUT), (10, 10))
+
+    def test_an_answer_that_comes_to_no_end_is_not_waited_for(self) -> None:
+        self.enterContext(mock.patch.object(starting, "EXTERNAL_TIMEOUT", 0.1))
+        self.enterContext(mock.patch.object(starting, "LONGEST_ANSWER", 0.2))
+        with dripping() as port:
+            error = self.lend(Redis(), redis_url=f"redis://127.0.0.1:{port}/0")
+        self.assertIn("cannot be used: what it answers had come to no end after 0.3 s (tried for ", str(error))
 
     def test_a_postgres_where_nobody_listens_is_given_up_too(self) -> None:
         port = closed_port()

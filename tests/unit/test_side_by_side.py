@@ -10,7 +10,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from itest.side_by_side import side_by_side
+from itest.side_by_side import side_by_side, within
 
 
 class SideBySideTest(unittest.TestCase):
@@ -42,6 +42,16 @@ class SideBySideTest(unittest.TestCase):
 
         with mock.patch("itest.side_by_side.Thread", one):
             self.assertEqual(side_by_side([lambda: 1, lambda: 2, lambda: 3], "test"), [1, 2, 3])
+
+    def test_one_that_may_take_no_longer_than_so_long(self) -> None:
+        over = threading.Event()
+        self.assertEqual(within(10, lambda: "done", "test"), "done")
+        self.assertIsNone(within(10, lambda: None, "test"))
+        with self.assertRaises(ZeroDivisionError):
+            within(10, lambda: 1 // 0, "test")
+        with self.assertRaisesRegex(TimeoutError, r"after 0\.01 s$"):
+            within(0.01, lambda: over.wait(60), "test")
+        over.set()
 
     def test_an_interrupted_run_ends_without_them(self) -> None:
         code = (

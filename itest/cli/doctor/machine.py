@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from itest.engines.external import ExternalInstance
 from itest.errors import ItestError, MissingPackage, hides
 from itest.packages import stranger
 from itest.service import Service
+from itest.side_by_side import within
+from itest.starting import LONGEST_ANSWER
 from itest.sweep import left_behind
 from itest.wait import NotReady
 
@@ -86,11 +89,11 @@ def external(config: Config) -> Iterator[Finding]:
             continue
         address = ", ".join(f"{host}:{port}" for host, port in spec.ports.values())
         try:
-            service.readiness(spec.url)(ExternalInstance(spec))
+            within(LONGEST_ANSWER, partial(service.readiness(spec.url), ExternalInstance(spec)), "itest-doctor")
             yield Finding(name, OK, f"an external server is used, {address} (from {variable}), and it answers")
         except MissingPackage as error:
             yield Finding(name, NOTE, f"the external server {address} was not asked: {error}")
-        except (NotReady, ItestError) as error:
+        except (NotReady, ItestError, TimeoutError) as error:
             said = naming.shorten(str(error), 400)
             yield Finding(
                 name, PROBLEM, f"the external server {address} cannot be used ({said}): start it, or correct {variable}"
