@@ -399,6 +399,21 @@ TABLE = (
         (DRIVER,),
         "redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated",
     ),
+    Cause(
+        "too many clients",
+        'close some, or have Redis take more: settings={"maxclients": 500}, and for a local process `ulimit -n` of the shell at '
+        "least 32 above",
+        r"max number of clients reached",
+        (DRIVER,),
+        "redis.exceptions.ConnectionError: max number of clients reached",
+    ),
+    Cause(
+        "too many clients",
+        'close some, or have PostgreSQL take more: settings={"max_connections": 500}',
+        r"sorry, too many clients already|remaining connection slots are reserved",
+        (DRIVER,),
+        "FATAL:  sorry, too many clients already",
+    ),
 )
 
 
