@@ -38,8 +38,9 @@ def wall() -> float:
     return SystemClock.wall()
 
 
-_APART = time.monotonic() - SystemClock.monotonic()
-"""Seconds between these two clocks: nothing but on Windows, where each counts from a moment of its own."""
+_same = time.get_clock_info("monotonic").implementation == time.get_clock_info("perf_counter").implementation
+_APART = 0.0 if _same else time.monotonic() - SystemClock.monotonic()
+"""Seconds between these two clocks: on Windows each counts from a moment of its own."""
 
 
 def is_real_for(package: str) -> bool:
