@@ -133,7 +133,7 @@ class _Group:
         finally:
             self.closed = True
             while self.closers:
-                # As for other clients, closing must not fail a test: see `service._quietly`.
+                # As for other clients, closing must not fail a test: see `view._quietly`.
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(self.closers.pop()(), CLOSE_TIMEOUT)
 

@@ -2,8 +2,9 @@
 """One run: turns declarations into running servers through an engine, each once, and lends them to classes.
 
 Servers outlive classes, because unittest re-enters classes and most classes want the same ones. They are stopped when
-the run ends, by whichever comes first: the result's `stopTestRun`, `multiprocessing.util.Finalize` (worker processes),
-`atexit`, and the reaper where none of these was reached. After a close the next test opens a new session.
+the run ends, by whichever comes first: the end of its outermost suite or the result's `stopTestRun` (whole_run.py),
+`multiprocessing.util.Finalize` (worker processes), `atexit`, and the reaper where none of these was reached. After a close
+the next test opens a new session.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from itest.engines.docker import DockerEngine
 
 IMAGE = "docker image"
-ARCHIVE = "directory"
+ARCHIVE = "archive"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two protocols of an engine: `Engine` starts things, `Instance` is one thing it started."""
+"""The protocols of an engine: `Engine` starts things, `Instance` is one thing it started; some can do more."""
 
 # Annotations are evaluated here: NamedTuple would compile each that is a text (typing.ForwardRef), at every start.
 
@@ -109,8 +109,8 @@ class State(NamedTuple):
 class Thing(NamedTuple):
     """Something that itest has made on an engine, in whatever run, and that is still there.
 
-    `kind` is `container`, `network`, `volume`, `process`, or `directory` for that of a process which has ended. `id` is the
-    engine's, a process's its process id; `title` an image, a name or a version. `created`: seconds since 1970.
+    `kind` is `container`, `network`, `volume`, `process`, `thread`, or `directory` for that of a process which has ended.
+    `id` is the engine's, a process's its process id; `title` an image, a name or a version. `created`: seconds since 1970.
     """
 
     kind: str

@@ -25,6 +25,7 @@
     docker_listening  whether its process listens
     docker_warm       kept states as images
     docker_things     what itest has made there, in whatever run
+    docker_usage      what a container uses of the machine
     docker            the engine itself: create, find, remove
 
 Together the only modules that know the `docker` package, which is imported when something is asked that docker_quick does not.

@@ -119,7 +119,7 @@ class WarmTest(unittest.TestCase):
         with mock.patch.object(Function, "fingerprint", lambda self, base: "always the same"):
             self.assertEqual(self.once(), (False, [("Emma",)]))
             [entry] = warm_listing.entries(self.config)
-            kind = "docker image" if self.engine == "docker" else "directory"
+            kind = "docker image" if self.engine == "docker" else "archive"
             self.assertEqual((entry.service, entry.kind), ("postgres", kind))
             self.assertGreater(entry.size_bytes, 20_000_000)
             self.assertEqual(self.once(), (True, [("Emma",)]))

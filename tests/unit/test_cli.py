@@ -143,7 +143,7 @@ class OutputTest(unittest.TestCase):
 
     TABLE = (
         "import sys; from itest import cli, warm_listing; from itest.warm_listing import Entry; "
-        "warm_listing.entries = lambda config: [Entry('f1', 'redis', 'directory', 1, 1.0, 1.0)]; "
+        "warm_listing.entries = lambda config: [Entry('f1', 'redis', 'archive', 1, 1.0, 1.0)]; "
         "sys.exit(cli.main(['ps', '--cache']))"
     )
 
@@ -395,7 +395,7 @@ class CacheTest(CliTest):
         self.enterContext(mock.patch.object(warm_listing, "entries", side_effect=found))
 
     def entry(self, name: str = "f1", megabytes: int = 46) -> Entry:
-        return Entry(name, "postgres", "directory", megabytes * 1024 * 1024, wall() - 7200, wall() - 60)
+        return Entry(name, "postgres", "archive", megabytes * 1024 * 1024, wall() - 7200, wall() - 60)
 
     def test_an_empty_one(self) -> None:
         directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -408,7 +408,7 @@ class CacheTest(CliTest):
         _, output, _ = self.run_("ps", "--cache")
         lines = [" ".join(line.split()) for line in output.splitlines()]
         self.assertEqual(lines[0], "service kind fingerprint MB created last used")
-        self.assertEqual(lines[2], "postgres directory f1 46.0 2 h ago 60 s ago")
+        self.assertEqual(lines[2], "postgres archive f1 46.0 2 h ago 60 s ago")
         self.assertEqual(lines[-1], "2 kept states, 56.0 MB of at most 2048 MB")
 
     def test_json(self) -> None:

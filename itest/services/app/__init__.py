@@ -2,7 +2,8 @@
 """The app under test: a live server that gets its neighbours' addresses by references and stays up over a class.
 
 This file has the four ways to declare one. `declaration.py` has what they share, `command.py`, `thread.py` and
-`container.py` have the kinds, `server.py` has the server, the lease and the view.
+`container.py` have the kinds, `server.py` has the server, the lease and the view, `clients.py` and `transport.py` have what calls
+the app.
 """
 
 from __future__ import annotations

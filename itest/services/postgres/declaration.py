@@ -185,7 +185,7 @@ class Postgres(Service["PostgresView"]):
             "listen_addresses": "127.0.0.1",
             # In the data directory, which only we may enter. Relative, because the path of a socket must be short.
             "unix_socket_directories": ".",
-            # In the data directory, so that removing the directory removes it (research: SIGKILL left it behind).
+            # In the data directory, so that removing the directory removes it (a SIGKILL leaves one in /dev/shm behind).
             "dynamic_shared_memory_type": "mmap",
         }
         return ProcessSpec(
