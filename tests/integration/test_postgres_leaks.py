@@ -75,16 +75,45 @@ class ForeignTest(BaselineTest):
         lease.seal()
         lease.reset("tests.Other.test_1")
         told = "itest ended 1 session of others at the end of the baseline: an engine of your own needs pool_pre_ping=True, or "
-        self.assertEqual(lease.evidence(0).lines[:1], [f"{told}engine.dispose() in setUpClass"])
+        told += "engine.dispose() in setUpClass"
+        for _ in range(2):  # Two failures of one test.
+            self.assertEqual(lease.evidence(0).lines[:1], [told])
+        lease.reset("tests.Other.test_2")
+        self.assertNotIn(told, lease.evidence(0).lines)
         change("INSERT INTO parent (name) VALUES ('of a test')")
         change("DROP VIEW IF EXISTS no_view; CREATE VIEW one AS SELECT 1")
-        lease.reset("tests.Other.test_2")
+        lease.reset("tests.Other.test_3")
         [line] = lease.evidence(0).lines
         self.assertRegex(
             line,
-            r"^itest ended 2 sessions of others after test_1, as the schema changed(?: \(pg_.*)?: an engine of your own needs "
+            r"^itest ended 2 sessions of others after test_2, as the schema changed(?: \(pg_.*)?: an engine of your own needs "
             r"pool_pre_ping=True$",
         )
+
+    def test_that_one_in_a_transaction_was_ended_is_told_of_the_next_test_that_fails(self) -> None:
+        cure = "at its end (tearDown) call rollback() or Session.remove(), in Django connections.close_all()"
+        told = f"test_before left a session in a transaction, and itest ended it: {cure}"
+        for change in ("SELECT 1", "CREATE TABLE made ()"):  # For that the database is made again, too.
+            with self.subTest(change):
+                self.view.execute("INSERT INTO parent (name) VALUES ('x')" if change == "SELECT 1" else change)
+                _, [line] = self.left("SELECT 1")
+                self.assertTrue(line.endswith(f"last statement: SELECT 1; {cure}"), line)
+                self.view = self.lease.reset("tests.Baseline.test_that_passes")
+                self.view = self.lease.reset("tests.Baseline.test_that_fails")
+                self.assertEqual(self.lease.evidence(0).lines[:1], [told])
+                self.view = self.lease.reset("tests.Baseline.test_before")
+                self.assertNotIn(told, self.lease.evidence(0).lines)
+
+    def test_that_the_baseline_has_left_one_in_a_transaction_is_told_of_failing_tests(self) -> None:
+        lease = self.server.lease(DECLARATION, "tests.Other")
+        self.addCleanup(lease.close)
+        connection = psycopg2.connect(lease.view.url)
+        self.addCleanup(connection.close)
+        connection.cursor().execute("SELECT 1")
+        lease.view.execute("INSERT INTO parent (name) VALUES ('of the baseline')")
+        lease.seal()
+        lease.reset("tests.Other.test_1")
+        self.assertRegex(lease.evidence(0).lines[0], "^Other left a session in a transaction, and itest ended it: ")
 
     def test_one_in_a_transaction_is_ended_and_reported(self) -> None:
         for statement in ("SELECT 1", "INSERT INTO parent (name) VALUES ('x')", "LOCK TABLE parent", "LOCK TABLE pg_class",
@@ -182,12 +211,13 @@ class ForeignTest(BaselineTest):
         self.assertEqual(
             leaks.report("tests.T.test_x", 17, "shop", "idle in transaction", "SELECT 1", 0.25),
             "tests.T.test_x left a database session behind, and it was ended: session 17 of 'shop', idle in "
-            "transaction, in a transaction for 0.2 s, last statement: SELECT 1",
+            "transaction, in a transaction for 0.2 s, last statement: SELECT 1; at its end (tearDown) call rollback() or "
+            "Session.remove(), in Django connections.close_all()",
         )
         self.assertEqual(
             leaks.report("tests.T.test_x", 17, "itest:tests.T.test_x", None, "", None),
             "tests.T.test_x left a database session behind, and it was ended: session 17, state unknown, holding an "
-            "advisory lock, last statement: none",
+            "advisory lock, last statement: none; at its end (tearDown) unlock it, or close the connection",
         )
 
     def quietly(self, connection: Any, sql: str) -> None:

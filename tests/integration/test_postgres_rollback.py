@@ -10,6 +10,7 @@ import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import psycopg2
 import psycopg2.extras
@@ -19,6 +20,7 @@ from sqlalchemy import orm, text
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.errors import IsolationError, ItestError
+from itest.services.postgres import PostgresServer
 from tests.integration.capture import said
 
 SCHEMA = """
@@ -92,6 +94,44 @@ class NoteTest(unittest.TestCase):
         self.assertNotIn("wrote to", nothing)
         self.assertIn("wrote to numbers (inserted)", numbers)
         self.assertNotIn("wrote to users", numbers)
+
+    def test_that_a_session_was_ended_names_the_test_that_had_left_it_in_a_transaction(self) -> None:
+        class Base(PostgresMixin, ContainerTestCase):
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                cls.engine = sqlalchemy.create_engine(cls.postgres.sqlalchemy_url, pool_pre_ping=True)
+                cls.addClassCleanup(cls.engine.dispose)
+                cls.session = orm.Session(cls.engine)
+
+            def test_1(self) -> None:
+                self.session.execute(text("SELECT name FROM users"))
+
+            test_2 = test_1
+
+            def test_3(self) -> None:
+                self.session.rollback()
+                self.fail("this has nothing to do with it")
+
+            def test_4(self) -> None:
+                self.fail("nor has this")
+
+        for isolation, in_log in (("rollback", True), ("database", True), ("database", False)):
+            with (
+                self.subTest(isolation, in_log=in_log),
+                mock.patch.object(PostgresServer, "can_recycle", return_value=in_log),
+            ):
+                result = unittest.TestResult()
+                attributes = {"postgres": Postgres(migrations=migrate, isolation=isolation)}
+                with said():
+                    unittest.TestLoader().loadTestsFromTestCase(type("Inner", (Base,), attributes)).run(result)
+                [(_, second)], [(_, third), (_, fourth)] = result.errors, result.failures
+                self.assertIn(
+                    "\n  test_1 left a session in a transaction, and itest ended it: at its end (tearDown) call rollback()",
+                    second,
+                )
+                self.assertNotIn("pool_pre_ping", second)
+                self.assertNotIn("itest ended", third + fourth)
 
 
 class AfterTheCleanupsTest(unittest.TestCase):

@@ -73,6 +73,8 @@ class Kept:
         """The connection that the last scrub was the last to bring back to what it was when new; None: there is none."""
         self.cut = False
         """Whether the last scrub has ended a session that was doing something, which may have committed until then."""
+        self.told = ""
+        """What the note of a later test says of a session that was ended since the last scrub, as a test had left it."""
 
     def connection(self, setting: str = "") -> Connection:
         """The kept psycopg2 connection; with a `setting`, another one, in which that statement holds from test to test. It is
@@ -187,7 +189,7 @@ class Kept:
         if self._handed_out is not None and self._engine is not None and listeners(self._engine) != self._listeners:
             self._dispose()
         self._handed_out = self.scrubbed = None
-        self.cut = False
+        self.cut, self.told = False, ""
         values = None
         for link in used.values():
             if link.connection.closed:

@@ -64,25 +64,27 @@ def in_transaction(ask: Callable[[str], list[tuple[Any, ...]]]) -> str:
     return f"In a transaction: {'; '.join(said) or 'nobody any more'}"
 
 
-def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> bool:
-    """End those of the sessions that are in a transaction or hold an advisory lock. Whether there were any, even if
-    they ended by themselves; idle ones, say of an app's connection pool, are left alone."""
+def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> str | None:
+    """End those of the sessions that are in a transaction or hold an advisory lock; idle ones, say of an app's connection
+    pool, are left alone. What the note of a later test says of it, empty if they ended by themselves; None: there were none.
+    """
     found = (
         "SELECT pid, application_name, state, query, extract(epoch FROM clock_timestamp() - xact_start)::float8 "
         "FROM pg_stat_activity WHERE pid = ANY(%s) AND backend_type = 'client backend' AND (xact_start IS NOT NULL "
         "OR pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory'))"
     )
     grace = Deadline.after(CLOSE_GRACE if leaks.are_collected() else GRACE)
-    waited = False
+    told = None
     while left := server.admin(found, list(pids)):
         if grace.passed:
             break
-        waited = True
+        told = ""
         grace.pause(0.002)
     for pid, label, state, query, seconds in left:
         server.end_session(pid)
         leaks.report(report(test, pid, label, state, query, seconds))
-    return waited
+        told = left_busy(test, in_transaction=seconds is not None)
+    return told
 
 
 def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[int], test: str) -> None:
@@ -116,8 +118,20 @@ def report(test: str, pid: int, label: str, state: str | None, query: str, secon
     holding = "holding an advisory lock" if seconds is None else f"in a transaction for {seconds:.1f} s"
     return (
         f"{test} left a database session behind, and it was ended: session {pid}{_who(label)}, {state or 'state unknown'}, "
-        f"{holding}, last statement: {naming.shorten(query) or 'none'}"
+        f"{holding}, last statement: {naming.shorten(query) or 'none'}; {_cure(seconds is not None)}"
     )
+
+
+def left_busy(test: str, *, in_transaction: bool) -> str:
+    """The same for the note of a later test, whose client may be the one that had it."""
+    holding = "in a transaction" if in_transaction else "holding an advisory lock"
+    return f"{test.rpartition('.')[2]} left a session {holding}, and itest ended it: {_cure(in_transaction)}"
+
+
+def _cure(in_transaction: bool) -> str:
+    if in_transaction:
+        return "at its end (tearDown) call rollback() or Session.remove(), in Django connections.close_all()"
+    return "at its end (tearDown) unlock it, or close the connection"
 
 
 def _who(label: str) -> str:

@@ -14,7 +14,7 @@ from itest.service import Lease
 from itest.services.postgres import shared
 from itest.services.postgres.administered import SESSIONS
 from itest.services.postgres.kept import Kept
-from itest.services.postgres.leaks import end_idle
+from itest.services.postgres.leaks import end_idle, left_busy
 from itest.services.postgres.recycle import Recycler
 from itest.services.postgres.spares import Spare, Spares, unwritten
 from itest.services.postgres.undo import NeedsClone
@@ -38,8 +38,9 @@ class PostgresLease(Lease[PostgresView]):
         self.way = self.reason = ""
         self._written_since = ""
         """Where the log was when the test began, if that is not where the recycler has read up to."""
-        self._ended = ""
-        """Which sessions of others were ended last, for the note of a failing test: a pool of the class's own meets them."""
+        self._ended = self._told_to = ""
+        """What the note of the next test that fails says of the sessions of others that were ended last, as a pool of the
+        class's own meets them; and which test that was."""
         self._server = server
         self._directory = service.directory
         self._isolated = service.isolation_or_default != "none"
@@ -67,10 +68,12 @@ class PostgresLease(Lease[PostgresView]):
         if not self._isolated:
             return
         server = self._server
-        sessions = self._foreign_sessions()
+        sessions, busy = self._foreign_sessions()
         self._used_by_class = sessions > 0
         if self._written():  # Then what there is now may differ from the template.
-            self._cut(sessions, "at the end of the baseline", "pool_pre_ping=True, or engine.dispose() in setUpClass")
+            self._cut(
+                sessions, busy, "at the end of the baseline", "pool_pre_ping=True, or engine.dispose() in setUpClass"
+            )
             self._pristine = server.create(self._name)
             self._was_spare = False
         self._recycler = self._new_recycler(self._position if self._was_spare else "")
@@ -107,7 +110,8 @@ class PostgresLease(Lease[PostgresView]):
 
         written = self._recycler.written(self._written_since) if isinstance(self._recycler, Recycler) else {}
         found = evidence.evidence(self._server, self._name, since, written)
-        if self._ended:
+        if self._ended and self._told_to in ("", self._last_test):
+            self._told_to = self._last_test
             found.lines.insert(0, self._ended)
         return found
 
@@ -168,12 +172,13 @@ class PostgresLease(Lease[PostgresView]):
         except BaseException:  # A signal handler's. What was not undone must not count as seen, so the next one clones.
             self._forget_recycler()
             raise
+        self._tell(self._kept.told)
 
     def _clone_again(self, when: str, out_of_the_way: Callable[[str], object] | None = None) -> None:
         server = self._server
         self._forget_recycler()
         self._kept.close()
-        self._cut(self._foreign_sessions(), when, "pool_pre_ping=True")
+        self._cut(*self._foreign_sessions(), when, "pool_pre_ping=True")
         (out_of_the_way or server.drop)(self._name)
         if self._state is not None:
             shared.restore(server, self._state)
@@ -185,18 +190,25 @@ class PostgresLease(Lease[PostgresView]):
         if recycler is not None:
             recycler.close()
 
-    def _cut(self, sessions: int, when: str, cure: str) -> None:
-        """So many sessions of others are ended now."""
+    def _cut(self, sessions: int, busy: int, when: str, cure: str) -> None:
+        """So many sessions of others are ended now, some of them in a transaction."""
         if sessions:
             self.cuts += 1
             theirs = f"{sessions} session{'s'[: sessions != 1]} of others"
-            self._ended = f"itest ended {theirs} {when}: an engine of your own needs {cure}"
+            self._tell(f"itest ended {theirs} {when}: an engine of your own needs {cure}")
+        if busy:  # Which no ping before it is used can mend.
+            self._tell(left_busy(self._last_test, in_transaction=True))
 
-    def _foreign_sessions(self) -> int:
-        """How many others than itest have in the database. They are ended where it is to be copied or dropped."""
-        theirs = f"SELECT count(*) FROM {SESSIONS} AND NOT starts_with(application_name, 'itest')"
-        [(sessions,)] = self._server.admin(theirs, self._name)
-        return int(sessions)
+    def _tell(self, ended: str | None) -> None:
+        if ended:
+            self._ended, self._told_to = ended, ""
+
+    def _foreign_sessions(self) -> tuple[int, int]:
+        """How many others than itest have in the database, and how many of them are in a transaction. They are ended where it
+        is to be copied or dropped."""
+        theirs = f"{SESSIONS} AND NOT starts_with(application_name, 'itest')"
+        [(sessions, busy)] = self._server.admin(f"SELECT count(*), count(xact_start) FROM {theirs}", self._name)
+        return int(sessions), int(busy)
 
     def _spare(self) -> str:
         """A database that another class has given back; empty: there is none."""

@@ -38,16 +38,16 @@ class ProbeRecycler:
         """Undo what was done since the last call; whether anything was. Raises NeedsClone where that will not do."""
         kept.scrub(test=test)
         try:
-            if not self._probe.undo(lambda: self._end_others(test)):
+            if not self._probe.undo(lambda: self._end_others(kept, test)):
                 raise NeedsClone("the schema changed")
         except ResetError as error:
             raise NeedsClone(str(error)) from error
         return True
 
-    def _end_others(self, test: str) -> None:
+    def _end_others(self, kept: Kept, test: str) -> None:
         [[busy]] = self._probe.ask(self._busy)
         if busy:
-            leaks.end_sessions(self._server, busy, test)
+            kept.told = leaks.end_sessions(self._server, busy, test) or kept.told
         if self._probe.ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
             leaks.roll_back_prepared(self._server, self._name, test)
 

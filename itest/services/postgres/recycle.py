@@ -205,7 +205,9 @@ class Recycler:
         """End what sessions of others are doing; whether they were doing anything."""
         sessions = dict(self._ask("EXECUTE sessions"))
         busy = [pid for pid in sessions.keys() - kept.pids() if sessions[pid]]
-        return bool(busy) and leaks.end_sessions(self._server, busy, test)
+        told = leaks.end_sessions(self._server, busy, test) if busy else None
+        kept.told = told or kept.told
+        return told is not None
 
     def _changes(self, told: Changes, test: str) -> tuple[set[Relation], set[str], bool, str]:
         """The tables and sequences written to since the last reset, the catalogs, whether shared ones were, and up to
