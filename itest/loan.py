@@ -189,12 +189,18 @@ class Loan:
         if (cuts := self._cuts_of_neighbours) != self._cuts and self._server is not None:
             self._cuts = cuts
             with self._session.trace.span("reconnect", self.service.kind):
-                self._server.reconnect()
+                if self._server.reconnect():
+                    for lease in self._leases_of_neighbours:
+                        lease.reconnected()
 
     @property
     def _cuts_of_neighbours(self) -> int:
+        return sum(lease.cuts for lease in self._leases_of_neighbours)
+
+    @property
+    def _leases_of_neighbours(self) -> list[Lease[Any]]:
         leases = [self._neighbours[name]._lease for name in self._needs]
-        return sum(lease.cuts for lease in leases if lease is not None)
+        return [lease for lease in leases if lease is not None]
 
     @property
     def finishes(self) -> bool:

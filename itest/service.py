@@ -292,9 +292,10 @@ class Server(ABC, Generic[V]):
     def clear(self) -> None:
         """Remove what earlier runs have left on it. Called before a later run uses it, when nobody else does."""
 
-    def reconnect(self) -> None:
+    def reconnect(self) -> bool:
         """Neighbours that it refers to have ended its connections: have it connect again, if need be by a restart at the
-        same address. Raises ItestError."""
+        same address. Whether nothing of it can still have one of those. Raises ItestError."""
+        return False
 
     @abstractmethod
     def close(self) -> None:
@@ -315,6 +316,9 @@ class Lease(ABC, Generic[V]):
     """How often it has ended connections of others than itest: of an app that lives on, which may not expect that."""
 
     view: V
+
+    def reconnected(self) -> None:  # most leases end none
+        """The app whose connections it has ended since the last reset (`cuts`) has others now."""
 
     @abstractmethod
     def seal(self) -> None:

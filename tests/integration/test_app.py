@@ -117,6 +117,31 @@ class LiveTest(InnerTest, LiveMixin):
     def test_wsgi(self) -> None:
         self.check(self.live(App.wsgi("tests.integration.apps:create_site", env=apps.ENV)), ran=5)
 
+    def test_that_its_sessions_were_ended_is_not_told_of_a_program_that_was_started_again_for_that(self) -> None:
+        class Base(ContainerTestCase):
+            postgres = TABLE.replace()
+            redis = Redis()
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute(apps.INSERT)
+
+            def test_1_fails(self) -> None:
+                self.fail("for another reason")
+
+            def test_2_makes_the_database_be_cloned_again(self) -> None:
+                self.postgres.execute("CREATE TABLE extra ()")
+
+            test_3_fails = test_1_fails
+
+        program = App.command(API, env=apps.ENV, ready=http("/who"))
+        thread = App.asgi(apps.create_api, env=apps.ENV)  # Whose module may have an engine of its own.
+        for app, told in ((program, False), (thread, True)):
+            with self.subTest(app.what):
+                result = run(type("T", (Base,), {"api": app}))
+                self.assertEqual((result.testsRun, result.errors), (3, []))
+                self.assertEqual(["itest ended 1 session" in text for _, text in result.failures], [told] * 2)
+
     def test_the_database_of_another_class_is_told_of_an_app_that_keeps_its_url(self) -> None:
         engines: list[Engine] = []  # As a module has one that is imported once.
 

@@ -74,8 +74,8 @@ class ForeignTest(BaselineTest):
         change("INSERT INTO parent (name) VALUES ('of the baseline')")
         lease.seal()
         lease.reset("tests.Other.test_1")
-        told = "itest ended 1 session of others at the end of the baseline: an engine of your own needs pool_pre_ping=True, or "
-        told += "engine.dispose() in setUpClass"
+        told = "itest ended 1 session of others at the end of the baseline: an engine of your own, at module level too, needs "
+        told += "pool_pre_ping=True, or engine.dispose() in setUpClass"
         for _ in range(2):  # Two failures of one test.
             self.assertEqual(lease.evidence(0).lines[:1], [told])
         lease.reset("tests.Other.test_2")
@@ -86,8 +86,8 @@ class ForeignTest(BaselineTest):
         [line] = lease.evidence(0).lines
         self.assertRegex(
             line,
-            r"^itest ended 2 sessions of others after test_2, as the schema changed(?: \(pg_.*)?: an engine of your own needs "
-            r"pool_pre_ping=True$",
+            r"^itest ended 2 sessions of others after test_2, as the schema changed(?: \(pg_.*)?: an engine of your own, at module "
+            r"level too, needs pool_pre_ping=True$",
         )
 
     def test_that_one_in_a_transaction_was_ended_is_told_of_the_next_test_that_fails(self) -> None:

@@ -46,14 +46,16 @@ class AppServer(Server[A]):
     def lease(self, service: Service[A], owner: str) -> AppLease[A]:
         return cast("AppService[A]", service).lease_of(self, owner)
 
-    def reconnect(self) -> None:
+    def reconnect(self) -> bool:
         """As if its connections had never been: many pools notice that one is dead when a request has failed."""
-        if isinstance(self.instance, Restartable):
-            self.instance.restart()
-            deadline = Deadline.after(self._service.startup_timeout or RESTART_WAIT)
-            until_ready(
-                self._service.readiness(self.address), self.instance, deadline, subject=f"{self.title} ({self.version})"
-            )
+        if not isinstance(self.instance, Restartable):
+            return False
+        self.instance.restart()
+        deadline = Deadline.after(self._service.startup_timeout or RESTART_WAIT)
+        until_ready(
+            self._service.readiness(self.address), self.instance, deadline, subject=f"{self.title} ({self.version})"
+        )
+        return not hasattr(self.instance, "app")  # In this process an engine of a module lives on.
 
     def close(self) -> None:
         """It has no clients of its own: views close theirs."""

@@ -59,8 +59,9 @@ class ContainerServer(Server[ContainerView]):
     def lease(self, service: Service[ContainerView], owner: str) -> ContainerLease:
         return ContainerLease(self, owner)
 
-    def reconnect(self) -> None:
+    def reconnect(self) -> bool:
         self.restart(RECONNECT_GRACE)
+        return True
 
     def view(self) -> ContainerView:
         return ContainerView(self)

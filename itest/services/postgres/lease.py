@@ -115,6 +115,9 @@ class PostgresLease(Lease[PostgresView]):
             found.lines.insert(0, self._ended)
         return found
 
+    def reconnected(self) -> None:
+        self._ended = self._kept.told
+
     def meaning(self, log: Sequence[str]) -> list[str]:
         from itest.services.postgres import evidence
 
@@ -195,7 +198,7 @@ class PostgresLease(Lease[PostgresView]):
         if sessions:
             self.cuts += 1
             theirs = f"{sessions} session{'s'[: sessions != 1]} of others"
-            self._tell(f"itest ended {theirs} {when}: an engine of your own needs {cure}")
+            self._tell(f"itest ended {theirs} {when}: an engine of your own, at module level too, needs {cure}")
         if busy:  # Which no ping before it is used can mend.
             self._tell(left_busy(self._last_test, in_transaction=True))
 
