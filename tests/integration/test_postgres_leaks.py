@@ -20,7 +20,7 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
-from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest import ContainerTestCase, Postgres, PostgresMixin, testing
 from itest.clock import Deadline
 from itest.services.postgres import leaks, libpq, view
 from tests.integration.at_once import meeting_in
@@ -690,10 +690,41 @@ class EngineTest(BaselineTest):
             with said() as lines:
                 self.reset("undone" if options else "")
             self.assertEqual(len(lines), 1)
-            self.assertIn("did not return a connection to `postgres.engine`; it was closed", lines[0])
+            self.assertRegex(
+                lines[0], r"did not return a connection to `postgres\.engine`; it was closed: at its end .*remove\(\)"
+            )
             with self.assertRaises(Exception):  # noqa: B017  # SQLAlchemy has several names for it
                 leaked.exec_driver_sql("SELECT 1")
             leaked.close()
+
+    def test_a_session_of_the_module_that_is_not_removed_is_told_of_the_next_test_that_fails(self) -> None:
+        from sqlalchemy import orm, text
+
+        registry = orm.scoped_session(orm.sessionmaker())
+
+        class Inner(PostgresMixin, ContainerTestCase):
+            def setUp(self) -> None:
+                registry.configure(bind=self.postgres.engine)
+
+            def test_1(self) -> None:
+                registry.execute(text("SELECT 1"))
+
+            test_2 = test_1
+
+            def test_3(self) -> None:
+                registry.remove()
+                self.fail("this has nothing to do with it")
+
+        result = unittest.TestResult()
+        with testing.session(), said(), warnings.catch_warnings(action="ignore"):  # SQLAlchemy binds a session once.
+            unittest.defaultTestLoader.loadTestsFromTestCase(Inner).run(result)
+        [(_, second)], [(_, third)] = result.errors, result.failures
+        self.assertIn(
+            "\n  test_1 did not return a connection to `postgres.engine`; it was closed: at its end (tearDown) call "
+            "Session.remove(), or close() what has it",
+            second,
+        )
+        self.assertNotIn("did not return", third)
 
     def test_one_whose_session_was_ended_is_not_handed_out_again(self) -> None:
         with self.view.engine.connect() as connection:

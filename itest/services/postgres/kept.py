@@ -33,6 +33,11 @@ IDLE, ACTIVE, IN_TRANSACTION = 0, 1, 2
 """psycopg2's TRANSACTION_STATUS_IDLE; TRANSACTION_STATUS_ACTIVE: a statement is running, so another thread is using the
 connection; and TRANSACTION_STATUS_INTRANS: none is, in a transaction that none has failed in."""
 
+UNRETURNED = (
+    "did not return a connection to `postgres.engine`; it was closed: at its end (tearDown) call Session.remove(), or close() "
+    "what has it"
+)
+
 
 class _Link:
     """A kept connection, a cursor of ours on it, and what it was when it was new, after the statement `setting`. `out` is
@@ -74,7 +79,7 @@ class Kept:
         self.cut = False
         """Whether the last scrub has ended a session that was doing something, which may have committed until then."""
         self.told = ""
-        """What the note of a later test says of a session that was ended since the last scrub, as a test had left it."""
+        """What the note of a later test says of a session that was ended in or since the last scrub, as a test had left it."""
 
     def connection(self, setting: str = "") -> Connection:
         """The kept psycopg2 connection; with a `setting`, another one, in which that statement holds from test to test. It is
@@ -201,7 +206,8 @@ class Kept:
                 self.cut = True
                 self._give_up(link)
             elif link.out is not None:
-                leaks.report(f"{test} did not return a connection to `postgres.engine`; it was closed")
+                leaks.report(f"{test} {UNRETURNED}")
+                self.told = f"{test.rpartition('.')[2]} {UNRETURNED}"
                 self._give_up(link)
             else:
                 try:
