@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -56,7 +57,8 @@ class StrictTest(unittest.TestCase):
         self.assertEqual(set(found), {"test_idle", "test_transaction"})
         self.assertRegex(
             found["test_idle"],
-            r"test_idle did not close a database connection, and it was ended: session \d+ of 'shop', idle",
+            r"test_idle did not close a database connection, and it was ended: session \d+ of 'shop', idle, "
+            r"last statement: \S.*; close it, or connect in setUpClass what lasts for the class",
         )
         self.assertRegex(
             found["test_transaction"], r"left a database session behind, .*in transaction.*CREATE TABLE orders"
@@ -106,6 +108,32 @@ class StrictTest(unittest.TestCase):
                     connection.exec_driver_sql("SELECT FROM orders")
 
         self.assertEqual(self.failures(Inner), {})
+
+    def test_a_pool_that_the_class_has_emptied(self) -> None:
+        class Inner(PostgresMixin, ContainerTestCase):
+            @classmethod
+            def setUpClass(cls) -> None:
+                import sqlalchemy
+
+                super().setUpClass()
+                cls.engine = sqlalchemy.create_engine(cls.postgres.sqlalchemy_url)
+                cls.addClassCleanup(cls.engine.dispose)
+
+            def test_1(self) -> None:
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("SELECT 1")
+
+            test_2 = test_1
+
+        result = unittest.TestResult()
+        with testing.session(strict=True, quiet=True):
+            unittest.defaultTestLoader.loadTestsFromTestCase(Inner).run(result)
+        if result.skipped:
+            self.skipTest(result.skipped[0][1])
+        [(_, first)], [(_, second)] = result.failures, result.errors
+        told = "close it, or connect in setUpClass what lasts for the class (and no dispose() there)"
+        self.assertRegex(first, rf"test_1 did not close a database connection, .*{re.escape(told)}")
+        self.assertIn(f"\n  test_1 did not close a database connection, and itest ended it: {told}\n", second)
 
     def test_coroutines(self) -> None:
         class Inner(PostgresMixin, AsyncContainerTestCase):

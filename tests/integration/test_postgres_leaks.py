@@ -75,7 +75,7 @@ class ForeignTest(BaselineTest):
         lease.seal()
         lease.reset("tests.Other.test_1")
         told = "itest ended 1 session of others at the end of the baseline: an engine of your own, at module level too, needs "
-        told += "pool_pre_ping=True, or engine.dispose() in setUpClass"
+        told += "pool_pre_ping=True"
         for _ in range(2):  # Two failures of one test.
             self.assertEqual(lease.evidence(0).lines[:1], [told])
         lease.reset("tests.Other.test_2")

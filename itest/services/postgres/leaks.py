@@ -19,6 +19,8 @@ CLOSE_GRACE = 1.0
 """Seconds in which the session of a connection that was closed is gone, where one that is left would fail the test: on a
 busy machine Docker's proxy takes long to hang up."""
 
+UNCLOSED = "close it, or connect in setUpClass what lasts for the class (and no dispose() there)"
+"""What to do about a connection that a test did not close."""
 
 IN_TRANSACTION = (
     "(SELECT EXISTS (SELECT FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
@@ -87,8 +89,9 @@ def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> st
     return told
 
 
-def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[int], test: str) -> None:
-    """End the sessions of a database that a test opened and did not close, though they do nothing."""
+def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[int], test: str) -> str:
+    """End the sessions of a database that a test opened and did not close, though they do nothing. What the note of a later
+    test says of it; empty: there were none."""
     found = (
         "SELECT pid, application_name, state, query FROM pg_stat_activity WHERE datname = %s "
         "AND backend_type = 'client backend' AND backend_start >= to_timestamp(%s) AND pid <> ALL(%s) "
@@ -101,8 +104,10 @@ def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[i
         server.end_session(pid)
         leaks.report(
             f"{test} did not close a database connection, and it was ended: session {pid}{_who(label)}, {state}, last "
-            f"statement: {naming.shorten(query) or 'none'}"
+            f"statement: {naming.shorten(query) or 'none'}; {UNCLOSED}"
         )
+    short = test.rpartition(".")[2]
+    return f"{short} did not close a database connection, and itest ended it: {UNCLOSED}" if left else ""
 
 
 def report_uncommitted(owner: str) -> None:

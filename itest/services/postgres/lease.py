@@ -71,9 +71,7 @@ class PostgresLease(Lease[PostgresView]):
         sessions, busy = self._foreign_sessions()
         self._used_by_class = sessions > 0
         if self._written():  # Then what there is now may differ from the template.
-            self._cut(
-                sessions, busy, "at the end of the baseline", "pool_pre_ping=True, or engine.dispose() in setUpClass"
-            )
+            self._cut(sessions, busy, "at the end of the baseline")
             self._pristine = server.create(self._name)
             self._was_spare = False
         self._recycler = self._new_recycler(self._position if self._was_spare else "")
@@ -130,7 +128,7 @@ class PostgresLease(Lease[PostgresView]):
             self._reset(test)
             # A pool of the class's own connects again in a test, as the baseline's end may have ended its sessions, or grows.
             if alone and not self._used_by_class:
-                end_idle(self._server, self._name, since, self._kept.pids(), test)
+                self._tell(end_idle(self._server, self._name, since, self._kept.pids(), test))
         except self._server.driver.Error as error:
             raise ResetError(f"what {test} has left could not be looked at: {naming.mask(str(error))}") from error
 
@@ -181,7 +179,7 @@ class PostgresLease(Lease[PostgresView]):
         server = self._server
         self._forget_recycler()
         self._kept.close()
-        self._cut(*self._foreign_sessions(), when, "pool_pre_ping=True")
+        self._cut(*self._foreign_sessions(), when)
         (out_of_the_way or server.drop)(self._name)
         if self._state is not None:
             shared.restore(server, self._state)
@@ -193,12 +191,14 @@ class PostgresLease(Lease[PostgresView]):
         if recycler is not None:
             recycler.close()
 
-    def _cut(self, sessions: int, busy: int, when: str, cure: str) -> None:
+    def _cut(self, sessions: int, busy: int, when: str) -> None:
         """So many sessions of others are ended now, some of them in a transaction."""
         if sessions:
             self.cuts += 1
             theirs = f"{sessions} session{'s'[: sessions != 1]} of others"
-            self._tell(f"itest ended {theirs} {when}: an engine of your own, at module level too, needs {cure}")
+            self._tell(
+                f"itest ended {theirs} {when}: an engine of your own, at module level too, needs pool_pre_ping=True"
+            )
         if busy:  # Which no ping before it is used can mend.
             self._tell(left_busy(self._last_test, in_transaction=True))
 
