@@ -414,6 +414,14 @@ TABLE = (
         (DRIVER,),
         "FATAL:  sorry, too many clients already",
     ),
+    Cause(
+        "a connection of another event loop or task",
+        "make the engine or pool in the app's lifespan, not at module level, or use App.command (in a test: in asyncSetUp); "
+        "tasks side by side need a connection each",
+        r"attached to a different loop|is bound to a different event loop|another operation is in progress",
+        (DRIVER,),
+        "InterfaceError: cannot perform operation: another operation is in progress",
+    ),
 )
 
 
