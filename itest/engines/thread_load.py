@@ -14,6 +14,9 @@ from itest import naming
 from itest.errors import StartError
 from itest.spec import ThreadSpec
 
+ARGUMENTS = {"wsgi": ("environ", "start_response"), "asgi": ("scope", "receive", "send")}
+"""What an app is called with."""
+
 _imported: set[str] = set()
 """Modules whose first import was an app's, in its environment."""
 
@@ -33,6 +36,8 @@ def load(spec: ThreadSpec, subject: str) -> tuple[Any, str]:
             raise failed(spec, f"its factory raised {text_of(error)}", subject) from error
     if not callable(app):
         raise failed(spec, f"it is no app but {naming.shorten(repr(app), 80)}", subject)
+    if reason := _refusal(app, spec.interface):
+        raise failed(spec, reason, subject)
     return app, early
 
 
@@ -83,6 +88,31 @@ def _is_factory(app: object) -> bool:
     try:
         inspect.signature(app).bind()  # type: ignore[arg-type]  # what is no callable raises TypeError too
     except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _refusal(app: Any, interface: str) -> str:
+    """Why it cannot be called as an app of that interface; empty where it can, or where it does not tell."""
+    try:
+        signature = inspect.signature(app, follow_wrapped=False)  # What is called is the wrapper.
+    except (TypeError, ValueError):
+        return ""
+    name, other = getattr(app, "__name__", type(app).__name__), "asgi" if interface == "wsgi" else "wsgi"
+    rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [
+        each.name for each in signature.parameters.values() if each.default is each.empty and each.kind not in rest
+    ]
+    if not needed or _can_be_called(signature, interface):
+        return ""
+    cure = f"use App.{other}" if _can_be_called(signature, other) else f"App.{interface}(lambda: {name}(...))"
+    return f"{name} takes {', '.join(needed)}, so it is no {interface.upper()} app and no factory without arguments: {cure}"
+
+
+def _can_be_called(signature: inspect.Signature, interface: str) -> bool:
+    try:
+        signature.bind(*ARGUMENTS[interface])
+    except TypeError:
         return False
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import io
 import logging
@@ -291,6 +292,36 @@ class FailureTest(EngineTestCase):
 
         error = self.refuse(r"its factory raised RuntimeError: no settings$", create)
         self.assertIsInstance(error.__cause__, RuntimeError)
+
+    def test_a_factory_that_needs_an_argument(self) -> None:
+        def create_app(config: str, *, debug: bool = False, **settings: Any) -> Any:
+            raise AssertionError("it is not called")
+
+        told = "could not be started: create_app takes config, so it is no"
+        self.refuse(
+            rf"{told} WSGI app and no factory without arguments: App\.wsgi\(lambda: create_app\(\.\.\.\)\)$",
+            create_app,
+            "wsgi",
+        )
+        self.refuse(rf"{told} ASGI app and no factory without arguments: App\.asgi", create_app)
+
+    def test_an_app_of_the_other_interface(self) -> None:
+        self.refuse(r"wsgi takes environ, start_response, so it is no ASGI app and no factory .*: use App\.wsgi$", wsgi)
+        self.refuse(
+            r"asgi takes scope, receive, send, so it is no WSGI app and no factory .*: use App\.asgi$", asgi, "wsgi"
+        )
+
+    def test_apps_that_are_called_in_other_ways(self) -> None:
+        class Wrapped:
+            def __call__(self, *args: Any) -> Any:
+                return wsgi(*args)
+
+        def wrapped(*args: Any) -> Any:
+            return wsgi(*args)
+
+        functools.update_wrapper(wrapped, lambda request: None)
+        for app in (Wrapped(), wrapped, functools.partial(lambda number, environ, start: wsgi(environ, start), 1)):
+            self.assertEqual(self.get(self.start(app, "wsgi", env={"A": "1"}, factory=False), "/A"), "1")
 
     def test_a_lifespan_that_fails_with_its_traceback(self) -> None:
         error = self.refuse(r"could not be started: it raised RuntimeError: no database$", Lifespan(fail))
