@@ -2,8 +2,9 @@
 """The import of the SDK, by one thread at a time: its packages import one another in circles, and Python lets a second
 thread see them half made rather than wait forever (importlib's `_DeadlockError`).
 
-So it may also fail over what another thread is just importing, a client for instance. What it leaves then is a package that
-cannot be imported any more: its modules are there still, but nothing would make them attributes of it again.
+So it may also fail over what another thread is just importing, a client for instance, and under `-W error` over a warning
+whose filter, which requests sets, is gone as a `catch_warnings` of another thread has just ended. What it leaves then is a
+package that cannot be imported any more: its modules are there still, but nothing would make them attributes of it again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def load() -> None:
                 return
             except ModuleNotFoundError:
                 raise
-            except (ImportError, AttributeError):
+            except (ImportError, AttributeError, Warning):
                 if attempt == ATTEMPTS:
                     raise
                 SYSTEM.sleep(PAUSE)

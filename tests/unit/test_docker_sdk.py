@@ -15,7 +15,7 @@ PACKAGE = """
 import itest_half.errors
 from itest_half.state import failures
 if failures:
-    raise AttributeError(failures.pop())
+    raise failures.pop()
 """
 
 
@@ -28,7 +28,7 @@ class LoadTest(unittest.TestCase):
         place.joinpath("__init__.py").write_text(PACKAGE, encoding="utf-8")
         place.joinpath("errors.py").write_text("", encoding="utf-8")
         place.joinpath("state.py").write_text("from itest_half_failures import failures\n", encoding="utf-8")
-        self.failures: list[str] = []
+        self.failures: list[Exception] = []
         self.enterContext(mock.patch.object(sys, "path", [str(place.parent), *sys.path]))
         self.enterContext(mock.patch.dict(sys.modules, {"itest_half_failures": mock.Mock(failures=self.failures)}))
         for name, value in {
@@ -40,13 +40,17 @@ class LoadTest(unittest.TestCase):
             self.enterContext(mock.patch.object(docker_sdk, name, value))
 
     def test_one_that_failed_is_whole_the_next_time(self) -> None:
-        self.failures += ["partially initialized"] * 2
+        self.failures += [
+            AttributeError("partially initialized"),
+            ImportError("cannot import name"),
+            UserWarning("SOCKS"),
+        ]
         docker_sdk.load()
         self.assertIs(sys.modules["itest_half"].errors, sys.modules["itest_half.errors"])
         self.assertEqual(self.failures, [])
 
     def test_what_others_have_left_half_made_is_made_anew(self) -> None:
-        self.failures.append("partially initialized")
+        self.failures.append(AttributeError("partially initialized"))
         with self.assertRaises(AttributeError):
             __import__("itest_half")
         self.assertIn("itest_half.errors", sys.modules)
@@ -54,7 +58,7 @@ class LoadTest(unittest.TestCase):
         self.assertIs(sys.modules["itest_half"].errors, sys.modules["itest_half.errors"])
 
     def test_one_that_always_fails_says_so(self) -> None:
-        self.failures += ["broken"] * 50
+        self.failures += [AttributeError("broken")] * 50
         with self.assertRaisesRegex(AttributeError, "broken"):
             docker_sdk.load()
         self.assertEqual(len(self.failures), 50 - docker_sdk.ATTEMPTS)
