@@ -62,8 +62,10 @@ def run(options: argparse.Namespace, config: Config) -> int:
                 for loan in loans:
                     leases.callback(_give_back, loan)
                 take_all(loans, session)
-                for name, value in (pair for loan in loans for pair in _variables(loan).items()):
-                    variables.setdefault(name, value)
+                for loan in loans:
+                    for name, value in _variables(loan).items():
+                        if variables.setdefault(name, value) != value and not name.startswith("ITEST_"):
+                            variables.setdefault(f"{loan.name.upper()}_{name}", value)
         return _run(argv, config.child_environment(**variables))
 
 

@@ -56,6 +56,17 @@ class CacheTest(RedisMixin, ContainerTestCase):
         pass
 """
 
+TWO = """
+from itest import ContainerTestCase, Postgres
+
+class TwoTest(ContainerTestCase):
+    main = Postgres(migrations=lambda view: view.execute("CREATE TABLE people (name text)"))
+    audit = Postgres(migrations=lambda view: view.execute("CREATE TABLE entries (name text)"))
+
+    def test_nothing(self):
+        pass
+"""
+
 TALKING = """
 import os
 import subprocess
@@ -217,6 +228,21 @@ class ExecTest(CommandLineTest):
         )
         for target in ("tests.test_people.PeopleTest", "tests/test_people.py::PeopleTest"):
             self.assertEqual(self.python(code, target)[0], "(0,)\n")
+
+    def test_two_services_of_a_kind(self) -> None:
+        self.tests.write_text(TWO, encoding="utf-8")
+        code = (
+            "import os, psycopg2\n"
+            "for name in ('DATABASE_URL', 'AUDIT_DATABASE_URL'):\n"
+            "    with psycopg2.connect(os.environ[name]) as connection, connection.cursor() as cursor:\n"
+            "        cursor.execute(\"SELECT relname FROM pg_class WHERE relname IN ('people', 'entries')\")\n"
+            "        print(cursor.fetchall())\n"
+            "print([name for name in os.environ if name.startswith(('MAIN_', 'AUDIT_'))])\n"
+        )
+        self.assertEqual(
+            self.python(code, "tests.test_people.TwoTest")[0],
+            "[('people',)]\n[('entries',)]\n['AUDIT_DATABASE_URL', 'AUDIT_PGDATABASE']\n",
+        )
 
     def test_all_test_classes_of_a_package_and_a_module_without_a_dot(self) -> None:
         (self.place / "tests" / "test_more.py").write_text(MORE, encoding="utf-8")
