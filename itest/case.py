@@ -207,7 +207,7 @@ class ContainerMixin(Assertions, _Base):
             raise NotStarted(f"{_label(type(self), service)}: {reason}") from None
 
     @classmethod
-    def _itest_class_view(cls, service: Service[Any]) -> View | _NoView:
+    def _itest_class_view(cls, service: Service[Any]) -> View:
         loans: list[Loan] = cls.__dict__.get("_itest_loans", [])
         for loan in loans:
             if loan.service is service and not loan.stopped:
@@ -218,21 +218,7 @@ class ContainerMixin(Assertions, _Base):
             else "its view does not exist before the class's services are started; in setUpClass, call super().setUpClass() "
             "first"
         )
-        reason = f"{_label(cls, service)}: {reason}"
-        if sys._getframe(2).f_globals.get("__name__") == "nose2.util":
-            return _NoView(reason)
-        raise NotStarted(reason)
-
-
-class _NoView:
-    """Given in place of a view to nose2, which reads every attribute of a class while it loads tests (`iter_attrs` in
-    its util.py) and ends the run on any error. Whatever is asked of it raises NotStarted."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    def __getattr__(self, name: str) -> Any:
-        raise NotStarted(self._reason)
+        raise NotStarted(f"{_label(cls, service)}: {reason}")
 
 
 def _sets_up_more(cls: type[ContainerMixin]) -> bool:

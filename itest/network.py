@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -42,9 +43,14 @@ class Network(NamedTuple):
 
     def __get__(self, instance: object | None, owner: type) -> ClassNetwork:
         found: ClassNetwork | None = owner.__dict__.get("_itest_network")
-        if found is None:
-            raise NotStarted(f"the network of {owner.__qualname__} exists only while its tests run, and with Docker")
-        return found
+        if found is not None:
+            return found
+        reason = f"the network of {owner.__qualname__} exists only while its tests run, and with Docker"
+        from itest.shorthand import Later, is_meant  # Only errors need it.
+
+        if instance is None and not is_meant(self, owner, sys._getframe(1)):
+            return Later(reason)  # type: ignore[return-value]  # whatever is asked of it raises
+        raise NotStarted(reason)
 
 
 def declared(cls: type) -> tuple[str, Network | None]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shorthands of mixins: `self.db` for `self.postgres.connection`."""
+"""The shorthands of mixins: `self.db` for `self.postgres.connection`; and what stands for a view until there is one."""
 
 from __future__ import annotations
 
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from itest.errors import NotStarted
@@ -23,22 +24,28 @@ class Shorthand(Generic[T]):
         self._name = name
 
     def __get__(self, instance: object | None, owner: type) -> T:
-        try:
-            view = getattr(owner if instance is None else instance, self._service)
-        except NotStarted as error:
-            if instance is not None:
-                raise
-            return _Later(str(error))  # type: ignore[return-value]  # whatever is asked of it raises
+        view = getattr(owner if instance is None else instance, self._service)
         if view is None:
-            raise NotStarted(
-                f"{owner.__qualname__}.{self._service} is None, which opts out of the service, so there is no {self._name!r}"
-            )
+            reason = f"{owner.__qualname__}.{self._service} is None, which opts out of the service, so there is no {self._name!r}"
+            if instance is not None:
+                raise NotStarted(reason)
+            view = Later(reason)
+        if isinstance(view, Later):
+            return view  # type: ignore[return-value]  # whatever is asked of it raises
         return getattr(view, self._attribute)  # type: ignore[no-any-return]  # looked up by name
 
 
-class _Later:
-    """Given for a shorthand of a class whose services are not started: whoever looks at all attributes of classes, as
-    runners and `inspect` do, must not fail."""
+def is_meant(declaration: object, owner: type, reader: FrameType) -> bool:
+    """Whether the code that reads it has the name by which the class has it, and does not just read all attributes; or is
+    `inspect`, which takes the declaration itself where there is an error."""
+    names = {name for base in owner.__mro__ for name, value in vars(base).items() if value is declaration}
+    code = reader.f_code
+    return reader.f_globals.get("__name__") == "inspect" or not names.isdisjoint((*code.co_names, *code.co_consts))
+
+
+class Later:
+    """Given in place of what there is only while tests run, to those who read every attribute of a class: they must not
+    fail. Runners do (nose2), and class decorators (`mock.patch.dict`). Whatever is asked of it raises NotStarted."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason

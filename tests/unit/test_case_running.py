@@ -15,7 +15,7 @@ import unittest
 from collections.abc import Callable
 from unittest import mock
 
-from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase
+from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Network, PostgresMixin
 from itest import session as sessions
 from itest.errors import NotStarted, StartError
 from itest.service import Service
@@ -553,3 +553,22 @@ class NotStartedTest(InnerTest):
             getattr(Sample, name, None)
         self.assertIn("memory", dict(inspect.getmembers(Sample)))
         self.assertIsInstance(dict(inspect.getmembers(MemoryMixin))["memory"], Service)
+
+    def test_by_a_class_decorator_that_reads_every_attribute(self) -> None:
+        @mock.patch.dict(os.environ, {"ITEST_TEST_OF": "decorator"})
+        class T(PostgresMixin, MemoryMixin, ContainerTestCase):
+            memory = self.service()
+            postgres = None  # type: ignore[assignment]
+            net = Network()
+
+            def test_a(self) -> None:
+                self.assertEqual(os.environ["ITEST_TEST_OF"], "decorator")
+
+        mock.patch.dict(os.environ)(MemoryMixin)
+        self.check(run(T), ran=1)
+        for name in ("memory", "net", "db"):
+            with self.assertRaises(NotStarted):
+                getattr(T, name).anything  # noqa: B018  # as above
+        for read in ("T.memory", "getattr(T, 'memory')", "T.net"):
+            with self.subTest(read), self.assertRaises(NotStarted):
+                eval(read, {"T": T})
