@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from itest import naming
 from itest.errors import DeclarationError
 from itest.service import Service
 from itest.service import attributes as attributes_of
@@ -18,6 +19,9 @@ PLAIN = {"str": (str, "a text"), "bool": (bool, "True or False"), "int": (int, "
 """Annotations of fields whose values can be checked, with what they mean in a sentence."""
 
 EXAMPLES = {"image": " like 'busybox:1.37'", "topics": "{'orders': 1}, with the number of each topic's partitions"}
+
+EXTERNAL = "external='TEST_SERVER_URL'"
+"""What is meant by whoever writes a URL."""
 
 MAPPING = r"Files|Mapping\[((?!\] \|).)*\]"
 """The annotation of a field that takes a dict and nothing else."""
@@ -44,13 +48,13 @@ def check_attributes(cls: type) -> None:
                     f"{cls.__qualname__}.{name} is a {type(value).__name__} of declarations; is there a comma behind it?"
                 )
             elif name in declared and value is not None:
-                example = (
-                    f"{declared[name].__name__}({value!r})"
-                    if isinstance(value, str)
-                    else f"{declared[name].__name__}()"
-                )
+                kind, shown = declared[name].__name__, naming.mask(repr(value))
+                if isinstance(value, str) and "://" in value:
+                    cure = f"write {kind}({EXTERNAL}), where that names a variable that has it"
+                else:
+                    cure = f"write {kind}({repr(value) if isinstance(value, str) else ''})"
                 raise DeclarationError(
-                    f"{cls.__qualname__}.{name} is {value!r}, which is no declaration: write {example}, or None to opt out"
+                    f"{cls.__qualname__}.{name} is {shown}, which is no declaration: {cure}, or None to opt out"
                 )
             elif isinstance(value, type) and issubclass(value, Service) and value.__module__.startswith("itest."):
                 raise DeclarationError(
@@ -66,9 +70,14 @@ def check_types(service: Service[Any], where: str) -> None:
         value = getattr(service, field.name)
         kind, words = PLAIN.get(str(field.type), (object, ""))
         if not isinstance(value, kind):
-            shown = repr(value) if field.repr else f"a {type(value).__name__}"
+            shown = naming.mask(repr(value)) if field.repr else f"a {type(value).__name__}"
             example = EXAMPLES.get(field.name, "")
             raise DeclarationError(f"{where}: {field.name} must be {words}{example}, not {shown}")
+        if field.name == "image" and isinstance(value, str) and "://" in value:
+            # Not the value: who writes a URL here writes its password too.
+            raise DeclarationError(
+                f"{where}: that is a URL, not an image: {EXTERNAL} names a variable that has the URL of a running server"
+            )
         if not isinstance(value, Mapping) and re.fullmatch(MAPPING, str(field.type)):
             # Not the value: variables may be secret.
             shown = "list" if isinstance(value, tuple) else type(value).__name__

@@ -223,7 +223,7 @@ class Starter:
         service, spec = job.service, job.spec
         if service.announced and (server.fresh or self._reused(service)):
             how = "ready" if server.fresh else "in use again"
-            trace.say(f"{_place(server, spec)}, {how} in {seconds:.2f} s")
+            trace.say(naming.mask(f"{_place(server, spec)}, {how} in {seconds:.2f} s"))
             if isinstance(spec, ProcessSpec) and spec.replaces and (reason := self._engines.passed_over()):
                 trace.say(f"local processes take the place of containers, as {reason}")
         vain = [name for name in OF_OURS if getattr(service, name, None)]

@@ -43,7 +43,7 @@ def explain(
     cure = known.cure if known else "try `docker pull` by hand"
     where = f" as {asked}, by the setting mirror" if asked and asked != image else ""
     state = "" if there else f"is not on the Docker host{f' for platform {platform}' if platform else ''} and "
-    return f"image {image} {state}could not be pulled{where}: {naming.shorten(said, 300)}; {cure}"
+    return naming.mask(f"image {image} {state}could not be pulled{where}: {naming.shorten(said, 300)}; {cure}")
 
 
 def registry_of(image: str) -> str:

@@ -40,6 +40,12 @@ class WrongTest(InnerTest):
             PostgresMixin,
             postgres="postgres:17",
         )
+        self.refuse(
+            "postgres is 'postgresql://u:***@h/x', which is no declaration: write Postgres(external='TEST_SERVER_URL'), where "
+            "that names a variable that has it, or None to opt out",
+            PostgresMixin,
+            postgres="postgresql://u:S3cretPassw@h/x",
+        )
         self.refuse(f"postgres is {Postgres!r}, {cure}(), or None to opt out", PostgresMixin, postgres=Postgres)
         self.refuse(f"postgres is the class Postgres, {cure}()", postgres=Postgres)
         type("T", (PostgresMixin, ContainerTestCase), {"postgres": None})
@@ -102,6 +108,19 @@ class WrongTest(InnerTest):
                 "the URL itself",
                 it=Redis(external=url),
             )
+
+    def test_a_url_in_place_of_an_image(self) -> None:
+        url = "postgresql://u:S3cretPassw@localhost/x"
+        for service in (Postgres(url), Redis(url), Kafka(url), Container(url)):
+            self.refuse(
+                "it: that is a URL, not an image: external='TEST_SERVER_URL' names a variable that has the URL of a "
+                "running server",
+                it=service,
+            )
+        self.refuse(
+            "it: image must be a text like 'busybox:1.37', not ('postgresql://u:***@localhost/x',)",
+            it=Postgres([url]),  # type: ignore[arg-type]
+        )
 
 
 class MemoryShorthand(ServiceMixin):

@@ -73,6 +73,11 @@ class ExplainTest(unittest.TestCase):
                 self.assertNotIn("\n", text)
                 self.assertEqual(text.count(f"image {image} is not on the Docker host"), 1)
 
+    def test_a_url_in_place_of_a_name_is_told_without_its_password(self) -> None:
+        url = "postgresql://u:S3cretPassw@h/x"
+        text = explain(url, f"invalid reference format: {url}")
+        self.assertEqual((text.count("S3cretPassw"), text.count("u:***@h")), (0, 2), text)
+
     def test_what_is_said_of_a_mirror_a_platform_and_a_login(self) -> None:
         denied = "denied: requested access to the resource is denied"
         self.assertEqual(
