@@ -82,6 +82,8 @@ class ContainerMixin(Assertions, _Base):
     @classmethod
     def setUpTestData(cls) -> None:
         """Override to write the baseline data of the class: every test starts from it. Needs no `super()`."""
+        if further := getattr(super(), "setUpTestData", None):  # Of a base behind, as of one derived from Django's.
+            further()
 
     @classmethod
     def addClassCleanup(cls, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -230,7 +232,8 @@ def _sets_up_more(cls: type[ContainerMixin]) -> bool:
 def _filled_by_others(cls: type[ContainerMixin]) -> bool:
     """Whether another base calls `setUpTestData` in its setUpClass, as Django's TestCase does."""
     others = cls.__mro__[cls.__mro__.index(ContainerMixin) + 1 :]
-    return any("setUpTestData" in vars(base) for base in others)
+    hooks = (getattr(vars(base).get("setUpClass"), "__func__", None) for base in others)
+    return any("setUpTestData" in inspect.unwrap(hook).__code__.co_names for hook in hooks if inspect.isfunction(hook))
 
 
 def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:

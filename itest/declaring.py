@@ -35,6 +35,12 @@ _INSTEAD = {
 }
 """Methods that nothing awaits, and what to do in a class that runs coroutines."""
 
+_OVERRIDDEN = (*_INSTEAD, "asyncSetUp", "asyncTearDown", "asyncSetUpClass", "asyncTearDownClass", "loop_scope")
+"""What a test case takes from a class before it among the bases, and hides of one behind it."""
+
+_HIDING = ("unittest.case", "unittest.async_case", "itest.async_case")
+"""The modules whose test cases have these and do not call the next one's, as those of itest.case do."""
+
 
 def check_attributes(cls: type) -> None:
     """Raise DeclarationError for a value that stands where a declaration should: nothing would be started for it."""
@@ -92,6 +98,7 @@ def check_types(service: Service[Any], where: str) -> None:
 def check_methods(cls: type) -> None:
     """Raise DeclarationError for methods of a test case that would pass, or never be called, in silence."""
     owner, runs_coroutines = cls.__qualname__, is_async(cls)
+    _check_order(cls)
     is_itests = any(base.__module__ == "itest.async_case" for base in cls.__mro__)
     attributes = attributes_of(cls)
     called = {
@@ -126,6 +133,20 @@ def check_methods(cls: type) -> None:
         elif name.startswith("test") and (inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)):
             raise DeclarationError(
                 f"{owner}.{name} has a `yield` in it, so it would pass without running: write the test without one"
+            )
+
+
+def _check_order(cls: type) -> None:
+    for name in _OVERRIDDEN:
+        having = [base for base in cls.__mro__ if name in vars(base) and base.__module__ != "itest.case"]
+        hidden = [base for base in having if base.__module__ not in _HIDING]
+        if hidden and having[0] is not hidden[0]:
+            before, behind = (
+                next(each for each in cls.__bases__ if issubclass(each, base)) for base in (having[0], hidden[0])
+            )
+            raise DeclarationError(
+                f"{cls.__qualname__}: {hidden[0].__name__}.{name} would have no effect: list {behind.__name__} before "
+                f"{before.__name__} among its bases"
             )
 
 

@@ -77,6 +77,24 @@ class OrderTest(InnerTest):
 
         self.check(run(T), ran=1)
 
+    def test_setUpTestData_of_a_base_behind_the_test_case(self) -> None:
+        service = self.service()
+
+        class Shop:
+            memory: ClassVar[MemoryService]
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.memory.data["user"] = "ann"
+
+        class T(ContainerTestCase, Shop):
+            memory = service
+
+            def test_a(self) -> None:
+                self.assertEqual(self.memory.data, {"user": "ann"})
+
+        self.check(run(T), ran=1)
+
     def test_cleanups_of_the_class_and_of_the_test_still_have_their_views(self) -> None:
         events, service = self.events, self.service()
 

@@ -289,6 +289,28 @@ class MistakesTest(unittest.TestCase):
                     lambda base=base, name=name: type("T", (base,), {name: classmethod(method)}),
                 )
 
+    def test_what_a_test_case_before_it_hides(self) -> None:
+        async def method(cls: type) -> None:
+            pass
+
+        of_class: dict[str, object] = {"setUpClass": classmethod(lambda cls: None)}
+        of_loop: dict[str, object] = {"asyncSetUpClass": classmethod(method), "asyncTearDownClass": classmethod(method)}
+        for base, attributes in (
+            (ContainerTestCase, {"setUp": lambda self: None, "tearDown": lambda self: None} | of_class),
+            (AsyncContainerTestCase, of_class | {"asyncSetUp": method, "asyncTearDown": method} | of_loop),
+            (AsyncContainerTestCase, {"loop_scope": "class"}),
+        ):
+            for name, value in attributes.items():
+                Shop = type("Shop", (), {name: value})
+                own: dict[str, object] = {"loop_scope": "class"} if name in of_loop else {}
+                with self.subTest(name):
+                    self.assertRefused(
+                        f"T: Shop.{name} would have no effect: list Shop before {base.__name__} among its bases",
+                        lambda bases=(base, Shop), own=own: type("T", bases, own),
+                    )
+                type("T", (Shop, base), own)
+                type("T", (base, Shop), {**own, name: value})  # Its own hides both.
+
     def test_what_is_right_passes(self) -> None:
         for bases in (
             (PostgresMixin, RedisMixin, ContainerTestCase),
