@@ -30,7 +30,9 @@ class Build:
             raise DeclarationError(f"Build: args must be a dict, {{'VERSION': '3'}}, not a {type(self.args).__name__}")
         for name, value in self.args.items():
             if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise DeclarationError(f"Build: args: {name}={value!r} is no text; write it in quotes, or leave it out")
+                raise DeclarationError(
+                    f"Build: args: {name} is a {type(value).__name__}, not a text; write it in quotes, or leave it out"
+                )
 
     def fingerprint(self) -> str:
         """Equal for equal Dockerfiles, files, arguments and targets. Raises BuildError where they cannot be read."""

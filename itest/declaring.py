@@ -92,7 +92,9 @@ def check_types(service: Service[Any], where: str) -> None:
         if field.type == "Mapping[str, str]" and isinstance(value, Mapping):
             for name, text in value.items():
                 if not isinstance(text, str):
-                    raise DeclarationError(f"{where}: {field.name}: {name}={text!r} is no text; write it in quotes")
+                    raise DeclarationError(
+                        f"{where}: {field.name}: {name} is a {type(text).__name__}, not a text; write it in quotes"
+                    )
 
 
 def check_methods(cls: type) -> None:

@@ -126,7 +126,7 @@ def is_secret_name(name: str) -> bool:
 _NO_WORD = r"(?=.*\d)(?=.*[^\W\d]).{6}"
 _SECRET_NAME = (
     r"(?i)passw|passphrase|passcode|(?<!by)(?<!com)pass$|(?<!^)(?<!^old)pwd|secret|token(?!i[sz])|credential|private"
-    r"|(api|access)_?key|(^|_)(auth|key|pass|jwt)(_|$)"
+    r"|(api|access)_?key|(master|primary)auth|conninfo|jaas|(^|_)(auth|key|pass|jwt)(_|$)"
 )
 _NO_SECRET_NAME = (
     r"(?i)_(url|uri|host|sock|path|file|dir|prefix|mode|type|(user)?name|user|algorithm|method|provider|issuer"

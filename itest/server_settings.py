@@ -29,6 +29,8 @@ def check(settings: Any, ours: Mapping[str, str], example: str) -> None:
         if not isinstance(name, str) or not name.replace("-", "").replace(".", "").isidentifier():
             raise DeclarationError(f"{name!r} in settings is no name of a setting; write {example}")
         if not isinstance(value, str | int | float):
-            raise DeclarationError(f"{name} = {value!r} in settings is no value: text, numbers, True and False are")
+            raise DeclarationError(
+                f"{name} in settings is a {type(value).__name__}, which is no value: text, numbers, True and False are"
+            )
         if name.lower() in ours:
             raise DeclarationError(f"{name} in settings: {ours[name.lower()]}")

@@ -84,7 +84,8 @@ class CheckTest(unittest.TestCase):
         for value in (None, True, ["a"]):
             env: Any = {"DEBUG": value}
             self.refuse(
-                r"T\.app: env\['DEBUG'\] is .*, but a variable of an environment is a text", App.asgi(asgi, env=env)
+                rf"T\.app: env: DEBUG is a {type(env['DEBUG']).__name__}, not a text; write it in quotes",
+                App.asgi(asgi, env=env),
             )
 
     def test_a_container_without_a_port(self) -> None:
@@ -136,6 +137,9 @@ class CommandTest(unittest.TestCase):
 
     def test_variables_in_front_of_the_command(self) -> None:
         self.refuse(r"no shell runs the command; give variables by env=\{'DEBUG': '1'\}$", "DEBUG=1 serve {port}")
+        self.refuse(
+            r"no program 'PASSWORD=\.\.\.', .* by env=\{'PASSWORD': '\*\*\*'\}$", "PASSWORD=S3cretPassw serve {port}"
+        )
 
     def test_passwords_are_hidden(self) -> None:
         self.spec("serve {port}", env={"API_TOKEN": "token-of-a-program"})

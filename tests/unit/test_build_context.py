@@ -157,7 +157,8 @@ class BuildTest(unittest.TestCase):
             with self.assertRaises(DeclarationError) as caught:
                 Build("x", args={"DEBUG": value})  # type: ignore[dict-item]  # wrong on purpose
             self.assertEqual(
-                str(caught.exception), f"Build: args: DEBUG={value!r} is no text; write it in quotes, or leave it out"
+                str(caught.exception),
+                f"Build: args: DEBUG is a {type(value).__name__}, not a text; write it in quotes, or leave it out",
             )
         with self.assertRaisesRegex(DeclarationError, r"^Build: args must be a dict, \{'VERSION': '3'\}, not a list$"):
             Build("x", args=["TOKEN=1"])  # type: ignore[arg-type]  # wrong on purpose

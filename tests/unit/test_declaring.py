@@ -58,7 +58,7 @@ class WrongTest(InnerTest):
             "it: reuse must be True or False, not 'yes'": lambda: Redis(reuse="yes"),  # type: ignore[arg-type]
             "it: password must be a text, not a int": lambda: Postgres(password=1234),  # type: ignore[arg-type]
             "it: partitions must be a whole number, not '2'": lambda: Kafka(partitions="2"),  # type: ignore[arg-type]
-            "it: env: A=1 is no text; write it in quotes": lambda: Postgres(env={"A": 1}),  # type: ignore[dict-item]
+            "it: env: A is a int, not a text; write it in quotes": lambda: Postgres(env={"A": 1}),  # type: ignore[dict-item]
             "it: topics must be a dict, {'orders': 1}, with the number of each topic's partitions, not a list": lambda: (
                 Kafka(
                     topics=["orders"]  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import unittest
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from itest import naming
+from itest import Kafka, Postgres, Redis, naming
 from itest.engines import docker_config
 from itest.engines.docker_address import Address
 from itest.spec import ContainerSpec
@@ -122,6 +122,24 @@ class MaskTest(unittest.TestCase):
         naming.remember_named({**ordinary, "TOKEN_SERVER": "https://me:pass-of-server@auth"})
         text = " ".join(ordinary.values())
         self.assertEqual(naming.mask(f"{text} me pass-of-server"), f"{text} me ***")
+
+    def test_settings_of_servers_that_hold_passwords(self) -> None:
+        password = "S3cretPassw"
+        for service in (
+            Redis(settings={"masterauth": password, "primaryauth": password, "tls-key-file-pass": password}),
+            Postgres(
+                settings={
+                    "primary_conninfo": f"host=h password={password}",
+                    "ssl_passphrase_command": f"echo {password}",
+                }
+            ),
+            Kafka(
+                env={"KAFKA_LISTENER_NAME_A_PLAIN_SASL_JAAS_CONFIG": password, "KAFKA_SSL_KEYSTORE_PASSWORD": password}
+            ),
+        ):
+            self.assertNotIn(password, repr(service))
+        self.assertNotIn(password, repr(Redis(settings={"masterauth": password}).container("")))
+        self.assertIn("'tls-port': 'no'", repr(Redis(settings={"tls-port": "no"})))
 
     def test_the_words_of_a_command(self) -> None:
         for words, shown in {

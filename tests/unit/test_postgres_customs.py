@@ -176,7 +176,7 @@ class RefusedTest(unittest.TestCase):
         self.assertIn("is no name of a setting", self.refused(settings={"work mem": 1}))
         self.assertEqual(
             self.refused(settings={"work_mem": None}),
-            "work_mem = None in settings is no value: text, numbers, True and False are",
+            "work_mem in settings is a NoneType, which is no value: text, numbers, True and False are",
         )
         self.assertEqual(
             self.refused(settings={"port": 1}), "port in settings: the port is chosen by itest, ask the view for it"

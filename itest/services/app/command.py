@@ -83,9 +83,10 @@ class CommandApp(AppService[AppView]):
             return os.path.abspath(found)
         variable, equals, value = name.partition("=")
         if equals and variable.isidentifier():
+            shown = naming.hide_named({variable: value})
             raise StartError(
-                f"App ({self.what}) could not be started: there is no program {name!r}, and no shell runs the command; "
-                f"give variables by env={{{variable!r}: {value!r}}}",
+                f"App ({self.what}) could not be started: there is no program '{variable}=...', and no shell runs the command; "
+                f"give variables by env={shown}",
                 service="App",
             )
         raise StartError(

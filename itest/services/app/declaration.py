@@ -68,7 +68,7 @@ class AppService(Service[A]):
                 )
         for variable, value in self.env.items():
             if isinstance(value, bool) or not isinstance(value, str | int | os.PathLike):
-                raise DeclarationError(f"env[{variable!r}] is {value!r}, but a variable of an environment is a text")
+                raise DeclarationError(f"env: {variable} is a {type(value).__name__}, not a text; write it in quotes")
 
     def import_ahead(self) -> None:
         super().import_ahead()

@@ -88,7 +88,9 @@ def variables(value: Mapping[str, object]) -> dict[str, str]:
         if not isinstance(name, str) or not name or "=" in name:
             raise DeclarationError(f"env: {name!r} is no name of a variable")
         if isinstance(text, bool) or not isinstance(text, str | int | float | Path):
-            raise DeclarationError(f"env: {name}={text!r} is no text; write it as the program is to read it, in quotes")
+            raise DeclarationError(
+                f"env: {name} is a {type(text).__name__}, not a text; write it as the program is to read it, in quotes"
+            )
     return {name: str(text) for name, text in value.items()}
 
 
