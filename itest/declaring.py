@@ -48,6 +48,8 @@ def check_attributes(cls: type) -> None:
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():
             if isinstance(value, Service):
+                if not isinstance(value, declared.get(name, Service)):
+                    _check_shorthands(cls, name)
                 declared[name] = type(value)
             elif type(value) in (tuple, list) and any(isinstance(each, Service) for each in value):
                 raise DeclarationError(
@@ -66,6 +68,26 @@ def check_attributes(cls: type) -> None:
                 raise DeclarationError(
                     f"{cls.__qualname__}.{name} is the class {value.__name__}, which is no declaration: write {value.__name__}()"
                 )
+
+
+def _check_shorthands(cls: type, name: str) -> None:
+    """Raise DeclarationError where the class has another kind of service by that name than the shorthands of a mixin need."""
+    from itest.shorthand import Shorthand  # Only a declaration of another kind than one before it needs it.
+
+    service = attributes_of(cls)[name]
+    for mixin in cls.__mro__:
+        needed = vars(mixin).get(name)
+        names = [each for each, value in vars(mixin).items() if isinstance(value, Shorthand) and value.service == name]
+        if (
+            names
+            and isinstance(needed, Service)
+            and isinstance(service, Service)
+            and not isinstance(service, type(needed))
+        ):
+            raise DeclarationError(
+                f"{cls.__qualname__}.{name} is a {type(service).__name__}, but {mixin.__name__}'s {' and '.join(names)} "
+                f"need{'' if names[1:] else 's'} a {type(needed).__name__}; give it another name"
+            )
 
 
 def check_types(service: Service[Any], where: str) -> None:

@@ -16,7 +16,7 @@ class Shorthand(Generic[T]):
     started, that of the class's view."""
 
     def __init__(self, service: str, attribute: str) -> None:
-        self._service = service
+        self.service = service
         self._attribute = attribute
         self._name = ""
 
@@ -24,9 +24,9 @@ class Shorthand(Generic[T]):
         self._name = name
 
     def __get__(self, instance: object | None, owner: type) -> T:
-        view = getattr(owner if instance is None else instance, self._service)
+        view = getattr(owner if instance is None else instance, self.service)
         if view is None:
-            reason = f"{owner.__qualname__}.{self._service} is None, which opts out of the service, so there is no {self._name!r}"
+            reason = f"{owner.__qualname__}.{self.service} is None, which opts out of the service, so there is no {self._name!r}"
             if instance is not None:
                 raise NotStarted(reason)
             view = Later(reason)

@@ -50,6 +50,33 @@ class WrongTest(InnerTest):
         self.refuse(f"postgres is the class Postgres, {cure}()", postgres=Postgres)
         type("T", (PostgresMixin, ContainerTestCase), {"postgres": None})
 
+    def test_a_declaration_of_another_kind_than_a_mixin_needs(self) -> None:
+        class Customised(Postgres):
+            pass
+
+        class Mine(PostgresMixin):
+            postgres = Customised()
+
+        class Plain(ContainerTestCase):
+            postgres = Redis()
+
+        cure = "give it another name"
+        for kind, service in (("Redis", Redis()), ("Container", Container("postgres:17"))):
+            self.refuse(
+                f"postgres is a {kind}, but PostgresMixin's db and session need a Postgres; {cure}",
+                Mine,
+                postgres=service,
+            )
+        self.refuse(f"redis is a Postgres, but RedisMixin's cache needs a Redis; {cure}", RedisMixin, redis=Postgres())
+        self.refuse(
+            f"postgres is a Redis, but PostgresMixin's db and session need a Postgres; {cure}", Plain, PostgresMixin
+        )
+        for own in (Customised(), Postgres()):
+            type("T", (Mine, ContainerTestCase), {"postgres": own})
+        type("T", (PostgresMixin, Plain), {})
+        type("T", (Plain, PostgresMixin), {"postgres": None})
+        type("T", (Plain,), {"postgres": Kafka()})
+
     def test_a_field_of_another_type(self) -> None:
         image = "must be a text like 'busybox:1.37', not"
         for text, service in {
