@@ -211,8 +211,11 @@ class Assertions(_Base):
         if _has(view, member):
             return view
         others = [name for name, _ in declarations(type(self)) if _has(getattr(self, name, None), member)]
-        named = " or ".join(f"service={name!r}" for name in others) or "service='...'"
-        raise TypeError(f"{type(self).__qualname__} has no service {service!r} for this; name the declaration: {named}")
+        kind = _KINDS[member]
+        cure = f"; name the declaration: {' or '.join(f'service={name!r}' for name in others)}"
+        if not others:
+            cure = f": add {kind}Mixin to the bases of the class, or declare a {kind}"
+        raise TypeError(f"{type(self).__qualname__} has no service {service!r} for this{cure}")
 
     def _itest_failure(self, msg: Any, text: str) -> BaseException:
         return self.failureException(self._formatMessage(msg, naming.mask(text)))
@@ -236,6 +239,10 @@ def _table_name(table: object) -> str:
             f"its Table; of a Django model the name is Model._meta.db_table"
         )
     return name
+
+
+_KINDS = {"execute": "Postgres", "queue": "Kafka", "cache": "Redis"}
+"""By what an assertion needs of a view: the declaration whose views have it."""
 
 
 def _has(view: object, member: str) -> bool:
