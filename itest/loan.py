@@ -124,7 +124,11 @@ class Loan:
 
     def class_view(self) -> View:
         if self._lease is None:
-            raise NotStarted(f"{self.label}: scope='test' has no class-level view")
+            ahead = ", or have it made by migrations= and fixtures=" if hasattr(self.service, "fixtures") else ""
+            raise NotStarted(
+                f"{self.label}: scope='test' has no class-level view, as each test gets a server of its own: write its data in "
+                f"setUp{ahead}"
+            )
         return self._lease.view  # type: ignore[no-any-return]  # a Lease[Any]: loans are of any service
 
     def reset(self, test: str) -> View:

@@ -15,9 +15,10 @@ import unittest
 from collections.abc import Callable
 from unittest import mock
 
-from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Network, PostgresMixin
+from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Network, Postgres, PostgresMixin
 from itest import session as sessions
 from itest.errors import NotStarted, StartError
+from itest.loan import Loan
 from itest.service import Service
 from itest.testing import MemoryEngine, MemoryLease, MemoryService
 from tests.unit.inner import START, STOP, InnerTest, MemoryMixin, run, suite_of
@@ -523,7 +524,13 @@ class NotStartedTest(InnerTest):
                 pass
 
         self.check(run(T), ran=1)
-        self.assertEqual(messages, ["T.memory: scope='test' has no class-level view"])
+        text = "T.memory: scope='test' has no class-level view, as each test gets a server of its own: write its data in setUp"
+        self.assertEqual(messages, [text])
+
+    def test_by_migrations_and_fixtures_where_the_service_has_them(self) -> None:
+        loan = Loan(Sample, "postgres", Postgres(scope="test"), self.session, None, {})
+        with self.assertRaisesRegex(NotStarted, "in setUp, or have it made by migrations= and fixtures=$"):
+            loan.class_view()
 
     def test_of_a_declaration_that_a_subclass_replaced(self) -> None:
         one, two = self.service(), self.service()
