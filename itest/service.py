@@ -7,6 +7,7 @@ servers or the test case that asks for views: they meet in the user's class body
 
 from __future__ import annotations
 
+import inspect
 import sys
 import unittest
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from itest import naming
@@ -224,11 +226,24 @@ class Service(ABC, Generic[V]):
                 f"ContainerTestCase while its tests run"
             )
         except NotStarted as error:
-            from itest.shorthand import Later, is_meant  # Only errors need it.
+            if instance is not None or owner is None:
+                raise
+            return self._without_view(owner, error, sys._getframe(1))
 
-            if instance is None and owner is not None and not is_meant(self, owner, sys._getframe(1)):
-                return Later(str(error))  # type: ignore[return-value]  # whatever is asked of it raises
-            raise
+    def _without_view(self, owner: type, error: NotStarted, reader: FrameType) -> V:
+        from itest.shorthand import Later, is_meant  # Only errors need it.
+
+        if not is_meant(self, owner, reader):
+            return Later(str(error))  # type: ignore[return-value]  # whatever is asked of it raises
+        if (
+            reader.f_code.co_flags & inspect.CO_OPTIMIZED
+        ):  # A function. The body of a class wants a declaration like it.
+            raise error
+        bodies = ((base.__name__, *each) for base in owner.__mro__ for each in vars(base).items())
+        place = next(f"vars({base})[{name!r}]" for base, name, value in bodies if value is self)
+        raise NotStarted(
+            f"{error}; in a class's body, {place}.replace(...) is this declaration with fields changed"
+        ) from None
 
 
 class Server(ABC, Generic[V]):

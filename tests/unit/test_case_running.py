@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import io
 import os
@@ -502,6 +503,20 @@ class NotStartedTest(InnerTest):
         message = "Memory is only declared on MemoryMixin; its view exists on a ContainerTestCase while its tests run"
         self.assertNotStarted(message, MemoryMixin)
         self.assertNotStarted(message, MemoryMixin())
+
+    def test_in_the_body_of_a_class_that_wants_a_similar_declaration(self) -> None:
+        hint = r"; in a class's body, vars\(MemoryMixin\)\['memory'\]\.replace\(\.\.\.\) is this declaration with fields changed$"
+        for base, reason in (
+            (WithMixin, "does not exist before .* first"),
+            (MemoryMixin, "is only declared on .* run"),
+        ):
+            with self.assertRaisesRegex(NotStarted, reason + hint):
+
+                class T(ContainerTestCase):
+                    memory = dataclasses.replace(base.memory, isolation="none")  # type: ignore[arg-type]
+
+        copy = vars(MemoryMixin)["memory"].replace(isolation="none")
+        self.assertEqual(type("T", (WithMixin,), {"memory": copy})._itest_declarations, [("memory", copy)])
 
     def test_in_a_shorthand(self) -> None:
         self.assertNotStarted("WithMixin.memory: its view exists only while the test runs", WithMixin(), "data")
