@@ -54,7 +54,7 @@ class Assertions(_Base):
 
     def unique(self, name: str = "") -> str:
         """`name` with a tail that no other test, worker or run has: `user-3f9c21ab-4711-1`. At most 40 characters."""
-        return naming.unique(name)
+        return naming.unique(str(name))  # A number does as well.
 
     def assertEventually(self, call: Callable[[], T], timeout: float = 5.0, msg: object = None) -> T:
         """Fail unless `call()` returns something true within `timeout` seconds; returns that.
@@ -233,7 +233,7 @@ def _attempts(deadline: Deadline) -> Iterator[None]:
 
 def _table_name(table: object) -> str:
     name = getattr(getattr(table, "__table__", table), "fullname", table)
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         raise TypeError(
             f"table={naming.shorten(repr(table), 80)}: it takes a table's name, a class that SQLAlchemy maps to a table, or "
             f"its Table; of a Django model the name is Model._meta.db_table"

@@ -92,7 +92,7 @@ class View(ABC):
 
     def logs(self, tail: int | None = None) -> str:
         """The server's log, or the last `tail` lines of it, without passwords."""
-        return naming.clean_log(self.server.instance.logs(tail=tail))
+        return naming.clean_log(self.server.instance.logs(tail=checked(tail)))
 
     def exec(self, argv: Sequence[str] | str, timeout: float = 30.0) -> ExecResult:
         """Run a command beside the server: program and arguments, or a text for a shell. Raises ExecTimeout when it has
@@ -150,6 +150,13 @@ class View(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {naming.mask(self.url)}>"
+
+
+def checked(tail: int | None) -> int | None:
+    """The argument of `logs`. Raises TypeError for what is no number of lines."""
+    if tail is not None and type(tail) is not int:
+        raise TypeError(f"logs(tail={tail!r}): it takes a number of lines, or None for all of them")
+    return tail
 
 
 def words_of(command: Sequence[str] | str) -> tuple[str, ...]:

@@ -186,7 +186,7 @@ class RowCountTest(AssertionTest):
 
     def test_what_is_no_table_is_refused(self) -> None:
         self.count(1)
-        for wrong in (5, None, type("Model", (), {})):
+        for wrong in (5, None, "", type("Model", (), {})):
             with (
                 self.subTest(wrong),
                 self.assertRaisesRegex(TypeError, "^table=.*: it takes a table's name, a class that"),
@@ -363,6 +363,7 @@ class UniqueTest(AssertionTest):
     def test_its_form(self) -> None:
         self.assertRegex(self.inner.unique("user"), r"^user-[0-9a-f]{8}-\d+-\d+$")
         self.assertRegex(self.inner.unique(), r"^[0-9a-f]{8}-\d+-\d+$")
+        self.assertRegex(self.inner.unique(5), r"^5-[0-9a-f]{8}-\d+-\d+$")
 
     def test_it_is_never_the_same_nor_too_long(self) -> None:
         names = [self.inner.unique("a name that is longer than a column") for _ in range(1000)]

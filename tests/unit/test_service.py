@@ -467,6 +467,11 @@ class ViewTest(InnerTest):
         self.engine.instances[0].log = f"one\n\x1b[1mtwo\x1b[0m\npassword {self.session.secret}\n"
         self.assertEqual(view.logs(), "one\ntwo\npassword ***\n")
         self.assertEqual(view.logs(tail=2), "two\npassword ***\n")
+        for wrong in ("2", True, 2.0):
+            with self.assertRaisesRegex(
+                TypeError, r"^logs\(tail=.*\): it takes a number of lines, or None for all of them$"
+            ):
+                view.logs(wrong)  # type: ignore[arg-type]
 
     def test_a_command_runs_beside_the_server(self) -> None:
         self.assertEqual(self.view().exec(["nonsense"]), (127, "", "nonsense: not found"))

@@ -11,7 +11,7 @@ from itest import alive, naming
 from itest.engines import Endpoint, ExecResult, ProjectInstance, State
 from itest.errors import IsolationError, ItestError, ResetError
 from itest.service import Lease, Server, Service, View
-from itest.view import words_of
+from itest.view import checked, words_of
 
 if TYPE_CHECKING:
     from itest.services.compose.declaration import Compose
@@ -114,7 +114,7 @@ class ComposeView(View):
 
     def logs(self, tail: int | None = None) -> str:
         """What all services have logged, or the last `tail` lines of each, with the service in front of each line."""
-        return naming.clean_log(self.server.instance.logs_of(self.services, tail))
+        return naming.clean_log(self.server.instance.logs_of(self.services, checked(tail)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.server.instance}>"
@@ -164,7 +164,7 @@ class ComposeService:
 
     def logs(self, tail: int | None = None) -> str:
         """Its log, or the last `tail` lines of it, without passwords."""
-        return naming.clean_log(self._container.logs(tail=tail))
+        return naming.clean_log(self._container.logs(tail=checked(tail)))
 
     def exec(self, argv: Sequence[str] | str, timeout: float = 30.0) -> ExecResult:
         """Run a command in its container: program and arguments, or a text for its shell. Raises ExecTimeout when it
