@@ -46,9 +46,9 @@ class Network(NamedTuple):
         if found is not None:
             return found
         reason = f"the network of {owner.__qualname__} exists only while its tests run, and with Docker"
-        from itest.shorthand import Later, is_meant  # Only errors need it.
+        from itest.shorthand import Later, reads_all  # Only errors need it.
 
-        if instance is None and not is_meant(self, owner, sys._getframe(1)):
+        if reads_all(sys._getframe(1)):
             return Later(reason)  # type: ignore[return-value]  # whatever is asked of it raises
         raise NotStarted(reason)
 

@@ -231,13 +231,13 @@ class Service(ABC, Generic[V]):
             return self._without_view(owner, error, sys._getframe(1))
 
     def _without_view(self, owner: type, error: NotStarted, reader: FrameType) -> V:
-        from itest.shorthand import Later, is_meant  # Only errors need it.
+        from itest.shorthand import Later, reads_all  # Only errors need it.
 
-        if not is_meant(self, owner, reader):
+        if reads_all(reader):
             return Later(str(error))  # type: ignore[return-value]  # whatever is asked of it raises
         if (
             reader.f_code.co_flags & inspect.CO_OPTIMIZED
-        ):  # A function. The body of a class wants a declaration like it.
+        ):  # A function; the body of a class wants a declaration like it.
             raise error
         bodies = ((base.__name__, *each) for base in owner.__mro__ for each in vars(base).items())
         place = next(f"vars({base})[{name!r}]" for base, name, value in bodies if value is self)

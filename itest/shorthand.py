@@ -24,28 +24,28 @@ class Shorthand(Generic[T]):
         self._name = name
 
     def __get__(self, instance: object | None, owner: type) -> T:
-        view = getattr(owner if instance is None else instance, self.service)
-        if view is None:
-            reason = f"{owner.__qualname__}.{self.service} is None, which opts out of the service, so there is no {self._name!r}"
+        try:
+            view = getattr(owner if instance is None else instance, self.service)
+            if view is None:
+                raise NotStarted(
+                    f"{owner.__qualname__}.{self.service} is None, which opts out of the service, so there is no {self._name!r}"
+                )
+        except NotStarted as error:
             if instance is not None:
-                raise NotStarted(reason)
-            view = Later(reason)
-        if isinstance(view, Later):
-            return view  # type: ignore[return-value]  # whatever is asked of it raises
+                raise
+            return Later(str(error))  # type: ignore[return-value]  # whatever is asked of it raises
         return getattr(view, self._attribute)  # type: ignore[no-any-return]  # looked up by name
 
 
-def is_meant(declaration: object, owner: type, reader: FrameType) -> bool:
-    """Whether the code that reads it has the name by which the class has it, and does not just read all attributes; or is
-    `inspect`, which takes the declaration itself where there is an error."""
-    names = {name for base in owner.__mro__ for name, value in vars(base).items() if value is declaration}
-    code = reader.f_code
-    return reader.f_globals.get("__name__") == "inspect" or not names.isdisjoint((*code.co_names, *code.co_consts))
+def reads_all(reader: FrameType) -> bool:
+    """Whether this is the code of one of those who read every attribute of a class and end at any error: nose2 while it loads
+    tests (`iter_attrs`), `mock.patch.dict` as a decorator of a class (`decorate_class`)."""
+    return reader.f_globals.get("__name__") in ("nose2.util", "unittest.mock")
 
 
 class Later:
-    """Given in place of what there is only while tests run, to those who read every attribute of a class: they must not
-    fail. Runners do (nose2), and class decorators (`mock.patch.dict`). Whatever is asked of it raises NotStarted."""
+    """Given in place of what there is only while tests run, for a shorthand of a class, and to `reads_all`: whoever looks at all
+    attributes of classes must not fail. Whatever is asked of it raises NotStarted."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
