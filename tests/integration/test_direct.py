@@ -148,7 +148,8 @@ class DirectTest(unittest.TestCase):
         self.addCleanup(view.close)
         self.assertEqual(view.connection.info.host, str(root / "run" / "postgresql"))
         self.assertEqual((urlsplit(view.url).hostname, view.host), ("127.0.0.1", "127.0.0.1"))
-        self.assertEqual(view.connect().info.host, "127.0.0.1")
+        self.assertEqual(view.connect().info.host, view.connection.info.host)
+        self.assertEqual(view.connect(sslmode="disable").info.host, "127.0.0.1")
         self.assertIsNotNone(server.part(Outside).look())
 
     def test_a_redis_is_reset_by_the_socket_in_its_container_also_after_a_restart(self) -> None:

@@ -124,7 +124,8 @@ class PostgresView(View):
         return self._kept.connection()
 
     def connect(self, **kwargs: Any) -> Connection:
-        """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`. Closed after the test.
+        """A new psycopg2 connection; keyword arguments as for `psycopg2.connect`, without any by the shortest way there is, as
+        `connection` has it. Closed after the test.
 
         Raises psycopg2's OperationalError where the server does not answer within 10 s (`connect_timeout`).
         """
