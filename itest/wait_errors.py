@@ -51,8 +51,12 @@ def late(
 def ended_before(instance: Instance, state: State, check: object, deadline: Deadline, subject: str) -> StartError:
     """It ended before it was ready."""
     lines = _last_lines(instance)
+    place = _place(instance)
     story = f"{subject} ended before it was ready: {state}, {deadline.elapsed:.1f} s after its start"
-    if state.port_taken:
+    known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed, place=place)
+    if known is None and (known := causes.find(_last_lines(instance, SEARCHED), causes.LOG, place=place)):
+        lines = f"{known.line}\n(... and at the end:)\n{lines}"
+    if place and known is not None and known.name == causes.PORT_TAKEN:  # In a container it is its own.
         taken = PortTaken(
             f"{story}, because another program has its host port. Its last log lines are below; if this repeats, "
             f"its command names a port (write {{port}}, and itest chooses a free one), or something here opens many at once.",
@@ -60,9 +64,6 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
             cause=causes.PORT_TAKEN,
         )
         return with_log(instance, taken, lines)
-    known = causes.of_death(lines, state.exit_code, oom_killed=state.oom_killed, place=_place(instance))
-    if known is None and (known := causes.find(_last_lines(instance, SEARCHED), causes.LOG, place=_place(instance))):
-        lines = f"{known.line}\n(... and at the end:)\n{lines}"
     usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
     if raised := re.search(PYTHON_ERROR, lines):
         usual = f"A Python error has ended it: {naming.shorten(raised[1], 300)}. Its last log lines are below."

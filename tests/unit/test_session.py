@@ -357,7 +357,9 @@ class FailureTest(InnerTest):
     def test_a_port_lost_after_the_start_is_retried_too(self) -> None:
         def prepare(instance: MemoryInstance) -> None:
             if instance.id == "memory-1":
-                instance.end(exit_code=1, port_taken=True)
+                instance.place = Path("/dev/shm/one")  # type: ignore[attr-defined]  # what a process has
+                instance.log = "Address already in use\n"
+                instance.end(exit_code=1)
 
         session = self.use(MemoryEngine(prepare))
         self.assertEqual(session.lend(self.service()).instance.id, "memory-2")

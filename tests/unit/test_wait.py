@@ -10,6 +10,7 @@ import threading
 import unittest
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from unittest import mock
 
 from itest import naming, trace, wait, wait_checks, wait_errors
@@ -173,7 +174,9 @@ class LoopTest(unittest.TestCase):
             self.wait(self.silent_until_it_ends(2), 0.05)
 
     def test_death_by_a_taken_port_is_an_error_of_its_own(self) -> None:
-        self.instance.end(exit_code=1, port_taken=True)
+        self.instance.place = Path("/dev/shm/one")  # type: ignore[attr-defined]  # what a process has
+        self.instance.log = "bind: Address already in use\n" + "shutting down\n" * 200  # Kafka says that much.
+        self.instance.end(exit_code=1)
         with self.assertRaises(PortTaken) as caught:
             self.wait(Counted(1))
         self.assertEqual(
@@ -182,6 +185,13 @@ class LoopTest(unittest.TestCase):
             "another program has its host port. Its last log lines are below; if this repeats, its command names a port "
             "(write {port}, and itest chooses a free one), or something here opens many at once.",
         )
+        self.assertIn("in use\n  | (... and at the end:)\n", caught.exception.__notes__[0])
+
+    def test_a_taken_port_of_a_container_is_not_that_of_its_host(self) -> None:
+        self.instance.log = "bind: Address already in use\n"
+        self.instance.end(exit_code=1)
+        with self.assertRaises(InstanceDied):
+            self.wait(Counted(1))
 
     def test_an_error_that_is_no_NotReady_ends_the_wait_as_it_is(self) -> None:
         error = PermissionError("the password is wrong")
