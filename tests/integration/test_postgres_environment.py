@@ -25,6 +25,8 @@ VARIABLES = {
     "PGCHANNELBINDING": "require",
     "PGGSSENCMODE": "require",
     "PGTARGETSESSIONATTRS": "standby",
+    "PGOPTIONS": "-c default_transaction_read_only=on",
+    "PGCLIENTENCODING": "latin1",
 }
 
 
@@ -46,11 +48,11 @@ class EnvironmentTest(unittest.TestCase):
                 for _ in range(2):
                     view = lease.reset("tests.Environment.test")
                     self.assertEqual(view.execute("SELECT count(*) FROM parent WHERE id = 7000"), [(0,)])
-                    view.execute("INSERT INTO parent (id, name) VALUES (7000, 'x')")
+                    view.execute("INSERT INTO parent (id, name) VALUES (7000, '€')")
                     with view.connection.cursor() as cursor:
-                        cursor.execute("SELECT 1")
+                        cursor.execute("UPDATE parent SET name = '€€' WHERE id = 7000")
                     with view.engine.connect() as connection:
-                        connection.exec_driver_sql("SELECT 1")
+                        connection.exec_driver_sql("SELECT '€'")
                     view.close()
 
     def test_nor_for_clients_of_asyncio(self) -> None:

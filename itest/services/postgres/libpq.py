@@ -15,6 +15,8 @@ OURS = {
     "sslrootcert": (0, ""),
     "hostaddr": (0, ""),
     "requirepeer": (0, ""),
+    "options": (0, ""),
+    "client_encoding": (0, ""),
     "target_session_attrs": (0, "any"),
     "gssencmode": (120000, "disable"),
     "channel_binding": (130000, "prefer"),
@@ -23,8 +25,9 @@ OURS = {
     "sslnegotiation": (170000, "postgres"),
 }
 """What is told to libpq for a server of ours, since which version it knows that: PGSSLMODE, PGHOSTADDR, PGREQUIREAUTH and others
-of a developer's shell are meant for another one (PostgreSQL's documentation, "Environment Variables"). PGSERVICE cannot be
-overruled: there is no name of a service that means none."""
+of a developer's shell are meant for another one (PostgreSQL's documentation, "Environment Variables"). An empty value counts as
+given. PGSERVICE cannot be overruled, for there is no name of a service that means none, nor PGTZ, PGDATESTYLE and PGGEQO, for
+which there are no keywords: what would set them in `options` would overrule the database's own settings too."""
 
 OURS_ASYNC = {"ssl": "prefer", "target_session_attrs": "any", "direct_tls": False}
 """The same for asyncpg, which reads three of them."""
