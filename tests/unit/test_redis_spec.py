@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import tempfile
 import unittest
 from fnmatch import fnmatch
@@ -26,6 +27,7 @@ from itest.services.redis import RedisView, claims, clients, evidence, programs,
 from itest.services.redis import server as module
 from itest.spec import Port
 from itest.testing import MemoryEngine
+from itest.wait import NotReady
 from tests.integration.capture import said
 from tests.programs import write_program
 from tests.unit.inner import InnerTest
@@ -287,6 +289,17 @@ class PasswordTest(unittest.TestCase):
         ):
             server = mock.Mock(**{"url_of.return_value": url, "authority": ""})
             self.assertEqual(RedisView(server, 1, mock.Mock(), "").password, password)
+
+
+class ReadinessTest(unittest.TestCase):
+    def test_one_poll_of_a_server_of_ours_is_short(self) -> None:
+        """Not as long as a command may take: another program may have taken its port, and say nothing."""
+        self.enterContext(mock.patch.object(clients, "SOCKET_TIMEOUT", -1.0))  # Refused, where it would be used.
+        self.enterContext(mock.patch("itest.services.redis.ANSWER_TIMEOUT", 0.05))
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            check = Redis().readiness(f"redis://127.0.0.1:{mute.getsockname()[1]}")
+            with self.assertRaisesRegex(NotReady, "^TimeoutError: "):
+                check(mock.Mock(owned=True))
 
 
 class EvidenceTest(unittest.TestCase):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from itest import naming
@@ -34,7 +34,7 @@ from itest.services.redis.clients import connect, package, with_authority
 from itest.services.redis.recipes import PORT
 from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
-from itest.wait import Check, answer
+from itest.wait import ANSWER_TIMEOUT, Check, answer
 
 if TYPE_CHECKING:
     from redis import Redis as Client
@@ -109,7 +109,9 @@ class Redis(Service["RedisView"]):
         redis = package()
 
         def ping(instance: Instance) -> None:
-            with connect(address) as connection:
+            # Who has taken its port in between may say nothing, and only the next poll sees that it has ended over that.
+            patience: dict[str, Any] = {"socket_timeout": ANSWER_TIMEOUT} if instance.owned else {}
+            with connect(address, **patience) as connection:
                 try:
                     connection.ping()
                 except redis.AuthenticationError as error:  # A ConnectionError too, but waiting will not cure it.

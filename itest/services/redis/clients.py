@@ -136,17 +136,16 @@ def connect(address: str, *, single: bool = False, retries: int = 0, **more: Any
     """A client of ours: does not retry by itself (whoever waits decides that) but where told to, and never hangs.
 
     With `single` it has one connection, `client.connection`, but for its pipelines, which is made at once. `more` is for
-    redis-py. It answers in bytes, whatever the URL says for the clients of tests.
+    redis-py, and wins. It answers in bytes, whatever the URL says for the clients of tests.
     """
     redis = package()
     client: Client = client_of(
         redis,
         address,
         decode_responses=False,
-        socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=ANSWER_TIMEOUT,
         retry=redis.retry.Retry(redis.backoff.NoBackoff(), retries),
         single_connection_client=single,
-        **more,
+        **{"socket_timeout": SOCKET_TIMEOUT, **more},
     )
     return client
