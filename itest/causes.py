@@ -53,6 +53,7 @@ class Known:
 
 
 PORT_TAKEN = "port taken"
+NO_SPACE = "no space left"
 OUT_OF_MEMORY = "out of memory"
 NOT_RUNNING = "Docker is not running"
 DESKTOP_NOT_RUNNING = "Docker Desktop is not running"
@@ -163,14 +164,14 @@ TABLE = (
         "make room in /dev/shm",
     ),
     Cause(
-        "no space left",
+        NO_SPACE,
         "make room on the Docker host, `docker system df` shows what takes it",
         r"no space left on device|no space left|disk quota exceeded",
         (REGISTRY, DOCKER),
         "no space left on device",
     ),
     Cause(
-        "no space left",
+        NO_SPACE,
         "the server's disk or its tmpfs is full: make room (`docker system df`, `df -h`), or give its tmpfs more",
         r"no space left on device|disk quota exceeded",
         (LOG,),
@@ -425,7 +426,7 @@ TABLE = (
 )
 
 
-WHILE_RUNNING = ("too little shared memory", "no space left", "too many threads", OUT_OF_MEMORY, "too many open files")
+WHILE_RUNNING = ("too little shared memory", NO_SPACE, "too many threads", OUT_OF_MEMORY, "too many open files")
 """What a server may say and still run, so that it is only never ready."""
 
 

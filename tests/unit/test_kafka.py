@@ -430,6 +430,13 @@ class JarsTest(MachineTest):
         self.assertIn("set ITEST_KAFKA_HOME", text)
         self.assertEqual(os.listdir(self.root / "cache"), ["kafka-4.1.1.lock"])
 
+    def test_a_full_disk_is_told_by_the_end_of_a_long_line(self) -> None:
+        self.maven(f"echo '[ERROR] Failed to execute goal: {'x' * 500} to /c/a.jar: No space left on device'; exit 1")
+        text = self.unavailable()
+        self.assertIn(": [ERROR] Failed to execute goal: xx", text)
+        self.assertIn(f"xx to /c/a.jar: No space left on device; make room, 43 MB in {self.root}/cache and", text)
+        self.assertNotIn("KAFKA_HOME", text)
+
     def test_a_failure_is_remembered(self) -> None:
         self.maven("exit 1")
         self.assertEqual(self.unavailable(), self.unavailable())

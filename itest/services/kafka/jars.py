@@ -222,11 +222,19 @@ def _run_maven(maven: str, version: str, place: Path, directory: Path, config: C
                 raise Unavailable(f"`mvn` did not fetch Apache Kafka {version} in {deadline.seconds:g} s") from error
             raise
     if process.returncode != 0:
+        from itest import causes  # Only errors need it.
+
         lines = [line for line in output.splitlines() if "ERROR" in line] or output.splitlines() or ["it said nothing"]
-        raise Unavailable(
-            f"`mvn` could not fetch Apache Kafka {version}: {naming.shorten(naming.clean_log(lines[0]), 300)}; "
-            f"unpack https://kafka.apache.org/downloads and set ITEST_KAFKA_HOME to it"
-        )
+        said = " ".join(naming.clean_log(lines[0]).split())
+        if len(said) > 400:
+            said = f"{said[:100]} … {said[-300:]}"  # Why is said last.
+        cure = "unpack https://kafka.apache.org/downloads and set ITEST_KAFKA_HOME to it"
+        if causes.is_said(causes.NO_SPACE, output, causes.LOG):
+            cure = (
+                f"make room, 43 MB in {config.cache_dir} and as much in Maven's own repository (~/.m2), or set "
+                f"ITEST_CACHE_DIR to a larger directory"
+            )
+        raise Unavailable(f"`mvn` could not fetch Apache Kafka {version}: {said}; {cure}")
 
 
 def _output(process: subprocess.Popen[str], version: str, deadline: Deadline, config: Config) -> str:
