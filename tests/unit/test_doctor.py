@@ -58,6 +58,26 @@ class MachineTest(unittest.TestCase):
             ),
         )
 
+    def test_a_cache_directory_that_is_a_link_to_nowhere(self) -> None:
+        link = Path(self.enterContext(tempfile.TemporaryDirectory()), "link")
+        link.symlink_to("nowhere")
+        for cache in (link, link / "cache"):
+            [found, *_] = machine.space(Config(cache_dir=cache))
+            self.assertIn(f"{cache} cannot be written to (No such file or directory)", found.said)
+
+    def test_kafka_that_mvn_would_fetch(self) -> None:
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        place.joinpath("file").touch()
+        self.enterContext(mock.patch.multiple(local.jars, find_java=lambda config: "/jre/bin/java", find_maven=bool))
+        said = "Apache Kafka 4.1.1 would be fetched by mvn once, for /jre/bin/java"
+        vain = f"not used: {said}, but {place}/file cannot be written to (Not a directory): set ITEST_CACHE_DIR"
+        for cache, expected in (
+            (place / "cache", Finding("process", OK, said)),
+            (place / "file", Finding("process", NOTE, vain)),
+        ):
+            *_, found = local.servers(Config(cache_dir=cache, environment={"PATH": ""}))
+            self.assertEqual(found, expected)
+
     def test_docker_compose(self) -> None:
         said = "compose = '/nowhere/docker-compose' (the setting, or ITEST_COMPOSE) is no program"
         self.assertEqual(

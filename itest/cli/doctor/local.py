@@ -8,6 +8,7 @@ from contextlib import closing
 
 from itest import naming, wait
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
+from itest.cli.doctor.machine import unwritable
 from itest.clock import Deadline
 from itest.config import Config
 from itest.engines.process import ProcessEngine
@@ -37,7 +38,12 @@ def servers(config: Config) -> Iterator[Finding]:
         if (found := jars.present(config, recipes.VERSION)) is not None:
             yield Finding("process", OK, f"{found} would stand in for image {recipes.IMAGE}")
         elif jars.find_maven(config):
-            yield Finding("process", OK, f"Apache Kafka {recipes.VERSION} would be fetched by mvn once, for {java}")
+            fetched = f"Apache Kafka {recipes.VERSION} would be fetched by mvn once, for {java}"
+            if reason := unwritable(config.cache_dir):
+                fetched = (
+                    f"not used: {fetched}, but {config.cache_dir} cannot be written to ({reason}): set ITEST_CACHE_DIR"
+                )
+            yield Finding("process", NOTE if reason else OK, fetched)
         else:
             yield Finding(
                 "process", NOTE, "not used: no Apache Kafka for local processes; set ITEST_KAFKA_HOME or install Maven"

@@ -107,19 +107,15 @@ def all_external(config: Config) -> bool:
 
 def space(config: Config) -> Iterator[Finding]:
     """Whether the cache directory can be written to, and what is free on its disk."""
-    place = next(each for each in (config.cache_dir, *config.cache_dir.parents) if os.path.exists(each))
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(b"itest")
-    except OSError as error:
+    if reason := unwritable(config.cache_dir):
         yield Finding(
             "cache",
             NOTE,
-            f"{config.cache_dir} cannot be written to ({error.strerror}), so each run starts from nothing: set "
+            f"{config.cache_dir} cannot be written to ({reason}), so each run starts from nothing: set "
             f"ITEST_CACHE_DIR to another directory",
         )
     else:
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(_existing(config.cache_dir)).free
         yield room("cache", free, str(config.cache_dir), "move it by ITEST_CACHE_DIR, or make room")
     memory = Path("/dev/shm")
     if memory.is_dir() and (free := shutil.disk_usage(memory).free) < 256 * 1024**2:
@@ -129,6 +125,21 @@ def space(config: Config) -> Iterator[Finding]:
             f"/dev/shm has {free // 2**20} MB free, so the data of local processes lies on disk, which is slower (in a "
             f"container: --shm-size=1g)",
         )
+
+
+def unwritable(directory: Path) -> str:
+    """Why nothing can be written to a directory, which may have to be made first; empty where it can."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(directory)) as file:
+            file.write(b"itest")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _existing(path: Path) -> Path:
+    """What there is of a path. A link that leads nowhere is in the way of whoever makes the rest."""
+    return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
 def room(name: str, free: int, where: str, cure: str) -> Finding:
