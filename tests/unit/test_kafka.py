@@ -457,6 +457,16 @@ class JarsTest(MachineTest):
             jars.find_jars(config, "4.1.1")
         say.assert_called_once_with(f"fetching Apache Kafka 4.1.1 with mvn into {self.root}/cache, once (43 MB)")
 
+    def test_a_cache_whose_path_java_would_divide_is_named(self) -> None:
+        self.maven()
+        config = Config(quiet=True, cache_dir=self.root / "a:b", environment=self.config().environment)
+        self.assertEqual(
+            self.unavailable(config),
+            f"Apache Kafka cannot run from {self.root}/a:b/kafka-4.1.1: to Java a path ends at ':'; set ITEST_CACHE_DIR, "
+            f"or ITEST_KAFKA_HOME, to a directory without one in its path",
+        )
+        self.assertEqual(self.calls(), 0, "nothing is fetched in vain")
+
     def test_a_cache_that_cannot_be_written_is_named(self) -> None:
         self.maven()
         (self.root / "file").touch()

@@ -119,7 +119,8 @@ _lock = threading.Lock()
 
 
 def present(config: Config, version: str) -> Jars | None:
-    """A Kafka that is on this machine, looked for without fetching one. Raises ConfigError for a wrong `kafka_home`."""
+    """A Kafka that is on this machine, looked for without fetching one. Raises ConfigError for a wrong `kafka_home`,
+    Unavailable where Java could not read its path."""
     if config.kafka_home:
         if jars := _jars(Path(config.kafka_home, "libs"), "the setting kafka_home"):
             return jars
@@ -160,7 +161,12 @@ def _installations(config: Config) -> Iterator[Path]:
 
 
 def _jars(directory: Path, source: str) -> Jars | None:
-    """The Kafka in a directory of jars, if there is one that can be used."""
+    """The Kafka in a directory of jars, if there is one that can be used. Raises Unavailable for a path that no jars can have."""
+    if os.pathsep in str(directory):
+        raise Unavailable(
+            f"Apache Kafka cannot run from {directory}: to Java a path ends at {os.pathsep!r}; set ITEST_CACHE_DIR, or "
+            f"ITEST_KAFKA_HOME, to a directory without one in its path"
+        )
     try:
         paths = tuple(sorted(map(str, directory.glob("*.jar"))))
     except PermissionError:
