@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -76,9 +77,10 @@ def free_port() -> int:
     anything of. A connection to oneself that is closed from this side leaves the port in TIME_WAIT: nobody who
     draws likewise gets it then, nor does who asks for any port (no repeat in 60 000 draws on Linux), while a server
     that binds this very port with SO_REUSEADDR, as all servers do, does. The start must still be retried when it is
-    taken: by a program with a fixed port, or on systems that do it otherwise.
+    taken: by a program with a fixed port, or on systems that do it otherwise. Raises OSError where there is none.
     """
     quiet = _quiet()
+    last = OSError()
     for _ in range(_ATTEMPTS):
         with socket.socket() as listener:
             try:
@@ -92,10 +94,14 @@ def free_port() -> int:
                     accepted, _address = listener.accept()
                     accepted.close()
                     client.recv(1)
-            except OSError:
+            except OSError as error:
+                last = error
                 continue  # It is taken, or the address cannot talk to itself just now; another port may.
         return endpoint.port
-    raise OSError(f"no free port could be found on {HOST}")
+    cure = ""
+    if last.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL):
+        cure = "; bring up the loopback interface (`ip link set lo up`), which has no such address here"
+    raise OSError(f"no free port could be found on {HOST}: {last.strerror or last}{cure}")
 
 
 def _quiet() -> range:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import socket
 import sys
 import tempfile
@@ -204,9 +206,18 @@ class FreePortTest(unittest.TestCase):
                 with (
                     self.subTest(taken),
                     mock.patch.object(ports, "_quiet", return_value=range(taken, taken + 1)),
-                    self.assertRaisesRegex(OSError, "^no free port could be found on 127.0.0.1$"),
+                    self.assertRaisesRegex(OSError, "^no free port could be found on 127.0.0.1: Address already "),
                 ):
                     free_port()
+
+    def test_without_one_the_last_reason_is_told(self) -> None:
+        lo = "; bring up the loopback interface (`ip link set lo up`), which has no such address here"
+        for number, cure in ((errno.ENETUNREACH, lo), (errno.EACCES, "")):
+            error = OSError(number, os.strerror(number))
+            with mock.patch("socket.create_connection", side_effect=error), self.assertRaises(OSError) as caught:
+                free_port()
+            said = f"no free port could be found on 127.0.0.1: {error.strerror}{cure}"
+            self.assertEqual(str(caught.exception), said)
 
     def test_where_the_system_gives_from_all_ports_it_chooses(self) -> None:
         for settings, quiet in (("1024\t60999\n", range(0)), ("32768\t60999\n", range(20_000, 30_000))):
