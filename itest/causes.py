@@ -7,6 +7,7 @@ with the very words that are said. It is imported where an error is made, so tha
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 
@@ -460,6 +461,12 @@ def of_death(log: str, exit_code: int | None, *, oom_killed: bool, place: str = 
 def of_silence(log: str, place: str = "") -> Known | None:
     """For what a server that runs is never ready, as far as its log tells."""
     return next((named(name, LOG, place=place) for name in WHILE_RUNNING if is_said(name, log, LOG)), None)
+
+
+def of_error(error: OSError, place: str) -> Known | None:
+    """For what this system refuses when a local process is to be started, with its directory in `place`."""
+    said = f"fork: {error}" if error.errno == errno.EAGAIN else str(error)  # Which it does not say.
+    return find(said, LOG, place=place)
 
 
 def named(name: str, said_by: str = "", **facts: str) -> Known:

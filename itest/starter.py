@@ -145,8 +145,13 @@ class Starter:
                 try:
                     self._reaper = Reaper(self._session, self._config.child_environment())
                 except OSError as error:
+                    from itest import causes  # Only errors need it.
+
+                    known = causes.of_error(error, "/")
                     raise StartError(
                         f"the process that would clean up if this one were killed could not be started, so nothing is: {error}"
+                        f"{f'. {known.sentence}' if known else ''}",
+                        cause=known.name if known else "",
                     ) from error
                 news = [*self._watched.values()]
             for each in news:

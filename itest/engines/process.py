@@ -120,7 +120,7 @@ class ProcessEngine:
             if isinstance(error, OSError) and not isinstance(error, ItestError):
                 from itest import causes  # Only errors need it.
 
-                known = causes.find(str(error), causes.LOG, place=str(place.parent))
+                known = causes.of_error(error, str(place.parent))
                 cure = f". {known.sentence}" if known else ""
                 said = f"{spec} could not be started: {naming.mask(str(error))}{cure}"
                 raise StartError(said, service=subject, cause=known.name if known else "") from error

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
@@ -566,14 +567,20 @@ class ProcessTest(unittest.TestCase):
         return [each for each in self.reaper.mock_calls if each != mock.call().lives()]
 
     def test_nothing_starts_where_there_can_be_no_reaper(self) -> None:
-        self.reaper.side_effect = OSError(24, "Too many open files")
-        with self.assertRaises(StartError) as raised:
-            sessions.current().lend(MemoryService())
-        self.assertEqual(
-            str(raised.exception),
-            "the process that would clean up if this one were killed could not be started, so nothing is: [Errno 24] Too many "
-            "open files",
-        )
+        threads = "raise the limit of the shell (`ulimit -u`), which counts all processes and threads of the user"
+        for number, cause, cure in (
+            (errno.EMFILE, "too many open files", "raise the limit of the shell (`ulimit -n`)"),
+            (errno.EAGAIN, "too many threads", threads),
+        ):
+            self.reaper.side_effect = error = OSError(number, os.strerror(number))
+            with self.assertRaises(StartError) as raised:
+                sessions.current().lend(MemoryService(f"memory:{number}"))
+            self.assertEqual(
+                str(raised.exception),
+                f"the process that would clean up if this one were killed could not be started, so nothing is: {error}. "
+                f"Likely cause: {cause}; {cure}.",
+            )
+            self.assertEqual(raised.exception.cause, cause)
         self.assertEqual([engine.instances for engine in self.engines], [[]] * len(self.engines))
 
     def test_another_reaper_takes_the_place_of_one_that_was_killed(self) -> None:
