@@ -8,6 +8,7 @@ another machine or container, whose processes cannot be seen from here.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -65,9 +66,17 @@ def share_of(thing: Thing) -> Path | None:
     None: it is not shared, or nothing is known of it there. Another machine's or container's directory may have the
     same path, and tells of another server.
     """
-    directory = Path(thing.labels.get(naming.SHARED, "")) if thing.labels.get(naming.SHARED) else None
+    directory = _directory(thing.labels.get(naming.SHARED, ""))
     record = None if directory is None else sharing.Share(directory).read()
     return directory if record is not None and record.session == thing.labels.get(naming.SESSION) else None
+
+
+def _directory(label: str) -> Path | None:
+    """What a label names. In another locale than ours the same bytes are other letters, or none."""
+    try:
+        return Path(os.fsdecode(label.encode(errors="surrogateescape"))) if label else None
+    except UnicodeEncodeError:
+        return None
 
 
 def remove(things: Iterable[Thing], stop: Callable[[], bool] = lambda: False, *, in_use: bool = False) -> Swept:

@@ -333,6 +333,17 @@ class DownTest(CliTest):
         self.assertEqual(errors, "itest: container memory-1 (web:1) stays: it is stuck\n")
         self.assertEqual(images(self.engine), ["web:1"])
 
+    def test_one_that_was_started_in_another_locale_is_found(self) -> None:
+        self.config = Config(cache_dir=self.config.cache_dir / "ä")
+        share = Share(sharing.root(self.config) / "3")
+        spelled = os.fsencode(share.directory).decode("ascii", "surrogateescape")  # As Python does with LC_ALL=C.
+        instance = add(self.engine, "web:3", "", **{naming.SHARED: spelled})
+        with share.gate():
+            share.write(Record(instance.labels[naming.SESSION], "secret", ready=True, expires=wall() + 60))
+        thing = self.engine.things()[-1]
+        self.assertEqual(self.run_("down", "--all"), (0, "stopped container memory-3 (web:3)\n", ""))
+        self.assertIsNone(sweep.share_of(thing._replace(labels={naming.SHARED: "\ud800"})), "no path at all")
+
 
 class FollowTest(unittest.TestCase):
     class Talking:
