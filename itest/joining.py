@@ -66,7 +66,9 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
 
     Raises ItestError, OSError.
     """
-    with share.gate():
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # Without a cache directory nobody else finds it.
+            stack.enter_context(share.gate())
         record = share.read()
         last = share.leave()
         if last and record is not None and (share.lifetime or share.kept):
@@ -80,7 +82,8 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
                     )
             last = False
         if last:
-            share.forget()
+            with contextlib.suppress(OSError):
+                share.forget()
             starting.stop(server, "" if record is None else record.session, reaper=reaper)
         else:
             server.instance.disown()

@@ -24,6 +24,7 @@ from pathlib import Path
 from itest import lock, naming
 from itest.clock import wall
 from itest.config import Config
+from itest.errors import ItestError
 from itest.tuples import NamedTuple
 
 try:
@@ -110,11 +111,17 @@ class Share:
     def claim(self, name: str) -> bool:
         """Have what this name stands for until `give_back` or the end of this process; False: another one has it.
 
-        Needs no gate. Not by a key or row on the server: code under test empties servers. Raises OSError.
+        Needs no gate. Not by a key or row on the server: code under test empties servers. Raises ItestError.
         """
-        # It may have been deleted, with the whole cache directory; the server runs on, and nobody else will find it.
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(self.directory / f"{name}.claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # It may have been deleted, with the whole cache directory; the server runs on, and nobody else will find it.
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(self.directory / f"{name}.claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ItestError(
+                f"nothing of a server that other processes may use can be claimed, since {self.directory} cannot be written "
+                f"to ({error.strerror}): see what has become of it, or set ITEST_CACHE_DIR to another directory"
+            ) from error
         if not _try(handle, fcntl.LOCK_EX):
             os.close(handle)
             return False

@@ -71,6 +71,18 @@ class ShareTest(unittest.TestCase):
         shutil.rmtree(self.place.parent)
         self.assertTrue(share.claim("database-1"))
 
+    def test_the_last_stops_it_though_a_file_has_the_directorys_place(self) -> None:
+        share, server = self.share(lifetime=60.0), mock.Mock(title="Redis 8.0")
+        with share.gate():
+            share.join()
+            share.write(RECORD)
+        shutil.rmtree(self.place.parent)
+        self.place.parent.touch()
+        with self.assertRaisesRegex(ItestError, f"{self.place} cannot be written to .Not a directory.: see what"):
+            share.claim("database-1")
+        joining.leave(server, share)
+        self.assertEqual([name for name, _, _ in server.mock_calls], ["close", "instance.stop"])
+
     def test_a_full_disk_ends_its_time_sooner_and_nothing_else(self) -> None:
         share, server = self.share(lifetime=60.0), mock.Mock(title="Redis 8.0")
         with share.gate():
