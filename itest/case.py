@@ -292,6 +292,8 @@ def _leave(cls: type[ContainerMixin], loans: list[Loan]) -> None:
         for loan in loans:
             if loan.usable:
                 stack.callback(loan.give_back)
+            elif loan.stopped:
+                stack.callback(loan.around.close)
 
 
 def _collect(cls: type[ContainerMixin]) -> None:

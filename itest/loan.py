@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -81,6 +82,9 @@ class Loan:
         self._directory = directory_of(owner.__module__)
         self._server: Server[Any] | None = None
         self._lease: Lease[Any] | None = None
+        self.around = contextlib.ExitStack()
+        """What the class runs in while it has the lease."""
+        self._begin: Callable[[], object] | None = None
         self._sealed = self._end_told = False
         self._last_test = f"{owner.__module__}.{owner.__qualname__}"
         self.mark: Callable[[], object] = _nothing
@@ -113,6 +117,7 @@ class Loan:
                 self._session.ask(self._resolved, server)
                 raise
         self._place(self._lease.view)
+        self._begin = self.around.enter_context(self._resolved.during(self._lease.view))
         self._sealed = self._end_told = False
         self.mark = getattr(server.instance, "mark", _nothing)
         self._cuts = self._cuts_of_neighbours
@@ -145,6 +150,8 @@ class Loan:
         kind, server = self.service.kind, self._server.instance.id
         with self._session.trace.span("reset", kind, test=test, server=server) as span:
             try:
+                if self._begin is not None:
+                    self._begin()
                 if not self._sealed:
                     self._lease.seal()
                     self._sealed = True
@@ -225,8 +232,9 @@ class Loan:
         """Raises StopError."""
         lease, self._lease = self._lease, None
         server, self._server = self._server, None
-        if lease is not None:
-            lease.close()
+        with self.around:  # Left after the lease, which ends what uses its data.
+            if lease is not None:
+                lease.close()
         if server is not None and self.service.scope != "session":
             self._session.take_back(server)
         if self._stop_error is not None:

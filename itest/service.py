@@ -7,6 +7,7 @@ servers or the test case that asks for views: they meet in the user's class body
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import unittest
@@ -164,6 +165,10 @@ class Service(ABC, Generic[V]):
     @abstractmethod
     def connect(self, instance: Instance, address: str) -> Server[V]:
         """The server that this ready instance runs."""
+
+    def during(self, view: V) -> contextlib.AbstractContextManager[Callable[[], object] | None]:
+        """What a class runs in while it has this view. What it gives is called before each test."""
+        return contextlib.nullcontext()
 
     # What a class body is checked for.
 

@@ -7,9 +7,11 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +29,18 @@ FOREIGN_OPTIONS = ("service", "passfile", "pool", "sslmode", "sslrootcert", "ssl
 """Connection OPTIONS of the project's own database that would not fit the test database."""
 
 
+LABEL = "itest django"
+"""What Django's connections call themselves: they may stay, and need no advice when their session is ended."""
+
+
+Opened = weakref.WeakValueDictionary[int, Any]
+
+
 class Django:
     """`migrate` with these settings, for all apps or those named by label.
 
-    Migrations that ignore their `schema_editor.connection` and use the default database reach the test database too:
-    for the time of the migration it is the connection named `database`. Apps without migrations get their tables as
+    While it migrates, and while a class with such a declaration runs, the connection named `database` leads to the class's
+    database: that of Django's ORM, on every thread. Apps without migrations get their tables as
     by `migrate --run-syncdb`. `depends_on` are glob patterns of further files that migrations or the settings read.
     """
 
@@ -65,8 +74,9 @@ class Django:
         places = {file.parent for file in _migration_files()}
         with (
             reported(f"Django({self.settings!r}), migrate", lambda file: file.parent in places) as progress,
-            _connection_to(view, self.database) as connection,
+            _leading_to(view, self.database),
         ):
+            connection = importlib.import_module("django.db").connections[self.database]
 
             def note(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
                 progress.statement = str(sql)
@@ -86,6 +96,28 @@ class Django:
                     progress.statement = ""
                 raise
 
+    @contextlib.contextmanager
+    def during(self, view: PostgresView) -> Iterator[Callable[[], None]]:
+        """While a class runs that has this view, Django's connection leads to it, on whichever thread. Gives what is called
+        before each test.
+
+        It is closed where the test before has left a transaction open. It stays open otherwise, and connects again where
+        its session has been ended.
+        """
+        self._set_up()
+        connections = importlib.import_module("django.db").connections
+        with _leading_to(view, self.database) as opened:
+
+            def begin() -> None:
+                connection = connections[self.database]
+                if connection.connection is not None and not connection.autocommit:
+                    connection.close()  # It remembers the block it was in, so another one takes its place.
+                    connections[self.database] = connections.create_connection(self.database)
+                for each in _alive(opened):
+                    each.health_check_done = False
+
+            yield begin
+
     def _set_up(self) -> Any:
         """Configure Django with the settings, unless the test runner has done so already."""
         django = client_package("django", "django", "migrations by Django")
@@ -100,7 +132,8 @@ class Django:
                     f"Django({self.settings!r}): this process runs with the settings "
                     f"{conf.settings.SETTINGS_MODULE!r} already, and Django can have only one"
                 )
-            django.setup()
+            if not importlib.import_module("django.apps").apps.ready:  # It would set up logging again each time.
+                django.setup()
         except ModuleNotFoundError as error:
             if error.name is None or not (self.settings + ".").startswith(error.name + "."):
                 raise
@@ -115,38 +148,58 @@ class Django:
 
 
 @contextlib.contextmanager
-def _connection_to(view: PostgresView, alias: str) -> Iterator[Any]:
-    """Within the `with`, Django's connection of this name leads to the test database. Gives the connection."""
+def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
+    """Within the `with`, Django's connection of this name leads to the test database. Gives those that were opened to it, on
+    whichever thread."""
     connections = importlib.import_module("django.db").connections
+    created = importlib.import_module("django.db.backends.signals").connection_created
     if alias not in connections.settings:
         known = ", ".join(connections.settings)
         raise ConfigError(f"Django(database={alias!r}): the settings' DATABASES have no such entry, only {known}")
     settings, connection = connections.settings[alias], connections[alias]
+    before, owner = dict(settings), os.getpid()
     engine = settings["ENGINE"]
     is_postgres = not engine.startswith("django.db.backends.") or engine == ENGINE  # PostGIS and others build on it.
     theirs = settings["OPTIONS"] if is_postgres else {}
     options = {name: value for name, value in theirs.items() if name not in FOREIGN_OPTIONS}
     if ours := view.env.get("PGOPTIONS"):  # Last, because of two search_paths the later one counts.
         options["options"] = f"{options.get('options', '')} {ours}".strip()
-    connections.settings[alias] = {
-        **settings,
-        "ENGINE": engine if is_postgres else ENGINE,
-        "OPTIONS": options,
-        "NAME": view.name,
-        "USER": view.user,
-        "PASSWORD": view.password,
-        "HOST": view.host,
-        "PORT": str(view.port),
-        "CONN_MAX_AGE": 0,
-    }
+    opened: Opened = weakref.WeakValueDictionary()
+
+    def note(connection: Any, **_: object) -> None:
+        if connection.alias == alias:
+            opened[id(connection)] = connection
+
+    created.connect(note, weak=False)
     try:
+        settings |= {  # In place, as the connections of other threads share it.
+            "ENGINE": engine if is_postgres else ENGINE,
+            "OPTIONS": {**options, "application_name": LABEL},
+            "NAME": view.name,
+            "USER": view.user,
+            "PASSWORD": view.password,
+            "HOST": view.host,
+            "PORT": str(view.port),
+            "CONN_MAX_AGE": 0,
+            "CONN_HEALTH_CHECKS": True,
+        }
         connections[alias] = connections.create_connection(alias)
-        try:
-            yield connections[alias]
-        finally:
-            connections[alias].close()
+        yield opened
     finally:
-        connections.settings[alias], connections[alias] = settings, connection
+        created.disconnect(note)
+        try:  # Before the project's settings are back, by which they may be a pool's.
+            for each in _alive(opened) if os.getpid() == owner else ():  # In a forked child they are its parent's.
+                each.inc_thread_sharing()  # Else only its own thread may close it, where it would lead there for ever.
+                each.close()
+                each.dec_thread_sharing()
+        finally:
+            settings |= before
+            connections[alias] = connection
+
+
+def _alive(opened: Opened) -> list[Any]:
+    """Other threads may open more meanwhile."""
+    return [each for reference in opened.valuerefs() if (each := reference()) is not None]
 
 
 def _last_applied(output: str) -> Path | None:

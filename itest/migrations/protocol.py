@@ -26,7 +26,8 @@ class Migrator(Protocol):
     user's own, which has none, may do without it: `fingerprint()` and `apply(view)`.
 
     Where it has an attribute `lasting` that is false, what it makes is not kept for later runs: then its fingerprint
-    does not say all that shapes what it does.
+    does not say all that shapes what it does. Where it has a method `during(view)`, that is a context manager which a class
+    that has the view runs in (`Service.during`).
     """
 
     def fingerprint(self, base: Path) -> str:

@@ -568,7 +568,7 @@ class DjangoTest(unittest.TestCase):
                     [(permissions,)] = self.postgres.execute("SELECT count(*) FROM auth_permission")
                     self.assertGreater(permissions, 0)
                     from django.db import connection
-                    self.assertEqual(connection.vendor, "sqlite")
+                    self.assertEqual(connection.vendor, "postgresql")
 
                 def test_its_fingerprint(self):
                     Path("data.csv").touch()
@@ -607,6 +607,11 @@ class DjangoTest(unittest.TestCase):
 
             class OptionsTest(SchemaTest):
                 postgres = Postgres(migrations=Django("project.settings", "contenttypes", "other"), isolation="schema")
+
+            class WithoutTest(ContainerTestCase):
+                def test_the_projects_own_connection_is_back(self):
+                    from django.db import connection
+                    self.assertEqual((connection.vendor, connection.settings_dict["NAME"]), ("sqlite", ":memory:"))
 
             class FailingTest(PostgresMixin, ContainerTestCase):
                 def test_file_line_and_statement(self):

@@ -26,12 +26,14 @@ from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec
 from itest.wait import ANSWER_TIMEOUT, Check, answer
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from psycopg2.extensions import connection as Connection
     from sqlalchemy.orm import Session
 
     from itest.container_options import ContainerOptions, Mount
     from itest.services.postgres.server import PostgresServer
-    from itest.services.postgres.view import PostgresView  # noqa: F401  # named as a text, in the base
+    from itest.services.postgres.view import PostgresView
 
 IMAGE = "postgres:17"
 
@@ -116,6 +118,11 @@ class Postgres(Service["PostgresView"]):
             raise DeclarationError(f"fixtures must be a list: fixtures=[{str(self.fixtures)!r}]")
         for fixture in self.fixtures:
             check_name(fixture)
+
+    def during(self, view: PostgresView) -> AbstractContextManager[Callable[[], object] | None]:
+        enter: Callable[[PostgresView], AbstractContextManager[Callable[[], object] | None]]
+        enter = getattr(self.migrations, "during", super().during)
+        return enter(view)
 
     @property
     def sharable(self) -> bool:

@@ -95,7 +95,7 @@ def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[i
     found = (
         "SELECT pid, application_name, state, query FROM pg_stat_activity WHERE datname = %s "
         "AND backend_type = 'client backend' AND backend_start >= to_timestamp(%s) AND pid <> ALL(%s) "
-        "AND application_name NOT IN ('itest', 'itest reset', 'itest log', 'itest evidence')"
+        "AND application_name !~ '^itest( |$)'"
     )
     grace = Deadline.after(CLOSE_GRACE)
     while (left := server.admin(found, name, since, list(kept))) and not grace.passed:

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Django's ORM in tests whose migrations are Django's: in processes of their own, as one has one Django configuration.
+
+The project's own databases answer nobody, so that whoever reaches for them fails.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import unittest
+from unittest import mock
+
+from tests.documents import check_project
+
+PROJECT = {
+    "project/__init__.py": "",
+    "project/settings.py": """
+        SECRET_KEY = "x"
+        USE_TZ = True
+        ROOT_URLCONF = "project.urls"
+        INSTALLED_APPS = ["shop"]
+        OWN = {
+            "ENGINE": "django.db.backends.postgresql", "NAME": "mine", "USER": "me", "HOST": "127.0.0.1", "PORT": 1,
+            "CONN_MAX_AGE": 60,
+        }
+        DATABASES = {"default": OWN, "audit": {**OWN, "NAME": "my_audit"}}
+        DATABASE_ROUTERS = ["shop.models.Router"]
+        DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+    """,
+    "project/urls.py": """
+        from django.http import HttpResponse
+        from django.urls import path
+
+        def add(request):
+            from shop.models import Order
+            Order.objects.create(item="by the app")
+            return HttpResponse(str(Order.objects.count()))
+
+        urlpatterns = [path("add", add)]
+    """,
+    "project/wsgi.py": """
+        from django.core.wsgi import get_wsgi_application
+        application = get_wsgi_application()
+    """,
+    "shop/__init__.py": "",
+    "shop/models.py": """
+        from django.db import models
+
+        class Order(models.Model):
+            item = models.CharField(max_length=20)
+
+        class Entry(models.Model):
+            text = models.CharField(max_length=20)
+
+        class Router:
+            def db_for_read(self, model, **hints):
+                return "audit" if model is Entry else "default"
+            db_for_write = db_for_read
+    """,
+    "shop/migrations/__init__.py": "",
+    "shop/migrations/0001_initial.py": """
+        from django.db import migrations, models
+
+        def table(name, field):
+            key = ("id", models.BigAutoField(primary_key=True))
+            return migrations.CreateModel(name, [key, (field, models.CharField(max_length=20))])
+
+        class Migration(migrations.Migration):
+            initial = True
+            operations = [table("Order", "item"), table("Entry", "text")]
+    """,
+    "tests/common.py": """
+        import unittest
+        from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Postgres, PostgresMixin
+        from itest.migrations import Django
+
+        SETTINGS = Django("project.settings")
+
+        def orders():
+            from shop.models import Order  # Not before Django is set up, which itest does.
+            return Order.objects
+
+        def session():
+            from django.db import connection
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")
+                return cursor.fetchone()[0]
+
+        def outcomes(*classes):
+            result = unittest.TestResult()
+            for each in classes:
+                unittest.defaultTestLoader.loadTestsFromTestCase(each)(result)
+            return [text for _, text in result.errors + result.failures]
+    """,
+}
+
+
+class ProjectTestCase(unittest.TestCase):
+    def check(self, tests: str, **environment: str) -> None:
+        tests = "from tests.common import *\n" + textwrap.dedent(tests)
+        with mock.patch.dict(os.environ, {"DJANGO_SETTINGS_MODULE": "", **environment}):
+            check_project(self, {**PROJECT, "tests/test_it.py": tests})
+
+
+class OrmTest(ProjectTestCase):
+    """With itest's own test cases."""
+
+    def test_orm(self) -> None:
+        self.check("""
+        import threading
+
+        class OrderTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            sessions = set()
+
+            @classmethod
+            def setUpTestData(cls):
+                orders().create(item="of the baseline")
+
+            def test_1(self):
+                self.assertEqual(orders().count(), 1)
+                orders().create(item="book")
+                self.assertRowCount("shop_order", 2)
+                self.sessions.add(session())
+
+            test_2 = test_3 = test_1
+
+            def test_4_the_connection_stays(self):
+                self.assertEqual(len(self.sessions), 1)
+
+            def test_5_another_thread(self):
+                found = []
+                def work():
+                    from django.db import connection
+                    found.append(orders().count())
+                    connection.close()
+                thread = threading.Thread(target=work)
+                thread.start()
+                thread.join()
+                self.assertEqual(found, [1])
+
+            def test_6_the_schema_changes(self):
+                self.postgres.execute("CREATE TABLE more (id int)")
+                self.test_1()
+
+            test_7_after_a_new_clone = test_1
+
+        class OtherTest(ContainerTestCase):
+            def test_the_projects_own_is_back(self):
+                from django.conf import settings
+                from django.db import connection
+                own = {**settings.DATABASES["default"]}
+                self.assertEqual((own["NAME"], own["CONN_MAX_AGE"], own["OPTIONS"]), ("mine", 60, {}))
+                self.assertIs(connection.settings_dict, settings.DATABASES["default"])
+                with self.assertRaisesRegex(Exception, "port 1 failed"):
+                    orders().count()
+
+        class OptedOutTest(OrderTest):
+            postgres = None
+            setUpTestData = OtherTest.setUpTestData
+            test_1 = test_2 = test_3 = test_4_the_connection_stays = test_5_another_thread = None
+            test_6_the_schema_changes = test_7_after_a_new_clone = None
+            test_the_projects_own_is_back = OtherTest.test_the_projects_own_is_back
+
+        class SchemaTest(OrderTest):
+            postgres = Postgres(migrations=SETTINGS, isolation="schema")
+            sessions = set()
+
+        class TruncateTest(OrderTest):
+            postgres = Postgres(migrations=SETTINGS, isolation="truncate")
+            sessions = set()
+
+        class OneByOneTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS, scope="test")
+
+            def test_1(self):
+                orders().create(item="book")
+                self.assertEqual(orders().count(), 1)
+
+            test_2 = test_1
+
+        class TwoDatabasesTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            audit = Postgres(migrations=Django("project.settings", database="audit"))
+
+            def test_1(self):
+                from shop.models import Entry
+                orders().create(item="book")
+                Entry.objects.create(text="sold")
+                self.assertEqual((orders().count(), Entry.objects.count()), (1, 1))
+                self.assertEqual(self.audit.execute("SELECT text FROM shop_entry"), [("sold",)])
+                self.assertRowCount("shop_entry", 0)
+
+            test_2 = test_1
+
+        class FailingTest(unittest.TestCase):
+            def test_the_projects_own_is_back(self):
+                class Inner(PostgresMixin, ContainerTestCase):
+                    postgres = Postgres(migrations=SETTINGS)
+
+                    @classmethod
+                    def setUpTestData(cls):
+                        orders().create(item="book")
+                        raise ZeroDivisionError
+
+                    def test(self):
+                        pass
+
+                [error] = outcomes(Inner)
+                self.assertIn("ZeroDivisionError", error)
+                OtherTest.test_the_projects_own_is_back(self)
+
+            def test_isolation_rollback(self):
+                class Inner(PostgresMixin, ContainerTestCase):
+                    postgres = Postgres(migrations=SETTINGS, isolation="rollback")
+
+                    def test_1(self):
+                        orders().create(item="book")
+
+                    def test_2(self):
+                        self.assertEqual(orders().count(), 0)
+
+                [error] = outcomes(Inner)
+                self.assertRegex(error, "test_1: it wrote to shop_order.* through another connection than its sandbox's")
+        """)
+
+    def test_what_a_test_leaves_is_gone(self) -> None:
+        self.check("""
+        from django.db import connection, transaction
+
+        class LeavingTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            def test_1(self):
+                self.assertEqual(orders().count(), 0)
+                transaction.set_autocommit(False)
+                orders().create(item="book")
+
+            def test_2(self):
+                self.assertEqual(orders().count(), 0)
+                transaction.atomic().__enter__()
+                orders().create(item="book")
+
+            def test_3(self):
+                self.assertEqual(orders().count(), 0)
+                connection.cursor().execute("BEGIN")
+                orders().create(item="book")
+
+            def test_4(self):
+                self.assertEqual(orders().count(), 0)
+                self.postgres.execute("SELECT pg_terminate_backend(%s)", [session()])
+
+            def test_5(self):
+                self.assertEqual(orders().count(), 0)
+        """)
+
+    def test_coroutines(self) -> None:
+        self.check("""
+        class OrderTest(PostgresMixin, AsyncContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            async def test_1(self):
+                await orders().acreate(item="book")
+                self.assertEqual(await orders().acount(), 1)
+
+            def test_2(self):
+                self.postgres.execute("CREATE TABLE more (id int)")
+
+            test_3 = test_1
+
+        class NextTest(OrderTest):  # asgiref's thread is the same.
+            loop_scope = "class"
+        """)
+
+    def test_an_app_of_this_process(self) -> None:
+        self.check("""
+        from itest import App
+
+        class AppTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            app = App.wsgi("project.wsgi:application", env={"DATABASE_URL": "{postgres.url}"})
+
+            def test_1(self):
+                self.assertEqual(self.app.client.get("/add").text, "1")
+                self.assertEqual(orders().count(), 1)
+
+            test_2 = test_1
+
+            def test_3(self):
+                self.postgres.execute("CREATE TABLE more (id int)")
+                self.test_1()
+
+            test_4 = test_1
+        """, DJANGO_SETTINGS_MODULE="project.settings")  # fmt: skip
+
+    def test_strict(self) -> None:
+        self.check("""
+        class OrderTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            def test_1(self):
+                orders().create(item="book")
+
+            test_2 = test_1
+        """, ITEST_STRICT="1")  # fmt: skip
+
+    def test_forked_children_leave_the_connection_alone(self) -> None:
+        self.check("""
+        import os
+
+        class ForkingTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            def test_1(self):
+                before = session()
+                if (child := os.fork()) == 0:
+                    return
+                os.waitpid(child, 0)
+                self.assertEqual(session(), before)
+        """)
