@@ -50,7 +50,7 @@ _INSTEAD_OF_CLEANUP = (
 
 class ContainerMixin(Assertions, _Base):
     """The life cycle itself, for use with another TestCase: `class T(PostgresMixin, ContainerMixin,
-    django.test.TestCase)`.
+    django.test.SimpleTestCase)`; docs/migrations.md says which of Django's is for what.
 
     Most people subclass `ContainerTestCase` instead.
     """
@@ -72,9 +72,12 @@ class ContainerMixin(Assertions, _Base):
             if _sets_up_more(cls):
                 raise unittest.SkipTest(f"{'; '.join(reasons)} (every selected test of the class is skipped)")
             return  # On to the tests, whose own reasons are told.
-        if _filled_by_others(cls):
-            _enter(cls, fill=False)
+        if hasattr(cls, "_fixture_setup") or _filled_by_others(cls):  # Django's, which use the database from there on.
+            loans = _enter(cls, fill=False)
             super().setUpClass()
+            if not _filled_by_others(cls):
+                with _explained(cls, loans):
+                    cls.setUpTestData()
         else:
             super().setUpClass()
             _enter(cls)
@@ -249,17 +252,14 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
     loans = loans_of(cls, declared, session, network)
     cls._itest_loans = loans  # type: ignore[attr-defined]  # as above
     cls.addClassCleanup(_leave, cls, loans)
-    diagnosis = None
     try:
         with session.trace.span("setup", f"{cls.__module__}.{cls.__qualname__}"):
             take_all(loans, session)
-            diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, session.config)
-            if fill:
-                cls.setUpTestData()
-            cls._itest_entered()
+            with _explained(cls, loans):
+                if fill:
+                    cls.setUpTestData()
+                cls._itest_entered()
     except BaseException as error:
-        if diagnosis is not None and isinstance(error, Exception) and not isinstance(error, unittest.SkipTest):
-            diagnosis.annotate(error)
         try:
             _leave(cls, loans)
         except Exception as failure:  # It must not take the place of what happened before, be it Ctrl-C.
@@ -267,6 +267,19 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
         with _skipping(session.config):
             raise
     return loans
+
+
+@contextlib.contextmanager
+def _explained(cls: type[ContainerMixin], loans: list[Loan]) -> Iterator[None]:
+    """Add what the services tell to what fails in a class's set-up."""
+    diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, sessions.current().config)
+    try:
+        yield
+    except unittest.SkipTest:
+        raise
+    except Exception as error:
+        diagnosis.annotate(error)
+        raise
 
 
 @contextlib.contextmanager

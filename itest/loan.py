@@ -11,7 +11,7 @@ from typing import Any
 from itest import alive, references
 from itest import network as networks
 from itest import session as sessions
-from itest.errors import ExternalError, NotStarted, ServerDied, StopError
+from itest.errors import ExternalError, NotStarted, ResetError, ServerDied, StopError
 from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
 from itest.service import Lease, Server, Service, View
@@ -84,7 +84,7 @@ class Loan:
         self._lease: Lease[Any] | None = None
         self.around = contextlib.ExitStack()
         """What the class runs in while it has the lease."""
-        self._begin: Callable[[], object] | None = None
+        self._is_held: Callable[[], bool] | None = None
         self._sealed = self._end_told = False
         self._last_test = f"{owner.__module__}.{owner.__qualname__}"
         self.mark: Callable[[], object] = _nothing
@@ -117,7 +117,7 @@ class Loan:
                 self._session.ask(self._resolved, server)
                 raise
         self._place(self._lease.view)
-        self._begin = self.around.enter_context(self._resolved.during(self._lease.view))
+        self._is_held = self.around.enter_context(self._resolved.during(self._lease.view))
         self._sealed = self._end_told = False
         self.mark = getattr(server.instance, "mark", _nothing)
         self._cuts = self._cuts_of_neighbours
@@ -150,14 +150,19 @@ class Loan:
         kind, server = self.service.kind, self._server.instance.id
         with self._session.trace.span("reset", kind, test=test, server=server) as span:
             try:
-                if self._begin is not None:
-                    self._begin()
-                if not self._sealed:
+                held = self._is_held is not None and self._is_held()
+                if not held and not self._sealed:
                     self._lease.seal()
                     self._sealed = True
                 if self._needs:
                     self._mend()
-                view: View = self._lease.reset(test)
+                view: View | None = self._lease.lend(test) if held else self._lease.reset(test)
+                if view is None:
+                    raise ResetError(
+                        f"{self.label}: somebody holds a transaction for the whole class, as django.test.TestCase does, and "
+                        f"isolation={self.service.isolation!r} can undo nothing under it: leave isolation out, and what "
+                        f"the tests do is undone with it, or derive from django.test.SimpleTestCase"
+                    )
             except Exception:
                 try:
                     self._report_death(test)

@@ -166,8 +166,9 @@ class Service(ABC, Generic[V]):
     def connect(self, instance: Instance, address: str) -> Server[V]:
         """The server that this ready instance runs."""
 
-    def during(self, view: V) -> contextlib.AbstractContextManager[Callable[[], object] | None]:
-        """What a class runs in while it has this view. What it gives is called before each test."""
+    def during(self, view: V) -> contextlib.AbstractContextManager[Callable[[], bool] | None]:
+        """What a class runs in while it has this view. What it gives is called before each test, and tells whether somebody
+        holds a transaction for all of the class, which nothing must be reset under."""
         return contextlib.nullcontext()
 
     # What a class body is checked for.
@@ -354,6 +355,11 @@ class Lease(ABC, Generic[V]):
     @abstractmethod
     def reset(self, test: str) -> V:
         """Bring the data back to the baseline, whatever was done to it, and give the view of the test so named."""
+
+    def lend(self, test: str) -> V | None:
+        """The view of the test so named where the end of somebody's transaction undoes what tests do. It takes the place of
+        `seal` and `reset`. None: not with this isolation."""
+        return None
 
     def finish(self, test: str) -> None:  # most leases have nothing to say here
         """The last of the test's own cleanups: what is raised here fails the test that caused it."""

@@ -82,6 +82,7 @@ class Django:
                 progress.statement = str(sql)
                 return execute(sql, params, many, context)
 
+            connection.connect()  # Django's SimpleTestCase forbids it where it is left to them, as the class needs no ORM.
             loader = importlib.import_module("django.db.migrations.loader").MigrationLoader
             migrated = loader(None, ignore_no_migrations=True).migrated_apps
             try:
@@ -97,26 +98,32 @@ class Django:
                 raise
 
     @contextlib.contextmanager
-    def during(self, view: PostgresView) -> Iterator[Callable[[], None]]:
+    def during(self, view: PostgresView) -> Iterator[Callable[[], bool]]:
         """While a class runs that has this view, Django's connection leads to it, on whichever thread. Gives what is called
-        before each test.
+        before each test: whether that is in a transaction which was begun around the tests, as django.test.TestCase does.
 
-        It is closed where the test before has left a transaction open. It stays open otherwise, and connects again where
-        its session has been ended.
+        Else it is closed where the test before has left one open. It stays open otherwise, and connects again where its
+        session has been ended.
         """
         self._set_up()
         connections = importlib.import_module("django.db").connections
+        held = True  # Until a test begins outside of a transaction.
         with _leading_to(view, self.database) as opened:
 
-            def begin() -> None:
+            def is_held() -> bool:
+                nonlocal held
                 connection = connections[self.database]
+                held = held and connection.in_atomic_block
+                if held:
+                    return True
                 if connection.connection is not None and not connection.autocommit:
                     connection.close()  # It remembers the block it was in, so another one takes its place.
                     connections[self.database] = connections.create_connection(self.database)
                 for each in _alive(opened):
                     each.health_check_done = False
+                return False
 
-            yield begin
+            yield is_held
 
     def _set_up(self) -> Any:
         """Configure Django with the settings, unless the test runner has done so already."""

@@ -70,6 +70,7 @@ PROJECT = {
             initial = True
             operations = [table("Order", "item"), table("Entry", "text")]
     """,
+    "tests/order.json": '[{"model": "shop.order", "fields": {"item": "book"}}]',
     "tests/common.py": """
         import unittest
         from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Postgres, PostgresMixin
@@ -319,3 +320,92 @@ class OrmTest(ProjectTestCase):
                 os.waitpid(child, 0)
                 self.assertEqual(session(), before)
         """)
+
+
+DJANGOS = """
+        import django.test
+
+        class SimpleTest(PostgresMixin, ContainerMixin, django.test.SimpleTestCase):
+            postgres = Postgres(migrations=Django("project.settings", depends_on=["order.json"]))  # Nobody else's.
+
+            def test_without_the_orm(self):
+                self.assertRowCount("shop_order", 0)
+                with self.assertRaisesRegex(AssertionError, "add 'default' to .*databases"):
+                    orders().count()
+
+        class OrderTest(PostgresMixin, ContainerMixin, django.test.SimpleTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            databases = {"default"}
+
+            @classmethod
+            def setUpTestData(cls):
+                cls.order = orders().create(item="of the baseline")
+
+            def test_1(self):
+                self.assertEqual(orders().count(), 1)
+                self.order.refresh_from_db()
+                orders().create(item="book")
+                self.assertRowCount("shop_order", 2)
+                self.assertNotEqual(self.client.get("/add").content, b"0")
+
+            test_2 = test_3 = test_1
+
+        class FlushedTest(PostgresMixin, ContainerMixin, django.test.TransactionTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            setUpTestData = OrderTest.__dict__["setUpTestData"]
+            test_1 = test_2 = test_3 = OrderTest.test_1
+
+        class FixturesTest(PostgresMixin, ContainerMixin, django.test.TransactionTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            fixtures = ["tests/order.json"]
+
+            def test_1(self):
+                self.assertEqual(orders().count(), 1)
+
+            test_2 = test_1
+
+        class RolledBackTest(PostgresMixin, ContainerMixin, django.test.TestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            setUpTestData = OrderTest.__dict__["setUpTestData"]
+
+            def test_1(self):
+                self.assertEqual(orders().count(), 1)
+                self.order.item = "changed"
+                self.order.save()
+                orders().create(item="book")
+                self.assertRowCount("shop_order", 0)  # What is in Django's transaction, others do not see.
+
+            test_2 = test_3 = test_1
+
+        class PlainTest(PostgresMixin, ContainerMixin, django.test.TestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            def test_1(self):
+                self.assertEqual(orders().count(), 0)
+                orders().create(item="book")
+
+            test_2 = test_1
+
+        class RefusedTest(unittest.TestCase):
+            def test_isolations(self):
+                for isolation in ("rollback", "schema"):
+                    with self.subTest(isolation):
+                        class Inner(PostgresMixin, ContainerMixin, django.test.TestCase):
+                            postgres = Postgres(migrations=SETTINGS, isolation=isolation)
+
+                            def test(self):
+                                pass
+
+                        [error] = outcomes(Inner)
+                        self.assertRegex(error, f"ResetError: .*TestCase.*isolation='{isolation}' can undo nothing")
+"""
+
+
+class DjangosTestCasesTest(ProjectTestCase):
+    """With Django's test cases."""
+
+    def test_orm(self) -> None:
+        self.check(DJANGOS, DJANGO_SETTINGS_MODULE="project.settings", ITEST_WARM="0")  # So that each migrates.
+
+    def test_strict(self) -> None:
+        self.check(DJANGOS, DJANGO_SETTINGS_MODULE="project.settings", ITEST_STRICT="1")

@@ -100,6 +100,13 @@ class PostgresLease(Lease[PostgresView]):
                 raise ResetError(f"the database {self._name} could not be reset for {test}: {reason}") from error
         else:
             self._kept.scrub(test=self._last_test)  # Else what failed in a transaction would fail all that follow.
+        return self._view(test)
+
+    def lend(self, test: str) -> PostgresView | None:
+        self._kept.scrub(test=self._last_test)
+        return self._view(test)
+
+    def _view(self, test: str) -> PostgresView:
         self._last_test = test
         return PostgresView(self._server, self._name, test, self._kept, self._directory)
 
@@ -122,7 +129,7 @@ class PostgresLease(Lease[PostgresView]):
         return evidence.meaning(self._server, self._name, log)
 
     def settle(self, test: str, since: float, alone: bool) -> None:
-        if not self._isolated:
+        if self._recycler is None:  # There is no baseline to go back to.
             return
         try:
             self._reset(test)
