@@ -7,6 +7,7 @@ looked for at the end of each test, collected, and fails that test.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Collection
 
@@ -55,8 +56,11 @@ def threads() -> frozenset[threading.Thread]:
 def report_threads(test: str, before: Collection[threading.Thread]) -> None:
     """Report the threads that were not there before, and for whose end the interpreter would wait."""
     left = [each for each in threading.enumerate() if each not in before and not each.daemon]
+    # What runs Django's async ORM keeps its thread for the whole process.
+    executor = getattr(getattr(sys.modules.get("asgiref.sync"), "SyncToAsync", None), "single_thread_executor", None)
+    spared = getattr(executor, "_threads", ())
     for thread in left:
-        if thread.name.startswith(_SPARED) or thread is threading.current_thread():
+        if thread.name.startswith(_SPARED) or thread is threading.current_thread() or thread in spared:
             continue
         thread.join(THREAD_GRACE)
         if thread.is_alive():

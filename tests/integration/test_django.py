@@ -272,7 +272,7 @@ class OrmTest(ProjectTestCase):
 
         class NextTest(OrderTest):  # asgiref's thread is the same.
             loop_scope = "class"
-        """)
+        """, ITEST_STRICT="1")  # fmt: skip
 
     def test_an_app_of_this_process(self) -> None:
         self.check("""
