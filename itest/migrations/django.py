@@ -129,25 +129,35 @@ class Django:
         """Configure Django with the settings, unless the test runner has done so already."""
         django = client_package("django", "django", "migrations by Django")
         conf = importlib.import_module("django.conf")
-        try:
-            if not conf.settings.configured:
-                # What DJANGO_SETTINGS_MODULE does, but for the environment, which is not ours to change.
-                holder = conf.Settings(self.settings)
-                conf.settings.configure(default_settings=holder, SETTINGS_MODULE=self.settings)
-            elif conf.settings.SETTINGS_MODULE not in (None, self.settings):
-                raise ConfigError(
-                    f"Django({self.settings!r}): this process runs with the settings "
-                    f"{conf.settings.SETTINGS_MODULE!r} already, and Django can have only one"
-                )
-            if not importlib.import_module("django.apps").apps.ready:  # It would set up logging again each time.
-                django.setup()
-        except ModuleNotFoundError as error:
-            if error.name is None or not (self.settings + ".").startswith(error.name + "."):
+        place = Path(*self.settings.split("."))
+
+        def is_settings(file: Path) -> bool:
+            packages = [str(each) for each in (place, place.parent) if each.name]  # They may have been split up.
+            return file.match(f"{place}.py") or any(map(file.parent.match, packages))
+
+        with reported(f"Django({self.settings!r}), import of the settings and apps", is_settings) as progress:
+            try:
+                if not conf.settings.configured:
+                    # What DJANGO_SETTINGS_MODULE does, but for the environment, which is not ours to change.
+                    holder = conf.Settings(self.settings)
+                    conf.settings.configure(default_settings=holder, SETTINGS_MODULE=self.settings)
+                elif conf.settings.SETTINGS_MODULE not in (None, self.settings):
+                    raise ConfigError(
+                        f"Django({self.settings!r}): this process runs with the settings "
+                        f"{conf.settings.SETTINGS_MODULE!r} already, and Django can have only one"
+                    )
+                if not importlib.import_module("django.apps").apps.ready:  # It would set up logging again each time.
+                    django.setup()
+            except KeyError:
+                progress.advice = "set what they read from the environment before the tests run"
                 raise
-            raise ConfigError(
-                f"Django({self.settings!r}): there is no such module; run the tests from the directory that "
-                f"`manage.py` is in, or put it on PYTHONPATH"
-            ) from error
+            except ModuleNotFoundError as error:
+                if error.name is None or not (self.settings + ".").startswith(error.name + "."):
+                    raise
+                raise ConfigError(
+                    f"Django({self.settings!r}): there is no such module; run the tests from the directory that "
+                    f"`manage.py` is in, or put it on PYTHONPATH"
+                ) from error
         return django
 
     def __repr__(self) -> str:

@@ -514,6 +514,19 @@ class DjangoTest(DirectoryTest):
             "`manage.py` is in, or put it on PYTHONPATH",
         )
 
+    def test_settings_that_fail(self) -> None:
+        self.write("itest_failing_settings/__init__.py")
+        self.write("itest_failing_settings/base.py", 'import os\nSECRET = os.environ["ITEST_NO_SUCH_SECRET"]\n')
+        self.write("itest_failing_settings/local.py", "from itest_failing_settings.base import *\n")
+        self.enterContext(mock.patch.object(sys, "path", [str(self.base), *sys.path]))
+        with self.assertRaises(MigrationError) as caught:
+            Django("itest_failing_settings.local").fingerprint(self.base)
+        self.assertRegex(
+            str(caught.exception),
+            r"^Django\('itest_failing_settings.local'\), import of the settings and apps failed at .*base.py, line 2: "
+            r"KeyError: 'ITEST_NO_SUCH_SECRET'; in the line: SECRET = .*; set what they read from the environment before",
+        )
+
 
 class Watched(str):
     """A script that knows how much of it was looked through for lines, and copied."""
