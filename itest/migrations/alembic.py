@@ -90,7 +90,12 @@ class Alembic:
     def _directories(self, config: Any) -> list[Path]:
         """Where env.py and the versions lie."""
         scripts = client_package("alembic.script", "alembic", "migrations by Alembic").ScriptDirectory
-        with reported(f"Alembic({str(self.ini)!r})"):
+        with reported(f"Alembic({str(self.ini)!r})") as progress:
+            if not config.get_main_option("script_location"):
+                progress.advice = (
+                    "an ini of Flask-Migrate's has none, as its env.py needs the app: give Function(migrate, "
+                    "depends_on=[...]) in which flask_migrate.upgrade() runs in the app's context (docs/migrations.md)"
+                )
             found = scripts.from_config(config)
             versions = [Path(place) for place in found._version_locations]
         places = list(dict.fromkeys(place.resolve() for place in [Path(found.dir), *versions]))

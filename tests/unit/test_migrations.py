@@ -503,6 +503,16 @@ class AlembicTest(DirectoryTest):
             "pip install 'itest-containers[alembic]'",
         )
 
+    def test_an_ini_of_flask_migrates(self) -> None:
+        self.write("alembic.ini", "[alembic]\n")
+        with self.assertRaises(MigrationError) as caught:
+            Alembic().fingerprint(self.base)
+        self.assertRegex(
+            str(caught.exception),
+            r"^Alembic\('alembic.ini'\) failed: .*script_location.*; an ini of Flask-Migrate's has none, .* "
+            r"flask_migrate.upgrade\(\) runs in the app's context \(docs/migrations.md\)$",
+        )
+
 
 class DjangoTest(DirectoryTest):
     def test_settings_that_are_not_there(self) -> None:
