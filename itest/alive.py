@@ -7,12 +7,11 @@ new connection. Without that a client would wait for the address of a container 
 
 from __future__ import annotations
 
-import select
 import signal
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
-from itest.clock import Deadline
+from itest.clock import Deadline, ready
 from itest.engines import REMOVED, State
 from itest.errors import ServerDied
 
@@ -81,6 +80,4 @@ def last_words(server: Server[Any], lines: int = LAST_LINES) -> list[str]:
 def has_spoken(connection: Any) -> bool:
     """Whether the other end of a connection, or socket, said something without having been asked: almost always its
     farewell. Seen without a round trip."""
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(0))
+    return ready(connection, 0)

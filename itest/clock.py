@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 LONGEST = 2_000_000.0
 """Seconds that any wait can take, 23 days: poll(2) counts milliseconds in 31 bits."""
@@ -85,3 +88,14 @@ class Deadline:
     def pause(self, seconds: float) -> None:
         """Sleep, but not past the deadline."""
         self.clock.sleep(min(seconds, self.remaining))
+
+
+def ready(file: FileDescriptorLike, seconds: float, *, to_write: bool = False) -> bool:
+    """Whether it can be read from, or written to, before that many seconds are over. At its end it can be read from."""
+    import select
+
+    if not hasattr(select, "poll"):  # eventlet.monkey_patch() takes it away.
+        return any(select.select([file] * (not to_write), [file] * to_write, [], seconds))
+    poll = select.poll()
+    poll.register(file, select.POLLOUT if to_write else select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

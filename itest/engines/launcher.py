@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from itest.clock import ready
 
 if TYPE_CHECKING:
     import queue
@@ -163,9 +164,7 @@ def wait_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:
             process.wait(seconds)
         return process.poll() is not None
     try:
-        poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return ready(handle, seconds)
     finally:
         os.close(handle)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -42,6 +43,17 @@ class EndedTest(unittest.TestCase):
     def test_one_that_never_tells_its_end(self) -> None:
         with mock.patch.object(alive, "REAPING", 0.02):
             self.assertIsNone(self.looks(itertools.repeat(True), itertools.repeat(True)))
+
+
+class SpokenTest(unittest.TestCase):
+    def test_a_farewell_is_seen_where_select_has_no_poll_too(self) -> None:
+        with mock.patch.object(select, "poll"):
+            del select.poll
+            one, other = socket.socketpair()
+            with one, other:
+                self.assertFalse(alive.has_spoken(one))
+                other.close()
+                self.assertTrue(alive.has_spoken(one))
 
 
 class AppTest(unittest.TestCase):

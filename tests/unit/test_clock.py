@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import sys
 import time
 import unittest
 from unittest import mock
 
 from itest import clock
-from itest.clock import SYSTEM, Deadline
+from itest.clock import SYSTEM, Deadline, ready
 from itest.testing import ManualClock
 
 
@@ -38,6 +40,25 @@ class DeadlineTest(unittest.TestCase):
         self.deadline.pause(20)
         self.deadline.pause(20)
         self.assertEqual(self.clock.slept, [20, 10, 0])
+
+
+class ReadyTest(unittest.TestCase):
+    def test_it_is_seen_where_select_has_no_poll_too(self) -> None:
+        """eventlet.monkey_patch() takes it away."""
+        for takes_away in (False, True):
+            with self.subTest(takes_away), mock.patch.object(select, "poll", select.poll):
+                if takes_away:
+                    del select.poll
+                one, other = socket.socketpair()
+                with one, other:
+                    self.assertFalse(ready(one, 0))
+                    self.assertFalse(ready(one, 0.01))
+                    self.assertTrue(ready(one, 0, to_write=True))
+                    other.send(b"x")
+                    self.assertTrue(ready(one, 60))
+                    one.recv(1)
+                    other.close()
+                    self.assertTrue(ready(one, 0))
 
 
 class SystemClockTest(unittest.TestCase):

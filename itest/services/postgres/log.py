@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from itest.clock import ready
 from itest.services.postgres import libpq
 from itest.tuples import NamedTuple
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 OK, READ = 0, 1
 """psycopg2's POLL_OK and POLL_READ."""
 
-ANSWER_TIMEOUT = 60_000
-"""Milliseconds in which the server must have read its log: what its statement_timeout for a reset is."""
+ANSWER_TIMEOUT = 60.0
+"""Seconds in which the server must have read its log: what its statement_timeout for a reset is."""
 
 _CHANGES = (
     "WITH e AS MATERIALIZED (SELECT {end} AS position) "
@@ -158,9 +158,6 @@ def _changes(rows: list[tuple[Any, ...]]) -> Changes:
 
 def _wait(connection: Any) -> None:
     """Until an asynchronous connection is done with what it was asked. Raises the driver's error."""
-    polled = select.poll()
-    polled.register(connection, select.POLLIN | select.POLLOUT)
     while (state := connection.poll()) != OK:
-        polled.modify(connection, select.POLLIN if state == READ else select.POLLOUT)
-        if not polled.poll(ANSWER_TIMEOUT):
-            raise TimeoutError(f"the server's log was not read within {ANSWER_TIMEOUT / 1000:g} s")
+        if not ready(connection, ANSWER_TIMEOUT, to_write=state != READ):
+            raise TimeoutError(f"the server's log was not read within {ANSWER_TIMEOUT:g} s")
