@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 import unittest
+from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ import redis
 from itest import Postgres, Redis, testing
 from itest.clock import Deadline
 from itest.container_root import root_of
-from itest.engines import Endpoint, container_of
+from itest.engines import Endpoint, container_of, docker_listening
 from itest.engines import docker_instance as module
 from itest.engines.docker_instance import DockerInstance
 from itest.engines.ports import free_port, is_ours
@@ -76,6 +78,26 @@ class DirectTest(unittest.TestCase):
                 self.assertIsInstance(server, kind)
                 self.assertEqual(server._nearest, server.address)
                 self.assertRegex(server.version, r"\d")
+
+    def test_what_a_test_is_kept_from_is_not_taken(self) -> None:
+        """As pytest-socket does it with --allow-hosts=127.0.0.1 --allow-unix-socket."""
+        connect = socket.socket.connect
+
+        def guarded(self: socket.socket, address: Any) -> None:
+            if self.family != socket.AF_UNIX and address[0] != "127.0.0.1":
+                self.close()
+                raise RuntimeError(f"a test tried to use socket.socket.connect() with the host {address[0]!r}")
+            connect(self, address)
+
+        for service in (Postgres(), Redis()):
+            with self.subTest(service.kind):
+                direct = session.lend(service).instance.direct_endpoint()
+                assert direct is not None
+                with mock.patch.object(socket.socket, "connect", guarded):
+                    server = self.connected(service, direct)
+                    self.assertRegex(server.version, r"\d")
+                    self.assertIsNone(docker_listening._answers(direct))
+                self.assertTrue(docker_listening._answers(direct))
 
     def test_another_server_at_that_address_is_not_taken(self) -> None:
         """It has another password."""

@@ -143,7 +143,8 @@ class RedisServer(Server["RedisView"]):
             user, _, _ = urlsplit(self.address).netloc.rpartition("@")
             nearest = nameless(urlsplit(self.address)._replace(netloc=f"{user}@{direct}").geturl())
             client = connect(nearest, redis_connect_func=self.greet)
-            with contextlib.suppress(package().RedisError), connect(self.address) as published:
+            # Packages that keep tests from the network, but for this machine, have errors of their own.
+            with contextlib.suppress(Exception), connect(self.address) as published:
                 if (run := _run_id(client)) and run == _run_id(published):
                     self._run, self._nearest = run, nearest
                     return client
