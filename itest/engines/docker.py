@@ -111,7 +111,7 @@ class DockerEngine:
                     for volume in volumes:
                         remove_volume(self.client, volume)
             except Exception as failure:
-                error.add_note(f"and its container was left behind: {failure}")
+                error.add_note(f"and its container, if Docker has made it, was left behind: {failure}")
             raise
         known = {name: Endpoint(*endpoint) for name, endpoint in chosen.items()}
         return DockerInstance(

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 from itest import naming
@@ -120,10 +123,17 @@ def _client_class(*, direct: bool) -> Any:
     from requests import Request
     from requests.exceptions import Timeout
 
+    send_by_adapter = _as_written("requests.adapters").HTTPAdapter.send
+    send_by_session = _as_written("requests.sessions").Session.send
+
     class Client(APIClient):
         def __init__(self, url: str, **settings: Any) -> None:
             self._place = url.removeprefix("unix://")
             super().__init__(url, **settings)
+
+        def mount(self, prefix: str | bytes, adapter: Any) -> None:
+            adapter.send = MethodType(send_by_adapter, adapter)
+            super().mount(prefix, adapter)
 
         def send(self, request: Any, **settings: Any) -> Any:
             """What every request goes through, see `requests.Session.send`."""
@@ -131,12 +141,24 @@ def _client_class(*, direct: bool) -> Any:
                 settings["proxies"] = {}
             if self._place in silent:
                 greeting = self.prepare_request(Request("GET", f"{self.base_url}/_ping"))
-                super().send(greeting, **{**settings, "timeout": ANSWER_TIMEOUT, "stream": False})
+                send_by_session(self, greeting, **{**settings, "timeout": ANSWER_TIMEOUT, "stream": False})
                 silent.discard(self._place)
             try:
-                return super().send(request, **settings)
+                return send_by_session(self, request, **settings)
             except Timeout:
                 silent.add(self._place)
                 raise
 
     return Client
+
+
+def _as_written(name: str) -> Any:
+    """A module once more, beside the one that others import: what packages that answer a test's requests (responses,
+    requests-mock) have put into that is not for Docker's."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.loader is not None, "it has been imported"
+    module = importlib.util.module_from_spec(spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # urllib3's, that there is no PySocks.
+        spec.loader.exec_module(module)
+    return module

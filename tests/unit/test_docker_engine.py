@@ -264,7 +264,10 @@ class StartTest(FakeDockerTest):
             self.start()
         self.assertEqual(
             caught.exception.__notes__,
-            ["and its container was left behind: could not remove itest-web-1, Docker says: device is busy"],
+            [
+                "and its container, if Docker has made it, was left behind: "
+                "could not remove itest-web-1, Docker says: device is busy"
+            ],
         )
 
 
@@ -473,6 +476,37 @@ class UnixInstanceTest(InstanceTest):
             self.assertEqual(self.instance.state(), State(True))
             self.assertEqual(self.instance.logs(), "hi\n")
         self.assertFalse(self.engine._link.quick)
+
+
+class InterceptedTest(FakeDockerTest):
+    """Packages that answer a test's requests do not answer those to Docker, whenever its client is made."""
+
+    unix = True
+
+    def works(self) -> None:
+        """Docker is asked by the SDK, by a client that is made now."""
+        self.assertEqual(self.make().client.version()["Version"], "24.0.0")
+
+    def test_responses(self) -> None:
+        import requests  # Comes with the package docker.
+
+        refused = mock.Mock(side_effect=requests.ConnectionError("the call doesn't match any registered mock"))
+        with mock.patch("requests.adapters.HTTPAdapter.send", refused):
+            self.works()
+        refused.assert_not_called()
+
+    def test_requests_mock(self) -> None:
+        import requests
+
+        send = requests.Session.send
+
+        def fake(self: requests.Session, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+            adapter = mock.Mock(**{"send.side_effect": requests.ConnectionError("No mock address")})
+            with mock.patch.object(self, "get_adapter", return_value=adapter):
+                return send(self, request, **kwargs)
+
+        with mock.patch.object(requests.Session, "send", fake):
+            self.works()
 
 
 class SilentTest(FakeDockerTest):
