@@ -120,9 +120,12 @@ def _client_class(*, direct: bool) -> Any:
     `direct`: it takes no proxy of the environment, as the docker command takes none to this machine itself.
     """
     from docker.api import APIClient
+    from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
     from requests import Request
     from requests.exceptions import Timeout
 
+    # vcrpy has pools throw away connections that are none of its own class, of which this one never has any.
+    UnixHTTPConnectionPool.ConnectionCls = UnixHTTPConnection  # type: ignore[assignment]  # urllib3 has a protocol for it
     send_by_adapter = _as_written("requests.adapters").HTTPAdapter.send
     send_by_session = _as_written("requests.sessions").Session.send
 

@@ -508,6 +508,27 @@ class InterceptedTest(FakeDockerTest):
         with mock.patch.object(requests.Session, "send", fake):
             self.works()
 
+    def test_vcrpy(self) -> None:
+        import urllib3
+
+        class Recording(urllib3.connection.HTTPConnection):
+            """A cassette's."""
+
+        pool = urllib3.connectionpool.HTTPConnectionPool
+        get = pool._get_conn
+
+        def get_one_of_its_own(self: Any, timeout: float | None = None) -> Any:
+            for _ in range(100):  # It has no end.
+                if isinstance(connection := get(self, timeout), self.ConnectionCls):
+                    return connection
+            raise AssertionError("the pool never has one")
+
+        with (
+            mock.patch.object(pool, "ConnectionCls", Recording),
+            mock.patch.object(pool, "_get_conn", get_one_of_its_own),
+        ):
+            self.works()
+
 
 class SilentTest(FakeDockerTest):
     """Docker that takes connections and does not answer."""

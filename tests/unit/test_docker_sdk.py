@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -56,6 +58,20 @@ class LoadTest(unittest.TestCase):
         self.assertIn("itest_half.errors", sys.modules)
         docker_sdk.load()
         self.assertIs(sys.modules["itest_half"].errors, sys.modules["itest_half.errors"])
+
+    def test_a_cassette_of_vcrpy_does_not_see_it(self) -> None:
+        """What the SDK makes of its classes would record for good."""
+        seen = []
+
+        @contextlib.contextmanager
+        def force_reset() -> Iterator[None]:
+            seen.append("itest_half.errors" in sys.modules)
+            yield
+            seen.append("itest_half.errors" in sys.modules)
+
+        with mock.patch.dict(sys.modules, {"vcr.patch": mock.Mock(force_reset=force_reset)}):
+            docker_sdk.load()
+        self.assertEqual(seen, [False, True])
 
     def test_one_that_always_fails_says_so(self) -> None:
         self.failures += [AttributeError("broken")] * 50
