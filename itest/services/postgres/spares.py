@@ -21,6 +21,9 @@ from itest.tuples import NamedTuple
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
 
+MOST = 4
+"""Spares that a server has at most, of all templates together: each takes 8 MB or more, mostly of memory."""
+
 RESTING = "itest_r_"
 """How the names of databases that rest begin; a digest of the template's name follows."""
 
@@ -54,7 +57,8 @@ class Spares:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
-        self._spares: dict[str, list[Spare]] = {}
+        self._spares: list[tuple[str, Spare]] = []
+        """Each after its template, those first that were given first."""
 
     def take(self, pristine: str) -> str:
         """A database that is like this one, and nobody else's from now on; empty: there is none."""
@@ -72,17 +76,19 @@ class Spares:
         return ""
 
     def give(self, pristine: str, spare: Spare) -> None:
-        """Have it for the next class."""
-        self._spares.setdefault(pristine, []).append(spare)
+        """Have it for the next class, in place of the oldest where there are enough."""
+        self._spares.append((pristine, spare))
+        if len(self._spares) > MOST:
+            _, oldest = self._spares.pop(0)
+            with contextlib.suppress(self._server.driver.Error, ResetError):
+                self._server.drop(oldest.name)
 
     def rest(self) -> None:
         """The server stays for later runs: leave them one of each kind. Raises the driver's error, ResetError."""
-        for pristine, spares in self._spares.items():
-            if spares:
-                name, position, _ = spares.pop()
-                new = f"{self._resting(pristine)}{self._server.token}"
-                self._server.rename(name, new)
-                self._server.admin(f"""COMMENT ON DATABASE "{new}" IS '{AT_REST.format(position)}'""")
+        for pristine, (name, position, _) in dict(self._spares).items():
+            new = f"{self._resting(pristine)}{self._server.token}"
+            self._server.rename(name, new)
+            self._server.admin(f"""COMMENT ON DATABASE "{new}" IS '{AT_REST.format(position)}'""")
 
     def resting(self, names: Iterable[str]) -> set[str]:
         """Of all databases of the server those that rest, one of each kind whose template is still there."""
@@ -99,8 +105,11 @@ class Spares:
         self._spares.clear()
 
     def _next(self, pristine: str) -> Spare | None:
-        if spares := self._spares.get(pristine):
-            return spares.pop()
+        for each in self._spares[::-1]:
+            with contextlib.suppress(ValueError):  # Another thread was faster.
+                if each[0] == pristine:
+                    self._spares.remove(each)
+                    return each[1]
         server = self._server
         if server.fresh or not server.reused:
             return None
