@@ -242,6 +242,8 @@ class Loan:
                 lease.close()
         if server is not None and self.service.scope != "session":
             self._session.take_back(server)
+        elif server is not None:
+            self._session.has_ended(self.service, server)
         if self._stop_error is not None:
             raise self._stop_error
 

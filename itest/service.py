@@ -291,6 +291,9 @@ class Server(ABC, Generic[V]):
     def lease(self, service: Service[V], owner: str) -> Lease[V]:
         """Data of one's own on this server, for the class named `owner`, as `service` declares it."""
 
+    def prune(self, to_come: Sequence[Service[Any]]) -> None:  # few services hold what others do not need
+        """Let go of what nobody needs any more, as the classes that are still to come have these declarations."""
+
     def keep(self, *, cold: bool) -> Keep | None:
         """At the end of the run: make its state one that later runs can begin with, close its clients and say how the
         state is taken. None: it is not worth it, nothing was done and `close` is still to be called.

@@ -109,6 +109,8 @@ class Session:
         self._slots: dict[tuple[str, ...], _Slot] = {}
         self._lock = threading.Lock()
         self._networks: list[ClassNetwork] = []
+        self._to_come: list[Service[Any]] | None = None
+        """The declarations of the classes that have not ended yet, one for each class; None where nobody has told."""
         self._broken = False
         """Whether there may be things that only the reaper can end: a server could not be stopped, or something else than a
         failure has broken into a start, Ctrl-C first of all."""
@@ -212,10 +214,12 @@ class Session:
         return found
 
     def start_ahead(self, services: Sequence[Service[Any]]) -> None:
-        """Start the servers of these declarations side by side, and return at once. `lend` waits for its own.
+        """Start the servers of these declarations, one for each class that is to run, side by side, and return at once.
+        `lend` waits for its own.
 
         What fails here is raised by the `lend` of the class that wants it.
         """
+        self._to_come = list(services)
         if self.config.parallel_start and len(dict.fromkeys(services)) > 1:  # Else the first class starts it right now.
             self._aside(self._start_each, services)
 
@@ -249,6 +253,13 @@ class Session:
             slots = [self._slots.pop(key) for key in keys]
         for slot in slots:
             self._stop(slot)
+
+    def has_ended(self, service: Service[Any], server: Server[Any]) -> None:
+        """A class has given back what it had of a server of the run, by that declaration."""
+        if self._to_come is not None:
+            with contextlib.suppress(ValueError):
+                self._to_come.remove(service)
+            server.prune(self._to_come)
 
     def place_to_keep(self, server: Server[Any]) -> Path | None:
         """The directory of a server that can outlive the run, in which passwords may be written; None: it cannot."""

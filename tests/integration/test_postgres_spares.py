@@ -15,11 +15,11 @@ from unittest import mock
 
 import psycopg2
 
-from itest import sharing, testing
+from itest import Redis, sharing, testing
 from itest.errors import Unavailable
 from itest.migrations import Function
 from itest.naming import SESSION
-from itest.services.postgres import Postgres, PostgresServer
+from itest.services.postgres import Postgres, PostgresServer, template, warm
 from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.spares import MOST, Spares
 from itest.session import Session
@@ -46,7 +46,11 @@ def by_what_is_read(view: Any) -> None:
     view.execute(READ_BY_MIGRATIONS["statement"])
 
 
+BUILT: list[int] = []
+
+
 def numbered(number: int, view: Any) -> None:
+    BUILT.append(number)
     view.execute(f"CREATE TABLE t{number} (id int)")
 
 
@@ -229,6 +233,47 @@ class ClassesTest(unittest.TestCase):
         again = leased(session, owner="tests.Again")
         self.addCleanup(again.close)
         self.assertEqual(again.view.execute("SELECT id, v FROM t"), [(1, "seed")])
+
+
+class TemplatesTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.session = self.enterContext(testing.session())
+        BUILT.clear()
+        self.declarations = [Postgres(migrations=partial(numbered, number)) for number in range(warm.MOST + 2)]
+        for service in self.declarations:
+            lease = leased(self.session, service)
+            lease.close()
+        self.server: PostgresServer = lease._server
+
+    def missing(self) -> list[int]:
+        """The numbers of the declarations whose templates are not there."""
+        keys = [template.fingerprint(each, each.directory, self.server.number // 10000) for each in self.declarations]
+        return [number for number, key in enumerate(keys) if not self.server.exists(f"itest_t_{key}")]
+
+    def test_those_that_no_class_needs_any_more_do_not_grow_with_the_number_of_migrations(self) -> None:
+        self.assertEqual(self.missing(), [])
+        self.server.prune([Redis(), self.declarations[0]])
+        self.assertEqual(self.missing(), [1])
+        self.server.prune([])
+        self.assertEqual(self.missing(), [0, 1])
+
+    def test_one_that_is_needed_again_after_all_is_built_anew(self) -> None:
+        self.server.prune([])
+        lease = leased(self.session, self.declarations[0])
+        self.addCleanup(lease.close)
+        self.assertEqual(lease.view.execute("SELECT * FROM t0"), [])
+        self.assertEqual(BUILT.count(0), 2)
+
+    def test_what_a_class_is_using_stays(self) -> None:
+        lease = leased(self.session, self.declarations[0])
+        self.addCleanup(lease.close)
+        self.server.prune([])
+        self.assertEqual(self.missing(), [])
+
+    def test_others_with_the_same_migrations_need_what_they_begin_with(self) -> None:
+        fixtures = self.enterContext(tempfile.NamedTemporaryFile(suffix=".sql")).name
+        self.server.prune([self.declarations[0].replace(fixtures=(fixtures,))])
+        self.assertEqual(self.missing(), [1])
 
 
 class RunsTest(unittest.TestCase):

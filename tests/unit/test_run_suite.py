@@ -9,7 +9,7 @@ import sys
 import threading
 import unittest
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import mock
 
 from itest import ContainerTestCase, whole_run
@@ -17,6 +17,7 @@ from itest import session as sessions
 from itest.clock import Deadline
 from itest.spec import ContainerSpec
 from itest.testing import MemoryEngine, MemoryInstance, MemoryService
+from itest.testing.memory import MemoryServer
 from tests.unit.inner import InnerTest
 
 WAIT = 10.0
@@ -304,6 +305,32 @@ class RunSuiteTest(InnerTest):
         self.check(self.suite(OfTheClass, Plain, Inner), ran=3)
         self.assertEqual(self.events.count("start one:1"), 1)
         self.assertTrue(self.session.closed)
+
+    def test_a_server_is_told_what_is_still_to_come(self) -> None:
+        one, again, skipped = (self.service("one:1") for _ in range(3))
+
+        class A(ContainerTestCase):
+            service = one
+
+            def test(self) -> None: ...
+
+        class B(A): ...
+
+        class C(ContainerTestCase):
+            service = again
+
+            def test(self) -> None: ...
+
+        class Skipped(ContainerTestCase):
+            service = skipped
+
+            @unittest.skip("not today")
+            def test(self) -> None: ...
+
+        told: list[list[Any]] = []
+        with mock.patch.object(MemoryServer, "prune", lambda _, to_come: told.append(list(to_come))):
+            self.check(self.suite(A, B, C, Skipped), ran=4, skipped=1)
+        self.assertEqual(told, [[one, again], [again], []])
 
     def test_a_part_of_somebody_elses_run_neither_begins_nor_ends_it(self) -> None:
         class A(ContainerTestCase):

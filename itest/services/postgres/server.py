@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -227,6 +227,21 @@ class PostgresServer(Administered):
                 if self._shared is not None:  # Roles that migrations made belong to the template and stay.
                     self._shared = shared.read(self, self.database)
             return self._templates[key]
+
+    def prune(self, to_come: Sequence[Service[Any]]) -> None:
+        from itest.services.postgres.template import keys
+
+        with self._lock:
+            old = list(self._templates)[: -warm.MOST]
+            # What belongs to a template outside of it would be there already, if it had to be built again after all.
+            if not old or self._leases or self.shared or self.reused or not self.instance.owned or self._impure:
+                return
+            needed = set().union(*(keys(each, self.number // 10000) for each in to_come if each.kind == self.kind))
+            with contextlib.suppress(self.driver.Error, ResetError):
+                for key in old:
+                    if key not in needed:
+                        self.drop_foreign(name := self._templates.pop(key))
+                        self._snapshots.pop(name, None)
 
     def create(self, template: str, name: str = "") -> str:
         """Clone a database; under a new name unless one is given. Returns the name."""

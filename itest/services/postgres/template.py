@@ -7,6 +7,7 @@ Fixtures are loaded into a clone of the template of their migrations, which clas
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,15 @@ def fingerprint(service: Postgres, base: Path, server_version: int = 0) -> str:
     fixtures = [(file.name, file.read_bytes()) for file in files]
     more = [list(service.extensions)] if service.extensions else []
     return naming.fingerprint("template", FORMAT, server_version, migrations, fixtures, *more)
+
+
+@functools.cache
+def keys(service: Postgres, server_version: int) -> frozenset[str]:
+    """The fingerprints of a declaration's template and of that one's foundation; none where they cannot be told yet."""
+    with contextlib.suppress(Exception):
+        both = service, service.replace(fixtures=())
+        return frozenset(fingerprint(each, service.directory, server_version) for each in both)
+    return frozenset()
 
 
 def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) -> tuple[str, bool]:
