@@ -7,12 +7,11 @@ import re
 import shlex
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from itest import causes, naming
 from itest.clock import Deadline
-from itest.engines import Instance, State
+from itest.engines import Instance, State, place_of
 from itest.errors import ExecTimeout, InstanceDied, PortTaken, StartError, StartTimeout
 
 LOG_TAIL = 50
@@ -98,7 +97,7 @@ def with_log(instance: Instance, error: E, lines: str | None = None) -> E:
 
 def _place(instance: Instance) -> str:
     """Where a local process has its directory; empty for what is none."""
-    place: Path | None = getattr(instance, "place", None)
+    place = place_of(instance)
     return "" if place is None else str(place.parent)
 
 

@@ -270,6 +270,20 @@ def on_network(instance: Instance) -> list[Instance]:
     return []
 
 
+def port_of(ports: Iterable[str], name: str, whose: object) -> str:
+    """The port of that name, or the first one without a name. Raises KeyError that says which there are."""
+    known = [*ports]
+    if (name or known) and (name or known[0]) in known:
+        return name or known[0]
+    others = f"; it has {', '.join(map(repr, known))}" if known else ""
+    raise KeyError(f"{whose} has no port{f' {name!r}' if name else ''}{others}")
+
+
+def place_of(instance: Instance) -> Path | None:
+    """The directory of a local process; None for what is none."""
+    return getattr(instance, "place", None)
+
+
 def container_of(instance: Instance, purpose: str) -> ContainerInstance:
     """The same instance, known to be a container. Raises ItestError for what is none."""
     if not hasattr(instance, "go_on"):

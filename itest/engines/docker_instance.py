@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from itest import naming
 from itest.clock import Deadline
 from itest.container_root import is_of, root_of
-from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk, is_ending
+from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk, is_ending, port_of
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import OutOfReach, not_found, translated, unanswered
 from itest.engines.docker_registry import familiar
@@ -77,11 +77,7 @@ class DockerInstance:
         return self._id
 
     def endpoint(self, name: str = "") -> Endpoint:
-        if not self._ports:
-            raise KeyError(f"{self} publishes no port")
-        name = name or next(iter(self._ports))
-        if name not in self._ports:
-            raise KeyError(f"{self} has no port {name!r}; it has {', '.join(map(repr, self._ports))}")
+        name = port_of(self._ports, name, self)
         if name not in self._endpoints:
             try:
                 self._look_up_endpoints()
@@ -99,7 +95,7 @@ class DockerInstance:
         """
         if self._host != LOOPBACK or not self._ports:
             return None
-        port, _, protocol = self._ports[name or next(iter(self._ports))].partition("/")
+        port, _, protocol = self._ports[port_of(self._ports, name, self)].partition("/")
         if not self._networks:
             self._remember()
         for network in self._networks.values():
@@ -116,13 +112,11 @@ class DockerInstance:
         return root_of(self._id, self._pid) if self._pid else None
 
     def inside_endpoint(self, name: str = "", alias: str = "") -> Endpoint:
-        if (name or self._ports) and (name := name or next(iter(self._ports))) in self._ports:
-            return Endpoint(alias or self._id[:12], int(self._ports[name].partition("/")[0]))
-        raise KeyError(f"{self} has no port {name!r}; it has {', '.join(map(repr, self._ports)) or 'none'}")
+        return Endpoint(alias or self._id[:12], int(self._ports[port_of(self._ports, name, self)].partition("/")[0]))
 
     def silence(self, name: str = "") -> str:
         self.endpoint(name)
-        name = name or next(iter(self._ports))
+        name = port_of(self._ports, name, self)
         return self._listening.silence(name, int(self._ports[name].partition("/")[0]))
 
     @cached_property

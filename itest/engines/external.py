@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing, port_of
 from itest.engines.local import LocalInstance
 from itest.errors import ExternalError
 from itest.spec import ExternalSpec, Spec
@@ -56,9 +56,7 @@ class ExternalInstance(LocalInstance):
 
     def endpoint(self, name: str = "") -> Endpoint:
         ports = self._spec.ports
-        if name and name not in ports:
-            raise KeyError(f"no port {name!r}; there are {', '.join(ports)}")
-        return Endpoint(*ports[name or next(iter(ports))])
+        return Endpoint(*ports[port_of(ports, name, self._spec)])
 
     def state(self) -> State:
         return State(running=True, status="external")
@@ -68,9 +66,6 @@ class ExternalInstance(LocalInstance):
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         raise ExternalError(f"no command can be run beside {self}: it is an external server")
-
-    def disown(self) -> None:
-        """Nothing: it is no child of this process."""
 
     def stop(self) -> None:
         pass

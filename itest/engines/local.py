@@ -37,3 +37,6 @@ class LocalInstance(ABC):
     def removal(self) -> tuple[str, str] | None:
         """None: `stop` is the only way."""
         return None
+
+    def disown(self) -> None:  # noqa: B027  # Most are no child of this process, and need nothing.
+        """It may go on when this process has ended."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.clock import Deadline, wall
-from itest.engines import REMOVED, Endpoint, ExecResult, State, directory, is_ending, launcher, shared_memory
+from itest.engines import REMOVED, Endpoint, ExecResult, State, directory, is_ending, launcher, port_of, shared_memory
 from itest.engines.directory import Record
 from itest.engines.local import LocalInstance
 from itest.engines.ports import HOST
@@ -107,10 +107,7 @@ class ProcessInstance(LocalInstance):
     def endpoint(self, name: str = "") -> Endpoint:
         """Where the port of that name (the first one without a name) is reached. Raises KeyError."""
         ports = self._record.ports
-        chosen = name or next(iter(ports), "")
-        if chosen not in ports:
-            raise KeyError(f"{self} has no port {name!r}; its ports are {', '.join(ports) or '(none)'}")
-        return Endpoint(HOST, ports[chosen])
+        return Endpoint(HOST, ports[port_of(ports, name, self)])
 
     def state(self) -> State:
         """What it is doing now. The exit code is known to its owner only."""

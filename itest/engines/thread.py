@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from itest import naming
 from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing, remove_all, thread_env
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing, port_of, remove_all, thread_env
 from itest.engines.local import LocalInstance
 from itest.engines.ports import listeners
 from itest.engines.thread_load import failed, load, text_of
@@ -210,9 +210,7 @@ class ThreadInstance(LocalInstance):
         return self._serving
 
     def endpoint(self, name: str = "") -> Endpoint:
-        if name and name not in self._endpoints:
-            raise KeyError(f"{self} has no port {name!r}; its ports are {', '.join(self._endpoints)}")
-        return self._endpoints[name or next(iter(self._endpoints))]
+        return self._endpoints[port_of(self._endpoints, name, self)]
 
     def state(self) -> State:
         if self._thread is not None and self._thread.is_alive() and not self._stopped:
@@ -234,9 +232,6 @@ class ThreadInstance(LocalInstance):
         except subprocess.TimeoutExpired:
             raise not_ended(argv, f"beside {self}", timeout) from None
         return ExecResult(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
-
-    def disown(self) -> None:
-        """Nothing: it ends with this process."""
 
     def stop(self) -> None:
         """End it in an orderly way, then by force. May be called twice. Raises StopError if its end failed, and

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from itest import trace, wait
 from itest.clock import Deadline, wall
 from itest.config import Config
-from itest.engines import Endpoint, ExecResult, Instance, State, Thing, remove_all
+from itest.engines import Endpoint, ExecResult, Instance, State, Thing, port_of, remove_all
 from itest.engines.local import LocalInstance
 from itest.errors import StartError
 from itest.evidence import Evidence
@@ -89,9 +89,7 @@ class MemoryInstance(LocalInstance):
         self._ports = ports
 
     def endpoint(self, name: str = "") -> Endpoint:
-        if name and name not in self._ports:
-            raise KeyError(f"no port {name!r}; there are {', '.join(self._ports)}")
-        return self._ports[name or next(iter(self._ports))]
+        return self._ports[port_of(self._ports, name, self.id)]
 
     def state(self) -> State:
         return self.current
@@ -106,9 +104,6 @@ class MemoryInstance(LocalInstance):
 
     def exec(self, argv: Sequence[str], timeout: float = 30.0) -> ExecResult:
         return self.answers.get(tuple(argv), ExecResult(127, "", f"{argv[0]}: not found"))
-
-    def disown(self) -> None:
-        """Nothing: it is no child of this process."""
 
     def stop(self) -> None:
         if self in self._engine.instances:

@@ -434,7 +434,9 @@ class LifeTest(InnerTest):
         self.assertEqual((view.url, view.port), (url, server_port := int(url.split(":")[2].split("/")[0])))
         self.assertEqual(view.inside().url, f"https://host.docker.internal:{server_port}/prefix")
         self.assertEqual(set(view.env), {"CONTAINER_URL", "CONTAINER_HOST", "CONTAINER_PORT"})
-        with self.assertRaisesRegex(ItestError, f"^127.0.0.1:{server_port}: no port 'admin'; there are http$"):
+        with self.assertRaisesRegex(
+            ItestError, f"^127.0.0.1:{server_port}: external server from SEARCH_URL has no port 'admin'; it has 'http'$"
+        ):
             view.endpoint("admin")
         with self.assertRaisesRegex(ItestError, "^could not pause 127.*: it is no container that itest has started$"):
             view.pause()

@@ -340,7 +340,7 @@ class InstanceTest(FakeDockerTest):
     def test_endpoint_of_a_port_that_is_not_there(self) -> None:
         with self.assertRaisesRegex(KeyError, r"container c0ffeec0ffee \(web:1\) has no port 'smtp'; it has 'http'"):
             self.instance.endpoint("smtp")
-        with self.assertRaisesRegex(KeyError, "publishes no port"):
+        with self.assertRaisesRegex(KeyError, "has no port'"):
             self.start(ContainerSpec("web:1")).endpoint()
 
     def test_logs(self) -> None:

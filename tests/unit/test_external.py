@@ -369,7 +369,7 @@ class EngineTest(unittest.TestCase):
         self.assertTrue(self.instance.state().running)
 
     def test_a_port_it_does_not_have(self) -> None:
-        with self.assertRaisesRegex(KeyError, re.escape("no port 'http'; there are redis, admin")):
+        with self.assertRaisesRegex(KeyError, re.escape("no port 'http'; it has 'redis', 'admin'")):
             self.instance.endpoint("http")
 
     def test_a_command(self) -> None:

@@ -399,7 +399,7 @@ class PortTest(CheckTest):
                     check(wrong)  # type: ignore[operator]  # wrong on purpose
 
     def test_a_port_that_is_not_declared_is_no_matter_of_time(self) -> None:
-        with self.assertRaisesRegex(KeyError, "no port 'https'; there are http"):
+        with self.assertRaisesRegex(KeyError, "no port 'https'; it has 'http'"):
             wait.port("https")(instance_of("http"))
 
     def test_its_text(self) -> None:

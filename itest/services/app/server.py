@@ -57,9 +57,6 @@ class AppServer(Server[A]):
         )
         return not hasattr(self.instance, "app")  # In this process an engine of a module lives on.
 
-    def close(self) -> None:
-        """It has no clients of its own: views close theirs."""
-
 
 class AppLease(Lease[A]):
     """An app is reset by what it talks to. What is watched here is that it still runs, and who has ended it."""

@@ -33,9 +33,6 @@ class ComposeServer(Server["ComposeView"]):
     def lease(self, service: Service[ComposeView], owner: str) -> ComposeLease:
         return ComposeLease(self, service.scope, owner)
 
-    def close(self) -> None:
-        """Nothing: it has no client of ours."""
-
 
 class ComposeLease(Lease["ComposeView"]):
     """The whole project: nothing in it can be reset. What is watched is that no service of it has failed, and under whom."""

@@ -122,9 +122,6 @@ class ContainerServer(Server[ContainerView]):
     def _ended(self, state: State) -> str:
         return f"{self.title} ({self.instance}) {alive.told(state)}"
 
-    def close(self) -> None:
-        """Nothing: it has no client of ours."""
-
 
 class _Again:
     """An instance of which only the log since a moment is seen."""

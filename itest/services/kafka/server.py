@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import Instance
+from itest.engines import Instance, place_of
 from itest.errors import ItestError, NotStarted
 from itest.service import Server, Service
 from itest.services.kafka import clients
@@ -85,7 +85,7 @@ class KafkaServer(Server["KafkaView"]):
         """The address for other containers on a network of the broker's container."""
         if not self._internal:
             self._internal = self.bootstrap_servers
-            if self.owned and not _is_process(self.instance):
+            if self.owned and place_of(self.instance) is None:
                 # What it advertises: the host name that Docker gives a container, which its networks know too.
                 self._internal = f"{self.instance.id[:12]}:{INTERNAL_PORT}"
         return self._internal
@@ -295,12 +295,3 @@ def _close(name: str, client: Any) -> None:
 def is_lent(name: str) -> bool:
     """Whether a topic of this name lies under a prefix that we chose, for a class of this run or of another."""
     return _LENT.match(name) is not None
-
-
-def _is_process(instance: Instance) -> bool:
-    """Only there the controller has a port of the machine, see recipes.py."""
-    try:
-        instance.endpoint("controller")
-    except KeyError:
-        return False
-    return True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
+from itest.engines import place_of
 from itest.errors import DeclarationError, Unavailable
 from itest.script import reason_of
 
@@ -66,7 +67,7 @@ def _create(connection: Any, server: PostgresServer, service: Postgres, name: st
         raise DeclarationError(message) from reason
     if not server.instance.owned:
         raise DeclarationError(f"the extension {name!r} is not installed on the {_origin(server, service)}") from reason
-    if server.container_directory():
+    if place_of(server.instance) is None:
         raise DeclarationError(
             f"the extension {name!r} is not installed in {_origin(server, service)}; take an image that has it, as "
             f"pgvector/pgvector has vector and postgis/postgis has postgis"

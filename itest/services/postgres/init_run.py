@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import naming, script
+from itest.engines import place_of
 from itest.errors import StartError
 from itest.services.postgres.init import scripts
 
@@ -20,7 +21,7 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
 
     Raises StartError that names the statement which failed.
     """
-    if server.container_directory():
+    if place_of(server.instance) is None:
         raise StartError(
             f"image {service.image} made no database {database!r}: init and database want an image that begins as the "
             f"official postgres image does",

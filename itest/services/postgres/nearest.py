@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from itest.container_root import socket_in
+from itest.engines import place_of
 from itest.services.postgres.customs import PORT
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ def ways(server: Administered) -> list[Way]:
 
 def _socket(instance: Instance) -> tuple[Path, int] | None:
     """The directory of the server's Unix socket and the port in its name."""
-    place: Path | None = getattr(instance, "place", None)
-    if place is not None:
+    if place := place_of(instance):
         return (place / "data", instance.endpoint("postgres").port) if len(str(place)) <= SOCKET_PATH_LIMIT else None
     root = instance.root()
     if root is None or (socket := socket_in(root, *DIRECTORY, f".s.PGSQL.{PORT}")) is None:

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itest.engines import place_of
 from itest.services.postgres.customs import PLACE
 from itest.services.postgres.shared import SYSTEM_FILE
 
@@ -66,8 +67,7 @@ class Outside:
 
 def _find(instance: Instance) -> tuple[int, Path] | None:
     """The server's first process, and where its data is."""
-    place: Path | None = getattr(instance, "place", None)
-    if place is not None:
+    if place := place_of(instance):
         return _first_process(place / "data"), place / "data"
     if not instance.owned or (root := instance.root()) is None:
         return None

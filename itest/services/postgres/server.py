@@ -83,11 +83,6 @@ class PostgresServer(Administered):
         """Whether it stays on for later runs."""
         return self.share is not None and bool(self.share.lifetime)
 
-    def container_directory(self) -> str:
-        """Where it has its data, if it runs in a container; empty for a process."""
-        [(directory,)] = self.admin("SHOW data_directory")
-        return "" if Path(directory).parent.name == self.instance.id else str(directory)
-
     def part_made(self, kind: Callable[[PostgresServer], Any]) -> bool:
         """Whether somebody has asked for that part."""
         return kind in self._parts

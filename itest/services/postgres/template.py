@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from itest import fixture_files, naming, trace
 from itest.clock import Deadline
+from itest.engines import place_of
 from itest.errors import ResetError
 from itest.migrations import migrator
 from itest.services.postgres import extensions, warm
@@ -73,7 +74,7 @@ def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) 
         made = build(server, service, base, below, key)
         pure = warm.footprint(server) == before
         comment = warm.NEW if pure else warm.IMPURE
-        if pure and not (_lasts(service) and not (server.container_directory() and _has_unlogged(server, made))):
+        if pure and not (_lasts(service) and not (place_of(server.instance) is None and _has_unlogged(server, made))):
             comment = warm.PASSING
         server.admin(f'COMMENT ON DATABASE "{made}" IS %s', comment)
         server.rename(made, name)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.clock import wall
+from itest.engines import place_of
 from itest.services.postgres import shared
 from itest.services.postgres.customs import hashed, password_statement
 from itest.spec import Keep
@@ -91,8 +92,9 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
     if server.part_made(Schemas) or footprint(server) != first:
         return None
     unlogged = "SELECT 1 FROM pg_class WHERE relpersistence = 'u' LIMIT 1"
-    directory = server.container_directory()
-    if directory:  # Its copy recovers as after a crash, which empties them.
+    directory = ""
+    if place_of(server.instance) is None:  # A container: its copy recovers as after a crash, which empties them.
+        [(directory,)] = server.admin("SHOW data_directory")
         with server.visit(server.base) as cursor:
             cursor.execute(unlogged)
             if cursor.fetchall():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from itest.container_root import socket_in
-from itest.engines import Instance
+from itest.engines import Instance, place_of
 from itest.services.redis.clients import connect, package
 from itest.services.redis.recipes import DATA, SOCKET
 
@@ -37,8 +37,7 @@ def client(server: RedisServer, database: int) -> Client:
 
 def _socket(instance: Instance) -> Path | None:
     """Its socket: of a local process in its own directory, of a container in its files, if this process may see them."""
-    place: Path | None = getattr(instance, "place", None)
-    if place is not None:
+    if place := place_of(instance):
         return socket_in(place, SOCKET)
     root = instance.root()
     return None if root is None else socket_in(root, DATA.lstrip("/"), SOCKET)
