@@ -80,6 +80,7 @@ class ComposeEngine:
                 labels,
                 self._publish,
                 network=network,
+                host=self._docker.gateway(spec.network) if spec.network else "",
                 cache=warm_store.identity(self._config.cache_dir),
                 start_interval=self._api() >= START_INTERVAL_API,
             )

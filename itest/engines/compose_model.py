@@ -36,12 +36,13 @@ def isolated(
     publish: Callable[[], tuple[str, str]],
     *,
     network: str = "",
+    host: str = "",
     cache: str = "",
     start_interval: bool = False,
 ) -> Model:
     """The model to run. `publish` gives interface and host port of a port to publish, the latter empty where Docker is
-    to choose; `network` is the name of the class's network; `cache` says whose images are built (docker_built.py);
-    `start_interval`: Docker knows that of health checks."""
+    to choose; `network` is the name of the class's network, and `host` the address of this machine on it, if it has one;
+    `cache` says whose images are built (docker_built.py); `start_interval`: Docker knows that of health checks."""
     ours = {name: value.replace("$", "$$") for name, value in labels.items()}
     services = chosen(model["services"], spec)
     for name, service in services.items():
@@ -53,7 +54,7 @@ def isolated(
         if "build" in service and not service.get("image"):
             _name(service, f"{spec.files[0]}, service {name}", cache)
         if network:
-            _join(service, spec.aliases if name == main(services, spec) else ())
+            _join(service, spec.aliases if name == main(services, spec) else (), host or "host-gateway")
     result = {**model, "services": services}
     for kind in ("networks", "volumes"):
         found = {key: dict(value or {}) for key, value in model.get(kind, {}).items()}
@@ -190,13 +191,14 @@ def _seconds(duration: object) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(str(duration)))
 
 
-def _join(service: Model, aliases: Iterable[str]) -> None:
-    """Have it on the class's network too, unless it has no network of its own."""
+def _join(service: Model, aliases: Iterable[str], host: str) -> None:
+    """Have it on the class's network too, where it calls this machine by that address, unless it has no network of its
+    own."""
     if service.get("network_mode"):
         return
     service["networks"] = {**service.get("networks", {}), CLASS_NETWORK: {"aliases": list(aliases)}}
     hosts = service.get("extra_hosts") or []
     if isinstance(hosts, dict):
-        service["extra_hosts"] = {HOST_INSIDE: "host-gateway", **hosts}
+        service["extra_hosts"] = {HOST_INSIDE: host, **hosts}
     elif not any(host.startswith(HOST_INSIDE) for host in hosts):
-        service["extra_hosts"] = [*hosts, f"{HOST_INSIDE}:host-gateway"]
+        service["extra_hosts"] = [*hosts, f"{HOST_INSIDE}:{host}"]

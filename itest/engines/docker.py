@@ -98,7 +98,7 @@ class DockerEngine:
         name = _name(labels)
         volumes = [volume_name(labels, volume) for volume in (spec.options.volumes if spec.options else ())]
         try:
-            host = self._gateway(spec.network) if spec.network else ""
+            host = self.gateway(spec.network) if spec.network else ""
             for volume in volumes:  # Podman gives no labels to one that it makes with the container.
                 with translated(f"create the volume {volume}", StartError, deadline):
                     self.client.create_volume(volume, labels=dict(labels))
@@ -190,9 +190,10 @@ class DockerEngine:
                 f"itest could know; have the server in a container too"
             )
         # Docker Desktop and its like lead their name for this machine to its loopback.
-        return self._gateway(network) or LOOPBACK
+        return self.gateway(network) or LOOPBACK
 
-    def _gateway(self, network: str) -> str:
+    def gateway(self, network: str) -> str:
+        """The address of this machine on a network; empty where it has none. Raises ItestError."""
         if network not in self._gateways:
             self._gateways[network] = docker_network.gateway(self.client, network)
         return self._gateways[network]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from itest import Compose, Container, ContainerTestCase, PostgresMixin, http, log, naming, testing
+from itest import App, Compose, Container, ContainerTestCase, PostgresMixin, http, log, naming, testing
 from itest.clock import Deadline
 from itest.config import Config, load
 from itest.engines import docker_built
@@ -143,6 +143,20 @@ class PostgresOfTheClassTest(PostgresMixin, ContainerTestCase):
     def test_others_of_the_class_reach_it_by_its_name(self) -> None:
         self.assertEqual(self.stack.services, ["app", "page"])
         self.assertIn("a page", self.probe.logs())
+
+
+def paid(environ: dict[str, Any], start: Any) -> list[bytes]:
+    start("200 OK", [])
+    return [b"thank you"]
+
+
+class AppOfTheTestTest(ContainerTestCase):
+    receiver = App.wsgi(lambda: paid)
+    stack = Compose("compose/app.yaml", services=["page"], env={"RECEIVER": "{receiver.url}"})
+
+    def test_services_call_it(self) -> None:
+        said = self.stack["page"].exec("wget -T 10 -qO- $RECEIVER")
+        self.assertEqual((said.exit_code, said.stdout), (0, "thank you"), said)
 
 
 class ProjectsTest(unittest.TestCase):

@@ -137,6 +137,10 @@ class IsolatedTest(unittest.TestCase):
         self.assertEqual(result["networks"][compose_model.CLASS_NETWORK], {"name": "itest-orders-1", "external": True})
         self.assertNotIn("networks", result["services"]["queue"])
 
+    def test_on_the_network_of_the_class_this_machine_has_the_address_it_has_there(self) -> None:
+        db = isolated(spec(), network="itest-orders-1", host="172.18.0.1")["services"]["db"]
+        self.assertEqual(db["extra_hosts"], ["host.docker.internal:172.18.0.1"])
+
     def test_hosts_of_the_file_stay(self) -> None:
         model = copy.deepcopy(MODEL)
         for hosts, expected in (
