@@ -62,7 +62,7 @@ class ComposeJob:
             raise StartError(f"could not {self._doing}: Docker Compose says: {_said(result)}")
         model = naming.Masked(json.loads(result.stdout))
         model["name"] = self._project
-        model["services"] = model.get("services") or {}
+        model["services"] = compose_model.followed(model.get("services") or {})
         known = compose_model.chosen(model["services"], spec)
         self._jobs = compose_model.jobs(known)
         if missing := [name for name in (*spec.ready, *spec.ports) if name not in known]:

@@ -26,7 +26,33 @@ PROBE_SECONDS = 1.0
 START_PROBE = "200ms"
 """The same until the first success, with a Docker that can have it otherwise afterwards."""
 
+SHARED = ("network_mode", "ipc", "pid")
+"""What a service can have of another one, `service:NAME`, or of any container, `container:NAME`."""
+
 Model = dict[str, Any]
+
+
+def followed(services: Mapping[str, Model]) -> dict[str, Model]:
+    """The services, with each other's names in place of those that their containers have on the whole machine: these
+    are taken from them, and may be those of the developer's own containers."""
+    names = {service["container_name"]: name for name, service in services.items() if service.get("container_name")}
+
+    def own(text: str, kind: str = "") -> str:
+        container, *mode = text.removeprefix("container:").split(":")
+        if not text.startswith("container:") or container not in names:
+            return text
+        return ":".join([f"{kind}{names[container]}", *mode])
+
+    found = {name: dict(service) for name, service in services.items()}
+    for service in found.values():
+        service.update({key: own(service[key], "service:") for key in SHARED if key in service})
+        if "volumes_from" in service:
+            service["volumes_from"] = [own(source) for source in service["volumes_from"]]
+        for link in service.pop("external_links", None) or ():
+            name, _, alias = link.partition(":")
+            key, value = ("links", f"{names[name]}:{alias or name}") if name in names else ("external_links", link)
+            service[key] = [*(service.get(key) or ()), value]
+    return found
 
 
 def isolated(

@@ -241,6 +241,18 @@ class RunTest(ProjectsTest):
         self.assertEqual(view["a"].exec(["redis-cli", "ping"]).stdout, "PONG\n")
         self.assertEqual(len([kind for kind, _ in things(self.session.id) if kind == "container"]), 2)
 
+    def test_a_service_on_the_network_of_another_ones_container(self) -> None:
+        """Of the project's, although the developer has one of that name running."""
+        name = f"itest-test-{naming.random_hex(5)}"
+        docker("run", "--detach", "--name", name, "busybox:1.37", "sleep", "600")
+        self.addCleanup(docker, "rm", "--force", name)
+        view = self.lend(
+            f"  vpn: {{image: 'busybox:1.37', container_name: {name}, hostname: ours, command: httpd -f -p 80 -h /etc}}\n"
+            f"  app: {{image: 'busybox:1.37', command: {SLEEP}, network_mode: 'container:{name}'}}\n"
+        )
+        said = view["app"].exec(["wget", "-T", "10", "-qO-", "http://127.0.0.1/hostname"])
+        self.assertEqual(said.stdout, "ours\n", said)
+
     def test_an_image_that_is_built(self) -> None:
         self.project("FROM busybox:1.37\nCOPY page /www/index.html\nCMD httpd -f -p 80 -h /www\n", "Dockerfile")
         text = "  web:\n    build: .\n    ports: [80]\n"

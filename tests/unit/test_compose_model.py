@@ -152,6 +152,37 @@ class IsolatedTest(unittest.TestCase):
             self.assertEqual(isolated(spec(), model, network="n")["services"]["db"]["extra_hosts"], expected)
 
 
+class FollowedTest(unittest.TestCase):
+    def followed(self, **app: Any) -> dict[str, Any]:
+        services = {"app": app, "vpn": {"container_name": "shop-vpn"}}
+        before = copy.deepcopy(services)
+        found = compose_model.followed(services)
+        self.assertEqual(services, before)
+        app: dict[str, Any] = found["app"]
+        return app
+
+    def test_who_names_a_container_of_the_project_means_its_service(self) -> None:
+        for key in ("network_mode", "ipc", "pid"):
+            self.assertEqual(self.followed(**{key: "container:shop-vpn"}), {key: "service:vpn"})
+        self.assertEqual(
+            self.followed(volumes_from=["container:shop-vpn:ro", "container:shop-vpn", "vpn"]),
+            {"volumes_from": ["vpn:ro", "vpn", "vpn"]},
+        )
+        self.assertEqual(
+            self.followed(external_links=["shop-vpn:gate", "shop-vpn"], links=["vpn"]),
+            {"links": ["vpn", "vpn:gate", "vpn:shop-vpn"]},
+        )
+
+    def test_what_is_not_of_the_project_stays(self) -> None:
+        app = {
+            "network_mode": "container:other",
+            "ipc": "host",
+            "volumes_from": ["vpn", "container:other:ro"],
+            "external_links": ["other:o"],
+        }
+        self.assertEqual(self.followed(**app), app)
+
+
 class ChosenTest(unittest.TestCase):
     def chosen(self, **fields: Any) -> dict[str, Any]:
         return compose_model.chosen(MODEL["services"], spec(**fields))
