@@ -161,17 +161,19 @@ class ComposeEngine:
 
     def _network(self, spec: ComposeSpec, services: Mapping[str, Any]) -> str:
         """The name of the class's network, by which Compose knows it. Raises StartError where what is on it has a name
-        that a service of the project will have there too: who asks for it would get now the one, now the other."""
+        that a service of the project will have too: who asks for it would get now the one, now the other."""
         client = self._docker.client
-        names = set(compose_model.chosen(services, spec))
+        names = compose_model.names(compose_model.chosen(services, spec))
         with translated(f"look at the network of {spec}"):
             network = client.inspect_network(spec.network)
             for container in network["Containers"] or {}:
                 facts = client.inspect_container(container)["NetworkSettings"]["Networks"].get(network["Name"], {})
-                if taken := sorted(names.intersection(facts.get("Aliases") or ())):
+                if taken := sorted(names.keys() & set(facts.get("Aliases") or ())):
+                    service = names[taken[0]]
+                    also = f", also called {taken[0]!r}," if taken[0] != service else ""
                     raise StartError(
-                        f"could not start {spec}: its service {taken[0]!r} has the same name as a service of the test "
-                        f"class, which runs on the same network; leave one of them out by without=[{taken[0]!r}], or "
+                        f"could not start {spec}: its service {service!r}{also} has the same name as a service of the test "
+                        f"class, which runs on the same network; leave one of them out by without=[{service!r}], or "
                         f"give the class's attribute another name"
                     )
         return str(network["Name"])

@@ -113,6 +113,19 @@ def chosen(services: Mapping[str, Model], spec: ComposeSpec) -> dict[str, Model]
     return {name: service for name, service in left.items() if name in wanted}
 
 
+def names(services: Mapping[str, Model]) -> dict[str, str]:
+    """Which service is meant by each name that others of the project can call one by."""
+    found: dict[str, str] = {}
+    for name, service in services.items():
+        if service.get("network_mode"):
+            continue  # It is on none of these networks.
+        networks = (service.get("networks") or {}).values()
+        aliases = [alias for network in networks for alias in (network or {}).get("aliases") or ()]
+        found.update({alias: name for alias in (*aliases, service.get("container_name")) if alias})
+        found[name] = name
+    return found
+
+
 def jobs(services: Mapping[str, Model]) -> set[str]:
     """The services whose end others wait for."""
     return {

@@ -525,6 +525,24 @@ class FailureTest(ProjectsTest):
             self.session._stop(each)
         network.close()
 
+    def test_a_second_name_that_is_taken_on_the_network_of_the_class(self) -> None:
+        network = self.session.network("names")
+        assert network is not None
+        self.session.lend(Container("busybox:1.37", command=SLEEP), "test", network, "postgres")
+        for field in ("container_name: postgres", "networks: {default: {aliases: [postgres]}}"):
+            service = Compose(self.project(f"services: {{store: {{image: redis:8, {field}}}, web: {{image: redis:8}}}}"))
+            with self.subTest(field), self.assertRaises(StartError) as caught:
+                self.session.lend(service, field, network, "stack")
+            self.assertEqual(
+                str(caught.exception),
+                "could not start compose.yaml: its service 'store', also called 'postgres', has the same name as a service "
+                "of the test class, which runs on the same network; leave one of them out by without=['store'], or give "
+                "the class's attribute another name",
+            )
+        for each in list(self.session._slots.values()):
+            self.session._stop(each)
+        network.close()
+
     def test_one_that_fails_under_a_test(self) -> None:
         view = self.lend("  a: {image: redis:8}\n  b: {image: redis:8}")
         server = view.server

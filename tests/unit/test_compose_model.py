@@ -201,6 +201,16 @@ class ChosenTest(unittest.TestCase):
         self.assertNotIn("depends_on", self.chosen(without=("db", "queue"))["web"])
 
 
+class NamesTest(unittest.TestCase):
+    def test_all_by_which_others_call_a_service(self) -> None:
+        services: dict[str, Any] = {
+            "web": {"container_name": "shop", "networks": {"default": None, "back": {"aliases": ["w"]}}},
+            "db": {"networks": {"back": {}}},
+            "sidecar": {"network_mode": "service:web", "container_name": "side"},
+        }
+        self.assertEqual(compose_model.names(services), {"web": "web", "shop": "web", "w": "web", "db": "db"})
+
+
 class MainTest(unittest.TestCase):
     def main(self, services: dict[str, Any], /, **fields: Any) -> str:
         return compose_model.main({name: {"ports": value} for name, value in services.items()}, spec(**fields))
