@@ -41,7 +41,7 @@ def network_of(
     _, network = networks.declared(cls)
     if network is None and (len(declared) < 2 or not any(service.in_container for _, service in declared)):
         return None
-    return session.network(cls.__name__.lower(), network.aliases if network else {})
+    return session.network(cls.__name__.lower(), network.aliases if network else {}, dict(declared))
 
 
 def take_all(loans: Sequence[Loan], session: sessions.Session) -> None:

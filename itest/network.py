@@ -7,11 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from itest.engines import Instance, on_network
 from itest.errors import DeclarationError, NotStarted
-from itest.service import attributes
+from itest.service import Service, attributes
 from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class ClassNetwork:
         labels: Mapping[str, str],
         aliases: Mapping[str, Sequence[str]],
         before: Callable[[], object] = lambda: None,
+        services: Mapping[str, Service[Any]] = MappingProxyType({}),
     ) -> None:
         self._engine = engine
         self._name = name
@@ -76,6 +77,8 @@ class ClassNetwork:
         self._aliases = aliases
         self._before = before
         """Called before it is made."""
+        self.services = services
+        """Those of the class, by their attributes."""
         self._lock = threading.Lock()
         self._id = ""
 

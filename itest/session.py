@@ -149,7 +149,10 @@ class Session:
             if slot.server is None:
                 slot.error = None
                 try:
-                    slot.server = self._starter.start(service, _joined(service, spec, network, name), key[-1])
+                    joined = _joined(service, spec, network, name)
+                    if network is not None and isinstance(joined, ComposeSpec) and joined.network:
+                        joined = joined._replace(taken=self._names_beside(network, name))
+                    slot.server = self._starter.start(service, joined, key[-1])
                 except ItestError as error:
                     if service.scope != "test" or isinstance(error, StartTimeout):  # A new one is its point.
                         slot.error, slot.allowed = error, allowed
@@ -204,12 +207,19 @@ class Session:
             raise failures[0]
         return [each for each in found if isinstance(each, Server)]
 
-    def network(self, name: str, aliases: Mapping[str, Sequence[str]] | None = None) -> ClassNetwork | None:
+    def network(
+        self,
+        name: str,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+        services: Mapping[str, Service[Any]] | None = None,
+    ) -> ClassNetwork | None:
         """A network for the containers of a class, made when the first one joins it; None without Docker. `aliases` are
-        further names of services on it."""
+        further names of services on it, `services` all that the class has, by their attributes."""
         if (engine := self._engines.docker()) is None:
             return None
-        found = ClassNetwork(engine, name, self._starter.labels("network"), aliases or {}, self._starter.watch)
+        found = ClassNetwork(
+            engine, name, self._starter.labels("network"), aliases or {}, self._starter.watch, services or {}
+        )
         self._networks.append(found)
         return found
 
@@ -298,6 +308,15 @@ class Session:
 
     def _spec(self, service: Service[Any]) -> Spec:
         return self._engines.spec(service, self.secret)
+
+    def _names_beside(self, network: ClassNetwork, name: str) -> tuple[str, ...]:
+        """The names that others of the class have on its network, whether they run by now or not."""
+        found: list[str] = []
+        for other, service in network.services.items():
+            with contextlib.suppress(ItestError):  # Who starts it is told.
+                if other != name and isinstance(self._spec(service), ContainerSpec | ComposeSpec):
+                    found += network.names(other)
+        return tuple(found)
 
     def _key(self, service: Service[Any], spec: Spec, scope_key: str = "") -> tuple[str, ...]:
         alone = "alone" if self._starter.needs_its_own(service) else ""

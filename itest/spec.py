@@ -146,7 +146,7 @@ class ComposeSpec(NamedTuple):
     none of `without`. `env` are variables of the files. `ports` are container ports that are published besides those
     that the files publish, by service. `ready` are services of which somebody will ask whether they are ready, and the
     ports that it will look at, empty for the first one: they must be there. All services are on the `network` of that
-    id too; there the service that stands for the project has the `aliases`.
+    id too; there the service that stands for the project has the `aliases`, and others have, or will have, the names `taken`.
     """
 
     files: tuple[Path, ...]
@@ -158,6 +158,7 @@ class ComposeSpec(NamedTuple):
     ready: Mapping[str, tuple[str, ...]] = _NOTHING
     network: str = ""
     aliases: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
     @property
     def engine(self) -> str:

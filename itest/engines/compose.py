@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from itest import naming, warm_store
@@ -27,7 +28,7 @@ from itest.engines.compose_job import ComposeJob
 from itest.engines.compose_program import Program
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_address import LOOPBACK
-from itest.engines.docker_errors import translated
+from itest.engines.docker_errors import not_found, translated
 from itest.engines.docker_instance import DockerInstance
 from itest.engines.ports import free_port
 from itest.errors import ItestError, StartError, Unavailable
@@ -38,6 +39,8 @@ PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 NUMBER = "com.docker.compose.container-number"
 """Labels of Compose's own (compose-spec, "Reserved labels")."""
+
+_NOTHING: Mapping[str, Sequence[Instance]] = MappingProxyType({})
 
 START_INTERVAL_API = (1, 44)
 """The Engine API since which a health check can be run more often until its first success (Docker 25)."""
@@ -72,7 +75,7 @@ class ComposeEngine:
         job = ComposeJob(self._known(), spec, project, variables)
         read = job.read()
         compose_model.remember_secrets(read["services"])
-        network = self._network(spec, read["services"]) if spec.network else ""
+        network = self._network(spec, read["services"])
         model = naming.Masked(
             compose_model.isolated(
                 read,
@@ -93,6 +96,7 @@ class ComposeEngine:
         try:
             job.up(naming.MaskedBytes(json.dumps(model).encode()), deadline, lambda: self._containers(project))
             containers = self._containers(project, model["services"])
+            self._network(spec, read["services"], containers)  # Another project may have started meanwhile.
         except BaseException as error:
             try:
                 self._docker.remove(ours)
@@ -159,21 +163,29 @@ class ComposeEngine:
             with contextlib.suppress(ItestError):  # What is too much stays until the next time.
                 docker_built.trim(self._docker.client, self._config.cache_dir, "")
 
-    def _network(self, spec: ComposeSpec, services: Mapping[str, Any]) -> str:
-        """The name of the class's network, by which Compose knows it. Raises StartError where what is on it has a name
-        that a service of the project will have too: who asks for it would get now the one, now the other."""
-        client = self._docker.client
+    def _network(
+        self, spec: ComposeSpec, services: Mapping[str, Any], ours: Mapping[str, Sequence[Instance]] = _NOTHING
+    ) -> str:
+        """The name of the class's network, by which Compose knows it; empty where there is none. Raises StartError where
+        what is on it, or will be, besides `ours` has a name that a service of the project has too: who asks for it would
+        get now the one, now the other."""
+        if not spec.network:
+            return ""
+        client, taken = self._docker.client, set(spec.taken)
+        own = {container.id for containers in ours.values() for container in containers}
         names = compose_model.names(compose_model.chosen(services, spec))
         with translated(f"look at the network of {spec}"):
             network = client.inspect_network(spec.network)
-            for container in network["Containers"] or {}:
-                facts = client.inspect_container(container)["NetworkSettings"]["Networks"].get(network["Name"], {})
-                if taken := sorted(names.keys() & set(facts.get("Aliases") or ())):
-                    service = names[taken[0]]
-                    also = f", also called {taken[0]!r}," if taken[0] != service else ""
-                    raise StartError(
-                        f"could not start {spec}: its service {service!r}{also} has the same name as a service of the test "
-                        f"class, which runs on the same network; leave one of them out by without=[{service!r}], or "
-                        f"give the class's attribute another name"
-                    )
+            for container in set(network["Containers"] or {}) - own:
+                with contextlib.suppress(not_found()):  # Another project's, which has failed and is being removed.
+                    facts = client.inspect_container(container)["NetworkSettings"]["Networks"].get(network["Name"], {})
+                    taken.update(facts.get("Aliases") or ())
+        if twice := sorted(names.keys() & taken):
+            service = names[twice[0]]
+            also = f", also called {twice[0]!r}," if twice[0] != service else ""
+            raise StartError(
+                f"could not start {spec}: its service {service!r}{also} has the same name as a service of the test "
+                f"class, which is on the same network; leave one of them out by without=[{service!r}], or give the "
+                f"class's attribute another name"
+            )
         return str(network["Name"])

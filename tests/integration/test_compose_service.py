@@ -525,18 +525,42 @@ class FailureTest(ProjectsTest):
             self.session._stop(each)
         network.close()
 
+    def test_a_name_that_another_service_of_the_class_will_have(self) -> None:
+        service = Compose(self.project("services: {cache: {image: redis:8}, web: {image: redis:8}}"))
+        cache = Container("busybox:1.37", command=SLEEP)
+        network = self.session.network("names", {"cache": ["web"]}, {"stack": service, "cache": cache})
+        assert network is not None
+        with self.assertRaisesRegex(StartError, "its service 'cache' has the same name"):
+            self.session.lend(service, "test", network, "stack")
+        service = service.replace(without=["cache"])
+        with self.assertRaisesRegex(StartError, "its service 'web' has the same name"):
+            self.session.lend(service, "test", network, "stack")
+        network.close()
+
+    def test_two_projects_with_services_of_one_name_that_start_side_by_side(self) -> None:
+        network = self.session.network("names")
+        assert network is not None
+        files = [self.project("services: {cache: {image: redis:8}}", f"{name}.yaml") for name in ("one", "two")]
+        with self.assertRaisesRegex(StartError, "its service 'cache' has the same name"):
+            self.session.lend_all([(Compose(file), file.stem, network, file.stem) for file in files])
+        for each in list(self.session._slots.values()):
+            self.session._stop(each)
+        network.close()
+
     def test_a_second_name_that_is_taken_on_the_network_of_the_class(self) -> None:
         network = self.session.network("names")
         assert network is not None
         self.session.lend(Container("busybox:1.37", command=SLEEP), "test", network, "postgres")
         for field in ("container_name: postgres", "networks: {default: {aliases: [postgres]}}"):
-            service = Compose(self.project(f"services: {{store: {{image: redis:8, {field}}}, web: {{image: redis:8}}}}"))
+            service = Compose(
+                self.project(f"services: {{store: {{image: redis:8, {field}}}, web: {{image: redis:8}}}}")
+            )
             with self.subTest(field), self.assertRaises(StartError) as caught:
                 self.session.lend(service, field, network, "stack")
             self.assertEqual(
                 str(caught.exception),
                 "could not start compose.yaml: its service 'store', also called 'postgres', has the same name as a service "
-                "of the test class, which runs on the same network; leave one of them out by without=['store'], or give "
+                "of the test class, which is on the same network; leave one of them out by without=['store'], or give "
                 "the class's attribute another name",
             )
         for each in list(self.session._slots.values()):

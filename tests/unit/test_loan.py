@@ -26,14 +26,16 @@ class NetworkOfTest(unittest.TestCase):
             other = Container("busybox:1.37")
 
         self.assertEqual(self.network_of(Alone), [])
-        self.assertEqual(self.network_of(Two), [mock.call("two", {})])
+        self.assertEqual(self.network_of(Two), [mock.call("two", {}, dict(Two._itest_declarations))])
 
     def test_one_that_is_declared_is_made_for_one_container_too(self) -> None:
         class Alone(ContainerTestCase):
             web = Container("nginx:1.29")
             network = Network({"web": ["www"]})
 
-        self.assertEqual(self.network_of(Alone), [mock.call("alone", {"web": ["www"]})])
+        self.assertEqual(
+            self.network_of(Alone), [mock.call("alone", {"web": ["www"]}, dict(Alone._itest_declarations))]
+        )
 
     def test_a_subclass_opts_out_of_its_bases_names(self) -> None:
         class Base(ContainerTestCase):
@@ -44,7 +46,7 @@ class NetworkOfTest(unittest.TestCase):
         class Plain(Base):
             network = None  # type: ignore[assignment]  # how a class opts out
 
-        self.assertEqual(self.network_of(Plain), [mock.call("plain", {})])
+        self.assertEqual(self.network_of(Plain), [mock.call("plain", {}, dict(Plain._itest_declarations))])
 
 
 if __name__ == "__main__":
