@@ -73,6 +73,13 @@ class ComposeJob:
             )
         if unknown := [name for name in spec.without if name not in model["services"]]:
             self._check_services(unknown, left_out=True)
+        for name, service in known.items():
+            for tie, other in compose_model.ties(service):
+                if other in spec.without:
+                    raise StartError(
+                        f"could not {self._doing}: its service {name!r} has `{tie}` and cannot run without {other!r}; leave "
+                        f"it out too: without=[{other!r}, {name!r}], or have a further file take that back: `!reset`"
+                    )
         if not known:
             raise StartError(f"could not {self._doing}: no service is left to run")
         return model

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from itest import naming
@@ -102,6 +102,8 @@ def chosen(services: Mapping[str, Model], spec: ComposeSpec) -> dict[str, Model]
         service.pop("depends_on", None)
         if needs:
             service["depends_on"] = needs
+        if links := service.pop("links", None):
+            service["links"] = [link for link in links if link.partition(":")[0] in left]
     if not spec.services:
         return left
     wanted: set[str] = set()
@@ -111,6 +113,17 @@ def chosen(services: Mapping[str, Model], spec: ComposeSpec) -> dict[str, Model]
             wanted.add(name)
             names += left[name].get("depends_on", ())
     return {name: service for name, service in left.items() if name in wanted}
+
+
+def ties(service: Model) -> Iterator[tuple[str, str]]:
+    """What of it stands and falls with another service, as the file says it, and the name of that one."""
+    for key in SHARED:
+        kind, _, name = service.get(key, "").partition(":")
+        if kind == "service":
+            yield f"{key}: {service[key]}", name
+    for source in service.get("volumes_from") or ():
+        if not source.startswith("container:"):
+            yield f"volumes_from: {source}", source.partition(":")[0]
 
 
 def names(services: Mapping[str, Model]) -> dict[str, str]:

@@ -241,6 +241,10 @@ class RunTest(ProjectsTest):
         self.assertEqual(view["a"].exec(["redis-cli", "ping"]).stdout, "PONG\n")
         self.assertEqual(len([kind for kind, _ in things(self.session.id) if kind == "container"]), 2)
 
+    def test_a_service_that_is_linked_to_one_that_is_left_out(self) -> None:
+        text = "  app: {image: redis:8, links: ['db:database', cache]}\n  db: {image: redis:8}\n  cache: {image: redis:8}\n"
+        self.assertEqual(self.lend(text, without=["db"]).services, ["app", "cache"])
+
     def test_a_service_on_the_network_of_another_ones_container(self) -> None:
         """Of the project's, although the developer has one of that name running."""
         name = f"itest-test-{naming.random_hex(5)}"
@@ -476,6 +480,18 @@ class FailureTest(ProjectsTest):
     def test_a_key_that_compose_does_not_know(self) -> None:
         text = self.failure(StartError, "  a: {imag: redis}\n")
         self.assertIn("Additional property imag is not allowed", text)
+
+    def test_a_service_that_cannot_run_without_one_that_is_left_out(self) -> None:
+        text = self.failure(
+            StartError,
+            "  app: {image: redis:8, network_mode: 'service:db'}\n  db: {image: redis:8}\n  other: {image: redis:8}\n",
+            without=["db"],
+        )
+        self.assertEqual(
+            text,
+            "could not start compose.yaml: its service 'app' has `network_mode: service:db` and cannot run without 'db'; "
+            "leave it out too: without=['db', 'app'], or have a further file take that back: `!reset`",
+        )
 
     def test_an_unknown_service(self) -> None:
         two = "  a: {image: redis:8}\n  b: {image: redis:8, profiles: [more]}\n"

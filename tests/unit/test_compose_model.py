@@ -194,6 +194,16 @@ class ChosenTest(unittest.TestCase):
         self.assertEqual(list(self.chosen(services=("queue",))), ["queue"])
         self.assertEqual(list(self.chosen(services=("queue", "web"))), ["web", "db", "queue"])
 
+    def test_nothing_is_linked_to_what_is_left_out(self) -> None:
+        services = {"app": {"links": ["db:database", "db", "queue:q"]}, "db": {}, "queue": {}}
+        self.assertEqual(compose_model.chosen(services, spec(without=("db",)))["app"], {"links": ["queue:q"]})
+
+    def test_what_it_stands_and_falls_with(self) -> None:
+        service = {"network_mode": "service:db", "ipc": "host", "volumes_from": ["db:ro", "container:other"]}
+        self.assertEqual(
+            list(compose_model.ties(service)), [("network_mode: service:db", "db"), ("volumes_from: db:ro", "db")]
+        )
+
     def test_nothing_depends_on_what_is_left_out(self) -> None:
         found = self.chosen(services=("web",), without=("db",))
         self.assertEqual(list(found), ["web", "queue"])
