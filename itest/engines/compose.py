@@ -22,7 +22,7 @@ from typing import Any
 from itest import naming, warm_store
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Instance, Thing, compose_model, compose_program, docker_built
+from itest.engines import Endpoint, Instance, Thing, compose_model, compose_program, docker_built
 from itest.engines.compose_instance import ComposeInstance
 from itest.engines.compose_job import ComposeJob
 from itest.engines.compose_program import Program
@@ -40,7 +40,7 @@ SERVICE = "com.docker.compose.service"
 NUMBER = "com.docker.compose.container-number"
 """Labels of Compose's own (compose-spec, "Reserved labels")."""
 
-_NOTHING: Mapping[str, Sequence[Instance]] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 START_INTERVAL_API = (1, 44)
 """The Engine API since which a health check can be run more often until its first success (Docker 25)."""
@@ -134,17 +134,18 @@ class ComposeEngine:
     def _api(self) -> tuple[int, ...]:
         return tuple(int(part) for part in self._docker.client.api_version.split("."))
 
-    def _containers(self, project: str, services: Mapping[str, Any] | None = None) -> dict[str, list[DockerInstance]]:
+    def _containers(self, project: str, services: Mapping[str, Any] = _NOTHING) -> dict[str, list[DockerInstance]]:
         """The containers there are of a project by service, whatever they do, in the order of their numbers."""
         with translated(f"list the containers of project {project}"):
             listed = self._docker.client.containers(all=True, filters={"label": [f"{PROJECT}={project}"]})
-        ports = compose_model.published(services or {})
-        found: dict[str, list[DockerInstance]] = {name: [] for name in ports}
+        host, published = self._docker.address.host, compose_model.published(services)
+        found: dict[str, list[DockerInstance]] = {name: [] for name in published}
         for item in sorted(listed, key=lambda item: int(item["Labels"].get(NUMBER, 0))):
             name = item["Labels"].get(SERVICE, "")
-            each = DockerInstance(
-                self._docker.client, item["Id"], item["Image"], ports.get(name, {}), self._docker.address.host
-            )
+            ports, known = published.get(name, {}), {}
+            if name in services and services[name].get("network_mode") == "host":  # There Docker publishes nothing.
+                known = {port: Endpoint(host, int(number.partition("/")[0])) for port, number in ports.items()}
+            each = DockerInstance(self._docker.client, item["Id"], item["Image"], ports, host, known)
             found.setdefault(name, []).append(each)
         return {name: containers for name, containers in found.items() if containers}  # Some are scaled to none.
 

@@ -79,11 +79,11 @@ class DockerInstance:
     def endpoint(self, name: str = "") -> Endpoint:
         name = port_of(self._ports, name, self)
         if name not in self._endpoints:
-            try:
+            with contextlib.suppress(NotReady):
                 self._look_up_endpoints()
-            except NotReady:
-                check = answer("Docker to publish its ports", lambda _: self._look_up_endpoints(), (NotReady,))
-                until_ready(check, self, Deadline.after(PUBLISH_TIMEOUT), subject=str(self))
+        if name not in self._endpoints:
+            check = answer("Docker to publish its ports", lambda _: self._look_up_endpoints(), (NotReady,))
+            until_ready(check, self, Deadline.after(PUBLISH_TIMEOUT), subject=str(self))
         return self._endpoints[name]
 
     def direct_endpoint(self, name: str = "") -> Endpoint | None:

@@ -21,6 +21,7 @@ from itest.config import Config, load
 from itest.engines import docker_built
 from itest.engines.compose import ComposeEngine
 from itest.engines.docker import DockerEngine
+from itest.engines.ports import free_port
 from itest.errors import InstanceDied, IsolationError, ItestError, PortTaken, ResetError, StartError, StartTimeout
 from itest.services.compose.view import ComposeLease
 from itest.session import Session
@@ -240,6 +241,14 @@ class RunTest(ProjectsTest):
         view = self.lend("  a: {image: redis:8, ports: ['7000-7001:6379'], scale: 2}\n")
         self.assertEqual(view["a"].exec(["redis-cli", "ping"]).stdout, "PONG\n")
         self.assertEqual(len([kind for kind, _ in things(self.session.id) if kind == "container"]), 2)
+
+    def test_a_service_on_the_network_of_the_machine(self) -> None:
+        port = free_port()
+        view = self.lend(
+            f"  web: {{image: 'busybox:1.37', command: httpd -f -p {port} -h /etc, network_mode: host, ports: ['{port}:{port}']}}"
+        )
+        self.assertEqual(view.port, port)
+        self.assertIn("root", get(f"{view.url}/passwd"))
 
     def test_a_service_that_is_linked_to_one_that_is_left_out(self) -> None:
         text = "  app: {image: redis:8, links: ['db:database', cache]}\n  db: {image: redis:8}\n  cache: {image: redis:8}\n"

@@ -335,6 +335,7 @@ class InstanceTest(FakeDockerTest):
             self.instance.endpoint()
         self.assertFalse(deadline.passed)
         self.assertEqual(caught.exception.exit_code, 3)
+        self.assertIsNone(caught.exception.__context__)
         self.assertIn("oops", caught.exception.__notes__[0])
 
     def test_endpoint_of_a_port_that_is_not_there(self) -> None:
