@@ -245,6 +245,9 @@ def _said(result: Result) -> str:
 
 def _missing(file: Path) -> str:
     """The sentence for a file that is not there, with one of that name that is."""
+    if file.is_dir():
+        inside = " or ".join(repr(each.name) for each in sorted(file.glob("*compose*.y*ml"))) or "none by a usual name"
+        return f"{file} is a directory; name the file in it, which has {inside}"
     if hint := naming.further_up(file.parent, file.name):
         return f"there is no file {file}{hint}"
     near = [each.name for each in sorted(file.parent.glob("*compose*.y*ml"))] if file.parent.is_dir() else []

@@ -275,7 +275,7 @@ class RunTest(ProjectsTest):
             self.assertEqual(get(view.url), page)
         image = view["web"]._container._client.inspect_container(view["web"]._container.id)["Config"]["Image"]
         built = docker_built.of(self.eye.client, load().cache_dir)
-        recipe = f"{self.directory.resolve()}/compose.yaml, service web"
+        recipe = f"{self.directory}/compose.yaml, service web"
         self.assertEqual([image in each.image for each in built if each.recipe == recipe], [True, False])
         self.session.close()
         for each in built:
@@ -481,6 +481,8 @@ class FailureTest(ProjectsTest):
         )
         with self.assertRaisesRegex(StartError, "there is no file .*docker-compose.yml; there is compose.yaml. Paths"):
             self.session.lend(Compose(self.directory / "docker-compose.yml"))
+        with self.assertRaisesRegex(StartError, "is a directory; name the file in it, which has 'compose.yaml'$"):
+            self.session.lend(Compose(self.directory))
 
     def test_a_file_that_is_no_yaml(self) -> None:
         text = self.failure(StartError, "  a: {image: [\n")

@@ -48,7 +48,14 @@ class DeclarationTest(unittest.TestCase):
         self.assertWrong("env: TAG=None is no text; write it in quotes, or leave it out", env={"TAG": None})
         self.assertWrong("ports: 0 of 'web' is no port: ports={'web': [8000]}", ports={"web": [0]})
         self.assertWrong("ports: '80' of 'web' is no port: ports={'web': [8000]}", ports={"web": ["80"]})
+        self.assertWrong("ports: '8000' of 'web' is no port: ports={'web': [8000]}", ports={"web": "8000"})
+        self.assertWrong("services: None is no list of names: services=['web']", services=None)
+        self.assertWrong("profiles: None is no list of names: profiles=['web']", profiles=None)
         self.assertWrong("file: there is none", file=[])
+        self.assertWrong("file: there is none", file="")
+        for file in (None, 1, ("compose.yaml", None)):
+            said = f"{file!r} is no path of a file, nor a list of them: Compose('compose.yaml')"
+            self.assertWrong(f"file: {said}", file=file)
         self.assertWrong("reuse=True: itest cannot bring a project's data back to what it was", reuse=True)
         self.assertWrong(
             "external: a project has no URL; declare its services that run already instead", external="URL"
@@ -58,6 +65,14 @@ class DeclarationTest(unittest.TestCase):
     def test_it_refers_to_neighbours(self) -> None:
         with self.assertRaisesRegex(DeclarationError, "T.stack refers to 'db', which is no service of T"):
             type("T", (ContainerTestCase,), {"stack": Compose(env={"URL": "{db.url}"})})
+
+    def test_paths_in_a_file_that_is_a_link_start_where_the_link_is(self) -> None:
+        """As with `docker compose -f`."""
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (directory / "link.yaml").symlink_to("/elsewhere/compose.yaml")
+        spec = Compose(directory / "link.yaml").own_spec("", Config())
+        assert isinstance(spec, ComposeSpec)
+        self.assertEqual(spec.directory, directory)
 
     def test_its_spec(self) -> None:
         class T(ContainerTestCase):

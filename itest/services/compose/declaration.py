@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from itest import naming
 from itest.config import Config
@@ -60,11 +61,16 @@ class Compose(Service[ComposeView]):
             raise DeclarationError("reuse=True: itest cannot bring a project's data back to what it was")
         if self.external:
             raise DeclarationError("external: a project has no URL; declare its services that run already instead")
-        if not list(self._files()):
+        files = self._given()
+        if not isinstance(files, Sequence) or not all(isinstance(each, str | Path) for each in files):
+            raise DeclarationError(
+                f"file: {self.file!r} is no path of a file, nor a list of them: Compose('compose.yaml')"
+            )
+        if not all(map(str, files)) or not files:
             raise DeclarationError("file: there is none")
         for what in ("services", "without", "profiles"):
             value = getattr(self, what)
-            if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+            if value is None or isinstance(value, str) or not all(isinstance(each, str) for each in value):
                 raise DeclarationError(f"{what}: {value!r} is no list of names: {what}=['web']")
         for both in self.without:
             if both in self.services:
@@ -92,7 +98,7 @@ class Compose(Service[ComposeView]):
         env = {name: str(value) for name, value in self.env.items()}
         naming.remember_named(env)
         return ComposeSpec(
-            files=tuple((self.directory / file).resolve() for file in self._files()),
+            files=tuple(Path(os.path.abspath(self.directory / file)) for file in self._files()),
             services=tuple(self.services),
             without=tuple(self.without),
             profiles=tuple(self.profiles),
@@ -125,10 +131,15 @@ class Compose(Service[ComposeView]):
     def file_names(self) -> str:
         return " and ".join(file.name for file in self._files())
 
+    def _given(self) -> Sequence[str | Path]:
+        return (self.file,) if isinstance(self.file, str | Path) else self.file
+
     def _files(self) -> Iterator[Path]:
-        yield from map(Path, (self.file,) if isinstance(self.file, str | Path) else self.file)
+        yield from map(Path, self._given())
 
     def _ports(self) -> dict[str, tuple[int, ...]]:
+        given: Mapping[str, Any] = self.ports  # Whatever it is: this is asked by who checks it, too.
         return {
-            service: tuple(ports) if isinstance(ports, Sequence) else (ports,) for service, ports in self.ports.items()
+            service: tuple(ports) if isinstance(ports, Sequence) and not isinstance(ports, str) else (ports,)
+            for service, ports in given.items()
         }
