@@ -7,7 +7,8 @@
     class cleanups  the class's data is given back; servers of scope "class" stop
 
 The reset is in `run()` and not in `setUp()`, so that forgetting `super().setUp()` cannot leak data into a test. For the
-same reason `run()` enters the class's services itself if no `setUpClass` of ours was called.
+same reason `run()` enters the class's services itself if no `setUpClass` of ours was called; on Django's test cases,
+which use the database around it, `__call__` does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from itest import references, whole_run
 from itest import session as sessions
 from itest.assertions import Assertions
 from itest.config import Config
-from itest.declaring import check_attributes, check_methods, check_types, is_async
+from itest.declaring import check_attributes, check_methods, check_scope, check_types, is_async
 from itest.diagnose import Diagnosis, Watched
 from itest.errors import DeclarationError, NotStarted, ServerDied, Unavailable
 from itest.fixture_files import load_marked
@@ -101,14 +102,23 @@ class ContainerMixin(Assertions, _Base):
     def _itest_entered(cls) -> None:
         """Called when the services of the class have been started and its test data is written."""
 
-    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        if result is None:  # A run of its own, as unittest's own run() makes it.
-            result = self.defaultTestResult()
-            result.startTestRun()
+    def __call__(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        if not hasattr(self, "_fixture_setup") or is_skipped(self):
+            return super().__call__(result)
+        # Django's use the database around run() as well. Until the class is entered that is the project's own.
+        if result is None:
+            return self._itest_alone(self)
+        whole_run.close_with(result)
+        with whole_run.running(self):
             try:
-                return self.run(result)
-            finally:
-                result.stopTestRun()
+                _enter(type(self))
+            except Exception as error:
+                return self._itest_refuse(result, error)
+            return super().__call__(result)
+
+    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        if result is None:
+            return self._itest_alone(self.run)
         whole_run.close_with(result)
         sessions.watch(result)
         if is_skipped(self):
@@ -117,16 +127,9 @@ class ContainerMixin(Assertions, _Base):
             try:
                 self._itest_before()
             except Exception as error:
-                # Reported as this test's: an exception that escapes run() would end the whole run.
                 self._itest_annotate(error)
                 self._itest_after()
-                result.startTest(self)
-                if isinstance(error, unittest.SkipTest):
-                    result.addSkip(self, str(error))
-                else:
-                    result.addError(self, sys.exc_info())
-                result.stopTest(self)
-                return result
+                return self._itest_refuse(result, error)
             try:
                 super().run(Watched(result, self._itest_diagnosis.annotate))  # type: ignore[arg-type]  # it has all of one
             finally:
@@ -165,6 +168,27 @@ class ContainerMixin(Assertions, _Base):
         from itest import pickling
 
         return pickling.copy_of(self, memo)
+
+    def _itest_alone(
+        self, run: Callable[[unittest.TestResult], unittest.TestResult | None]
+    ) -> unittest.TestResult | None:
+        """A run of its own, as unittest's own run() makes it."""
+        result = self.defaultTestResult()
+        result.startTestRun()
+        try:
+            return run(result)
+        finally:
+            result.stopTestRun()
+
+    def _itest_refuse(self, result: unittest.TestResult, error: Exception) -> unittest.TestResult:
+        """Report what is being handled as this test's: an exception that escapes run() would end the whole run."""
+        result.startTest(self)
+        if isinstance(error, unittest.SkipTest):
+            result.addSkip(self, str(error))
+        else:
+            result.addError(self, sys.exc_info())
+        result.stopTest(self)
+        return result
 
     def _itest_before(self) -> None:
         self.__dict__.pop("_itest_diagnosis", None)  # Of an earlier run of the same test.
@@ -334,6 +358,7 @@ def _check(cls: type, found: list[tuple[str, Service[Any]]]) -> None:
     seen: dict[int, str] = {}
     for name, service in found:
         service.check(owner, name)
+        check_scope(cls, name, service)
         if (other := seen.setdefault(id(service), name)) != name:
             raise DeclarationError(f"{owner}: {other} and {name} are one and the same declaration; declare it twice")
         if name.startswith(unittest.defaultTestLoader.testMethodPrefix):

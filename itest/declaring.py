@@ -119,6 +119,19 @@ def check_types(service: Service[Any], where: str) -> None:
                     )
 
 
+def check_scope(cls: type, name: str, service: Service[Any]) -> None:
+    """Raise DeclarationError where each test would have a server of its own after Django has used the database for it."""
+    if (
+        service.scope == "test"
+        and hasattr(cls, "_fixture_setup")
+        and hasattr(getattr(service, "migrations", None), "during")
+    ):
+        raise DeclarationError(
+            f"{cls.__qualname__}.{name}: scope='test' starts a server when Django's test case has used the database already, "
+            f"which would be the project's own: leave it out, or write scope='class'"
+        )
+
+
 def check_methods(cls: type) -> None:
     """Raise DeclarationError for methods of a test case that would pass, or never be called, in silence."""
     owner, runs_coroutines = cls.__qualname__, is_async(cls)

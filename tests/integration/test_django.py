@@ -322,6 +322,98 @@ class OrmTest(ProjectTestCase):
         """)
 
 
+OWN_DATABASE = """
+        import django.test
+        from unittest import mock
+        from itest.errors import Unavailable
+
+        class Forgets:
+            @classmethod
+            def setUpClass(cls):
+                cls.api = object()
+
+            @classmethod
+            def tearDownClass(cls):
+                pass
+
+        class NotStarting:
+            postgres = Postgres(migrations=SETTINGS, settings={"no_such_setting": "1"}, start_attempts=1)
+
+        class CountingTest(PostgresMixin, ContainerMixin):
+            postgres = Postgres(migrations=SETTINGS)
+
+            @classmethod
+            def setUpTestData(cls):
+                orders().create(item="of the baseline")
+
+            def test_1(self):
+                self.assertEqual(orders().count(), 1 + len(self.fixtures or ()))
+                orders().create(item="book")
+
+            test_2 = test_1
+
+        class OwnDatabaseTest(PostgresMixin, ContainerTestCase):
+            # While it runs, its database stands for the developer's own.
+            postgres = Postgres(migrations=SETTINGS)
+
+            @classmethod
+            def setUpTestData(cls):
+                orders().create(item="precious")
+
+            def tearDown(self):
+                self.assertEqual(self.postgres.execute("SELECT item FROM shop_order"), [("precious",)])
+
+            def classes(self, *bases):
+                for first in ((), (Forgets,)):
+                    class Loading(*first, *bases, CountingTest, django.test.TransactionTestCase):
+                        fixtures = ["tests/order.json"]
+
+                    class RolledBack(*first, *bases, CountingTest, django.test.TestCase):
+                        pass
+
+                    yield from (Loading, RolledBack)
+
+            def test_what_is_undone(self):
+                for each in self.classes():
+                    self.assertEqual(outcomes(each), [])
+
+            def test_runs_of_their_own(self):
+                for each in self.classes():
+                    if issubclass(each, Forgets):
+                        for run in (each("test_1"), each("test_1").debug):
+                            run()
+                            each.doClassCleanups()
+
+            def test_a_server_that_does_not_start(self):
+                for each in self.classes(NotStarting):
+                    for error in outcomes(each):
+                        self.assertIn("ended before it was ready", error)
+                    with self.assertRaisesRegex(Exception, "ended before it was ready"):
+                        each("test_1").debug()
+
+            def test_no_engine(self):
+                with mock.patch("itest.case.take_all", side_effect=Unavailable("no engine")):
+                    for each in self.classes():
+                        self.assertEqual(outcomes(each), [])
+                        with self.assertRaisesRegex(unittest.SkipTest, "no engine"):
+                            each("test_1").debug()
+
+            def test_a_server_for_each_test(self):
+                for base in (django.test.TransactionTestCase, django.test.TestCase):
+                    with self.assertRaisesRegex(TypeError, "Inner.postgres: scope='test' starts .* or write scope='class'$"):
+                        class Inner(PostgresMixin, ContainerMixin, base):
+                            postgres = Postgres(migrations=SETTINGS, scope="test")
+
+                class Simple(PostgresMixin, ContainerMixin, django.test.SimpleTestCase):
+                    postgres = Postgres(migrations=SETTINGS, scope="test")
+                    databases = {"default"}
+
+                    def test_1(self):
+                        self.assertEqual(orders().count(), 0)
+
+                self.assertEqual(outcomes(Simple), [])
+"""
+
 DJANGOS = """
         import django.test
 
@@ -409,3 +501,6 @@ class DjangosTestCasesTest(ProjectTestCase):
 
     def test_strict(self) -> None:
         self.check(DJANGOS, DJANGO_SETTINGS_MODULE="project.settings", ITEST_STRICT="1")
+
+    def test_the_projects_own_database_is_left_alone(self) -> None:
+        self.check(OWN_DATABASE, DJANGO_SETTINGS_MODULE="project.settings", ITEST_REQUIRE="0")

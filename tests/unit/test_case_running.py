@@ -14,11 +14,12 @@ import sys
 import threading
 import unittest
 from collections.abc import Callable
+from typing import ClassVar
 from unittest import mock
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Network, Postgres, PostgresMixin
 from itest import session as sessions
-from itest.errors import NotStarted, StartError
+from itest.errors import NotStarted, StartError, Unavailable
 from itest.loan import Loan
 from itest.service import Service
 from itest.testing import MemoryEngine, MemoryLease, MemoryService
@@ -143,6 +144,59 @@ class KindsOfTestTest(InnerTest):
             test_b = test_a
 
         self.check(run(T), ran=2)
+
+    def test_another_test_case_that_uses_the_database_around_each_test(self) -> None:
+        events = self.events
+
+        class Djangos(unittest.TestCase):
+            def _fixture_setup(self) -> None:
+                """As Django's TransactionTestCase has it."""
+
+            def __call__(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+                events.append("before")
+                result = super().__call__(result)
+                events.append("after")
+                return result
+
+        class T(ContainerMixin, Djangos):
+            memory = self.service()
+            reason: ClassVar[Exception | None] = None
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                """Without `super()`."""
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                if cls.reason is not None:
+                    raise cls.reason
+
+            def test_a(self) -> None:
+                events.append("a")
+
+            @unittest.skip("not today")
+            def test_skipped(self) -> None:
+                raise AssertionError("never reached")
+
+        self.check(run(T("test_a")), ran=1)
+        a_test = ["before", "seal", "reset test_a", "a", "close test_a", "after"]
+        self.assertEqual(self.events, [START, "lease T", *a_test, "give back", *STOP, "close"])
+        for T.reason, skipped in (
+            (Unavailable("no engine"), 1),
+            (unittest.SkipTest("not today"), 1),
+            (OSError("mine"), 0),
+        ):
+            for call in (run, lambda test: test()):
+                with self.subTest(repr(T.reason)):
+                    events.clear()
+                    self.use(MemoryEngine())
+                    self.check(call(T("test_a")), ran=1, errors=1 - skipped, skipped=skipped)
+                    self.assertEqual(events[:3], [START, "lease T", "give back"])
+                    self.assertNotIn("before", events)
+                    self.assertNotIn("after", events)
+        events.clear()
+        self.check(run(T("test_skipped")), ran=1, skipped=1)
+        self.assertEqual(events, ["before", "after"])  # Its own look for that mark.
 
     def test_the_order_of_the_bases_does_not_matter(self) -> None:
         service = self.service()
