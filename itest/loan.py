@@ -14,7 +14,7 @@ from itest import session as sessions
 from itest.errors import ExternalError, NotStarted, ResetError, ServerDied, StopError
 from itest.fixture_files import directory_of
 from itest.network import ClassNetwork
-from itest.service import Lease, Server, Service, View
+from itest.service import Held, Lease, Server, Service, View
 
 __unittest = True  # Hides these frames from the traceback of a failed test (unittest/result.py).
 
@@ -84,7 +84,7 @@ class Loan:
         self._lease: Lease[Any] | None = None
         self.around = contextlib.ExitStack()
         """What the class runs in while it has the lease."""
-        self._is_held: Callable[[], bool] | None = None
+        self._held: Held | None = None
         self._sealed = self._end_told = False
         self._last_test = f"{owner.__module__}.{owner.__qualname__}"
         self.mark: Callable[[], object] = _nothing
@@ -117,7 +117,8 @@ class Loan:
                 self._session.ask(self._resolved, server)
                 raise
         self._place(self._lease.view)
-        self._is_held = self.around.enter_context(self._resolved.during(self._lease.view))
+        given = self.around.enter_context(self._resolved.during(self._lease.view))
+        self._held = given if isinstance(given, Held) else None
         self._sealed = self._end_told = False
         self.mark = getattr(server.instance, "mark", _nothing)
         self._cuts = self._cuts_of_neighbours
@@ -150,7 +151,7 @@ class Loan:
         kind, server = self.service.kind, self._server.instance.id
         with self._session.trace.span("reset", kind, test=test, server=server) as span:
             try:
-                held = self._is_held is not None and self._is_held()
+                held = self._held is not None and self._held.now()
                 if not held and not self._sealed:
                     self._lease.seal()
                     self._sealed = True

@@ -166,9 +166,8 @@ class Service(ABC, Generic[V]):
     def connect(self, instance: Instance, address: str) -> Server[V]:
         """The server that this ready instance runs."""
 
-    def during(self, view: V) -> contextlib.AbstractContextManager[Callable[[], bool] | None]:
-        """What a class runs in while it has this view. What it gives is called before each test, and tells whether somebody
-        holds a transaction for all of the class, which nothing must be reset under."""
+    def during(self, view: V) -> contextlib.AbstractContextManager[object]:
+        """What a class runs in while it has this view. Of what it gives, nothing but a `Held` is used."""
         return contextlib.nullcontext()
 
     # What a class body is checked for.
@@ -396,6 +395,14 @@ class Lease(ABC, Generic[V]):
     @abstractmethod
     def close(self) -> None:
         """Give the data's place back. Never raises for a server that is gone."""
+
+
+class Held:
+    """What `Service.during` gives where somebody else may hold a transaction for all of the class, which nothing must be reset
+    under. `now` is called before each test, and tells whether it is held."""
+
+    def __init__(self, now: Callable[[], bool]) -> None:
+        self.now = now
 
 
 class ServiceMixin:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from itest import naming
 from itest.errors import ConfigError
 from itest.migrations.protocol import bytes_of, reported
 from itest.packages import client_package
+from itest.service import Held
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView
@@ -98,12 +99,12 @@ class Django:
                 raise
 
     @contextlib.contextmanager
-    def during(self, view: PostgresView) -> Iterator[Callable[[], bool]]:
-        """While a class runs that has this view, Django's connection leads to it, on whichever thread. Gives what is called
-        before each test: whether that is in a transaction which was begun around the tests, as django.test.TestCase does.
+    def during(self, view: PostgresView) -> Iterator[Held]:
+        """While a class runs that has this view, Django's connection leads to it, on whichever thread. `Held` is a
+        transaction that was begun around the tests, as django.test.TestCase does.
 
-        Else it is closed where the test before has left one open. It stays open otherwise, and connects again where its
-        session has been ended.
+        Else the connection is closed where the test before has left one open. It stays open otherwise, and connects again
+        where its session has been ended.
         """
         self._set_up()
         connections = importlib.import_module("django.db").connections
@@ -123,7 +124,7 @@ class Django:
                     each.health_check_done = False
                 return False
 
-            yield is_held
+            yield Held(is_held)
 
     def _set_up(self) -> Any:
         """Configure Django with the settings, unless the test runner has done so already."""

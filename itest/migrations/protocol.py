@@ -27,7 +27,7 @@ class Migrator(Protocol):
 
     Where it has an attribute `lasting` that is false, what it makes is not kept for later runs: then its fingerprint
     does not say all that shapes what it does. Where it has a method `during(view)`, that is a context manager which a class
-    that has the view runs in (`Service.during`).
+    that has the view runs in; what it gives is not used, but for a `Held` (`Service.during`).
     """
 
     def fingerprint(self, base: Path) -> str:

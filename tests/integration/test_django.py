@@ -478,6 +478,19 @@ DJANGOS = """
 
             test_2 = test_1
 
+        class Wrapping:
+            def fingerprint(self):
+                return "Wrapping"
+
+            def apply(self, view):
+                SETTINGS.apply(view, None)
+
+            def during(self, view):
+                return SETTINGS.during(view)
+
+        class WrappedTest(RolledBackTest):
+            postgres = Postgres(migrations=Wrapping())
+
         class RefusedTest(unittest.TestCase):
             def test_isolations(self):
                 for isolation in ("rollback", "schema"):

@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 import threading
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -24,6 +25,7 @@ from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.clock import Deadline
 from itest.errors import MigrationError
 from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles
+from itest.services.postgres import PostgresView
 from itest.services.postgres.template import fingerprint
 from tests.documents import check_document, check_project
 from tests.unit.test_external import closed_port
@@ -313,6 +315,40 @@ class FunctionTest(MigrationTest):
             r"^the migration FunctionTest\..*\.broken failed at .*test_migrations\.py, line \d+: "
             r'type "imt" does not exist; in the statement: CREATE TABLE a \(id imt\)$',
         )
+
+
+class Surrounding:
+    """A migrator of a user's own, with all three methods."""
+
+    def __init__(self, gives: object) -> None:
+        self.gives = gives
+
+    def fingerprint(self) -> str:
+        return "Surrounding"
+
+    def apply(self, view: PostgresView) -> None:
+        view.execute("CREATE TABLE orders (item text)")
+
+    @contextlib.contextmanager
+    def during(self, view: PostgresView) -> Iterator[object]:
+        view.execute("INSERT INTO orders VALUES (%s)", [view.name])
+        yield self.gives
+
+
+class SurroundingTest(PostgresMixin, ContainerTestCase):
+    """What `during` gives is not taken for anything: neither called nor a reason to reset nothing."""
+
+    postgres = Postgres(migrations=Surrounding("a text"))
+
+    def test_1(self) -> None:
+        self.assertEqual(self.postgres.execute("SELECT item FROM orders"), [(self.postgres.name,)])
+        self.postgres.execute("INSERT INTO orders VALUES ('book')")
+
+    test_2 = test_1
+
+
+class SurroundingAndCalledTest(SurroundingTest):
+    postgres = Postgres(migrations=Surrounding(lambda: True))
 
 
 class CommandTest(MigrationTest):

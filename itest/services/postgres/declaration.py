@@ -119,8 +119,8 @@ class Postgres(Service["PostgresView"]):
         for fixture in self.fixtures:
             check_name(fixture)
 
-    def during(self, view: PostgresView) -> AbstractContextManager[Callable[[], bool] | None]:
-        enter: Callable[[PostgresView], AbstractContextManager[Callable[[], bool] | None]]
+    def during(self, view: PostgresView) -> AbstractContextManager[object]:
+        enter: Callable[[PostgresView], AbstractContextManager[object]]
         enter = getattr(self.migrations, "during", super().during)
         return enter(view)
 
