@@ -207,6 +207,7 @@ class ContainerMixin(Assertions, _Base):
             if loan.finishes:
                 self.addCleanup(self._itest_finish, loan)
         method = getattr(self, self._testMethodName)
+        method = getattr(method, "awaitable", method)  # asgiref's, which Django wraps coroutines in.
         if hasattr(method, "__itest_fixtures__"):
             views = {loan.name: self._itest_views[id(loan.service)] for loan in loans}
             load_marked(method, test, {name: view for name, view in views.items() if hasattr(view, "load")})

@@ -135,6 +135,7 @@ def check_scope(cls: type, name: str, service: Service[Any]) -> None:
 def check_methods(cls: type) -> None:
     """Raise DeclarationError for methods of a test case that would pass, or never be called, in silence."""
     owner, runs_coroutines = cls.__qualname__, is_async(cls)
+    awaits_tests = runs_coroutines or hasattr(cls, "_setup_and_call")  # Django's, which do so for tests alone.
     _check_order(cls)
     is_itests = any(base.__module__ == "itest.async_case" for base in cls.__mro__)
     attributes = attributes_of(cls)
@@ -162,7 +163,7 @@ def check_methods(cls: type) -> None:
                 )
             if name not in ("setUp", "tearDown") and inspect.isfunction(value):
                 raise DeclarationError(f"{owner}.{name} is no class method: write @classmethod above it")
-        elif name.startswith("test") and inspect.iscoroutinefunction(value) and not runs_coroutines:
+        elif name.startswith("test") and inspect.iscoroutinefunction(value) and not awaits_tests:
             raise DeclarationError(
                 f"{owner}.{name} is async but the class is not: it would pass without running; "
                 f"make the class an AsyncContainerTestCase"

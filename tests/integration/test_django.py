@@ -70,9 +70,11 @@ PROJECT = {
             initial = True
             operations = [table("Order", "item"), table("Entry", "text")]
     """,
+    "tests/orders.json": '{"shop_order": [{"item": "book"}]}',
     "tests/order.json": '[{"model": "shop.order", "fields": {"item": "book"}}]',
     "tests/common.py": """
         import unittest
+        import itest
         from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Postgres, PostgresMixin
         from itest.migrations import Django
 
@@ -477,6 +479,24 @@ DJANGOS = """
                 orders().create(item="book")
 
             test_2 = test_1
+
+        class CoroutinesTest(PostgresMixin, ContainerMixin, django.test.TestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            async def test_1(self):
+                self.assertEqual(await orders().acount(), 0)
+                await orders().acreate(item="book")
+                self.assertEqual((await self.async_client.get("/add")).content, b"2")
+
+            test_2 = test_1
+
+        class FlushedCoroutinesTest(PostgresMixin, ContainerMixin, django.test.TransactionTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            test_1 = test_2 = CoroutinesTest.test_1
+
+            @itest.fixtures("orders.json")
+            async def test_fixtures(self):
+                self.assertRowCount("shop_order", 1)
 
         class Wrapping:
             def fingerprint(self):

@@ -266,6 +266,12 @@ class MistakesTest(unittest.TestCase):
             f"T.test is async but the class is not: it would pass without running; {cure}",
             lambda: type("T", (ContainerTestCase,), {"test": method, "asyncSetUp": method, "setUp": calls}),
         )
+        Djangos = type("Djangos", (unittest.TestCase,), {"_setup_and_call": calls})
+        type("T", (ContainerMixin, Djangos), {"test": method})
+        self.assertRefused(
+            "T.setUp is async: nothing would ever await it; make it a plain method",
+            lambda: type("T", (ContainerMixin, Djangos), {"test": method, "setUp": method}),
+        )
         type("T", (ContainerTestCase,), {"asyncSetUp": method, "setUp": calls})
         type("T", (ContainerMixin, unittest.IsolatedAsyncioTestCase), of_test | {"test": method})
         type("T", (AsyncContainerTestCase,), of_test | of_class | {"test": method, "loop_scope": "class"})
