@@ -75,9 +75,9 @@ class ContainerMixin(Assertions, _Base):
             return  # On to the tests, whose own reasons are told.
         if hasattr(cls, "_fixture_setup") or _filled_by_others(cls):  # Django's, which use the database from there on.
             loans = _enter(cls, fill=False)
-            super().setUpClass()
-            if not _filled_by_others(cls):
-                with _explained(cls, loans):
+            with _explained(cls, loans):
+                super().setUpClass()
+                if not _filled_by_others(cls):
                     cls.setUpTestData()
         else:
             super().setUpClass()

@@ -511,6 +511,24 @@ DJANGOS = """
         class WrappedTest(RolledBackTest):
             postgres = Postgres(migrations=Wrapping())
 
+        class FailingTest(unittest.TestCase):
+            def test_the_services_are_told(self):
+                for base in (django.test.SimpleTestCase, django.test.TransactionTestCase, django.test.TestCase):
+                    class Inner(PostgresMixin, ContainerMixin, base):
+                        postgres = Postgres(migrations=SETTINGS)
+                        databases = {"default"}
+
+                        @classmethod
+                        def setUpTestData(cls):
+                            raise ZeroDivisionError
+
+                        def test(self):
+                            pass
+
+                    with self.subTest(base.__name__):
+                        [error] = outcomes(Inner)
+                        self.assertRegex(error, "(?s)ZeroDivisionError.*itest: the services when this test failed")
+
         class RefusedTest(unittest.TestCase):
             def test_isolations(self):
                 for isolation in ("rollback", "schema"):
