@@ -177,15 +177,34 @@ def check_methods(cls: type) -> None:
 def _check_order(cls: type) -> None:
     for name in _OVERRIDDEN:
         having = [base for base in cls.__mro__ if name in vars(base) and base.__module__ != "itest.case"]
-        hidden = [base for base in having if base.__module__ not in _HIDING]
-        if hidden and having[0] is not hidden[0]:
-            before, behind = (
-                next(each for each in cls.__bases__ if issubclass(each, base)) for base in (having[0], hidden[0])
-            )
+        hiding = next((base for base in having if base.__module__ in _HIDING), None)
+        if hiding is None:
+            continue
+        before = _brought_by(cls, hiding)
+        for hidden in having[having.index(hiding) + 1 :]:
+            behind = _brought_by(cls, hidden)
+            if behind is before or hidden.__module__ in _HIDING or _is_meant(cls, name, hiding, hidden):
+                continue
             raise DeclarationError(
-                f"{cls.__qualname__}: {hidden[0].__name__}.{name} would have no effect: list {behind.__name__} before "
+                f"{cls.__qualname__}: {hidden.__name__}.{name} would have no effect: list {behind.__name__} before "
                 f"{before.__name__} among its bases"
             )
+
+
+def _brought_by(cls: type, base: type) -> type:
+    """The first of the bases of `cls` that has it from `base`, which may be `cls`."""
+    return next(each for each in (*cls.__bases__, cls) if base in each.__mro__)
+
+
+def _is_meant(cls: type, name: str, hiding: type, hidden: type) -> bool:
+    """Whether a class in front of `hiding` replaces the attribute of `hidden`, which it knows, or calls it by name."""
+    front = cls.__mro__[: cls.__mro__.index(hiding)]
+    replaces = any(
+        name in vars(base) and hidden in base.__mro__ and "super" not in _names_in(vars(base)[name]) for base in front
+    )
+    return replaces or any(
+        {hidden.__name__, name} <= _names_in(value) for base in front for value in vars(base).values()
+    )
 
 
 def is_async(cls: type) -> bool:
@@ -196,5 +215,13 @@ def is_async(cls: type) -> bool:
 
 def _calls(attributes: Mapping[str, Any], name: str) -> bool:
     """Whether one of these methods calls the one of that name, as far as its own code tells."""
-    others = (getattr(value, "__func__", value) for each, value in attributes.items() if each != name)
-    return any(inspect.isfunction(other) and name in other.__code__.co_names for other in others)
+    return any(name in _names_in(value) for each, value in attributes.items() if each != name)
+
+
+def _names_in(value: object) -> set[str]:
+    """The names that the code of a method uses, but for its own variables; none where it is no method."""
+    function = getattr(value, "__func__", value)
+    if not inspect.isfunction(function):
+        return set()
+    code = getattr(inspect.unwrap(function), "__code__", function.__code__)
+    return {*code.co_names, *code.co_freevars}

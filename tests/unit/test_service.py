@@ -317,6 +317,45 @@ class MistakesTest(unittest.TestCase):
                 type("T", (Shop, base), own)
                 type("T", (base, Shop), {**own, name: value})  # Its own hides both.
 
+    def test_what_a_test_case_hides_behind_a_method_in_front(self) -> None:
+        class Quiet:
+            def setUp(self) -> None:
+                """Never called but by name."""
+
+        class ProjectBase(ContainerTestCase):
+            def setUp(self) -> None:
+                super().setUp()
+
+        class CallsByName(ContainerTestCase):
+            def setUp(self) -> None:
+                super().setUp()
+                Quiet.setUp(self)  # type: ignore[arg-type]  # as people write it
+
+        class CallsDecorated(ContainerTestCase):
+            setUp = mock.patch.dict({})(CallsByName.setUp)
+
+        class Replaces(ContainerTestCase, Quiet):
+            def setUp(self) -> None:
+                """On purpose."""
+
+        told = "T: Quiet.setUp would have no effect: list {0} before {1} among its bases"
+        for bases, own, names in (
+            ((ProjectBase, Quiet), {}, ("Quiet", "ProjectBase")),
+            ((ProjectBase, type("Louder", (Quiet,), {})), {}, ("Louder", "ProjectBase")),
+            ((ContainerTestCase, Quiet), {"setUp": ProjectBase.setUp}, ("Quiet", "ContainerTestCase")),
+        ):
+            with self.subTest(bases):
+                self.assertRefused(told.format(*names), lambda bases=bases, own=own: type("T", bases, own))
+        for right in (
+            (Quiet, ProjectBase),
+            (CallsByName, Quiet),
+            (CallsDecorated, Quiet),
+            (Replaces,),
+            (type("Sub", (Replaces,), {}), Quiet),
+        ):
+            type("T", right, {})
+        type("T", (ContainerTestCase, Quiet), {"setUp": CallsByName.setUp})
+
     def test_what_is_right_passes(self) -> None:
         for bases in (
             (PostgresMixin, RedisMixin, ContainerTestCase),
