@@ -197,7 +197,10 @@ def _brought_by(cls: type, base: type) -> type:
 
 
 def _is_meant(cls: type, name: str, hiding: type, hidden: type) -> bool:
-    """Whether a class in front of `hiding` replaces the attribute of `hidden`, which it knows, or calls it by name."""
+    """Whether there is nothing to call, or a class in front of `hiding` replaces the attribute of `hidden`, which it knows,
+    or calls it by name."""
+    if getattr(hidden, "_is_protocol", False) or getattr(vars(hidden)[name], "__isabstractmethod__", False):
+        return True
     front = cls.__mro__[: cls.__mro__.index(hiding)]
     replaces = any(
         name in vars(base) and hidden in base.__mro__ and "super" not in _names_in(vars(base)[name]) for base in front

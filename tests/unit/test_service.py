@@ -9,10 +9,11 @@ import itertools
 import sys
 import tempfile
 import unittest
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest import mock
 
 from itest import (
@@ -355,6 +356,30 @@ class MistakesTest(unittest.TestCase):
         ):
             type("T", right, {})
         type("T", (ContainerTestCase, Quiet), {"setUp": CallsByName.setUp})
+
+    def test_what_says_that_there_is_a_method(self) -> None:
+        class HasSetUp(Protocol):
+            number: int
+
+            def setUp(self) -> None: ...
+
+        class Contract(ABC):
+            @abstractmethod
+            def setUp(self) -> None: ...
+
+            @classmethod
+            @abstractmethod
+            def setUpClass(cls) -> None: ...
+
+        class ProjectBase(ContainerTestCase):
+            def setUp(self) -> None:
+                super().setUp()
+
+        for base in (ContainerTestCase, AsyncContainerTestCase, ProjectBase):
+            for behind in (HasSetUp, Contract):
+
+                class T(base, behind):  # type: ignore[valid-type,misc]  # each of them
+                    pass
 
     def test_what_is_right_passes(self) -> None:
         for bases in (
