@@ -74,10 +74,17 @@ def _check_shorthands(cls: type, name: str) -> None:
     """Raise DeclarationError where the class has another kind of service by that name than the shorthands of a mixin need."""
     from itest.shorthand import Shorthand  # Only a declaration of another kind than one before it needs it.
 
-    service = attributes_of(cls)[name]
+    attributes = attributes_of(cls)
+    service = attributes[name]
     for mixin in cls.__mro__:
-        needed = vars(mixin).get(name)
-        names = [each for each, value in vars(mixin).items() if isinstance(value, Shorthand) and value.service == name]
+        needed = vars(mixin).get(name, service)
+        if needed is None:  # Who opts out has given the shorthands up.
+            return
+        names = [
+            each
+            for each, value in vars(mixin).items()
+            if isinstance(value, Shorthand) and value.service == name and attributes[each] is value
+        ]
         if (
             names
             and isinstance(needed, Service)

@@ -76,6 +76,15 @@ class WrongTest(InnerTest):
         type("T", (PostgresMixin, Plain), {})
         type("T", (Plain, PostgresMixin), {"postgres": None})
         type("T", (Plain,), {"postgres": Kafka()})
+        OptedOut = type("OptedOut", (PostgresMixin, ContainerTestCase), {"postgres": None})
+        type("T", (OptedOut,), {"postgres": Redis()})
+        type("T", (PostgresMixin, ContainerTestCase), {"postgres": Redis(), "db": None, "session": "mine"})
+        self.refuse(
+            f"postgres is a Redis, but PostgresMixin's session needs a Postgres; {cure}",
+            PostgresMixin,
+            postgres=Redis(),
+            db=None,
+        )
 
     def test_a_field_of_another_type(self) -> None:
         image = "must be a text like 'busybox:1.37', not"
