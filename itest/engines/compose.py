@@ -85,12 +85,12 @@ class ComposeEngine:
                 network=network,
                 host=self._docker.gateway(spec.network) if spec.network else "",
                 cache=warm_store.identity(self._config.cache_dir),
-                start_interval=self._api() >= START_INTERVAL_API,
             )
         )
         ports = compose_model.published(model["services"])
         job.check_ready(ports)
         self._images(job, model, trace)
+        self._hasten(model["services"])
         deadline.begin_anew()  # The time of a pull does not count, nor a build's.
         ours = {naming.SESSION: labels[naming.SESSION], PROJECT: project}
         try:
@@ -163,6 +163,16 @@ class ComposeEngine:
                 job.build(json.dumps(model).encode(), building, self._config.build_timeout)
             with contextlib.suppress(ItestError):  # What is too much stays until the next time.
                 docker_built.trim(self._docker.client, self._config.cache_dir, "")
+
+    def _hasten(self, services: Mapping[str, Any]) -> None:
+        """Have all health checks run more often, those of the images too, of which the files say nothing."""
+        start_interval = self._api() >= START_INTERVAL_API
+        for service in services.values():
+            check: Mapping[str, Any] = {}
+            if image := service.get("image", "").replace("$$", "$"):
+                with translated(f"look for a health check in image {image}", StartError):
+                    check = (self._docker.client.inspect_image(image)["Config"] or {}).get("Healthcheck") or {}
+            compose_model.hasten(service, check, start_interval)
 
     def _network(
         self, spec: ComposeSpec, services: Mapping[str, Any], ours: Mapping[str, Sequence[Instance]] = _NOTHING

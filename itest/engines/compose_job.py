@@ -181,7 +181,9 @@ class ComposeJob:
         """Why others may still be waiting for a service, as the rest of a sentence; empty for one that they have."""
         if state.running and name in self._jobs:
             return "has not ended, which others wait for"
-        if state.status != "created" and state.running and state.health in ("", "healthy"):
+        if state.status == "created" and not state.exit_code:  # With one, Docker has tried to start it.
+            return "waits for others"
+        if state.running and state.health in ("", "healthy"):
             return ""
         said = f": {state.health_said}" if state.health_said else ""
         return f"is {f'{state.health}{said}' if state.health else state}"

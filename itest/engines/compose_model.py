@@ -64,11 +64,10 @@ def isolated(
     network: str = "",
     host: str = "",
     cache: str = "",
-    start_interval: bool = False,
 ) -> Model:
     """The model to run. `publish` gives interface and host port of a port to publish, the latter empty where Docker is
     to choose; `network` is the name of the class's network, and `host` the address of this machine on it, if it has one;
-    `cache` says whose images are built (docker_built.py); `start_interval`: Docker knows that of health checks."""
+    `cache` says whose images are built (docker_built.py)."""
     ours = {name: value.replace("$", "$$") for name, value in labels.items()}
     services = chosen(model["services"], spec)
     for name, service in services.items():
@@ -76,7 +75,6 @@ def isolated(
         service["labels"] = {**service.get("labels", {}), **ours}
         _rename(service)
         _publish(service, spec.ports.get(name, ()), publish)
-        _hasten(service, start_interval)
         if "build" in service and not service.get("image"):
             _name(service, f"{spec.files[0]}, service {name}", cache)
         if network:
@@ -137,6 +135,23 @@ def names(services: Mapping[str, Model]) -> dict[str, str]:
         found.update({alias: name for alias in (*aliases, service.get("container_name")) if alias})
         found[name] = name
     return found
+
+
+def hasten(service: Model, of_image: Mapping[str, Any], start_interval: bool) -> None:
+    """Have a health check run more often, and give up after the same time as before. `of_image` is what its image says of
+    it, in the words of Docker's API: that counts where the file says nothing. `start_interval`: Docker knows that."""
+    check = {**_in_words_of_compose(of_image), **(service.get("healthcheck") or {})}
+    if check.get("disable") or not check.get("test") or check["test"][0] == "NONE":
+        return
+    interval, retries = _seconds(check.get("interval", "30s")), int(check.get("retries", 3))
+    if interval <= PROBE_SECONDS:
+        return
+    if not start_interval:
+        check["interval"], check["retries"] = f"{PROBE_SECONDS:g}s", math.ceil(retries * interval / PROBE_SECONDS)
+    elif "start_interval" not in check:
+        check["start_interval"] = START_PROBE
+        check["start_period"] = f"{_seconds(check.get('start_period', '0s')) + interval * retries:g}s"
+    service["healthcheck"] = check
 
 
 def jobs(services: Mapping[str, Model]) -> set[str]:
@@ -217,21 +232,13 @@ def _publish(service: Model, more: Iterable[int], publish: Callable[[], tuple[st
         service["ports"] = ports
 
 
-def _hasten(service: Model, start_interval: bool) -> None:
-    """Have a health check run more often, and give up after the same time as before."""
-    check = service.get("healthcheck")
-    if not check or check.get("disable") or not check.get("test"):
-        return
-    check = service["healthcheck"] = dict(check)
-    interval, retries = _seconds(check.get("interval", "30s")), int(check.get("retries", 3))
-    if interval <= PROBE_SECONDS:
-        return
-    if start_interval:
-        if "start_interval" not in check:
-            check["start_interval"] = START_PROBE
-            check["start_period"] = f"{_seconds(check.get('start_period', '0s')) + interval * retries:g}s"
-    else:
-        check["interval"], check["retries"] = f"{PROBE_SECONDS:g}s", math.ceil(retries * interval / PROBE_SECONDS)
+def _in_words_of_compose(check: Mapping[str, Any]) -> Model:
+    """An image's health check. What is 0 there is not said; how often it runs at the start, we know better."""
+    lengths = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
+    found: Model = {name: f"{check[theirs] / 1e9:.9g}s" for name, theirs in lengths.items() if check.get(theirs)}
+    if check.get("Retries"):
+        found["retries"] = check["Retries"]
+    return {**found, "test": [word.replace("$", "$$") for word in check.get("Test") or ()]}
 
 
 _DURATION = re.compile(r"([\d.]+)(h|ms|us|µs|ns|m|s)")

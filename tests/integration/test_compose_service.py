@@ -174,6 +174,12 @@ class ProjectsTest(unittest.TestCase):
         self.session.close()
         self.assertEqual(things(self.session.id), [])
 
+    def remove_built(self) -> None:
+        self.session.close()
+        for each in docker_built.of(self.eye.client, load().cache_dir):
+            if each.recipe.startswith(f"{self.directory.resolve()}/"):
+                docker("image", "rm", "--force", each.image)
+
     def project(self, text: str, file: str = "compose.yaml") -> Path:
         path = self.directory / file
         path.write_text(text, encoding="utf-8")
@@ -277,10 +283,7 @@ class RunTest(ProjectsTest):
         built = docker_built.of(self.eye.client, load().cache_dir)
         recipe = f"{self.directory}/compose.yaml, service web"
         self.assertEqual([image in each.image for each in built if each.recipe == recipe], [True, False])
-        self.session.close()
-        for each in built:
-            if each.recipe == recipe:
-                docker("image", "rm", "--force", each.image)
+        self.remove_built()
 
     def test_a_build_that_fails(self) -> None:
         self.project("FROM busybox:1.37\nRUN echo looking && cat /no-such-file\n", "Dockerfile")
@@ -438,6 +441,24 @@ class FailureTest(ProjectsTest):
                 break
         self.assertRegex(text, rf"compose.yaml did not start within {seconds:g} s: .*slow is starting")
         self.assertIn("slow | still warming up", text)
+
+    def test_services_that_wait_for_one_whose_image_has_a_health_check(self) -> None:
+        self.project(
+            f"FROM busybox:1.37\nHEALTHCHECK --interval=10m CMD echo $HOSTNAME; exit 1\nCMD {SLEEP}\n", "Dockerfile"
+        )
+        for seconds in (8.0, 60.0):  # As above.
+            text = self.failure(
+                StartTimeout,
+                f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{slow: {{condition: service_healthy}}}}}}\n"
+                f"  slow: {{build: ., hostname: of-the-image}}\n",
+                startup_timeout=seconds,
+                env={"SECONDS": str(seconds)},  # With another one it is another project.
+            )
+            if "of-the-image" in text:
+                break
+        self.assertRegex(text, rf"did not start within {seconds:g} s: .*slow is starting: of-the-image")
+        self.assertIn("web waits for others", text)
+        self.remove_built()
 
     def test_services_that_wait_for_a_job_that_does_not_end(self) -> None:
         for seconds in (8.0, 60.0):  # As above.

@@ -7,7 +7,7 @@ import copy
 import itertools
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from itest import naming
 from itest.engines import compose_model, docker_built
@@ -115,19 +115,6 @@ class IsolatedTest(unittest.TestCase):
     def test_profiles_were_chosen_already(self) -> None:
         self.assertNotIn("profiles", isolated(spec())["services"]["db"])
 
-    def test_health_checks_run_more_often_and_give_up_after_the_same_time(self) -> None:
-        check = isolated(spec())["services"]["db"]["healthcheck"]
-        self.assertEqual((check["interval"], check["retries"], check["start_period"]), ("1s", 180, "5s"))
-        check = isolated(spec(), start_interval=True)["services"]["db"]["healthcheck"]
-        self.assertEqual((check["interval"], check["retries"]), ("1m30s", 2))
-        self.assertEqual((check["start_interval"], check["start_period"]), ("200ms", "185s"))
-
-    def test_health_checks_that_run_often_stay_as_they_are(self) -> None:
-        for check in ({"test": ["NONE"], "disable": True}, {"test": ["CMD", "x"], "interval": "500ms"}, {"retries": 9}):
-            model = copy.deepcopy(MODEL)
-            model["services"]["db"]["healthcheck"] = check
-            self.assertEqual(isolated(spec(), model)["services"]["db"]["healthcheck"], check)
-
     def test_on_the_network_of_the_class_the_main_service_has_its_name(self) -> None:
         result = isolated(spec(ready={"web": ("",)}, aliases=("stack",)), network="itest-orders-1")
         web, db = result["services"]["web"], result["services"]["db"]
@@ -181,6 +168,55 @@ class FollowedTest(unittest.TestCase):
             "external_links": ["other:o"],
         }
         self.assertEqual(self.followed(**app), app)
+
+
+class HastenTest(unittest.TestCase):
+    OF_IMAGE: ClassVar[dict[str, Any]] = {
+        "Test": ["CMD-SHELL", "wget $URL"],
+        "Interval": 60_000_000_000,
+        "Timeout": 2_000_000_000,
+        "StartPeriod": 0,
+        "StartInterval": 5_000_000_000,
+    }
+
+    def hastened(self, check: Any, of_image: Any = None, start_interval: bool = False) -> Any:
+        service = {"image": "postgres:17", **({} if check is None else {"healthcheck": check})}
+        before = copy.deepcopy(check)
+        compose_model.hasten(service, of_image or {}, start_interval)
+        self.assertEqual(check, before, "the model that was read is not changed")
+        return service.get("healthcheck")
+
+    def test_health_checks_run_more_often_and_give_up_after_the_same_time(self) -> None:
+        given = MODEL["services"]["db"]["healthcheck"]
+        check = self.hastened(given)
+        self.assertEqual((check["interval"], check["retries"], check["start_period"]), ("1s", 180, "5s"))
+        check = self.hastened(given, start_interval=True)
+        self.assertEqual((check["interval"], check["retries"]), ("1m30s", 2))
+        self.assertEqual((check["start_interval"], check["start_period"]), ("200ms", "185s"))
+
+    def test_health_checks_that_run_often_stay_as_they_are(self) -> None:
+        for check in ({"test": ["NONE"], "disable": True}, {"test": ["CMD", "x"], "interval": "500ms"}, {"retries": 9}):
+            self.assertEqual(self.hastened(check), check)
+        self.assertIsNone(self.hastened(None))
+
+    def test_those_of_images_do_so_too(self) -> None:
+        test = ["CMD-SHELL", "wget $$URL"]
+        self.assertEqual(
+            self.hastened(None, self.OF_IMAGE),
+            {"test": test, "interval": "1s", "retries": 180, "timeout": "2s"},
+        )
+        self.assertEqual(
+            self.hastened(None, {"Test": ["CMD", "x"], "Retries": 2})["retries"], 60
+        )  # 30 s is the default.
+        check = self.hastened(None, self.OF_IMAGE, start_interval=True)
+        self.assertEqual((check["start_interval"], check["start_period"]), ("200ms", "180s"))
+        self.assertIsNone(self.hastened(None, {"Test": ["NONE"]}))
+
+    def test_what_the_file_says_of_a_check_comes_before_what_its_image_says(self) -> None:
+        check = self.hastened({"test": ["CMD", "x"], "timeout": "9s", "retries": 2}, self.OF_IMAGE)
+        self.assertEqual(check, {"test": ["CMD", "x"], "interval": "1s", "retries": 120, "timeout": "9s"})
+        self.assertEqual(self.hastened({"interval": "1s"}, self.OF_IMAGE), {"interval": "1s"})
+        self.assertEqual(self.hastened({"disable": True}, self.OF_IMAGE), {"disable": True})
 
 
 class ChosenTest(unittest.TestCase):
