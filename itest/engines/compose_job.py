@@ -15,7 +15,7 @@ from typing import Any
 from itest import naming
 from itest.clock import Deadline
 from itest.engines import Instance, State, compose_model
-from itest.engines.compose_instance import failed
+from itest.engines.compose_instance import failed, log_of
 from itest.engines.compose_program import Program, Result
 from itest.engines.docker_errors import port_taken
 from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
@@ -157,7 +157,7 @@ class ComposeJob:
             service=name,
             seconds=deadline.elapsed,
         )
-        return _noted(error, f"last log lines of {name}", container.logs(tail=LOG_TAIL))
+        return _noted(error, f"last log lines of {name}", log_of(container, LOG_TAIL))
 
     def _late(self, deadline: Deadline, found: Containers) -> StartError:
         """The error for services that still wait for others; nothing in the project becomes ready any more."""
@@ -166,7 +166,7 @@ class ComposeJob:
             if not (why := self._hinders(name, containers[0].state())):
                 continue
             waiting.append(f"{name} {why}")
-            logs += "".join(f"{name} | {line}\n" for line in containers[0].logs(tail=LOG_TAIL).splitlines())
+            logs += "".join(f"{name} | {line}\n" for line in log_of(containers[0], LOG_TAIL).splitlines())
         reason = naming.shorten("; ".join(waiting), 300) or "Docker Compose itself has not ended"
         error = StartTimeout(
             f"{self._spec} did not start within {deadline.seconds:g} s: {reason}. If it only needs longer, raise "

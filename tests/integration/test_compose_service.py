@@ -243,6 +243,15 @@ class RunTest(ProjectsTest):
         self.assertEqual(self.lend(services, profiles=["more"]).services, ["a", "b"])
         self.assertEqual(self.lend(services).services, ["a"])
 
+    def test_a_service_whose_log_cannot_be_read(self) -> None:
+        view = self.lend(
+            f"  mute: {{image: 'busybox:1.37', command: {SLEEP}, logging: {{driver: none}}}}\n"
+            f"  other: {{image: 'busybox:1.37', command: sh -c 'echo fine; exec {SLEEP}'}}\n"
+        )
+        self.assertRegex(view.logs(), r"(?s)mute  \| \(its log cannot be read: could not read .*\)\nother \| fine\n")
+        with self.assertRaisesRegex(ItestError, "could not read the log of container"):
+            view["mute"].logs()
+
     def test_several_containers_of_a_service(self) -> None:
         view = self.lend("  a: {image: redis:8, ports: ['7000-7001:6379'], scale: 2}\n")
         self.assertEqual(view["a"].exec(["redis-cli", "ping"]).stdout, "PONG\n")
@@ -368,6 +377,15 @@ class FailureTest(ProjectsTest):
             r"others waited for it",
         )
         self.assertIn("| no such table", text)
+
+    def test_one_that_has_no_log(self) -> None:
+        text = self.failure(
+            InstanceDied,
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{job: {{condition: service_completed_successfully}}}}}}\n"
+            f"  job: {{image: 'busybox:1.37', command: sh -c 'exit 4', logging: {{driver: none}}}}\n",
+        )
+        self.assertIn("its service 'job' exited with exit code 4", text)
+        self.assertIn("  | (its log cannot be read: ", text)
 
     def test_a_service_that_is_unhealthy(self) -> None:
         text = self.failure(
