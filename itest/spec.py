@@ -145,8 +145,9 @@ class ComposeSpec(NamedTuple):
     Without `services` all are run that the `profiles` leave; with them these and what they depend on; in both cases
     none of `without`. `env` are variables of the files. `ports` are container ports that are published besides those
     that the files publish, by service. `ready` are services of which somebody will ask whether they are ready, and the
-    ports that it will look at, empty for the first one: they must be there. All services are on the `network` of that
-    id too; there the service that stands for the project has the `aliases`, and others have, or will have, the names `taken`.
+    ports that it will look at, empty for the first one: they must be there; `jobs` are those of them that are ready when they
+    have ended. All services are on the `network` of that id too; there the service that stands for the project has the
+    `aliases`, and others have, or will have, the names `taken`.
     """
 
     files: tuple[Path, ...]
@@ -156,6 +157,7 @@ class ComposeSpec(NamedTuple):
     env: Mapping[str, str] = _NOTHING
     ports: Mapping[str, tuple[int, ...]] = _NOTHING
     ready: Mapping[str, tuple[str, ...]] = _NOTHING
+    jobs: tuple[str, ...] = ()
     network: str = ""
     aliases: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()

@@ -69,7 +69,7 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
     if state.exit_code == 0:
         usual = (
             "Its last log lines are below; its command must go on, in the foreground, or if it is a Container that does its "
-            "work and ends, job=True says so."
+            "work and ends, job=True says so, for a service of a project ready={...: itest.wait.ended()}."
         )
     died = InstanceDied(
         f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",

@@ -6,7 +6,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -255,6 +255,10 @@ class ProjectInstance(Instance, Protocol):
     @property
     def published(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the ports that each service publishes."""
+
+    @property
+    def lasting(self) -> Collection[str]:
+        """The services that are no jobs: if one has ended, it has failed, with exit code 0 too."""
 
     def logs_of(self, services: Sequence[str], tail: int | None = None, since: float | None = None) -> str:
         """What these services have logged, each line with its service in front."""

@@ -104,7 +104,8 @@ class ComposeEngine:
                 error.add_note(f"and what there was of project {project} was left behind: {failure}")
             raise
         main = compose_model.main(model["services"], spec)
-        return ComposeInstance(project, containers, ports, main, lambda: self._docker.remove(ours))
+        lasting = compose_model.lasting(model["services"], spec)
+        return ComposeInstance(project, containers, ports, main, lambda: self._docker.remove(ours), lasting)
 
     def find(self, labels: Mapping[str, str]) -> list[Instance]:
         return self._docker.find(labels)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,14 @@ class ComposeInstance:
         published: Mapping[str, Mapping[str, str]],
         main: str,
         remove: Callable[[], object],
+        lasting: Collection[str] = (),
     ) -> None:
         self._project = project
         self._containers = containers
         self._published = {name: tuple(ports) for name, ports in published.items()}
         self._main = main
         self._remove = remove
+        self._lasting = lasting
 
     @property
     def id(self) -> str:
@@ -44,6 +46,10 @@ class ComposeInstance:
     @property
     def published(self) -> Mapping[str, tuple[str, ...]]:
         return self._published
+
+    @property
+    def lasting(self) -> Collection[str]:
+        return self._lasting
 
     @property
     def main(self) -> str:
@@ -72,10 +78,10 @@ class ComposeInstance:
         return self.services[self.main].silence(name)
 
     def state(self) -> State:
-        """It runs as long as no service has failed; one that has ended with exit code 0 has done its work."""
+        """It runs as long as no service has failed; a job that has ended with exit code 0 has done its work."""
         for name, containers in self._containers.items():
             for container in containers:
-                if failed(state := container.state()):
+                if self._has_failed(name, state := container.state()):
                     return State(False, f"service {name!r} {state.status}", state.exit_code, state.oom_killed)
         return State(True)
 
@@ -84,7 +90,9 @@ class ComposeInstance:
 
     def logs(self, tail: int | None = None, since: float | None = None) -> str:
         """Of all services; once some have failed, of those alone."""
-        ended = [name for name, each in self._containers.items() if any(failed(one.state()) for one in each)]
+        ended = [
+            name for name, each in self._containers.items() if any(self._has_failed(name, one.state()) for one in each)
+        ]
         return self.logs_of(ended or list(self._containers), tail, since)
 
     def logs_of(self, services: Sequence[str], tail: int | None = None, since: float | None = None) -> str:
@@ -107,6 +115,9 @@ class ComposeInstance:
 
     def stop(self) -> None:
         self._remove()
+
+    def _has_failed(self, name: str, state: State) -> bool:
+        return failed(state) or (name in self._lasting and not state.running and state.status != "created")
 
     def __str__(self) -> str:
         return f"project {self._project} ({', '.join(self._containers)})"

@@ -164,6 +164,16 @@ def jobs(services: Mapping[str, Model]) -> set[str]:
     }
 
 
+def lasting(services: Mapping[str, Model], spec: ComposeSpec) -> set[str]:
+    """The services that are no jobs: somebody is to use their ports, or asks whether they are ready."""
+    awaited = jobs(services)
+    return {
+        name
+        for name, service in services.items()
+        if name not in spec.jobs and (name in spec.ready or (service.get("ports") and name not in awaited))
+    }
+
+
 def published(services: Mapping[str, Model]) -> dict[str, dict[str, str]]:
     """The ports that each service publishes, by their names here: `{"web": {"8000": "8000/tcp"}}`."""
     found: dict[str, dict[str, str]] = {name: {} for name in services}

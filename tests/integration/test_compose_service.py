@@ -25,6 +25,7 @@ from itest.engines.ports import free_port
 from itest.errors import InstanceDied, IsolationError, ItestError, PortTaken, ResetError, StartError, StartTimeout
 from itest.services.compose.view import ComposeLease
 from itest.session import Session
+from itest.wait import ended
 from tests.integration.needs import get, need_compose
 
 SHOP = Path(__file__).parent / "compose" / "compose.yaml"
@@ -356,6 +357,14 @@ class FailureTest(ProjectsTest):
         self.assertNotIn("fine", text)
         assert isinstance(self.error, InstanceDied)
         self.assertEqual(self.error.exit_code, 3)
+
+    def test_a_service_that_publishes_a_port_and_ends_with_exit_code_0(self) -> None:
+        web = "  web: {image: 'busybox:1.37', command: echo bye, ports: [80]}\n"
+        text = self.failure(InstanceDied, web)
+        self.assertIn("ended before it was ready: service 'web' exited with exit code 0, ", text)
+        self.assertIn("for a service of a project ready={...: itest.wait.ended()}.", text)
+        self.assertIn("web | bye", text)
+        self.assertEqual(self.lend(web, ready={"web": ended()})["web"].state.exit_code, 0)
 
     def test_passwords_of_the_file_are_hidden(self) -> None:
         text = self.failure(

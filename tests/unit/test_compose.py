@@ -82,6 +82,7 @@ class DeclarationTest(unittest.TestCase):
         spec = service.own_spec("", Config())
         assert isinstance(spec, ComposeSpec)
         self.assertEqual(Compose(ready={"web": http(port=8000)}).own_spec("", Config()).ready, {"web": ("8000",)})
+        self.assertEqual(Compose(ready={"a": ended(), "b": log("x")}).own_spec("", Config()).jobs, ("a",))
         self.assertEqual(spec.files, (Path(__file__).resolve().parent / "compose.yaml",))
         self.assertEqual((spec.ports, spec.ready), ({"web": (80,)}, {"web": ("",)}))
         self.assertEqual(str(spec), "compose.yaml")
@@ -100,9 +101,9 @@ class ReadinessTest(unittest.TestCase):
         assert isinstance(instance, MemoryInstance)
         return instance
 
-    def project(self, **containers: MemoryInstance) -> Any:
+    def project(self, *lasting: str, **containers: MemoryInstance) -> Any:
         each: Any = {name: [container] for name, container in containers.items()}
-        return ComposeInstance("itest-1", each, {}, "", lambda: None)
+        return ComposeInstance("itest-1", each, {}, "", lambda: None, lasting)
 
     def test_a_service_without_anything_to_be_seen_must_run_for_a_moment(self) -> None:
         project, check = self.project(a=self.container()), Ready({})
@@ -151,7 +152,7 @@ class ReadinessTest(unittest.TestCase):
         Ready({})(self.project(a=a))
         Ready({"a": ended()})(self.project(a=a))
         with self.assertRaisesRegex(StartError, "service 'a' ended before it was ready: exited with exit code 0"):
-            Ready({"a": http("/")})(self.project(a=a))
+            Ready({"a": http("/")})(self.project("a", a=a))
         a.end(2)
         with self.assertRaisesRegex(StartError, "service 'a' ended before it was ready: exited with exit code 2"):
             Ready({})(self.project(a=a))
@@ -164,6 +165,19 @@ class ReadinessTest(unittest.TestCase):
         a.current = State(False, status="created", exit_code=0)
         with self.assertRaisesRegex(NotReady, "it has not been started yet"):
             Ready({})(self.project(a=a))
+
+    def test_the_end_of_one_that_is_no_job_is_a_failure_with_any_exit_code(self) -> None:
+        a, b = self.container(), self.container()
+        project = self.project("a", a=a, b=b)
+        a.current = State(False, status="created", exit_code=0)
+        self.assertTrue(project.state().running)
+        a.end(0)
+        b.end(0)
+        a.log, b.log = "bye\n", "done\n"
+        self.assertEqual(str(project.state()), "service 'a' exited with exit code 0")
+        self.assertEqual(project.logs(), "a | bye\n")
+        with self.assertRaisesRegex(StartError, "service 'a' ended before it was ready: exited with exit code 0"):
+            Ready({})(project)
 
     def test_a_project_runs_until_a_service_has_failed_and_then_shows_the_log_of_that(self) -> None:
         a, b = self.container(), self.container()

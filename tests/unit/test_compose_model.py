@@ -257,6 +257,22 @@ class NamesTest(unittest.TestCase):
         self.assertEqual(compose_model.names(services), {"web": "web", "shop": "web", "w": "web", "db": "db"})
 
 
+class LastingTest(unittest.TestCase):
+    def lasting(self, **fields: Any) -> set[str]:
+        waits = {"job": {"condition": "service_completed_successfully"}, "db": {"condition": "service_healthy"}}
+        services: dict[str, Any] = {"web": {"ports": [1], "depends_on": waits}, "job": {"ports": [1]}, "db": {}}
+        return compose_model.lasting(services, spec(**fields))
+
+    def test_what_publishes_ports_and_nobody_waits_for_its_end(self) -> None:
+        self.assertEqual(self.lasting(), {"web"})
+
+    def test_what_is_asked_whether_it_is_ready(self) -> None:
+        self.assertEqual(self.lasting(ready={"db": ()}), {"web", "db"})
+
+    def test_what_is_ready_when_it_has_ended_is_a_job(self) -> None:
+        self.assertEqual(self.lasting(ready={"web": (), "db": ()}, jobs=("web", "db")), set())
+
+
 class MainTest(unittest.TestCase):
     def main(self, services: dict[str, Any], /, **fields: Any) -> str:
         return compose_model.main({name: {"ports": value} for name, value in services.items()}, spec(**fields))

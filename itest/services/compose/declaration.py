@@ -105,6 +105,7 @@ class Compose(Service[ComposeView]):
             env=env,
             ports=self._ports(),
             ready={service: tuple(check.ports()) for service, check in (self.ready or {}).items()},
+            jobs=tuple(service for service, check in (self.ready or {}).items() if check.may_end),
         )
 
     def container(self, secret: str) -> ContainerSpec:

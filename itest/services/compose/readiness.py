@@ -18,7 +18,7 @@ class Ready(Check):
     """Each service does what its check asks for. Without a check: its health check passes; where it has none, its
     published ports answer; where there are none, it runs, or has ended with exit code 0.
 
-    A service that has ended otherwise ends the wait; so does one that Docker calls unhealthy, as in
+    A service that has ended otherwise, or that is no job, ends the wait; so does one that Docker calls unhealthy, as in
     `docker compose up --wait`.
     """
 
@@ -34,7 +34,7 @@ class Ready(Check):
             if name in self._done:
                 continue
             try:
-                self._look(name, service, project.published.get(name, ()))
+                self._look(name, service, project)
             except NotReady as error:
                 waiting[name] = error
             else:
@@ -42,13 +42,13 @@ class Ready(Check):
         if waiting:
             raise NotReady("; ".join(f"{name}: {error}" for name, error in waiting.items()))
 
-    def _look(self, name: str, service: Instance, ports: tuple[str, ...]) -> None:
+    def _look(self, name: str, service: Instance, project: ProjectInstance) -> None:
         """Raises NotReady, or StartError for one that will not be ready any more."""
         state = service.state()
         check = self._checks.get(name)
         if state.status == "created":
             raise NotReady("it has not been started yet")
-        if not state.running and (state.exit_code != 0 or (check is not None and not check.may_end)):
+        if not state.running and (state.exit_code != 0 or name in project.lasting):
             raise _given_up(name, service, state, f"ended before it was ready: {state}")
         if state.status == RESTARTING:
             self._steady[name].look(state)  # Raises NotReady.
@@ -60,6 +60,7 @@ class Ready(Check):
         elif state.running and state.health == "starting":
             raise NotReady(f"its health check has not passed{f': {state.health_said}' if state.health_said else ''}")
         elif state.running and not state.health:
+            ports = project.published.get(name, ())
             for port in ports:
                 if "/" not in port:  # Nobody can see whether anything listens on a port that is not TCP.
                     wait.port(port)(service)
