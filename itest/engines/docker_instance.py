@@ -312,8 +312,10 @@ class DockerInstance:
         self._networks = (said or {}).get("NetworkSettings", {}).get("Networks") or {}
         state = (said or {}).get("State", {})
         self._pid = state.get("Pid") or 0
-        if state.get("Running"):
+        if said and state.get("Running"):
             self._born = self._born or state.get("StartedAt", "")
+            if state.get("StartedAt", "") != self._born:  # By a restart, a port that Docker has chosen is another one.
+                self._remember_endpoints(said)
         return said
 
     def _asked(self) -> Mapping[str, Any] | None:
@@ -359,12 +361,17 @@ class DockerInstance:
     def _look_up_endpoints(self) -> None:
         """Remember every endpoint; all are published together. Raises NotReady while they are not."""
         said = self._inspected() or {}
-        running = said.get("State", {}).get("Running")  # Podman goes on to name those of a container that has ended.
-        published = (said.get("NetworkSettings", {}).get("Ports") or {}) if running else {}
+        if said.get("State", {}).get("Running"):  # Podman goes on to name those of a container that has ended.
+            self._remember_endpoints(said)
         for name, port in self._ports.items():
-            if not (bindings := published.get(port)):
+            if name not in self._endpoints:
                 raise NotReady(f"port {port} is not published yet")
-            self._endpoints.setdefault(name, Endpoint(self._host, int(bindings[0]["HostPort"])))
+
+    def _remember_endpoints(self, said: Mapping[str, Any]) -> None:
+        published = said.get("NetworkSettings", {}).get("Ports") or {}
+        for name, port in self._ports.items():
+            if bindings := published.get(port):
+                self._endpoints[name] = Endpoint(self._host, int(bindings[0]["HostPort"]))
 
 
 def image_of(item: Mapping[str, Any]) -> str:

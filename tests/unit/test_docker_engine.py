@@ -312,6 +312,12 @@ class InstanceTest(FakeDockerTest):
         self.instance.go_on()
         self.assertEqual(self.instance.state(), State(True))
 
+    def test_ports_that_docker_has_chosen_anew_at_a_restart(self) -> None:
+        for moment, host_port in (("2026-11-30T06:46:02.5Z", "40001"), ("2026-11-30T06:47:03.5Z", "40002")):
+            self.inspects({"80/tcp": [{"HostPort": host_port}]}, StartedAt=moment)
+            self.instance.state()
+            self.assertEqual(self.instance.endpoint(), Endpoint("127.0.0.1", int(host_port)))
+
     def test_state_without_docker(self) -> None:
         self.server.shutdown()
         self.server.server_close()
