@@ -249,6 +249,10 @@ class ProjectInstance(Instance, Protocol):
         `8000`, or `53/udp`."""
 
     @property
+    def containers(self) -> Mapping[str, Sequence[Instance]]:
+        """All containers of each service, in the order of their numbers."""
+
+    @property
     def main(self) -> str:
         """The service that stands for the project. Raises ItestError where that could be several."""
 

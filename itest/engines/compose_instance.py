@@ -44,6 +44,10 @@ class ComposeInstance:
         return {name: containers[0] for name, containers in self._containers.items()}
 
     @property
+    def containers(self) -> Mapping[str, Sequence[Instance]]:
+        return self._containers
+
+    @property
     def published(self) -> Mapping[str, tuple[str, ...]]:
         return self._published
 

@@ -163,10 +163,11 @@ class ComposeJob:
         """The error for services that still wait for others; nothing in the project becomes ready any more."""
         waiting, logs = [], ""
         for name, containers in found.items():
-            if not (why := self._hinders(name, containers[0].state())):
-                continue
-            waiting.append(f"{name} {why}")
-            logs += "".join(f"{name} | {line}\n" for line in log_of(containers[0], LOG_TAIL).splitlines())
+            for container in containers:
+                if why := self._hinders(name, container.state()):
+                    waiting.append(f"{name} {why}")
+                    logs += "".join(f"{name} | {line}\n" for line in log_of(container, LOG_TAIL).splitlines())
+                    break
         reason = naming.shorten("; ".join(waiting), 300) or "Docker Compose itself has not ended"
         error = StartTimeout(
             f"{self._spec} did not start within {deadline.seconds:g} s: {reason}. If it only needs longer, raise "

@@ -257,6 +257,20 @@ class RunTest(ProjectsTest):
         view = self.lend("  a: {image: redis:8, ports: ['7000-7001:6379'], scale: 2}\n")
         self.assertEqual(view["a"].exec(["redis-cli", "ping"]).stdout, "PONG\n")
         self.assertEqual(len([kind for kind, _ in things(self.session.id) if kind == "container"]), 2)
+        container = view.server.instance.services["a"].id
+        self.assertEqual(published(container), str(view["a"].endpoint()))
+        docker("restart", "--time=0", container)
+        self.assertTrue(view["a"].state.running)
+        self.assertEqual(published(container), str(view["a"].endpoint()))
+
+    def test_each_container_of_a_service_must_be_ready(self) -> None:
+        view = self.lend(
+            "  a:\n    image: busybox:1.37\n    scale: 2\n    ports: [80]\n    volumes: ['shared:/shared']\n"
+            "    command: sh -c 'mkdir /shared/first || usleep 900000; exec httpd -f -p 80 -h /etc'\n"
+            "volumes: {shared: {}}\n"
+        )
+        for container in view.server.instance.containers["a"]:
+            self.assertIn("root", get(f"http://{container.endpoint()}/passwd"))
 
     def test_a_service_on_the_network_of_the_machine(self) -> None:
         port = free_port()
@@ -769,6 +783,11 @@ def things(session: str) -> list[tuple[str, str]]:
 def docker(*arguments: str) -> str:
     """By the docker command where there is one, so that what itest does not see is seen: the API's own answers."""
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def published(container: str) -> str:
+    """Host and port of the one port that a container publishes."""
+    return docker("port", container).partition(" -> ")[2].strip()
 
 
 def programs(directory: Path) -> list[str]:

@@ -101,8 +101,8 @@ class ReadinessTest(unittest.TestCase):
         assert isinstance(instance, MemoryInstance)
         return instance
 
-    def project(self, *lasting: str, **containers: MemoryInstance) -> Any:
-        each: Any = {name: [container] for name, container in containers.items()}
+    def project(self, *lasting: str, **containers: MemoryInstance | list[MemoryInstance]) -> Any:
+        each: Any = {name: each if isinstance(each, list) else [each] for name, each in containers.items()}
         return ComposeInstance("itest-1", each, {}, "", lambda: None, lasting)
 
     def test_a_service_without_anything_to_be_seen_must_run_for_a_moment(self) -> None:
@@ -156,6 +156,16 @@ class ReadinessTest(unittest.TestCase):
         a.end(2)
         with self.assertRaisesRegex(StartError, "service 'a' ended before it was ready: exited with exit code 2"):
             Ready({})(self.project(a=a))
+
+    def test_each_container_of_a_service_must_be_ready(self) -> None:
+        first, second = self.container(), self.container()
+        first.current, second.current = State(True, health="healthy"), State(True, health="starting")
+        project, check = self.project(a=[first, second]), Ready({})
+        with self.assertRaisesRegex(NotReady, "^a-2: its health check has not passed$"):
+            check(project)
+        second.end(2)
+        with self.assertRaisesRegex(StartError, "service 'a' ended before it was ready: exited with exit code 2"):
+            check(project)
 
     def test_services_that_docker_starts_again(self) -> None:
         a = self.container()
