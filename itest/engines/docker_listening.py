@@ -29,6 +29,8 @@ LISTENING = "0A"
 
 _LOOPBACKS = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
 
+_RESOLVER = "0B00007F"
+"""127.0.0.11, where Docker's own name server listens in each container on a network that was made (not on `bridge`)."""
 
 EXPLAIN_EVERY = 20
 """Each so many polls in vain, the container's own table of sockets is asked for the reason, which takes a command; and once
@@ -71,6 +73,8 @@ def judge(table: str, number: int) -> str:
         words = line.split()
         if len(words) > 3 and words[3] == LISTENING:
             host, _, port = words[1].partition(":")
+            if host == _RESOLVER:
+                continue
             (found.add(host) if port == wanted else others.add(int(port, 16)))
     if found - set(_LOOPBACKS):
         return ""

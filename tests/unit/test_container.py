@@ -578,6 +578,7 @@ class ListeningTest(unittest.TestCase):
     ANY = HEAD + "   0: 00000000:0050 00000000:0000 0A 00000000:00000000\n"
     LOCAL = HEAD + "   0: 0100007F:0050 00000000:0000 0A 0\n   1: 00000000:1F90 00000000:0000 0A 0\n"
     SIX = HEAD + HEAD + "   0: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0\n"
+    RESOLVER = HEAD + "   0: 0B00007F:0050 00000000:0000 0A 0\n"
     BUSY = HEAD + "   0: 0A0B0C0D:0050 0A0B0C0E:1F90 01 0\n"
 
     def silence(self, bare: Any, number: int = 80) -> str:
@@ -596,6 +597,10 @@ class ListeningTest(unittest.TestCase):
             "it: have it listen on 0.0.0.0",
         )
         self.assertEqual(self.silence(Bare(self.BUSY)), "nothing in the container listens on port 80")
+        for number in (80, 81):  # Docker's own name server is none of the container's.
+            self.assertEqual(
+                self.silence(Bare(self.RESOLVER), number), f"nothing in the container listens on port {number}"
+            )
         self.assertEqual(
             self.silence(Bare(self.LOCAL), 81), "nothing in the container listens on port 81; it listens on 80, 8080"
         )
