@@ -99,6 +99,11 @@ class ShopTest(ContainerTestCase):
         with self.assertRaisesRegex(ItestError, "runs no service 'admin'; it runs cache, database, migrate, web"):
             self.stack["admin"]
 
+    def test_it_has_no_url_for_a_driver(self) -> None:
+        for word, name in (("web", "web"), ("asyncpg", "cache")):
+            with self.assertRaisesRegex(ItestError, rf"^url_for\('{word}'\): .* self\.stack\['{name}'\]\.url, or"):
+                self.stack.url_for(word)
+
     def test_its_texts(self) -> None:
         project = self.stack.server.instance.id
         self.assertRegex(project, "^itest-[0-9a-f]{10}$")

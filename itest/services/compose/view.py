@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from itest import alive, naming
 from itest.engines import Endpoint, ExecResult, ProjectInstance, State
@@ -97,6 +97,15 @@ class ComposeView(View):
     def url(self) -> str:
         """`http://host:port` of the main service."""
         return f"http://{self._endpoint()}"
+
+    def url_for(self, driver: str) -> NoReturn:
+        """There is none: raises ItestError that says how addresses of services are written."""
+        name = driver if driver in self.services else (*self.services, driver)[0]
+        service = f"self.{self.attribute or 'stack'}[{name!r}]"
+        raise ItestError(
+            f"url_for({driver!r}): a project has no URLs for drivers. The address of a service is {service}.url, or for "
+            f"another scheme than http {service}.endpoint()"
+        )
 
     @property
     def env(self) -> dict[str, str]:
