@@ -57,8 +57,13 @@ class ComposeInstance:
 
     @property
     def main(self) -> str:
-        if self._main:
+        if self._main in self._containers:
             return self._main
+        if self._main:
+            raise ItestError(
+                f"{self} runs no container of service {self._main!r}, which stands for it: the file says `scale: 0` or "
+                f"`replicas: 0`; give it one, or say which other service you mean"
+            )
         if several := [name for name, ports in self._published.items() if ports]:
             raise ItestError(
                 f"{self} has several services that publish ports ({', '.join(several)}): say which one you mean, "

@@ -229,6 +229,17 @@ class RunTest(ProjectsTest):
         view = self.lend(two, services=["b", "a"])
         self.assertEqual(view.port, view["b"].port)
 
+    def test_one_that_stands_for_the_project_and_has_no_container(self) -> None:
+        view = self.lend(
+            "  a: {image: redis:8, ports: [6379], deploy: {replicas: 0}}\n  b: {image: redis:8, ports: [6379]}\n",
+            ready={"a": http("/")},
+        )
+        with self.assertRaisesRegex(
+            ItestError, r"project .* \(b\) runs no container of service 'a', which stands for it"
+        ):
+            view.url  # noqa: B018  # that reading it raises is the point
+        self.assertGreater(view["b"].port, 0)
+
     def test_no_service_publishes_a_port(self) -> None:
         view = self.lend("  a: {image: redis:8}")
         with self.assertRaisesRegex(ItestError, "publishes no port: add `ports` to a service of the file"):
