@@ -73,11 +73,14 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
             result = _run(_runner(cls), coro, call)
             return result
         # By a factory, which leaves the thread's current loop alone: it may be the one of a test.
-        with asyncio.Runner(debug=True, loop_factory=_loop_factory(cls) or asyncio.new_event_loop) as runner:
+        runner = asyncio.Runner(debug=True, loop_factory=_loop_factory(cls) or asyncio.new_event_loop)
+        try:
             try:
                 result = _run(runner, coro, call)
             finally:
                 left = runner.run(async_tasks.end())
+        finally:
+            async_tasks.close(runner)
         async_tasks.report(call, left, *_place(cls))
         if _is_of_ended_loop(result):
             raise LoopError(f"{call} returned {_kind(result)} of an event loop that has ended with the call: {_CURE}")
@@ -120,11 +123,11 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
             self._asyncioRunner = asyncio.Runner(debug=True, loop_factory=_loop_factory(self))
 
     def _tearDownAsyncioRunner(self) -> None:
+        runner, self._asyncioRunner = self._asyncioRunner, None
         if self.loop_scope != "class":
-            super()._tearDownAsyncioRunner()  # type: ignore[misc]  # as above
-            return
-        self._asyncioRunner = None
-        if isinstance(sys.exc_info()[1], KeyboardInterrupt):  # No cleanups of the class will be run.
+            assert runner is not None
+            async_tasks.close(runner)
+        elif isinstance(sys.exc_info()[1], KeyboardInterrupt):  # No cleanups of the class will be run.
             _end_loop(type(self), say=False)  # A warning that is an error would take its place.
 
 
@@ -170,8 +173,10 @@ def _end_loop(cls: type[AsyncContainerTestCase], say: bool = True) -> None:
     if (runner := cls.__dict__.get("_itest_runner")) is None:
         return
     del cls._itest_runner  # type: ignore[attr-defined]  # as above
-    with runner:
+    try:
         left = runner.run(async_tasks.end())
+    finally:
+        async_tasks.close(runner)
     if say:
         async_tasks.report(f"{cls.__module__}.{cls.__qualname__}", left, *_place(cls))
 

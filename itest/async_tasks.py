@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import warnings
@@ -26,6 +27,9 @@ that a reset has ended. Those of a client that lasts for the class may begin in 
 CANCEL_TIMEOUT = 1.0
 """Seconds in which a task that is cancelled must end."""
 
+_given_up: set[asyncio.Task[Any]] = set()
+"""Those that have not ended by then."""
+
 _OURS = os.path.dirname(asyncio.__file__)
 
 
@@ -44,7 +48,7 @@ async def end(before: Collection[asyncio.Task[Any]] = (), spared: Collection[str
 
     Returns a text for each task that is not a client's or asyncio's own: its name, its coroutine and where it was made.
     """
-    known = {*before, asyncio.current_task()}
+    known = {*before, *_given_up, asyncio.current_task()}
 
     def others(packages: Collection[str]) -> set[asyncio.Task[Any]]:
         return {task for task in asyncio.all_tasks() - known if not _is_of(task, packages)}
@@ -61,8 +65,20 @@ async def end(before: Collection[asyncio.Task[Any]] = (), spared: Collection[str
     left = await _cancel(first := others(clients))
     await async_clients.close_all()
     left += await _cancel(others(clients) - first)
-    await _cancel(others(spared))
+    await _cancel(others(spared) - first)
     return left
+
+
+def close(runner: asyncio.Runner) -> None:
+    """Close a runner and its loop, but not as `Runner.close()` does where a task was given up: that waits for it for ever."""
+    if any(not task.done() and task.get_loop() is runner.get_loop() for task in _given_up):
+        loop = runner.get_loop()
+        _keep(asyncio.all_tasks(loop))
+        loop.close()
+        with contextlib.suppress(RuntimeError):  # It cannot wait in a closed loop, and is done with it all the same.
+            runner.close()
+    else:
+        runner.close()
 
 
 def report(subject: str, left: list[str], file: str, line: int) -> None:
@@ -89,11 +105,24 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> list[str]:
         task.cancel()
     _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
     for task in stubborn:
-        texts[task] += f", which did not end within {CANCEL_TIMEOUT:g} s of its cancellation"
+        texts[task] += (
+            f", which did not end within {CANCEL_TIMEOUT:g} s of its cancellation and was given up (let CancelledError "
+            f"through: `except Exception`, not a bare `except`)"
+        )
+    _given_up.update(stubborn)
     for task in tasks - stubborn:
         if not task.cancelled() and (error := task.exception()):
             texts[task] += f", which then raised {naming.shorten(repr(error))}"
     return sorted(text for task, text in texts.items() if not _ends_a_generator(task))
+
+
+def _keep(tasks: set[asyncio.Task[Any]]) -> None:
+    """Have these tasks never collected, not even at the process's end: Python raises GeneratorExit in a coroutine that is,
+    and one that swallows that as well, with no loop left to wait in, would go round for ever."""
+    import ctypes
+
+    for task in tasks:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
 
 
 def _ends_a_generator(task: asyncio.Task[Any]) -> bool:

@@ -561,9 +561,9 @@ class LeakedTaskTest(AsyncTest):
     def test_one_that_will_not_be_cancelled_and_one_that_raises_then(self) -> None:
         class T(AsyncContainerTestCase):
             async def stubborn(self) -> None:
-                for _ in range(2):  # Once by us; the second time by asyncio.Runner, which would wait for ever.
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await asyncio.sleep(3600)
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+                await asyncio.sleep(3600)
 
             async def wrong(self) -> None:
                 try:
@@ -577,8 +577,60 @@ class LeakedTaskTest(AsyncTest):
         with unittest.mock.patch("itest.async_tasks.CANCEL_TIMEOUT", 0.01):
             _, caught = self.warned(T)
         text = str(caught[0].message)
-        self.assertIn(", which did not end within 0.01 s of its cancellation", text)
+        self.assertIn(
+            ", which did not end within 0.01 s of its cancellation and was given up (let CancelledError through: `except "
+            "Exception`, not a bare `except`)",
+            text,
+        )
         self.assertIn(", which then raised OSError('postgresql://ann:***@host/db')", text)
+
+    def test_one_that_swallows_all_is_given_up_and_neither_the_run_nor_the_process_waits_for_it(self) -> None:
+        code = (
+            "import asyncio, unittest\n"
+            "from itest import AsyncContainerTestCase, async_tasks\n"
+            "async_tasks.CANCEL_TIMEOUT = 0.01\n"
+            "loops = []\n"
+            "async def work():\n"
+            "    while True:\n"
+            "        try:\n"
+            "            await asyncio.sleep(3600)\n"
+            "        except:\n"
+            "            pass\n"
+            "async def begin():\n"
+            "    loops.append(asyncio.get_running_loop())\n"
+            "    asyncio.create_task(work())\n"
+            "class OfRunAsync(AsyncContainerTestCase):\n"
+            "    @classmethod\n"
+            "    def setUpTestData(cls): cls.runAsync(begin())\n"
+            "    async def test_a(self): pass\n"
+            "class OfClass(AsyncContainerTestCase):\n"
+            "    loop_scope = 'class'\n"
+            "    @classmethod\n"
+            "    async def asyncSetUpClass(cls): await begin()\n"
+            "    async def test_a(self): pass\n"
+            "class OfTest(AsyncContainerTestCase):\n"
+            "    async def test_a(self): await begin()\n"
+            "class OfTestInClass(OfTest):\n"
+            "    loop_scope = 'class'\n"
+            "    async def test_b(self): pass\n"
+            "unittest.main(exit=False)\n"
+            "print([loop.is_closed() for loop in loops])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "always::ResourceWarning", "-c", code], capture_output=True, text=True, timeout=60
+        )
+        self.assertEqual((done.returncode, done.stdout), (0, f"{[True] * 4}\n"), done.stderr)
+        self.assertEqual(
+            re.findall(r"(\S+) left an asyncio task behind, .* and was given up", done.stderr),
+            [
+                "__main__.OfClass",
+                "OfRunAsync.runAsync(begin())",
+                "__main__.OfTest.test_a",
+                "__main__.OfTestInClass.test_a",
+            ],
+        )
+        self.assertIn("Ran 5 tests", done.stderr)
+        self.assertIn("\nOK", done.stderr)
 
     def test_one_that_is_about_to_end_is_none(self) -> None:
         class T(AsyncContainerTestCase):
