@@ -231,8 +231,10 @@ class Loan:
     def settle(self, test: str, since: float) -> None:
         """With `strict`: see `Lease.settle`."""
         if self._lease is not None:
-            alone = not any(self.name in loan._needs for loan in self._neighbours.values())
-            self._lease.settle(test, since, alone)
+            # Of AsyncContainerTestCase: a pool of such a class connects within its tests.
+            is_alone = getattr(self.owner, "loop_scope", "test") == "test"
+            is_alone = is_alone and not any(self.name in loan._needs for loan in self._neighbours.values())
+            self._lease.settle(test, since, is_alone)
 
     def give_back(self) -> None:
         """Raises StopError."""

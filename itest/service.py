@@ -381,7 +381,8 @@ class Lease(ABC, Generic[V]):
 
     def settle(self, test: str, since: float, alone: bool) -> None:
         """With `strict`, after a test that passed, its clients closed: end what it has left in the service, and report
-        it (leaks.report). It began at `since`. `alone`: no app of the class uses the service, which may keep connections.
+        it (leaks.report). It began at `since`. `alone`: no app of the class uses the service, nor has the class an event
+        loop of its own; those may keep connections.
         """
 
     def put_aside(self, test: str, write: Callable[[str, str], Path]) -> Aside | None:

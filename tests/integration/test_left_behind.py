@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -13,8 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import psycopg2
 import redis
+import redis.asyncio
 
 from itest import AsyncContainerTestCase, ContainerTestCase, KafkaMixin, PostgresMixin, RedisMixin, testing
 
@@ -138,8 +141,6 @@ class StrictTest(unittest.TestCase):
     def test_coroutines(self) -> None:
         class Inner(PostgresMixin, AsyncContainerTestCase):
             async def test_task(self) -> None:
-                import asyncio
-
                 self.task = asyncio.create_task(asyncio.sleep(30), name="worker")
 
             async def test_all_that_itest_closes(self) -> None:
@@ -178,6 +179,33 @@ class StrictTest(unittest.TestCase):
             found["test_idle"], r"did not close a Redis client, and it was ended: client \d+, last command: get"
         )
         self.assertIn("it was subscribed, last command: subscribe", found["test_subscribed"])
+
+    def test_clients_of_a_class_with_an_event_loop_of_its_own_may_connect_in_a_test(self) -> None:
+        class Inner(PostgresMixin, RedisMixin, AsyncContainerTestCase):
+            loop_scope = "class"
+            pool: Any
+            client: Any
+
+            @classmethod
+            async def asyncSetUpClass(cls) -> None:
+                cls.pool = await asyncpg.create_pool(cls.postgres.url, min_size=0)
+                cls.client = redis.asyncio.Redis.from_url(cls.redis.url)
+
+            @classmethod
+            async def asyncTearDownClass(cls) -> None:
+                await cls.pool.close()
+                await cls.client.aclose()
+
+            async def test_1(self) -> None:
+                await self.pool.execute("SELECT 1")
+                await self.client.set("order", 1)
+
+            test_2 = test_1
+
+            async def test_task(self) -> None:
+                self.task = asyncio.create_task(asyncio.sleep(3600))
+
+        self.assertEqual(set(self.failures(Inner)), {"test_task"})
 
     def test_kafka(self) -> None:
         kept = self.enterContext(contextlib.ExitStack())
