@@ -35,7 +35,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 def text(findings: Sequence[Finding], artifacts: Path | None = None, error: BaseException | None = None) -> str:
     """The note on this error. `artifacts` is the directory that has the whole of it."""
     shares = _shares(findings)
-    known = causes.find("".join(traceback.format_exception_only(error)), causes.DRIVER) if error is not None else None
+    known = causes.find(_said(error), causes.DRIVER) if error is not None else None
     lines = [HEAD, *([known.sentence] if known is not None else [])]
     for finding, (states, logs) in zip(findings, shares, strict=True):
         lines += _of(finding, states, logs, artifacts)
@@ -47,6 +47,13 @@ def text(findings: Sequence[Finding], artifacts: Path | None = None, error: Base
         # However long: nobody can use a part of a path.
         shown.append(_printable(f"whole logs and states: {artifacts}"))
     return "\n".join(shown)
+
+
+def _said(error: BaseException) -> str:
+    """What it says; of a group (asyncio.TaskGroup's, say) what each of its exceptions does."""
+    if isinstance(error, BaseExceptionGroup):
+        return "".join(map(_said, error.exceptions))
+    return "".join(traceback.format_exception_only(error))
 
 
 def save(findings: Sequence[Finding], directory: Path, test: str) -> Path:

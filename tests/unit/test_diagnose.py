@@ -276,6 +276,13 @@ class ShownTest(unittest.TestCase):
                 self.assertLessEqual(len(lines), notes.MOST_LINES, (services, size))
                 self.assertLessEqual(max(map(len, lines)), notes.WIDTH)
 
+    def test_the_cause_of_an_error_in_a_group_of_a_group(self) -> None:
+        said = OSError("sorry, too many clients already")
+        group = ExceptionGroup("tasks", [KeyError("x"), BaseExceptionGroup("tasks", [said])])
+        for error in (said, group):
+            self.assertRegex(notes.text([], error=error), r"\nLikely cause: too many clients; close some, or have Postgr")
+        self.assertNotIn("Likely cause", notes.text([], error=ExceptionGroup("tasks", [KeyError("x")])))
+
     def test_the_last_lines_of_a_log_are_shown_and_counted(self) -> None:
         lines = notes.text([self.finding(log=500)]).split("\n")
         self.assertRegex(lines[2], r"^  log since the test began, last \d\d of 500 lines; set ITEST_ARTIFACTS to a dir")
