@@ -30,6 +30,7 @@ class Cause:
     `pattern` is a regular expression for what is said by those in `said_by`; case does not count. The cure may hold
     placeholders for its named groups and for facts of the caller. `example` is what people see, for those who search.
     `local` is the cure for a local process, where that is another one: the caller's fact `place` tells that it is one.
+    What drivers say stands in the note on a failing test, which has room for 180 characters.
     """
 
     name: str
@@ -387,8 +388,8 @@ TABLE = (
     # What is wrong with how a test or an app connects.
     Cause(
         "a URL of another driver",
-        "SQLAlchemy from 2.1 on takes postgresql:// for psycopg's: give it `postgres.sqlalchemy_url` (or `asyncpg_url`), in env "
-        '"{postgres.sqlalchemy_url}"; what is meant to use psycopg needs that package',
+        "SQLAlchemy from 2.1 on takes postgresql:// for psycopg's: give it `postgres.sqlalchemy_url` or `asyncpg_url`, or "
+        "install psycopg",
         r"ModuleNotFoundError: No module named 'psycopg'",
         (DRIVER, LOG),
         "ModuleNotFoundError: No module named 'psycopg'",
@@ -417,10 +418,16 @@ TABLE = (
         "FATAL:  sorry, too many clients already",
     ),
     Cause(
-        "a connection of another event loop or task",
-        "make the engine or pool in the app's lifespan, not at module level, or use App.command (in a test: in asyncSetUp); "
-        "tasks side by side need a connection each",
-        r"attached to a different loop|is bound to a different event loop|another operation is in progress",
+        "a connection of another event loop",
+        "make the engine or pool in the app's lifespan, not at module level, or use App.command; in a test, in asyncSetUp",
+        r"attached to a different loop|is bound to a different event loop",
+        (DRIVER,),
+        "RuntimeError: Task ... got Future ... attached to a different loop",
+    ),
+    Cause(
+        "a connection that is in use",
+        "tasks side by side need one each; or its engine is an earlier event loop's: make it in the app's lifespan or asyncSetUp",
+        r"another operation is in progress",
         (DRIVER,),
         "InterfaceError: cannot perform operation: another operation is in progress",
     ),

@@ -8,7 +8,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from itest import Postgres, by_hand, causes, naming
+from itest import Postgres, by_hand, causes, naming, notes
 from itest.causes import CLIENT, DOCKER, DRIVER, LOG, REGISTRY
 from itest.clock import Deadline
 from itest.container_options import ContainerOptions, Mount
@@ -124,9 +124,9 @@ SAID = {
     ('initdb: error: could not change permissions of directory "/var/lib/postgresql/data": Operation not permitted', LOG): ("no permission on its files", ""),
     ("java.nio.file.AccessDeniedException: /usr/share/elasticsearch/data/node.lock", LOG): ("no permission on its files", ""),
     ("ModuleNotFoundError: No module named 'psycopg'", DRIVER): ("a URL of another driver", "postgres.sqlalchemy_url"),
-    ("RuntimeError: Task <Task pending name='Task-17' coro=<RequestResponseCycle.run_asgi() running at h11_impl.py:415>> got Future <Future pending cb=[BaseProtocol._on_waiter_completed()]> attached to a different loop", DRIVER): ("a connection of another event loop or task", "lifespan"),
-    ("sqlalchemy.exc.InterfaceError: (sqlalchemy.dialects.postgresql.asyncpg.InterfaceError) cannot perform operation: another operation is in progress", DRIVER): ("a connection of another event loop or task", "App.command"),
-    ("RuntimeError: <asyncio.locks.Lock object at 0x7f0c [locked]> is bound to a different event loop", DRIVER): ("a connection of another event loop or task", "asyncSetUp"),
+    ("RuntimeError: Task <Task pending name='Task-17' coro=<RequestResponseCycle.run_asgi() running at h11_impl.py:415>> got Future <Future pending cb=[BaseProtocol._on_waiter_completed()]> attached to a different loop", DRIVER): ("a connection of another event loop", "lifespan"),
+    ("sqlalchemy.exc.InterfaceError: (sqlalchemy.dialects.postgresql.asyncpg.InterfaceError) cannot perform operation: another operation is in progress", DRIVER): ("a connection that is in use", "side by side"),
+    ("RuntimeError: <asyncio.locks.Lock object at 0x7f0c [locked]> is bound to a different event loop", DRIVER): ("a connection of another event loop", "asyncSetUp"),
     ("Traceback (most recent call last):\nModuleNotFoundError: No module named 'psycopg'", LOG): ("a URL of another driver", "asyncpg_url"),
     ("redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time", DRIVER): ("the server has a password", "self.redis.url"),
     ("NOAUTH Authentication required.", DRIVER): ("the server has a password", "password="),
@@ -182,6 +182,13 @@ class TableTest(unittest.TestCase):
         for cause in causes.TABLE:
             self.assertNotRegex(cause.cure, r"\.$")
             self.assertNotRegex(cause.name, r"\.$")
+
+    def test_those_of_drivers_are_whole_in_the_note_on_a_failing_test(self) -> None:
+        for text in (text for text, said_by in SAID if said_by == DRIVER):
+            with self.subTest(text[:80]):
+                known = causes.find(text, DRIVER)
+                assert known is not None
+                self.assertIn(known.sentence, notes.text([], error=RuntimeError(text)).split("\n"))
 
     def test_a_local_process_has_no_container(self) -> None:
         for cause in causes.TABLE:

@@ -280,7 +280,9 @@ class ShownTest(unittest.TestCase):
         said = OSError("sorry, too many clients already")
         group = ExceptionGroup("tasks", [KeyError("x"), BaseExceptionGroup("tasks", [said])])
         for error in (said, group):
-            self.assertRegex(notes.text([], error=error), r"\nLikely cause: too many clients; close some, or have Postgr")
+            self.assertRegex(
+                notes.text([], error=error), r"\nLikely cause: too many clients; close some, or have Postgr"
+            )
         self.assertNotIn("Likely cause", notes.text([], error=ExceptionGroup("tasks", [KeyError("x")])))
 
     def test_the_last_lines_of_a_log_are_shown_and_counted(self) -> None:
