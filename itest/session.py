@@ -120,9 +120,9 @@ class Session:
         if "multiprocessing.process" in sys.modules:  # Else it is nobody's worker, and importing it takes 7 ms.
             from multiprocessing.util import Finalize
 
-            self._finalize = Finalize(None, self.close, exitpriority=100)
+            self._finalize = Finalize(None, self._close_at_exit, exitpriority=100)
         quick_end.prepare()
-        atexit.register(self.close)
+        atexit.register(self._close_at_exit)
 
     def lend(
         self, service: Service[Any], scope_key: str = "", network: ClassNetwork | None = None, name: str = ""
@@ -294,7 +294,7 @@ class Session:
         self.closed = True
         if self._finalize is not None:
             self._finalize.cancel()
-        atexit.unregister(self.close)
+        atexit.unregister(self._close_at_exit)
         slots = [slot for slot in list(self._slots.values()) if slot.server is not None]
         self._starter.prepare_end([slot.server for slot in slots if slot.server is not None])
         # Docker takes a tenth of a second for each.
@@ -305,6 +305,13 @@ class Session:
         if any(slot.lock.locked() for slot in list(self._slots.values())):
             clean = False  # What such a start has made so far is known to labels only.
         self._starter.close(clean=clean)
+
+    def _close_at_exit(self) -> None:
+        logging: Any = sys.modules.get("logging")
+        if logging is not None:
+            # pytest has closed its streams, and a traceback would be written for each line that our clients log now.
+            logging.raiseExceptions = False
+        self.close()
 
     def _spec(self, service: Service[Any]) -> Spec:
         return self._engines.spec(service, self.secret)

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import unittest
 import warnings
@@ -1269,6 +1272,21 @@ class EndTest(KafkaTest):
         deadline = Deadline.after(seconds)
         yield
         self.assertFalse(deadline.passed, f"it took {deadline.elapsed:.1f} s")
+
+    def test_at_the_end_of_the_process_what_its_clients_log_into_a_closed_stream_is_no_error(self) -> None:
+        code = (
+            "import io, logging\n"
+            "from itest import ContainerTestCase, KafkaMixin\n"
+            "class T(KafkaMixin, ContainerTestCase):\n"
+            "    def test(self): self.queue.send('orders', b'x')\n"
+            "logging.basicConfig(stream=io.StringIO(), level=logging.INFO)\n"
+            "T('test').debug()\n"
+            "logging.root.handlers[0].stream.close()\n"  # As pytest does it; the session is closed after that.
+        )
+        servers = self.server.bootstrap_servers
+        with mock.patch.dict(os.environ, ITEST_KAFKA_BOOTSTRAP_SERVERS=servers, ITEST_QUIET="1"):
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_there_is_no_view_outside_of_a_test_case(self) -> None:
         class Plain:

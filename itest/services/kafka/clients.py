@@ -123,7 +123,7 @@ def admin(servers: str) -> Any:
 
 def producer(servers: str) -> Any:
     """A KafkaProducer of ours: in order, without a wait for more to send."""
-    return make(
+    made = make(
         "KafkaProducer",
         servers,
         creates=False,  # A topic that a test deleted must not come back by itself.
@@ -139,6 +139,9 @@ def producer(servers: str) -> Any:
         # How large a record may be is for the broker to say (message.max.bytes).
         max_request_size=MOST_BYTES,
     )
+    with contextlib.suppress(AttributeError):
+        made._unregister_cleanup()  # At the end of the process it would close itself, loudly, before the session closes it.
+    return made
 
 
 def consumer(servers: str) -> Any:
