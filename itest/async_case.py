@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
 import sys
@@ -38,6 +39,7 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
     """How long an event loop lives: `test`, or `class` for one that all tests of the class run in."""
 
     _asyncioRunner: asyncio.Runner | None
+    _asyncioTestContext: contextvars.Context
     _itest_tasks: set[asyncio.Task[Any]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -70,7 +72,8 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
         call = f"{cls.__qualname__}.runAsync({coro.__qualname__}())"
         result: T
         if cls.loop_scope == "class":
-            result = _run(_runner(cls), coro, call)
+            runner = _runner(cls)
+            result = _run(runner, coro, call, cls.__dict__["_itest_context"])
             return result
         # By a factory, which leaves the thread's current loop alone: it may be the one of a test.
         runner = asyncio.Runner(debug=True, loop_factory=_loop_factory(cls) or asyncio.new_event_loop)
@@ -118,6 +121,7 @@ class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
             self._asyncioRunner = _runner(type(self))
             loop = self._asyncioRunner.get_loop()
             asyncio.set_event_loop(loop)  # Other classes set theirs meanwhile.
+            self._asyncioTestContext = type(self).__dict__["_itest_context"].copy()
             self._itest_tasks = asyncio.all_tasks(loop)  # Those of the class.
         else:
             self._asyncioRunner = asyncio.Runner(debug=True, loop_factory=_loop_factory(self))
@@ -137,6 +141,7 @@ def _runner(cls: type[AsyncContainerTestCase]) -> asyncio.Runner:
     if runner is None:
         runner = asyncio.Runner(debug=True, loop_factory=_loop_factory(cls))
         cls._itest_runner = runner  # type: ignore[attr-defined]  # each class has its own: it must not be inherited
+        cls._itest_context = contextvars.copy_context()  # type: ignore[attr-defined]  # as above
         cls.addClassCleanup(_end_loop, cls)
     return runner
 
@@ -154,11 +159,13 @@ def _loop_factory(owner: AsyncContainerTestCase | type[AsyncContainerTestCase]) 
     return factory
 
 
-def _run(runner: asyncio.Runner, coro: Coroutine[Any, Any, T], call: str) -> T:
+def _run(
+    runner: asyncio.Runner, coro: Coroutine[Any, Any, T], call: str, context: contextvars.Context | None = None
+) -> T:
     """Raises LoopError for a coroutine that ends cancelled: CancelledError is no Exception, and unittest would let it end
     the run."""
     try:
-        result: T = runner.run(coro)
+        result: T = runner.run(coro, context=context)
     except asyncio.CancelledError as error:  # Not by Ctrl-C: the runner makes that a KeyboardInterrupt.
         raise LoopError(f"{call} was cancelled, by itself or by a task that it awaits and that is cancelled") from error
     return result

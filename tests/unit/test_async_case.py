@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import importlib.util
 import re
 import signal
@@ -320,6 +321,46 @@ class LoopPerClassTest(AsyncTest):
             + ["a", "close client", "close test_a", "b", "close test_b"]
             + ["asyncTearDownClass", "class cleanup", "give back", *STOP, "close"],
         )
+
+    def test_what_its_hooks_set_in_the_context_each_test_finds_and_changes_for_itself(self) -> None:
+        user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+        seen: list[str] = []
+
+        class T(AsyncContainerTestCase):
+            loop_scope = "class"
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.runAsync(cls.set("ann"))
+
+            @classmethod
+            async def set(cls, name: str) -> None:
+                user.set(name)
+
+            @classmethod
+            async def asyncSetUpClass(cls) -> None:
+                user.set(f"{user.get()} and bob")
+
+            @classmethod
+            async def asyncTearDownClass(cls) -> None:
+                seen.append(user.get())
+
+            def setUp(self) -> None:
+                seen.append(user.get())
+
+            async def test_a(self) -> None:
+                user.set("eve")
+
+            test_b = test_a
+
+        class Sub(T):
+            @classmethod
+            def setUpTestData(cls) -> None:
+                """Sets nobody."""
+
+        self.check(run(T, Sub), ran=4)
+        self.assertEqual(seen, ["ann and bob"] * 3 + ["nobody and bob"] * 3)
+        self.assertEqual(user.get(), "nobody")
 
     def test_it_works_without_services_and_for_each_subclass_anew(self) -> None:
         loops = []
