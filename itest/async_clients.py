@@ -158,6 +158,9 @@ class Opening(Generic[C]):
     async def __aexit__(self, *error: object) -> None:
         await self._close(self._client)
 
+    def __repr__(self) -> str:
+        return f"<{self._verb}, which is no coroutine: `await` it, or use asyncio.gather() or asyncio.ensure_future()>"
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{self._verb} is not awaited yet, so it has no {name!r}: write `await ...{self._verb}`")
 

@@ -130,6 +130,24 @@ class LoopPerTestTest(AsyncTest):
             "write `await ...MemoryView.aconnect()`",
         )
 
+    def test_for_a_task_it_says_what_takes_it(self) -> None:
+        service = self.service()
+
+        class T(AsyncContainerTestCase):
+            memory = service
+
+            async def test_a(self) -> None:
+                self.assertIsInstance(await asyncio.ensure_future(connect(self.memory, [])), Client)
+                self.task = asyncio.create_task(connect(self.memory, []))
+
+        result = run(T)
+        self.check(result, ran=1, errors=1)
+        self.assertEqual(
+            self.last_line(result),
+            "TypeError: a coroutine was expected, got <MemoryView.aconnect(), which is no coroutine: `await` it, or use "
+            "asyncio.gather() or asyncio.ensure_future()>",
+        )
+
     def test_a_client_that_does_not_close_fails_and_delays_nobody(self) -> None:
         events, service = self.events, self.service()
 
