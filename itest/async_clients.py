@@ -9,6 +9,7 @@ them. asyncio itself is imported when the first client is made.
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -35,10 +36,22 @@ def running_loop(verb: str) -> AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
+        if _in_trio():
+            raise LoopError(
+                f"{verb} was called in trio, and gives a client of asyncio: call it in a test of an AsyncContainerTestCase, or "
+                f"use a client of trio's with the address that the view has"
+            ) from None
         raise LoopError(
             f"{verb} was called where no event loop is running: call it in an `async def` test, or in asyncSetUp, of an "
             f"AsyncContainerTestCase; for a class's own data there is cls.runAsync(...)"
         ) from None
+
+
+def _in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    with contextlib.suppress(AttributeError, RuntimeError):
+        return trio is not None and trio.lowlevel.current_task() is not None
+    return False
 
 
 @contextlib.contextmanager

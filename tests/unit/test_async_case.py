@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, async_tasks, testing
-from itest.async_clients import AsyncClients, own_time
+from itest.async_clients import AsyncClients, own_time, running_loop
 from itest.errors import DeclarationError, LoopError
 from itest.testing import MemoryView
 from tests.unit.inner import START, STOP, InnerTest, run
@@ -1014,6 +1014,20 @@ class MistakesTest(AsyncTest):
                 f"LoopError: MemoryView.{verb}() was called where no event loop is running: call it in an `async def` "
                 f"test, or in asyncSetUp, of an AsyncContainerTestCase; for a class's own data there is cls.runAsync(...)",
             )
+
+    def test_an_async_verb_in_trio(self) -> None:
+        trio = unittest.mock.Mock()
+        with unittest.mock.patch.dict(sys.modules, trio=trio):
+            with self.assertRaises(LoopError) as caught:
+                running_loop("View.aconnect()")
+            trio.lowlevel.current_task.side_effect = RuntimeError("must be called from async context")
+            with self.assertRaisesRegex(LoopError, "where no event loop is running"):
+                running_loop("View.aconnect()")
+        self.assertEqual(
+            str(caught.exception),
+            "View.aconnect() was called in trio, and gives a client of asyncio: call it in a test of an "
+            "AsyncContainerTestCase, or use a client of trio's with the address that the view has",
+        )
 
     def test_a_client_that_is_brought_out_of_its_loop(self) -> None:
         async def make() -> Client:
