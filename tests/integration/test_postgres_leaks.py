@@ -12,6 +12,7 @@ import tempfile
 import threading
 import unittest
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -622,10 +623,34 @@ class StatementTest(BaselineTest):
             lines, [f"{TEST} left a thread behind that is using its database connection; the session was ended"]
         )
 
-    def test_it_is_the_same_for_threads_that_come_at_once(self) -> None:
+    def test_those_of_threads_run_side_by_side(self) -> None:
+        """Where one waits for a lock, the test can look on and give it up."""
+        with self.view.connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE parent")
+        state = "SELECT pg_backend_pid(), current_setting('lock_timeout') FROM (SELECT count(*) FROM parent) AS waited"
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(self.view.execute, state) for _ in range(3)]
+            deadline = Deadline.after(10)
+            while (
+                self.view.execute("SELECT count(*) FROM pg_locks WHERE NOT granted") != [(3,)] and not deadline.passed
+            ):
+                deadline.pause(0.01)
+            self.view.connection.commit()
+        pids, timeouts = zip(*[row for each in waiting for row in each.result()], strict=True)
+        self.assertEqual((len({*pids}), {*timeouts}), (3, {"10s"}))
+        self.assertFalse(deadline.passed)
+        self.check()
+        left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s) AND pid <> pg_backend_pid()"
+        while self.view.execute(left, [[*pids]]) != [(0,)]:  # The server ends them when it comes to it.
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.01)
+
+    def test_threads_that_come_at_once_have_each_a_connection_of_its_own(self) -> None:
         self.lease._kept.close()
-        first, second = meeting_in(self.lease._kept, "_connect", self.pid_now)
-        self.assertEqual(first, second)
+        first, second = meeting_in(self.view.server, "open", self.pid_now)
+        self.assertNotEqual(first, second)
+        self.pid = self.pid_now()
+        self.check()
 
     def test_a_forked_child_has_another(self) -> None:
         """Both may send statements at the same time."""

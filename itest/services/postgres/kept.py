@@ -66,6 +66,9 @@ class Kept:
         self._label = label
         self.opening = threading.RLock()
         """Held while what is there once for all threads is made at its first use: several may come at once."""
+        self.in_statement = threading.Lock()
+        """Held by the thread that uses the connection for statements. A test's thread may have been left in one, and a child
+        forked meanwhile, so nobody waits for it."""
         self._own: dict[str, _Link] = {}
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None

@@ -9,7 +9,7 @@ full.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -279,10 +279,11 @@ class SandboxView(PostgresView):
             )
         return self.connection
 
-    def _statement_connection(self) -> Connection:
+    @contextlib.contextmanager
+    def _statement_connection(self) -> Iterator[Connection]:
         connection = self.connection
         connection.autocommit = True
-        return connection
+        yield connection
 
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows. What else was done in the sandbox is committed

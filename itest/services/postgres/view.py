@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -147,13 +149,12 @@ class PostgresView(View):
     def execute(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         """Run one statement, committed at once, and return its rows; `params` as for psycopg2's `execute`.
 
-        It runs on a connection of its own, kept like `connection`. Where another one holds a lock that it needs, psycopg2's
-        LockNotAvailable is raised after LOCK_SECONDS, with a note that says who.
+        It runs on a connection of its own, kept like `connection`; while another thread's statement runs there, on a new one.
+        Where somebody holds a lock that it needs, psycopg2's LockNotAvailable is raised after LOCK_SECONDS, with a note that
+        says who.
         """
         check_params(params)
-        connection = self._statement_connection()
-        connection.autocommit = True
-        with connection.cursor() as cursor:
+        with self._statement_connection() as connection, connection.cursor() as cursor:
             try:
                 cursor.execute(sql, params)
             except self.server.driver.errors.LockNotAvailable as error:
@@ -170,9 +171,24 @@ class PostgresView(View):
             return str(quoted)  # Else the server takes a plain `user` for a function, and finds a row in it.
         return str(found or name)
 
-    def _statement_connection(self) -> Connection:
+    @contextlib.contextmanager
+    def _statement_connection(self) -> Iterator[Connection]:
+        """The kept one for statements. Not while another thread is using it: psycopg2 would have this one wait for it."""
         self.check_open()
-        return self._kept.connection(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        setting = f"SET lock_timeout = '{LOCK_SECONDS}s'"
+        if self._kept.in_statement.acquire(blocking=False):
+            try:
+                connection = self._kept.connection(setting)
+                connection.autocommit = True
+                yield connection
+            finally:
+                self._kept.in_statement.release()
+            return
+        with contextlib.closing(self.connect()) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(setting)
+            yield connection
 
     def _lock_note(self, cursor: Any) -> str:
         def ask(sql: str) -> list[tuple[Any, ...]]:
@@ -204,10 +220,10 @@ class PostgresView(View):
         if not places or self._directory != HERE:  # Nobody has fixtures there.
             places.append(self._directory)
         files = [fixture_files.locate(fixture, places) for fixture in fixtures]
-        connection = self._statement_connection()
-        load(connection, self.server.driver, files)
-        if any(file.suffix == ".sql" for file in files):
-            connection.close()  # A script may have changed its session: dumps empty the search_path.
+        with self._statement_connection() as connection:
+            load(connection, self.server.driver, files)
+            if any(file.suffix == ".sql" for file in files):
+                connection.close()  # A script may have changed its session: dumps empty the search_path.
 
     def bind(self, *factories: Any, persistence: str | None = "commit") -> None:
         """Bind classes of factory_boy's SQLAlchemyModelFactory to this test's session, and start their sequences over.
