@@ -751,6 +751,17 @@ class EngineTest(BaselineTest):
         )
         self.assertNotIn("did not return", third)
 
+    def test_it_is_told_where_nothing_is_undone_between_tests_too(self) -> None:
+        """With isolation="none", and where django.test.TestCase holds a transaction for the class."""
+        for isolation, begin in (("none", "reset"), ("database", "lend")):
+            with self.subTest(begin), said():
+                lease: Any = self.server.lease(Postgres(migrations=schema, isolation=isolation), "tests.Other")
+                self.addCleanup(lease.close)
+                leaked = getattr(lease, begin)("tests.Other.test_1").engine.connect()
+                getattr(lease, begin)("tests.Other.test_2")
+                self.assertRegex(lease.evidence(0).lines[0], "^test_1 did not return a connection to `postgres.engine`")
+                leaked.close()
+
     def test_one_whose_session_was_ended_is_not_handed_out_again(self) -> None:
         with self.view.engine.connect() as connection:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()

@@ -99,12 +99,16 @@ class PostgresLease(Lease[PostgresView]):
                 reason = naming.mask(str(error).strip())
                 raise ResetError(f"the database {self._name} could not be reset for {test}: {reason}") from error
         else:
-            self._kept.scrub(test=self._last_test)  # Else what failed in a transaction would fail all that follow.
+            self._scrub()  # Else what failed in a transaction would fail all that follow.
         return self._view(test)
 
     def lend(self, test: str) -> PostgresView | None:
-        self._kept.scrub(test=self._last_test)
+        self._scrub()
         return self._view(test)
+
+    def _scrub(self) -> None:
+        self._kept.scrub(test=self._last_test)
+        self._tell(self._kept.told)
 
     def _view(self, test: str) -> PostgresView:
         self._last_test = test
