@@ -105,6 +105,21 @@ class ForeignTest(BaselineTest):
                 self.view = self.lease.reset("tests.Baseline.test_before")
                 self.assertNotIn(told, self.lease.evidence(0).lines)
 
+    def test_sessions_of_several_kinds_are_told_each_with_its_cure(self) -> None:
+        for autocommit in (False, True):
+            connection = self.foreign()
+            connection.autocommit = autocommit
+            connection.cursor().execute("SELECT pg_advisory_lock(4)" if autocommit else "SELECT 1")
+        with said():
+            self.view = self.lease.reset("tests.Baseline.test_that_fails")
+        first, second = sorted(self.lease.evidence(0).lines[:2])
+        self.assertRegex(
+            first, r"^test_before left a session holding an advisory lock, .*: at its end \(tearDown\) unlock it"
+        )
+        self.assertRegex(
+            second, r"^test_before left a session in a transaction, .*: at its end \(tearDown\) call rollback"
+        )
+
     def test_that_the_baseline_has_left_one_in_a_transaction_is_told_of_failing_tests(self) -> None:
         lease = self.server.lease(DECLARATION, "tests.Other")
         self.addCleanup(lease.close)

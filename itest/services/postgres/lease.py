@@ -121,7 +121,7 @@ class PostgresLease(Lease[PostgresView]):
         found = evidence.evidence(self._server, self._name, since, written)
         if self._ended and self._told_to in ("", self._last_test):
             self._told_to = self._last_test
-            found.lines.insert(0, self._ended)
+            found.lines[:0] = self._ended.splitlines()
         return found
 
     def reconnected(self) -> None:
