@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import FileDescriptorLike
 
 LONGEST = 2_000_000.0
@@ -23,14 +26,20 @@ class Clock(Protocol):
         """Return after that many seconds."""
 
 
+def _real(name: str) -> Callable[[], float]:
+    """That function of `time`. freezegun has kept it, where it had stopped time before this was imported."""
+    kept: Callable[[], float] = getattr(sys.modules.get("freezegun.api"), f"real_{name}", getattr(time, name))
+    return kept
+
+
 class SystemClock:
     """The clock of this machine. Looked up once, because tests replace the functions of `time` (freezegun the monotonic
     one too): a wait would never end. perf_counter is the same clock, which time-machine leaves alone: before its version 3
     it changed `monotonic` itself, for whoever holds it."""
 
-    monotonic = staticmethod(time.perf_counter)
+    monotonic = staticmethod(_real("perf_counter"))
     sleep = staticmethod(time.sleep)
-    wall = staticmethod(time.time)
+    wall = staticmethod(_real("time"))
 
 
 SYSTEM: Clock = SystemClock()

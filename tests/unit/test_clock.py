@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import runpy
 import select
 import socket
 import sys
@@ -69,6 +70,17 @@ class SystemClockTest(unittest.TestCase):
                 deadline.pause(1.0)
             self.assertTrue(deadline.passed)
             self.assertGreater(clock.wall(), 1.7e9)
+
+    def test_it_goes_on_where_freezegun_had_stopped_time_before_it_was_imported(self) -> None:
+        freezegun = mock.Mock(real_perf_counter=time.perf_counter, real_time=time.time)
+        with (
+            mock.patch.dict(sys.modules, {"freezegun.api": freezegun}),
+            mock.patch("time.perf_counter", return_value=1.0),
+            mock.patch("time.time", return_value=1.0),
+        ):
+            namespace = runpy.run_path(clock.__file__)
+            self.assertNotEqual(namespace["SYSTEM"].monotonic(), 1.0)
+            self.assertGreater(namespace["wall"](), 1.7e9)
 
     def test_it_is_another_one_than_time_machine_changes_in_place(self) -> None:
         self.assertIsNot(SYSTEM.monotonic, time.monotonic)
