@@ -105,7 +105,13 @@ def _refusal(app: Any, interface: str) -> str:
     ]
     if not needed or _can_be_called(signature, interface):
         return ""
-    cure = f"use App.{other}" if _can_be_called(signature, other) else f"App.{interface}(lambda: {name}(...))"
+    if needed == ["scope"]:
+        return (
+            f"{name} takes the scope alone, as apps of ASGI 2 do, and must be one of ASGI 3: "
+            f"App.asgi(guarantee_single_callable({name})), which asgiref.compatibility has"
+        )
+    made = f"{name}(...)" if name.isidentifier() else "..."  # A lambda has no name.
+    cure = f"use App.{other}" if _can_be_called(signature, other) else f"App.{interface}(lambda: {made})"
     return f"{name} takes {', '.join(needed)}, so it is no {interface.upper()} app and no factory without arguments: {cure}"
 
 

@@ -304,6 +304,17 @@ class FailureTest(EngineTestCase):
             "wsgi",
         )
         self.refuse(rf"{told} ASGI app and no factory without arguments: App\.asgi", create_app)
+        self.refuse(r"takes config, so it is no WSGI app .*: App\.wsgi\(lambda: \.\.\.\)$", lambda config: wsgi, "wsgi")
+
+    def test_an_app_of_asgi_2(self) -> None:
+        class Old:
+            def __init__(self, scope: Any) -> None: ...
+
+        self.refuse(
+            r"Old takes the scope alone, as apps of ASGI 2 do, and must be one of ASGI 3: "
+            r"App\.asgi\(guarantee_single_callable\(Old\)\), which asgiref\.compatibility has$",
+            Old,
+        )
 
     def test_an_app_of_the_other_interface(self) -> None:
         self.refuse(r"wsgi takes environ, start_response, so it is no ASGI app and no factory .*: use App\.wsgi$", wsgi)
