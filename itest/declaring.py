@@ -23,6 +23,9 @@ EXAMPLES = {"image": " like 'busybox:1.37'", "topics": "{'orders': 1}, with the 
 EXTERNAL = "external='TEST_SERVER_URL'"
 """What is meant by whoever writes a URL."""
 
+REGISTRY = r"(https?|docker|oci|[\w-]+\.[\w.-]+)://"
+"""How the name of an image begins that was copied from a browser or another tool."""
+
 MAPPING = r"Files|Mapping\[((?!\] \|).)*\]"
 """The annotation of a field that takes a dict and nothing else."""
 
@@ -110,8 +113,10 @@ def check_types(service: Service[Any], where: str) -> None:
             raise DeclarationError(f"{where}: {field.name} must be {words}{example}, not {shown}")
         if field.name == "image" and isinstance(value, str) and "://" in value:
             # Not the value: who writes a URL here writes its password too.
+            scheme = re.match(REGISTRY, value)
+            image = f"leave out {scheme[0]} if it is one's name; " if scheme else ""
             raise DeclarationError(
-                f"{where}: that is a URL, not an image: {EXTERNAL} names a variable that has the URL of a running server"
+                f"{where}: that is a URL, not an image: {image}{EXTERNAL} names a variable that has the URL of a running server"
             )
         if not isinstance(value, Mapping) and re.fullmatch(MAPPING, str(field.type)):
             # Not the value: variables may be secret.

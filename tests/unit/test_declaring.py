@@ -153,6 +153,12 @@ class WrongTest(InnerTest):
                 "running server",
                 it=service,
             )
+        for scheme in ("https://", "docker://", "docker.io://"):
+            self.refuse(
+                f"it: that is a URL, not an image: leave out {scheme} if it is one's name; external='TEST_SERVER_URL' names a "
+                f"variable that has the URL of a running server",
+                it=Container(f"{scheme}u:S3cretPassw@reg.example.com/shop:1"),
+            )
         self.refuse(
             "it: image must be a text like 'busybox:1.37', not ('postgresql://u:***@localhost/x',)",
             it=Postgres([url]),  # type: ignore[arg-type]
