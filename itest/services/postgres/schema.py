@@ -125,6 +125,8 @@ class SchemaLease(Lease[PostgresView]):
         self.view = self._view(owner)
         self._probe = self._new_probe()
         try:
+            if not server.instance.owned:
+                self._check_search_path()
             self._migrate()
             self._probe.look_at_schema()
         except BaseException:
@@ -184,6 +186,23 @@ class SchemaLease(Lease[PostgresView]):
         server = self._server
         options = _options(with_search_path(server.nearest_url_of(server.database), self._schema))
         return server.connection(server.database, "itest reset", options=options)
+
+    def _check_search_path(self) -> None:
+        """See that connections by the view's address work in the schema: where a pooler drops their `options`, migrations and
+        resets would change what is somebody else's. Raises ExternalError."""
+        try:
+            [(found,)] = self.view.execute("SELECT current_schema()")
+            if found == self._schema:
+                return
+            reason = f"drops these, so that connections would work in the schema {found!r}"
+        except self._server.driver.OperationalError as error:
+            if "unsupported startup parameter" not in str(error):
+                raise
+            reason = f"refuses these ({str(error).strip()})"
+        raise ExternalError(
+            f"isolation='schema' leads connections into the schema {self._schema} by their `options`, and a pooler at "
+            f"{self._server.instance} {reason}: name the server itself, or declare isolation='database' or 'truncate'"
+        )
 
     def _migrate(self) -> None:
         if self._service.migrations is not None:
