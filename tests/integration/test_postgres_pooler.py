@@ -7,6 +7,8 @@ import unittest
 from typing import Any
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.services.postgres.standing import key
+from itest.services.postgres.strays import LOCK, Strays
 from tests.integration.foreign import VARIABLE, ForeignTest
 from tests.integration.pooler import pooling
 
@@ -48,6 +50,41 @@ class PoolerTest(ForeignTest):
                     r"'truncate'$",
                 )
                 self.untouched(before)
+
+    def test_sessions_that_are_lent_for_a_transaction_are_refused_before_anything_is_made(self) -> None:
+        before = self.foreign.dump()
+        with pooling(self.foreign, transaction=True) as url:
+            for isolation in ("database", "rollback", "schema", "truncate"):
+                with self.subTest(isolation):
+                    [error] = self.errors(url, inner(isolation))
+                    self.assertRegex(
+                        error,
+                        r"^ExternalError: at 127\.0\.0\.1:\d+ a pooler lends one session to several connections \(PgBouncer does "
+                        r"with pool_mode=transaction or statement\), and by what a session holds runs of itest know of one "
+                        r"another: name the server itself, or a pool with pool_mode=session$",
+                    )
+                    self.untouched(before)
+
+    def test_sessions_that_are_lent_until_the_client_goes_are_as_good_as_the_servers(self) -> None:
+        before = self.foreign.dump()
+        with pooling(self.foreign) as url:
+            for isolation in ("database", "rollback", "truncate"):
+                with self.subTest(isolation):
+                    self.passes(url, inner(isolation))
+                    self.untouched(before)
+
+    def test_what_this_very_session_holds_already_is_no_dead_runs(self) -> None:
+        class Holding(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(external=VARIABLE)
+
+            def test(self) -> None:
+                own = self.postgres.server.part(Strays)._own
+                rows = [("itest_0badcafe_1", "of 0badcafe")]
+                self.assertEqual(list(own.left_by_dead(rows, "of {token}", LOCK)), ["itest_0badcafe_1"])
+                own.ask("SELECT pg_advisory_lock(%s, %s)", LOCK, key("0badcafe"))
+                self.assertEqual(list(own.left_by_dead(rows, "of {token}", LOCK)), [])
+
+        self.passes(self.foreign.url, Holding)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ class DeclarationTest(unittest.TestCase):
         }
         for isolation, kinds in wanted.items():
             for owned, kind in zip((True, False), kinds, strict=True):
-                server: Any = SimpleNamespace(instance=SimpleNamespace(owned=owned), admin=lambda sql: [(True,)])
+                server: Any = SimpleNamespace(
+                    instance=SimpleNamespace(owned=owned), admin=lambda sql: [(True,)], part=mock.Mock()
+                )
                 with mock.patch.object(kind, "__init__", return_value=None):
                     self.assertIs(type(leases.lease(server, Postgres(isolation=isolation), "T")), kind)
 

@@ -22,6 +22,10 @@ def lease(server: PostgresServer, service: Postgres, owner: str) -> Lease[Postgr
     owned = server.instance.owned
     if not owned and isolation in ("database", "rollback"):
         _check_may_create(server, isolation)
+        from itest.services.postgres.strays import Strays
+
+        # Before anything is made: it refuses a server where that could not be told from what a dead run left.
+        server.part(Strays)
     if not owned and isolation in ("truncate", "none") and service.extensions:
         from itest.services.postgres import extensions
 

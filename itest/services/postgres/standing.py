@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from itest.errors import ExternalError
+
 if TYPE_CHECKING:
     from itest.services.postgres.administered import Administered
 
@@ -17,6 +19,17 @@ KEEPALIVE = 60
 """Seconds without traffic after which the kernel asks the other side whether it is there: less than what networks forget idle
 connections after (from 240 s, Azure's load balancer)."""
 
+
+PID = "SELECT pg_backend_pid()"
+
+TAKE = """
+SELECT 1 WHERE CASE WHEN EXISTS (
+  SELECT FROM pg_locks JOIN pg_database d ON d.oid = database AND datname = current_database()
+  WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2 AND pid = pg_backend_pid()
+) THEN false ELSE pg_try_advisory_lock(%s, %s) END
+"""
+"""Takes a lock that nobody has. By itself a session is given once more what it has, and a pooler may have lent it to the very
+run that lives."""
 
 NAME = re.compile(r"itest_([0-9a-f]{8})_[0-9]+")
 """What a run calls what it makes on such a server, with its token."""
@@ -56,7 +69,7 @@ class Standing:
         for name, said in rows:
             if (found := NAME.fullmatch(name)) is None or said != comment.format(token=found[1]):
                 continue
-            if self.ask("SELECT 1 WHERE pg_try_advisory_lock(%s, %s)", lock, key(found[1])):
+            if self.ask(TAKE, *(lock, key(found[1])) * 2):
                 try:
                     yield name
                 finally:
@@ -69,6 +82,7 @@ class Standing:
         server = self._server
         own = server.connection(server.database, self._label, keepalives_idle=KEEPALIVE)
         try:
+            self._need_session(own)
             if server.number >= 140000:  # Which may be set for all idle sessions of a server, a database or a user.
                 _ask(own, "SET idle_session_timeout = 0")
             self._begin(lambda sql, *params: _ask(own, sql, *params))
@@ -76,6 +90,18 @@ class Standing:
             own.close()
             raise
         return own
+
+    def _need_session(self, own: Any) -> None:
+        """Raise ExternalError where a pooler lends sessions for a transaction or a statement: what one of them holds, another
+        run would be lent as well, and take this one for dead."""
+        # Twice, as a pooler may lend another one each time (PgBouncer's server_round_robin); outside a transaction.
+        pids = {_ask(own, PID)[0] for _ in range(2)}
+        if len(pids) > 1 or self._server.admin(PID)[0] in pids:
+            raise ExternalError(
+                f"at {self._server.instance} a pooler lends one session to several connections (PgBouncer does with "
+                f"pool_mode=transaction or statement), and by what a session holds runs of itest know of one another: name "
+                f"the server itself, or a pool with pool_mode=session"
+            )
 
 
 def _ask(connection: Any, sql: str, *params: object) -> list[tuple[Any, ...]]:
