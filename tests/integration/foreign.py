@@ -33,11 +33,12 @@ TIMEOUT = 60
 
 
 class Foreign:
-    """The server: `url` is its superuser's, in the database `postgres`; `stop` ends it."""
+    """The server: `url` is its superuser's, in the database `postgres`; `stop` ends it, `restart` has it answer again."""
 
-    def __init__(self, url: str, stop: Callable[[], object]) -> None:
+    def __init__(self, url: str, stop: Callable[[], object], restart: Callable[[], object]) -> None:
         self.url = url
         self.stop = stop
+        self.restart = restart
 
     def url_for(self, database: str, user: str = "") -> str:
         """The URL of a database, as its superuser or as a user that `user` has made."""
@@ -84,8 +85,12 @@ def running() -> Iterator[Foreign]:
         instance = engine.start(spec, labels, Deadline.after(TIMEOUT), Recorder())
         try:
             url = service.address(instance, secret)
-            until_ready(service.readiness(url), instance, Deadline.after(TIMEOUT), subject="the foreign server")
-            yield Foreign(url, instance.stop)
+
+            def answer() -> None:
+                until_ready(service.readiness(url), instance, Deadline.after(TIMEOUT), subject="the foreign server")
+
+            answer()
+            yield Foreign(url, instance.stop, lambda: (instance.restart(), answer()))
         finally:
             instance.stop()
     finally:

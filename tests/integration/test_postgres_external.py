@@ -379,6 +379,18 @@ class RefusalTest(ForeignTest):
             )
         self.untouched(before)
 
+    def test_a_user_who_may_only_read(self) -> None:
+        self.foreign.user("reader", "CREATEDB")
+        self.foreign.ask("GRANT CREATE ON DATABASE postgres TO reader")
+        self.addCleanup(self.foreign.ask, "REVOKE CREATE ON DATABASE postgres FROM reader; DROP ROLE reader")
+        self.foreign.ask("ALTER ROLE reader SET default_transaction_read_only = on")
+        for isolation in ("database", "rollback", "truncate", "schema"):
+            self.assertRegex(
+                self.error(self.foreign.url_for("postgres", "reader"), isolation=isolation),
+                r"^ExternalError: the external PostgreSQL [0-9.]+ at \S+ lets the user 'reader' read only: turn "
+                r"default_transaction_read_only off for that user, or declare isolation='none'$",
+            )
+
     def test_a_wrong_password(self) -> None:
         for isolation in ("database", "rollback", "truncate", "schema"):
             url = f"postgresql://postgres:falsches-wort@127.0.0.1:{self.port}/postgres"
@@ -394,6 +406,20 @@ class RefusalTest(ForeignTest):
         error = self.error(f"postgresql://postgres:x@127.0.0.1:{port}/postgres", startup_timeout=0.5)
         self.assertIn(f"the external PostgreSQL at 127.0.0.1:{port}, named by {VARIABLE}, cannot be used", error)
         self.assertIn("Connection refused", error)
+
+
+class ReplicaTest(ForeignTest):
+    def test_a_read_only_replica(self) -> None:
+        self.foreign.ask("COPY (SELECT) TO PROGRAM 'touch standby.signal'")
+        self.foreign.restart()
+        self.assertEqual(self.foreign.ask("SELECT pg_is_in_recovery()"), [(True,)])
+        for isolation in ("database", "rollback", "truncate", "schema"):
+            [error] = self.errors(self.foreign.url, inner(isolation=isolation))
+            self.assertRegex(
+                error,
+                r"^ExternalError: the external PostgreSQL [0-9.]+ at \S+ is a read-only replica: name the primary, or declare "
+                r"isolation='none'$",
+            )
 
 
 class GoneTest(ForeignTest):

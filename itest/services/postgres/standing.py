@@ -83,6 +83,7 @@ class Standing:
         own = server.connection(server.database, self._label, keepalives_idle=KEEPALIVE)
         try:
             self._need_session(own)
+            self._need_writes(own)
             if server.number >= 140000:  # Which may be set for all idle sessions of a server, a database or a user.
                 _ask(own, "SET idle_session_timeout = 0")
             self._begin(lambda sql, *params: _ask(own, sql, *params))
@@ -101,6 +102,17 @@ class Standing:
                 f"at {self._server.instance} a pooler lends one session to several connections (PgBouncer does with "
                 f"pool_mode=transaction or statement), and by what a session holds runs of itest know of one another: name "
                 f"the server itself, or a pool with pool_mode=session"
+            )
+
+    def _need_writes(self, own: Any) -> None:
+        """Raise ExternalError where nothing can be made."""
+        server = self._server
+        [(replica, mode)] = _ask(own, "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
+        if mode == "on":
+            reason = f"lets the user {server.user!r} read only: turn default_transaction_read_only off for that user"
+            raise ExternalError(
+                f"the external {server.version} at {server.instance} "
+                f"{'is a read-only replica: name the primary' if replica else reason}, or declare isolation='none'"
             )
 
 
