@@ -7,8 +7,10 @@ import os
 import tempfile
 import threading
 import unittest
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 
@@ -17,6 +19,7 @@ from itest.clock import Deadline
 from itest.errors import ExternalError, Unavailable
 from itest.services.redis import RedisServer, clients
 from itest.services.redis.claims import CLAIM
+from itest.services.redis.clients import RIGHTS
 from itest.services.redis.lease import RedisLease
 from itest.services.redis.recipes import DATABASES
 from itest.testing import session
@@ -512,6 +515,59 @@ class ExternalRedisTest(RedisIsolationTest):
         self.assertEqual(redis_keys(self, lease), [])
         with redis.Redis.from_url(self.home.url_of(0)) as ledger:
             self.assertEqual(ledger.keys(), [])
+
+    def permitted(self, user: str, commands: Iterable[str]) -> str:
+        """Its URL, for a user who may do these and nothing else."""
+        with redis.Redis.from_url(self.home.address) as admin:
+            self.addCleanup(redis.Redis.from_url(self.home.address).acl_deluser, user)
+            allowed = [f"+{command.strip().lower()}" for command in commands]
+            admin.acl_setuser(user, enabled=True, passwords=["+pw"], keys=["*"], commands=allowed)
+        home = urlsplit(self.home.address)
+        return home._replace(netloc=f"{user}:pw@{home.hostname}:{home.port}").geturl()
+
+    def test_the_rights_that_the_user_needs_suffice(self) -> None:
+        for isolation, commands in RIGHTS.items():
+            mine = "GET, SET"  # What the tests of the class need themselves.
+            address = self.permitted("someone", f"{commands}, {mine}".replace(" and ", ", ").split(","))
+            with self.subTest(isolation), session(redis_url=address) as ours:
+                lease: Any = ours.lend(declared := Redis(isolation=isolation)).lease(declared, "tests.Inner")
+                lease.view.cache.set(lease.view.key("baseline"), 1)
+                lease.seal()
+                for _ in range(2):
+                    view = lease.reset("tests.Inner.test")
+                    self.assertEqual(view.cache.get(view.key("baseline")), b"1")
+                    view.cache.set(view.key("made"), 1)
+                lease.evidence(0)
+                with said() as lines:
+                    lease.close()
+                self.assertEqual(lines, [])
+        with redis.Redis.from_url(self.home.url_of(0)) as ledger:
+            ledger.delete("baseline", "made")
+            self.assertEqual(ledger.keys(), [])
+
+    def test_a_user_who_lacks_a_right_is_told_which_there_are(self) -> None:
+        address = self.permitted("pinger", ["select"])
+        with session(redis_url=address) as ours, self.assertRaises(ExternalError) as caught:
+            ours.lend(Redis())
+        self.assertRegex(
+            str(caught.exception), r"no permissions to run the 'ping' command.* needs PING, .* and TYPE \(tried"
+        )
+        address = self.permitted("scanner", ["ping", "select", "scan"])
+        with session(redis_url=address) as ours:
+            lease: Any = ours.lend(Redis()).lease(Redis(isolation="prefix"), "tests.Inner")
+            with redis.Redis.from_url(self.home.address) as admin:
+                admin.set(lease.view.key("a"), 1)
+                with self.assertRaises(ExternalError) as caught:
+                    lease.seal()
+                self.assertRegex(
+                    str(caught.exception), r"^reading the baseline on .* 'dump' .* needs PING, .* UNLINK, .* TYPE$"
+                )
+                with self.assertRaises(ExternalError) as caught:
+                    lease.reset("tests.Inner.test")
+                self.assertRegex(str(caught.exception), r"^the reset for tests\.Inner\.test on .* needs PING, .* TYPE$")
+                admin.delete(lease.view.key("a"))
+            with said():
+                lease.close()
 
     def test_a_wrong_password_is_said_at_once_and_not_shown(self) -> None:
         address = self.home.address.replace("redis://:", "redis://:not")

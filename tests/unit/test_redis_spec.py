@@ -388,8 +388,8 @@ class ExternalDatabasesTest(unittest.TestCase):
             self.server.take_database()
         self.assertEqual(
             str(caught.exception),
-            "no database of Redis 8.0.1 at db:6379 could be taken: no flushdb. Its user needs SELECT, SET, GET, DEL, EXPIRE, "
-            "DBSIZE, FLUSHDB, SCAN, DUMP, PEXPIRETIME and RESTORE",
+            "no database of Redis 8.0.1 at db:6379 could be taken: no flushdb. Its user needs PING, SELECT, SET, GET, DEL, "
+            "EXPIRE, DBSIZE, FLUSHDB, SCAN, DUMP, PEXPIRETIME, RESTORE and TYPE",
         )
 
     def test_a_server_with_one_database(self) -> None:

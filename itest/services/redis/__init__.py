@@ -30,7 +30,7 @@ from itest.packages import lazily, need_client
 from itest.server_settings import Setting
 from itest.service import Service, ServiceMixin
 from itest.services.redis import recipes
-from itest.services.redis.clients import connect, package, with_authority
+from itest.services.redis.clients import RIGHTS, connect, package, with_authority
 from itest.services.redis.recipes import PORT
 from itest.shorthand import Shorthand
 from itest.spec import ContainerSpec, ExternalSpec, ProcessSpec
@@ -119,6 +119,8 @@ class Redis(Service["RedisView"]):
                     raise ExternalError(
                         f"{'the password is wrong' if given else 'it wants a password'}: {error}"
                     ) from error
+                except redis.exceptions.NoPermissionError as error:
+                    raise ExternalError(f"{error}. Its user needs {RIGHTS[self.isolation_or_default]}") from error
 
         return answer("PING to answer", ping, (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError))
 

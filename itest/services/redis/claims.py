@@ -68,7 +68,7 @@ class Claims:
     def left(self) -> list[int]:
         """Databases that runs have used which were killed: they have a mark, and no claim any more."""
         marked = [int(key.rpartition(b":")[2]) for key in self._client.scan_iter(MARK.format("*"))]
-        return sorted(number for number in marked if not self._client.exists(CLAIM.format(number)))
+        return sorted(number for number in marked if self._client.get(CLAIM.format(number)) is None)
 
     def close(self) -> None:
         self._client.close()

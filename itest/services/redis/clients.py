@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from itest.services.redis.server import RedisServer
 
 KEPT_NAME = "itest-cache"
-"""What kept connections call themselves, so that other leases tell them from clients of tests in CLIENT LIST."""
+"""What kept connections call themselves on servers of ours, so that other leases tell them from clients of tests in CLIENT
+LIST."""
 
 SOCKET_TIMEOUT = 10.0
 """Seconds in which Redis must answer a command of ours."""
+
+RIGHTS = {
+    "database": "PING, SELECT, SET, GET, DEL, EXPIRE, DBSIZE, FLUSHDB, SCAN, DUMP, PEXPIRETIME, RESTORE and TYPE",
+    "prefix": "PING, SELECT, DEL, UNLINK, SCAN, DUMP, PEXPIRETIME, RESTORE and TYPE",
+    "none": "PING and SELECT",
+}
+"""What a user of an external server must be allowed, for each isolation."""
 
 # What a URL says about TLS, in the words of redis-py, so that a client made of nothing but the URL works.
 
@@ -69,9 +77,9 @@ class Kept:
                     package(),
                     self._url,
                     decode_responses=self.decode_responses,
-                    client_name=KEPT_NAME,
                     redis_connect_func=self._greet,
                     connection_class=_checked(self._server, self._url),
+                    **({"client_name": KEPT_NAME} if self._server.owned else {}),
                 )
                 self._made = _customs(self._client)
             return self._client
@@ -92,6 +100,8 @@ class Kept:
     def _greet(self, connection: Any) -> None:
         """What is said on each new connection, those of a retry included, and one question more."""
         self._server.greet(connection)
+        if not self._server.owned:
+            return  # Nobody looks for them there, and its user may not be allowed CLIENT.
         connection.send_command("CLIENT", "ID")
         self.ids.add(int(connection.read_response()))
         self.protocol = str(getattr(connection, "protocol", ""))

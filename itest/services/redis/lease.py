@@ -49,8 +49,13 @@ class RedisLease(Lease["RedisView"]):
     def seal(self) -> None:
         self.view.close()
         self._kept.close()
-        keys = [] if self._isolation == "none" else self._keys()
-        answers = RoundTrip(self._admin, [(command, key) for key in keys for command in ("DUMP", "PEXPIRETIME")])()
+        try:
+            keys = [] if self._isolation == "none" else self._keys()
+            answers = RoundTrip(self._admin, [(command, key) for key in keys for command in ("DUMP", "PEXPIRETIME")])()
+        except package().exceptions.NoPermissionError as error:
+            if self._server.owned:
+                raise
+            raise self._server.not_permitted("reading the baseline", self._isolation, error) from error
         # A key that expired in between has no dump; expiry is a moment (ms since 1970), so it goes on running.
         self._baseline = [
             (key, max(0, at), dump) for key, dump, at in zip(keys, answers[::2], answers[1::2], strict=True) if dump
@@ -77,6 +82,10 @@ class RedisLease(Lease["RedisView"]):
                 raise ResetError(self._server.fell_silent()) from None
             except self._refusals as error:
                 raise ResetError(self._server.locked_out(error, self._last_test)) from None
+            except package().exceptions.NoPermissionError as error:
+                if self._server.owned:
+                    raise
+                raise self._server.not_permitted(f"the reset for {test}", self._isolation, error) from error
             self._kept.renew()
         self._last_test = test
         return RedisView(self._server, self.database, self._kept, self._prefix)

@@ -14,7 +14,7 @@ from itest.errors import ExternalError, ItestError, ResetError
 from itest.service import Server, Service
 from itest.services.redis import recipes
 from itest.services.redis.claims import Claims
-from itest.services.redis.clients import SOCKET_TIMEOUT, connect, nameless, package
+from itest.services.redis.clients import RIGHTS, SOCKET_TIMEOUT, connect, nameless, package
 from itest.services.redis.lease import RedisLease
 from itest.services.redis.state import state_of
 from itest.services.redis.view import RedisView
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from redis import Redis as Client
 
     from itest.services.redis import Redis
-
-RIGHTS = "SELECT, SET, GET, DEL, EXPIRE, DBSIZE, FLUSHDB, SCAN, DUMP, PEXPIRETIME and RESTORE"
-"""What a user of an external server must be allowed for isolation="database"."""
 
 KEPT_KEY = "itest:kept:{}"
 """Says on a server that others use too that a database is to stay. FLUSHALL removes it, together with what it is about."""
@@ -151,6 +148,12 @@ class RedisServer(Server["RedisView"]):
             client.close()
         return connect(self.address, retries=0 if self.owned else 1)  # Somebody may cut idle ones.
 
+    def not_permitted(self, what: str, isolation: str, error: Exception) -> ExternalError:
+        """An external server has refused a command."""
+        return ExternalError(
+            f"{what} on {self._version} at {self.instance} failed: {error}. Its user needs {RIGHTS[isolation]}"
+        )
+
     def keep_database(self) -> int:
         """As `take_database`, for good: it is not emptied at the end."""
         number = self.take_database()
@@ -175,7 +178,8 @@ class RedisServer(Server["RedisView"]):
         except package().RedisError as error:
             if self.owned:
                 raise
-            raise ExternalError(f"no database of {where} could be taken: {error}. Its user needs {RIGHTS}") from error
+            reason = f"{error}. Its user needs {RIGHTS['database']}"
+            raise ExternalError(f"no database of {where} could be taken: {reason}") from error
         if self.owned:
             raise ItestError(
                 f"no free database on {where}: classes have all of 1 to {count - 1}; raise `databases` in the settings of the "
