@@ -42,6 +42,7 @@ from itest.testing import ManualClock, MemoryEngine
 from itest.trace import Recorder
 from itest.wait import NotReady
 from tests.programs import write_program
+from tests.unit.test_external import closed_port
 
 ENDPOINTS = {"client": ("127.0.0.1", 40001), "controller": ("127.0.0.1", 40002)}
 
@@ -135,6 +136,16 @@ class DeclarationTest(unittest.TestCase):
             with self.assertRaises(ConfigError) as caught:
                 Kafka().external_spec(wrong, "TEST_KAFKA")
             self.assertIn("TEST_KAFKA is no list of Kafka servers: it must look like host1:9092", str(caught.exception))
+
+    def test_an_external_cluster_that_wants_more_than_plaintext_is_refused(self) -> None:
+        for wrong in ("ci:geheim@host:9092", "a:1,ci@b:2", "SASL_SSL://host:9092", "a:1, ssl://b:2"):
+            with self.assertRaises(ConfigError) as caught:
+                Kafka().external_spec(wrong, "TEST_KAFKA")
+            self.assertEqual(
+                str(caught.exception),
+                "TEST_KAFKA names a user, TLS or SASL, and itest speaks to Kafka without: name a PLAINTEXT listener, host1:9092",
+            )
+        self.assertEqual(Kafka().external_spec("PLAINTEXT://host:9092", "TEST_KAFKA").url, "host:9092")
 
 
 class ContainerTest(unittest.TestCase):
@@ -799,6 +810,22 @@ class ClientTest(unittest.TestCase):
         address = self.enterContext(self.answering(b"HTTP/1.1 400 Bad Request\r\n"))
         with self.assertRaisesRegex(NotReady, f"{address} does not answer as a Kafka broker"):
             clients.answers(address)(mock.Mock())
+
+    def test_of_somebody_elses_that_does_not_answer_it_says_what_may_be_the_matter(self) -> None:
+        theirs = mock.Mock(owned=False)
+        hint = "; it may be a listener for TLS or SASL, and itest speaks PLAINTEXT alone$"
+        with self.answering(b"") as address, self.assertRaisesRegex(NotReady, f"as a Kafka broker{hint}"):
+            clients.answers(address)(theirs)
+        refused = clients.errors().KafkaTimeoutError("Unable to bootstrap")
+        with (
+            mock.patch.object(clients, "greet"),
+            mock.patch.object(clients, "make", side_effect=refused),
+            self.assertRaisesRegex(NotReady, f"Unable to bootstrap{hint}"),
+        ):
+            clients.answers("broker:9092")(theirs)
+        address = f"127.0.0.1:{closed_port()}"
+        with self.assertRaisesRegex(NotReady, f"{address}: .*refused$"):
+            clients.answers(address)(theirs)
 
     def test_nobody_there_is_noticed_at_once(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:

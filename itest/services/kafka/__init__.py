@@ -25,6 +25,7 @@ evidence.py  what there is when a test has failed
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -122,6 +123,10 @@ class Kafka(Service["KafkaView"]):
         return recipes.process(self.image, self.env, config)
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
+        if "@" in url or re.search("(?i)(ssl|sasl_[a-z]+)://", url):
+            raise ConfigError(
+                f"{source} names a user, TLS or SASL, and itest speaks to Kafka without: name a PLAINTEXT listener, host1:9092"
+            )
         servers = clients.split(url)
         if not servers:
             raise ConfigError(f"{source} is no list of Kafka servers: it must look like host1:9092,host2:9092")

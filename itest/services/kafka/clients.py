@@ -44,6 +44,10 @@ GREET_PAUSE = 0.020
 """Seconds between two of the requests by which a broker is waited for: a start of 1 s would grow the usual pause to 0.1."""
 
 
+NO_PLAINTEXT = "; it may be a listener for TLS or SASL, and itest speaks PLAINTEXT alone"
+"""Said of somebody else's broker that is reached and does not answer."""
+
+
 def split(servers: str) -> list[tuple[str, int]]:
     """The hosts and ports of a list of bootstrap servers. Empty when it is none."""
     found = []
@@ -196,7 +200,8 @@ def answers(servers: str) -> Check:
     def ask(instance: Instance) -> None:
         # First a bare request for its versions, over the same address: the client goes on trying by itself, with
         # pauses that grow, and would see neither the moment the broker comes up nor the end of its container.
-        greet(servers)
+        hint = "" if instance.owned else NO_PLAINTEXT
+        greet(servers, hint)
         try:
             client = make(
                 "KafkaAdminClient",
@@ -217,6 +222,8 @@ def answers(servers: str) -> Check:
                     f"{error}; Python runs without asserts (-O, PYTHONOPTIMIZE), and kafka-python reads answers in some: run "
                     f"the tests with them"
                 ) from error
+            if hint:
+                raise ConnectionError(f"{error}{hint}") from error
             raise
         try:
             if not client.describe_cluster()["brokers"]:
@@ -227,18 +234,21 @@ def answers(servers: str) -> Check:
     return answer(f"a broker at {servers} to answer", ask, (kafka_error, OSError), GREET_PAUSE)
 
 
-def greet(servers: str) -> None:
-    """Raise OSError unless one of them answers an ApiVersions request, as any broker does since Kafka 0.10."""
+def greet(servers: str, hint: str = "") -> None:
+    """Raise OSError unless one of them answers an ApiVersions request, as any broker does since Kafka 0.10. `hint` is said of
+    those that are reached and do not."""
     reasons = []
     for host, port in split(servers):
+        said = ""
         try:
             with socket.create_connection((host.strip("[]"), port), timeout=ANSWER_TIMEOUT) as connection:
+                said = hint
                 connection.settimeout(ANSWER_TIMEOUT)
                 # Size, API key 18, version 0, correlation id 1, no client id.
                 connection.sendall(struct.pack(">ihhih", 10, 18, 0, 1, -1))
                 if connection.recv(8)[4:] == struct.pack(">i", 1):
                     return
-            reasons.append(f"{host}:{port} does not answer as a Kafka broker")
+            reasons.append(f"{host}:{port} does not answer as a Kafka broker{said}")
         except OSError as error:
-            reasons.append(f"{host}:{port}: {error}")
+            reasons.append(f"{host}:{port}: {error}{said}")
     raise ConnectionError("; ".join(reasons))
