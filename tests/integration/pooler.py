@@ -52,15 +52,17 @@ class Session:
 
 class Pooler(socketserver.ThreadingTCPServer):
     """`transaction`: whether a session is lent for a transaction, and not until the client goes. What a client gives as
-    `options` is dropped, as with PgBouncer's ignore_startup_parameters, or, with `refuses`, refused."""
+    `options` is dropped, as with PgBouncer's ignore_startup_parameters, or, with `refuses`, refused. `only` is the one database
+    that it leads to, whatever a client names."""
 
     daemon_threads = True
 
-    def __init__(self, foreign: Foreign, transaction: bool, refuses: bool) -> None:
+    def __init__(self, foreign: Foreign, transaction: bool, refuses: bool, only: str) -> None:
         super().__init__(("127.0.0.1", 0), Client)
         self.foreign = foreign
         self.transaction = transaction
         self.refuses = refuses
+        self.only = only
         self.pool: dict[str, Session] = {}
         self.opening = threading.Lock()
 
@@ -73,8 +75,9 @@ class Pooler(socketserver.ThreadingTCPServer):
             return self.pool[database]
 
 
-class Client(socketserver.BaseRequestHandler):
+class Client(socketserver.StreamRequestHandler):
     server: Pooler
+    disable_nagle_algorithm = True  # An answer is several messages, each sent by itself.
 
     def handle(self) -> None:
         with contextlib.suppress(ConnectionError):
@@ -86,7 +89,7 @@ class Client(socketserver.BaseRequestHandler):
                 refusal = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
                 self.request.sendall(message(b"E", refusal))
                 return
-            session = self.server.session(given["database"])
+            session = self.server.session(self.server.only or given["database"])
             try:
                 self.request.sendall(session.greeting)
                 self.relay(session)
@@ -130,9 +133,9 @@ def exactly(connection: socket.socket, count: int) -> bytes:
 
 
 @contextlib.contextmanager
-def pooling(foreign: Foreign, *, transaction: bool = False, refuses: bool = False) -> Iterator[str]:
+def pooling(foreign: Foreign, *, transaction: bool = False, refuses: bool = False, only: str = "") -> Iterator[str]:
     """Within the `with`, one runs: the URL of the database `postgres` by it."""
-    with Pooler(foreign, transaction, refuses) as pooler:
+    with Pooler(foreign, transaction, refuses, only) as pooler:
         thread = threading.Thread(target=pooler.serve_forever, args=(0.02,))
         thread.start()
         try:

@@ -51,6 +51,20 @@ class PoolerTest(ForeignTest):
                 )
                 self.untouched(before)
 
+    def test_a_database_that_no_connection_leads_into_is_found_before_anything_is_made_in_it(self) -> None:
+        self.foreign.ask(THEIRS)
+        self.addCleanup(self.foreign.ask, "DROP TABLE users")
+        before = self.foreign.dump()
+        for isolation in ("database", "rollback"):
+            with self.subTest(isolation), pooling(self.foreign, only="postgres") as url:
+                [error] = self.errors(url, inner(isolation))
+                self.assertRegex(
+                    error,
+                    r"^ExternalError: a connection to the database itest_\w+, which was just made at 127\.0\.0\.1:\d+, leads into "
+                    r"'postgres': if that is a pooler, name the server itself, or have the pooler pass on names",
+                )
+                self.untouched(before)
+
     def test_sessions_that_are_lent_for_a_transaction_are_refused_before_anything_is_made(self) -> None:
         before = self.foreign.dump()
         with pooling(self.foreign, transaction=True) as url:

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from itest import trace
-from itest.errors import ResetError
+from itest.errors import ExternalError, ResetError
 from itest.services.postgres.standing import Standing, key
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Strays:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
+        self._led = False
+        """Whether connections are known to lead where their URL says."""
         self._own = Standing(
             server,
             f"itest run {server.token}",
@@ -41,11 +43,31 @@ class Strays:
             raise
 
     def mark(self, name: str) -> None:
-        """Say of a database whose it is."""
+        """Say of a new database whose it is. Raises ExternalError where connections do not lead into it."""
         self._ask(f'COMMENT ON DATABASE "{name}" IS %s', COMMENT.format(token=self._server.token, oid=self._oid))
+        if not self._led:
+            self._check_way(name)
+            self._led = True
 
     def close(self) -> None:
         self._own.close()
+
+    def _check_way(self, name: str) -> None:
+        """A pooler may have one database for all names: migrations and tests would change that one."""
+        server = self._server
+        try:
+            with contextlib.closing(server.connection(name, "itest")) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT current_database()")
+                [(found,)] = cursor.fetchall()
+            reason = f"leads into {found!r}"
+        except server.driver.OperationalError as error:
+            found, reason = "", f"fails ({str(error).strip()})"
+        if found != name:
+            raise ExternalError(
+                f"a connection to the database {name}, which was just made at {server.instance}, {reason}: if that is a pooler, "
+                f"name the server itself, or have the pooler pass on names that it does not know (PgBouncer: * = host=..., "
+                f"without dbname=)"
+            )
 
     def _sweep(self) -> None:
         rows = self._ask(
