@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,3 +45,10 @@ def start(
         env=environment,
         pass_fds=held,
     )
+
+
+def goes_on() -> bool:
+    """Whether what `start` has started works on when this process has ended. Not where that ends its container: it is the main
+    command, or of the session of that, as with a shell or `docker run --init` above it. The kernel then kills all that is left
+    in there. What `docker exec` runs has a session of its own; 0 is one that began outside of the PID namespace (bwrap)."""
+    return not hasattr(os, "getsid") or os.getsid(0) > 1

@@ -57,6 +57,9 @@ sweeps what is left."""
 EXIT_WAIT = 5.0
 """Seconds the owner waits for its reaper to leave before it ends it."""
 
+REMOVAL_WAIT = 10.0
+"""Seconds the owner waits for what its reaper has to remove where that would end together with it."""
+
 
 class Reaper:
     """The owner's end. Made before the first instance; told which engines are used; closed at the end."""
@@ -80,6 +83,11 @@ class Reaper:
         """Whether it has not been killed."""
         return self._process.poll() is None
 
+    @property
+    def outlives_us(self) -> bool:
+        """Whether it goes on when its owner has ended; see `detached.goes_on`."""
+        return detached.goes_on()
+
     def watch(self, share: Share) -> None:
         """Have it see to a server that other processes use as well, when its owner dies; and to the end of its time,
         however its owner ends, if it has a lifetime. Called again when more is known of it."""
@@ -101,6 +109,9 @@ class Reaper:
                 self._tell("done")
         with contextlib.suppress(OSError):
             self._pipe.close()
+        if not done and not self.outlives_us:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(REMOVAL_WAIT)
         if not done or self._lasting or self._sending:
             self._process.returncode = 0  # It works on after us; its destructor must not warn about that.
             return

@@ -9,9 +9,10 @@ import sys
 import tempfile
 import textwrap
 import unittest
+from collections.abc import Sequence
 from pathlib import Path
 
-from itest import warm_store
+from itest import naming, warm_store
 from itest.clock import Deadline
 from itest.config import load
 from itest.engines.docker import DockerEngine
@@ -20,6 +21,9 @@ from itest.sharing import Share
 from tests.leftovers import Leftovers
 
 ROOT = Path(__file__).parents[2]
+
+CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "setsid")
+"""What runs a command as a container's main one: at its end the kernel kills all that it has started."""
 
 TWO = """
     from itest import ContainerTestCase, KafkaMixin, PostgresMixin
@@ -41,6 +45,20 @@ ONE = """
             self.postgres.execute("SELECT 1")
 """
 
+BOTH = """
+    from itest import ContainerTestCase, Network, PostgresMixin, RedisMixin, session
+
+    class FirstTest(PostgresMixin, RedisMixin, ContainerTestCase):
+        network = Network()
+
+        def test(self):
+            print(session.current().id)
+            self.postgres.execute("SELECT 1")
+"""
+
+INTERRUPTED = f"{BOTH}            raise KeyboardInterrupt\n"
+"""Its network is still there when the run closes."""
+
 
 class EndTest(unittest.TestCase):
     engine = "process"
@@ -48,6 +66,7 @@ class EndTest(unittest.TestCase):
     def setUp(self) -> None:
         engine = DockerEngine(load()) if self.engine == "docker" else ProcessEngine(load())
         self.addCleanup(engine.close)
+        self.eye = engine
         if reason := engine.unavailable():
             self.skipTest(reason)
         self.before = Leftovers.snapshot()
@@ -55,10 +74,11 @@ class EndTest(unittest.TestCase):
         self.cache = self.place / "cache"
         (self.place / "tests").mkdir()
 
-    def run_of(self, suite: str, code: int, *arguments: str, **environment: str) -> None:
+    def run_of(self, suite: str, code: int, *arguments: str, within: Sequence[str] = (), **environment: str) -> str:
+        """What a run of this suite prints, which ends with this code; `within`: the command that is to run it."""
         (self.place / "tests" / "test_it.py").write_text(textwrap.dedent(suite))
         process = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "unittest", "discover", "-s", "tests", *arguments],
+            [*within, sys.executable, "-W", "error", "-m", "unittest", "discover", "-s", "tests", *arguments],
             cwd=self.place,
             env={
                 **os.environ,
@@ -73,6 +93,7 @@ class EndTest(unittest.TestCase):
             check=False,
         )
         self.assertEqual(process.returncode, code, process.stderr)
+        return process.stdout
 
     def kept(self) -> None:
         """What the run began with anew is kept, and nothing else is left of it."""
@@ -91,6 +112,17 @@ class EndTest(unittest.TestCase):
         self.addCleanup(self.clear)
         self.run_of(TWO, 1, "-f")
         self.kept()
+
+    def test_nothing_is_left_by_one_that_ends_its_container(self) -> None:
+        if subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
+            self.skipTest("this user may not make a PID namespace")
+        for suite, code in ((BOTH, 0), (INTERRUPTED, 130)):
+            for within in (CONTAINER, (*CONTAINER, "sh", "-c", '"$@"; exit $?', "sh")):
+                with self.subTest(code=code, within=within):
+                    session = self.run_of(suite, code, within=within).strip()
+                    left = [str(each) for each in self.eye.things() if each.labels[naming.SESSION] == session]
+                    self.assertEqual(left, [])
+        self.assertEqual(list(warm_store.all_of(self.cache)), [])
 
     def test_tests_with_a_module_that_the_standard_library_has_too(self) -> None:
         (self.place / "tests" / "signal.py").write_text("def connected(number): return number\n")

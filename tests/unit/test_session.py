@@ -520,6 +520,7 @@ class ProcessTest(unittest.TestCase):
         self.addCleanup(sessions.install, sessions.install(None))
         self.reaper = self.enterContext(mock.patch("itest.reaper.Reaper"))
         self.reaper.return_value.lives.return_value = True
+        self.reaper.return_value.outlives_us = True
         self.enterContext(mock.patch.object(sessions, "load", lambda: Config(quiet=True)))
         self.enterContext(mock.patch.object(choosing, "allowed", self.make))
         self.addCleanup(lambda: (session := sessions.opened()) and session.close())
@@ -619,6 +620,15 @@ class ProcessTest(unittest.TestCase):
         self.reaper.return_value.send.assert_called_once_with("/docker.sock", "DELETE /containers/1")
         self.assertEqual(self.engines[0].events, [START, "stop memory:1", "close"])
         self.assertEqual(self.told()[-1], mock.call().close(done=True))
+
+    def test_nothing_is_left_to_a_reaper_that_ends_with_this_process(self) -> None:
+        session = sessions.current()
+        session.lend(MemoryService())
+        self.reaper.return_value.outlives_us = False
+        with mock.patch.object(MemoryInstance, "removal", return_value=("DELETE /containers/1", "/docker.sock")):
+            session.close()
+        self.assertEqual(self.engines[0].events, [START, "stop memory:1", "close"])
+        self.assertEqual(self.told()[1:], [mock.call().close(done=True)])
 
     def test_a_reaper_takes_over_where_something_broke_into_a_start(self) -> None:
         session = sessions.current()
