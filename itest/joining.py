@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from itest import naming, starting, trace, warm
+from itest import naming, owners, starting, trace, warm
 from itest.clock import Deadline, wall
 from itest.engines import Instance
 from itest.errors import ItestError
@@ -107,9 +107,12 @@ def _record(job: Job) -> Record:
 def _start(job: Job, share: Share, record: Record) -> Server[Any]:
     """A new one. It is written down before, so that whoever finds the record of a start that was killed can clean up."""
     share.session = record.session
+    owner = share.owner or naming.owner()
+    if share.lifetime or share.private:  # It may stay when the container has ended that this process runs in.
+        owner = f"{owner} container={owners.UNKNOWN}"
     labels = {
         naming.SESSION: record.session,
-        naming.OWNER: share.owner or naming.owner(),
+        naming.OWNER: owner,
         naming.SHARED: str(share.directory),
     }
     server = starting.start(job._replace(labels={**job.labels, **labels}))

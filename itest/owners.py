@@ -7,6 +7,9 @@ a Docker may have the same name. So an owner is also told by its start time, the
 the boot of its kernel:
 
     4711@build-3 start=2264817 pidns=4026531836 boot=cbb10be4 machine=90c1f3aa
+
+In a container of the Docker on which the thing is, the id of that container follows (`container=`), which Docker can be
+asked about from anywhere.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from itest.tuples import NamedTuple
 
 UNKNOWN = "0"
 """What stands for a fact that this platform does not have."""
+
+FACTS = ("start", "pidns", "boot", "machine", "container")
 
 _TEXT = r"([1-9][0-9]{0,9})@(\S+)((?: [a-z]+=\S+)*)"
 _STATE, _START = 0, 19
@@ -40,10 +45,12 @@ class Owner(NamedTuple):
     """Which kernel, and since which start of it: the same in all containers of a machine until it restarts."""
     machine: str = ""
     """The machine, also after a restart."""
+    container: str = ""
+    """The container with which what it has made ends: one of the same Docker, in which it runs."""
 
     def __str__(self) -> str:
-        facts = {"start": self.start, "pidns": self.pidns, "boot": self.boot, "machine": self.machine}
-        return " ".join([f"{self.pid}@{self.host}", *(f"{name}={fact}" for name, fact in facts.items() if fact)])
+        facts = zip(FACTS, self[2:], strict=True)
+        return " ".join([f"{self.pid}@{self.host}", *(f"{name}={fact}" for name, fact in facts if fact)])
 
 
 def current(pid: int | None = None) -> Owner:
@@ -63,13 +70,24 @@ def host() -> str:
     return socket.gethostname()
 
 
+@cache
+def container() -> str:
+    """The id of the container that this process runs in; empty for none, or where it cannot be seen. Docker and Podman mount
+    files of the container's own directory over some in /etc."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(r"/([0-9a-f]{64})/\S* /etc/(?:hostname|hosts|resolv\.conf) ", mounts)
+    return found[1] if found else ""
+
+
 def parse(text: str) -> Owner | None:
     """The owner that a label names; None where it names none. `pid@host` alone is enough."""
     if (found := re.fullmatch(_TEXT, text)) is None:
         return None
     facts = dict(fact.split("=", 1) for fact in found[3].split())
-    known = {name: facts.get(name, "") for name in ("start", "pidns", "boot", "machine")}
-    return Owner(int(found[1]), found[2], **known)
+    return Owner(int(found[1]), found[2], *(facts.get(name, "") for name in FACTS))
 
 
 def is_dead(text: str) -> bool:

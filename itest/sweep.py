@@ -2,7 +2,7 @@
 """Sweeping: what runs have left that were killed together with their reapers is removed, by the next run or by hand.
 
 Only what is certainly nobody's any more is touched. What belongs to a living process stays, and so does what belongs to
-another machine or container, whose processes cannot be seen from here.
+another machine or container, whose processes cannot be seen from here, unless Docker says that the container has ended.
 """
 
 from __future__ import annotations
@@ -45,19 +45,24 @@ def left_behind(things: Iterable[Thing]) -> list[Thing]:
 
 def is_over(thing: Thing) -> bool:
     """Whether nobody can need it any more, for certain."""
-    owner = thing.labels.get(naming.OWNER, "")
+    dead = _is_dead(thing)
     if naming.SHARED not in thing.labels:
-        return owners.is_dead(owner)
-    if owner and not owners.is_dead(owner):
+        return dead
+    if thing.labels.get(naming.OWNER) and not dead:
         return False
     share = share_of(thing)
-    return sharing.is_over(share) if share is not None else owners.is_dead(owner)
+    return sharing.is_over(share) if share is not None else dead
+
+
+def _is_dead(thing: Thing) -> bool:
+    """Whether its owner has ended, for certain."""
+    return thing.owner_ended or owners.is_dead(thing.labels.get(naming.OWNER, ""))
 
 
 def is_kept(thing: Thing) -> bool:
     """Whether it is there only for people to look at (ITEST_KEEP), and its run has ended: who sweeps by hand has seen it."""
     share = share_of(thing)
-    return share is not None and sharing.Share(share).kept and owners.is_dead(thing.labels.get(naming.OWNER, ""))
+    return share is not None and sharing.Share(share).kept and _is_dead(thing)
 
 
 def share_of(thing: Thing) -> Path | None:

@@ -78,23 +78,29 @@ def _cells(engine: str, thing: Thing) -> Iterator[str]:
     yield f"{thing.kind} {thing.id}"
     yield "running" if thing.running else "ended"
     yield age(wall() - thing.created) if thing.created else "-"
-    yield _owner(thing.labels.get(naming.OWNER, ""))
+    yield _owner(thing)
     yield "yes" if thing.labels.get(naming.SHARED) else "-"
 
 
-def _owner(text: str) -> str:
+def _owner(thing: Thing) -> str:
+    text = thing.labels.get(naming.OWNER, "")
     owner = owners.parse(text)
     if owner is None:
         return naming.shorten(text, 40) or "-"
     words = {True: f"{owner.pid} lives", False: f"{owner.pid} has ended", None: f"{owner.pid}@{owner.host}"}
-    return words[owners.lives(text)]
+    return words[_lives(thing)]
+
+
+def _lives(thing: Thing) -> bool | None:
+    """Whether its owner does; None where that cannot be known from here."""
+    return False if thing.owner_ended else owners.lives(thing.labels.get(naming.OWNER, ""))
 
 
 def facts(engine: str, thing: Thing) -> dict[str, object]:
     """`owner.lives` is null where that cannot be known from here."""
     text = thing.labels.get(naming.OWNER, "")
     owner = owners.parse(text)
-    facts = {"pid": owner.pid, "host": owner.host, "lives": owners.lives(text)} if owner else None
+    facts = {"pid": owner.pid, "host": owner.host, "lives": _lives(thing)} if owner else None
     return {
         "service": thing.labels.get(naming.SERVICE, ""),
         "title": thing.title,

@@ -23,7 +23,7 @@ def add_to(commands: Any) -> None:
         "sweep",
         help="remove what killed runs have left",
         description="Remove what belongs to runs that have ended without removing it. What belongs to a living "
-        "process, to another machine or to another container stays.",
+        "process, to another machine or to another container that runs, or that this Docker does not know, stays.",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(

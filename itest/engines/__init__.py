@@ -72,6 +72,9 @@ RESTARTING = "restarting"
 REMOVED = "removed"
 """The status of an instance that is gone."""
 
+OUT_OF_REACH = "out of reach, because Docker does not answer"
+"""The status of an instance that cannot be asked about: it may run."""
+
 
 class State(NamedTuple):
     """What an instance is doing. `health` is Docker's own word (starting, healthy, unhealthy), empty without one.
@@ -119,6 +122,8 @@ class Thing(NamedTuple):
     running: bool
     remove: Callable[[], object]
     """End it and remove it; it may be gone already. Raises ItestError."""
+    owner_ended: bool = False
+    """Whether the container that its owner ran in has ended, which the owner's label alone does not tell."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} ({self.title})"

@@ -80,7 +80,7 @@ class ComposeEngine:
             compose_model.isolated(
                 read,
                 spec,
-                labels,
+                self._docker.owned(labels),
                 self._publish,
                 network=network,
                 host=self._docker.gateway(spec.network) if spec.network else "",

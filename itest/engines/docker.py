@@ -40,10 +40,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from itest import naming
+from itest import naming, owners
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import Endpoint, Instance, Thing, docker_network, docker_quick, remove_all
+from itest.engines import Endpoint, Instance, State, Thing, docker_network, docker_quick, remove_all
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_errors import OutOfReach, refused, translated, unanswered
 from itest.engines.docker_instance import PORTS, DockerInstance, image_of
@@ -69,6 +69,8 @@ class DockerEngine:
         self._ids: dict[str, str] = {}
         self._gateways: dict[str, str] = {}
         self._warnings: set[str] = set()
+        self._around: bool | None = None
+        """Whether the container that this process runs in is one of this Docker's, once that was asked."""
 
     def unavailable(self) -> str | None:
         try:
@@ -88,6 +90,7 @@ class DockerEngine:
 
         assert isinstance(spec, ContainerSpec)
         address = self.address
+        labels = self.owned(labels)
         image = spec.warm or self._image(spec, trace, labels.get(naming.SERVICE, ""))
         deadline.begin_anew()  # The time of a pull does not count.
         try:
@@ -172,7 +175,7 @@ class DockerEngine:
 
     def network(self, name: str, labels: Mapping[str, str]) -> str:
         """The id of a new network, of that name as far as people see it. Raises ItestError."""
-        return docker_network.create(self.client, name, labels)
+        return docker_network.create(self.client, name, self.owned(labels))
 
     def remove_network(self, network: str) -> None:
         """Remove a network, also from under what is on it. Raises ItestError."""
@@ -201,6 +204,19 @@ class DockerEngine:
     def connect(self, instance: Instance, network: str, aliases: Sequence[str] = ()) -> None:
         """Have a container on this network too, also under these names. Raises ItestError."""
         docker_network.connect(self.client, network, instance.id, aliases)
+
+    def owned(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """The labels, of which that of the owner names the container that this process runs in too, if this Docker knows it."""
+        owner = labels.get(naming.OWNER, "")
+        if not owner or "container=" in owner or not (container := owners.container()):
+            return labels
+        if self._around is None:
+            self._around = self.container_state(container).running
+        return {**labels, naming.OWNER: f"{owner} container={container}"} if self._around else labels
+
+    def container_state(self, container: str) -> State:
+        """What a container of that id is doing, whosever it is."""
+        return DockerInstance(Later(self._link), container, "", {}, socket=self.address.socket).state()
 
     def things(self) -> list[Thing]:
         from itest.engines import docker_things

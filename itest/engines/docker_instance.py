@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 from itest import naming
 from itest.clock import Deadline
 from itest.container_root import is_of, root_of
-from itest.engines import REMOVED, RESTARTING, Endpoint, ExecResult, State, docker_quick, docker_sdk, is_ending, port_of
+from itest.engines import (
+    OUT_OF_REACH,
+    REMOVED,
+    RESTARTING,
+    Endpoint,
+    ExecResult,
+    State,
+    docker_quick,
+    docker_sdk,
+    is_ending,
+    port_of,
+)
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import OutOfReach, not_found, translated, unanswered
 from itest.engines.docker_registry import familiar
@@ -129,7 +140,7 @@ class DockerInstance:
         try:
             inspected = self._inspected()
         except OutOfReach:
-            return State(False, "out of reach, because Docker does not answer")
+            return State(False, OUT_OF_REACH)
         if inspected is None:
             return State(False, REMOVED)
         state = inspected["State"]

@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from itest import naming
-from itest.engines import Thing, docker_quick
+from itest import naming, owners
+from itest.engines import OUT_OF_REACH, Thing, docker_quick
 from itest.engines.docker_errors import translated, unanswered
 from itest.engines.docker_instance import image_of
 from itest.engines.docker_remove import remove, remove_volume
@@ -36,11 +36,25 @@ def things(engine: DockerEngine) -> list[Thing]:
     containers = _listed(engine, "containers", f"/containers/json?all=1&filters={_filters()}")
     networks = _listed(engine, "networks", f"/networks?filters={_filters()}")
     volumes = _listed(engine, "volumes", f"/volumes?filters={_filters()}")
-    return [
+    found = [
         *(_container(engine, each) for each in containers),
         *(_network(engine, each) for each in networks),
         *(_volume(engine, each) for each in volumes),
     ]
+    around = [_around_owner(thing) for thing in found]
+    ended = {each for each in set(around) if each and _has_ended(engine, each)}
+    return [thing._replace(owner_ended=each in ended) for thing, each in zip(found, around, strict=True)]
+
+
+def _around_owner(thing: Thing) -> str:
+    """The container that its owner runs in; empty for none."""
+    owner = owners.parse(thing.labels.get(naming.OWNER, ""))
+    return "" if owner is None or owner.container == owners.UNKNOWN else owner.container
+
+
+def _has_ended(engine: DockerEngine, container: str) -> bool:
+    state = engine.container_state(container)
+    return not state.running and state.status != OUT_OF_REACH
 
 
 def _filters() -> str:

@@ -218,6 +218,16 @@ class SweepOnProcessesTest(SweepTest):
 class SweepOnDockerTest(SweepTest):
     engine = "docker"
 
+    def test_what_a_container_has_left_that_was_killed_is_removed_from_anywhere(self) -> None:
+        job = self.thing(naming.owner())
+        [around] = self.eye.find({naming.SESSION: job})
+        left = self.thing(f"1@job pidns=1 container={around.id}")
+        self.itest("sweep")
+        self.assertEqual(len(self.left(left)), 1, "the container runs")
+        around.stop()
+        self.itest("sweep")
+        self.assertGone(left)
+
     def test_networks_go_after_what_is_attached_to_them(self) -> None:
         assert isinstance(self.eye, DockerEngine)
         client = self.eye.client

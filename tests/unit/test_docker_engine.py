@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import parse_qs
 
-from itest import naming, packages
+from itest import naming, owners, packages, sweep
 from itest.build import Build
 from itest.clock import Deadline
 from itest.engines import (
@@ -746,6 +746,38 @@ class ThingsTest(FakeDockerTest):
             text = f"^could not remove {thing.kind} {thing.id}, Docker says: it has active endpoints$"
             with self.assertRaisesRegex(ItestError, text):
                 thing.remove()
+
+    def test_what_a_container_has_left_that_has_ended(self) -> None:
+        job = "ab" * 32
+        owner = f"1@job pidns=4026532181 container={job}"
+        self.answers["GET /containers/json"] = [{**self.CONTAINER, "Labels": {**LABELS, naming.OWNER: owner}}]
+        for answer, ended in (
+            ({"State": {"Running": True, "Status": "running"}}, False),
+            ({"State": {"Running": False, "Status": "exited", "ExitCode": 137}}, True),
+            ((404, {"message": "No such container"}), True),
+            (lambda handler: None, False),  # Docker does not answer.
+        ):
+            self.answers[f"GET /containers/{job}/json"] = answer
+            self.assertEqual([sweep.is_over(thing) for thing in self.engine.things()], [ended], answer)
+
+    def test_the_container_that_a_run_is_in_is_named_where_it_is_one_of_this_docker(self) -> None:
+        job = "ab" * 32
+        labels = {naming.SESSION: "s1", naming.OWNER: "1@job pidns=4026532181"}
+        named = {**labels, naming.OWNER: f"{labels[naming.OWNER]} container={job}"}
+        running = {"State": {"Running": True, "Status": "running"}}
+        gone = 404, {"message": "No such container"}
+        for around, answer, expected in (("", running, labels), (job, gone, labels), (job, running, named)):
+            self.answers[f"GET /containers/{job}/json"] = answer
+            with mock.patch.object(owners, "container", return_value=around):
+                engine = self.make()
+                self.assertEqual(
+                    [engine.owned(labels), engine.owned(labels), engine.owned(named)], [expected] * 2 + [named]
+                )
+                engine.start(SPEC, labels, Deadline.after(60), self.trace)
+            self.assertEqual(
+                self.server.body("POST /containers/create")["Labels"][naming.OWNER], expected[naming.OWNER]
+            )
+            self.server.asked.clear()
 
     def test_a_unix_socket_is_asked_three_times_and_the_sdk_is_not_needed(self) -> None:
         engine = self.at_socket()

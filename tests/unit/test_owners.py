@@ -38,6 +38,24 @@ class OwnerTextTest(unittest.TestCase):
             owner = owners.current()
         self.assertEqual((owner.start, owner.pidns), ("0", "0"))
 
+    def test_the_container_around_it(self) -> None:
+        around, other = "ab" * 32, "cd" * 32
+        line = "134 117 254:0 /var/lib/docker/containers/{}/{} /{} rw,relatime - ext4 /dev/vda rw\n"
+        podman = f"60 5 0:2 /containers/overlay-containers/{around}/userdata/hosts /etc/hosts rw - tmpfs tmpfs rw\n"
+        mounts = line.format(other, "mounts/shm", f"var/lib/docker/containers/{other}/mounts/shm")
+        for text, expected in (
+            (mounts + line.format(around, "hostname", "etc/hostname"), around),
+            (podman, around),
+            (mounts, ""),
+        ):
+            with mock.patch.object(owners.Path, "read_text", return_value=text):
+                self.assertEqual(owners.container.__wrapped__(), expected)
+        with mock.patch.object(owners.Path, "read_text", side_effect=FileNotFoundError):
+            self.assertEqual(owners.container.__wrapped__(), "")
+        text = f"1@job start=7 pidns=4026532181 container={around}"
+        self.assertEqual(owners.parse(text), Owner(1, "job", start="7", pidns="4026532181", container=around))
+        self.assertEqual(str(owners.parse(text)), text)
+
     def test_a_host_with_spaces_can_be_read_back(self) -> None:
         with mock.patch("platform.node", return_value="Anna's  Mac"):
             self.assertEqual(owners.parse(naming.owner()), owners.current())

@@ -177,6 +177,15 @@ class ShareTest(unittest.TestCase):
         job: Any = mock.Mock(config=config, timeout=100.0, service=Redis(start_attempts=2))
         self.assertEqual(starting.Job.longest.fget(job), 227.0)  # type: ignore[attr-defined]  # a property
 
+    def test_what_may_stay_does_not_end_with_the_container_of_its_run(self) -> None:
+        job = mock.Mock(labels={})
+        for share, expected in ((self.share(), "1@host"), (self.share(60.0), "1@host container=0")):
+            with share.gate(), mock.patch.object(starting, "start") as start:
+                share.join()
+                start.return_value.footprint.return_value = {}
+                joining._start(job, share, RECORD)
+            self.assertEqual(job._replace.call_args.kwargs["labels"][naming.OWNER], expected)
+
     def test_nobody_waits_for_a_server_of_ones_own_where_the_cache_is_full(self) -> None:
         job: Any = mock.Mock(longest=0.0)
         full = OSError(errno.ENOSPC, "No space left on device")
