@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from itest import naming, trace, warm
@@ -45,7 +45,8 @@ os.register_at_fork(after_in_child=_forget)
 class Job(NamedTuple):
     """One server to be started: what, by which engine, within how many seconds, with which password and labels.
 
-    `warm`: it may begin with a kept state, and its own may be kept.
+    `warm`: it may begin with a kept state, and its own may be kept. `failing` is called when an attempt to start it fails:
+    what that has made should be removed by then, which Docker may have been out of reach for.
     """
 
     service: Service[Any]
@@ -58,6 +59,7 @@ class Job(NamedTuple):
     trace: trace.Recorder
     clock: Clock
     warm: bool
+    failing: Callable[[], object] = lambda: None
 
     def __repr__(self) -> str:
         return naming.show("Job", {**self._asdict(), "secret": naming.MASK})
@@ -138,6 +140,7 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
         server: Server[Any] = service.connect(instance, address)
         return server
     except BaseException as error:
+        job.failing()
         try:
             if instance is not None:
                 instance.stop()

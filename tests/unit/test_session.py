@@ -640,6 +640,29 @@ class ProcessTest(unittest.TestCase):
         session.close()
         self.assertEqual(self.told()[1:], [mock.call().close(done=False)])
 
+    def test_a_reaper_looks_for_what_a_failing_start_has_left(self) -> None:
+        """Docker may have been out of reach when it was to be removed, and answer again for another attempt."""
+        connect, service = MemoryService.connect, MemoryService()
+        outcomes = iter([StartError("not ready"), PortTaken("somebody else's"), None])
+
+        def failing(service: MemoryService, *arguments: Any) -> Any:
+            if (error := next(outcomes)) is not None:
+                raise error
+            return connect(service, *arguments)
+
+        gone = mock.patch.object(MemoryInstance, "stop", side_effect=ItestError("Docker does not answer"))
+        with mock.patch.object(MemoryService, "connect", failing):
+            session = sessions.current()
+            with gone, self.assertRaises(StartError):
+                session.lend(service)
+            session.close()
+            self.assertEqual(self.told()[-1], mock.call().close(done=False))
+            session = sessions.current()
+            with gone:
+                session.lend(service)
+            session.close()
+            self.assertEqual(self.told()[-1], mock.call().close(done=False))
+
     def test_a_reaper_takes_over_what_could_not_be_stopped(self) -> None:
         session = sessions.current()
         session.lend(MemoryService())
