@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 from itest import naming
 from itest.clock import Deadline
-from itest.engines import RESTARTING, Instance, State
-from itest.errors import DeclarationError
+from itest.engines import OUT_OF_REACH, RESTARTING, Instance, State
+from itest.errors import DeclarationError, ItestError
 
 FIRST_PAUSE = 0.010
 """Seconds between the first two polls."""
@@ -214,11 +214,15 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
 
                 raise ended_before(instance, state, check, deadline, subject)
         try:
-            if state.status == RESTARTING:
-                raise NotReady(f"it has {state}")
+            if state.status in (RESTARTING, OUT_OF_REACH):
+                raise NotReady(f"it {'has' if state.status == RESTARTING else 'is'} {state}")
             _ask(check, instance, deadline)
             return
         except NotReady as error:
+            reason = naming.shorten(str(error), 300)
+        except ItestError as error:
+            if (state := instance.state()).status != OUT_OF_REACH:
+                raise
             reason = naming.shorten(str(error), 300)
         if deadline.passed:
             from itest.wait_errors import late

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from itest import causes, naming
 from itest.clock import Deadline
-from itest.engines import Instance, State, place_of
+from itest.engines import OUT_OF_REACH, Instance, State, place_of
 from itest.errors import ExecTimeout, InstanceDied, PortTaken, StartError, StartTimeout
 
 LOG_TAIL = 50
@@ -35,7 +35,9 @@ def late(
     lines = _last_lines(instance)
     known = causes.of_silence(lines, _place(instance))
     cure = known.sentence if known else "If it only needs longer, raise startup_timeout."
-    if state.restarts:
+    if state.status == OUT_OF_REACH:
+        cure = "See whether Docker still runs (`docker info`)."
+    elif state.restarts:
         cure = f"Docker has started it again, as it ended, {state.restarts} times: see its last log lines."
     error = StartTimeout(
         f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "

@@ -73,7 +73,7 @@ REMOVED = "removed"
 """The status of an instance that is gone."""
 
 OUT_OF_REACH = "out of reach, because Docker does not answer"
-"""The status of an instance that cannot be asked about: it may run."""
+"""The status of an instance that cannot be asked about. One unanswered request is nobody's death: it counts as running."""
 
 
 class State(NamedTuple):

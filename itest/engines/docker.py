@@ -211,7 +211,7 @@ class DockerEngine:
         if not owner or "container=" in owner or not (container := owners.container()):
             return labels
         if self._around is None:
-            self._around = self.container_state(container).running
+            self._around = self.container_state(container).status == "running"
         return {**labels, naming.OWNER: f"{owner} container={container}"} if self._around else labels
 
     def container_state(self, container: str) -> State:

@@ -140,7 +140,7 @@ class DockerInstance:
         try:
             inspected = self._inspected()
         except OutOfReach:
-            return State(False, OUT_OF_REACH)
+            return State(True, OUT_OF_REACH)
         if inspected is None:
             return State(False, REMOVED)
         state = inspected["State"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from itest import naming, owners
-from itest.engines import OUT_OF_REACH, Thing, docker_quick
+from itest.engines import Thing, docker_quick
 from itest.engines.docker_errors import translated, unanswered
 from itest.engines.docker_instance import image_of
 from itest.engines.docker_remove import remove, remove_volume
@@ -42,7 +42,7 @@ def things(engine: DockerEngine) -> list[Thing]:
         *(_volume(engine, each) for each in volumes),
     ]
     around = [_around_owner(thing) for thing in found]
-    ended = {each for each in set(around) if each and _has_ended(engine, each)}
+    ended = {each for each in set(around) if each and not engine.container_state(each).running}
     return [thing._replace(owner_ended=each in ended) for thing, each in zip(found, around, strict=True)]
 
 
@@ -50,11 +50,6 @@ def _around_owner(thing: Thing) -> str:
     """The container that its owner runs in; empty for none."""
     owner = owners.parse(thing.labels.get(naming.OWNER, ""))
     return "" if owner is None or owner.container == owners.UNKNOWN else owner.container
-
-
-def _has_ended(engine: DockerEngine, container: str) -> bool:
-    state = engine.container_state(container)
-    return not state.running and state.status != OUT_OF_REACH
 
 
 def _filters() -> str:

@@ -17,7 +17,7 @@ from unittest import mock
 
 from itest import App, alive
 from itest.clock import Deadline
-from itest.engines import Endpoint, State, is_ending
+from itest.engines import OUT_OF_REACH, Endpoint, State, is_ending
 from itest.errors import IsolationError
 from itest.services.app.server import AppLease
 
@@ -39,6 +39,12 @@ class EndedTest(unittest.TestCase):
 
     def test_one_that_was_started_again_runs(self) -> None:
         self.assertIsNone(self.looks([True, True], [True, False]))
+
+    def test_one_that_docker_does_not_tell_of_has_not_ended(self) -> None:
+        server = mock.Mock(
+            **{"instance.state.return_value": State(True, OUT_OF_REACH), "instance.ending.return_value": False}
+        )
+        self.assertIsNone(alive.ended(server))
 
     def test_one_that_never_tells_its_end(self) -> None:
         with mock.patch.object(alive, "REAPING", 0.02):

@@ -321,7 +321,7 @@ class InstanceTest(FakeDockerTest):
     def test_state_without_docker(self) -> None:
         self.server.shutdown()
         self.server.server_close()
-        self.assertEqual(str(self.instance.state()), "out of reach, because Docker does not answer")
+        self.assertEqual(self.instance.state(), State(True, "out of reach, because Docker does not answer"))
         with self.assertRaisesRegex(ItestError, "^could not remove container c0ffee.*, Docker does not answer: .*info"):
             self.instance.stop()
 

@@ -15,8 +15,8 @@ from unittest import mock
 
 from itest import naming, trace, wait, wait_checks, wait_errors
 from itest.clock import Deadline
-from itest.engines import Endpoint, ExecResult, Instance, State
-from itest.errors import DeclarationError, ExecTimeout, InstanceDied, PortTaken, StartTimeout
+from itest.engines import OUT_OF_REACH, Endpoint, ExecResult, Instance, State
+from itest.errors import DeclarationError, ExecTimeout, InstanceDied, ItestError, PortTaken, StartTimeout
 from itest.spec import ContainerSpec, Port
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance
 from itest.wait import Check, NotReady, answer, until_ready
@@ -167,6 +167,29 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(check.polls, 0)
         self.assertEqual(caught.exception.reason, "it has ended with exit code 3, and Docker starts it again")
         self.assertIn("Docker has started it again, as it ended, 4 times: see its last", str(caught.exception))
+
+    def test_one_that_docker_does_not_tell_of_is_waited_for(self) -> None:
+        away = State(True, OUT_OF_REACH)
+
+        def unread(poll: int) -> None:
+            if poll == 1:
+                raise ItestError("could not read its log, Docker does not answer: refused")
+
+        check = Counted(2, unread)
+        with mock.patch.object(
+            self.instance, "state", side_effect=[State(True), away, away, away, State(True)]
+        ) as state:
+            self.wait(check)
+        self.assertEqual((check.polls, state.call_count), (2, 5))
+
+    def test_docker_does_not_answer_until_the_deadline(self) -> None:
+        self.instance.current = State(True, OUT_OF_REACH)
+        with self.assertRaises(StartTimeout) as caught:
+            self.wait(Counted(1))
+        self.assertRegex(
+            str(caught.exception),
+            "did not become ready within 1 s, .* it is out of reach, because Docker does not answer. See whether Docker still runs",
+        )
 
     def test_at_the_deadline_it_is_asked_once_more(self) -> None:
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from itest import naming, wait
-from itest.engines import RESTARTING, Instance, ProjectInstance, State
+from itest.engines import OUT_OF_REACH, RESTARTING, Instance, ProjectInstance, State
 from itest.errors import StartError
 from itest.wait import Check, NotReady, Steady
 from itest.wait_errors import with_log
@@ -50,6 +50,8 @@ class Ready(Check):
         check = self._checks.get(name)
         if state.status == "created":
             raise NotReady("it has not been started yet")
+        if state.status == OUT_OF_REACH:
+            raise NotReady(f"it is {state}")
         if not state.running and (state.exit_code != 0 or name in project.lasting):
             raise _given_up(name, container, state, f"ended before it was ready: {state}")
         if state.status == RESTARTING:
