@@ -62,6 +62,7 @@ DESKTOP_NOT_RUNNING = "Docker Desktop is not running"
 NO_PERMISSION = "no permission on the socket"
 NO_SOCKET = "no socket"
 LIMITS_IGNORED = "limits ignored"
+NAMELESS = "a user id without a name"
 
 KILLED = 137
 """Exit code of what was killed by SIGKILL, which is how the kernel ends what takes too much memory."""
@@ -308,6 +309,16 @@ TABLE = (
         r"unable to find (user|group) |no users found|no matching entries in (passwd|group) file",
         (DOCKER,),
         "unable to find user app: no matching entries in passwd file",
+    ),
+    Cause(
+        NAMELESS,
+        "the image's program wants a user that has a name: name one that its /etc/passwd has by user=, or have a line for that "
+        "number in it",
+        r"could not look up effective user ID \d+",
+        (LOG,),
+        "initdb: error: could not look up effective user ID 1000: user does not exist",
+        "run the tests as a user that has one, or as root, or give this one a line in /etc/passwd: "
+        "app:x:1000:1000::/tmp:/bin/sh",
     ),
     Cause(
         "a directory in the way",

@@ -78,6 +78,11 @@ class Privileges:
             f"or give the container CAP_SETUID and CAP_SETGID"
         )
 
+    def is_nameless(self, spec: ProcessSpec) -> bool:
+        """Whether the server will not run, as its user id has no name, which it looks up."""
+        user = os.geteuid()
+        return not spec.runs_as_root and user != 0 and not _has_name(user) and not self._namespace
+
     def death_signal(self, number: int) -> tuple[str, ...]:
         """The command that has the kernel send a program this signal when its owner dies. Empty where none can.
 

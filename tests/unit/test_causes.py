@@ -57,6 +57,7 @@ SAID = {
     ("driver failed programming external connectivity on endpoint db (0d28a5):  (iptables failed: iptables --wait -t nat -A DOCKER -p tcp -d 127.0.0.1 --dport 5432 -j DNAT: iptables: No chain/target/match by that name.\n (exit status 1))", DOCKER): ("Docker's firewall rules are gone", "restart"),
     ("invalid mount config for type \"bind\": bind source path does not exist: /home/me/data", DOCKER): ("no such path to mount", "the test's module"),
     ("unable to find user nobodyx: no matching entries in passwd file", DOCKER): ("no such user", 'user="1000"'),
+    ("initdb: error: could not look up effective user ID 1000: user does not exist", LOG): ("a user id without a name", "/etc/passwd"),
     ("unable to find group staffx: no matching entries in group file", DOCKER): ("no such user", ""),
     ("Mounts denied: \nThe path /data is not shared from the host and is not known to Docker.\nYou can configure shared paths from Docker -> Preferences... -> Resources -> File Sharing.", DOCKER): ("path is not shared with Docker", "File sharing"),
     ('Error processing tar file(exit status 1): cannot overwrite directory "/www" with non-directory "/"', DOCKER): ("a directory in the way", "index.html"),

@@ -22,9 +22,10 @@ from itest.cli.doctor import _levelled, daemon, local, machine
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.clock import Deadline
 from itest.config import Config
-from itest.engines import ExecResult, compose_program
+from itest.engines import ExecResult, compose_program, privileges
 from itest.engines.compose_program import Program
 from itest.errors import Unavailable
+from itest.spec import ProcessSpec
 from itest.testing import ManualClock, MemoryEngine
 from tests.unit.fake_docker import FakeDockerTest
 from tests.unit.test_external import PASSWORD, closed_port, dripping, refuse_postgres, refuse_redis, server
@@ -64,6 +65,19 @@ class MachineTest(unittest.TestCase):
         for cache in (link, link / "cache"):
             [found, *_] = machine.space(Config(cache_dir=cache))
             self.assertIn(f"{cache} cannot be written to (No such file or directory)", found.said)
+
+    def test_a_user_id_without_a_name(self) -> None:
+        spec = ProcessSpec("PostgreSQL 18.6", ("postgres",), (), runs_as_root=False)
+        said = "PostgreSQL 18.6 would not start, as it runs as a user id without a name: run the tests as a user that has one"
+        for names, namespace, level in (((), (), PROBLEM), ((), ("unshare",), OK), ((4711,), (), OK)):
+            with (
+                mock.patch.object(privileges.os, "geteuid", return_value=4711),
+                mock.patch.object(privileges, "_has_name", names.__contains__),
+                mock.patch.object(privileges.Privileges, "_namespace", namespace),
+                mock.patch.object(local, "_wanted", return_value=[mock.Mock(process=lambda secret, config: spec)]),
+            ):
+                found, *_ = local.servers(Config(environment={"PATH": ""}))
+            self.assertEqual((found.level, found.said.startswith(said)), (level, level == PROBLEM), found)
 
     def test_kafka_that_mvn_would_fetch(self) -> None:
         place = Path(self.enterContext(tempfile.TemporaryDirectory()))

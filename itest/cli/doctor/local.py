@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from itest import naming, wait
+from itest import causes, naming, wait
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.cli.doctor.machine import unwritable
 from itest.clock import Deadline
 from itest.config import Config
+from itest.engines.privileges import Privileges
 from itest.engines.process import ProcessEngine
 from itest.errors import ConfigError, ItestError, StartError
 from itest.services.kafka import jars, recipes
@@ -27,8 +28,14 @@ def servers(config: Config) -> Iterator[Finding]:
     """What would run in place of the image of each service that has no external server."""
     for service in _wanted(config):
         try:
-            version = service.process("", config).version
-            yield Finding("process", OK, f"{version} would stand in for image {service.image}")
+            spec = service.process("", config)
+            if Privileges(config.variable("PATH")).is_nameless(spec):
+                known = causes.named(causes.NAMELESS, place="here")
+                yield Finding(
+                    "process", PROBLEM, f"{spec.version} would not start, as it runs as {known.name}: {known.cure}"
+                )
+            else:
+                yield Finding("process", OK, f"{spec.version} would stand in for image {service.image}")
         except ItestError as error:
             yield _not_used(error)
     if config.kafka_bootstrap_servers:
