@@ -184,13 +184,14 @@ TABLE = (
     # Java calls this an OutOfMemoryError, too.
     Cause(
         "too many threads",
-        'raise the limit: ulimits={"nproc": 4096}, or that of the shell (`ulimit -u`), which counts all processes and threads '
-        "of the user",
+        'raise the limit: ulimits={"nproc": 4096}, or that of the shell: `ulimit -u`, which counts all processes and threads '
+        "of the user, or `ulimit -v`, of which each thread takes some for its stack",
         r"unable to create (new )?native thread|pthread_create failed \(EAGAIN\)|can't start new thread"
         r"|fork\b[^\n]*Resource temporarily unavailable|Can't initialize Background Jobs",
         (LOG, DOCKER),
         "java.lang.OutOfMemoryError: unable to create native thread",
-        "raise the limit of the shell (`ulimit -u`), which counts all processes and threads of the user",
+        "raise the limit of the shell: `ulimit -u`, which counts all processes and threads of the user, or `ulimit -v`, of which "
+        "each thread takes some for its stack",
     ),
     Cause(
         OUT_OF_MEMORY,

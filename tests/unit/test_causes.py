@@ -100,7 +100,7 @@ SAID = {
     ("# There is insufficient memory for the Java Runtime Environment to continue.\n# Native memory allocation (mmap) failed to map 1073741824 bytes", LOG): ("out of memory", "memory="),
     ("java.lang.OutOfMemoryError: unable to create native thread: possibly out of memory or process/resource limits reached", LOG): ("too many threads", "ulimit -u"),
     ('[0.008s][warning][os,thread] Failed to start thread "G1 Service" - pthread_create failed (EAGAIN) for attributes: stacksize: 1024k', LOG): ("too many threads", ""),
-    ("# Fatal: Can't initialize Background Jobs. Error message: Resource temporarily unavailable", LOG): ("too many threads", "ulimit -u"),
+    ("# Fatal: Can't initialize Background Jobs. Error message: Resource temporarily unavailable", LOG): ("too many threads", "ulimit -v"),
     ("LOG:  could not fork new process for connection: Resource temporarily unavailable", LOG): ("too many threads", ""),
     ("java.lang.OutOfMemoryError: Java heap space", LOG): ("out of memory", ""),
     ("FATAL:  could not map anonymous shared memory: Cannot allocate memory", LOG): ("out of memory", ""),

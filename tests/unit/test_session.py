@@ -568,7 +568,10 @@ class ProcessTest(unittest.TestCase):
         return [each for each in self.reaper.mock_calls if each != mock.call().lives()]
 
     def test_nothing_starts_where_there_can_be_no_reaper(self) -> None:
-        threads = "raise the limit of the shell (`ulimit -u`), which counts all processes and threads of the user"
+        threads = (
+            "raise the limit of the shell: `ulimit -u`, which counts all processes and threads of the user, or `ulimit -v`, of "
+            "which each thread takes some for its stack"
+        )
         for number, cause, cure in (
             (errno.EMFILE, "too many open files", "raise the limit of the shell (`ulimit -n`)"),
             (errno.EAGAIN, "too many threads", threads),
