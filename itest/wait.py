@@ -32,6 +32,9 @@ STEADY = 0.5
 """Seconds for which a container must have run of which nothing else can be seen: many mistakes end it sooner, and on a busy
 machine Docker takes more than 0.2 to hear of that."""
 
+CUT_OFF_AFTER = 3.0
+"""Seconds after which a container that does not answer is looked at for whether it is out of reach."""
+
 ANSWER_TIMEOUT = 2.0
 """Seconds one poll may wait for an answer, so that a server that accepts and says nothing cannot eat the deadline."""
 
@@ -224,12 +227,22 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
             if (state := instance.state()).status != OUT_OF_REACH:
                 raise
             reason = naming.shorten(str(error), 300)
+        if deadline.elapsed >= CUT_OFF_AFTER and _is_cut_off(check, instance):
+            from itest.wait_errors import cut_off
+
+            raise cut_off(instance, reason, check, deadline, subject)
         if deadline.passed:
             from itest.wait_errors import late
 
             raise late(instance, state, reason, check, deadline, subject)
         deadline.pause(pause)
         pause = min(pause * GROWTH, longest)
+
+
+def _is_cut_off(check: Callable[[Instance], object], instance: Instance) -> bool:
+    """Whether what is waited for is an answer at a port that this process can never reach."""
+    asks = getattr(check, "shows_life", False) or (isinstance(check, Check) and check.ports())
+    return bool(asks) and hasattr(instance, "cut_off") and instance.cut_off()
 
 
 def _ask(check: Callable[[Instance], object], instance: Instance, deadline: Deadline) -> None:

@@ -25,6 +25,16 @@ PYTHON_ERROR = (
 )
 """A traceback at the end of a log, but for a few lines: more of the message, or a server that says that it ends."""
 
+UNREACHED = "published ports out of reach"
+"""The cause of an error that CUT_OFF is the explanation of."""
+
+CUT_OFF = (
+    "This process is in a container with a network of its own, which does not reach the loopback of the Docker host, where ports "
+    "are published: have that container on the host's network (`docker run --network host`), or name servers by URL "
+    "(ITEST_POSTGRES_URL and the like: service containers)."
+)
+"""What to say where a container's ports are published and out of reach."""
+
 E = TypeVar("E", bound=Exception)
 
 
@@ -47,6 +57,15 @@ def late(
         reason=reason,
     )
     return with_log(instance, error, lines)
+
+
+def cut_off(instance: Instance, reason: str, check: object, deadline: Deadline, subject: str) -> StartError:
+    """It may be ready, and cannot be reached."""
+    return StartError(
+        f"{subject} was not reached in {deadline.elapsed:.1f} s, waiting for {check}. Last reason: {reason}. {CUT_OFF}",
+        seconds=deadline.elapsed,
+        cause=UNREACHED,
+    )
 
 
 def ended_before(instance: Instance, state: State, check: object, deadline: Deadline, subject: str) -> StartError:

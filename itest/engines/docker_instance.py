@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itest import naming
+from itest import naming, owners
 from itest.clock import Deadline
 from itest.container_root import is_of, root_of
 from itest.engines import (
@@ -30,7 +30,7 @@ from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import OutOfReach, not_found, translated, unanswered
 from itest.engines.docker_registry import familiar
 from itest.engines.docker_remove import remove, remove_volume
-from itest.engines.ports import is_ours
+from itest.engines.ports import is_ours, refuses
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
 
@@ -113,6 +113,19 @@ class DockerInstance:
             if protocol == "tcp" and network.get("IPAddress") and is_ours(network.get("Gateway", "")):
                 return Endpoint(network["IPAddress"], int(port))
         return None
+
+    def cut_off(self) -> bool:
+        """Whether its published ports are out of reach: in a container with a network of its own, as this process is then,
+        the loopback is another one than that on which Docker has published them."""
+        if not (around := owners.container()) or self._host != LOOPBACK or not self._endpoints:
+            return False
+        ours: Mapping[str, Any] | None = None
+        with contextlib.suppress(ItestError):  # None: it is another Docker's.
+            ours = DockerInstance(self._client, around, "", {}, socket=self._socket)._asked()
+        network = (ours or {}).get("HostConfig", {}).get("NetworkMode", "host")
+        return (
+            network != "host" and not network.startswith("container:") and refuses(next(iter(self._endpoints.values())))
+        )
 
     def root(self) -> Path | None:
         if sys.platform != "linux" or self._host != LOOPBACK:

@@ -69,6 +69,15 @@ def is_ours(address: str) -> bool:
     return False
 
 
+def refuses(endpoint: Endpoint) -> bool:
+    """Whether nobody listens there, for certain."""
+    try:
+        socket.create_connection(endpoint, timeout=1).close()
+    except OSError as error:
+        return isinstance(error, ConnectionRefusedError)
+    return False
+
+
 def free_port() -> int:
     """A TCP port of this machine that nobody uses and that nobody else will be given soon.
 

@@ -325,6 +325,25 @@ class InstanceTest(FakeDockerTest):
         with self.assertRaisesRegex(ItestError, "^could not remove container c0ffee.*, Docker does not answer: .*info"):
             self.instance.stop()
 
+    def test_what_it_publishes_is_out_of_reach_in_a_container_with_a_network_of_its_own(self) -> None:
+        job = "ab" * 32
+        endpoints = {"http": Endpoint("127.0.0.1", 4711)}
+        for around, mode, refused, expected in (
+            (job, "bridge", True, True),
+            (job, "bridge", False, False),
+            (job, "host", True, False),
+            (job, "container:c0ffee", True, False),
+            ("", "bridge", True, False),
+            ("cd" * 32, "bridge", True, False),  # Another Docker's.
+        ):
+            self.answers[f"GET /containers/{job}/json"] = {"State": {}, "HostConfig": {"NetworkMode": mode}}
+            with (
+                mock.patch.object(owners, "container", return_value=around),
+                mock.patch("itest.engines.docker_instance.refuses", return_value=refused),
+                mock.patch.object(self.instance, "_endpoints", endpoints),
+            ):
+                self.assertIs(self.instance.cut_off(), expected, (around, mode, refused))
+
     def test_endpoint_waits_until_it_is_published(self) -> None:
         published = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "4711"}]}
         threading.Timer(0.05, self.inspects, [published]).start()

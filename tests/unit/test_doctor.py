@@ -213,6 +213,15 @@ class ContainerTest(unittest.TestCase):
             found.said, r"^its published port \S+ does not answer: GET http.*; see whether a firewall or VPN "
         )
 
+    def test_a_port_that_this_container_does_not_reach(self) -> None:
+        self.instance.cut_off = lambda: True  # type: ignore[attr-defined]  # what a container has
+        found = daemon._port(self.instance, Deadline.after(60, ManualClock()))
+        self.assertEqual((found.name, found.level), ("port", PROBLEM))
+        self.assertRegex(
+            found.said,
+            r"^its published port \S+ does not answer: This process is in a container .*--network host.*[^.]$",
+        )
+
     def test_an_image_that_cannot_listen(self) -> None:
         self.instance.log = "sh: httpd: not found\nno program here can listen\n"
         found = daemon._port(self.instance, Deadline.after(1, ManualClock()))

@@ -9,7 +9,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from itest.engines import ports
+from itest.engines import Endpoint, ports
 
 
 class ListenersTest(unittest.TestCase):
@@ -53,6 +53,12 @@ class ListenersTest(unittest.TestCase):
                 ports.listeners(port, "127.0.0.2")
             with socket.create_server(("127.0.0.1", port)):
                 pass  # Nothing was left open.
+
+    def test_who_refuses(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            endpoint = Endpoint(*listening.getsockname())
+            self.assertFalse(ports.refuses(endpoint))
+        self.assertTrue(ports.refuses(endpoint))
 
     def test_an_address_that_is_not_ours(self) -> None:
         with (

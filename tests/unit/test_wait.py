@@ -16,7 +16,7 @@ from unittest import mock
 from itest import naming, trace, wait, wait_checks, wait_errors
 from itest.clock import Deadline
 from itest.engines import OUT_OF_REACH, Endpoint, ExecResult, Instance, State
-from itest.errors import DeclarationError, ExecTimeout, InstanceDied, ItestError, PortTaken, StartTimeout
+from itest.errors import DeclarationError, ExecTimeout, InstanceDied, ItestError, PortTaken, StartError, StartTimeout
 from itest.spec import ContainerSpec, Port
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance
 from itest.wait import Check, NotReady, answer, until_ready
@@ -181,6 +181,20 @@ class LoopTest(unittest.TestCase):
         ) as state:
             self.wait(check)
         self.assertEqual((check.polls, state.call_count), (2, 5))
+
+    def test_what_can_never_be_reached_is_not_waited_for_to_the_end(self) -> None:
+        self.instance.cut_off = lambda: True  # type: ignore[attr-defined]  # what a container has
+        with self.assertRaises(StartError) as caught:
+            self.wait(self.silent_until_it_ends(0), 60)
+        self.assertRegex(
+            str(caught.exception),
+            r"was not reached in 3\.\d s, waiting for it. Last reason: OSError: not yet. This process is in a container .*"
+            r"`docker run --network host`",
+        )
+        self.assertEqual(caught.exception.cause, "published ports out of reach")
+        check = Counted(60)  # It looks at no port.
+        self.wait(check, 60)
+        self.assertEqual(check.polls, 60)
 
     def test_docker_does_not_answer_until_the_deadline(self) -> None:
         self.instance.current = State(True, OUT_OF_REACH)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from itest import causes, naming, wait
+from itest import causes, naming, wait, wait_errors
 from itest.cli import wanted
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.cli.doctor.machine import GIGABYTE, room
@@ -172,11 +172,14 @@ def _port(instance: Instance, deadline: Deadline) -> Finding:
     except StartError as error:
         if not instance.state().running:
             raise
+        said = f"its published port {instance.endpoint()} does not answer: "
+        if error.cause == wait_errors.UNREACHED:
+            return Finding("port", PROBLEM, f"{said}{wait_errors.CUT_OFF.rstrip('.')}")
         return Finding(
             "port",
             PROBLEM,
-            f"its published port {instance.endpoint()} does not answer: {getattr(error, 'reason', error)}; see whether a "
-            f"firewall or VPN stands between this process and Docker, and whether DOCKER_HOST is the right machine",
+            f"{said}{getattr(error, 'reason', error)}; see whether a firewall or VPN stands between this process and Docker, "
+            f"and whether DOCKER_HOST is the right machine",
         )
     if "no program here can listen" in instance.logs():
         return Finding("port", NOTE, "not tried: the image has no program that listens")
