@@ -40,7 +40,8 @@ class UnixSocketTest(unittest.TestCase):
         self.addCleanup(view.close)
         self.assertEqual(view.connection.info.host, str(self.data))
         self.assertEqual((urlsplit(view.url).hostname, view.host), ("127.0.0.1", "127.0.0.1"))
-        self.assertEqual(view.connect().info.host, "127.0.0.1")
+        self.assertEqual(view.connect().info.host, str(self.data))
+        self.assertEqual(view.connect(host=view.host).info.host, "127.0.0.1")
 
     def test_only_its_user_reaches_it(self) -> None:
         [socket] = self.data.glob(".s.PGSQL.*[0-9]")

@@ -496,7 +496,9 @@ class DockerTest(WarmTest):
 
         def spoil(engine: DockerEngine) -> str:
             client = engine.client
-            blank = client.create_container(self.image(), ["x"])["Id"]
+            # Labels of its own: by those of the image the end of the run before would take it for what that has left.
+            labels = {naming.SESSION: naming.session_id(), naming.OWNER: naming.owner()}
+            blank = client.create_container(self.image(), ["x"], labels=labels)["Id"]
             try:
                 changes = ['ENTRYPOINT ["/bin/false"]']
                 return str(client.commit(blank, docker_warm.REPOSITORY, "spoilt", changes=changes)["Id"])
