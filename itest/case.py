@@ -213,10 +213,9 @@ class ContainerMixin(Assertions, _Base):
             load_marked(method, test, {name: view for name, view in views.items() if hasattr(view, "load")})
 
     def _itest_annotate(self, error: Exception) -> None:
-        diagnosis = self.__dict__.get("_itest_diagnosis")  # Without one nothing has been started for it.
-        if diagnosis is not None and not isinstance(
-            error, unittest.SkipTest | ServerDied
-        ):  # The latter has said it all.
+        if isinstance(error, unittest.SkipTest | ServerDied):  # The latter has said it all.
+            return
+        if (diagnosis := self.__dict__.get("_itest_diagnosis")) is not None:  # Else nothing has been started for it.
             diagnosis.annotate(error)
 
     def _itest_finish(self, loan: Loan) -> None:

@@ -484,18 +484,22 @@ class FailureTest(ProjectsTest):
         self.assertRegex(text, rf"did not become ready within {seconds:g} s, .* \(web: GET /missing to answer\)")
         self.assertRegex(text, r"Last reason: web: GET http://127\.0\.0\.1:\d+/missing answered 404")
 
-    def test_services_that_wait_too_long_for_another_one(self) -> None:
+    def late(self, services: str, word: str) -> tuple[str, float]:
+        """What is said of services that are not ready in time, with that word if they have come to it; and that time."""
         for seconds in (8.0, 60.0):  # As above.
-            text = self.failure(
-                StartTimeout,
-                f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{slow: {{condition: service_healthy}}}}}}\n"
-                f"  slow:\n    image: busybox:1.37\n    command: sh -c 'echo still warming up; exec {SLEEP}'\n"
-                f"    healthcheck: {{test: exit 1, interval: 100ms, retries: 10000}}\n",
-                startup_timeout=seconds,
-                env={"SECONDS": str(seconds)},  # With another one it is another project.
-            )
-            if "still warming up" in text:
+            env = {"SECONDS": str(seconds)}  # With another one it is another project.
+            text = self.failure(StartTimeout, services, startup_timeout=seconds, env=env)
+            if word in text:
                 break
+        return text, seconds
+
+    def test_services_that_wait_too_long_for_another_one(self) -> None:
+        text, seconds = self.late(
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{slow: {{condition: service_healthy}}}}}}\n"
+            f"  slow:\n    image: busybox:1.37\n    command: sh -c 'echo still warming up; exec {SLEEP}'\n"
+            f"    healthcheck: {{test: exit 1, interval: 100ms, retries: 10000}}\n",
+            "still warming up",
+        )
         self.assertRegex(text, rf"compose.yaml did not start within {seconds:g} s: .*slow is starting")
         self.assertIn("slow | still warming up", text)
 
@@ -503,31 +507,21 @@ class FailureTest(ProjectsTest):
         self.project(
             f"FROM busybox:1.37\nHEALTHCHECK --interval=10m CMD echo $HOSTNAME; exit 1\nCMD {SLEEP}\n", "Dockerfile"
         )
-        for seconds in (8.0, 60.0):  # As above.
-            text = self.failure(
-                StartTimeout,
-                f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{slow: {{condition: service_healthy}}}}}}\n"
-                f"  slow: {{build: ., hostname: of-the-image}}\n",
-                startup_timeout=seconds,
-                env={"SECONDS": str(seconds)},  # With another one it is another project.
-            )
-            if "of-the-image" in text:
-                break
+        text, seconds = self.late(
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{slow: {{condition: service_healthy}}}}}}\n"
+            f"  slow: {{build: ., hostname: of-the-image}}\n",
+            "of-the-image",
+        )
         self.assertRegex(text, rf"did not start within {seconds:g} s: .*slow is starting: of-the-image")
         self.assertIn("web waits for others", text)
         self.remove_built()
 
     def test_services_that_wait_for_a_job_that_does_not_end(self) -> None:
-        for seconds in (8.0, 60.0):  # As above.
-            text = self.failure(
-                StartTimeout,
-                f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{job: {{condition: service_completed_successfully}}}}}}\n"
-                f"  job: {{image: 'busybox:1.37', command: sh -c 'echo waiting for a lock; exec {SLEEP}'}}\n",
-                startup_timeout=seconds,
-                env={"SECONDS": str(seconds)},  # With another one it is another project.
-            )
-            if "waiting for a lock" in text:
-                break
+        text, seconds = self.late(
+            f"  web: {{image: 'busybox:1.37', command: {SLEEP}, depends_on: {{job: {{condition: service_completed_successfully}}}}}}\n"
+            f"  job: {{image: 'busybox:1.37', command: sh -c 'echo waiting for a lock; exec {SLEEP}'}}\n",
+            "waiting for a lock",
+        )
         self.assertRegex(
             text, rf"compose.yaml did not start within {seconds:g} s: .*job has not ended, which others wait for"
         )
