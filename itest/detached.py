@@ -47,6 +47,29 @@ def start(
     )
 
 
+def leave(process: subprocess.Popen[bytes], orders: bytes, timeout: float) -> None:
+    """Give it its orders and let it work on after us. Where it would end with us (`goes_on`), wait until it is done, and end it
+    after `timeout` seconds, or on Ctrl-C. Raises OSError where it has died."""
+    assert process.stdin is not None
+    try:
+        with process.stdin as pipe:
+            pipe.write(orders)
+        if not goes_on():
+            _wait(process, timeout)
+    finally:
+        process.returncode = 0  # Its destructor must not warn about a process that still runs.
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    except BaseException:
+        process.kill()
+        raise
+
+
 def goes_on() -> bool:
     """Whether what `start` has started works on when this process has ended. Not where that ends its container: it is the main
     command, or of the session of that, as with a shell or `docker run --init` above it. The kernel then kills all that is left

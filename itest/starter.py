@@ -120,8 +120,7 @@ class Starter:
         with self._trace.span("stop", server.kind) as span:
             try:
                 self.telling.stopping(server, span)
-                # A process that would end together with this one is left nothing to do.
-                reaper = self._reaper if over and self._reaper is not None and self._reaper.outlives_us else None
+                reaper = self._reaper if over else None
                 if server.share is not None:
                     joining.leave(server, server.share, reaper=reaper)
                 else:

@@ -102,7 +102,7 @@ def stop(server: Server[Any], session: str, *, reaper: Reaper | None = None) -> 
     """Stop it. `session` is its label. Raises ItestError.
 
     With a reaper, at the end of the run, nobody waits for that: it is handed over to have its state kept for later runs,
-    or the reaper has Docker remove it, which takes 0.2 s.
+    or the reaper has Docker remove it, which takes 0.2 s. Where no other process outlives this one, both are waited for.
     """
     if reaper is not None and _hand_over(server, session):
         return
@@ -110,7 +110,7 @@ def stop(server: Server[Any], session: str, *, reaper: Reaper | None = None) -> 
         server.close()
     finally:
         sent = False
-        if reaper is not None and (removal := server.instance.removal()) is not None:
+        if reaper is not None and reaper.outlives_us and (removal := server.instance.removal()) is not None:
             with contextlib.suppress(OSError):  # It was killed a moment ago.
                 reaper.send(removal[1], removal[0])
                 sent = True

@@ -3,7 +3,8 @@
 
 Kept are a server's initialised files and what its service adds to them (PostgreSQL: the migrated template databases),
 under a fingerprint of all that they depend on: as an image with Docker, as an archive in the cache directory for local
-processes. It is done at the end of the run by a process of its own (warm_keeper.py), so that nobody waits for it.
+processes. It is done at the end of the run by a process of its own (warm_keeper.py), so that nobody waits for it but
+a run whose end is that of its container.
 
 A state that cannot be begun with is discarded, and the server starts as if there had been none.
 """
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 30.0
 """Seconds that a server has to become ready when it begins with a kept state; it takes tenths of one."""
+
+KEEP_TIMEOUT = 60.0
+"""Seconds that keeping it may take where the run has to wait for that (`detached.leave`); it takes about one."""
 
 
 class State:
@@ -221,12 +225,9 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
             environment=environment,
             held=[lock, reaper.pipe],
         )
+        detached.leave(process, json.dumps(orders).encode(), KEEP_TIMEOUT)
     finally:
         reaper.close(done=False)  # The other process holds its pipe from now on.
-    process.returncode = 0  # It works on after us; its destructor must not warn about that.
-    assert process.stdin is not None
-    with process.stdin as pipe:
-        pipe.write(json.dumps(orders).encode())
 
 
 def _take(path: os.PathLike[str]) -> int | None:
