@@ -359,7 +359,10 @@ class WarmTest(unittest.TestCase):
         session = Session(self.config)
         server = session.lend(self.declaration)
         server.lease(self.declaration, "C").close()
-        with mock.patch.object(detached, "start", start):
+        with (
+            mock.patch.object(detached, "start", start),
+            mock.patch.object(detached, "goes_on", lambda: True),  # Else the session would wait for it.
+        ):
             session.close()
         [keeper] = keepers
         if self.engine == "docker":
