@@ -28,8 +28,8 @@ def add_to(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "logs",
-        help="print what a running service has logged",
-        description="Print the log of each running container and local process of that service, of whatever run.",
+        help="print what a service has logged",
+        description="Print the log of each container and local process of that service that is there, of whatever run.",
     )
     parser.add_argument("service", help="its name in `itest ps`: postgres, redis, kafka, ...")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what it logs, until it ends or Ctrl-C")
