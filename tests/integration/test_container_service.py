@@ -74,6 +74,7 @@ class WebTest(ContainerTestCase):
 
     def test_a_command_reads_its_input(self) -> None:
         self.assertEqual(self.web.exec(["cat"], stdin="some text").stdout, "some text")
+        self.assertEqual(self.web.exec(["cat"], stdin=memoryview(b"some bytes")).stdout, "some bytes")
         large = b"0123456789abcdef" * 100_000
         self.assertEqual(self.web.exec(["md5sum"], stdin=large).stdout.split()[0], self.md5(large))
         self.assertEqual(len(self.web.exec(["cat"], stdin=large).stdout), len(large))

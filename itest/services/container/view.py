@@ -90,7 +90,7 @@ class ContainerView(View):
         user: str = "",
         env: Mapping[str, str] | None = None,
         directory: str = "",
-        stdin: str | bytes = b"",
+        stdin: str | bytes | bytearray | memoryview = b"",
     ) -> ExecResult:
         """Run a command in the container: program and arguments, or a text for its shell.
 
@@ -98,7 +98,7 @@ class ContainerView(View):
         something to read. Raises ExecTimeout when it has not ended after `timeout` seconds.
         """
         words = words_of(argv)
-        given = stdin.encode() if isinstance(stdin, str) else stdin
+        given = _input(stdin)
         if not (user or env or directory or given):
             return self.server.instance.exec(words, timeout=timeout)
         container = container_of(self.server.instance, "run a command in")
@@ -170,3 +170,12 @@ class ContainerView(View):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.server.instance}>"
+
+
+def _input(stdin: object) -> bytes:
+    """What a command is to read. Raises TypeError for what is neither a text nor bytes."""
+    if isinstance(stdin, str):
+        return stdin.encode()
+    if isinstance(stdin, bytes | bytearray | memoryview):
+        return bytes(stdin)
+    raise TypeError(f"exec(stdin={stdin!r:.80}): it takes a text or bytes: of a file, file.read()")
