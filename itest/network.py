@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from itest.engines import Instance, on_network
 from itest.errors import DeclarationError, NotStarted
 from itest.service import Service, attributes
-from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.engines.docker import DockerEngine
 
 
-class Network(NamedTuple):
+class Network:
     """A declaration that gives services more names on the network of their class: `Network({"postgres": ["db"]})`.
 
     Without one a class with a container of its own and something beside it has a network, with the names of its
@@ -27,7 +26,21 @@ class Network(NamedTuple):
     raised.
     """
 
-    aliases: Mapping[str, Sequence[str]] = MappingProxyType({})
+    # No NamedTuple as other values here: of one, mypy does not know `__get__`.
+
+    def __init__(self, aliases: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+        self._aliases = aliases
+
+    @property
+    def aliases(self) -> Mapping[str, Sequence[str]]:
+        """By the attribute of a service, its further names."""
+        return self._aliases
+
+    def __eq__(self, other: object) -> bool:
+        return self.aliases == other.aliases if isinstance(other, Network) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(aliases={self.aliases!r})"
 
     def check(self, owner: str, name: str, services: Sequence[str]) -> None:
         """Raise DeclarationError for a name of no service of the class."""

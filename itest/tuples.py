@@ -11,18 +11,38 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inspect import Signature
     from typing import NamedTuple as NamedTuple
 else:
+
+    class _Fields:
+        """The signature that `help()` shows of a class, made when it is asked for."""
+
+        def __get__(self, value: object, cls: type[NamedTuple]) -> Signature:
+            from inspect import Parameter, Signature
+
+            return Signature(
+                Parameter(
+                    name,
+                    Parameter.POSITIONAL_OR_KEYWORD,
+                    default=cls._field_defaults.get(name, Parameter.empty),
+                    annotation=cls._field_types[name],
+                )
+                for name in cls._fields
+            )
 
     class NamedTuple(tuple):
         """Base of a class whose annotations are the fields of a tuple."""
 
+        __signature__ = _Fields()
+
         def __init_subclass__(cls) -> None:
             if cls.__base__ is NamedTuple:  # What is derived from such a class has its fields.
-                cls._fields = cls.__match_args__ = tuple(cls.__annotations__)
+                cls._field_types = cls.__annotations__
+                cls._fields = cls.__match_args__ = tuple(cls._field_types)
                 cls._field_defaults = {name: vars(cls)[name] for name in cls._fields if name in vars(cls)}
                 for index, name in enumerate(cls._fields):
-                    setattr(cls, name, property(itemgetter(index)))
+                    setattr(cls, name, property(itemgetter(index), doc=f"Alias for field number {index}"))
 
         def __new__(cls, *values: Any, **named: Any) -> NamedTuple:
             if named or len(values) != len(cls._fields):

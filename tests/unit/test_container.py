@@ -392,7 +392,9 @@ class LifeTest(InnerTest):
     def test_what_a_command_cannot_read_is_refused_before_it_runs(self) -> None:
         view = self.session.lend(Container("web:1", ready=lambda view: True)).view()  # type: ignore[attr-defined]  # as above
         for wrong in (io.BytesIO(b"x"), 3, ["a"], None):
-            with self.assertRaisesRegex(TypeError, r"^exec\(stdin=.*\): it takes a text or bytes: of a file, file.read\(\)$"):
+            with self.assertRaisesRegex(
+                TypeError, r"^exec\(stdin=.*\): it takes a text or bytes: of a file, file.read\(\)$"
+            ):
                 view.exec(["cat"], stdin=wrong)
 
     def test_ports_of_the_view(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import unittest
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,6 +221,16 @@ class NetworkTest(InnerTest):
         ):
             with self.subTest(text), self.assertRaisesRegex(DeclarationError, text):
                 type("T", (ContainerTestCase,), {"memory": MemoryService(), "net": Network(aliases)})
+
+    def test_as_a_value(self) -> None:
+        one, other = Network({"web": ["www"]}), Network({"db": ["store"]})
+        self.assertEqual((one, Network()), (Network({"web": ["www"]}), Network(aliases={})))
+        self.assertNotEqual(one, other)
+        self.assertNotEqual(one, 1)
+        self.assertEqual(repr(one), "Network(aliases={'web': ['www']})")
+        self.assertEqual(str(inspect.signature(Network)).partition(" =")[0], "(aliases: 'Mapping[str, Sequence[str]]'")
+        with self.assertRaises(AttributeError):
+            one.aliases = {}  # type: ignore[misc]  # that it is refused is the point
 
     def test_there_is_none_without_docker(self) -> None:
         class T(ContainerTestCase):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import typing
 import unittest
@@ -93,6 +94,18 @@ class NamedTupleTest(unittest.TestCase):
                 for other in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
                     self.assertEqual(other, value)
                     self.assertIs(type(other), kind)
+
+    def test_help_shows_its_fields(self) -> None:
+        for kind in (*BOTH, Derived):
+            with self.subTest(kind.__name__):
+                signature = inspect.signature(kind)
+                shown = [(each.name, each.annotation, each.default) for each in signature.parameters.values()]
+                names = ("names", "tuple[str, ...]", ())
+                expected = [("host", "str", inspect.Parameter.empty), ("port", "int", 80), names]
+                if kind is Typings:  # It compiles its annotations.
+                    expected = [(name, typing.ForwardRef(text), default) for name, text, default in expected]
+                self.assertEqual(shown, expected)
+                self.assertEqual(inspect.getdoc(kind.port), "Alias for field number 1")
 
     def test_patterns_match_its_fields_by_place(self) -> None:
         for kind in BOTH:
