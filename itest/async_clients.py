@@ -174,8 +174,12 @@ class Opening(Generic[C]):
     def __repr__(self) -> str:
         return f"<{self._verb}, which is no coroutine: `await` it, or use asyncio.gather() or asyncio.ensure_future()>"
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{self._verb} is not awaited yet, so it has no {name!r}: write `await ...{self._verb}`")
+    if not TYPE_CHECKING:  # So that a forgotten `await` is an error there.
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"{self._verb} is not awaited yet, so it has no {name!r}: write `await ...{self._verb}`"
+            )
 
 
 __all__ = ["CLOSE_TIMEOUT", "AsyncClients", "Opening", "are_open", "close_all", "own_time", "packages", "running_loop"]

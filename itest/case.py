@@ -38,6 +38,8 @@ __unittest = True  # Hides these frames from the traceback of a failed assertion
 if TYPE_CHECKING:
     from typing import Self
 
+    from itest.async_case import AsyncContainerTestCase as AsyncContainerTestCase
+
     _Base = unittest.TestCase
 else:
     _Base = object
@@ -414,10 +416,12 @@ class ContainerTestCase(ContainerMixin, unittest.TestCase):
     """Base class of tests against real services. Declare what they need as class attributes, or take a mixin."""
 
 
-def __getattr__(name: str) -> object:
-    """`AsyncContainerTestCase` has a module of its own, so that plain test cases never import asyncio (PEP 562)."""
-    if name != "AsyncContainerTestCase":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from itest.async_case import AsyncContainerTestCase
+if not TYPE_CHECKING:  # As in `itest`.
 
-    return AsyncContainerTestCase
+    def __getattr__(name: str) -> object:
+        """`AsyncContainerTestCase` has a module of its own, so that plain test cases never import asyncio (PEP 562)."""
+        if name != "AsyncContainerTestCase":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from itest.async_case import AsyncContainerTestCase
+
+        return AsyncContainerTestCase

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from itest import Container, ContainerTestCase, Network
+from itest import AsyncContainerTestCase, Container, ContainerTestCase, KafkaMixin, Network, PostgresMixin
 
 
 class NetworkTest(ContainerTestCase):
@@ -15,3 +15,21 @@ class NetworkTest(ContainerTestCase):
     def test_a_server_for_containers(self) -> None:
         with HTTPServer((self.network.host, 0), BaseHTTPRequestHandler):
             self.shop.exec(["docker", "network", "inspect", self.network.id])
+
+
+class ForgottenAwaitTest(PostgresMixin, KafkaMixin, AsyncContainerTestCase):
+    async def test_a_client_is_awaited(self) -> None:
+        connection = await self.postgres.aconnect()
+        await connection.execute("SELECT 1")
+        async with self.postgres.aconnect() as other:
+            await other.execute("SELECT 1")
+        self.postgres.aconnect().execute("SELECT 1")  # type: ignore[attr-defined]
+        self.kafka.aproducer().send("orders", b"book")  # type: ignore[attr-defined]
+
+
+class WrongNameTest(ContainerTestCase):
+    def test_names_that_are_loaded_when_they_are_used(self) -> None:
+        from itest import PostgresMixing  # type: ignore[attr-defined]  # noqa: F401
+        from itest.services.kafka import Massage  # type: ignore[attr-defined]  # noqa: F401
+        from itest.services.postgres import PostgresVeiw  # type: ignore[attr-defined]  # noqa: F401
+        from itest.services.redis import RedisVeiw  # type: ignore[attr-defined]  # noqa: F401

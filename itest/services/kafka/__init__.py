@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Kafka", "KafkaMixin", "KafkaServer", "KafkaView", "Message", "Queue"]
 
-__getattr__ = lazily(__name__, {"KafkaServer": "server", "KafkaView": "view", "Message": "queue", "Queue": "queue"})
+if not TYPE_CHECKING:  # So that a wrong name is still an error there.
+    __getattr__ = lazily(__name__, {"KafkaServer": "server", "KafkaView": "view", "Message": "queue", "Queue": "queue"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)

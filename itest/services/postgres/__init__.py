@@ -36,4 +36,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Postgres", "PostgresMixin", "PostgresServer", "PostgresView"]
 
-__getattr__ = lazily(__name__, {"PostgresServer": "server", "PostgresView": "view"})
+if not TYPE_CHECKING:  # So that a wrong name is still an error there.
+    __getattr__ = lazily(__name__, {"PostgresServer": "server", "PostgresView": "view"})

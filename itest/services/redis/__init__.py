@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Redis", "RedisMixin", "RedisServer", "RedisView"]
 
-__getattr__ = lazily(__name__, {"RedisServer": "server", "RedisView": "view"})
+if not TYPE_CHECKING:  # So that a wrong name is still an error there.
+    __getattr__ = lazily(__name__, {"RedisServer": "server", "RedisView": "view"})
 
 IMAGE = "redis:8"
 
