@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from itest import AsyncContainerTestCase, Container, ContainerTestCase, KafkaMixin, Network, PostgresMixin
+from itest import App, AsyncContainerTestCase, Container, ContainerTestCase, KafkaMixin, Network, PostgresMixin
+from itest.services.app import ContainerAppView
 
 
 class NetworkTest(ContainerTestCase):
@@ -25,6 +26,19 @@ class ForgottenAwaitTest(PostgresMixin, KafkaMixin, AsyncContainerTestCase):
             await other.execute("SELECT 1")
         self.postgres.aconnect().execute("SELECT 1")  # type: ignore[attr-defined]
         self.kafka.aproducer().send("orders", b"book")  # type: ignore[attr-defined]
+
+
+def healthy(web: ContainerAppView) -> bool:
+    return web.client.get("/health").is_success
+
+
+class ReadyTest(ContainerTestCase):
+    web = App.container("shop:1", ports={"http": 8000}, ready=healthy)
+    api = App.container("shop:1", ports={"http": 8000}, ready=lambda api: api.client.get("/health").is_success)
+    other = Container("shop:1", ports={"http": 8000}, ready=healthy)  # type: ignore[arg-type]
+
+    def test_its_clients(self) -> None:
+        self.assertTrue(healthy(self.web))
 
 
 class WrongNameTest(ContainerTestCase):

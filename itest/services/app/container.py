@@ -12,6 +12,12 @@ from itest.services.app.clients import HttpView
 from itest.services.container import Container, ContainerView
 from itest.services.container.server import ContainerServer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from dataclasses import KW_ONLY
+
+    from itest.wait import Check
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ContainerApp(Container):
@@ -26,6 +32,8 @@ class ContainerApp(Container):
         return ContainerAppServer(self, instance, address)
 
     if TYPE_CHECKING:
+        _: KW_ONLY
+        ready: Check | Callable[[ContainerAppView], object] | None = None  # type: ignore[assignment]  # of its own view
 
         def __get__(self, instance: object | None, owner: type | None = None) -> ContainerAppView: ...
 
