@@ -6,10 +6,10 @@ from __future__ import annotations
 import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from itest import naming
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from itest.service import Server
 
 C = TypeVar("C")
+
+Text: TypeAlias = "str | PurePath | int"
+"""What an argument that is a text may be given as."""
 
 
 class View(ABC):
@@ -94,7 +97,7 @@ class View(ABC):
         """The server's log, or the last `tail` lines of it, without passwords."""
         return naming.clean_log(self.server.instance.logs(tail=checked(tail)))
 
-    def exec(self, argv: Sequence[str] | str, timeout: float = 30.0) -> ExecResult:
+    def exec(self, argv: Sequence[Text] | str, timeout: float = 30.0) -> ExecResult:
         """Run a command beside the server: program and arguments, or a text for a shell. Raises ExecTimeout when it has
         not ended after `timeout` seconds."""
         return self.server.instance.exec(words_of(argv), timeout=timeout)
@@ -159,9 +162,29 @@ def checked(tail: int | None) -> int | None:
     return tail
 
 
-def words_of(command: Sequence[str] | str) -> tuple[str, ...]:
-    """What `exec` runs: a text is run by the shell."""
-    return ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
+def words_of(command: Sequence[Text] | str) -> tuple[str, ...]:
+    """What `exec` runs: a text is run by the shell. Raises TypeError for what is no command."""
+    if isinstance(command, str):
+        return "/bin/sh", "-c", command
+    if not isinstance(command, Iterable) or isinstance(command, bytes | Mapping):
+        raise TypeError(f"exec({command!r:.80}): it takes a list, a program and its arguments, or a text for a shell")
+    return tuple(text_of("exec: a word of its command", word) for word in command)
+
+
+def text_of(what: str, value: object) -> str:
+    """An argument that is a text, also given as a path or a whole number. Raises TypeError for anything else."""
+    if isinstance(value, str | PurePath) or type(value) is int:
+        return str(value)
+    raise TypeError(f"{what} must be a text, a Path or a whole number, not {value!r:.80}")
+
+
+def bytes_of(what: str, value: object) -> bytes:
+    """An argument that is bytes, also given as a text. Raises TypeError for anything else."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"{what} must be a text or bytes (of a file, file.read()), not {value!r:.80}")
 
 
 def _quietly(close: Callable[[], object]) -> None:

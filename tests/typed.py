@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 from itest import App, AsyncContainerTestCase, Container, ContainerTestCase, KafkaMixin, Network, PostgresMixin
 from itest.services.app import ContainerAppView
@@ -16,6 +17,10 @@ class NetworkTest(ContainerTestCase):
     def test_a_server_for_containers(self) -> None:
         with HTTPServer((self.network.host, 0), BaseHTTPRequestHandler):
             self.shop.exec(["docker", "network", "inspect", self.network.id])
+
+    def test_commands(self) -> None:
+        self.shop.exec(["head", "-c", 3, Path("/etc/hosts")], user=1000, directory=Path("/etc"), env={"COUNT": 3})
+        self.shop.exec(["cat"], stdin=open("hosts"))  # type: ignore[arg-type]  # noqa: SIM115
 
 
 class ForgottenAwaitTest(PostgresMixin, KafkaMixin, AsyncContainerTestCase):

@@ -12,7 +12,7 @@ import unittest
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from unittest import mock
 
@@ -66,6 +66,10 @@ class WebTest(ContainerTestCase):
         self.assertEqual(self.web.exec(["echo", "a b"]).stdout, "a b\n")
         result = self.web.exec("id -u; pwd; echo $WHO", user="1000", directory="/www", env={"WHO": "me"})
         self.assertEqual(result.stdout, "1000\n/www\nme\n")
+        result = self.web.exec(["ls", Path("/www/index.html")], user=1000, directory=Path("/www"), env={"COUNT": 3})
+        self.assertEqual(result, (0, "/www/index.html\n", ""))
+        self.assertEqual(self.web.exec("id -u", user=0).stdout, "0\n")
+        self.assertEqual(self.web.copy_from(PurePosixPath("/www/index.html")), b"hello")
 
     def test_a_command_of_nobody(self) -> None:
         code, out, error = self.web.exec(["id"], user="nobody-here")

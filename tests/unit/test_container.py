@@ -393,9 +393,37 @@ class LifeTest(InnerTest):
         view = self.session.lend(Container("web:1", ready=lambda view: True)).view()  # type: ignore[attr-defined]  # as above
         for wrong in (io.BytesIO(b"x"), 3, ["a"], None):
             with self.assertRaisesRegex(
-                TypeError, r"^exec\(stdin=.*\): it takes a text or bytes: of a file, file.read\(\)$"
+                TypeError, r"^exec: stdin must be a text or bytes \(of a file, file.read\(\)\), not "
             ):
                 view.exec(["cat"], stdin=wrong)
+
+    def test_arguments_of_another_type_are_refused_in_words(self) -> None:
+        view = self.session.lend(Container("web:1", ready=lambda view: True)).view()  # type: ignore[attr-defined]  # as above
+        for call, said in (
+            (
+                lambda: view.exec(None),
+                r"exec\(None\): it takes a list, a program and its arguments, or a text for a shell",
+            ),
+            (lambda: view.exec(b"ls"), r"exec\(b'ls'\): it takes a list, .*"),
+            (
+                lambda: view.exec(["sleep", 0.5]),
+                "exec: a word of its command must be a text, a Path or a whole number, not 0.5",
+            ),
+            (lambda: view.exec("id", user=True), "exec: user must be a text, a Path or a whole number, not True"),
+            (lambda: view.exec("id", directory=b"/"), "exec: directory must be a text, .*, not b'/'"),
+            (lambda: view.exec("id", env=["A=b"]), r"env: it takes a dict, \{'NAME': value\}, not a list"),
+            (lambda: view.exec("id", env={"A": None}), "env: A is a NoneType, not a text; .*"),
+            (lambda: view.copy_from(None), "copy_from: the path must be a text, a Path or a whole number, not None"),
+            (lambda: view.copy_to(None, ""), "copy_to: the path must be a text, a Path or a whole number, not None"),
+            (lambda: view.stop(grace=0.5), "grace=0.5: it takes a whole number of seconds, 0 for a kill at once"),
+            (lambda: view.stop(grace=-1), "grace=-1: it takes .*"),
+        ):
+            with self.subTest(said), self.assertRaisesRegex(TypeError, f"^{said}$"):
+                call()
+
+    def test_paths_and_numbers_are_words_of_a_command(self) -> None:
+        view = self.session.lend(Container("web:1", ready=lambda view: True)).view()  # type: ignore[attr-defined]  # as above
+        self.assertEqual(view.exec([Path("/bin/none"), 3]).stderr, "/bin/none: not found")
 
     def test_ports_of_the_view(self) -> None:
         ports = {"dns": "53/udp", "http": 80, "admin": 81}

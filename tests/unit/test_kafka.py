@@ -745,6 +745,18 @@ class QueueTest(unittest.TestCase):
             asked.send("orders", b"book")
         server.give_up.assert_called_once_with(producer)
 
+    def test_keys_and_headers_of_another_type_are_refused_in_words(self) -> None:
+        wrong: Any
+        for wrong, said in (
+            ({"key": 3}, r"key must be a text or bytes \(of a file, file.read\(\)\), not 3"),
+            ({"headers": "a=b"}, r"headers must be a dict, \{'name': 'value'\}, or pairs of name and value, not 'a=b'"),
+            ({"headers": 3}, "headers must be a dict, .*, not 3"),
+            ({"headers": {"a": 3}}, "the header 'a' must be a text or bytes .*, not 3"),
+            ({"headers": {b"a": b"b"}}, "a header's name must be a text, .*, not b'a'"),
+        ):
+            with self.subTest(said), self.assertRaisesRegex(TypeError, f"^{said}$"):
+                self.queue().send("orders", b"book", **wrong)
+
     def test_at_least_one_must_be_waited_for(self) -> None:
         for wrong in (0, -1, None, "1", 1.5, True):
             with self.assertRaises(ValueError) as caught:

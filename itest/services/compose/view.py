@@ -11,7 +11,7 @@ from itest import alive, naming
 from itest.engines import Endpoint, ExecResult, ProjectInstance, State
 from itest.errors import IsolationError, ItestError, ResetError
 from itest.service import Lease, Server, Service, View
-from itest.view import checked, words_of
+from itest.view import Text, checked, words_of
 
 if TYPE_CHECKING:
     from itest.services.compose.declaration import Compose
@@ -172,7 +172,7 @@ class ComposeService:
         """Its log, or the last `tail` lines of it, without passwords."""
         return naming.clean_log(self._container.logs(tail=checked(tail)))
 
-    def exec(self, argv: Sequence[str] | str, timeout: float = 30.0) -> ExecResult:
+    def exec(self, argv: Sequence[Text] | str, timeout: float = 30.0) -> ExecResult:
         """Run a command in its container: program and arguments, or a text for its shell. Raises ExecTimeout when it
         has not ended after `timeout` seconds."""
         return self._container.exec(words_of(argv), timeout=timeout)

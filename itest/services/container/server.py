@@ -76,6 +76,8 @@ class ContainerServer(Server[ContainerView]):
         self.paused = False
 
     def halt(self, grace: int) -> None:
+        if type(grace) is not int or grace < 0:  # Docker takes -1 for no end.
+            raise TypeError(f"grace={grace!r}: it takes a whole number of seconds, 0 for a kill at once")
         self.unpause()
         container_of(self.instance, "stop").halt(grace)
         self._end_known = True

@@ -84,6 +84,8 @@ def words(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 def variables(value: Mapping[str, object]) -> dict[str, str]:
     """Environment variables; numbers are made texts."""
+    if not isinstance(value, Mapping):  # Not the value: variables may be secret.
+        raise DeclarationError(f"env: it takes a dict, {{'NAME': value}}, not a {type(value).__name__}")
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name:
             raise DeclarationError(f"env: {name!r} is no name of a variable")

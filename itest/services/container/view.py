@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from itest.container_options import inside
@@ -14,7 +14,7 @@ from itest.engines import Endpoint, ExecResult, container_of
 from itest.errors import DeclarationError, ItestError
 from itest.service import View
 from itest.services.container import texts
-from itest.view import words_of
+from itest.view import Text, bytes_of, text_of, words_of
 
 if TYPE_CHECKING:
     from itest.services.container.server import ContainerServer
@@ -84,37 +84,39 @@ class ContainerView(View):
 
     def exec(
         self,
-        argv: Sequence[str] | str,
+        argv: Sequence[Text] | str,
         timeout: float = 30.0,
         *,
-        user: str = "",
-        env: Mapping[str, str] | None = None,
-        directory: str = "",
+        user: str | int = "",
+        env: Mapping[str, object] | None = None,
+        directory: str | PurePath = "",
         stdin: str | bytes | bytearray | memoryview = b"",
     ) -> ExecResult:
         """Run a command in the container: program and arguments, or a text for its shell.
 
-        As the container's user or another one (`"root"`, `"1000:1000"`), with more variables, in another directory, with
+        As the container's user or another one (`"root"`, `1000`, `"1000:1000"`), with more variables, in another directory, with
         something to read. Raises ExecTimeout when it has not ended after `timeout` seconds.
         """
-        words = words_of(argv)
-        given = _input(stdin)
-        if not (user or env or directory or given):
+        words, given = words_of(argv), bytes_of("exec: stdin", stdin)
+        user, directory = text_of("exec: user", user), text_of("exec: directory", directory)
+        variables = texts.variables(env or {})
+        if not (user or variables or directory or given):
             return self.server.instance.exec(words, timeout=timeout)
         container = container_of(self.server.instance, "run a command in")
-        return container.exec(words, timeout=timeout, user=user, env=env, directory=directory, stdin=given)
+        return container.exec(words, timeout=timeout, user=user, env=variables, directory=directory, stdin=given)
 
-    def copy_from(self, path: str, target: str | Path | None = None) -> bytes:
+    def copy_from(self, path: str | PurePath, target: str | Path | None = None) -> bytes:
         """The content of a file in the container, which is written to `target` too where that is given. The content of a
         directory is written into `target`, which is made. Paths start at the directory of the test's module."""
+        path = text_of("copy_from: the path", path)
         container = container_of(self.server.instance, "copy from")
         self._check_seen("copy_from", path, "read", "cat")
         return container.copy_from(path, None if target is None else self._local(target))
 
-    def copy_to(self, path: str, what: str | bytes | Path) -> None:
+    def copy_to(self, path: str | PurePath, what: str | bytes | Path) -> None:
         """Put a text, bytes, or a file or directory of this machine at an absolute path in the container."""
+        path = inside("copy_to", text_of("copy_to: the path", path))
         container = container_of(self.server.instance, "copy to")
-        inside("copy_to", path)
         if not isinstance(what, str | bytes | Path):
             raise DeclarationError(f"copy_to: {what!r} for {path} is neither a text nor bytes nor a Path")
         self._check_seen("copy_to", path, "write", "cat >", ", stdin=...")
@@ -170,12 +172,3 @@ class ContainerView(View):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.server.instance}>"
-
-
-def _input(stdin: object) -> bytes:
-    """What a command is to read. Raises TypeError for what is neither a text nor bytes."""
-    if isinstance(stdin, str):
-        return stdin.encode()
-    if isinstance(stdin, bytes | bytearray | memoryview):
-        return bytes(stdin)
-    raise TypeError(f"exec(stdin={stdin!r:.80}): it takes a text or bytes: of a file, file.read()")

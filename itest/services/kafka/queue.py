@@ -15,6 +15,7 @@ from itest.errors import ItestError, ReceiveTimeout
 from itest.services.kafka import clients
 from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.server import ACK_WAIT, KafkaServer
+from itest.view import bytes_of, text_of
 
 EVIDENCE_WAIT = 2.0
 """Seconds that finding out more for an error's text may take, and reading what is there when the time is over."""
@@ -70,17 +71,17 @@ class Queue:
         may come again.
 
         Returns kafka-python's RecordMetadata with `partition` and `offset`. Raises TypeError for a value that the
-        codec does not take.
+        codec does not take, and for a key or headers of another type.
         """
-        record = encode(self._codec, value)
-        pairs = [
-            (name, _as_bytes(text))
-            for name, text in (headers.items() if isinstance(headers, Mapping) else headers or ())
-        ]
+        record = {
+            "value": encode(self._codec, value),
+            "key": None if key is None else bytes_of("key", key),
+            "headers": _pairs(headers or ()),
+        }
         physical = self.topic(topic)
         try:
             with self._server.doing(f"sending to topic {topic!r} (waited up to {ACK_WAIT:g} s)"):
-                sent = self._sent(physical, {"value": record, "key": _as_bytes(key), "headers": pairs})
+                sent = self._sent(physical, record)
         except ItestError as error:
             if isinstance(error.__cause__, clients.errors().MessageSizeTooLargeError):
                 raise ItestError(
@@ -279,5 +280,12 @@ def decode(codec: str, topic: str, record: Any) -> Message:
     )
 
 
-def _as_bytes(text: str | bytes | None) -> bytes | None:
-    return text.encode() if isinstance(text, str) else text
+def _pairs(headers: Any) -> list[tuple[str, bytes]]:
+    """Headers as kafka-python takes them. Raises TypeError."""
+    try:
+        pairs = [(name, text) for name, text in (headers.items() if isinstance(headers, Mapping) else headers)]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"headers must be a dict, {{'name': 'value'}}, or pairs of name and value, not {headers!r:.80}"
+        ) from None
+    return [(text_of("a header's name", name), bytes_of(f"the header {name!r}", text)) for name, text in pairs]
