@@ -16,7 +16,7 @@ from itest.service import declarations
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from sqlalchemy import FromClause
 
     _Base = unittest.TestCase
 else:
@@ -93,7 +93,7 @@ class Assertions(_Base):
 
     def assertRowCount(
         self,
-        table: str | type | Table,
+        table: str | type | FromClause,  # As which SQLAlchemy declares Model.__table__.
         n: int,
         where: str = "",
         params: Any = None,

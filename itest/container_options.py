@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Healthcheck:
     """A command that Docker runs in the container again and again: a text for the image's shell, or program and
     arguments. Times are seconds."""
 
-    test: str | tuple[str, ...]
+    test: str | Sequence[str]
     interval: float = 5.0
     timeout: float = 5.0
     retries: int = 3

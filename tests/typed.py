@@ -6,13 +6,24 @@ from __future__ import annotations
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from itest import App, AsyncContainerTestCase, Container, ContainerTestCase, KafkaMixin, Network, PostgresMixin
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from itest import (
+    App,
+    AsyncContainerTestCase,
+    Container,
+    ContainerTestCase,
+    Healthcheck,
+    KafkaMixin,
+    Network,
+    PostgresMixin,
+)
 from itest.services.app import ContainerAppView
 
 
 class NetworkTest(ContainerTestCase):
     network = Network({"shop": ["shop.example.com"]})
-    shop = Container("busybox:1.37", command="sleep 600")
+    shop = Container("busybox:1.37", command="sleep 600", healthcheck=Healthcheck(["test", "-e", "/ready"]))
 
     def test_a_server_for_containers(self) -> None:
         with HTTPServer((self.network.host, 0), BaseHTTPRequestHandler):
@@ -21,6 +32,24 @@ class NetworkTest(ContainerTestCase):
     def test_commands(self) -> None:
         self.shop.exec(["head", "-c", 3, Path("/etc/hosts")], user=1000, directory=Path("/etc"), env={"COUNT": 3})
         self.shop.exec(["cat"], stdin=open("hosts"))  # type: ignore[arg-type]  # noqa: SIM115
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    __tablename__ = "orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class RowsTest(PostgresMixin, ContainerTestCase):
+    def test_rows(self) -> None:
+        self.assertRowCount("orders", 0)
+        self.assertRowCount(Order, 0)
+        self.assertRowCount(Order.__table__, 0)
+        self.assertRowCount(Base.metadata.tables["orders"], 0)
 
 
 class ForgottenAwaitTest(PostgresMixin, KafkaMixin, AsyncContainerTestCase):

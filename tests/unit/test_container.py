@@ -295,7 +295,7 @@ class CreateTest(unittest.TestCase):
             self.asked(far, mounts={"/x": Mount(Path("/src"))})
 
     def test_the_health_check(self) -> None:
-        asked = self.asked(healthcheck=Healthcheck(["a", "b"], interval=0.5))["Healthcheck"]  # type: ignore[arg-type]  # a list is what people write
+        asked = self.asked(healthcheck=Healthcheck(["a", "b"], interval=0.5))["Healthcheck"]
         self.assertEqual((asked["Test"], asked["Interval"]), (["CMD", "a", "b"], 500_000_000))
         self.assertEqual(self.asked(healthcheck=Healthcheck("a b"))["Healthcheck"]["Test"], ["CMD-SHELL", "a b"])
         self.assertEqual(self.asked(healthcheck=Healthcheck(""))["Healthcheck"], {"Test": ["NONE"]})
