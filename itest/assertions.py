@@ -18,6 +18,8 @@ __unittest = True  # Hides these frames from the traceback of a failed assertion
 if TYPE_CHECKING:
     from sqlalchemy import FromClause
 
+    from itest.services.kafka import Message
+
     _Base = unittest.TestCase
 else:
     _Base = object
@@ -140,7 +142,7 @@ class Assertions(_Base):
         service: str = "kafka",
         msg: object = None,
         key: Any = ANY,
-    ) -> list[Any]:
+    ) -> list[Message]:
         """Fail unless `count` messages (equal to `value`, with that `key`, text or bytes) arrive on the topic within `timeout`
         seconds; returns them. With `count=0`: unless none arrives in all that time.
 
@@ -154,8 +156,8 @@ class Assertions(_Base):
         wanted += "" if value is ANY else f" equal to {naming.shorten(repr(value))}"
         wanted += "" if key is ANY else f" with the key {naming.shorten(repr(key), 80)}"
         deadline = Deadline.after(timeout, self._itest_clock)
-        found: list[Any] = []
-        others: list[Any] = []
+        found: list[Message] = []
+        others: list[Message] = []
         while len(found) < max(count, 1):
             try:
                 # One at a time, so that what comes after the last one wanted is left for the next call.

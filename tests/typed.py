@@ -16,9 +16,12 @@ from itest import (
     Healthcheck,
     KafkaMixin,
     Network,
+    Postgres,
     PostgresMixin,
 )
 from itest.services.app import ContainerAppView
+from itest.services.kafka import Message
+from itest.services.postgres import PostgresView
 
 
 class NetworkTest(ContainerTestCase):
@@ -44,7 +47,13 @@ class Order(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
+def migrate(view: PostgresView) -> None:
+    view.execute("CREATE TABLE orders (id int)")
+
+
 class RowsTest(PostgresMixin, ContainerTestCase):
+    postgres = Postgres(migrations=migrate)
+
     def test_rows(self) -> None:
         self.assertRowCount("orders", 0)
         self.assertRowCount(Order, 0)
@@ -60,6 +69,13 @@ class ForgottenAwaitTest(PostgresMixin, KafkaMixin, AsyncContainerTestCase):
             await other.execute("SELECT 1")
         self.postgres.aconnect().execute("SELECT 1")  # type: ignore[attr-defined]
         self.kafka.aproducer().send("orders", b"book")  # type: ignore[attr-defined]
+
+
+class MessageTest(KafkaMixin, ContainerTestCase):
+    def test_messages(self) -> None:
+        [message] = self.assertProduced("orders")
+        self.assertIsInstance(message, Message)
+        print(message.key, message.valeu)  # type: ignore[attr-defined]
 
 
 def healthy(web: ContainerAppView) -> bool:
