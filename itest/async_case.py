@@ -18,7 +18,7 @@ import inspect
 import sys
 import unittest
 from collections.abc import Coroutine
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from itest import async_tasks
 from itest.case import ContainerMixin
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class AsyncContainerTestCase(ContainerMixin, unittest.IsolatedAsyncioTestCase):
     """`ContainerTestCase` for `async def test_*`. Services are started and reset outside of the event loop."""
 
-    loop_scope: ClassVar[str] = "test"
+    loop_scope: ClassVar[Literal["test", "class"]] = "test"
     """How long an event loop lives: `test`, or `class` for one that all tests of the class run in."""
 
     _asyncioRunner: asyncio.Runner | None

@@ -17,7 +17,7 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from itest import naming
 from itest.clock import LONGEST
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from itest.evidence import Aside, Evidence
     from itest.sharing import Share
     from itest.wait import Check
+
+    Scope: TypeAlias = Literal["session", "class", "test"]
 
 SCOPES = ("session", "class", "test")
 
@@ -73,7 +75,7 @@ class Service(ABC, Generic[V]):
 
     isolation: str = ""
     """How a test's data is undone; empty for the service's default."""
-    scope: str = "session"
+    scope: Scope = "session"
     """How long a server lives and who shares it: `session` (all classes of the run), `class` or `test`."""
     startup_timeout: float | None = None
     """Seconds in which it must be ready; None for the setting of the same name."""

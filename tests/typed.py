@@ -9,15 +9,19 @@ from pathlib import Path
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from itest import (
+    Alembic,
     App,
     AsyncContainerTestCase,
+    Compose,
     Container,
     ContainerTestCase,
     Healthcheck,
+    Kafka,
     KafkaMixin,
     Network,
     Postgres,
     PostgresMixin,
+    Redis,
 )
 from itest.services.app import ContainerAppView
 from itest.services.kafka import Message
@@ -59,6 +63,45 @@ class RowsTest(PostgresMixin, ContainerTestCase):
         self.assertRowCount(Order, 0)
         self.assertRowCount(Order.__table__, 0)
         self.assertRowCount(Base.metadata.tables["orders"], 0)
+
+
+class Migrated:
+    """A migrator of a user's own."""
+
+    def fingerprint(self) -> str:
+        return "1"
+
+    def apply(self, view: PostgresView) -> None:
+        migrate(view)
+
+
+class WordsTest(AsyncContainerTestCase):
+    loop_scope = "class"
+    sql = Postgres(migrations="migrations", isolation="rollback", scope="class")
+    path = Postgres("postgres:17", Path("migrations"), isolation="none")
+    alembic = Postgres(migrations=Alembic("alembic.ini"))
+    metadata = Postgres(migrations=Base.metadata)
+    models = Postgres(migrations=Base)
+    own = Postgres(migrations=Migrated())
+    redis = Redis(isolation="prefix", scope="test")
+    kafka = Kafka(isolation="prefix", codec="json")
+    image = Container("busybox:1.37", pull="always", scope="session")
+    app = App.command("python -m shop", scope="test")
+    misspelled = (
+        Postgres(isolation="rolback"),  # type: ignore[arg-type]
+        Postgres(migrations=3),  # type: ignore[arg-type]
+        Redis(isolation="rollback"),  # type: ignore[arg-type]
+        Redis(scope="module"),  # type: ignore[arg-type]
+        Kafka(isolation="record"),  # type: ignore[arg-type]
+        Kafka(codec="yaml"),  # type: ignore[arg-type]
+        Container("busybox:1.37", pull="newer"),  # type: ignore[arg-type]
+        Compose(scope="function"),  # type: ignore[arg-type]
+        App.command("python -m shop", scope="function"),  # type: ignore[arg-type]
+    )
+
+
+class MisspelledLoopTest(AsyncContainerTestCase):
+    loop_scope = "function"  # type: ignore[assignment]
 
 
 class ForgottenAwaitTest(PostgresMixin, KafkaMixin, AsyncContainerTestCase):

@@ -11,13 +11,31 @@ import unittest
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from itest import naming, script
 from itest.errors import ConfigError, ItestError, MigrationError
 
 if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
     from itest.services.postgres import PostgresView
+
+    class Own(Protocol):
+        """A migrator of a user's own, without `base`."""
+
+        def fingerprint(self) -> str: ...
+
+        def apply(self, view: PostgresView) -> object: ...
+
+    class Models(Protocol):
+        """SQLAlchemy's declarative base, or whatever else has its metadata."""
+
+        @property
+        def metadata(self) -> MetaData: ...
+
+    Migrations: TypeAlias = "Migrator | Own | Callable[[PostgresView], object] | str | Path | MetaData | Models"
+    """What a declaration's `migrations` may be: see `itest.migrations.migrator`."""
 
 
 @runtime_checkable

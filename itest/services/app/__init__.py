@@ -24,11 +24,13 @@ from itest.wait import Check
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from itest.service import Scope
+
 
 class Options(TypedDict, total=False):
     """What every kind of app takes besides its own, as every service does."""
 
-    scope: str
+    scope: Scope
     startup_timeout: float | None
     start_attempts: int
     depends_on: Sequence[str]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from itest.engines import Instance
@@ -14,7 +14,6 @@ from itest.services.container.server import ContainerServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from dataclasses import KW_ONLY
 
     from itest.wait import Check
 

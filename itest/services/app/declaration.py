@@ -8,7 +8,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from itest import naming
@@ -21,6 +21,9 @@ from itest.services.app.server import AppLease, AppServer, AppView
 from itest.spec import BRACE, ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.wait import Check, port
 from itest.wait_function import check_of
+
+if TYPE_CHECKING:
+    from itest.service import Scope
 
 A = TypeVar("A", bound=AppView)
 
@@ -42,7 +45,7 @@ class AppService(Service[A]):
 
     env: Mapping[str, Value] = field(default_factory=dict)
     ready: Check | Callable[[A], object] | None = None
-    scope: str = "class"
+    scope: Scope = "class"
 
     @property
     @abstractmethod

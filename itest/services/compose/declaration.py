@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from itest import naming
 from itest.config import Config
@@ -20,6 +20,9 @@ from itest.services.compose.view import ComposeServer, ComposeView
 from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, ProcessSpec, Spec
 from itest.wait import Check
 from itest.wait_function import has_function
+
+if TYPE_CHECKING:
+    from itest.service import Scope
 
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
@@ -53,7 +56,7 @@ class Compose(Service[ComposeView]):
     """Variables of the file, `${NAME}`; they win over the environment and over the file `.env` beside it."""
     ports: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     """Container ports that tests reach besides those that the file publishes: `{"db": [5432]}`."""
-    scope: str = "class"
+    scope: Scope = "class"
 
     def _check(self) -> None:
         super()._check()

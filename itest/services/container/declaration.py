@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from itest import naming
@@ -25,6 +25,7 @@ from itest.wait_function import check_of
 
 if TYPE_CHECKING:
     from itest.build import Build
+    from itest.service import Scope
     from itest.services.container.view import ContainerView
 
 
@@ -46,9 +47,9 @@ class Container(Service["ContainerView"]):
     _: KW_ONLY
     build: str | Path | Build | None = None
     """In place of an image: what it is built from, as a directory with a Dockerfile or a Build."""
-    pull: str = "missing"
+    pull: Literal["missing", "always", "never"] = "missing"
     platform: str = ""
-    scope: str = "class"
+    scope: Scope = "class"
     ready: Check | Callable[[ContainerView], object] | None = None
     """When it can be used: a check (`http`, `log`, `port`, `health`), or a function that is given the view and returns
     something true. By default the image's health check passes, else its TCP ports answer, else it runs."""

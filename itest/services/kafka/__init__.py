@@ -27,8 +27,8 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from itest.config import Config
 from itest.engines import Instance
@@ -71,13 +71,17 @@ class Kafka(Service["KafkaView"]):
     asks_to_connect: ClassVar[bool] = True
 
     image: str = recipes.IMAGE
-    codec: str = "bytes"
+    codec: Literal["bytes", "text", "json"] = "bytes"
     partitions: int = 1
     topics: Mapping[str, int] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     prefix: str | None = None
     """What the names of topics and groups begin with; None for one of its own for each class. With `""` topics have
     the very names that an app has them by, and a test sees what the app sees."""
+
+    if TYPE_CHECKING:
+        _: KW_ONLY
+        isolation: Literal["", "records", "prefix", "none"] = ""
 
     def _check(self) -> None:
         super()._check()

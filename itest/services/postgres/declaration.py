@@ -7,9 +7,9 @@ import importlib
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from itest.config import Config
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from itest.container_options import ContainerOptions, Mount
+    from itest.migrations.protocol import Migrations
     from itest.services.postgres.server import PostgresServer
     from itest.services.postgres.view import PostgresView
 
@@ -90,7 +91,7 @@ class Postgres(Service["PostgresView"]):
     asks_to_connect: ClassVar[bool] = True
 
     image: str = IMAGE
-    migrations: Any = None
+    migrations: Migrations | None = None
     fixtures: Sequence[str | Path] = ()
     init: Sequence[str | Path] = ()
     extensions: Sequence[str] = ()
@@ -103,6 +104,10 @@ class Postgres(Service["PostgresView"]):
     """Mounts, by absolute path: a text names a volume, which containers of a run share; a Path is of this machine."""
     ready: Check | None = None
     """What else is waited for, once a client gets an answer: `itest.wait.log("seeded")`."""
+
+    if TYPE_CHECKING:
+        _: KW_ONLY
+        isolation: Literal["", "database", "rollback", "truncate", "schema", "none"] = ""
 
     def _check(self) -> None:
         super()._check()

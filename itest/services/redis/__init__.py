@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from itest import naming
@@ -72,6 +72,10 @@ class Redis(Service["RedisView"]):
     decode_responses: bool = False
     settings: Mapping[str, Setting] | None = None
     tls: bool = False
+
+    if TYPE_CHECKING:
+        _: KW_ONLY
+        isolation: Literal["", "database", "prefix", "none"] = ""
 
     def _check(self) -> None:
         super()._check()
