@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import os
 import re
@@ -18,6 +19,11 @@ from typing import NamedTuple
 
 import itest
 from itest import case
+from itest.services.app import AppView, ContainerAppView, ThreadAppView
+from itest.services.compose import ComposeService, ComposeView
+from itest.services.kafka import KafkaView
+from itest.services.postgres import PostgresView
+from itest.services.redis import RedisView
 
 PACKAGE = Path(itest.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -201,6 +207,27 @@ class ArchitectureTest(unittest.TestCase):
                 if ignores and not proper.search(token.string):
                     self.wrong.append(f"{module.path}:{token.start[0]}: {token.string}")
         self.assertNothingWrong()
+
+    def test_all_that_a_view_has_says_what_it_is(self) -> None:
+        views = (
+            AppView,
+            ComposeService,
+            ComposeView,
+            ContainerAppView,
+            KafkaView,
+            PostgresView,
+            RedisView,
+            ThreadAppView,
+        )
+        silent = [
+            f"{view.__name__}.{name}"
+            for view in views
+            for name in dir(view)
+            if not name.startswith("_")
+            and (callable(member := inspect.getattr_static(view, name)) or isinstance(member, property))
+            and not inspect.getdoc(member)
+        ]
+        self.assertEqual(silent, [])
 
     def test_the_public_names_are_sorted_and_there(self) -> None:
         self.assertEqual(itest.__all__, sorted(set(itest.__all__)))

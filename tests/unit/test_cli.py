@@ -80,6 +80,10 @@ class UsageTest(CliTest):
         self.assertEqual(code, 0)
         self.assertIn("it asks nothing", " ".join(output.split()))
 
+    def test_help_says_what_is_pulled(self) -> None:
+        _, output, _ = self.run_("doctor", "--help")
+        self.assertIn("Nothing is changed or left, and nothing pulled without --pull.", " ".join(output.split()))
+
     def test_wrong_settings_are_2_and_a_sentence(self) -> None:
         with (
             mock.patch.dict(os.environ, {"ITEST_ENGINE": "nonsense"}),

@@ -101,7 +101,7 @@ class NamedTupleTest(unittest.TestCase):
                 signature = inspect.signature(kind)
                 shown = [(each.name, each.annotation, each.default) for each in signature.parameters.values()]
                 names = ("names", "tuple[str, ...]", ())
-                expected = [("host", "str", inspect.Parameter.empty), ("port", "int", 80), names]
+                expected: list[Any] = [("host", "str", inspect.Parameter.empty), ("port", "int", 80), names]
                 if kind is Typings:  # It compiles its annotations.
                     expected = [(name, typing.ForwardRef(text), default) for name, text, default in expected]
                 self.assertEqual(shown, expected)

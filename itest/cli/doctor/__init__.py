@@ -36,7 +36,7 @@ def add_to(commands: Any) -> None:
         "doctor",
         help="say whether tests can run here, and what is in the way",
         description="Look at everything that tests with itest need here; start and stop a real container and a real local "
-        "process. Nothing is pulled, changed or left.",
+        "process. Nothing is changed or left, and nothing pulled without --pull.",
         epilog="exit code: 0 where tests can run, 1 where they cannot",
     )
     parser.add_argument("--image", default="", help="the container's image (default: the smallest one that is there)")

@@ -141,6 +141,7 @@ class ComposeService:
 
     @property
     def host(self) -> str:
+        """The address at which its first published port is reached, `127.0.0.1` unless Docker is on another machine."""
         return self.endpoint().host
 
     @property

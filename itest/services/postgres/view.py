@@ -68,10 +68,12 @@ class PostgresView(View):
 
     @property
     def user(self) -> str:
+        """As whom its clients connect: by default the superuser of the run's own server."""
         return self.server.user
 
     @property
     def password(self) -> str:
+        """The user's, for clients that take host and port. Empty for an external server without one."""
         return self.server.password
 
     @property
