@@ -391,11 +391,12 @@ class LifeTest(InnerTest):
 
     def test_what_a_command_cannot_read_is_refused_before_it_runs(self) -> None:
         view = self.session.lend(Container("web:1", ready=lambda view: True)).view()  # type: ignore[attr-defined]  # as above
-        for wrong in (io.BytesIO(b"x"), 3, ["a"], None):
+        for wrong in (io.BytesIO(b"x"), 3, ["a"]):
             with self.assertRaisesRegex(
                 TypeError, r"^exec: stdin must be a text or bytes \(of a file, file.read\(\)\), not "
             ):
                 view.exec(["cat"], stdin=wrong)
+        self.assertEqual(view.exec("true", user=None, directory=None, stdin=None).exit_code, 127)  # As for subprocess.
 
     def test_arguments_of_another_type_are_refused_in_words(self) -> None:
         view = self.session.lend(Container("web:1", ready=lambda view: True)).view()  # type: ignore[attr-defined]  # as above

@@ -87,18 +87,19 @@ class ContainerView(View):
         argv: Sequence[Text] | str,
         timeout: float = 30.0,
         *,
-        user: str | int = "",
+        user: str | int | None = None,
         env: Mapping[str, object] | None = None,
-        directory: str | PurePath = "",
-        stdin: str | bytes | bytearray | memoryview = b"",
+        directory: str | PurePath | None = None,
+        stdin: str | bytes | bytearray | memoryview | None = None,
     ) -> ExecResult:
         """Run a command in the container: program and arguments, or a text for its shell.
 
         As the container's user or another one (`"root"`, `1000`, `"1000:1000"`), with more variables, in another directory, with
         something to read. Raises ExecTimeout when it has not ended after `timeout` seconds.
         """
-        words, given = words_of(argv), bytes_of("exec: stdin", stdin)
-        user, directory = text_of("exec: user", user), text_of("exec: directory", directory)
+        words, given = words_of(argv), bytes_of("exec: stdin", b"" if stdin is None else stdin)
+        user = text_of("exec: user", "" if user is None else user)
+        directory = text_of("exec: directory", "" if directory is None else directory)
         variables = texts.variables(env or {})
         if not (user or variables or directory or given):
             return self.server.instance.exec(words, timeout=timeout)
