@@ -3,31 +3,47 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import unittest
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from itest import naming
 from itest.errors import DeclarationError
 from itest.service import Service
 from itest.service import attributes as attributes_of
+from itest.spec import Port
 
-PLAIN = {"str": (str, "a text"), "bool": (bool, "True or False"), "int": (int, "a whole number")}
-"""Annotations of fields whose values can be checked, with what they mean in a sentence."""
+KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "a text"),
+    "bool": ((bool,), "True or False"),
+    "int": ((int,), "a whole number"),
+    "None": ((type(None),), ""),
+    "Path": ((Path,), "a Path"),
+    "PortText": ((int, str, Port), "a port"),
+    "Sequence": ((list, tuple, range), "a list"),
+    "Mapping": ((Mapping,), "a dict"),
+    "Files": ((Mapping,), "a dict"),
+}
+"""What annotations of fields are made of whose values can be checked: the types, and what they mean in a sentence."""
 
-EXAMPLES = {"image": " like 'busybox:1.37'", "topics": "{'orders': 1}, with the number of each topic's partitions"}
+EXAMPLES = {
+    "image": " like 'busybox:1.37'",
+    "memory": " like '512m'",
+    "shm_size": " like '512m'",
+    "topics": ", {'orders': 1}, with the number of each topic's partitions",
+    "ready": " that says of which service: ready={'web': http('/health')}",
+}
 
 EXTERNAL = "external='TEST_SERVER_URL'"
 """What is meant by whoever writes a URL."""
 
 REGISTRY = r"(https?|docker|oci|[\w-]+\.[\w.-]+)://"
 """How the name of an image begins that was copied from a browser or another tool."""
-
-MAPPING = r"Files|Mapping\[((?!\] \|).)*\]"
-"""The annotation of a field that takes a dict and nothing else."""
 
 _INSTEAD = {
     "setUp": "make it a plain method, or name it asyncSetUp",
@@ -102,15 +118,23 @@ def _check_shorthands(cls: type, name: str) -> None:
 
 def check_types(service: Service[Any], where: str) -> None:
     """Raise DeclarationError for a field whose value is of another type than its annotation says."""
-    if isinstance(service.depends_on, str):
-        raise DeclarationError(f"{where}: depends_on must be a list: depends_on=[{service.depends_on!r}]")
     for field in fields(service):
         value = getattr(service, field.name)
-        kind, words = PLAIN.get(str(field.type), (object, ""))
-        if not isinstance(value, kind):
-            shown = naming.mask(repr(value)) if field.repr else f"a {type(value).__name__}"
-            example = EXAMPLES.get(field.name, "")
+        types, words = _wanted(str(field.type))
+        if not isinstance(value, types):
+            if words == "a list" and isinstance(value, str | Path):
+                raise DeclarationError(f"{where}: {field.name} must be a list: {field.name}=[{str(value)!r}]")
+            example = EXAMPLES.get(field.name, ", {'name': value}" if words == "a dict" else "")
+            shown = naming.mask(repr(value))
+            if value is None and ("a dict" in words or "a list" in words):
+                shown = "None; leave it out if there is none"
+            elif "a dict" in words or not field.repr:  # Variables may be secret.
+                shown = f"a {'list' if isinstance(value, tuple) else type(value).__name__}"
             raise DeclarationError(f"{where}: {field.name} must be {words}{example}, not {shown}")
+        if "Sequence[str]" in str(field.type) and isinstance(value, tuple):
+            for text in value:
+                if not isinstance(text, str):
+                    raise DeclarationError(f"{where}: {field.name}: {naming.mask(repr(text))} is no text")
         if field.name == "image" and isinstance(value, str) and "://" in value:
             # Not the value: who writes a URL here writes its password too.
             scheme = re.match(REGISTRY, value)
@@ -118,17 +142,24 @@ def check_types(service: Service[Any], where: str) -> None:
             raise DeclarationError(
                 f"{where}: that is a URL, not an image: {image}{EXTERNAL} names a variable that has the URL of a running server"
             )
-        if not isinstance(value, Mapping) and re.fullmatch(MAPPING, str(field.type)):
-            # Not the value: variables may be secret.
-            shown = "list" if isinstance(value, tuple) else type(value).__name__
-            example = EXAMPLES.get(field.name, "{'name': value}")
-            raise DeclarationError(f"{where}: {field.name} must be a dict, {example}, not a {shown}")
-        if field.type == "Mapping[str, str]" and isinstance(value, Mapping):
+        if field.type == "Mapping[str, str]":
             for name, text in value.items():
+                if not isinstance(name, str):
+                    raise DeclarationError(f"{where}: {field.name}: the name {name!r} is no text; write it in quotes")
                 if not isinstance(text, str):
                     raise DeclarationError(
                         f"{where}: {field.name}: {name} is a {type(text).__name__}, not a text; write it in quotes"
                     )
+
+
+@functools.cache
+def _wanted(annotation: str) -> tuple[tuple[type, ...], str]:
+    """The types that an annotation stands for, and in words; any where it names others than those above."""
+    kinds = re.sub(r"\[.*?\](?= \||$)", "", annotation).split(" | ")
+    if not KINDS.keys() >= set(kinds):
+        return (object,), ""
+    types, words = zip(*(KINDS[kind] for kind in kinds), strict=True)
+    return sum(types, ()), " or ".join(filter(None, words))
 
 
 def check_scope(cls: type, name: str, service: Service[Any]) -> None:

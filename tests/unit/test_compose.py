@@ -37,10 +37,11 @@ class DeclarationTest(unittest.TestCase):
         self.assertEqual(str(caught.exception), f"T.stack: {text}")
 
     def test_what_can_be_seen_to_be_wrong(self) -> None:
-        self.assertWrong("services: 'web' is no list of names: services=['web']", services="web")
-        self.assertWrong("profiles: 'full' is no list of names: profiles=['web']", profiles="full")
+        self.assertWrong("services must be a list: services=['web']", services="web")
+        self.assertWrong("profiles must be a list: profiles=['full']", profiles="full")
         self.assertWrong("'web' is in services= and in without=", services=["web"], without=["web"])
-        self.assertWrong("ready: it must say of which service: ready={'web': http('/health')}", ready=http("/"))
+        said = "ready must be a dict that says of which service: ready={'web': http('/health')}, not a Http"
+        self.assertWrong(said, ready=http("/"))
         self.assertWrong(
             "ready: '/health' of 'web' is no check, like http('/health') of itest.wait", ready={"web": "/health"}
         )
@@ -49,13 +50,13 @@ class DeclarationTest(unittest.TestCase):
         self.assertWrong("ports: 0 of 'web' is no port: ports={'web': [8000]}", ports={"web": [0]})
         self.assertWrong("ports: '80' of 'web' is no port: ports={'web': [8000]}", ports={"web": ["80"]})
         self.assertWrong("ports: '8000' of 'web' is no port: ports={'web': [8000]}", ports={"web": "8000"})
-        self.assertWrong("services: None is no list of names: services=['web']", services=None)
-        self.assertWrong("profiles: None is no list of names: profiles=['web']", profiles=None)
+        self.assertWrong("services must be a list, not None; leave it out if there is none", services=None)
+        self.assertWrong("profiles: 1 is no text", profiles=[1])
         self.assertWrong("file: there is none", file=[])
         self.assertWrong("file: there is none", file="")
-        for file in (None, 1, ("compose.yaml", None)):
-            said = f"{file!r} is no path of a file, nor a list of them: Compose('compose.yaml')"
-            self.assertWrong(f"file: {said}", file=file)
+        self.assertWrong("file must be a text or a Path or a list, not 1", file=1)
+        said = "('compose.yaml', None) is no path of a file, nor a list of them: Compose('compose.yaml')"
+        self.assertWrong(f"file: {said}", file=("compose.yaml", None))
         self.assertWrong("reuse=True: itest cannot bring a project's data back to what it was", reuse=True)
         self.assertWrong(
             "external: a project has no URL; declare its services that run already instead", external="URL"

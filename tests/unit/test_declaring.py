@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any, ClassVar
 
 from itest import (
@@ -119,6 +121,41 @@ class WrongTest(InnerTest):
         }.items():
             with self.subTest(text):
                 self.refuse(text, it=service())
+
+    def test_a_collection_of_another_type(self) -> None:
+        leave = "not None; leave it out if there is none"
+        busybox = functools.partial(Container, "busybox:1.37")
+        for text, service in {
+            f"fixtures must be a list, {leave}": Postgres(fixtures=None),  # type: ignore[arg-type]
+            f"init must be a list, {leave}": Postgres(init=None),  # type: ignore[arg-type]
+            f"extensions must be a list, {leave}": Postgres(extensions=None),  # type: ignore[arg-type]
+            f"depends_on must be a list, {leave}": Redis(depends_on=None),  # type: ignore[arg-type]
+            f"ports must be a dict or a list or a port, {leave}": busybox(ports=None),
+            f"tmpfs must be a dict or a list or a text, {leave}": busybox(tmpfs=None),
+            f"cap_add must be a text or a list, {leave}": busybox(cap_add=None),
+            f"env_file must be a text or a Path or a list, {leave}": busybox(env_file=None),
+            f"volumes must be a dict, {{'name': value}}, {leave}": busybox(volumes=None),
+            "fixtures must be a list: fixtures=['a.sql']": Postgres(fixtures="a.sql"),
+            "init must be a list: init=['a.sql']": Postgres(init=Path("a.sql")),  # type: ignore[arg-type]
+            "extensions must be a list: extensions=['vector']": Postgres(extensions="vector"),
+            "depends_on must be a list, not 5": Redis(depends_on=5),  # type: ignore[arg-type]
+            "ports must be a dict or a list or a port, not a float": busybox(ports=80.0),
+            "memory must be a whole number or a text like '512m', not 1.5": busybox(memory=1.5),
+            "cap_add: 1 is no text": busybox(cap_add=[1]),
+            "prefix must be a text, not 3": Kafka(prefix=3),  # type: ignore[arg-type]
+            "labels: the name 1 is no text; write it in quotes": busybox(labels={1: "a"}),
+            "env: the name 1 is no text; write it in quotes": Kafka(env={1: "a"}),  # type: ignore[dict-item]
+            "ulimits: nofile=None is no limit; write a number, or (soft, hard)": busybox(ulimits={"nofile": None}),
+        }.items():
+            with self.subTest(text):
+                self.refuse(f"it: {text}", it=service)
+        for name, value in {
+            "cap_add": "NET_ADMIN",
+            "ports": range(8000, 8003),
+            "entrypoint": None,
+            "command": (),
+        }.items():
+            type("T", (ContainerTestCase,), {"it": busybox(**{name: value})})
 
     def test_a_network_that_is_no_dict(self) -> None:
         self.refuse("net: the aliases must be a dict, {'postgres': ['db']}, not ['db']", net=Network(["db"]))  # type: ignore[arg-type]

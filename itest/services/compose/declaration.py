@@ -65,21 +65,15 @@ class Compose(Service[ComposeView]):
         if self.external:
             raise DeclarationError("external: a project has no URL; declare its services that run already instead")
         files = self._given()
-        if not isinstance(files, Sequence) or not all(isinstance(each, str | Path) for each in files):
+        if not all(isinstance(each, str | Path) for each in files):
             raise DeclarationError(
                 f"file: {self.file!r} is no path of a file, nor a list of them: Compose('compose.yaml')"
             )
         if not all(map(str, files)) or not files:
             raise DeclarationError("file: there is none")
-        for what in ("services", "without", "profiles"):
-            value = getattr(self, what)
-            if value is None or isinstance(value, str) or not all(isinstance(each, str) for each in value):
-                raise DeclarationError(f"{what}: {value!r} is no list of names: {what}=['web']")
         for both in self.without:
             if both in self.services:
                 raise DeclarationError(f"{both!r} is in services= and in without=")
-        if not isinstance(self.ready or {}, Mapping):
-            raise DeclarationError("ready: it must say of which service: ready={'web': http('/health')}")
         for service, check in (self.ready or {}).items():
             if not isinstance(check, Check) or has_function(check):
                 raise DeclarationError(

@@ -76,8 +76,8 @@ class Container(Service["ContainerView"]):
     cpus: float = 0.0
     shm_size: int | str = 0
     ulimits: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
-    cap_add: Sequence[str] = ()
-    cap_drop: Sequence[str] = ()
+    cap_add: str | Sequence[str] = ()
+    cap_drop: str | Sequence[str] = ()
     privileged: bool = False
     healthcheck: Healthcheck | str | Sequence[str] | bool | None = None
     extra_hosts: Mapping[str, str] = field(default_factory=dict)

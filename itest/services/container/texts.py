@@ -141,7 +141,7 @@ def limits(value: Mapping[str, int | Sequence[int]]) -> dict[str, tuple[int, int
     """ulimits: one number, or a soft and a hard limit."""
     found = {}
     for name, limit in value.items():
-        pair = (limit, limit) if isinstance(limit, int) else tuple(limit)
+        pair = (limit, limit) if isinstance(limit, int) else tuple(limit or ())
         if len(pair) != 2 or not all(isinstance(each, int) for each in pair):
             raise DeclarationError(f"ulimits: {name}={limit!r} is no limit; write a number, or (soft, hard)")
         found[name] = (pair[0], pair[1])

@@ -119,8 +119,6 @@ class Postgres(Service["PostgresView"]):
                 migrator(self.migrations)
             except TypeError as error:
                 raise DeclarationError(str(error)) from None
-        if isinstance(self.fixtures, str | Path):
-            raise DeclarationError(f"fixtures must be a list: fixtures=[{str(self.fixtures)!r}]")
         for fixture in self.fixtures:
             check_name(fixture)
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
@@ -21,8 +20,6 @@ _NAME = re.compile(r"[A-Za-z_][\w-]*")
 
 def check(extensions: Any) -> None:
     """Raise DeclarationError for what cannot be a list of names of extensions."""
-    if isinstance(extensions, str | Path):
-        raise DeclarationError(f"extensions must be a list: extensions=[{str(extensions)!r}]")
     for name in extensions:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise DeclarationError(f"{name!r} is no name of an extension")

@@ -23,8 +23,6 @@ ENDINGS = (".sql", ".sql.gz", ".sh")
 
 def check(init: Any) -> None:
     """Raise DeclarationError for what cannot be a list of scripts."""
-    if isinstance(init, str | Path):
-        raise DeclarationError(f"init must be a list: init=[{str(init)!r}]")
     for name in init:
         if not isinstance(name, str | Path):
             raise DeclarationError(f"a script of init is named by a path, not by {name!r}")
