@@ -35,8 +35,11 @@ class Healthcheck:
     start_period: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.test, str):  # A list is what people write.
-            object.__setattr__(self, "test", tuple(self.test))
+        test: object = self.test
+        if isinstance(test, list):  # What people write.
+            object.__setattr__(self, "test", tuple(test))
+        elif not isinstance(test, str | tuple):
+            raise DeclarationError(f"Healthcheck: {test!r} is no command; write it as a text or a list")
         for name in ("interval", "timeout", "start_period"):
             seconds = getattr(self, name)
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:  # Nor is nan.

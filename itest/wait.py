@@ -139,9 +139,9 @@ def port(name: str | int = "") -> Check:
 
 def log(pattern: str, times: int = 1) -> Check:
     """The regular expression has matched this many times in the log."""
-    from itest.wait_checks import Log
+    from itest.wait_checks import Log, pattern_of
 
-    return Log(re.compile(pattern, re.MULTILINE), times)
+    return Log(pattern_of("log", pattern, re.MULTILINE), times)
 
 
 def http(
@@ -156,11 +156,11 @@ def http(
 
     No redirect is followed. Of a body that does not end, what comes in 2 s is read. `port` is as for the check `port`.
     """
-    from itest.wait_checks import Http
+    from itest.wait_checks import Http, pattern_of
 
-    if not path.startswith("/"):
+    if not isinstance(path, str) or not path.startswith("/"):
         raise DeclarationError(f"http: the path {path!r} does not begin with '/'; which port is said by port=")
-    return Http(path, port, status, re.compile(body) if body else None, dict(headers or {}))
+    return Http(path, port, status, pattern_of("http: body", body) if body else None, headers or {})
 
 
 def exec(*argv: str | Sequence[str]) -> Check:

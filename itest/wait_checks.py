@@ -7,7 +7,7 @@ import contextlib
 import re
 import shlex
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from itest.clock import Deadline
@@ -49,6 +49,8 @@ class Port(Check):
 
 class Log(Check):
     def __init__(self, pattern: re.Pattern[str], times: int) -> None:
+        if type(times) is not int:
+            raise DeclarationError(f"log: times={times!r} is no whole number")
         self.pattern = pattern
         self.times = times
 
@@ -63,15 +65,17 @@ class Log(Check):
 
 class Http(Check):
     def __init__(
-        self, path: str, port: str | int, status: int | range, body: re.Pattern[str] | None, headers: dict[str, str]
+        self, path: str, port: str | int, status: int | range, body: re.Pattern[str] | None, headers: Mapping[str, str]
     ) -> None:
+        if not isinstance(headers, Mapping):
+            raise DeclarationError(f"http: headers must be a dict, {{'Host': 'shop'}}, not a {type(headers).__name__}")
         if not isinstance(status, int | range):
             raise DeclarationError(f"http: status={status!r} is neither a number nor a range: 204, or range(200, 500)")
         self.path = path
         self.port = _port_name(port)
         self.status = range(status, status + 1) if isinstance(status, int) else status
         self.body = body
-        self.headers = headers
+        self.headers = dict(headers)
 
     def __call__(self, instance: Instance) -> None:
         import urllib.error  # Here, because with what they import they take 15 ms, and few checks are of this kind.
@@ -112,6 +116,20 @@ class Http(Check):
             first, last = self.status[0], self.status[-1]
             text += f" {first}" if first == last else f" {first} to {last}"
         return f"{text} with {self.body.pattern!r} in its body" if self.body else text
+
+
+def pattern_of(name: str, text: object, flags: int = 0) -> re.Pattern[str]:
+    """A regular expression for text. Raises DeclarationError."""
+    if isinstance(text, re.Pattern) and isinstance(text.pattern, str):
+        return text
+    if not isinstance(text, str):
+        raise DeclarationError(f"{name}: {text!r} is no regular expression: it takes a text")
+    try:
+        return re.compile(text, flags)
+    except re.error as error:
+        raise DeclarationError(
+            f"{name}: {text!r} is no regular expression: {error}; re.escape() makes one of a plain text"
+        ) from None
 
 
 def _port_name(given: str | int) -> str:

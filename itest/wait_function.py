@@ -25,6 +25,14 @@ def check_of(ready: object) -> Check:
         raise DeclarationError(f"ready: {name} makes a check and is none: write {name}(...)")
     if inspect.iscoroutinefunction(ready):
         raise DeclarationError("ready: the function is async, and nothing would await it; make it a plain one")
+    with contextlib.suppress(ValueError):  # What is written in C may not tell what it takes.
+        signature = inspect.signature(ready)
+        try:
+            signature.bind(object())
+        except TypeError:
+            raise DeclarationError(
+                f"ready: the function takes {signature}, and is given one argument, the view: write `lambda view: ...`"
+            ) from None
     return Called(ready)
 
 

@@ -56,6 +56,7 @@ class CheckTest(unittest.TestCase):
         for ready, text in (
             ("/health", "ready: '/health' is neither a check, like http"),
             (soon, "ready: the function is async"),
+            (lambda: True, r"ready: the function takes \(\), and is given one argument, the view"),
         ):
             self.refuse(rf"T\.app: {text}", App.command("serve {port}", ready=ready))  # type: ignore[arg-type]
 
@@ -178,6 +179,9 @@ class CommandTest(unittest.TestCase):
         self.refuse(
             "could not be started: there is no directory /no/such/place", "serve {port}", directory="/no/such/place"
         )
+
+        with self.assertRaisesRegex(DeclarationError, "^App.command: directory=None is no path; leave it out"):
+            App.command("serve", directory=None)  # type: ignore[arg-type]  # wrong on purpose
 
         class T(ContainerTestCase):
             app = App.command([sys.executable, "{port}"], directory="..")

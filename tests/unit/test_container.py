@@ -195,6 +195,7 @@ class BadDeclarationTest(unittest.TestCase):
             ({**web, "ready": port("dns"), "ports": {"dns": "53/udp"}}, "ready: nobody can see whether port 'dns' answers, since it is not TCP"),
             ({**web, "ready": "up"}, "ready: 'up' is neither a check, like http('/health'), nor a function"),
             ({**web, "ready": port}, "ready: port makes a check and is none: write port(...)"),
+            ({**web, "ready": lambda: True}, "ready: the function takes (), and is given one argument, the view: write `lambda view: ...`"),
             ({**web, "ready": soon}, "ready: the function is async, and nothing would await it; make it a plain one"),
             ({**web, "ready": later, "job": True}, "job=True is ready when it has ended, so it has no ready="),
             ({**web, "reuse": True}, "reuse=True: itest cannot bring a container's data back to what it was"),
@@ -235,6 +236,10 @@ class BadDeclarationTest(unittest.TestCase):
             with self.subTest(text), self.assertRaises(DeclarationError) as caught:
                 Healthcheck("true", **fields)  # type: ignore[arg-type]  # wrong on purpose
             self.assertEqual(str(caught.exception), f"Healthcheck: {text}")
+        with self.assertRaisesRegex(
+            DeclarationError, "^Healthcheck: None is no command; write it as a text or a list$"
+        ):
+            Healthcheck(None)  # type: ignore[arg-type]  # as above
 
     def test_an_unknown_option(self) -> None:
         with self.assertRaisesRegex(TypeError, "unexpected keyword argument 'mem'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import socket
 import threading
 import unittest
@@ -347,6 +348,22 @@ class LogTest(CheckTest):
         self.assertEqual(str(wait.log("ready")), "'ready' in the log")
         self.assertEqual(str(wait.log("ready", times=2)), "'ready' in the log 2 times")
 
+    def test_what_is_no_pattern(self) -> None:
+        takes = "is no regular expression: it takes a text"
+        for text, make in {
+            f"log: None {takes}": lambda: wait.log(None),  # type: ignore[arg-type]  # wrong on purpose, as below
+            f"log: b'up' {takes}": lambda: wait.log(b"up"),  # type: ignore[arg-type]
+            f"http: body: b'up' {takes}": lambda: wait.http(body=b"up"),  # type: ignore[arg-type]
+            "log: '(' is no regular expression: missing ), unterminated subpattern at position 0; re.escape() makes one of a "
+            "plain text": lambda: wait.log("("),
+            "log: times='2' is no whole number": lambda: wait.log("up", times="2"),  # type: ignore[arg-type]
+        }.items():
+            with self.subTest(text), self.assertRaises(DeclarationError) as caught:
+                make()
+            self.assertEqual(str(caught.exception), text)
+        for pattern in (re.compile("up"), "up"):
+            self.assertEqual(str(wait.http(body=pattern)), "GET / to answer with 'up' in its body")  # type: ignore[arg-type]
+
 
 class ExecTest(CheckTest):
     def test_the_command_must_succeed(self) -> None:
@@ -526,9 +543,13 @@ class HttpTest(CheckTest):
         self.assertNotReady(quoted, wait.http("/hösts %2F?a=1&b=2"), self.instance)
         with self.assertRaisesRegex(DeclarationError, "^http: the path 'health' does not begin with '/'; which port"):
             wait.http("health")
+        with self.assertRaisesRegex(DeclarationError, "^http: the path None does not begin with '/'; which port"):
+            wait.http(None)  # type: ignore[arg-type]  # wrong on purpose
 
     def test_headers_are_sent(self) -> None:
         wait.http(headers={"X-Token": "t1"}, body="token t1")(self.instance)
+        with self.assertRaisesRegex(DeclarationError, r"^http: headers must be a dict, {'Host': 'shop'}, not a str$"):
+            wait.http(headers="a: b")  # type: ignore[arg-type]  # wrong on purpose
 
     def test_a_proxy_of_the_environment_does_not_stand_in_between(self) -> None:
         with mock.patch.dict("os.environ", {"http_proxy": "http://127.0.0.1:1"}):

@@ -69,6 +69,8 @@ class App:
             words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
         except (ValueError, TypeError) as error:
             raise DeclarationError(f"App.command: {argv!r} is no command: {error}") from None
+        if not isinstance(directory, str | os.PathLike):
+            raise DeclarationError(f"App.command: directory={directory!r} is no path; leave it out for the current one")
         return CommandApp(argv=tuple(words), workplace=os.fspath(directory), env=env or {}, ready=ready, **options)
 
     @staticmethod
