@@ -207,8 +207,11 @@ class Assertions(_Base):
             raise self._itest_failure(msg, text)
         return found
 
-    def _itest_named(self, service: str, member: str) -> Any:
+    def _itest_named(self, service: object, member: str) -> Any:
         """The view of the declaration so named."""
+        if not isinstance(service, str):
+            shown, example = naming.shorten(repr(service), 80), _KINDS[member].lower()
+            raise TypeError(f"service={shown}: it takes the name of a declaration, service={example!r}")
         view = getattr(self, service, None)
         if _has(view, member):
             return view

@@ -62,6 +62,12 @@ def is_real_for(package: str) -> bool:
     return isinstance(seen, (int, float)) and abs(seen - SystemClock.monotonic() - _APART) < 1
 
 
+def check_seconds(seconds: object) -> None:
+    """Raise TypeError for what is no length of a wait: what is no number, and nan, which is not at most anything."""
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not seconds <= LONGEST:
+        raise TypeError(f"timeout={seconds!r}: a wait takes a number of seconds, at most {LONGEST:.0f}")
+
+
 class Deadline:
     """A moment by which something must have happened. `Deadline.after(30)` is 30 seconds from now."""
 
@@ -74,6 +80,8 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float, clock: Clock = SYSTEM) -> Deadline:
+        """Raises TypeError in the words of a `timeout`, which is what users give."""
+        check_seconds(seconds)
         return cls(clock.monotonic(), seconds, clock)
 
     def begin_anew(self) -> None:

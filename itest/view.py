@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from itest import naming
 from itest.async_clients import AsyncClients, Opening
+from itest.clock import check_seconds
 from itest.engines import Endpoint, ExecResult
 from itest.errors import NotStarted
 
@@ -100,6 +101,7 @@ class View(ABC):
     def exec(self, argv: Sequence[Text] | str, timeout: float = 30.0) -> ExecResult:
         """Run a command beside the server: program and arguments, or a text for a shell. Raises ExecTimeout when it has
         not ended after `timeout` seconds."""
+        check_seconds(timeout)
         return self.server.instance.exec(words_of(argv), timeout=timeout)
 
     def give_to(self, test: str) -> None:

@@ -36,6 +36,11 @@ class FakeView:
         vars(self).update(members)
 
 
+class View:
+    def __repr__(self) -> str:
+        return "<view>"
+
+
 class AssertionTest(unittest.TestCase):
     def setUp(self) -> None:
         class Inner(Assertions, unittest.TestCase):
@@ -224,6 +229,17 @@ class RowCountTest(AssertionTest):
                     f"Inner has no service 'postgres' for this: add {kind}Mixin to the bases of the class, or declare a {kind}"
                 ),
                 caught.exception,
+            )
+
+    def test_what_is_no_name_of_a_service(self) -> None:
+        for shown, name, call in (
+            ("5", "redis", lambda: self.inner.assertCached("key", "value", 5)),
+            ("<view>", "postgres", lambda: self.inner.assertRowCount("users", 1, service=View())),
+        ):
+            with self.assertRaises(TypeError) as caught:
+                call()
+            self.assertEqual(
+                str(caught.exception), f"service={shown}: it takes the name of a declaration, service={name!r}"
             )
 
     def test_services_of_other_names_that_would_do_are_named(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import runpy
 import select
 import socket
@@ -12,7 +13,7 @@ import unittest
 from unittest import mock
 
 from itest import clock
-from itest.clock import SYSTEM, Deadline, ready
+from itest.clock import LONGEST, SYSTEM, Deadline, ready
 from itest.testing import ManualClock
 
 
@@ -30,6 +31,15 @@ class DeadlineTest(unittest.TestCase):
         self.assertTrue(self.deadline.passed)
         self.clock.sleep(5)
         self.assertEqual((self.deadline.elapsed, self.deadline.remaining), (35, 0))
+
+    def test_what_is_no_number_of_seconds(self) -> None:
+        for wrong in (None, "5", True, math.nan, math.inf):
+            with self.assertRaises(TypeError) as caught:
+                Deadline.after(wrong)  # type: ignore[arg-type]  # wrong on purpose
+            said = f"timeout={wrong!r}: a wait takes a number of seconds, at most 2000000"
+            self.assertEqual(str(caught.exception), said)
+        for seconds in (0, -1, LONGEST):
+            self.assertEqual(Deadline.after(seconds, self.clock).seconds, seconds)
 
     def test_it_can_begin_anew(self) -> None:
         self.clock.sleep(40)

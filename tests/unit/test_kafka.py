@@ -766,13 +766,9 @@ class QueueTest(unittest.TestCase):
             )
 
     def test_only_so_many_seconds_can_be_waited_for(self) -> None:
-        for wrong in (None, "5"):
-            with self.assertRaises(TypeError) as caught:
+        for wrong in (None, "5", True):
+            with self.assertRaisesRegex(TypeError, f"^timeout={wrong!r}: a wait takes a number of seconds, at most"):
                 self.queue(b"book").receive("orders", timeout=wrong)  # type: ignore[arg-type]
-            self.assertEqual(
-                str(caught.exception),
-                f"timeout={wrong!r}: a number of seconds can be waited for, 0 for what is there now",
-            )
 
 
 class EndedViewTest(unittest.TestCase):

@@ -545,6 +545,8 @@ class ViewTest(InnerTest):
 
     def test_a_command_runs_beside_the_server(self) -> None:
         self.assertEqual(self.view().exec(["nonsense"]), (127, "", "nonsense: not found"))
+        with self.assertRaisesRegex(TypeError, "^timeout=None: a wait takes a number of seconds, at most"):
+            self.view().exec(["true"], timeout=None)  # type: ignore[arg-type]  # wrong on purpose
 
     def test_what_it_handed_out_is_closed_once_and_in_reverse_whatever_happens(self) -> None:
         closed: list[str] = []

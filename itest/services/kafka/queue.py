@@ -127,10 +127,9 @@ class Queue:
         """
         if type(count) is not int or count < 1:
             raise ValueError(f"count={count!r}: a whole number of messages can be waited for, at least 1")
-        if not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout={timeout!r}: a number of seconds can be waited for, 0 for what is there now")
-        physical = self.topic(topic)
         deadline = Deadline.after(timeout)
+        physical = self.topic(topic)
+        deadline.begin_anew()
         starts, ends, messages = self._read(topic, physical, count, deadline)
         if len(messages) < count and self._is_changed(physical):  # By the test, since it was listed last.
             starts, ends, messages = self._read(topic, physical, count, deadline)
