@@ -113,8 +113,9 @@ class Loan:
         with self._session.trace.span("lease", self.service.kind, owner=owner, server=server.instance.id):
             try:
                 self._lease = server.lease(self._resolved, owner)
-            except Exception:
+            except Exception as error:
                 self._session.ask(self._resolved, server)
+                sessions.note_name(error, self.service, self.name)
                 raise
         self._place(self._lease.view)
         given = self.around.enter_context(self._resolved.during(self._lease.view))

@@ -183,10 +183,7 @@ class Session:
         def take(number: int, found: Server[Any] | BaseException) -> None:
             if isinstance(found, BaseException):
                 service, *_, name = wanted[number]
-                # An error that is remembered is raised to several classes, each with names of its own.
-                found.__notes__ = [note for note in getattr(found, "__notes__", ()) if not note.startswith(OF_CLASS)]
-                if name not in ("", service.kind):  # Several of a kind are alike.
-                    found.add_note(f"{OF_CLASS} {name!r} of the class")
+                note_name(found, service, name)
                 failures.append(found)
             elif not failures:
                 given.add(number)
@@ -338,6 +335,14 @@ class Session:
         finally:
             if not stopped:
                 self._broken = True
+
+
+def note_name(error: BaseException, service: Service[Any], name: str) -> None:
+    """Have the error say which service of the class it is about, where several of a kind may be alike."""
+    # One that is remembered is raised to several classes, each with names of its own.
+    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith(OF_CLASS)]
+    if name not in ("", service.kind):
+        error.add_note(f"{OF_CLASS} {name!r} of the class")
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:

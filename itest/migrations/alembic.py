@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ConfigError, MigrationError
-from itest.migrations.protocol import Progress, bytes_of, reported
+from itest.migrations.protocol import PATH, Progress, bytes_of, check, patterns_of, reported
 from itest.packages import client_package
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ class Alembic:
     def __init__(
         self, ini: str | Path = "alembic.ini", revision: str = "heads", depends_on: Iterable[str] = ()
     ) -> None:
+        check("Alembic: ini", ini, PATH, "the path of an alembic.ini")
         self.ini = ini
         self.revision = revision
-        self.depends_on = tuple(depends_on)
+        self.depends_on = patterns_of(depends_on)
 
     def fingerprint(self, base: Path) -> str:
         alembic = client_package("alembic", "alembic", "migrations by Alembic")

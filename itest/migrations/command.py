@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import config, naming
-from itest.clock import Deadline
+from itest.clock import Deadline, check_seconds
 from itest.errors import ConfigError, MigrationError
-from itest.migrations.protocol import bytes_of
+from itest.migrations.protocol import PATH, bytes_of, check, patterns_of
 from itest.spec import BRACE
 
 if TYPE_CHECKING:
@@ -40,16 +40,22 @@ class Command:
         self,
         argv: Sequence[str],
         *,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | int | float] | None = None,
         depends_on: Iterable[str] = (),
         cwd: str | Path = "",
         timeout: float = 300.0,
     ) -> None:
-        if isinstance(argv, str) or not argv:
+        if not isinstance(argv, list | tuple) or not argv:
             raise TypeError(f"Command wants a list of words, not {argv!r}; for a shell line: ['sh', '-c', '...']")
+        check("Command: env", env or {}, Mapping, "a dict")
+        for name, value in (env or {}).items():
+            if isinstance(value, bool) or not isinstance(value, str | int | float | Path):  # Which may be secret.
+                raise TypeError(f"Command: env: {name} is a {type(value).__name__}, not a text; write it in quotes")
+        check_seconds(timeout)
+        check("Command: cwd", cwd, PATH, "a path, or leave it out")
         self.argv = tuple(str(word) for word in argv)
-        self.env = dict(env or {})
-        self.depends_on = tuple(depends_on)
+        self.env = {name: str(value) for name, value in (env or {}).items()}
+        self.depends_on = patterns_of(depends_on)
         self.lasting = bool(self.depends_on)  # Only if somebody has said what shapes it.
         self.cwd = cwd
         self.timeout = timeout

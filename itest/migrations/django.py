@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ConfigError
-from itest.migrations.protocol import bytes_of, reported
+from itest.migrations.protocol import bytes_of, check, patterns_of, reported
 from itest.packages import client_package
 from itest.service import Held
 
@@ -54,10 +54,11 @@ class Django:
     ) -> None:
         if isinstance(apps, str):
             apps = [apps]
+        check("Django: settings", settings, str, "the name of a module, 'shop.settings'")
         self.settings = settings
         self.apps = None if apps is None else tuple(apps)
         self.database = database
-        self.depends_on = tuple(depends_on)
+        self.depends_on = patterns_of(depends_on)
 
     def fingerprint(self, base: Path) -> str:
         django = self._set_up()

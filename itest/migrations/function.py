@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
-from itest.migrations.protocol import bytes_of, reported
+from itest.migrations.protocol import bytes_of, patterns_of, reported
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView
@@ -33,7 +33,7 @@ class Function:
         if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(type(called).__call__):
             raise TypeError(f"the migration {_title(called)} is a coroutine function, and nothing awaits it: {CURE}")
         self.function = function
-        self.depends_on = tuple(depends_on)
+        self.depends_on = patterns_of(depends_on)
         self.lasting = bool(self.depends_on)  # Only if somebody has said what shapes it.
 
     def fingerprint(self, base: Path) -> str:

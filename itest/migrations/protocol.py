@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import linecache
+import os
 import traceback
 import unittest
 from collections.abc import Callable, Iterable, Iterator
@@ -76,6 +77,23 @@ def with_base(own: Migrator) -> Migrator:
     except TypeError:
         return Placeless(own)
     return own
+
+
+PATH = (str, os.PathLike)
+
+
+def check(what: str, value: object, kinds: type | tuple[type, ...], words: str) -> None:
+    """Raise TypeError where what a migrator is given is of another type."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{what}={value!r}: it takes {words}")
+
+
+def patterns_of(depends_on: Iterable[str]) -> tuple[str, ...]:
+    """`depends_on` of a migrator. Raises TypeError, for one text too: its letters would be patterns."""
+    if isinstance(depends_on, PATH):
+        raise TypeError(f"depends_on must be a list: depends_on=[{str(depends_on)!r}]")
+    check("depends_on", depends_on, Iterable, "a list of glob patterns")
+    return tuple(depends_on)
 
 
 def bytes_of(base: Path, patterns: Iterable[str]) -> list[tuple[str, bytes]]:

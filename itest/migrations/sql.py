@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming, script
 from itest.errors import ConfigError, MigrationError
+from itest.migrations.protocol import PATH, check
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView
@@ -23,6 +24,9 @@ class SqlFiles:
     """
 
     path: str | Path
+
+    def __post_init__(self) -> None:
+        check("SqlFiles: path", self.path, PATH, "that of a directory or a file")
 
     def fingerprint(self, base: Path) -> str:
         return naming.fingerprint("SqlFiles", [(file.name, file.read_bytes()) for file in self._files(base)])

@@ -243,7 +243,8 @@ class SlowStartTest(InnerTest):
 
     def test_a_lease_that_cannot_be_taken_is_told_once_all_have_started(self) -> None:
         self.check(result := run(self.case("class", fails=True)), ran=0, errors=1)
-        self.assertEqual(self.last_line(result), "StartError: no migration")
+        said = "StartError: no migration\nit is the service 'fast' of the class\n"
+        self.assertTrue(result.errors[0][1].endswith(said), result.errors[0][1])
         self.assertIn("slow begins", self.events)
         self.assertIn("stop fast:1", self.events)
         self.session.close()

@@ -14,12 +14,12 @@ import sys
 import threading
 import unittest
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest import mock
 
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, Network, Postgres, PostgresMixin
 from itest import session as sessions
-from itest.errors import NotStarted, StartError, Unavailable
+from itest.errors import MigrationError, NotStarted, StartError, Unavailable
 from itest.loan import Loan
 from itest.service import Service
 from itest.testing import MemoryEngine, MemoryLease, MemoryService
@@ -600,6 +600,14 @@ class NotStartedTest(InnerTest):
         loan = Loan(Sample, "postgres", Postgres(scope="test"), self.session, None, {})
         with self.assertRaisesRegex(NotStarted, "in setUp, or have it made by migrations= and fixtures=$"):
             loan.class_view()
+
+    def test_data_that_cannot_be_had_says_of_which_service(self) -> None:
+        for name, notes in (("audit", ["it is the service 'audit' of the class"]), ("memory", [])):
+            loan = Loan(Sample, name, self.service(), self.session, None, {})
+            server: Any = mock.Mock(lease=mock.Mock(side_effect=MigrationError("no such table")))
+            with self.assertRaises(MigrationError) as caught:
+                loan.take(server)
+            self.assertEqual(caught.exception.__notes__, notes)
 
     def test_of_a_declaration_that_a_subclass_replaced(self) -> None:
         one, two = self.service(), self.service()

@@ -74,6 +74,27 @@ class MigratorTest(unittest.TestCase):
             with self.assertRaisesRegex(TypeError, "is no migrator: give SqlFiles"):
                 migrator(wrong)
 
+    def test_what_they_are_given_of_another_type(self) -> None:
+        wrong: Any = None
+        a_list = "depends_on must be a list: depends_on=['migrate.py']"
+        for text, make in {
+            "SqlFiles: path=None: it takes that of a directory or a file": lambda: SqlFiles(wrong),
+            "Alembic: ini=None: it takes the path of an alembic.ini": lambda: Alembic(wrong),
+            "Django: settings=None: it takes the name of a module, 'shop.settings'": lambda: Django(wrong),
+            "Command: cwd=None: it takes a path, or leave it out": lambda: Command(["x"], cwd=wrong),
+            "Command: env=['A=b']: it takes a dict": lambda: Command(["x"], env=["A=b"]),  # type: ignore[arg-type]
+            "Command: env: A is a NoneType, not a text; write it in quotes": lambda: Command(["x"], env={"A": wrong}),
+            "timeout='5': a wait takes a number of seconds, at most 2000000": lambda: Command(["x"], timeout="5"),  # type: ignore[arg-type]
+            "depends_on=None: it takes a list of glob patterns": lambda: Function(print, wrong),
+        }.items():
+            with self.subTest(text), self.assertRaises(TypeError) as caught:
+                make()
+            self.assertEqual(str(caught.exception), text)
+        for kind, given in {Command: ["x"], Alembic: "a.ini", Django: "settings", Function: print}.items():
+            with self.assertRaises(TypeError) as caught:
+                kind(given, depends_on="migrate.py")  # type: ignore[operator]
+            self.assertEqual(str(caught.exception), a_list)
+
     def test_the_configuration_of_alembic_is_no_sql(self) -> None:
         with self.assertRaises(TypeError) as caught:
             migrator("../alembic.ini")
@@ -387,7 +408,7 @@ class CommandTest(DirectoryTest):
     def test_what_it_is_given(self) -> None:
         code = "import os, sys; open('out', 'w').write(' '.join([*sys.argv[1:], os.environ['PGDATABASE'], os.environ['X']]))"
         self.write("sub/x")
-        self.run_python(code, "{url}", "{port}", "{other} ${X} ${url}", env={"X": "{name}!"}, cwd="sub")
+        self.run_python(code, "{url}", "{port}", "{other} ${X} ${url}", env={"X": "{name}!", "N": 1}, cwd="sub")
         self.assertEqual((self.base / "sub/out").read_text(), f"{FakeView.url} 1 {{other}} ${{X}} ${{url}} d d!")
 
     def test_its_fingerprint(self) -> None:
