@@ -300,7 +300,7 @@ def _from_environment(environment: Mapping[str, str], here: Path) -> list[_Found
             continue
         if name in _SETTINGS:
             found.append((name, value, f"the variable {variable}", here))
-        elif _near(name, 0.85):
+        elif _near(name, 0.85):  # With less, a user's own ITEST_EXPORT would be `report`.
             raise ConfigError(f"unknown setting in the variable {variable}{_hint(name, PREFIX)}")
     return found
 
@@ -316,13 +316,14 @@ def _hint(name: str, prefix: str = "") -> str:
 def _near(name: str, cutoff: float = 0.6) -> list[str]:
     from difflib import get_close_matches
 
-    return get_close_matches(name, _SETTINGS, n=1, cutoff=cutoff)
+    swapped = [each for each in _SETTINGS if each[0] == name[:1] and sorted(each) == sorted(name)]
+    return swapped or get_close_matches(name, _SETTINGS, n=1, cutoff=cutoff)
 
 
 def _convert(name: str, value: object, source: str, place: Path) -> object:
     """The value as the setting's type, from one that is not empty. Raises ConfigError."""
     kind = _SETTINGS[name]
-    if kind in ("str", "Path") and not isinstance(value, (str, int) if name == "require" else str):
+    if kind in ("str", "Path") and not isinstance(value, (str, int) if name in ("require", "keep") else str):
         raise ConfigError(f"{name} in {source} must be a text, not {type(value).__name__}")
     try:
         if kind == "bool":
@@ -352,6 +353,8 @@ def _convert(name: str, value: object, source: str, place: Path) -> object:
             )
     if name == "require":
         text = {"true": "1", "yes": "1", "on": "1", "false": "0", "no": "0", "off": "0"}.get(text.lower(), text)
+    if name == "keep" and text.lower() in ("0", "false", "no", "off"):
+        return ""
     if name in _CHOICES and text not in _CHOICES[name]:
         raise ConfigError(f"{name} = {text!r} in {source}: it must be one of {', '.join(_CHOICES[name])}")
     return text

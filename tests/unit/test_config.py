@@ -162,6 +162,15 @@ class ValuesTest(ConfigTest):
         self.pyproject("[tool.itest]\nrequire = true\n")
         self.assertEqual(self.load().require, "1")
 
+    def test_keep_is_turned_off_by_them(self) -> None:
+        self.pyproject("[tool.itest]\nkeep = 'failed'\n")
+        for word in ("0", "false", "Off", "no"):
+            self.assertEqual(self.load(ITEST_KEEP=word).keep, "")
+        self.assertEqual(self.load().keep, "failed")
+        self.pyproject("[tool.itest]\nkeep = false\n")
+        self.assertEqual(self.load().keep, "")
+        self.assertWrong("keep = '1' in the variable ITEST_KEEP: it must be one of failed", ITEST_KEEP="1")
+
     def test_ci_requires_services_unless_told_otherwise(self) -> None:
         self.assertTrue(self.load(CI="true").required)
         self.assertFalse(self.load(CI="false").required)
@@ -255,6 +264,33 @@ class MistakesTest(ConfigTest):
             "unknown setting in the variable ITEST_POSTGRESS_URL; did you mean ITEST_POSTGRES_URL?",
             ITEST_POSTGRESS_URL="postgresql://db",
         )
+        for wrong, right in {
+            "ENIGNE": "ENGINE",
+            "MIRORR": "MIRROR",
+            "REUES": "REUSE",
+            "QUITE": "QUIET",
+            "KEPE": "KEEP",
+        }.items():
+            message = f"unknown setting in the variable ITEST_{wrong}; did you mean ITEST_{right}?"
+            self.assertWrong(message, **{f"ITEST_{wrong}": "1"})
+
+    def test_variables_of_a_users_own(self) -> None:
+        for name in (
+            "TOKEN",
+            "DB",
+            "USER",
+            "HOST",
+            "PORT",
+            "ENV",
+            "MODE",
+            "POSTGRES",
+            "EXPORT",
+            "PEEK",
+            "TIME",
+            "URL",
+            "",
+        ):
+            self.load(**{f"ITEST_{name}": "1"})
 
     def test_a_word_that_is_no_choice(self) -> None:
         self.assertWrong(
