@@ -110,6 +110,16 @@ class BothTest(CustomTest):
             )
             self.assertEqual(found, [(False, True)])
 
+    def test_variables_reach_the_server_what_runs_beside_it_and_initdb(self) -> None:
+        env = {"POSTGRES_INITDB_ARGS": "--locale=C --encoding=SQL_ASCII", "MYVAR": "1"}
+        with self.lease(Postgres(env=env)) as test:
+            view = test()
+            found = view.execute(
+                "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = %s", [view.name]
+            )
+            self.assertEqual(found, [("C", "SQL_ASCII")])
+            self.assertEqual(view.exec(["sh", "-c", "echo $MYVAR"]).stdout, "1\n")
+
     def test_with_each_isolation_that_has_a_database_of_its_own(self) -> None:
         script = self.file("1.sql", BOOKS)
         for isolation in ("database", "rollback", "truncate", "none"):

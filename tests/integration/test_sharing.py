@@ -36,14 +36,16 @@ orders = json.loads(sys.argv[1])
 session = current()
 if orders["when"] == "start":
     os.kill(os.getpid(), orders["signal"])
-server, cache = session.lend(Postgres()), session.lend(Redis())
-leases = [server.lease(Postgres(), "C"), cache.lease(Redis(), "C")]
+postgres = Postgres(env={"MYVAR": "1"})
+server, cache = session.lend(postgres), session.lend(Redis())
+leases = [server.lease(postgres, "C"), cache.lease(Redis(), "C")]
 for lease in leases:
     lease.seal()
 for number in range(3):
     database, redis = (lease.reset("C.test") for lease in leases)
     database.execute("CREATE TABLE mine (id int); INSERT INTO mine VALUES (1)")
     assert database.execute("SELECT count(*) FROM mine") == [(1,)]
+    assert database.exec(["sh", "-c", "echo $MYVAR"]).stdout == "1\\n"
     assert redis.cache.dbsize() == 0
     redis.cache.set("key", os.getpid())
     assert int(redis.cache.get("key")) == os.getpid()

@@ -80,6 +80,38 @@ class InitTest(unittest.TestCase):
         with self.assertRaisesRegex(Unavailable, r"^volumes \(/seed, /spool\) are mounted into containers only"):
             service.process("", Config())
 
+    def test_variables_reach_a_process(self) -> None:
+        found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
+        env = {"POSTGRES_INITDB_ARGS": "--locale=C --encoding 'SQL_ASCII'", "MYVAR": "1"}
+        with mock.patch.object(programs, "find_programs", return_value=found):
+            plain, spec = Postgres().process("", Config()), Postgres(env=env).process("", Config())
+            same_but_one = Postgres(env={**env, "POSTGRES_INITDB_ARGS": ""}).process("", Config())
+        [ours], [initdb] = plain.prepare, spec.prepare
+        self.assertEqual((dict(spec.env), initdb), (env, (*ours, "--locale=C", "--encoding", "SQL_ASCII")))
+        self.assertEqual(same_but_one.prepare, plain.prepare)
+        self.assertEqual(len({each.fingerprint() for each in (plain, spec, same_but_one)}), 3)
+
+    def test_variables_of_the_entrypoint_are_for_containers(self) -> None:
+        service = Postgres(env={"PGDATA": "/data", "POSTGRES_HOST_AUTH_METHOD": "trust", "POSTGRES_INITDB_ARGS": ""})
+        with self.assertRaises(Unavailable) as caught:
+            service.process("", Config())
+        self.assertEqual(
+            str(caught.exception),
+            "env has variables of the image's entrypoint (PGDATA, POSTGRES_HOST_AUTH_METHOD), so it needs Docker",
+        )
+
+    def test_arguments_of_initdb_that_no_shell_could_take_apart_are_named(self) -> None:
+        with (
+            mock.patch.object(
+                programs, "find_programs", return_value=Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
+            ),
+            self.assertRaisesRegex(
+                DeclarationError,
+                r"^POSTGRES_INITDB_ARGS in env, \"--locale='C\", is no list of arguments: No closing quotation$",
+            ),
+        ):
+            Postgres(env={"POSTGRES_INITDB_ARGS": "--locale='C"}).process("", Config())
+
     def test_one_that_is_not_there_is_named(self) -> None:
         with self.assertRaises(DeclarationError) as caught:
             Postgres(init=[self.directory / "x.sql"]).container("")

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from itest import naming, server_settings
-from itest.errors import DeclarationError
+from itest.errors import DeclarationError, Unavailable
 from itest.services.postgres import init
 from itest.wait import Check
 
@@ -76,6 +76,9 @@ _VARIABLES = {
     "POSTGRES_DB": "database",
 }
 
+_INITDB_ARGUMENTS = "POSTGRES_INITDB_ARGS"
+"""The one variable of the image that means something to a local process too."""
+
 _NAME = r"[^\W\d][\w$-]*"
 
 _OTHERS = {"bitnami", "bitnamilegacy"}
@@ -130,6 +133,26 @@ def variables(service: Postgres) -> dict[str, str]:
 def password_variable(service: Postgres) -> dict[str, str]:
     """Passwords do not count for which declarations share a server; where one was chosen it must."""
     return {"ITEST_PASSWORD": naming.fingerprint("password", service.password)} if service.password else {}
+
+
+def check_variables(service: Postgres) -> None:
+    """Raise Unavailable for variables that nobody but the image reads: a local process has no entrypoint."""
+    names = [name for name in service.env if name == "PGDATA" or name.startswith("POSTGRES_")]
+    if others := [name for name in names if name != _INITDB_ARGUMENTS]:
+        raise Unavailable(f"env has variables of the image's entrypoint ({', '.join(others)}), so it needs Docker")
+
+
+def initdb_arguments(service: Postgres) -> list[str]:
+    """What a declaration adds to the arguments of initdb, taken apart as the image's entrypoint does, by the shell's rules.
+    Raises DeclarationError."""
+    if not (text := service.env.get(_INITDB_ARGUMENTS)):
+        return []
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise DeclarationError(f"{_INITDB_ARGUMENTS} in env, {text!r}, is no list of arguments: {error}") from None
 
 
 def _check_volumes(service: Postgres) -> None:

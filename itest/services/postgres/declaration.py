@@ -78,9 +78,9 @@ class Postgres(Service["PostgresView"]):
     is assigned in.
 
     `init` are scripts that a new server runs once, as files in the image's /docker-entrypoint-initdb.d; `extensions` are
-    made in each database before its migrations. `settings` are server settings, `{"work_mem": "8MB"}`; `env` goes to the
-    container. `user` is the superuser's name; `password` is random unless one is given. `database` names the database
-    that `init` runs in: each class gets a copy of it under a name of its own.
+    made in each database before its migrations. `settings` are server settings, `{"work_mem": "8MB"}`; `env` are
+    variables of the server, among them POSTGRES_INITDB_ARGS. `user` is the superuser's name; `password` is random unless
+    one is given. `database` names the database that `init` runs in: each class gets a copy of it under a name of its own.
     """
 
     kind: ClassVar[str] = "postgres"
@@ -174,6 +174,7 @@ class Postgres(Service["PostgresView"]):
             raise Unavailable(
                 f"volumes ({', '.join(self.volumes)}) are mounted into containers only, so they need Docker"
             )
+        customs.check_variables(self)
         from itest.services.postgres.programs import find_programs
 
         programs = find_programs(config)
@@ -190,6 +191,7 @@ class Postgres(Service["PostgresView"]):
             "--locale",
             locale,
             "--no-sync",
+            *customs.initdb_arguments(self),  # Of an option that is given twice the last one counts.
         ]
         options = {
             "listen_addresses": "127.0.0.1",
@@ -205,7 +207,7 @@ class Postgres(Service["PostgresView"]):
             ports=("postgres",),
             files={"password.secret": self.password or secret, **init.in_process(self)},
             prepare=(tuple(initdb),),
-            env=customs.password_variable(self),
+            env={**customs.password_variable(self), **self.env},
             stop_signal=signal.SIGQUIT,  # Immediate shutdown; unlike SIGKILL it leaves no shared memory behind.
             runs_as_root=False,
         )
