@@ -146,8 +146,8 @@ class Assertions(_Base):
         """Fail unless `count` messages (equal to `value`, with that `key`, text or bytes) arrive on the topic within `timeout`
         seconds; returns them. With `count=0`: unless none arrives in all that time.
 
-        It goes on where the last `receive` or `assertProduced` of this test ended. Messages with another value or key are
-        passed over, and count as received.
+        It goes on where the last `receive` of this test ended. Messages with another value or key are passed over: they count as
+        received, and the next `assertProduced` looks at them first, as it does at all that one which fails has seen.
         """
         if type(count) is not int or count < 0:
             raise ValueError(f"count={count!r}: a whole number of messages can be waited for, or none with count=0")
@@ -156,8 +156,12 @@ class Assertions(_Base):
         wanted += "" if value is ANY else f" equal to {naming.shorten(repr(value))}"
         wanted += "" if key is ANY else f" with the key {naming.shorten(repr(key), 80)}"
         deadline = Deadline.after(timeout, self._itest_clock)
-        found: list[Message] = []
-        others: list[Message] = []
+
+        def is_wanted(message: Message) -> bool:
+            return bool(value == message.value and (key is ANY or _text(key) == _text(message.key)))
+
+        arrived: list[Message] = queue.passed_over(topic)
+        found = list(filter(is_wanted, arrived))[: max(count, 1)]
         while len(found) < max(count, 1):
             try:
                 # One at a time, so that what comes after the last one wanted is left for the next call.
@@ -165,18 +169,21 @@ class Assertions(_Base):
             except ReceiveTimeout as error:
                 if not count:
                     return found
+                others = [message for message in arrived if not is_wanted(message)]
                 shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[:SHOWN])
                 what = "values" if key is ANY else "values or keys"
                 rest = f"; {len(others)} with other {what}: {shown}" if others else ""
-                text = f"{len(found)} of {count} {wanted} arrived within {timeout:g} s{rest}. {error}"
+                text = f"{len(found)} of {count} {wanted} arrived within {timeout:g} s{rest}. {error.looked}"
                 raise self._itest_failure(msg, text) from error
-            is_wanted = value == message.value and (key is ANY or _text(key) == _text(message.key))
-            (found if is_wanted else others).append(message)
+            arrived.append(message)
+            if is_wanted(message):
+                found.append(message)
         if not count:
             text = (
                 f"no {wanted} were to arrive within {timeout:g} s, but one did: {naming.shorten(repr(found[0].value))}"
             )
             raise self._itest_failure(msg, text)
+        arrived[:] = [message for message in arrived if message not in found]
         return found
 
     def assertCached(self, key: str, value: Any = ANY, service: str = "redis", msg: object = None) -> Any:

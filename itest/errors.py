@@ -241,8 +241,10 @@ class LeftBehind(ItestError, AssertionError):
 
 
 class ReceiveTimeout(ItestError, AssertionError):
-    """Fewer messages than expected arrived in time. `received` holds those that did."""
+    """Fewer messages than expected arrived in time. `received` holds those that did; `looked` is the part of the message
+    that says where they were looked for, and what to try."""
 
-    def __init__(self, message: str, received: list[object] | None = None) -> None:
+    def __init__(self, message: str, received: list[object] | None = None, looked: str = "") -> None:
         super().__init__(message)
         self.received = list(received or [])
+        self.looked = looked or message

@@ -145,9 +145,10 @@ class KafkaTest(KafkaMixin, ContainerTestCase):
         self.assertEqual(message.value, b"c")
         with self.assertRaisesRegex(
             AssertionError,
-            r"^0 of 1 message on topic 'orders' equal to b'x' arrived within 0\.2 s\. 0 of 1 message arrived",
+            r"^0 of 1 message on topic 'orders' equal to b'x' arrived within 0\.2 s; 1 with other values: b'b'\. Partition 0 was",
         ):
             self.assertProduced("orders", b"x", timeout=0.2)
+        self.assertEqual(self.assertProduced("orders", timeout=0)[0].value, b"b")
 
     def test_by_key(self) -> None:
         for key in ("ann", None, b"bob"):

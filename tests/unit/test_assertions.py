@@ -24,10 +24,16 @@ class Message:
 class FakeQueue:
     def __init__(self, *values: object) -> None:
         self.messages = [Message(value) for value in values]
+        self.passed: list[Message] = []
+
+    def passed_over(self, topic: str) -> list[Message]:
+        return self.passed
 
     def receive(self, topic: str, count: int, timeout: float) -> list[Message]:
         if not self.messages:
-            raise ReceiveTimeout("the topic ends at offset 2.")
+            raise ReceiveTimeout(
+                "0 of 1 message arrived within 4.98 s. It ends at offset 2.", looked="It ends at offset 2."
+            )
         return [self.messages.pop(0)]
 
 
@@ -273,7 +279,7 @@ class ProducedTest(AssertionTest):
     def test_too_few(self) -> None:
         self.produce()
         self.assertFails(
-            "0 of 1 message on topic 't' arrived within 5 s. the topic ends at offset 2.",
+            "0 of 1 message on topic 't' arrived within 5 s. It ends at offset 2.",
             self.inner.assertProduced,
             "t",
         )
@@ -285,8 +291,33 @@ class ProducedTest(AssertionTest):
         self.assertEqual(
             str(caught.exception),
             "1 of 2 messages on topic 't' equal to b'a' arrived within 1 s; 1 with other values: b'b'. "
-            "the topic ends at offset 2.",
+            "It ends at offset 2.",
         )
+
+    def values(self, *args: Any, **kwargs: Any) -> list[object]:
+        return [message.value for message in self.inner.assertProduced("t", *args, **kwargs)]
+
+    def test_in_any_order(self) -> None:
+        self.produce(b"a", b"b", b"c", b"b")
+        self.assertEqual(self.values(b"c"), [b"c"])
+        self.assertEqual(self.values(b"b", count=2), [b"b", b"b"])
+        self.assertEqual(self.values(b"a"), [b"a"])
+        self.assertEqual(self.values(count=0), [])
+
+    def test_what_was_there_when_another_was_not_to_arrive(self) -> None:
+        self.produce(b"created")
+        self.assertEqual(self.values(b"cancelled", count=0), [])
+        self.assertEqual(self.values(b"created"), [b"created"])
+
+    def test_what_a_failure_has_seen_is_there_for_the_next_attempt(self) -> None:
+        self.produce(b"a", b"b")
+        for _ in range(2):
+            with self.assertRaisesRegex(AssertionError, "^no messages .* but one did: b'a'$"):
+                self.values(b"a", count=0)
+            with self.assertRaisesRegex(AssertionError, r"^1 of 2 messages .*; 1 with other values: b'b'\. It ends"):
+                self.values(b"a", count=2)
+        self.inner.kafka.queue.messages.append(Message(b"a"))
+        self.assertEqual(self.values(b"a", count=2), [b"a", b"a"])
 
     def test_a_count_is_a_whole_number(self) -> None:
         self.produce()

@@ -714,6 +714,16 @@ class QueueTest(unittest.TestCase):
         with self.assertRaisesRegex(ReceiveTimeout, r"^0 of 1 message arrived on topic 'orders' .* within 0\.01 s\. "):
             self.queue().receive("orders", timeout=0.01)
 
+    def test_what_was_passed_over_is_the_topics_that_it_was_in(self) -> None:
+        asked = self.queue()
+        topics: Any = asked._server.topics
+        topics.id.return_value = "one"
+        asked.passed_over("orders").append(Message(b"a"))
+        self.assertEqual(asked.passed_over("mail"), [])
+        self.assertEqual(asked.passed_over("orders"), [Message(b"a")])
+        topics.id.return_value = "another"
+        self.assertEqual(asked.passed_over("orders"), [])
+
     def test_records_that_were_deleted_are_told(self) -> None:
         asked = self.queue(b"a", b"b")
         server: Any = asked._server

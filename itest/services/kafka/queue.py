@@ -55,6 +55,8 @@ class Queue:
         self._topic = topic
         self._positions: dict[tuple[str, Partition], int] = {}
         """Where the next `receive` goes on, by the topic's id too: a test may make one anew."""
+        self._passed_over: dict[tuple[str, str], list[Message]] = {}
+        """By a topic's id and its name."""
 
     def topic(self, name: str) -> str:
         """The physical name of a topic, which is created if need be."""
@@ -139,6 +141,12 @@ class Queue:
         self._positions.update({(id, partition): end for partition, end in ends.items()})
         return messages
 
+    def passed_over(self, topic: str) -> list[Message]:
+        """What `assertProduced` has received from a topic and has not given to anybody, the oldest first. The list is kept: what
+        is put into it is there the next time."""
+        physical = self.topic(topic)
+        return self._passed_over.setdefault((self._server.topics.id(physical), physical), [])
+
     def _read(
         self, topic: str, physical: str, count: int, deadline: Deadline
     ) -> tuple[dict[Partition, int], dict[Partition, int], list[Message]]:
@@ -207,10 +215,12 @@ class Queue:
             places = str(error)
         arrived = "; ".join(naming.shorten(repr(message.value), 80) for message in messages[:5])
         name = f"topic {topic!r}" if topic == physical else f"topic {topic!r} ({physical} on the broker)"
+        looked = f"{places[:1].upper()}{places[1:]}. {hint}"
         return ReceiveTimeout(
             f"{len(messages)} of {count} message{'s' if count > 1 else ''} arrived on {name} within {round(timeout, 2):g} s"
-            f"{': ' + arrived if arrived else ''}. {places[:1].upper()}{places[1:]}. {hint}",
+            f"{': ' + arrived if arrived else ''}. {looked}",
             list(messages),
+            looked,
         )
 
     def _beside(self, topic: str, physical: str) -> str:
