@@ -134,7 +134,7 @@ class Diagnosis:
         if len(self._notes) >= MOST_NOTES:
             return f"{HEAD} are shown with its first {MOST_NOTES} failures only"
         since, self._since = self._since, wall()
-        lent = [(loan.name, *loan.lent) for loan in self._loans if loan.lent is not None]
+        lent = [(loan.name, *loan.lent, loan.given_to(self._test)) for loan in self._loans if loan.lent is not None]
         findings = examine([Subject(*each) for each in lent], since)
         for loan in self._loans:
             loan.mark()

@@ -38,6 +38,8 @@ class Subject:
     name: str
     server: Server[Any]
     lease: Lease[Any]
+    given: bool = True
+    """Whether the test was given it: before, it is its reset that has failed."""
 
 
 @dataclass(slots=True)

@@ -129,6 +129,10 @@ class Loan:
         """The server and the lease, while there are any."""
         return None if self._server is None or self._lease is None else (self._server, self._lease)
 
+    def given_to(self, test: str) -> bool:
+        """Whether that is who has it now; a class, by its name, until the first test."""
+        return self._last_test == test
+
     def class_view(self) -> View:
         if self._lease is None:
             ahead = ", or have it made by migrations= and fixtures=" if hasattr(self.service, "fixtures") else ""

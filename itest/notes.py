@@ -147,7 +147,8 @@ def _headline(finding: Finding) -> list[str]:
     first = [", ".join([f"{finding.subject.name}: {what}", *finding.facts])]
     if finding.ended:
         name, what = finding.subject.name, naming.shorten(what, WIDTH // 2)  # How it ended must be on the line.
-        first = [f"{name}: {what} ENDED under this test: {finding.ended}; {finding.subject.server.after_its_end}"]
+        when = "under" if finding.subject.given else "before"
+        first = [f"{name}: {what} ENDED {when} this test: {finding.ended}; {finding.subject.server.after_its_end}"]
     elif finding.evidence.brief:
         first.append(finding.evidence.brief)
     return ["; ".join(first), *(f"  {problem}" for problem in finding.problems)]

@@ -488,8 +488,9 @@ class ErrorTest(InnerTest):
             died, rf"IsolationError: `.*` {told} A test that ends it on purpose needs an app of its own: scope="
         )
         self.assertRegex(after, rf"ResetError: `.*` {told} The next class gets a new one")
-        for text in (died, after):
+        for text, when in ((died, "under"), (after, "before")):
             self.assertIn("  | good bye\n", text)
+            self.assertIn(f" ENDED {when} this test: exited with exit code 3; ", text)
 
 
 class DriverTest(InnerTest):

@@ -17,7 +17,7 @@ from unittest import mock
 from itest import ContainerTestCase, diagnose, examine, naming, notes
 from itest.diagnose import HEAD
 from itest.engines import REMOVED, State
-from itest.errors import ServerDied, StartError
+from itest.errors import ResetError, ServerDied, StartError
 from itest.evidence import Evidence
 from itest.examine import Finding, Subject
 from itest.service import ServiceMixin
@@ -586,6 +586,33 @@ class DeathTest(InnerTest):
         [(_, failed)], [(_, after)] = result.failures, result.errors
         self.assertIn(" ENDED under this test: was restarted; the next class gets a new one", failed)
         self.assertRegex(after, r"ended before .*test_2: Memory \(container memory-1 .*\) was restarted\. The last ")
+
+    def test_one_whose_reset_tells_its_end(self) -> None:
+        engine = self.engine
+        service = self.service()
+
+        class Inner(ServiceMixin, ContainerTestCase):
+            memory = service
+
+            def test_1(self) -> None:
+                engine.instances[-1].end(5)
+
+            def test_2(self) -> None:
+                """Never run."""
+
+        def refused(lease: MemoryLease, test: str) -> object:
+            if not engine.instances[-1].current.running:
+                raise ResetError("it does not run any more")
+            return reset(lease, test)
+
+        reset = MemoryLease.reset
+        with (
+            mock.patch.object(MemoryLease, "reset", refused),
+            mock.patch.object(MemoryServer, "tells_its_end", True),
+        ):
+            result = run(Inner)
+        [(_, text)] = result.errors
+        self.assertIn(" ENDED before this test: exited with exit code 5; ", text)
 
     def test_its_facts_are_attributes(self) -> None:
         error = ServerDied("it ended", exit_code=137, oom_killed=True)
