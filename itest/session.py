@@ -311,7 +311,8 @@ class Session:
         self.close()
 
     def _spec(self, service: Service[Any]) -> Spec:
-        return self._engines.spec(service, self.secret)
+        with trace.kept_by(self.trace):  # What is run may have to be fetched first.
+            return self._engines.spec(service, self.secret)
 
     def _names_beside(self, network: ClassNetwork, name: str) -> tuple[str, ...]:
         """The names that others of the class have on its network, whether they run by now or not."""

@@ -13,7 +13,7 @@ from itest.clock import SYSTEM, Clock
 
 
 class Span:
-    """A timed step. `name` is a verb (pull, start, ready, reset, stop), `subject` what it was done to."""
+    """A timed step. `name` is a verb (pull, fetch, start, ready, reset, stop), `subject` what it was done to."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Timed:
     def __init__(self, recorder: Recorder, span: Span) -> None:
         self._recorder = recorder
         self._span = span
-        self._outer: tuple[Recorder, Span] | None = None
+        self._outer: tuple[Recorder, Span | None] | None = None
 
     def __enter__(self) -> Span:
         recorder, span = self._recorder, self._span
@@ -103,18 +103,29 @@ class Timed:
 
 
 _here = threading.local()
-"""`now`: the recorder and innermost span of this thread."""
+"""`now`: the recorder and innermost span of this thread; None for the span where it is in none."""
 
 
 @contextmanager
 def step(name: str, subject: str, **facts: str) -> Iterator[Span]:
     """A part of the step that this thread is in, for code that knows no recorder; kept nowhere outside of any step."""
-    now: tuple[Recorder, Span] | None = getattr(_here, "now", None)
+    now: tuple[Recorder, Span | None] | None = getattr(_here, "now", None)
     if now is None:
         yield Span(name, subject, 0.0, facts=facts)
         return
     with now[0].span(name, subject, **facts) as span:
         yield span
+
+
+@contextmanager
+def kept_by(recorder: Recorder) -> Iterator[None]:
+    """For code that knows no recorder: its steps are kept by this one, also where this thread is in no step."""
+    outer = getattr(_here, "now", None)
+    _here.now = outer or (recorder, None)
+    try:
+        yield
+    finally:
+        _here.now = outer
 
 
 drawn = False

@@ -11,7 +11,7 @@ from itest.trace import Span
 MOST_ROWS = 6
 """Services, and classes, with a row of their own, the costliest; a table stays small however many there are."""
 
-WHOLE = ("start", "lease", "reset", "stop")
+WHOLE = ("fetch", "start", "lease", "reset", "stop")
 """Steps that add up to what a service costs."""
 
 PARTS = ("pull", "build", "prepare", "ready", "migrate")

@@ -8,7 +8,7 @@ from typing import Any
 
 from itest.trace import Span
 
-STEPS = ("pull", "build", "start", "migrate", "stop")
+STEPS = ("pull", "build", "fetch", "start", "migrate", "stop")
 """Those with a line each; resets have one for all of a service."""
 
 

@@ -49,6 +49,7 @@ class Words(NamedTuple):
 STEPS = {
     "pull": Words("pulling", "pulled"),
     "build": Words("building", "built"),
+    "fetch": Words("fetching", "fetched"),
     "prepare": Words("preparing", "prepared", announced=True),
     "start": Words("starting", "started", announced=True),
     "migrate": Words("migrating", "migrated"),

@@ -133,6 +133,7 @@ RESETS = (
 )
 
 SERVICE_COLUMNS = (
+    Column("fetch", _seconds("fetch")),
     Column("start", _seconds("start")),
     *(Column(step, _seconds(step)) for step in costs.PARTS if step != "migrate"),
     Column("lease", _seconds("lease")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import os
 import socket
 import stat
@@ -34,12 +35,13 @@ from itest.errors import (
     Unavailable,
 )
 from itest.lock import locked
+from itest.report.progress import Board
 from itest.services.kafka import KafkaServer, KafkaView, Message, archive, archive_build, clients, jars, queue, recipes
 from itest.services.kafka.queue import Queue, decode, encode
 from itest.services.kafka.round_trip import Partition
 from itest.spec import ContainerSpec, fill
 from itest.testing import ManualClock, MemoryEngine
-from itest.trace import Recorder
+from itest.trace import Recorder, kept_by
 from itest.wait import NotReady
 from tests.programs import write_program
 from tests.unit.test_external import closed_port
@@ -455,18 +457,38 @@ class JarsTest(MachineTest):
 
     def test_a_maven_that_takes_too_long_is_ended(self) -> None:
         self.maven("exec sleep 60")
-        with mock.patch.multiple(jars, RESOLVE_TIMEOUT=0.3, SAY_AFTER=0.1):
+        with mock.patch.object(jars, "RESOLVE_TIMEOUT", 0.3):
             self.assertEqual(self.unavailable(), "`mvn` did not fetch Apache Kafka 4.1.1 in 0.3 s")
 
     def test_somebody_who_waits_is_told_what_for(self) -> None:
-        told = self.root / "told"
-        self.maven(f'until [ -e {told} ]; do sleep 0.01; done; mkdir -p "$d"; : > "$d/kafka_2.13-4.1.1.jar"')
-        config = self.config()
-        object.__setattr__(config, "quiet", False)
-        with mock.patch.object(jars, "SAY_AFTER", 0.05), mock.patch("itest.trace.say") as say:
-            say.side_effect = lambda line: told.touch()
-            jars.find_jars(config, "4.1.1")
-        say.assert_called_once_with(f"fetching Apache Kafka 4.1.1 with mvn into {self.root}/cache, once (43 MB)")
+        self.maven()
+        clock = ManualClock()
+        recorder, board = Recorder(clock), Board(clock)
+        board.listen(recorder)
+
+        def resolve(*arguments: object) -> jars.Jars:
+            clock.sleep(2.5)
+            board.look()
+            return jars.Jars((), "4.1.1", "Maven")
+
+        with (
+            mock.patch.object(jars, "_resolve", resolve),
+            mock.patch.object(Board, "_watch"),  # No thread looks here.
+            mock.patch.object(sys, "__stderr__", io.StringIO()) as stream,
+            kept_by(recorder),
+        ):
+            for _ in range(2):
+                jars.find_jars(self.config(), "4.1.1")
+        self.assertEqual(
+            stream.getvalue().splitlines(),
+            [
+                f"itest: fetching Apache Kafka 4.1.1 with mvn into {self.root}/cache, once (43 MB) (2 s so far)",
+                "itest: Apache Kafka 4.1.1 fetched, after 2.5 s",
+            ],
+        )
+        self.assertEqual(
+            [(span.name, span.subject, span.seconds) for span in recorder.spans], [("fetch", "kafka", 2.5)]
+        )
 
     def test_a_cache_whose_path_java_would_divide_is_named(self) -> None:
         self.maven()

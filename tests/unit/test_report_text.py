@@ -218,7 +218,7 @@ class PrintTimingTest(unittest.TestCase):
 
         self.assertLessEqual(len(lines.strip().splitlines()), 12)
         self.assertEqual(len(set(map(len, lines.splitlines()[2:-1]))), 1)
-        self.assertRegex(lines, r"(?m)^sum +5460\.00 .* 21840\.00$")
+        self.assertRegex(lines, r"(?m)^sum +5460\.00 .* 27300\.00$")
 
     def test_in_a_narrow_terminal_names_are_cut_and_numbers_stay_whole(self) -> None:
         owner = "shop.tests.integration.orders.test_order_repository.OrderTest"

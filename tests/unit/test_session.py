@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, packages, starting, testing
+from itest import ContainerTestCase, Redis, RedisMixin, choosing, naming, packages, starting, testing, trace
 from itest import session as sessions
 from itest.choosing import Engines
 from itest.clock import Deadline
@@ -41,6 +41,19 @@ def case(service: MemoryService, *names: str, **attributes: Any) -> type[Contain
 
 
 class ScopeTest(InnerTest):
+    def test_what_is_fetched_before_it_is_known_what_to_run_is_a_step_of_the_run(self) -> None:
+        session = Session(Config(quiet=True), engines=[MemoryEngine()])
+        self.addCleanup(session.close)
+        container = MemoryService.container
+
+        def fetched(service: MemoryService, secret: str) -> Any:
+            with trace.step("fetch", service.kind):
+                return container(service, secret)
+
+        with mock.patch.object(MemoryService, "container", fetched):
+            session.lend(MemoryService())
+        self.assertEqual([span.name for span in session.trace.spans if span.parent is None], ["fetch", "start"])
+
     def test_a_session_server_is_shared_by_all_classes_and_stops_with_the_run(self) -> None:
         self.check(run(case(self.service()), case(self.service())), ran=2)
         one = ["lease T", "seal", "reset test_a", "close test_a", "give back"]

@@ -31,9 +31,6 @@ OLDEST = (4, 0)
 RESOLVE_TIMEOUT = 300.0
 """Seconds that Maven may take: 43 MB, downloaded once."""
 
-SAY_AFTER = 2.0
-"""Seconds after which somebody who waits is told what for. With Maven's own cache it takes less."""
-
 POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -144,7 +141,9 @@ def _find(config: Config, version: str) -> Jars:
         return jars
     cached = config.cache_dir / f"kafka-{version}"
     if maven := find_maven(config):
-        return _resolve(config, version, cached, maven)
+        why = f" with mvn into {config.cache_dir}, once (43 MB)"
+        with trace.step("fetch", "kafka", title=f"Apache Kafka {version}", why=why):
+            return _resolve(config, version, cached, maven)
     raise no_program(
         "Apache Kafka",
         ["the setting kafka_home", "kafka-server-start.sh on PATH", str(cached), "mvn on PATH to fetch it"],
@@ -221,7 +220,7 @@ def _run_maven(maven: str, version: str, place: Path, directory: Path, config: C
         pass_fds=(lock,),  # Should we be killed, it goes on writing: until it ends nobody may clear up after it.
     ) as process:
         try:
-            output = _output(process, version, deadline, config)
+            output, _ = process.communicate(timeout=deadline.remaining)
         except BaseException as error:
             process.kill()
             if isinstance(error, subprocess.TimeoutExpired):
@@ -241,15 +240,6 @@ def _run_maven(maven: str, version: str, place: Path, directory: Path, config: C
                 f"ITEST_CACHE_DIR to a larger directory"
             )
         raise Unavailable(f"`mvn` could not fetch Apache Kafka {version}: {said}; {cure}")
-
-
-def _output(process: subprocess.Popen[str], version: str, deadline: Deadline, config: Config) -> str:
-    try:
-        return process.communicate(timeout=SAY_AFTER)[0]
-    except subprocess.TimeoutExpired:
-        if not config.quiet:
-            trace.say(f"fetching Apache Kafka {version} with mvn into {config.cache_dir}, once (43 MB)")
-        return process.communicate(timeout=deadline.remaining)[0]
 
 
 def _which(name: str, config: Config) -> str | None:
