@@ -68,7 +68,7 @@ class Diagnosis:
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""
         self.failed = True
-        if self.forked or not isinstance(error, BaseException) or isinstance(error, LeftBehind):
+        if self.forked or not isinstance(error, BaseException):
             return
         if all(loan.lent is None for loan in self._loans):  # There is nothing to show.
             return

@@ -20,13 +20,14 @@ import redis
 import redis.asyncio
 
 from itest import AsyncContainerTestCase, ContainerTestCase, KafkaMixin, PostgresMixin, RedisMixin, testing
+from itest.diagnose import HEAD
 
 LATE = 0.4
 
 
 class StrictTest(unittest.TestCase):
     def failures(self, *classes: type[unittest.TestCase]) -> dict[str, str]:
-        """The last lines of the failures by test; nothing else may go wrong."""
+        """The last lines of the failures by test, their notes left out; nothing else may go wrong."""
         result = unittest.TestResult()
         load = unittest.TestLoader().loadTestsFromTestCase
         with testing.session(strict=True, quiet=True):
@@ -34,7 +35,7 @@ class StrictTest(unittest.TestCase):
         if result.skipped:
             self.skipTest(result.skipped[0][1])
         self.assertEqual([text for _, text in result.errors], [])
-        return {test._testMethodName: text.strip().splitlines()[-1] for test, text in result.failures}
+        return {test._testMethodName: text.partition(f"\n{HEAD}")[0].splitlines()[-1] for test, text in result.failures}
 
     def test_postgres(self) -> None:
         kept = self.enterContext(contextlib.ExitStack())
@@ -136,6 +137,7 @@ class StrictTest(unittest.TestCase):
         [(_, first)], [(_, second)] = result.failures, result.errors
         told = "close it, or connect in setUpClass what lasts for the class (and no dispose() there)"
         self.assertRegex(first, rf"test_1 did not close a database connection, .*{re.escape(told)}")
+        self.assertNotIn("and itest ended it", first)
         self.assertIn(f"\n  test_1 did not close a database connection, and itest ended it: {told}\n", second)
 
     def test_coroutines(self) -> None:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from itest import ContainerTestCase, leaks
+from itest.diagnose import HEAD
 from itest.errors import LeftBehind
 from itest.testing import MemoryEngine, MemoryLease
 from tests.integration.capture import said
@@ -36,13 +39,15 @@ class StrictTest(InnerTest):
         return Inner
 
     def test_it_fails_the_test_that_left_it(self) -> None:
-        self.use(MemoryEngine(), strict=True)
+        place = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.use(MemoryEngine(), strict=True, artifacts=str(place))
         with mock.patch.object(MemoryLease, "settle", settle):
             result = run(self.make())
         self.check(result, ran=3, failures=2)
         (first, text), (third, own) = result.failures
         self.assertIn("test_1_leaves", str(first))
-        self.assertRegex(text, r"LeftBehind: .*Inner\.test_1_leaves left something behind\n")
+        self.assertRegex(text, rf"LeftBehind: .*Inner\.test_1_leaves left something behind\n{HEAD}\nmemory: ")
+        self.assertEqual(len(list(place.glob("*.test_1_leaves/memory.log"))), 1)
         self.assertIn("test_3_fails", str(third))
         self.assertIn("own error", own)
         self.assertNotIn("LeftBehind", own)

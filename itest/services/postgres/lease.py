@@ -41,6 +41,8 @@ class PostgresLease(Lease[PostgresView]):
         self._ended = self._told_to = ""
         """What the note of the next test that fails says of the sessions of others that were ended last, as a pool of the
         class's own meets them; and which test that was."""
+        self._settled = ""
+        """The test after which was looked at what it has left: its own failure says that."""
         self._server = server
         self._directory = service.directory
         self._isolated = service.isolation_or_default != "none"
@@ -119,7 +121,7 @@ class PostgresLease(Lease[PostgresView]):
 
         written = self._recycler.written(self._written_since) if isinstance(self._recycler, Recycler) else {}
         found = evidence.evidence(self._server, self._name, since, written)
-        if self._ended and self._told_to in ("", self._last_test):
+        if self._ended and self._settled != self._last_test and self._told_to in ("", self._last_test):
             self._told_to = self._last_test
             found.lines[:0] = self._ended.splitlines()
         return found
@@ -135,6 +137,7 @@ class PostgresLease(Lease[PostgresView]):
     def settle(self, test: str, since: float, alone: bool) -> None:
         if self._recycler is None:  # There is no baseline to go back to.
             return
+        self._settled = test
         try:
             self._reset(test)
             # A pool of the class's own connects again in a test, as the baseline's end may have ended its sessions, or grows.
