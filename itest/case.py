@@ -27,7 +27,7 @@ from itest.assertions import Assertions
 from itest.config import Config
 from itest.declaring import check_attributes, check_methods, check_scope, check_types, is_async
 from itest.diagnose import Diagnosis, Watched
-from itest.errors import DeclarationError, NotStarted, ServerDied, Unavailable
+from itest.errors import DeclarationError, IsolationError, NotStarted, ServerDied, Unavailable
 from itest.fixture_files import load_marked
 from itest.loan import Loan, loans_of, network_of, take_all
 from itest.service import Service, View, declarations
@@ -221,8 +221,13 @@ class ContainerMixin(Assertions, _Base):
             diagnosis.annotate(error)
 
     def _itest_finish(self, loan: Loan) -> None:
-        if not self._itest_diagnosis.forked:
+        if self._itest_diagnosis.forked:
+            return
+        try:
             loan.finish(self.id())
+        except IsolationError as error:
+            if not self._itest_diagnosis.has_told(error):
+                raise
 
     def _itest_after(self) -> None:
         views = self.__dict__.pop("_itest_views", {}).values()

@@ -18,7 +18,7 @@ from itest import leaks, naming
 from itest import session as sessions
 from itest.clock import wall
 from itest.config import Config
-from itest.errors import LeftBehind
+from itest.errors import IsolationError, LeftBehind
 from itest.loan import Loan
 from itest.service import View
 
@@ -37,7 +37,7 @@ MOST_NOTES = 3
 class Diagnosis:
     """The diagnosis of one test, its resets included, or of the set-up of one class."""
 
-    __slots__ = ("_began", "_config", "_loans", "_notes", "_pid", "_since", "_test", "_threads", "failed")
+    __slots__ = ("_began", "_config", "_escapes", "_loans", "_notes", "_pid", "_since", "_test", "_threads", "failed")
 
     def __init__(self, test: str, loans: Sequence[Loan], config: Config) -> None:
         self._test = test
@@ -45,6 +45,8 @@ class Diagnosis:
         self._config = config
         self._pid = os.getpid()
         self._notes: list[str] = []
+        self._escapes: list[str] = []
+        """What the errors said by which the test itself has escaped its isolation."""
         self.failed = False
         """Whether anything was annotated."""
         self._threads: Collection[Thread] = ()
@@ -68,6 +70,8 @@ class Diagnosis:
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""
         self.failed = True
+        if isinstance(error, IsolationError):
+            self._escapes.append(str(error))
         if self.forked or not isinstance(error, BaseException):
             return
         if all(loan.lent is None for loan in self._loans):  # There is nothing to show.
@@ -78,6 +82,10 @@ class Diagnosis:
         except Exception as problem:
             with suppress(Exception):  # Its class does not let anybody add notes.
                 self._add_to(error, f"{HEAD}: they could not be looked at, {naming.shorten(repr(problem))}")
+
+    def has_told(self, error: IsolationError) -> bool:
+        """Whether the test has failed by this itself: at its end it is said with the test's name before it."""
+        return any(str(error).endswith(text) for text in self._escapes)
 
     def _has_annotated(self, error: BaseException) -> bool:
         """Whether it has a note of this test. One of another test, which has raised the same object, is taken off it."""

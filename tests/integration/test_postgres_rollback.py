@@ -590,6 +590,11 @@ class EscapeTest(unittest.TestCase):
 
         self.check(body, "`COMMIT` ended the transaction of the sandbox")
 
+    def test_a_test_that_fails_by_it_is_reported_once(self) -> None:
+        self.check(
+            lambda test: test.postgres.execute("COMMIT"), "IsolationError: `COMMIT` ended the transaction of the"
+        )
+
     def test_a_transaction_of_its_own(self) -> None:
         def body(test: Any) -> None:
             test.db.cursor().execute("INSERT INTO users (name) VALUES ('bob'); COMMIT; BEGIN")

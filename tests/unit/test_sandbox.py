@@ -136,6 +136,8 @@ class FinishTest(InnerTest):
             def test_1(self) -> None:
                 if body == "fail":
                     self.fail("of the test")
+                if body == "escape":
+                    raise IsolationError("the lease")
                 if body == "skip":
                     self.skipTest("of the test")
 
@@ -173,6 +175,11 @@ class FinishTest(InnerTest):
                 self.check(run(self.make(body=body)), ran=2, **counts)
                 self.assertIn("finish test_1", self.events)
                 self.use(testing.MemoryEngine())
+
+    def test_what_the_test_itself_has_failed_by_is_reported_once(self) -> None:
+        result = run(self.make(fail="test_1", body="escape"))
+        self.check(result, ran=2, failures=1)
+        self.assertEqual(error_line(result.failures[0][1]), "itest.errors.IsolationError: the lease")
 
     def test_by_debug(self) -> None:
         inner = self.make(fail="test_1")
