@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import unittest
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -91,7 +92,8 @@ class Assertions(_Base):
                 if value is None:
                     reason += "; a check made of assertions must end with `return True`"
         times = "once" if calls == 1 else f"{calls} times"
-        raise self._itest_failure(msg, f"not true within {timeout:g} s, tried {times}; at last {reason}") from cause
+        text = f"not true within {timeout:g} s, tried {times}; at last {reason}{_held_up('assertEventually', timeout)}"
+        raise self._itest_failure(msg, text) from cause
 
     def assertRowCount(
         self,
@@ -130,6 +132,7 @@ class Assertions(_Base):
         fewer = "; rows that are not committed are not counted" if found < n else ""
         what = f"{name} where {where}" if where else name
         within = f" within {timeout:g} s" if timeout else ""
+        within += _held_up("assertRowCount", timeout)
         text = f"{found} row{'' if found == 1 else 's'} in {what}, not {n}{within}{fewer}{shown}{more}"
         raise self._itest_failure(msg, text)
 
@@ -173,6 +176,7 @@ class Assertions(_Base):
                 shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[:SHOWN])
                 what = "values" if key is ANY else "values or keys"
                 rest = f"; {len(others)} with other {what}: {shown}" if others else ""
+                rest += _held_up("assertProduced", timeout)
                 text = f"{len(found)} of {count} {wanted} arrived within {timeout:g} s{rest}. {error.looked}"
                 raise self._itest_failure(msg, text) from error
             arrived.append(message)
@@ -241,6 +245,17 @@ def _attempts(deadline: Deadline) -> Iterator[None]:
         deadline.pause(pause)
         pause = min(pause * GROWTH, LONGEST_PAUSE)
     yield
+
+
+def _held_up(assertion: str, seconds: float) -> str:
+    """What to do where an assertion has waited in vain on the thread of an event loop; else empty."""
+    asyncio: Any = sys.modules.get("asyncio")  # Without it there is no loop.
+    if not seconds or asyncio is None or asyncio._get_running_loop() is None:
+        return ""
+    return (
+        f"; all tasks of the event loop that runs in this thread stood still meanwhile: "
+        f"await asyncio.to_thread(self.{assertion}, ...)"
+    )
 
 
 def _table_name(table: object) -> str:

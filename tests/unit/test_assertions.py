@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import multiprocessing
 import unittest
@@ -117,6 +118,33 @@ class EventuallyTest(AssertionTest):
             lambda: None,
             timeout=0.02,
         )
+
+    def test_in_an_event_loop_what_it_waits_for_may_be_a_task_of_that(self) -> None:
+        self.inner.kafka = FakeView(queue=FakeQueue())
+        self.inner.postgres = FakeView(execute=lambda sql, *params: [(0,)])
+        told = "; all tasks of the event loop that runs in this thread stood still meanwhile: await asyncio.to_thread(self."
+        waiting = {
+            "assertEventually": lambda seconds: self.inner.assertEventually(lambda: 0, seconds),
+            "assertProduced": lambda seconds: self.inner.assertProduced("t", timeout=seconds),
+            "assertRowCount": lambda seconds: self.inner.assertRowCount("t", 1, timeout=seconds),
+        }
+
+        def failure(name: str, seconds: float) -> str:
+            with self.assertRaises(AssertionError) as caught:
+                waiting[name](seconds)
+            return str(caught.exception)
+
+        async def test(name: str, seconds: float) -> str:
+            return failure(name, seconds)
+
+        async def on_a_thread(name: str) -> str:
+            return await asyncio.to_thread(failure, name, 1)
+
+        for name in waiting:
+            with self.subTest(name):
+                self.assertIn(f"{told}{name}, ...)", asyncio.run(test(name, 1)))
+                for text in (failure(name, 1), asyncio.run(on_a_thread(name)), asyncio.run(test(name, 0))):
+                    self.assertNotIn("event loop", text)
 
     def test_a_coroutine_is_refused(self) -> None:
         async def check() -> bool:
