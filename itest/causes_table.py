@@ -276,6 +276,13 @@ TABLE = (
         "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.34' not found (required by /app/server)",
     ),
     Cause(
+        "no image of PostgreSQL",
+        "the image has no program `postgres`: name the official one (postgres:17) or one that is made from it",
+        r"exec: \"postgres\": executable file not found in \$PATH|: exec: postgres: not found",
+        (LOG, DOCKER),
+        "docker-entrypoint.sh: 46: exec: postgres: not found",
+    ),
+    Cause(
         "no such program",
         "the command's or entrypoint's first word is no program in the image: check it, and that a text is a command with "
         "its arguments, not one word (a script also needs its interpreter, and lines that end as in Unix)",

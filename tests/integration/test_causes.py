@@ -56,6 +56,9 @@ class CausesTest(DockerTest):
 
     def test_no_such_program(self) -> None:
         self.fails("no such program", ContainerSpec(IMAGE, command=("serve",)), "check it")
+        self.fails(
+            "no image of PostgreSQL", ContainerSpec(IMAGE, command=("postgres", "-c", "fsync=off")), "the official one"
+        )
 
     def test_a_program_that_may_not_be_executed(self) -> None:
         self.fails("program may not be executed", ContainerSpec(IMAGE, entrypoint=("/etc/passwd",)), "chmod +x")
