@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -95,11 +96,11 @@ def is_dead(text: str) -> bool:
     owner, here = parse(text), current()
     if owner is None or owner.host != here.host or owner.host == UNKNOWN:
         return False
-    if owner.pidns != here.pidns:
+    if not _is_same(owner.pidns, here.pidns):
         return False  # Its process id means nothing here.
-    if owner.boot != here.boot:
+    if not _is_same(owner.boot, here.boot):
         # Nothing outlives a restart; but another machine of the same name has not restarted.
-        return owner.boot not in ("", UNKNOWN) and owner.machine == here.machine != UNKNOWN
+        return owner.boot not in ("", UNKNOWN) and here.boot != UNKNOWN and owner.machine == here.machine != UNKNOWN
     return _has_ended(owner)
 
 
@@ -108,7 +109,9 @@ def lives(text: str) -> bool | None:
     owner, here = parse(text), current()
     if is_dead(text):
         return False
-    if owner is None or (owner.host, owner.pidns, owner.boot) != (here.host, here.pidns, here.boot):
+    if owner is None or owner.host != here.host:
+        return None
+    if not (_is_same(owner.pidns, here.pidns) and _is_same(owner.boot, here.boot)):
         return None
     return True if os.name == "posix" else None
 
@@ -131,6 +134,14 @@ def start_time(pid: int) -> str:
     return fields[_START] if len(fields) > _START else ""
 
 
+def sees_processes() -> bool:
+    """Whether there is a /proc of this namespace's processes. One of another may be mounted there, whose numbers mean others."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def _has_ended(owner: Owner) -> bool:
     """Whether a process of this machine and namespace has ended."""
     if os.name != "posix":
@@ -147,13 +158,17 @@ def _has_ended(owner: Owner) -> bool:
     return fields[_STATE] in "ZX" or (owner.start not in ("", UNKNOWN) and owner.start != fields[_START])
 
 
+def _is_same(fact: str, here: str) -> bool:
+    """Whether two namespaces or boots are one. On Linux there are several where no /proc tells them apart, too."""
+    return fact == here and (fact != UNKNOWN or sys.platform != "linux")
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the state on; empty without it."""
     try:
-        own = os.getpid()
-        if pid != own and os.readlink("/proc/self") != str(own):
-            return []  # What is mounted there belongs to another namespace: its numbers mean other processes.
-        name = "self" if pid == own else str(pid)
+        if pid != os.getpid() and not sees_processes():
+            return []
+        name = "self" if pid == os.getpid() else str(pid)
         return Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return []

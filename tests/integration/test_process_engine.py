@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import naming, testing, wait
+from itest import naming, owners, testing, wait
 from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config, load
 from itest.engines import directory, launcher, process_instance, process_warm
@@ -210,6 +210,14 @@ class ProcessEngineTest(EngineTestCase):
                     child = int(instance.logs())
                     instance.stop()
                     eventually(lambda: not alive(child), "the child is gone")  # noqa: B023  # as above
+
+    @unittest.skipUnless(owners.sees_processes(), "it takes a /proc")
+    def test_an_id_that_was_written_where_there_was_no_proc_is_nobodys_here(self) -> None:
+        with temporary_directory() as place:
+            Path(place, launcher.PID_FILE).write_text(f"{os.getpid()}\n")
+            self.assertIsNone(launcher.running(Path(place)))
+            with mock.patch.object(owners, "sees_processes", return_value=False):
+                self.assertEqual(launcher.running(Path(place)), os.getpid())
 
     def test_it_is_started_again_at_the_same_address(self) -> None:
         with temporary_directory() as workplace:

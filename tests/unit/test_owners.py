@@ -142,8 +142,20 @@ class JudgeTest(unittest.TestCase):
         with mock.patch.multiple(
             owners, _stat=lambda pid: [], _namespace=lambda: "0", _boot=lambda: "0", _machine=lambda: "0"
         ):
-            self.assertJudged(owners.current()._replace(pid=NO_PID), dead=True, lives=False)
-            self.assertJudged(owners.current(), dead=False, lives=True)
+            with mock.patch.object(sys, "platform", "darwin"):
+                self.assertJudged(owners.current()._replace(pid=NO_PID), dead=True, lives=False)
+                self.assertJudged(owners.current(), dead=False, lives=True)
+            with mock.patch.object(sys, "platform", "linux"):  # Another sandbox without /proc looks the same.
+                self.assertJudged(owners.current()._replace(pid=NO_PID), dead=False, lives=None)
+
+    def test_where_the_boot_is_not_known_nobody_is_judged_on_linux(self) -> None:
+        with (
+            mock.patch.multiple(owners, _boot=lambda: "0", _machine=lambda: "abcdef01"),
+            mock.patch.object(sys, "platform", "linux"),
+        ):
+            for boot in ("0", "11111111"):
+                owner = self.own._replace(pid=NO_PID, boot=boot, machine="abcdef01")
+                self.assertJudged(owner, dead=False, lives=None)
 
     def test_another_users_process_lives_and_is_not_ours(self) -> None:
         with mock.patch.object(os, "kill", side_effect=PermissionError):
