@@ -109,11 +109,15 @@ def lives(text: str) -> bool | None:
     owner, here = parse(text), current()
     if is_dead(text):
         return False
-    if owner is None or owner.host != here.host:
-        return None
-    if not (_is_same(owner.pidns, here.pidns) and _is_same(owner.boot, here.boot)):
+    if owner is None or not _is_beside(owner, here):
         return None
     return True if os.name == "posix" else None
+
+
+def is_beside(text: str) -> bool:
+    """Whether process ids where the process that a label names is, or was, mean the same processes here."""
+    owner = parse(text)
+    return owner is not None and _is_beside(owner, current())
 
 
 def is_own(text: str) -> bool:
@@ -156,6 +160,10 @@ def _has_ended(owner: Owner) -> bool:
     if len(fields) <= _START:
         return False
     return fields[_STATE] in "ZX" or (owner.start not in ("", UNKNOWN) and owner.start != fields[_START])
+
+
+def _is_beside(owner: Owner, here: Owner) -> bool:
+    return owner.host == here.host and _is_same(owner.pidns, here.pidns) and _is_same(owner.boot, here.boot)
 
 
 def _is_same(fact: str, here: str) -> bool:

@@ -76,7 +76,7 @@ def _cells(engine: str, thing: Thing) -> Iterator[str]:
     yield naming.shorten(thing.title, 60)
     yield engine
     yield f"{thing.kind} {thing.id}"
-    yield "running" if thing.running else "ended"
+    yield {True: "running", False: "ended", None: "unknown"}[thing.running]
     yield age(wall() - thing.created) if thing.created else "-"
     yield _owner(thing)
     yield "yes" if thing.labels.get(naming.SHARED) else "-"
@@ -97,7 +97,7 @@ def _lives(thing: Thing) -> bool | None:
 
 
 def facts(engine: str, thing: Thing) -> dict[str, object]:
-    """`owner.lives` is null where that cannot be known from here."""
+    """`running` and `owner.lives` are null where that cannot be known from here."""
     text = thing.labels.get(naming.OWNER, "")
     owner = owners.parse(text)
     facts = {"pid": owner.pid, "host": owner.host, "lives": _lives(thing)} if owner else None

@@ -110,8 +110,9 @@ class State(NamedTuple):
 class Thing(NamedTuple):
     """Something that itest has made on an engine, in whatever run, and that is still there.
 
-    `kind` is `container`, `network`, `volume`, `process`, `thread`, or `directory` for that of a process which has ended.
-    `id` is the engine's, a process's its process id; `title` an image, a name or a version. `created`: seconds since 1970.
+    `kind` is `container`, `network`, `volume`, `process`, `thread`, or `directory` for that of a process which has ended, or
+    cannot be seen here. `id` is the engine's, a process's its process id; `title` an image, a name or a version. `created`:
+    seconds since 1970.
     """
 
     kind: str
@@ -119,7 +120,8 @@ class Thing(NamedTuple):
     title: str
     labels: Mapping[str, str]
     created: float
-    running: bool
+    running: bool | None
+    """None where that cannot be known here: a process of another container, say."""
     remove: Callable[[], object]
     """End it and remove it; it may be gone already. Raises ItestError."""
     owner_ended: bool = False

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from itest import naming
+from itest import naming, owners
 from itest.clock import Deadline
 from itest.config import Config, Environment, live_environment
 from itest.engines import Instance, Thing, directory, launcher, remove_all
@@ -144,10 +144,11 @@ class ProcessEngine:
         """The instances of this user on this machine, whoever's they are."""
         found = []
         for place in directory.scan():
-            record, pid = directory.read(place), launcher.running(place)
+            record = directory.read(place)
+            pid, runs = _process(place, record)
             kind, name = ("process", str(pid)) if pid else ("directory", place.name)
             remove = self._instance(place, record).stop
-            found.append(Thing(kind, name, record.version, record.labels, directory.created(place), bool(pid), remove))
+            found.append(Thing(kind, name, record.version, record.labels, directory.created(place), runs, remove))
         return found
 
     def _environment_of(self, spec: ProcessSpec, place: Path) -> dict[str, str]:
@@ -164,6 +165,17 @@ class ProcessEngine:
         own = [instance for instance in list(self._started.values()) if naming.SHARED not in instance.labels]
         if not any(instance.state().running for instance in own):
             self._launcher.close()
+
+
+def _process(place: Path, record: Record) -> tuple[int | None, bool | None]:
+    """The id here of what runs there, and whether something does; None where that cannot be known."""
+    owner = record.labels.get(naming.OWNER, "")
+    if not owner or owners.is_beside(owner):
+        pid = launcher.running(place)
+        return pid, pid is not None
+    # The id that is written there means another process here. A namespace around that one sees its processes, no other does.
+    pid = min(launcher.inhabitants(place, marked=bool(record.workplace)), default=None)
+    return pid, None if pid is None else True
 
 
 class _Launch:

@@ -212,6 +212,23 @@ class ProcessEngineTest(EngineTestCase):
                     eventually(lambda: not alive(child), "the child is gone")  # noqa: B023  # as above
 
     @unittest.skipUnless(owners.sees_processes(), "it takes a /proc")
+    def test_whether_one_of_another_namespace_runs_is_told_by_what_can_be_seen_of_it(self) -> None:
+        self.labels[naming.OWNER] = naming.owner()
+        instance = self.start(shell("exec sleep 60"))
+        eventually(lambda: launcher.running(self.place(instance)), "its id")
+
+        def seen() -> tuple[str, str, bool | None]:
+            [thing] = [each for each in ProcessEngine(load()).things() if each.labels == self.labels]
+            return thing.kind, thing.id, thing.running
+
+        runs = ("process", str(launcher.running(self.place(instance))), True)
+        self.assertEqual(seen(), runs)
+        with mock.patch.object(owners, "_namespace", return_value="1"):
+            self.assertEqual(seen(), runs)  # From around it.
+            with mock.patch.object(launcher, "inhabitants", return_value=[]):
+                self.assertEqual(seen(), ("directory", instance.id, None))
+
+    @unittest.skipUnless(owners.sees_processes(), "it takes a /proc")
     def test_an_id_that_was_written_where_there_was_no_proc_is_nobodys_here(self) -> None:
         with temporary_directory() as place:
             Path(place, launcher.PID_FILE).write_text(f"{os.getpid()}\n")

@@ -189,6 +189,9 @@ class PsTest(CliTest):
         add(self.engine, "web:2", DEAD).end()
         add(self.engine, "web:3", "77@elsewhere start=1 pidns=2 boot=3 machine=4")
         add(self.engine, "web:4", "", **{naming.SHARED: "/cache/servers/1"})
+        things = self.engine.things()
+        things.append(things[-1]._replace(title="web:5", running=None))
+        self.enterContext(mock.patch.object(self.engine, "things", return_value=things))
         code, output, errors = self.run_("ps")
         heading, _, *rows = [line.split(maxsplit=1)[-1].rstrip() for line in output.splitlines()]
         self.assertEqual((code, errors), (0, ""))
@@ -202,6 +205,7 @@ class PsTest(CliTest):
                 "web:2 memory container memory-2 ended 0 s 4194305 has ended -",
                 "web:3 memory container memory-3 running 0 s 77@elsewhere -",
                 "web:4 memory container memory-4 running 0 s - yes",
+                "web:5 memory container memory-4 unknown 0 s - yes",
             ],
         )
 
