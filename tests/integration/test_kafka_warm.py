@@ -159,7 +159,10 @@ class ProcessTest(EngineTest):
         }
         environment.pop("ITEST_KAFKA_BOOTSTRAP_SERVERS", None)
         command = [sys.executable, "-W", "error", "-c", textwrap.dedent(RUN)]
-        result = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=60)
+        # In a session of its own: in that of a container's main command none is made.
+        result = subprocess.run(
+            command, env=environment, cwd="/", capture_output=True, text=True, timeout=60, start_new_session=True
+        )
         self.assertEqual(result.returncode, 0, result.stderr)
         return result.stdout
 

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from itest import Kafka, KafkaMixin, warm_store
+from itest import Kafka, KafkaMixin, detached, warm_store
 from itest.clock import SYSTEM, Deadline, wall
 from itest.config import Config
 from itest.errors import (
@@ -622,11 +622,19 @@ class ArchiveTest(MachineTest):
 
     def test_nothing_is_ordered_twice_by_one_process(self) -> None:
         self.options()
-        with mock.patch.object(archive, "_order") as order:
+        goes_on = mock.patch.object(detached, "goes_on", return_value=True)
+        with mock.patch.object(archive, "_order") as order, goes_on:
             archive.make_missing()
             archive.make_missing()
         order.assert_called_once()
         self.assertEqual(order.call_args.args[0]["cache"], str(self.cache))
+
+    def test_nothing_is_ordered_whose_maker_would_end_with_this_process(self) -> None:
+        self.options()
+        goes_on = mock.patch.object(detached, "goes_on", return_value=False)
+        with mock.patch.object(archive, "_order") as order, goes_on:
+            archive.make_missing()
+        order.assert_not_called()
 
     def test_a_failure_is_kept_with_its_reason_and_nothing_else(self) -> None:
         self.options()

@@ -55,7 +55,12 @@ def options(java: str, jars: Jars, jvm: Sequence[str], config: Config) -> tuple[
 
 
 def make_missing() -> None:
-    """Have the archives that were missing be made when this process has ended. Called once a broker runs."""
+    """Have the archives that were missing be made when this process has ended. Called once a broker runs.
+
+    Not where that would end with this one (`detached.goes_on`): it takes 5 s, which is too long to wait for at the end of a run.
+    """
+    if not detached.goes_on():
+        return
     with _lock:
         orders = {key: order for key, order in _missing.items() if key not in _ordered}
         _ordered.update(orders)
