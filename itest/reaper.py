@@ -17,11 +17,15 @@ import subprocess
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from itest import detached, naming, sharing
 from itest.clock import SYSTEM, Deadline
 from itest.engines import Engine
 from itest.sharing import Share
+
+if TYPE_CHECKING:
+    from itest.config import Config
 
 BOOTSTRAP = detached.READ + (
     "first, *rest = data.decode().rstrip('\\n').split('\\n')\n"
@@ -199,7 +203,9 @@ def _reaped(share: Path, session: str) -> bool | None:
 
 
 def _remove_all(labels: Mapping[str, str]) -> int:
-    return sum(_remove(engine, labels) for engine in _engines())
+    from itest.config import load
+
+    return sum(_remove(engine, labels) for engine in engines(load(files=False)))
 
 
 def _remove(make: Callable[[], Engine], labels: Mapping[str, str]) -> int:
@@ -230,10 +236,9 @@ def _remove_but_kept(engine: Engine, labels: Mapping[str, str]) -> int:
     return len(instances)
 
 
-def _engines() -> list[Callable[[], Engine]]:
-    from itest.config import load
+def engines(config: Config) -> list[Callable[[], Engine]]:
+    """What makes each engine that something of a run may be left on."""
     from itest.engines.docker import DockerEngine
     from itest.engines.process import ProcessEngine
 
-    config = load(files=False)
     return [lambda: ProcessEngine(config), lambda: DockerEngine(config)]

@@ -31,6 +31,7 @@ from itest.service import Server, Service
 from itest.side_by_side import side_by_side
 from itest.spec import ComposeSpec, ContainerSpec, ExternalSpec, Spec, ThreadSpec
 from itest.starter import Starter
+from itest.sweep import after_workers
 
 OF_CLASS = "it is the service"
 """What the note of an error begins with that says which one of a class could not be had."""
@@ -74,6 +75,9 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
+
+# First to come, last to be called: after the close of a session of its own.
+atexit.register(after_workers, os.getpid())
 
 
 class _Slot:

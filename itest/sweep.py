@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from itest import naming, owners, sharing, trace
-from itest.clock import Deadline
+from itest.clock import SYSTEM, Deadline
 from itest.engines import Engine, Thing
 from itest.tuples import NamedTuple
 
@@ -126,6 +127,46 @@ def _remove(thing: Thing, in_use: bool) -> bool:
 
     sharing.reap(share, end)
     return removed
+
+
+def after_workers(maker: int) -> None:
+    """At the end of the process `maker`: remove what its workers have left, if their reapers end with it. Never raises.
+
+    A pool of multiprocessing kills its workers, and their maker may end at once.
+    """
+    if os.getpid() != maker or not any(name.startswith("multiprocessing.popen_") for name in sys.modules):
+        return  # A forked child, or one that has started no process by multiprocessing.
+    from itest import detached
+    from itest.reaper import REMOVAL_WAIT
+    from itest.side_by_side import within
+
+    if not detached.goes_on():
+        with contextlib.suppress(Exception):
+            within(REMOVAL_WAIT, _remove_left_by_workers, "itest-sweep")
+
+
+def _remove_left_by_workers() -> None:
+    """Their reapers, as long as they live, do the same."""
+    from itest.config import load
+    from itest.reaper import engines
+
+    for make in engines(load()):
+        with contextlib.closing(make()) as engine:
+            if engine.unavailable():
+                continue
+            while left := [thing for thing in engine.things() if is_over(thing) or _is_left_by_workers(thing)]:
+                if remove(left).failed:
+                    break
+                SYSTEM.sleep(0.05)  # Somebody may be keeping the state of one, who removes it.
+
+
+def _is_left_by_workers(thing: Thing) -> bool:
+    """Whether it was a server that the workers of this process shared, and nobody needs it any more."""
+    owner = owners.parse(thing.labels.get(naming.OWNER, ""))
+    if naming.SHARED not in thing.labels or owner is None or owner._replace(container="") != owners.current():
+        return False
+    share = share_of(thing)
+    return share is None or sharing.is_over(share)
 
 
 class Sweeps:

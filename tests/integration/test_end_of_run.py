@@ -10,6 +10,7 @@ import tempfile
 import textwrap
 import unittest
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from itest import naming, warm_store
@@ -56,6 +57,19 @@ BOTH = """
             self.postgres.execute("SELECT 1")
 """
 
+SHARED = """
+    from itest import ContainerTestCase, PostgresMixin
+
+    class FirstTest(PostgresMixin, ContainerTestCase):
+        def test(self):
+            self.postgres.execute("SELECT 1")
+
+    class SecondTest(FirstTest): ...
+"""
+
+UNITTEST = ("-m", "unittest", "discover", "-s", "tests")
+PARALLEL = ("-m", "unittest_parallel", "-j", "2", "--level", "class", "-s", "tests")
+
 INTERRUPTED = f"{BOTH}            raise KeyboardInterrupt\n"
 """Its network is still there when the run closes."""
 
@@ -74,11 +88,19 @@ class EndTest(unittest.TestCase):
         self.cache = self.place / "cache"
         (self.place / "tests").mkdir()
 
-    def run_of(self, suite: str, code: int, *arguments: str, within: Sequence[str] = (), **environment: str) -> str:
+    def run_of(
+        self,
+        suite: str,
+        code: int,
+        *arguments: str,
+        within: Sequence[str] = (),
+        runner: Sequence[str] = UNITTEST,
+        **environment: str,
+    ) -> str:
         """What a run of this suite prints, which ends with this code; `within`: the command that is to run it."""
         (self.place / "tests" / "test_it.py").write_text(textwrap.dedent(suite))
         process = subprocess.run(
-            [*within, sys.executable, "-W", "error", "-m", "unittest", "discover", "-s", "tests", *arguments],
+            [*within, sys.executable, "-W", "error", *runner, *arguments],
             cwd=self.place,
             env={
                 **os.environ,
@@ -113,10 +135,21 @@ class EndTest(unittest.TestCase):
         self.run_of(TWO, 1, "-f")
         self.kept()
 
-    def test_nothing_is_left_by_one_that_ends_its_container(self) -> None:
+    def needs_a_container(self) -> None:
         if subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
             self.skipTest("this user may not make a PID namespace")
         self.addCleanup(self.clear)
+
+    def test_nothing_is_left_by_the_workers_of_one_that_ends_its_container(self) -> None:
+        if not find_spec("unittest_parallel"):
+            self.skipTest("unittest-parallel is not installed")
+        self.needs_a_container()
+        self.run_of(SHARED, 0, within=CONTAINER, runner=PARALLEL)  # Its pool kills its workers.
+        left = [str(each) for each in self.eye.things() if str(self.cache) in each.labels.get(naming.SHARED, "")]
+        self.assertEqual(left, [])
+
+    def test_nothing_is_left_by_one_that_ends_its_container(self) -> None:
+        self.needs_a_container()
         for suite, code in ((BOTH, 0), (INTERRUPTED, 130)):
             for within in (CONTAINER, (*CONTAINER, "sh", "-c", '"$@"; exit $?', "sh")):
                 with self.subTest(code=code, within=within):
