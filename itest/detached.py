@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from itest import naming
+
 READ = (
     # Nothing is imported before the orders have come to their end: a waiting process costs 9 MB and no time.
     "import os, sys\ndata = b''\nwhile chunk := os.read(0, 65536): data += chunk\n"
@@ -47,27 +49,44 @@ def start(
     )
 
 
-def leave(process: subprocess.Popen[bytes], orders: bytes, timeout: float) -> None:
-    """Give it its orders and let it work on after us. Where it would end with us (`goes_on`), wait until it is done, and end it
-    after `timeout` seconds, or on Ctrl-C. Raises OSError where it has died."""
-    assert process.stdin is not None
+def leave(process: subprocess.Popen[bytes], orders: bytes) -> None:
+    """Give it its orders and let it work on after us. Raises OSError where it has died."""
     try:
-        with process.stdin as pipe:
-            pipe.write(orders)
-        if not goes_on():
-            _wait(process, timeout)
+        _instruct(process, orders)
     finally:
         process.returncode = 0  # Its destructor must not warn about a process that still runs.
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
+def complete(process: subprocess.Popen[bytes], orders: bytes, timeout: float) -> None:
+    """Give it its orders and wait until it is done: where it would end with us (`goes_on`).
+
+    Raises OSError where it has died, by `kill_awaited` say, and TimeoutError when it is not done after `timeout` seconds; it is
+    killed then, as on Ctrl-C.
+    """
+    _awaited.add(process)
     try:
-        process.wait(timeout)
+        _instruct(process, orders)
+        code = process.wait(timeout)
     except subprocess.TimeoutExpired:
+        raise TimeoutError(f"it was not done after {timeout:g} s") from None
+    finally:
+        _awaited.discard(process)
         process.kill()
-    except BaseException:
+        process.wait()
+    if code:
+        raise ChildProcessError(f"the process that was to do it {naming.exit_text(code)}")
+
+
+def kill_awaited() -> None:
+    """Kill what other threads are waiting for."""
+    for process in list(_awaited):
         process.kill()
-        raise
+
+
+def _instruct(process: subprocess.Popen[bytes], orders: bytes) -> None:
+    assert process.stdin is not None
+    with process.stdin as pipe:
+        pipe.write(orders)
 
 
 def goes_on() -> bool:
@@ -75,3 +94,6 @@ def goes_on() -> bool:
     command, or of the session of that, as with a shell or `docker run --init` above it. The kernel then kills all that is left
     in there. What `docker exec` runs has a session of its own; 0 is one that began outside of the PID namespace (bwrap)."""
     return not hasattr(os, "getsid") or os.getsid(0) > 1
+
+
+_awaited: set[subprocess.Popen[bytes]] = set()

@@ -296,16 +296,30 @@ class Session:
         if self._finalize is not None:
             self._finalize.cancel()
         atexit.unregister(self._close_at_exit)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # The tests have run: their result is still to be printed.
+                self._stop_all()
+        finally:
+            clean = not self._broken
+            if any(network.open for network in self._networks):
+                clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
+            if any(slot.lock.locked() for slot in list(self._slots.values())):
+                clean = False  # What such a start has made so far is known to labels only.
+            self._starter.close(clean=clean)
+
+    def _stop_all(self) -> None:
+        """Stop every server, or leave the rest to the reaper where something breaks into that, as Ctrl-C does."""
         slots = [slot for slot in list(self._slots.values()) if slot.server is not None]
-        self._starter.prepare_end([slot.server for slot in slots if slot.server is not None])
-        # Docker takes a tenth of a second for each.
-        side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop")
-        clean = not self._broken
-        if any(network.open for network in self._networks):
-            clean = False  # Docker removes a network after all that is on it, for which nobody waits here.
-        if any(slot.lock.locked() for slot in list(self._slots.values())):
-            clean = False  # What such a start has made so far is known to labels only.
-        self._starter.close(clean=clean)
+        try:
+            self._starter.prepare_end([slot.server for slot in slots if slot.server is not None])
+            # Docker takes a tenth of a second for each.
+            side_by_side([partial(self._stop, slot) for slot in slots], "itest-stop")
+        except BaseException:
+            from itest import detached  # Mostly nothing does.
+
+            self._broken = True
+            detached.kill_awaited()
+            raise
 
     def _close_at_exit(self) -> None:
         logging: Any = sys.modules.get("logging")

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 START_TIMEOUT = 30.0
 """Seconds that a server has to become ready when it begins with a kept state; it takes tenths of one."""
 
-KEEP_TIMEOUT = 60.0
-"""Seconds that keeping it may take where the run has to wait for that (`detached.leave`); it takes about one."""
+KEEP_TIMEOUT = 30.0
+"""Seconds that keeping it may take where the run has to wait for that (`detached.complete`); it takes about one."""
 
 
 class State:
@@ -225,7 +225,16 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
             environment=environment,
             held=[lock, reaper.pipe],
         )
-        detached.leave(process, json.dumps(orders).encode(), KEEP_TIMEOUT)
+        if detached.goes_on():
+            detached.leave(process, json.dumps(orders).encode())
+            return
+        with trace.step("keep", server.kind, title=f"the state of {server.title}") as span:
+            span.again = True  # Whoever has called says why it is not kept.
+            detached.complete(process, json.dumps(orders).encode(), KEEP_TIMEOUT)
+    except TimeoutError as error:
+        with contextlib.suppress(OSError):  # The next run must not wait for as long again.
+            warm_store.write(config.cache_dir, Record(state.fingerprint, keep.service, wall(), failed=str(error)))
+        raise
     finally:
         reaper.close(done=False)  # The other process holds its pipe from now on.
 

@@ -53,6 +53,7 @@ STEPS = {
     "prepare": Words("preparing", "prepared", announced=True),
     "start": Words("starting", "started", announced=True),
     "migrate": Words("migrating", "migrated"),
+    "keep": Words("keeping", "kept"),
 }
 
 

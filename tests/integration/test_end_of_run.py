@@ -74,6 +74,31 @@ INTERRUPTED = f"{BOTH}            raise KeyboardInterrupt\n"
 """Its network is still there when the run closes."""
 
 
+SLOW = """
+    from itest import ContainerTestCase, Postgres, PostgresMixin, detached, session, warm
+    from itest.report import progress
+
+    progress.SILENT, warm.KEEP_TIMEOUT = 0.05, {timeout}
+    detached.calling = lambda module: detached.READ + {keeper!r}
+
+    class FirstTest(PostgresMixin, ContainerTestCase):
+        {another}
+        def test(self):
+            print(session.current().id)
+            self.postgres.execute("SELECT 1")
+"""
+
+ENDLESS = "import time\ntime.sleep(120)\n"
+"""What keeps a state, and comes to no end."""
+
+INTERRUPTING = f"""
+import contextlib, os, signal
+with contextlib.suppress(FileExistsError):  # Only one does.
+    os.close(os.open({{file!r}}, os.O_CREAT | os.O_EXCL))
+    os.kill(os.getppid(), signal.SIGINT)
+{ENDLESS}"""
+
+
 class EndTest(unittest.TestCase):
     engine = "process"
 
@@ -96,8 +121,8 @@ class EndTest(unittest.TestCase):
         within: Sequence[str] = (),
         runner: Sequence[str] = UNITTEST,
         **environment: str,
-    ) -> str:
-        """What a run of this suite prints, which ends with this code; `within`: the command that is to run it."""
+    ) -> subprocess.CompletedProcess[str]:
+        """A run of this suite, which ends with this code; `within`: the command that is to run it."""
         (self.place / "tests" / "test_it.py").write_text(textwrap.dedent(suite))
         process = subprocess.run(
             [*within, sys.executable, "-W", "error", *runner, *arguments],
@@ -115,7 +140,7 @@ class EndTest(unittest.TestCase):
             check=False,
         )
         self.assertEqual(process.returncode, code, process.stderr)
-        return process.stdout
+        return process
 
     def kept(self) -> None:
         """What the run began with anew is kept, and nothing else is left of it."""
@@ -140,6 +165,33 @@ class EndTest(unittest.TestCase):
             self.skipTest("this user may not make a PID namespace")
         self.addCleanup(self.clear)
 
+    def left(self, session: str) -> list[str]:
+        """What there is still of that session: of a run elsewhere nothing else tells."""
+        return [str(each) for each in self.eye.things() if each.labels[naming.SESSION] == session]
+
+    def test_ctrl_c_ends_the_wait_for_states_of_one_that_ends_its_container(self) -> None:
+        self.needs_a_container()
+        for another in ("", 'other = Postgres(settings={"work_mem": "5MB"})'):
+            with self.subTest(another):
+                keeper = INTERRUPTING.format(file=str(self.place / f"interrupted{len(another)}"))
+                suite = SLOW.format(keeper=keeper, another=another, timeout=120)
+                done = self.run_of(suite, 0, within=CONTAINER)
+                self.assertRegex(done.stderr, r"(?s)Ran 1 test .*\nOK\n")
+                self.assertNotIn("Traceback", done.stderr)
+                self.assertEqual(self.left(done.stdout.strip()), [])
+                self.assertEqual(list(warm_store.all_of(self.cache)), [])
+
+    def test_a_wait_that_is_too_long_is_told_and_not_done_again_by_the_next_run(self) -> None:
+        self.needs_a_container()
+        done = self.run_of(SLOW.format(keeper=ENDLESS, another="", timeout=3), 0, within=CONTAINER, CI="")
+        self.assertRegex(done.stderr, r"itest: keeping the state of PostgreSQL .* s so far\)\n")
+        self.assertRegex(done.stderr, r"itest: the state of PostgreSQL could not be kept: it was not done after 3 s\n")
+        self.assertEqual(self.left(done.stdout.strip()), [])
+        [record] = warm_store.all_of(self.cache)
+        self.assertEqual(record.failed, "it was not done after 3 s")
+        again = self.run_of(SLOW.format(keeper=ENDLESS, another="", timeout=120), 0, within=CONTAINER, CI="")
+        self.assertNotIn("state of", again.stderr)
+
     def test_nothing_is_left_by_the_workers_of_one_that_ends_its_container(self) -> None:
         if not find_spec("unittest_parallel"):
             self.skipTest("unittest-parallel is not installed")
@@ -153,9 +205,8 @@ class EndTest(unittest.TestCase):
         for suite, code in ((BOTH, 0), (INTERRUPTED, 130)):
             for within in (CONTAINER, (*CONTAINER, "sh", "-c", '"$@"; exit $?', "sh")):
                 with self.subTest(code=code, within=within):
-                    session = self.run_of(suite, code, within=within).strip()
-                    left = [str(each) for each in self.eye.things() if each.labels[naming.SESSION] == session]
-                    self.assertEqual(left, [])
+                    session = self.run_of(suite, code, within=within).stdout.strip()
+                    self.assertEqual(self.left(session), [])
             self.assertEqual(len(list(warm_store.all_of(self.cache))), 0 if code else 1)
             self.before.check()
             self.clear()  # A run that was interrupted keeps nothing.

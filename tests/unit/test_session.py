@@ -101,6 +101,12 @@ class ScopeTest(InnerTest):
         self.assertIsNot(self.session.lend(self.service("memory:2")), server)
         self.assertIsNot(self.session.lend(self.service(), "a scope of its own"), server)
 
+    def test_ctrl_c_while_a_server_is_stopped_does_not_break_out_of_the_end(self) -> None:
+        self.session.lend(self.service())
+        with mock.patch.object(MemoryInstance, "stop", side_effect=KeyboardInterrupt):
+            self.session.close()
+        self.assertEqual(self.events[-1], "close")
+
     def test_a_server_that_died_is_replaced_for_the_next_class(self) -> None:
         self.check(
             run(case(self.service(), test_a=lambda test: self.engine.instances[0].end()), case(self.service())), ran=2
