@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from itest import naming, owners, sharing, trace
-from itest.clock import SYSTEM, Deadline
+from itest.clock import Deadline
 from itest.engines import Engine, Thing
 from itest.tuples import NamedTuple
 
@@ -137,27 +137,26 @@ def after_workers(maker: int) -> None:
     if os.getpid() != maker or not any(name.startswith("multiprocessing.popen_") for name in sys.modules):
         return  # A forked child, or one that has started no process by multiprocessing.
     from itest import detached
-    from itest.reaper import REMOVAL_WAIT
-    from itest.side_by_side import within
 
     if not detached.goes_on():
         with contextlib.suppress(Exception):
-            within(REMOVAL_WAIT, _remove_left_by_workers, "itest-sweep")
+            _remove_left_by_workers()
 
 
 def _remove_left_by_workers() -> None:
     """Their reapers, as long as they live, do the same."""
     from itest.config import load
-    from itest.reaper import engines
+    from itest.reaper import REMOVAL_WAIT, engines
 
+    deadline = Deadline.after(REMOVAL_WAIT)
     for make in engines(load()):
         with contextlib.closing(make()) as engine:
             if engine.unavailable():
                 continue
             while left := [thing for thing in engine.things() if is_over(thing) or _is_left_by_workers(thing)]:
-                if remove(left).failed:
+                if remove(left).failed or deadline.passed:
                     break
-                SYSTEM.sleep(0.05)  # Somebody may be keeping the state of one, who removes it.
+                deadline.pause(0.05)  # Somebody may be keeping the state of one, who removes it.
 
 
 def _is_left_by_workers(thing: Thing) -> bool:
