@@ -477,6 +477,54 @@ class RecordsTest(KafkaTest):
         topics = self.server.topics.all()
         self.assertEqual([len(topics[view.topic(name)].leaders) for name in ("orders", "undeclared")], [2, 1])
 
+    def test_a_topic_that_a_consumer_has_the_broker_make_meanwhile_is_made_anew(self) -> None:
+        lease, view = self.sealed(topics={"orders": 3})
+        physical, create = view.topic("orders"), self.server.admin.create_topics
+        asked: list[str] = []
+
+        def late(wanted: Any, **options: Any) -> Any:
+            """The first time the broker has created it for a consumer that lives on."""
+            asked.extend(wanted)
+            if len(asked) == 1:
+                create({physical: {"num_partitions": 1}}, wait_for_metadata=True)
+            return create(wanted, **options)
+
+        view.admin.delete_topics([physical])
+        with mock.patch.object(self.server.admin, "create_topics", late):
+            view = self.next_test(lease)
+        self.assertEqual(asked, [physical] * 2)
+        self.assertEqual(len(self.server.topics.all()[physical].leaders), 3)
+
+    def test_one_that_is_created_anew_by_others_has_been_deleted(self) -> None:
+        _, view = self.sealed()
+        physical, delete = view.topic("orders"), self.server.admin.delete_topics
+
+        def undone(names: Any, **options: Any) -> Any:
+            answer = delete(names, **options)
+            self.server.admin.create_topics({physical: {"num_partitions": 1}}, wait_for_metadata=True)
+            return answer
+
+        with mock.patch.object(self.server.admin, "delete_topics", undone):
+            self.server.topics.delete([physical])
+        self.assertIn(physical, self.server.topics.all())
+
+    def test_one_that_others_create_again_and_again_is_an_error(self) -> None:
+        _, view = self.sealed()
+        physical, create = view.topic("orders"), self.server.admin.create_topics
+
+        def late(wanted: Any, **options: Any) -> Any:
+            create(wanted, **options)
+            return create(wanted, **options)
+
+        with (
+            mock.patch.object(self.server.admin, "create_topics", late),
+            mock.patch("itest.services.kafka.topics.VANISH_WAIT", 0.05),
+            self.assertRaisesRegex(
+                ItestError, f"^topic {physical} on .* could not be made anew within 0.05 s: a client"
+            ),
+        ):
+            self.server.topics.renew(physical, 1)
+
     def test_partitions_that_an_app_added_to_its_own_topic_are_emptied(self) -> None:
         lease, view = self.sealed()
         self.addCleanup(self.server.topics.delete, ["by-app"])

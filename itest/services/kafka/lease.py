@@ -97,14 +97,9 @@ class KafkaLease(Lease["KafkaView"]):
         return physical
 
     def _ensure(self, name: str, partitions: int) -> None:
-        """Have a topic of this name. One that collides with it is deleted, if an earlier test or class has left it."""
+        """Have a topic of this name."""
         topics = self._server.topics
-        if self._isolation == "records":
-            for other in topics.colliding(name) - self._mentioned:
-                if self._is_mine(other):
-                    topics.delete([other])
-                    self._created.discard(other)
-                    self._topics.pop(other, None)
+        self._delete_colliding(name)
         self._created |= topics.ensure([name], partitions, self._settings.get(name, NONE))
         foreign = self._fixed and not self._server.owned and name not in self._created
         if foreign and self._isolation != "none" and name not in self._server.told:
@@ -112,6 +107,21 @@ class KafkaLease(Lease["KafkaView"]):
             trace.say(
                 f"the topic {name!r} was on {self._server} before: tests use it as it is, and its records are not emptied"
             )
+
+    def _renew(self, name: str, partitions: int) -> None:
+        """Have a new topic of this name."""
+        self._delete_colliding(name)
+        self._server.topics.renew(name, partitions, self._settings.get(name, NONE))
+        self._created.add(name)
+
+    def _delete_colliding(self, name: str) -> None:
+        """Delete what an earlier test or class has left that keeps a topic of this name from being created."""
+        if self._isolation == "records":
+            for other in self._server.topics.colliding(name) - self._mentioned:
+                if self._is_mine(other):
+                    self._server.topics.delete([other])
+                    self._created.discard(other)
+                    self._topics.pop(other, None)
 
     def _make_ahead(self) -> None:
         """The topics of the declaration, with as many partitions as it says. Raises DeclarationError where one with
@@ -126,7 +136,7 @@ class KafkaLease(Lease["KafkaView"]):
                         f"the topic {physical!r} is there already on {self._server}, with {len(found.leaders)} partitions "
                         f"where topics= says {partitions}; correct that number, or use another prefix"
                     )
-                topics.delete([physical])
+                self._renew(physical, partitions)
             self.topic(self.prefix, name)
 
     def group(self, prefix: str, number: int, name: str) -> str:
@@ -171,7 +181,7 @@ class KafkaLease(Lease["KafkaView"]):
                 steadily(self._empty)
             elif self._isolation == "prefix":
                 prefix = self._test_prefix = f"{self.prefix}{number}-"
-                self._renew(prefix)
+                self._make_prefixed(prefix)
         self._last_test = test
         return KafkaView(self._server, self, self._service.codec, prefix, number)
 
@@ -276,9 +286,9 @@ class KafkaLease(Lease["KafkaView"]):
         # Partitions can be added and not be taken away.
         grown = {name for name, topic in topics.items() if len(topic.leaders) != self._count(name, topic)}
         if gone := self._topics.keys() - (topics.keys() - grown) | grown:
-            server.topics.delete(grown)
+            server.topics.delete(grown - self._topics.keys())
             for name in gone & self._topics.keys():
-                self._ensure(name, self._topics[name])
+                self._renew(name, self._topics[name])
             topics, found = self._survey()
         dirty = {}
         for partition, mark in found.items():
@@ -313,7 +323,7 @@ class KafkaLease(Lease["KafkaView"]):
         """How many partitions a topic of ours has in the baseline; of an app's, how many there are."""
         return self._topics.get(name) or self._server.topics.created(name) or len(topic.leaders)
 
-    def _renew(self, prefix: str) -> None:
+    def _make_prefixed(self, prefix: str) -> None:
         """The baseline under a new prefix."""
         alike: dict[tuple[int, tuple[tuple[str, str], ...]], list[str]] = {}
         for name, count in self._topics.items():

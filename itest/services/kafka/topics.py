@@ -105,6 +105,24 @@ class Topics:
             self._await(missing, created)
         return set(created)
 
+    def renew(self, name: str, partitions: int, settings: Mapping[str, str] = NONE) -> None:
+        """Have a topic of this name that is new, with just so many partitions and these settings.
+
+        A consumer that lives on asks for the topic that is gone, and by its own defaults a broker creates what it is asked
+        for (auto.create.topics.enable). So ours is created before it can hear of the deletion, and if need be again.
+        """
+        deadline = Deadline.after(VANISH_WAIT)
+        while True:
+            self.delete([name], wait=False)
+            if self.ensure([name], partitions, settings):
+                return
+            if deadline.passed:
+                raise ItestError(
+                    f"topic {name} on {self._server} could not be made anew within {VANISH_WAIT:g} s: a client that is still "
+                    f"connected has the broker create it with other settings (auto.create.topics.enable)"
+                )
+            deadline.pause(0.002)
+
     def colliding(self, name: str) -> set[str]:
         """Those that we created, for anybody, and that keep one of this name from being created: in its metrics Kafka has '_'
         for '.', and would not tell them apart."""
@@ -147,8 +165,9 @@ class Topics:
         topic = self._known.get(name)
         return [Partition(name, number) for number in topic.leaders] if topic else []
 
-    def delete(self, names: Iterable[str]) -> None:
-        """Delete topics in one call, and return when they are listed no more. Those that are gone already do not matter.
+    def delete(self, names: Iterable[str], *, wait: bool = True) -> None:
+        """Delete topics in one call, and return when they are listed no more, but for others of the same names. Those that
+        are gone already do not matter.
 
         Raises ItestError for one that may not be deleted.
         """
@@ -161,11 +180,15 @@ class Topics:
                         self._known.pop(name, None)
                         self._created.pop(name, None)
                 self._server.forget({*names})
+                ids = {}
                 for topic in answer["topics"]:
                     error = clients.errors().for_code(topic["error_code"])
-                    if error not in (clients.errors().NoError, clients.errors().UnknownTopicOrPartitionError):
+                    if error is clients.errors().NoError:
+                        ids[topic["name"]] = topic.get("topic_id")
+                    elif error is not clients.errors().UnknownTopicOrPartitionError:
                         raise error(topic.get("error_message") or topic["name"])
-                self._await_end(names)
+                if wait:
+                    self._await_end(names, ids)
 
     def end_offsets(
         self, partitions: Iterable[Partition], seconds: float = ANSWER_WAIT, committed: bool = False
@@ -275,9 +298,14 @@ class Topics:
             deadline.pause(pause)
             pause = min(pause * 2, 0.1)
 
-    def _await_end(self, names: list[str]) -> None:
+    def _await_end(self, names: list[str], ids: Mapping[str, object]) -> None:
+        """`ids` are those of the topics that were deleted: a client may have others of the same names made meanwhile."""
         deadline = Deadline.after(VANISH_WAIT)
-        while left := [entry["name"] for entry in self._server.admin.describe_topics(names) if not entry["error_code"]]:
+        while left := [
+            entry["name"]
+            for entry in self._server.admin.describe_topics(names)
+            if not entry["error_code"] and _has_id(entry, ids.get(entry["name"]))
+        ]:
             if deadline.passed:
                 raise ItestError(
                     f"{_listed(left)} on {self._server} is listed still {VANISH_WAIT:g} s after being deleted; a client "
@@ -311,10 +339,14 @@ def _has_leaders(entry: Mapping[str, Any] | None, id: object) -> bool:
     return bool(
         entry
         and not entry["error_code"]
-        and (id is None or entry.get("topic_id", id) == id)
+        and _has_id(entry, id)
         and entry["partitions"]
         and all(part["leader_id"] >= 0 and not part["error_code"] for part in entry["partitions"])
     )
+
+
+def _has_id(entry: Mapping[str, Any], id: object) -> bool:
+    return id is None or entry.get("topic_id", id) == id
 
 
 def _listed(names: Iterable[str]) -> str:
