@@ -763,7 +763,7 @@ class RecordsTest(KafkaTest):
         view.queue.send("compacted", b"x", key="k")
         refused = {"topic": {name: "TopicAuthorizationFailedError"}}
         with (
-            mock.patch.object(view.admin, "alter_configs", return_value=refused),
+            mock.patch.object(self.server.admin, "alter_configs", return_value=refused),
             self.assertRaisesRegex(
                 ResetError, "PolicyViolation.*; records of a compacted topic cannot be deleted, and"
             ),
@@ -993,6 +993,18 @@ class TopicsTest(KafkaTest):
             f"the topic 'theirs' is there already on {self.server}, with 1 partitions where topics= says 3; correct that "
             f"number, or use another prefix",
         )
+
+
+class AdminTest(KafkaTest):
+    def test_one_that_a_test_or_its_app_closes_is_there_for_the_next_test(self) -> None:
+        lease, view = self.sealed()
+        for _ in range(2):
+            with view.admin as admin:
+                self.assertIn(view.topic("orders"), admin.list_topics())
+            admin.close()
+            self.assertIs(view.admin, admin)
+            view = self.next_test(lease)
+        lease.close()
 
 
 class NamesTest(KafkaTest):

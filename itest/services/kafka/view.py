@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from itest.async_clients import Opening, own_time
@@ -68,9 +70,15 @@ class KafkaView(View):
 
     @property
     def admin(self) -> Any:
-        """A `kafka.KafkaAdminClient`, kept for the whole run: it must not be closed."""
+        """A `kafka.KafkaAdminClient`. Its connection is kept for the whole run, so closing it does nothing."""
         self.check_open()
-        return self.server.admin
+        return self._admin
+
+    @cached_property
+    def _admin(self) -> Any:
+        admin = copy.copy(self.server.admin)
+        admin.close = lambda: None
+        return admin
 
     def topic(self, name: str) -> str:
         """The physical name of a topic, which is created if need be and has a leader for each partition.
