@@ -1007,6 +1007,33 @@ class AdminTest(KafkaTest):
         lease.close()
 
 
+class BrokersSettingsTest(KafkaTest):
+    def test_what_a_test_altered_is_undone_when_its_class_ends(self) -> None:
+        first = self.server.footprint()
+        config = clients.package("kafka.admin")
+        broker = str(self.server.admin.describe_cluster()["brokers"][0]["broker_id"])
+        lease, view = self.sealed()
+        view.admin.alter_configs(
+            [config.ConfigResource(config.ConfigResourceType.BROKER, broker, configs={"message.max.bytes": "100"})]
+        )
+        request = clients.package("kafka.protocol.admin.configs").IncrementalAlterConfigsRequest
+        of_all = request.AlterConfigsResource(
+            resource_type=4,
+            resource_name="",
+            configs=[request.AlterConfigsResource.AlterableConfig("message.max.bytes", 0, "200")],
+        )
+        manager = self.server.admin._manager
+        manager.run(manager.send, request(resources=[of_all], validate_only=False))
+        deadline = Deadline.after(10)
+        while self.server.footprint() == first and not deadline.passed:
+            deadline.pause(0.01)
+        self.assertNotEqual(self.server.footprint(), first)
+        lease.close()
+        self.assertEqual(self.server.footprint(), first)
+        _, view = self.sealed()
+        view.queue.send("orders", b"x" * 1000)
+
+
 class NamesTest(KafkaTest):
     def test_an_empty_prefix_leaves_the_names_as_an_app_has_them(self) -> None:
         lease, view = self.sealed(prefix="")

@@ -16,7 +16,7 @@ baseline.py  the records of that baseline
 view.py      what a test gets
 queue.py     send and receive
 resetting.py  the errors of a reset: which pass by themselves, and what the others say
-configs.py   the settings of topics that are in the way of a reset
+configs.py   the settings of topics and the broker that are in the way of a reset or of the next class
 transactions.py  those that a test has left open
 groups.py    the groups by which apps read a class's topics
 evidence.py  what there is when a test has failed

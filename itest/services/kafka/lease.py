@@ -15,7 +15,7 @@ from itest import leaks, trace
 from itest.errors import DeclarationError, ItestError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.kafka import baseline, groups, transactions
+from itest.services.kafka import baseline, configs, groups, transactions
 from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.names import NAME_LIMIT, is_name
@@ -232,6 +232,8 @@ class KafkaLease(Lease["KafkaView"]):
             self._delete_groups(self._groups | self._test_groups)
             if self._server.owned and self._isolation != "none":
                 groups.end(self._server, lambda name: name.startswith(self.prefix))
+                if self._server.alone:
+                    configs.restore_broker(self._server)
             if not self._server.owned:
                 self.leave_nothing()
             elif self._isolation == "records":

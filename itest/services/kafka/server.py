@@ -15,7 +15,7 @@ from itest.clock import Deadline
 from itest.engines import Instance, place_of
 from itest.errors import ItestError, NotStarted
 from itest.service import Server, Service
-from itest.services.kafka import clients
+from itest.services.kafka import clients, configs
 from itest.services.kafka.recipes import INTERNAL_PORT
 from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.topics import Topics
@@ -96,6 +96,9 @@ class KafkaServer(Server["KafkaView"]):
 
         assert isinstance(service, Kafka)
         return KafkaLease(self, service, owner)
+
+    def footprint(self) -> str:
+        return naming.fingerprint(configs.of_broker(self))
 
     def clear(self) -> None:
         self.topics.delete(self.topics.all())
