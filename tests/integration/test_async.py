@@ -199,6 +199,15 @@ class KafkaTest(KafkaMixin, AsyncContainerTestCase):
         async with self.kafka.aconsumer("orders") as consumer:
             self.assertEqual((await asyncio.wait_for(consumer.getone(), 20)).value, b"book")
 
+    async def test_a_producer_that_was_stopped_says_so(self) -> None:
+        async with self.kafka.aproducer() as producer:
+            await producer.send_and_wait(self.kafka.topic("orders"), b"book")
+        for call in (producer.send, producer.send_and_wait, producer.begin_transaction):
+            with self.assertRaisesRegex(
+                LoopError, r"^this producer of aproducer\(\) was stopped .* make one in each test"
+            ):
+                await asyncio.wait_for(call(self.kafka.topic("orders"), b"more"), 20)
+
     async def test_one_that_cannot_start_leaves_nothing(self) -> None:
         from aiokafka.errors import KafkaConnectionError
 

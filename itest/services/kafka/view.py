@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from itest.async_clients import Opening, own_time
+from itest.errors import LoopError
 from itest.packages import client_package
 from itest.service import View
 from itest.services.kafka import clients
@@ -162,7 +163,17 @@ async def _abort_and_stop(producer: Any) -> None:
         import asyncio
 
         await asyncio.wait_for(producer.abort_transaction(), ABORT_WAIT)
+    # A stopped one would take all that, and wait for an answer for ever; a consumer refuses by itself.
+    for name in ("send", "send_and_wait", "send_batch", "begin_transaction"):
+        setattr(producer, name, _refuse)
     await producer.stop()
+
+
+def _refuse(*args: object, **kwargs: object) -> None:
+    raise LoopError(
+        "this producer of aproducer() was stopped at the end of the test, the class's baseline or the `async with` that it was "
+        "made in: make one in each test, or for the tests of a class one of your own, aiokafka.AIOKafkaProducer(...)"
+    )
 
 
 async def _stop(client: Any) -> None:
