@@ -94,13 +94,15 @@ class KafkaTest(unittest.TestCase):
         assert isinstance(server, KafkaServer)
         self.server = server
 
-    def lease(self, server: KafkaServer | None = None, **settings: Any) -> KafkaLease:
-        lease = (server or self.server).lease(Kafka(**settings), "tests.OrderTest")
+    def lease(
+        self, server: KafkaServer | None = None, *, owner: str = "tests.OrderTest", **settings: Any
+    ) -> KafkaLease:
+        lease = (server or self.server).lease(Kafka(**settings), owner)
         self.addCleanup(self.give_back, lease)
         return lease
 
     def give_back(self, lease: KafkaLease) -> None:
-        with contextlib.suppress(ValueError):  # Some tests do it themselves.
+        with contextlib.suppress(KeyError):  # Some tests do it themselves.
             lease.close()
 
     def next_test(self, lease: KafkaLease) -> KafkaView:
@@ -582,6 +584,16 @@ class RecordsTest(KafkaTest):
         starts = view.consumer().beginning_offsets([clients.package().TopicPartition(*part) for part in ends])
         self.assertEqual(list(starts.values()), [1, 1])
 
+    def test_and_by_one_of_two_declarations_of_a_class_too(self) -> None:
+        (lease, view), (other, _) = self.sealed(), self.sealed(prefix="audit-")
+        self.addCleanup(self.server.topics.delete, ["orders-by-app", "audit-log"])
+        view.producer().send("orders-by-app", b"x").get(10)
+        other.view.queue.send("log", b"x")
+        for each in (lease, other):
+            self.next_test(each)
+        parts = [part for name in ("orders-by-app", "audit-log") for part in self.server.topics.partitions(name)]
+        self.assertEqual([*self.server.topics.start_offsets(parts).values()], [1, 1])
+
     def test_the_next_class_has_the_same_topics_and_none_of_the_records(self) -> None:
         partitions = {"partitions": 5}  # No other test here has that many, so nobody else can have taken the prefix.
         lease, view = self.sealed(**partitions)
@@ -694,7 +706,7 @@ class RecordsTest(KafkaTest):
                 lease.close()
 
     def test_two_classes_at_a_time_do_not_meet(self) -> None:
-        (one, first), (_, second) = self.sealed(), self.sealed()
+        (one, first), (_, second) = self.sealed(), self.sealed(owner="tests.OtherTest")
         first.queue.send("orders", b"1")
         second.queue.send("orders", b"2")
         self.next_test(one)
@@ -1116,7 +1128,7 @@ class AppsGroupsTest(KafkaTest):
         return {each["group_id"] for each in self.server.groups()}
 
     def test_those_that_read_its_topics_or_have_its_prefix(self) -> None:
-        lease, other = self.lease(), self.lease()
+        lease, other = self.lease(), self.lease(owner="tests.OtherTest")
         self.joined(lease, "warehouse")
         self.joined(lease, f"{lease.prefix}mail")
         theirs = self.joined(other, "theirs")

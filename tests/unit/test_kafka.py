@@ -964,19 +964,20 @@ class ServerTest(unittest.TestCase):
 
     def test_prefixes_are_given_once_and_given_again(self) -> None:
         server = self.server()
-        one, two = server.take_prefix(None, "a"), server.take_prefix(None, "a")
+        one, two = server.take_prefix(None, "a", "One"), server.take_prefix(None, "a", "Two")
         self.assertNotEqual(one, two)
         self.assertFalse(server.alone)
         server.give_prefix(one, "a")
         self.assertTrue(server.alone)
-        self.assertNotEqual(server.take_prefix(None, "b"), one)
-        self.assertEqual(server.take_prefix(None, "a"), one)
+        self.assertNotEqual(server.take_prefix(None, "b", "Two"), one)
+        self.assertTrue(server.alone)  # A class may have several.
+        self.assertEqual(server.take_prefix(None, "a", "One"), one)
 
     def test_one_prefix_cannot_be_had_twice(self) -> None:
         server = self.server()
-        server.take_prefix("", None)
+        server.take_prefix("", None, "One")
         with self.assertRaisesRegex(ItestError, "two declarations with prefix='' use Kafka at 127.0.0.1:.* at once"):
-            server.take_prefix("", None)
+            server.take_prefix("", None, "Two")
 
     def test_each_thread_has_a_consumer_to_itself_and_the_next_one_gets_it(self) -> None:
         server = self.server()

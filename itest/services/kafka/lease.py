@@ -37,6 +37,7 @@ class KafkaLease(Lease["KafkaView"]):
         self._service = service
         self._isolation = service.isolation_or_default
         self._fixed = service.prefix is not None or self._isolation == "none"
+        self._owner = owner
         self._last_test = "an earlier class"
         self._created: set[str] = set()
         self._mentioned: set[str] = set()
@@ -52,7 +53,7 @@ class KafkaLease(Lease["KafkaView"]):
         if self._isolation == "none":
             self.prefix = service.prefix or ""
         else:
-            self.prefix = server.take_prefix(service.prefix, self._kind)
+            self.prefix = server.take_prefix(service.prefix, self._kind, owner)
         try:
             if self._isolation == "records":
                 with resetting("emptying the topics that earlier classes left"):
@@ -196,7 +197,7 @@ class KafkaLease(Lease["KafkaView"]):
             return None
         left = [name for name in self._mine() if name.startswith(self._test_prefix)]
         # The topics stay as they are, with their prefix; the class goes on under another one.
-        prefix = self._server.take_prefix(None, object())
+        prefix = self._server.take_prefix(None, object(), f"{self._owner}, after {test}")
         self._topics = {self._renamed(name, prefix): count for name, count in self._topics.items()}
         self._settings = {self._renamed(name, prefix): each for name, each in self._settings.items()}
         self._set_up = frozenset(self._renamed(name, prefix) for name in self._set_up)

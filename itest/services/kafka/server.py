@@ -58,7 +58,8 @@ class KafkaServer(Server["KafkaView"]):
         """The topics of others of which was told that tests use them as they are."""
         self.open: set[KafkaLease] = set()
         """What classes have of it right now."""
-        self._leased: list[str] = []
+        self._leased: dict[str, str] = {}
+        """The prefixes that were taken, and the classes that have them."""
         self._idle: dict[object, list[str]] = {}
         self._lock = threading.RLock()
         self._clients: dict[str, Any] = {}
@@ -184,8 +185,8 @@ class KafkaServer(Server["KafkaView"]):
 
     # Prefixes.
 
-    def take_prefix(self, wanted: str | None, kind: object) -> str:
-        """A prefix that no other class has: `wanted`, or one of our own.
+    def take_prefix(self, wanted: str | None, kind: object, owner: str) -> str:
+        """A prefix for the class named `owner` that no other declaration has: `wanted`, or one of our own.
 
         One that was given back under the same `kind` comes first, since its topics exist already.
         """
@@ -196,20 +197,20 @@ class KafkaServer(Server["KafkaView"]):
             prefix = wanted
             if prefix is None:
                 prefix = idle.pop() if idle else f"itest-{self._run}-{next(self.numbers)}-"
-            self._leased.append(prefix)
+            self._leased[prefix] = owner
             return prefix
 
     def give_prefix(self, prefix: str, kind: object = None) -> None:
         """Give it back. With a `kind`, others who ask for that may have it, with its topics."""
         with self._lock:
-            self._leased.remove(prefix)
+            del self._leased[prefix]
             if kind is not None:
                 self._idle.setdefault(kind, []).append(prefix)
 
     @property
     def alone(self) -> bool:
-        """Whether one class only uses the server now."""
-        return len(self._leased) == 1 and not self.shared
+        """Whether one class only uses the server now, by one declaration or several."""
+        return len(set(self._leased.values())) == 1 and not self.shared
 
     # Groups and records.
 
