@@ -356,6 +356,9 @@ class QueueTest(KafkaTest):
         large = b"x" * 1_500_000
         with self.assertRaisesRegex(ItestError, r"MessageSizeTooLarge.*\. Let the broker take more: env="):
             lease.view.queue.send("large", large)
+        self.alter(lease.view, "large", "max.message.bytes", "1200000")
+        with self.assertRaisesRegex(ItestError, r"\. The topic's own max\.message\.bytes is 1200000$"):
+            lease.view.queue.send("large", large)
         self.alter(lease.view, "large", "max.message.bytes", "3000000")
         lease.view.queue.send("large", large)
         lease.seal()
@@ -704,6 +707,17 @@ class RecordsTest(KafkaTest):
                 self.assertEqual([len(topics[name].leaders) for name in names], [1, 1, 1])
                 view.queue.send("small", b"x" * 500)
                 lease.close()
+
+    def test_nor_an_apps_own_topics(self) -> None:
+        for settings in ({}, {"prefix": ""}):
+            with self.subTest(**settings):
+                lease, view = self.sealed(**settings)
+                new = {"num_partitions": 2, "configs": {"max.message.bytes": "100"}}
+                view.admin.create_topics({"by-app": new}, wait_for_metadata=True)
+                view = self.next_test(lease)
+                self.assertIn("by-app", self.server.topics.all())
+                lease.close()
+                self.assertNotIn("by-app", self.server.topics.all())
 
     def test_two_classes_at_a_time_do_not_meet(self) -> None:
         (one, first), (_, second) = self.sealed(), self.sealed(owner="tests.OtherTest")

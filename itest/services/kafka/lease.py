@@ -238,7 +238,7 @@ class KafkaLease(Lease["KafkaView"]):
             if not self._server.owned:
                 self.leave_nothing()
             elif self._isolation == "records":
-                self._server.topics.delete(self._server.topics.altered(self._is_passed_on))
+                self._server.topics.delete(self._server.topics.altered(self._is_mine))
                 kind = None if self._fixed else self._kind
             elif self._isolation == "prefix":
                 self._server.topics.delete(name for name in self._server.topics.all() if name.startswith(self.prefix))
@@ -276,11 +276,6 @@ class KafkaLease(Lease["KafkaView"]):
             return under and not is_lent(name)
         # On our own server an app's topics, which have the names that the app gave them, are emptied as well.
         return under or (self._isolation == "records" and self._server.alone and not is_lent(name))
-
-    def _is_passed_on(self, name: str) -> bool:
-        """Whether a later class may have the topic by this name, as ours."""
-        ours = not self._fixed or self._server.topics.created(name)
-        return bool(ours) and name.startswith(self.prefix) and self._is_mine(name)
 
     def _empty(self) -> None:
         """Delete the records of dirty partitions, and put back those of the baseline. May be begun again."""

@@ -86,9 +86,7 @@ class Queue:
                 sent = self._sent(physical, record)
         except ItestError as error:
             if isinstance(error.__cause__, clients.errors().MessageSizeTooLargeError):
-                raise ItestError(
-                    f"{error}. Let the broker take more: env={{'KAFKA_MESSAGE_MAX_BYTES': ...}}"
-                ) from error
+                raise ItestError(f"{error}. {self._larger(physical)}") from error
             if self._is_gone(physical):
                 raise ItestError(
                     f"{error}. There is no topic {physical} any more: it was deleted after its first mention; "
@@ -98,6 +96,13 @@ class Queue:
         if sent.offset < self._start(Partition(physical, sent.partition)):
             self._server.topics.all()  # It was made anew: offsets never go back. From now on it has another id.
         return sent
+
+    def _larger(self, topic: str) -> str:
+        """What has the broker take larger records."""
+        own = self._server.topics.settings([topic]).get(topic, {}).get("max.message.bytes")
+        if own is not None:
+            return f"The topic's own max.message.bytes is {own}"
+        return "Let the broker take more: env={'KAFKA_MESSAGE_MAX_BYTES': ...}"
 
     def _sent(self, topic: str, record: Mapping[str, Any]) -> Any:
         deadline = Deadline.after(ACK_WAIT)
