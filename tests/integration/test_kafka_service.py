@@ -708,6 +708,17 @@ class RecordsTest(KafkaTest):
                 view.queue.send("small", b"x" * 500)
                 lease.close()
 
+    def test_what_is_left_at_the_end_of_a_class_has_no_records(self) -> None:
+        lease = self.lease()
+        lease.view.queue.send("baseline", b"one")
+        lease.seal()
+        view = self.next_test(lease)
+        view.queue.send("orders", b"mine")
+        parts = [part for name in ("baseline", "orders") for part in self.server.topics.partitions(view.topic(name))]
+        lease.close()
+        topics = self.server.topics
+        self.assertEqual(topics.start_offsets(parts), topics.end_offsets(parts))
+
     def test_nor_an_apps_own_topics(self) -> None:
         for settings in ({}, {"prefix": ""}):
             with self.subTest(**settings):

@@ -239,6 +239,8 @@ class KafkaLease(Lease["KafkaView"]):
                 self.leave_nothing()
             elif self._isolation == "records":
                 self._server.topics.delete(self._server.topics.altered(self._is_mine))
+                self._topics, self._baseline = {}, {}
+                steadily(self._empty)  # A consumer of whatever name matches would read what is left.
                 kind = None if self._fixed else self._kind
             elif self._isolation == "prefix":
                 self._server.topics.delete(name for name in self._server.topics.all() if name.startswith(self.prefix))
