@@ -708,6 +708,27 @@ class RecordsTest(KafkaTest):
                 view.queue.send("small", b"x" * 500)
                 lease.close()
 
+    def test_settings_that_refuse_the_baseline_are_undone(self) -> None:
+        config = clients.package("kafka.admin")
+        lease = self.lease(topics={"orders": 2})
+        self.alter(lease.view, "orders", "max.message.bytes", "1000000")
+        lease.view.queue.send("orders", b"x" * 1000, key="k")
+        lease.view.queue.send("mail", b"one")
+        lease.seal()
+        view = self.next_test(lease)
+        view.queue.send("orders", b"mine", key="k")
+        view.queue.send("mail", b"mine")
+        self.alter(view, "orders", "max.message.bytes", "100")
+        view = self.next_test(lease)
+        self.assertEqual((values(view, "orders"), values(view, "mail")), ([b"x" * 1000], [b"one"]))
+        self.check_settings(view, {("orders", "max.message.bytes"): "1000000"})
+        view.queue.send("mail", b"mine")
+        broker = str(view.admin.describe_cluster()["brokers"][0]["broker_id"])
+        resource = config.ConfigResource(config.ConfigResourceType.BROKER, broker, configs={"message.max.bytes": "10"})
+        view.admin.alter_configs([resource])
+        view = self.next_test(lease)
+        self.assertEqual((values(view, "orders"), values(view, "mail")), ([b"x" * 1000], [b"one"]))
+
     def test_what_is_left_at_the_end_of_a_class_has_no_records(self) -> None:
         lease = self.lease()
         lease.view.queue.send("baseline", b"one")

@@ -71,7 +71,11 @@ def write(server: KafkaServer, records: Iterable[Record]) -> None:
                 timestamp_ms=record.timestamp,
             )
             sent.append((record, future))
-        for record, future in sent:
-            end = future.get(timeout=ACK_WAIT).offset + 1
-            if mark := server.topics.marks.get(record.partition):
-                server.topics.marks[record.partition] = Mark(mark.id, mark.start, end)
+        try:
+            for record, future in sent:
+                end = future.get(timeout=ACK_WAIT).offset + 1
+                if mark := server.topics.marks.get(record.partition):
+                    server.topics.marks[record.partition] = Mark(mark.id, mark.start, end)
+        except clients.errors().BrokerResponseError:
+            producer.flush(timeout=ACK_WAIT)  # What comes late would be there twice once all is written again.
+            raise

@@ -15,7 +15,7 @@ from itest import leaks, trace
 from itest.errors import DeclarationError, ItestError
 from itest.evidence import Aside, Evidence
 from itest.service import Lease
-from itest.services.kafka import baseline, configs, groups, transactions
+from itest.services.kafka import baseline, clients, configs, groups, transactions
 from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence
 from itest.services.kafka.names import NAME_LIMIT, is_name
@@ -300,7 +300,25 @@ class KafkaLease(Lease["KafkaView"]):
         if dirty:
             for partition, start in server.topics.delete_records(dirty).items():
                 server.topics.marks[partition] = Mark(topics[partition.topic].id, start, start)
-            baseline.write(server, [record for partition in dirty for record in self._baseline.get(partition, ())])
+            try:
+                baseline.write(server, [record for partition in dirty for record in self._baseline.get(partition, ())])
+            except ItestError as error:
+                refused = isinstance(error.__cause__, clients.errors().BrokerResponseError)
+                if not refused or not self._undo_settings({partition.topic for partition in dirty}):
+                    raise
+                self._empty()
+
+    def _undo_settings(self, names: set[str]) -> bool:
+        """Undo those by which the last test may have these topics, or the broker, refuse the baseline; whether there were
+        any."""
+        now = self._server.topics.settings(names)
+        altered = {
+            name for name in names & self._topics.keys() if now.get(name, NONE) != self._settings.get(name, NONE)
+        }
+        for name in altered:
+            self._renew(name, self._topics[name])
+        of_broker = self._server.owned and self._server.alone and configs.restore_broker(self._server)
+        return bool(altered) or of_broker
 
     def _survey(
         self, may_empty: Callable[[Partition], bool] = lambda partition: False
