@@ -1255,6 +1255,22 @@ class EvidenceTest(KafkaTest):
             ],
         )
 
+    def test_one_that_is_beyond_the_end_of_a_topic_that_was_made_anew(self) -> None:
+        lease, view = self.sealed(topics={"orders": 1})
+        package = clients.package()
+        part = package.TopicPartition(view.topic("orders"), 0)
+        consumer = view.consumer(group_id="worker")
+        consumer.assign([part])
+        consumer.commit({part: package.OffsetAndMetadata(28, "", -1)})
+        self.server.topics.delete([part.topic])
+        view.topic("orders")
+        view.queue.send("orders", b"x")
+        consumer.commit({part: package.OffsetAndMetadata(28, "", -1)})
+        self.assertEqual(
+            lease.evidence(0).lines[-1],
+            "group worker: empty, 0 members; orders-0 at 28, which is beyond the topic's end at 1 (it was made anew)",
+        )
+
     def test_the_broker_may_be_loading_them(self) -> None:
         loading = clients.errors().CoordinatorLoadInProgressError()
         lease, view = self.sealed(topics={"orders": 1})

@@ -91,7 +91,10 @@ def _group(
         end = ends.get(Partition(*partition), answer.offset)
         topic = names.get(partition.topic, partition.topic)
         place = f"{topic}-{partition.partition}{_aside(partition.topic, strays)}"
-        lags.append(f"{place} at {answer.offset}, lag {end - max(0, answer.offset)}")
+        lag = f"lag {end - max(0, answer.offset)}"
+        if answer.offset > end:  # Offsets of a topic never go back.
+            lag = f"which is beyond the topic's end at {end} (it was made anew)"
+        lags.append(f"{place} at {answer.offset}, {lag}")
     members = len(entry["members"])
     text = f"group {name}: {entry['group_state'].lower()}, {members} member{'s'[: members != 1]}"
     # It may have joined before it knew that the topic exists.
