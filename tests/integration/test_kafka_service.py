@@ -1139,6 +1139,8 @@ class NamesTest(KafkaTest):
             "a topic is named by a str, not list (['orders', 'mail']); several, for a consumer, are arguments of their own: "
             "consumer('orders', 'mail')",
         )
+        with self.assertRaisesRegex(TypeError, r"^headers are a dict, or pairs .*; 'orders' is no pair$"):
+            view.queue.send("orders", b"x", headers=wrong)
         wrong = b"orders"
         for call in (
             lambda: view.queue.send(wrong, b"x"),
@@ -1147,6 +1149,14 @@ class NamesTest(KafkaTest):
         ):
             with self.assertRaisesRegex(TypeError, r"^a topic is named by a str, not bytes \(b'orders'\)"):
                 call()
+
+    def test_a_group_without_a_name(self) -> None:
+        _, view = self.sealed()
+        wrong: Any = 5
+        with self.assertRaisesRegex(TypeError, r"^a group is named by a str, not int \(5\)$"):
+            view.group(wrong)
+        with self.assertRaisesRegex(ValueError, "^'' cannot be a group: give it a name"):
+            view.group("")
 
     def test_none_undoes_nothing(self) -> None:
         lease, view = self.sealed(isolation="none")

@@ -143,6 +143,10 @@ class KafkaLease(Lease["KafkaView"]):
     def group(self, prefix: str, number: int, name: str) -> str:
         """The physical id of a group: another one for each test, so that no test goes on where one before it was. One that
         was given here stays as it is."""
+        if not isinstance(name, str):
+            raise TypeError(f"a group is named by a str, not {type(name).__name__} ({name!r:.80})")
+        if not name:
+            raise ValueError("'' cannot be a group: give it a name, group('billing')")
         if name in self._group_names:
             return name
         if self._isolation == "none":

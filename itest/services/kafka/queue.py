@@ -296,10 +296,7 @@ def decode(codec: str, topic: str, record: Any) -> Message:
 
 def _pairs(headers: Any) -> list[tuple[str, bytes]]:
     """Headers as kafka-python takes them. Raises TypeError."""
-    try:
-        pairs = [(name, text) for name, text in (headers.items() if isinstance(headers, Mapping) else headers)]
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"headers must be a dict, {{'name': 'value'}}, or pairs of name and value, not {headers!r:.80}"
-        ) from None
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        raise TypeError(f"headers must be a dict, {{'name': 'value'}}, or pairs of name and value, not {headers!r:.80}")
     return [(text_of("a header's name", name), bytes_of(f"the header {name!r}", text)) for name, text in pairs]
