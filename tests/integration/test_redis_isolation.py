@@ -283,6 +283,25 @@ class OwnRedisTest(RedisCase):
             ["tests.Inner.test_leaks left a Redis client behind, which was ended: it was blocked, last command: blpop"],
         )
 
+    def test_one_that_connects_again_is_told_with_the_test_that_left_it(self) -> None:
+        lease = self.lease()
+        lease.seal()
+        view = lease.reset("one")
+        with said() as lines:
+            for test in ("two", "three"):
+                leaked = redis.Redis.from_url(view.url)
+                self.addCleanup(leaked.close)
+                pubsub = leaked.pubsub()
+                self.addCleanup(pubsub.close)
+                pubsub.subscribe("news")
+                pubsub.get_message(timeout=30)
+                lease.reset(test)
+        left = "left a Redis client behind, which was ended: it was subscribed, last command: subscribe"
+        self.assertEqual(
+            lines,
+            [f"one {left}", f"two {left}; or it is the one that one left, which connects again by itself"],
+        )
+
     def test_a_subscription_left_behind_is_ended(self) -> None:
         lease = self.lease()
         lease.seal()

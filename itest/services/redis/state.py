@@ -52,6 +52,8 @@ class ServerState:
         self._ask = RoundTrip(admin, LOOK)
         self._counts: dict[str, int] = {}
         self._newest_client = 0
+        self._ended: dict[tuple[str | None, ...], str] = {}
+        """What was ended last of each kind of clients, and the test that left it."""
         self._settings: dict[str, str] = {}
         self._functions: bytes | None = None
         self._users: list[str] = []
@@ -235,8 +237,11 @@ class ServerState:
                 continue  # It may belong to the running test of another process.
             with contextlib.suppress(package().ResponseError):  # Gone by itself.
                 self._admin.client_kill_filter(_id=client["id"])
+            kind = tuple(client.get(name) for name in ("name", "user", "lib-name", "db", "cmd"))
+            first = self._ended.setdefault(kind, test)
+            again = f"; or it is the one that {first} left, which connects again by itself" if first != test else ""
             leaks.report(
-                f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}"
+                f"{test} left a Redis client behind, which was ended: it was {doing}, last command: {client['cmd']}{again}"
             )
 
 
