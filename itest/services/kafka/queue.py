@@ -296,7 +296,8 @@ def decode(codec: str, topic: str, record: Any) -> Message:
 
 def _pairs(headers: Any) -> list[tuple[str, bytes]]:
     """Headers as kafka-python takes them. Raises TypeError."""
-    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    given = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = list(given) if isinstance(given, Iterable) else [given]
     if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
         raise TypeError(f"headers must be a dict, {{'name': 'value'}}, or pairs of name and value, not {headers!r:.80}")
     return [(text_of("a header's name", name), bytes_of(f"the header {name!r}", text)) for name, text in pairs]
