@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from itest import naming
+from itest.clock import Deadline
 
 SAVEPOINT = "itest_script"
 
@@ -84,11 +85,12 @@ def read(file: Path) -> str:
         raise ScriptError(f"it is not UTF-8: {error}") from error
 
 
-def run_alone(connection: Any, sql: str, driver: Any) -> None:
+def run_alone(connection: Any, sql: str, driver: Any, deadline: Deadline | None = None) -> None:
     """Run a script on a connection in autocommit, in one transaction. Raises ScriptError; then nothing was done.
 
     A script that controls transactions itself, or holds a statement that must be outside of one, runs statement by
-    statement instead, as psql would run it. Ctrl-C cancels the statement that runs.
+    statement instead, as psql would run it. Ctrl-C cancels the statement that runs, and so does the deadline: then
+    TimeoutError is raised.
     """
     raised: list[BaseException] = []
     ended = threading.Event()  # A thread whose `join` was interrupted looks ended (Python before 3.13).
@@ -104,7 +106,8 @@ def run_alone(connection: Any, sql: str, driver: Any) -> None:
     # While psycopg2 waits for the server, which may be for a lock and without end, Python handles no signal on that thread.
     threading.Thread(target=run, name="itest-script", daemon=True).start()
     try:
-        ended.wait()
+        if not ended.wait(None if deadline is None else deadline.remaining):
+            raise TimeoutError
     except BaseException:
         with contextlib.suppress(driver.Error):  # The server is gone, and so is what it was asked for.
             connection.cancel()

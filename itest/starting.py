@@ -18,7 +18,7 @@ from itest.service import Server, Service
 from itest.side_by_side import within
 from itest.spec import ExternalSpec, Spec
 from itest.tuples import NamedTuple
-from itest.wait import NotReady, until_ready
+from itest.wait import NotReady, until, until_ready
 
 if TYPE_CHECKING:
     from itest.reaper import Reaper
@@ -137,7 +137,8 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)
             until_ready(check, instance, deadline, subject=job.subject)
-        server: Server[Any] = service.connect(instance, address)
+        with until(deadline):  # There may be more to be done on a new server than to wait for it.
+            server: Server[Any] = service.connect(instance, address)
         return server
     except BaseException as error:
         job.failing()

@@ -8,10 +8,11 @@ also with a user's own function of the view (wait_function.py).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from itest import naming
@@ -44,7 +45,7 @@ ANY_SUCCESS = range(200, 400)
 
 
 _waiting = threading.local()
-"""`deadline`: that of the wait in which a check is asked on this thread."""
+"""`deadline`: that of the wait in which a check is asked on this thread, or of the start that a service is a part of."""
 
 ViewOf: TypeAlias = Callable[[Instance], Any]
 """Makes the view that users' own functions are given; it is closed after each."""
@@ -54,16 +55,31 @@ class NotReady(Exception):
     """Not yet. The text is the reason, kept for the error if the deadline passes."""
 
 
+@contextlib.contextmanager
+def until(deadline: Deadline) -> Iterator[None]:
+    """Have what is done here, on this thread, know the deadline of the wait that it is a part of."""
+    outer, _waiting.deadline = getattr(_waiting, "deadline", None), deadline
+    try:
+        yield
+    finally:
+        _waiting.deadline = outer
+
+
+def current_deadline() -> Deadline | None:
+    """That of the wait which this thread is in."""
+    return getattr(_waiting, "deadline", None)
+
+
 def time_for(seconds: float) -> float:
     """The seconds that a check may give a command: so many, but no more than its wait has left, or than one answer may take
     at the end of that."""
-    deadline: Deadline | None = getattr(_waiting, "deadline", None)
+    deadline = current_deadline()
     return seconds if deadline is None else min(seconds, max(round(deadline.remaining, 1), ANSWER_TIMEOUT))
 
 
 def half_over() -> bool:
     """Whether half the time of the wait is over in which a check is asked: what takes long to find out, it should know now."""
-    deadline: Deadline | None = getattr(_waiting, "deadline", None)
+    deadline = current_deadline()
     return deadline is not None and deadline.elapsed >= deadline.seconds / 2
 
 
@@ -219,7 +235,8 @@ def until_ready(check: Callable[[Instance], object], instance: Instance, deadlin
         try:
             if state.status in (RESTARTING, OUT_OF_REACH):
                 raise NotReady(f"it {'has' if state.status == RESTARTING else 'is'} {state}")
-            _ask(check, instance, deadline)
+            with until(deadline):
+                check(instance)
             return
         except NotReady as error:
             reason = naming.shorten(str(error), 300)
@@ -243,14 +260,6 @@ def _is_cut_off(check: Callable[[Instance], object], instance: Instance) -> bool
     """Whether what is waited for is an answer at a port that this process can never reach."""
     asks = getattr(check, "shows_life", False) or (isinstance(check, Check) and check.ports())
     return bool(asks) and hasattr(instance, "cut_off") and instance.cut_off()
-
-
-def _ask(check: Callable[[Instance], object], instance: Instance, deadline: Deadline) -> None:
-    outer, _waiting.deadline = getattr(_waiting, "deadline", None), deadline
-    try:
-        check(instance)
-    finally:
-        _waiting.deadline = outer
 
 
 class _Answer(Check):

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from itest import Postgres
+from itest.clock import Deadline
 from itest.config import load
 from itest.errors import DeclarationError, InstanceDied, ItestError, StartError, StartTimeout, Unavailable
 from itest.migrations import Function
-from itest.services.postgres import PostgresView
+from itest.services.postgres import PostgresView, init_run
 from itest.session import Session
-from itest.wait import log
+from itest.wait import log, until
 
 BOOKS = """\
 CREATE ROLE reader;
@@ -280,6 +281,17 @@ class ProcessTest(BothTest):
         )
         self.assertEqual(type(caught.exception.__cause__).__name__, "DivisionByZero")
         self.assertIsNone(caught.exception.__cause__.__context__)
+
+    def test_a_script_that_does_not_end_in_the_time_of_the_start(self) -> None:
+        server: Any = self.session.lend(Postgres())
+        service = Postgres(init=[self.file("1.sql", "SELECT 1"), self.file("hang.sql", "SELECT pg_sleep(3600)")])
+        with self.assertRaises(StartTimeout) as caught, until(Deadline.after(0.5)):
+            init_run.run(server, service, "late")
+        self.addCleanup(server.admin, "DROP DATABASE late WITH (FORCE)")
+        self.assertRegex(
+            str(caught.exception), r"^init .*/hang\.sql: still running after 0\.5 s, .* raise startup_timeout\.$"
+        )
+        self.assertIn("canceling statement due to user request", caught.exception.__notes__[0])
 
     def test_one_that_is_no_gzip(self) -> None:
         said = self.failing(Postgres(init=[self.file("1.sql.gz", "SELECT 1")]), StartError)

@@ -28,9 +28,9 @@ from itest.errors import ImageError, ItestError, PortTaken, StartError, StartTim
 from itest.session import Session
 from itest.spec import Spec
 from itest.starter import START_ATTEMPTS
-from itest.testing import ManualClock, MemoryEngine, MemoryInstance, MemoryService
+from itest.testing import ManualClock, MemoryEngine, MemoryInstance, MemoryServer, MemoryService
 from itest.trace import Recorder
-from itest.wait import NotReady, answer, exec, log
+from itest.wait import NotReady, answer, current_deadline, exec, log
 from tests.unit.inner import START, STOP, InnerTest, apart, run
 
 
@@ -236,6 +236,18 @@ class StartTest(InnerTest):
         with self.assertRaisesRegex(StartTimeout, "within 60 s, .* Last reason: seen 0 of 1 times"):
             session.lend(self.service(check_ready=log("never")))
         self.assertAlmostEqual(clock.monotonic(), 160, delta=1)
+
+    def test_what_a_service_does_on_its_new_server_has_the_deadline_of_the_start(self) -> None:
+        given: list[Deadline | None] = []
+
+        class Busy(MemoryService):
+            def connect(self, instance: Instance, address: str) -> MemoryServer:
+                given.append(current_deadline())
+                return super().connect(instance, address)
+
+        self.session.lend(Busy(startup_timeout=7.0))
+        self.assertEqual([deadline and deadline.seconds for deadline in given], [7.0])
+        self.assertIsNone(current_deadline())
 
 
 class FailureTest(InnerTest):

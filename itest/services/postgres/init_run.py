@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from itest import naming, script
 from itest.engines import place_of
-from itest.errors import StartError
+from itest.errors import StartError, StartTimeout
 from itest.services.postgres.init import scripts
+from itest.wait import current_deadline
+from itest.wait_errors import with_log
 
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 def run(server: PostgresServer, service: Postgres, database: str) -> None:
     """Make the database on a new server and run the scripts in it, as the image's entrypoint does.
 
-    Raises StartError that names the statement which failed.
+    They are a part of the server's start, and have what is left of its startup_timeout. Raises StartError that names the
+    statement which failed, StartTimeout that names the script which still ran.
     """
     if place_of(server.instance) is None:
         raise StartError(
@@ -28,11 +31,12 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
             service=service.kind,
         )
     server.admin(f'CREATE DATABASE "{database}"')
+    deadline = current_deadline()
     for file in scripts(service).values():
         # A connection for each, as psql has: what a script sets for its session is not for the next one.
         connection = server.connection(database, "itest init")
         try:
-            script.run_alone(connection, _text(file), server.driver)
+            script.run_alone(connection, _text(file), server.driver, deadline)
         except script.ScriptError as error:
             hint = ""
             if error.statement.startswith("\\"):
@@ -40,6 +44,16 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
             raise StartError(
                 f"init failed on {server.version}: {error.sentence(file)}{hint}", service=service.kind
             ) from error.__cause__
+        except TimeoutError:
+            assert deadline is not None, "else nothing ends it"
+            late = StartTimeout(
+                f"init {script.shown(file)}: still running after {deadline.seconds:g} s, in which {server.version} was to be "
+                f"ready, and cancelled. If it only needs longer, raise startup_timeout.",
+                service=service.kind,
+                seconds=deadline.elapsed,
+                reason=f"init {script.shown(file)}: still running",
+            )
+            raise with_log(server.instance, late) from None
         finally:
             connection.close()
     server.end_sessions(database)  # One that is still leaving would keep the next from cloning it.
