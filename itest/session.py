@@ -36,6 +36,9 @@ from itest.sweep import after_workers
 OF_CLASS = "it is the service"
 """What the note of an error begins with that says which one of a class could not be had."""
 
+NOR = "nor could"
+"""What those begin with that say which others could not be had either."""
+
 _current: Session | None = None
 _current_lock = threading.Lock()
 
@@ -176,7 +179,7 @@ class Session:
         wanted: Sequence[tuple[Service[Any], str, ClassNetwork | None, str]],
         lent: Callable[[int, Server[Any]], None] = lambda number, server: None,
     ) -> list[Server[Any]]:
-        """`lend` for several at once: they start side by side. The first failure, in order, is raised.
+        """`lend` for several at once: they start side by side. The first failure, in order, is raised; notes tell the others.
 
         `lent` is called here with each server and its number, in order, while later ones may still be starting; not after
         a failure. What it raises is raised once all have started.
@@ -186,8 +189,6 @@ class Session:
 
         def take(number: int, found: Server[Any] | BaseException) -> None:
             if isinstance(found, BaseException):
-                service, *_, name = wanted[number]
-                note_name(found, service, name)
                 failures.append(found)
             elif not failures:
                 given.add(number)
@@ -198,6 +199,7 @@ class Session:
 
         found = side_by_side([partial(self.lend, *each) for each in wanted], "itest-start", take)
         if failures:
+            _tell_names(failures[0], wanted, found)
             for number, (server, (_, key, *_)) in enumerate(zip(found, wanted, strict=True)):
                 # Nobody else would ever stop a server of the class's own that was not given to anybody.
                 if key and number not in given and isinstance(server, Server):
@@ -358,10 +360,29 @@ class Session:
 
 def note_name(error: BaseException, service: Service[Any], name: str) -> None:
     """Have the error say which service of the class it is about, where several of a kind may be alike."""
-    # One that is remembered is raised to several classes, each with names of its own.
-    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith(OF_CLASS)]
+    _drop_notes(error, OF_CLASS)
     if name not in ("", service.kind):
         error.add_note(f"{OF_CLASS} {name!r} of the class")
+
+
+def _tell_names(
+    error: BaseException,
+    wanted: Sequence[tuple[Service[Any], str, ClassNetwork | None, str]],
+    found: Sequence[Server[Any] | BaseException],
+) -> None:
+    """Have its notes say which service of a class it is about, and which others could not be started."""
+    _drop_notes(error, NOR)
+    for (service, *_, name), each in zip(wanted, found, strict=True):
+        if each is error:
+            note_name(error, service, name)
+        elif isinstance(each, BaseException):
+            why = f"{type(each).__name__}: {naming.shorten(getattr(each, 'reason', '') or str(each), 300)}"
+            error.add_note(f"{NOR} {name or service.kind!r} of the class be started: {why}")
+
+
+def _drop_notes(error: BaseException, beginning: str) -> None:
+    """One that is remembered is raised to several classes, each with names of its own."""
+    error.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith(beginning)]
 
 
 def _joined(service: Service[Any], spec: Spec, network: ClassNetwork | None, name: str) -> Spec:

@@ -147,6 +147,27 @@ class SideBySideTest(InnerTest):
             notes = [] if name == "memory" else [f"it is the service {name!r} of the class"]
             self.assertEqual(raised.exception.__notes__[1:], notes)
 
+    def test_each_other_failure_is_a_line_of_the_first(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            if instance.spec.image != "memory:1":
+                reason = f"no {instance.spec.image}\nat all, nor for {instance.spec.env['PASSWORD']}"
+                raise StartTimeout(f"it was late: {reason}", reason=reason)
+
+        session = self.use(MemoryEngine(prepare))
+        wanted = [
+            (self.service(f"memory:{number}"), "", None, name) for number, name in enumerate(("web", "x", "typo"))
+        ]
+        for _ in range(2):  # From the second time on they are remembered.
+            with self.assertRaisesRegex(StartTimeout, "no memory:0") as raised:
+                session.lend_all(wanted)
+            self.assertEqual(
+                raised.exception.__notes__[1:],
+                [
+                    "it is the service 'web' of the class",
+                    "nor could 'typo' of the class be started: StartTimeout: no memory:2 at all, nor for ***",
+                ],
+            )
+
     def test_what_they_need_is_imported_one_after_the_other_and_before_it_is_used(self) -> None:
         importing, most, imported = set(), set(), set()
         another = threading.Event()
