@@ -52,7 +52,7 @@ def take_all(loans: Sequence[Loan], session: sessions.Session) -> None:
     left = {loan.name: loan for loan in loans if loan.service.scope != "test"}
     for names in references.waves("", [(name, loan.service) for name, loan in left.items()]):
         wave = sorted((left[name] for name in names), key=lambda loan: loan.service.start_seconds)
-        session.lend_all([loan.wanted() for loan in wave], partial(_take, wave))
+        session.lend_all([loan.wanted() for loan in wave], partial(_take, wave), wave[0].owner_name)
 
 
 def _take(loans: Sequence[Loan], number: int, server: Server[Any]) -> None:
@@ -86,11 +86,16 @@ class Loan:
         """What the class runs in while it has the lease."""
         self._held: Held | None = None
         self._sealed = self._end_told = False
-        self._last_test = f"{owner.__module__}.{owner.__qualname__}"
+        self._last_test = self.owner_name
         self.mark: Callable[[], object] = _nothing
         """Called when a test begins, for a server whose log does not tell the time of its lines."""
         self._cuts = 0
         self._stop_error: StopError | None = None
+
+    @property
+    def owner_name(self) -> str:
+        """The class, by a name that runners print too."""
+        return f"{self.owner.__module__}.{self.owner.__qualname__}"
 
     @property
     def label(self) -> str:
@@ -109,7 +114,7 @@ class Loan:
 
     def take(self, server: Server[Any]) -> None:
         self._server = server
-        owner = f"{self.owner.__module__}.{self.owner.__qualname__}"
+        owner = self.owner_name
         with self._session.trace.span("lease", self.service.kind, owner=owner, server=server.instance.id):
             try:
                 self._lease = server.lease(self._resolved, owner)

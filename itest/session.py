@@ -16,6 +16,7 @@ import sys
 import threading
 import unittest
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
 from itest.engines import Engine
-from itest.errors import ItestError, NotStarted, StartTimeout, StopError
+from itest.errors import ItestError, NotStarted, StartError, StartTimeout, StopError
 from itest.network import ClassNetwork
 from itest.service import Server, Service
 from itest.side_by_side import side_by_side
@@ -114,6 +115,8 @@ class Session:
         )
         self.telling = self._starter.telling
         self._slots: dict[tuple[str, ...], _Slot] = {}
+        self._told: dict[StartError, str] = {}
+        """The failures that a class was told with all that is known of them, and which class that was."""
         self._lock = threading.Lock()
         self._networks: list[ClassNetwork] = []
         self._to_come: list[Service[Any]] | None = None
@@ -178,11 +181,13 @@ class Session:
         self,
         wanted: Sequence[tuple[Service[Any], str, ClassNetwork | None, str]],
         lent: Callable[[int, Server[Any]], None] = lambda number, server: None,
+        owner: str = "",
     ) -> list[Server[Any]]:
         """`lend` for several at once: they start side by side. The first failure, in order, is raised; notes tell the others.
 
         `lent` is called here with each server and its number, in order, while later ones may still be starting; not after
-        a failure. What it raises is raised once all have started.
+        a failure. What it raises is raised once all have started. `owner` is the class that wants them, for those that are
+        given the same failure after it.
         """
         failures: list[BaseException] = []
         given: set[int] = set()
@@ -200,15 +205,28 @@ class Session:
         found = side_by_side([partial(self.lend, *each) for each in wanted], "itest-start", take)
         if failures:
             _tell_names(failures[0], wanted, found)
+            failure = self._as_told_to(owner, failures[0])
             for number, (server, (_, key, *_)) in enumerate(zip(found, wanted, strict=True)):
                 # Nobody else would ever stop a server of the class's own that was not given to anybody.
                 if key and number not in given and isinstance(server, Server):
                     try:
                         self.take_back(server)
                     except StopError as error:
-                        failures[0].add_note(str(error))
-            raise failures[0]
+                        failure.add_note(str(error))
+            raise failure
         return [each for each in found if isinstance(each, Server)]
+
+    def _as_told_to(self, owner: str, error: BaseException) -> BaseException:
+        """A failure as this class is told it. One that an earlier class was told is a sentence, without its log and command."""
+        if not isinstance(error, StartError) or not owner:
+            return error
+        names = [note for note in error.__notes__ if note.startswith((OF_CLASS, NOR))]
+        if error not in self._told or names == error.__notes__:
+            self._told[error] = owner
+            return error
+        short = copy(error)
+        short.__notes__ = [f"as told above at {self._told[error]}", *names]
+        return short
 
     def network(
         self,

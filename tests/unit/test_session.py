@@ -24,7 +24,7 @@ from itest.clock import Deadline
 from itest.config import Config
 from itest.engines import ExecResult, Instance, docker_address
 from itest.engines.process import ProcessEngine
-from itest.errors import ImageError, ItestError, PortTaken, StartError, StartTimeout, Unavailable
+from itest.errors import ImageError, InstanceDied, ItestError, PortTaken, StartError, StartTimeout, Unavailable
 from itest.session import Session
 from itest.spec import Spec
 from itest.starter import START_ATTEMPTS
@@ -296,6 +296,41 @@ class FailureTest(InnerTest):
         self.check(result, ran=0, errors=2)
         self.assertEqual(self.last_line(result, 1), "ImageError: no such image: memory:1")
         self.assertEqual(len(attempts), 1)
+
+    def test_the_next_class_is_told_it_in_short(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            instance.log = "waiting for a disk\n"
+
+        self.use(MemoryEngine(prepare), clock=ManualClock())
+        service = self.service(check_ready=log("ready"))
+        result = run(*(type(name, (case(service),), {"__module__": "tests.shop"}) for name in "ABC"))
+        self.check(result, ran=0, errors=3)
+        first, *others = (text for _, text in result.errors)
+        self.assertIn("  | waiting for a disk\nit was started as: docker run ", first)
+        for text in others:
+            self.assertIn(
+                "Last reason: seen 0 of 1 times in the log. If it only needs longer, raise startup_timeout.\n", text
+            )
+            self.assertTrue(text.endswith("startup_timeout.\nas told above at tests.shop.A\n"), text)
+
+    def test_one_that_was_a_line_of_another_failure_is_told_in_full_once(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            instance.log = "no disk\n"
+            instance.end(exit_code=3)
+
+        session = self.use(MemoryEngine(prepare))
+        web, typo = ((self.service(f"memory:{name}"), "", None, name) for name in ("web", "typo"))
+        notes = []
+        for owner, wanted in (("A", [web, typo]), ("B", [typo]), ("C", [typo]), ("D", [web, typo])):
+            with self.assertRaises(StartError) as raised:
+                session.lend_all(wanted, owner=owner)
+            notes.append(raised.exception.__notes__)
+            self.assertEqual((type(raised.exception), raised.exception.exit_code), (InstanceDied, 3))
+        self.assertEqual([" ".join(each).count("no disk") for each in notes], [1, 1, 0, 0])
+        self.assertEqual(notes[2], ["as told above at B", "it is the service 'typo' of the class"])
+        self.assertRegex(
+            " ".join(notes[3]), "^as told above at A it is the service 'web' of the class nor could 'typo' "
+        )
 
     def test_a_test_of_its_own_server_tries_again(self) -> None:
         def prepare(instance: MemoryInstance) -> None:
