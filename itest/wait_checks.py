@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from itest import naming
 from itest.clock import Deadline
 from itest.engines import ExecResult, Instance
 from itest.errors import DeclarationError, ExecTimeout
@@ -106,7 +107,8 @@ class Http(Check):
 
     def _judge(self, url: str, status: int, body: bytes) -> None:
         if status not in self.status:
-            raise NotReady(f"GET {url} answered {status}")
+            said = naming.shorten(body.decode(errors="replace"))  # Health checks say there what they miss.
+            raise NotReady(f"GET {url} answered {status}{f': {said}' if said else ''}")
         if self.body and not self.body.search(body.decode(errors="replace")):
             raise NotReady(f"GET {url} answered {status} without {self.body.pattern!r} in its body")
 

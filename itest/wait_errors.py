@@ -17,6 +17,9 @@ from itest.errors import ExecTimeout, InstanceDied, PortTaken, StartError, Start
 LOG_TAIL = 50
 """Log lines that a startup error carries."""
 
+FIRST = 15
+"""How many of these are the first ones of what runs and is not ready: many servers log each poll, at the end nothing else."""
+
 SEARCHED = 20_000
 """Log lines in which the cause of a death is looked for. Kafka logs thousands while it shuts itself down."""
 
@@ -42,7 +45,8 @@ def late(
     instance: Instance, state: State, reason: str, check: object, deadline: Deadline, subject: str
 ) -> StartTimeout:
     """It runs, or is started again and again, and never became ready."""
-    lines = _last_lines(instance)
+    found = _last_lines(instance, SEARCHED).splitlines()
+    lines = "\n".join(found[-LOG_TAIL:])
     known = causes.of_silence(lines, _place(instance))
     cure = known.sentence if known else "If it only needs longer, raise startup_timeout."
     if state.status == OUT_OF_REACH:
@@ -56,6 +60,10 @@ def late(
         cause=known.name if known else "",
         reason=reason,
     )
+    if LOG_TAIL < len(found) < SEARCHED:
+        gap = f"... {len(found) - LOG_TAIL} more lines ..."
+        lines = "\n".join([*found[:FIRST], gap, *found[FIRST - LOG_TAIL :]])
+        return with_log(instance, error, lines, "first and last")
     return with_log(instance, error, lines)
 
 
@@ -109,10 +117,10 @@ def not_ended(argv: Sequence[str], place: str, seconds: float) -> ExecTimeout:
     )
 
 
-def with_log(instance: Instance, error: E, lines: str | None = None) -> E:
-    """The error with the last log lines as a note; they are read where they are not given."""
+def with_log(instance: Instance, error: E, lines: str | None = None, which: str = "last") -> E:
+    """The error with the last log lines as a note; they are read where they are not given. `which` says which they are."""
     lines = _last_lines(instance) if lines is None else lines
-    error.add_note(f"last log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
+    error.add_note(f"{which} log lines of {instance}:\n" + textwrap.indent(lines or "(the log is empty)", "  | "))
     return error
 
 

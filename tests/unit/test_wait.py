@@ -276,12 +276,31 @@ class LoopTest(unittest.TestCase):
         _, line, last = caught.exception.__notes__[0].splitlines()
         self.assertEqual((line, last), (f"  | {'x' * naming.LINE_LIMIT}…", "  | short"))
 
-    def test_the_note_holds_the_last_50_lines(self) -> None:
+    def test_the_note_on_a_death_holds_the_last_50_lines(self) -> None:
         self.instance.log = "".join(f"line {number}\n" for number in range(200))
-        with self.assertRaises(StartTimeout) as caught:
+        self.instance.end(exit_code=1)
+        with self.assertRaises(InstanceDied) as caught:
             self.wait(Counted(1000))
         lines = caught.exception.__notes__[0].splitlines()[1:]
         self.assertEqual((len(lines), lines[0], lines[-1]), (wait_errors.LOG_TAIL, "  | line 150", "  | line 199"))
+
+    def test_that_on_what_is_late_holds_the_first_lines_too_as_the_last_may_be_those_of_the_polls(self) -> None:
+        for number in (50, 200):
+            self.instance.log = "".join(f"line {number}\n" for number in range(number))
+            with self.assertRaises(StartTimeout) as caught:
+                self.wait(Counted(1000))
+            head, *lines = caught.exception.__notes__[0].splitlines()
+            self.assertTrue(head.startswith("last log lines" if number == 50 else "first and last log lines"), head)
+            shown = [*range(number)] if number == 50 else [*range(15), *range(165, 200)]
+            expected = [f"  | line {each}" for each in shown]
+            expected[15:15] = ["  | ... 150 more lines ..."] * (number == 200)
+            self.assertEqual(lines, expected)
+
+    def test_of_a_log_without_an_end_the_last_lines_are_shown(self) -> None:
+        self.instance.log = "".join(f"line {number}\n" for number in range(wait_errors.SEARCHED + 1))
+        with self.assertRaises(StartTimeout) as caught:
+            self.wait(Counted(1000))
+        self.assertEqual(len(caught.exception.__notes__[0].splitlines()), 1 + wait_errors.LOG_TAIL)
 
 
 class CombinedTest(CheckTest):
@@ -510,13 +529,25 @@ class HttpTest(CheckTest):
 
     def test_others_are_reasons(self) -> None:
         for path, status in (("/404", 404), ("/500", 500), ("/503", 503)):
-            self.assertNotReady(f"GET {self.root}{path} answered {status}", wait.http(path), self.instance)
+            said = "status green, token None"
+            self.assertNotReady(f"GET {self.root}{path} answered {status}: {said}", wait.http(path), self.instance)
+
+    def test_what_it_says_is_shown_in_short_and_without_passwords(self) -> None:
+        with self.assertRaises(NotReady) as caught:
+            token = f"{naming.secret()} {'x' * 3000}"
+            wait.http("/503", headers={"X-Token": token})(self.instance)
+        self.assertRegex(str(caught.exception), r"/503 answered 503: status green, token \*\*\* x{90,140}…$")
+
+    def test_an_answer_without_a_body_is_its_status(self) -> None:
+        self.assertNotReady(f"GET {self.root}/204 answered 204", wait.http("/204", status=200), self.instance)
 
     def test_a_status_can_be_asked_for(self) -> None:
         wait.http("/404", status=404)(self.instance)
         wait.http("/401", status=range(400, 402))(self.instance)
         wait.http("/302", status=302)(self.instance)
-        self.assertNotReady(f"GET {self.root}/ answered 200", wait.http(status=204), self.instance)
+        self.assertNotReady(
+            f"GET {self.root}/ answered 200: status green, token None", wait.http(status=204), self.instance
+        )
         with self.assertRaisesRegex(
             DeclarationError, r"^http: status='204' is neither a number nor a range: 204, or range"
         ):
@@ -539,7 +570,7 @@ class HttpTest(CheckTest):
         self.assertFalse(deadline.passed)
 
     def test_paths(self) -> None:
-        quoted = f"GET {self.root}/h%C3%B6sts%20%2F?a=1&b=2 answered 404"
+        quoted = f"GET {self.root}/h%C3%B6sts%20%2F?a=1&b=2 answered 404: status green, token None"
         self.assertNotReady(quoted, wait.http("/hösts %2F?a=1&b=2"), self.instance)
         with self.assertRaisesRegex(DeclarationError, "^http: the path 'health' does not begin with '/'; which port"):
             wait.http("health")
