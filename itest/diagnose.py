@@ -63,9 +63,13 @@ class Diagnosis:
         self._mark()
 
     def _mark(self) -> None:
-        self._began = self._since = wall()
+        self._began = self._since = self._now()
+
+    def _now(self) -> float:
+        """This moment, as logs know it: those whose lines tell no time are marked before it, not after."""
         for loan in self._loans:
             loan.mark()
+        return wall()
 
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""
@@ -141,11 +145,10 @@ class Diagnosis:
 
         if len(self._notes) >= MOST_NOTES:
             return f"{HEAD} are shown with its first {MOST_NOTES} failures only"
-        since, self._since = self._since, wall()
+        since, self._since = self._since, self._now()
         lent = [(loan.name, *loan.lent, loan.given_to(self._test)) for loan in self._loans if loan.lent is not None]
         findings = examine([Subject(*each) for each in lent], since)
         for loan in self._loans:
-            loan.mark()
             if any(finding.ended and finding.subject.name == loan.name for finding in findings):
                 loan.found_dead()
         place, trouble = None, ""

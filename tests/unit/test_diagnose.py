@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import sys
 import tempfile
@@ -80,6 +81,34 @@ class WhenTest(InnerTest):
         found = self.notes(self.one(body))
         self.assertEqual([len(note) for note in found], [2, 2, 2, 1])
         self.assertIn("with its first 3 failures only", found[3][0])
+
+    def test_a_log_without_times_is_that_of_the_test_and_of_its_subtest(self) -> None:
+        ticks, marks = itertools.count(), [(-1, 0)]
+
+        def mark(instance: MemoryInstance) -> None:
+            marks.append((next(ticks), len(instance.log)))
+
+        def logs(instance: MemoryInstance, tail: int, since: float) -> str:
+            return instance.log[max(size for moment, size in marks if moment <= since) :]
+
+        def begin(test: Any) -> None:
+            self.engine.instances[0].log += "of the reset\n"
+
+        def body(test: Any) -> None:
+            for name in ("one", "two"):
+                with test.subTest(name):
+                    test.memory.server.instance.log += f"{name}\n"
+                    test.fail("x")
+
+        self.enterContext(mock.patch.object(MemoryInstance, "mark", mark, create=True))
+        self.enterContext(mock.patch.object(MemoryInstance, "logs", logs))
+        self.enterContext(mock.patch.object(diagnose, "wall", lambda: next(ticks)))
+        reset = MemoryLease.reset
+        self.enterContext(
+            mock.patch.object(MemoryLease, "reset", lambda lease, test: begin(test) or reset(lease, test))
+        )
+        found = self.notes(self.one(body))
+        self.assertEqual([note[3:] for note in found], [["  | one"], ["  | two"]])
 
     def test_not_on_skips_and_expected_failures_and_passes(self) -> None:
         with mock.patch.object(MemoryLease, "evidence", side_effect=AssertionError("it was asked")) as asked:
