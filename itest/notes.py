@@ -103,7 +103,7 @@ def _divided(wanted: Sequence[int], room: int) -> list[int]:
 
 
 def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> list[str]:
-    first, *problems = _headline(finding)
+    first, *problems = _headline(finding, WIDTH // 2)
     found = finding.evidence.lines
     log, routine = _telling(finding)
     lines = [*problems, *(f"  {line}" for line in found[:states])]
@@ -139,16 +139,18 @@ def _lines(count: int) -> str:
     return f"{count} line{'s'[: count != 1]}"
 
 
-def _headline(finding: Finding) -> list[str]:
-    """The first line, and one for each problem."""
-    server = finding.subject.server
+def _headline(finding: Finding, room: int | None = None) -> list[str]:
+    """The first line, and one for each problem. `room`: characters of it that what runs may have, as an app's command may be
+    long and how it is must be on the line too."""
+    name, server = finding.subject.name, finding.subject.server
     version, where = _version(finding), str(server.instance)
     what = where if version in where else f"{version}, {where}"
-    first = [", ".join([f"{finding.subject.name}: {what}", *finding.facts])]
+    if room is not None:
+        what = naming.shorten(what, room)
+    first = [", ".join([f"{name}: {what}", *finding.facts])]
     if finding.ended:
-        name, what = finding.subject.name, naming.shorten(what, WIDTH // 2)  # How it ended must be on the line.
         when = "under" if finding.subject.given else "before"
-        first = [f"{name}: {what} ENDED {when} this test: {finding.ended}; {finding.subject.server.after_its_end}"]
+        first = [f"{name}: {what} ENDED {when} this test: {finding.ended}; {server.after_its_end}"]
     elif finding.evidence.brief:
         first.append(finding.evidence.brief)
     return ["; ".join(first), *(f"  {problem}" for problem in finding.problems)]

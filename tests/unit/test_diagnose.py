@@ -415,6 +415,17 @@ class ShownTest(unittest.TestCase):
             ],
         )
 
+    def test_how_it_is_is_said_of_a_long_command_too(self) -> None:
+        finding = self.finding(facts=["90 MB in use", "a process in it was killed for lack of memory"])
+        finding.subject.server.version = command = "uvicorn " + "--option " * 40  # type: ignore[misc]  # of a mock
+        self.assertRegex(
+            notes.text([finding]),
+            "\nmemory: uvicorn --option .*…, 90 MB in use, a process in it was killed for lack of memory; nothing logged$",
+        )
+        with tempfile.TemporaryDirectory() as directory:
+            place = notes.save([finding], Path(directory), "test")
+            self.assertIn(command, (place / "memory.state.txt").read_text())
+
     def test_how_it_ended_is_said_of_a_long_command_too(self) -> None:
         finding = self.finding(ended="killed by SIGKILL")
         finding.subject.server.version = "uvicorn " + "--option " * 40  # type: ignore[misc]  # of a mock
