@@ -55,6 +55,8 @@ class Finding:
     log_is_of_this_test: bool = True
     log_is_cut: bool = False
     """Whether there may be more of it."""
+    log_is_told: bool = False
+    """Whether the test's own error has the last lines of it."""
     problems: list[str] = field(default_factory=list)
     """Sentences about what could not be looked at."""
     doing: str = "being asked whether it runs"

@@ -34,6 +34,9 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 
 def text(findings: Sequence[Finding], artifacts: Path | None = None, error: BaseException | None = None) -> str:
     """The note on this error. `artifacts` is the directory that has the whole of it."""
+    told = "\n".join(note for note in getattr(error, "__notes__", ()) if isinstance(note, str))
+    for finding in findings:
+        finding.log_is_told = f"last log lines of {finding.subject.server.instance}:\n" in told
     shares = _shares(findings)
     known = causes.find(_said(error), causes.DRIVER) if error is not None else None
     lines = [HEAD, *([known.sentence] if known is not None else [])]
@@ -118,6 +121,8 @@ def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> lis
         cut = "" if artifacts is not None or logs >= len(log) else "; set ITEST_ARTIFACTS to a directory to have more"
         lines.append(f"  {which}, {count}{left_out}{cut}:")
         lines += (f"  | {line.expandtabs(4)}" for line in log[len(log) - logs :])
+    elif finding.log_is_told:
+        lines.append("  its last log lines are above")
     elif routine:
         first += f"; nothing but {_lines(routine)} of routine logged"
     elif not finding.problems:
@@ -127,7 +132,7 @@ def _of(finding: Finding, states: int, logs: int, artifacts: Path | None) -> lis
 
 def _telling(finding: Finding) -> tuple[list[str], int]:
     """The lines of its log that are shown where there is room, and how many others were left out."""
-    log = finding.log
+    log: list[str] = [] if finding.log_is_told else finding.log
     routine = finding.subject.server.routine
     if not routine or finding.ended:
         return log, 0

@@ -415,6 +415,25 @@ class ShownTest(unittest.TestCase):
             ],
         )
 
+    def test_the_log_is_left_out_where_the_error_has_it(self) -> None:
+        finding = self.finding(log=2, ended="exited with exit code 1")
+        other = self.finding("other", log=1)
+        other.subject.server.instance = "container 2 (image:1)"  # type: ignore[assignment]  # of a mock
+        error = ServerDied("it has ended")
+        error.add_note("last log lines of container 1 (image:1):\n  | line 0\n  | line 1")
+        self.assertEqual(
+            notes.text([finding, other], error=error).split("\n")[2:],
+            [
+                "  its last log lines are above",
+                "other: Memory 1, container 2 (image:1)",
+                "  log since the test began, 1 line:",
+                "  | line 0",
+            ],
+        )
+        with tempfile.TemporaryDirectory() as directory:
+            place = notes.save([finding], Path(directory), "test")
+            self.assertEqual((place / "memory.log").read_text(), "line 0\nline 1\n")
+
     def test_how_it_is_is_said_of_a_long_command_too(self) -> None:
         finding = self.finding(facts=["90 MB in use", "a process in it was killed for lack of memory"])
         finding.subject.server.version = command = "uvicorn " + "--option " * 40  # type: ignore[misc]  # of a mock
