@@ -54,8 +54,8 @@ def late(
     elif state.restarts:
         cure = f"Docker has started it again, as it ended, {state.restarts} times: see its last log lines."
     error = StartTimeout(
-        f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. Last reason: {reason}. "
-        f"{cure}",
+        f"{subject} did not become ready within {deadline.seconds:g} s, waiting for {check}. "
+        f"{_sentence(reason)} {cure}",
         seconds=deadline.elapsed,
         cause=known.name if known else "",
         reason=reason,
@@ -70,10 +70,15 @@ def late(
 def cut_off(instance: Instance, reason: str, check: object, deadline: Deadline, subject: str) -> StartError:
     """It may be ready, and cannot be reached."""
     return StartError(
-        f"{subject} was not reached in {deadline.elapsed:.1f} s, waiting for {check}. Last reason: {reason}. {CUT_OFF}",
+        f"{subject} was not reached in {deadline.elapsed:.1f} s, waiting for {check}. {_sentence(reason)} {CUT_OFF}",
         seconds=deadline.elapsed,
         cause=UNREACHED,
     )
+
+
+def _sentence(reason: str) -> str:
+    """The last reason, which may be a sentence already, as what libpq says."""
+    return f"Last reason: {reason.rstrip('.')}."
 
 
 def ended_before(instance: Instance, state: State, check: object, deadline: Deadline, subject: str) -> StartError:

@@ -99,7 +99,8 @@ class State(NamedTuple):
         return self.running and not self.restarted
 
     def __str__(self) -> str:
-        code = "" if self.exit_code is None else f" with exit code {self.exit_code}"
+        # A negative one is a process's signal, which the status names.
+        code = "" if self.exit_code is None or self.exit_code < 0 else f" with exit code {self.exit_code}"
         if self.status == RESTARTING:
             return f"ended{code}, and Docker starts it again"
         if self.running:

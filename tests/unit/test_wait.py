@@ -143,6 +143,12 @@ class LoopTest(unittest.TestCase):
             caught.exception.__notes__, ["last log lines of container memory-1 (memory:1):\n  | out of memory"]
         )
 
+    def test_a_signal_is_told_by_its_name_alone(self) -> None:
+        self.instance.current = State(False, "killed by SIGKILL", -9)
+        with self.assertRaisesRegex(InstanceDied, "ready: killed by SIGKILL, 0.0 s after its start") as caught:
+            self.wait(Counted(1))
+        self.assertEqual(caught.exception.exit_code, -9)
+
     def test_an_instance_whose_state_takes_long_to_ask_for_is_asked_less_often_while_it_does_not_answer(self) -> None:
         self.instance.state_pause = 0.1  # type: ignore[attr-defined]  # what a container has
         with mock.patch.object(self.instance, "state", wraps=self.instance.state) as state:
@@ -244,6 +250,13 @@ class LoopTest(unittest.TestCase):
             raise NotReady(" two\n lines ")
 
         with self.assertRaisesRegex(StartTimeout, r"waiting for <function .*not_yet.*>\. Last reason: two lines\. If"):
+            self.wait(not_yet)
+
+    def test_a_reason_that_is_a_sentence_ends_once(self) -> None:
+        def not_yet(instance: object) -> None:
+            raise NotReady("server closed the connection while processing the request.\n")
+
+        with self.assertRaisesRegex(StartTimeout, r"while processing the request\. If it only needs longer"):
             self.wait(not_yet)
 
     def test_neither_reason_nor_log_shows_a_password(self) -> None:
