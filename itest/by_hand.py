@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.config import live_environment
-from itest.container_options import ContainerOptions
+from itest.container_options import ContainerOptions, Healthcheck
 from itest.spec import ContainerSpec, ProcessSpec, Spec, fill
 
 if TYPE_CHECKING:
@@ -30,8 +30,13 @@ def add(error: BaseException, spec: Spec, instance: Instance | None = None) -> N
 def command(spec: Spec, instance: Instance | None = None) -> str:
     """`docker run ...`, or the program with its variables; empty for what is not started. Placeholders stay as they are,
     but for those of a local process with its instance."""
+    more = ""
     if isinstance(spec, ContainerSpec):
-        words = ["docker", "run", "--rm", *_options(spec)]
+        options = spec.options or ContainerOptions()
+        # Docker refuses both at once.
+        words = ["docker", "run", *(() if options.restart else ("--rm",)), *_options(spec, options)]
+        if options.api:  # Of which docker run may have no option.
+            more = f" (and api={{{', '.join(f'{name!r}: ...' for name in options.api)}}})"
         entrypoint = spec.entrypoint or ()
         if entrypoint:
             words += ["--entrypoint", entrypoint[0]]
@@ -45,7 +50,7 @@ def command(spec: Spec, instance: Instance | None = None) -> str:
     else:
         return ""
     shown = [naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in naming.hide_options(words)]
-    return naming.mask(shlex.join(shown))
+    return naming.mask(shlex.join(shown)) + more
 
 
 def _inherited_paths() -> tuple[str, str]:
@@ -54,7 +59,7 @@ def _inherited_paths() -> tuple[str, str]:
     return path, f"{os.path.dirname(sys.executable)}{os.pathsep}{path}"
 
 
-def _options(spec: ContainerSpec) -> Iterator[str]:
+def _options(spec: ContainerSpec, options: ContainerOptions) -> Iterator[str]:
     """The options of `docker run` that matter for whether it starts."""
     for variable, text in spec.env.items():
         if variable == "BASH_FUNC_pg_ctl%%":  # It only has PostgreSQL start sooner (services/postgres/customs.py).
@@ -64,7 +69,6 @@ def _options(spec: ContainerSpec) -> Iterator[str]:
         yield from ("-p", f"127.0.0.1::{port.number}{'' if port.protocol == 'tcp' else f'/{port.protocol}'}")
     for path, size in spec.tmpfs.items():
         yield from ("--tmpfs", f"{path}:size={size}" if size else path)
-    options = spec.options or ContainerOptions()
     for name, value in {
         "platform": spec.platform,
         "user": options.user,
@@ -72,10 +76,31 @@ def _options(spec: ContainerSpec) -> Iterator[str]:
         "memory": options.memory,
         "cpus": options.cpus,
         "shm-size": options.shm_size,
+        "hostname": options.hostname,
+        "restart": options.restart,
     }.items():
         if value:
             yield from (f"--{name}", str(value))
     for path, mount in options.mounts.items():
         yield from ("-v", f"{mount.source}:{path}{':ro' if mount.read_only else ''}")
+    for limit, (soft, hard) in options.ulimits.items():
+        yield from ("--ulimit", f"{limit}={soft}:{hard}")
+    for capability in options.cap_add:
+        yield from ("--cap-add", capability)
+    for capability in options.cap_drop:
+        yield from ("--cap-drop", capability)
+    for host, address in options.extra_hosts.items():
+        yield from ("--add-host", f"{host}:{address}")
+    if options.healthcheck is not None:
+        yield from _health_options(options.healthcheck)
     if options.privileged:
         yield "--privileged"
+
+
+def _health_options(check: Healthcheck) -> Iterator[str]:
+    if not check.test:
+        yield "--no-healthcheck"
+        return
+    yield from ("--health-cmd", check.test if isinstance(check.test, str) else shlex.join(check.test))
+    yield from ("--health-interval", f"{check.interval:g}s", "--health-timeout", f"{check.timeout:g}s")
+    yield from ("--health-retries", str(check.retries), "--health-start-period", f"{check.start_period:g}s")

@@ -11,7 +11,7 @@ from pathlib import Path
 from itest import Postgres, by_hand, causes, naming, notes
 from itest.causes import CLIENT, DOCKER, DRIVER, LOG, REGISTRY
 from itest.clock import Deadline
-from itest.container_options import ContainerOptions, Mount
+from itest.container_options import ContainerOptions, Healthcheck, Mount
 from itest.engines.docker_address import Address, problem
 from itest.engines.docker_errors import refused
 from itest.errors import InstanceDied, PortTaken, StartError, StartTimeout
@@ -344,6 +344,28 @@ class CommandTest(unittest.TestCase):
             "docker run --rm -e 'WEB_KEY=***' -e 'MODE=a b' -e DOOR=*** -p 127.0.0.1::80 -p 127.0.0.1::53/udp "
             "--tmpfs /data:size=8 --tmpfs /tmp --user app --memory 64 -v data:/srv:ro --entrypoint /bin/sh web:1 -c serve "
             "'--password=***'",
+        )
+
+    def test_a_container_with_what_few_have(self) -> None:
+        options = ContainerOptions(
+            hostname="web",
+            ulimits={"nofile": (8, 16)},
+            cap_add=("NET_ADMIN",),
+            cap_drop=("ALL",),
+            healthcheck=Healthcheck(("test", "-e", "/a b"), interval=0.5),
+            extra_hosts={"db": "10.0.0.1"},
+            restart="on-failure:3",
+            api={"HostConfig": {"Init": True}, "Env": ["KEY=k"]},
+        )
+        self.assertEqual(
+            by_hand.command(ContainerSpec("web:1", options=options)),
+            "docker run --hostname web --restart on-failure:3 --ulimit nofile=8:16 --cap-add NET_ADMIN --cap-drop ALL "
+            "--add-host db:10.0.0.1 --health-cmd 'test -e '\"'\"'/a b'\"'\"'' --health-interval 0.5s --health-timeout 5s "
+            "--health-retries 3 --health-start-period 0s web:1 (and api={'HostConfig': ..., 'Env': ...})",
+        )
+        none = ContainerOptions(healthcheck=Healthcheck(""))
+        self.assertEqual(
+            by_hand.command(ContainerSpec("web:1", options=none)), "docker run --rm --no-healthcheck web:1"
         )
 
     def test_a_process(self) -> None:
