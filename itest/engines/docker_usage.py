@@ -21,13 +21,15 @@ STATS_TIMEOUT = 0.2
 
 
 def facts(told: Mapping[str, Any], container: str, client: Any, socket: str) -> list[str]:
-    """Phrases: its memory, if that is to be had quickly, restarts, processes that were killed for lack of memory. `told` is
-    what Docker says of it."""
+    """Phrases: its memory, if that is to be had quickly, whether it is paused, restarts, processes that were killed for lack of
+    memory. `told` is what Docker says of it."""
     found = []
     state, limit = told["State"], int(told["HostConfig"].get("Memory") or 0)
     used = _of_cgroup(int(state.get("Pid") or 0), container)
     if (used := _of_stats(container, client, socket) if used is None else used) is not None:
         found.append(f"{used >> 20} MB{f' of {limit >> 20} MB' if limit else ''} in use")
+    if state.get("Paused"):
+        found.append("paused")
     if restarts := int(told.get("RestartCount") or 0):
         found.append(f"restarted {restarts} time{'s'[: restarts != 1]}")
     if state.get("OOMKilled"):

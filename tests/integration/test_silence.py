@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import traceback
 import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -41,6 +42,7 @@ class SilenceTest(unittest.TestCase):
                 os.kill(pid, signal.SIGSTOP)
         else:
             instance._client.pause(instance.id)
+            self.assertIn("paused", instance.usage())
 
     @contextlib.contextmanager
     def impatient(self) -> Iterator[None]:
@@ -65,8 +67,9 @@ class SilenceTest(unittest.TestCase):
             for test in ("test_2", "test_3"):
                 with self.assertRaisesRegex(
                     ResetError, r"though it runs: did a test pause it, .* The next class gets a new one$"
-                ):
+                ) as caught:
                     lease.reset(f"tests.Silence.{test}")
+                self.assertNotIn("NeedsClone", "".join(traceback.format_exception(caught.exception)))
             lease.close()
         another = self.lend(service)
         self.assertIsNot(another, server)

@@ -183,10 +183,11 @@ class PostgresLease(Lease[PostgresView]):
             self.way = "undone" if self._recycler.recycle(self._kept, left_by) else "clean"
         except (NeedsClone, self._server.driver.Error) as error:  # Of an unknown trouble, too, a new clone is the cure.
             self.way, self.reason = "cloned", naming.shorten(str(error))
-            self._clone_again(f"after {_short(left_by)}, as {naming.shorten(self.reason, 60)}")
         except BaseException:  # A signal handler's. What was not undone must not count as seen, so the next one clones.
             self._forget_recycler()
             raise
+        if self.way == "cloned":  # Not where that was caught: what fails here would be told as if it had come of it.
+            self._clone_again(f"after {_short(left_by)}, as {naming.shorten(self.reason, 60)}")
         self._tell(self._kept.told)
 
     def _clone_again(self, when: str, out_of_the_way: Callable[[str], object] | None = None) -> None:
