@@ -695,6 +695,8 @@ class StatementTest(BaselineTest):
                 cursor.execute(first)
                 with self.assertRaises(psycopg2.errors.LockNotAvailable) as caught:
                     self.view.execute(second)
+                waited = "SELECT count(*) FROM pg_stat_activity WHERE query = %s"
+                self.assertEqual(self.server.admin(waited, second), [(1,)])  # Nothing was asked by that session since.
                 self.assertEqual(self.view.execute("SELECT 1"), [(1,)])
                 [note] = caught.exception.__notes__
                 self.assertRegex(

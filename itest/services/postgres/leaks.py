@@ -54,14 +54,15 @@ def end_users(server: PostgresServer, relations: str, test: str) -> None:
         leaks.report(_prepared(test, gid))
 
 
-def in_transaction(ask: Callable[[str], list[tuple[Any, ...]]]) -> str:
-    """Who is in a transaction in the database that is asked: whoever waited for a lock there, waited for one of them."""
+def in_transaction(ask: Callable[[str], list[tuple[Any, ...]]], database: str = "current_database()") -> str:
+    """Who is in a transaction in the database that is asked, or in that of this expression: whoever waited for a lock there,
+    waited for one of them."""
     sessions = ask(
         "SELECT format('session %s (%s), %s, last statement: %s', pid, application_name, state, query) "
-        "FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+        f"FROM pg_stat_activity WHERE datname = {database} AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
     )
     said = [naming.shorten(text) for (text,) in sessions]
-    prepared = ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
+    prepared = ask(f"SELECT gid FROM pg_prepared_xacts WHERE database = {database}")
     said += [f"the prepared transaction {naming.shorten(gid)!r}" for (gid,) in prepared]
     return f"In a transaction: {'; '.join(said) or 'nobody any more'}"
 
