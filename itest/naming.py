@@ -136,7 +136,7 @@ _URL = r"[\w+.-]+://"
 
 
 def mask(text: str) -> str:
-    """The text without any password: those made here, and those in any URL that it quotes."""
+    """The text without any password: those made here, and those in any URL or SQL that it quotes."""
     for known in sorted(_known_secrets, key=len, reverse=True):
         if known in text:
             # A short one is hidden as a whole word only: the password "user-1" must not garble "user-12".
@@ -146,6 +146,8 @@ def mask(text: str) -> str:
         text = re.sub(_BEFORE_HOST, _without_password, text)
     if "?" in text:
         text = re.sub(_IN_QUERY, rf"\1{MASK}", text)
+    if "assword" in text or "ASSWORD" in text:
+        text = re.sub(_IN_SQL, rf"\1'{MASK}'", text)
     return text
 
 
@@ -156,6 +158,9 @@ _IN_QUERY = (
     r"(?i)([?&](?:(?:ssl)?password|passwd|pwd|pass|(?:access_|auth_)?token|api_?key|(?:client_)?secret)=)"
     r"([^?&#\s\"'<>]+)"
 )
+
+_IN_SQL = r"(?i)(\bpassword\s+)(?:e'[^'\\\n]*(?:(?:\\.|'')[^'\\\n]*)*|'[^'\n]*(?:''[^'\n]*)*)'?"
+"""CREATE ROLE ... PASSWORD '...', which servers log where it fails. One that was cut goes on to the line's end."""
 
 _KEY = r"(?=.*\d).{20}"
 """What stands alone before a host is a user's name, unless it looks like this: https://ghp_16C7e42F292c6912E7710c@github.com."""

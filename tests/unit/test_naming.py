@@ -30,6 +30,28 @@ class MaskTest(unittest.TestCase):
             with self.subTest(url):
                 self.assertEqual(naming.mask(url), masked)
 
+    def test_that_of_sql_is_hidden(self) -> None:
+        for sql, masked in {
+            "STATEMENT:  CREATE ROLE bob LOGIN PASSWORD 'b0bPw'": "STATEMENT:  CREATE ROLE bob LOGIN PASSWORD '***'",
+            "alter role a password\n 'it''s' valid until 'x'": "alter role a password\n '***' valid until 'x'",
+            r"Password E'\'a\\'; SELECT 'b'": "Password '***'; SELECT 'b'",
+            r"PASSWORD 'a\'; SELECT 'b'": "PASSWORD '***'; SELECT 'b'",
+            "PASSWORD ''": "PASSWORD '***'",
+            "PASSWORD 'cut\nnext 'line'": "PASSWORD '***'\nnext 'line'",
+        }.items():
+            with self.subTest(sql):
+                self.assertEqual(naming.mask(sql), masked)
+                self.assertEqual(naming.mask(masked), masked)
+
+    def test_other_passwords_in_sql_stay_as_they_are(self) -> None:
+        for text in (
+            'FATAL:  password authentication failed for user "bob"',
+            "ALTER ROLE bob PASSWORD NULL",
+            "SELECT password FROM users WHERE name = 'bob'",
+            "SELECT reset_password 'x'",
+        ):
+            self.assertEqual(naming.mask(text), text)
+
     def test_a_password_with_an_at_sign_is_hidden_whole(self) -> None:
         self.assertEqual(naming.mask("redis://:ge@heim@db/0"), "redis://:***@db/0")
 
@@ -71,7 +93,15 @@ class MaskTest(unittest.TestCase):
     def test_a_long_line_takes_a_time_that_grows_with_its_length_only(self) -> None:
         # The time of this process alone. It was 92 s for the first one.
         begun = time.process_time()
-        for text in ("a." * 50_000, "://" + "a:@?b" * 20_000, "?token" * 20_000, "a://a:b@" * 12_500):
+        for text in (
+            "a." * 50_000,
+            "://" + "a:@?b" * 20_000,
+            "?token" * 20_000,
+            "a://a:b@" * 12_500,
+            "password '" * 20_000,
+            "password e'\\'" * 20_000,
+            "password '" + "'' " * 50_000,
+        ):
             naming.mask(text)
         self.assertLess(time.process_time() - begun, 2)
 
