@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import tempfile
 import threading
 import unittest
@@ -512,6 +513,133 @@ class SqlAlchemyTest(_Sandboxed):
         self.assertEqual(self.names(), ["ann", "bob", "cid"])
 
 
+class SeveralHoldersTest(_Sandboxed):
+    """A rollback and a close take back what was done by the same connection, as in the world outside."""
+
+    INSERT = text("INSERT INTO users (name) VALUES (:name)")
+
+    def test_closing_a_connection_that_only_read(self) -> None:
+        first, second = self.postgres.connect(), self.postgres.connect()
+        with first.cursor() as cursor:
+            cursor.execute("INSERT INTO users (name) VALUES ('bob')")
+        with second.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        second.close()
+        first.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_closing_one_that_was_opened_when_another_had_written(self) -> None:
+        self.add("bob")
+        other = self.postgres.connect()
+        with other.cursor() as cursor:
+            cursor.execute("INSERT INTO users (name) VALUES ('cid')")
+        other.close()
+        self.db.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_a_rollback_of_that_one(self) -> None:
+        self.add("bob")
+        other = self.postgres.connect()
+        with other.cursor() as cursor, self.assertRaises(psycopg2.errors.UniqueViolation):
+            cursor.execute("INSERT INTO users (name) VALUES ('ann')")
+        other.rollback()
+        self.assertEqual(self.names(), ["ann", "bob"])
+        other.close()
+        self.db.rollback()
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_a_failing_one_of_several(self) -> None:
+        first, second = self.postgres.connect(), self.postgres.connect()
+        with second.cursor() as cursor, self.assertRaises(psycopg2.errors.UniqueViolation):
+            cursor.execute("INSERT INTO users (name) VALUES ('ann')")
+        second.close()
+        first.close()
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_connections_of_the_engine(self) -> None:
+        engine = self.postgres.engine
+        with engine.connect() as first, engine.connect() as second:
+            second.execute(text("SELECT 1"))
+            first.execute(self.INSERT, {"name": "bob"})
+            second.close()
+            first.commit()
+        with engine.begin() as outer:
+            outer.execute(self.INSERT, {"name": "cid"})
+            with engine.connect() as inner:
+                inner.execute(self.INSERT, {"name": "never committed"})
+            with contextlib.suppress(ZeroDivisionError), engine.begin() as inner:
+                inner.execute(self.INSERT, {"name": "rolled back"})
+                raise ZeroDivisionError
+            with engine.connect():
+                pass
+        self.assertEqual(self.names(), ["ann", "bob", "cid"])
+
+    def test_sessions(self) -> None:
+        """As where each request has one, and the test another."""
+        self.session.add(User(name="bob"))
+        self.session.flush()
+        for name in ("cid", "ann", "dan"):
+            with self.postgres.session() as other:
+                self.assertIn("bob", other.scalars(sqlalchemy.select(User.name)).all())
+                other.add(User(name=name))
+                with contextlib.suppress(sqlalchemy.exc.IntegrityError):
+                    other.flush()
+                other.rollback()
+        with self.postgres.session() as other, self.assertRaises(sqlalchemy.exc.IntegrityError):
+            other.add(User(name="ann"))
+            other.commit()
+        self.session.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_a_session_that_the_test_has_read_by(self) -> None:
+        self.session.scalars(sqlalchemy.select(User)).all()
+        with contextlib.suppress(ZeroDivisionError), self.postgres.session() as other, other.begin():
+            other.add(User(name="bob"))
+            other.flush()
+            raise ZeroDivisionError
+        self.session.commit()
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_one_that_read_first_takes_nothing_of_another_ones_back(self) -> None:
+        self.session.scalars(sqlalchemy.select(User)).all()
+        with self.postgres.engine.connect() as other:
+            other.execute(self.INSERT, {"name": "bob"})
+            self.session.rollback()
+            other.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_what_is_not_closed_is_taken_back_when_it_is_gone(self) -> None:
+        self.add("bob")
+        connection = self.postgres.engine.connect()
+        connection.execute(self.INSERT, {"name": "cid"})
+        del connection
+        gc.collect()
+        self.db.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_the_drivers_connection_of_the_engine(self) -> None:
+        connection = self.postgres.engine.raw_connection()
+        with contextlib.closing(connection), contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("INSERT INTO users (name) VALUES ('never committed')")
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_a_pool_that_is_disposed_of(self) -> None:
+        """As an app's lifespan does."""
+        with self.postgres.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        self.add("bob")
+        self.postgres.engine.dispose()
+        self.db.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_autocommit_of_another_one(self) -> None:
+        self.add("bob")
+        with self.postgres.engine.execution_options(isolation_level="AUTOCOMMIT").connect():
+            pass
+        self.db.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+
 def run(body: Callable[[Any], object], isolation: str = "rollback") -> tuple[list[str], list[str]]:
     """Run a test with this body, and one after it that finds the baseline. The last lines of what failed in the first
     and in the second."""
@@ -699,6 +827,54 @@ class EscapeTest(unittest.TestCase):
             "test_1: a deferred constraint is violated, which a real commit would have reported: insert or update on "
             'table "orders" violates foreign key constraint "orders_user_id_fkey"',
         )
+
+    LOST = (
+        "test_1: what one connection had written and not committed was taken back with what another one did, for they "
+        f"are all one sandbox: commit what is to stay first, or use {CURE}"
+    )
+
+    def test_what_is_lost_by_the_rollback_of_another_connection(self) -> None:
+        insert = "INSERT INTO numbers VALUES (1)"
+
+        def of_the_outer_one(test: Any) -> None:
+            with test.postgres.engine.connect() as outer, test.postgres.engine.connect() as inner:
+                for connection in (outer, inner):
+                    connection.execute(text(insert))
+                outer.rollback()
+
+        def of_one_between(test: Any) -> None:
+            with test.postgres.engine.connect() as outer, test.postgres.engine.connect() as inner:
+                for connection in (outer, inner, outer):
+                    connection.execute(text(insert))
+                inner.rollback()
+
+        def of_one_that_another_went_back_behind(test: Any) -> None:
+            with test.postgres.engine.connect() as outer, test.postgres.engine.connect() as inner:
+                savepoint = outer.begin_nested()
+                inner.execute(text(insert))
+                savepoint.rollback()
+                inner.rollback()
+
+        def of_a_commit_that_fails(test: Any) -> None:
+            with test.postgres.engine.connect() as connection, test.db.cursor() as cursor:
+                connection.execute(text(insert))
+                cursor.execute("INSERT INTO orders (user_id) VALUES (99)")
+                with contextlib.suppress(psycopg2.errors.ForeignKeyViolation):
+                    test.db.commit()
+
+        for body in (of_the_outer_one, of_one_between, of_one_that_another_went_back_behind, of_a_commit_that_fails):
+            with self.subTest(body.__name__):
+                self.check(body, self.LOST)
+
+    def test_a_commit_of_what_was_lost_by_a_close(self) -> None:
+        def body(test: Any) -> None:
+            db, other = test.db, test.postgres.connect()
+            db.cursor().execute("INSERT INTO numbers VALUES (1)")
+            other.close()
+            with contextlib.suppress(IsolationError):
+                db.commit()
+
+        self.check(body, self.LOST)
 
     def test_a_failing_statement_is_no_escape(self) -> None:
         def body(test: Any) -> None:

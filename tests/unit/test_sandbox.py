@@ -87,7 +87,7 @@ class SandboxTest(unittest.TestCase):
 
         ran: list[object] = []
 
-        def itest_run(call: Any, statement: object, *args: Any, **kwargs: Any) -> Any:
+        def itest_run(cursor: Any, call: Any, statement: object, *args: Any, **kwargs: Any) -> Any:
             ran.append(statement)
             return call(statement, *args, **kwargs)
 

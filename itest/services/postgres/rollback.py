@@ -9,6 +9,7 @@ full.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -57,6 +58,8 @@ class RollbackLease(PostgresLease):
         self._sandbox: Any = None
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None
+        self._of_connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What SQLAlchemy's Connections have of the pool."""
         self._listeners: list[int] = []
         self._engine_types: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
         self._unfinished = ""
@@ -170,6 +173,12 @@ class RollbackLease(PostgresLease):
                 poolclass=sqlalchemy.pool.StaticPool,
             )
             sqlalchemy.event.listen(self._engine, "connect", self._connected)
+            sqlalchemy.event.listen(
+                self._engine, "engine_connect", lambda made: self._of_connections.add(made.connection)
+            )
+            sqlalchemy.event.listen(self._engine, "before_cursor_execute", _of_its_connection)
+            # The dialect is told by which of them: the driver's own rollback() and close() are those of all.
+            vars(self._engine.dialect).update(do_rollback=self._roll_back, do_close=lambda connection: None)
             self._listeners = listeners(self._engine)
         for types, own in zip(self._engine_types, (sandbox.string_types, sandbox.binary_types), strict=True):
             own.update(types)  # They were taken off after the test before, whose connection this was too.
@@ -180,6 +189,10 @@ class RollbackLease(PostgresLease):
     def _connected(self, connection: Any, record: object) -> None:
         """Remember the type casters that SQLAlchemy has just registered."""
         self._engine_types = (dict(connection.string_types), dict(connection.binary_types))
+
+    def _roll_back(self, connection: Any) -> None:
+        known = connection in self._of_connections
+        connection.dbapi_connection.itest_roll_back(weakref.ref(connection) if known else None)
 
     # The sandbox's connection, and what is outside it.
 
@@ -271,13 +284,16 @@ class SandboxView(PostgresView):
         return self._lease.connection()  # type: ignore[no-any-return]  # made by a factory that returns Any
 
     def connect(self, **kwargs: Any) -> Connection:
-        """The sandbox once more. Closing it undoes what was not committed, as ever, and leaves it open for others."""
+        """The sandbox once more. Closing it undoes what was not committed, as ever, and leaves it open for others; of
+        several that were opened since the last commit, closing the last."""
         if kwargs:
             raise ItestError(
                 f"connect({', '.join(kwargs)}=...): with isolation='rollback' all connections of a test are one, which "
                 f"cannot be opened with options of its own; use {CURE}"
             )
-        return self.connection
+        connection: Any = self.connection
+        connection.itest_hand_out()
+        return connection  # type: ignore[no-any-return]  # made by a factory that returns Any
 
     @contextlib.contextmanager
     def _statement_connection(self) -> Iterator[Connection]:
@@ -321,6 +337,11 @@ class SandboxView(PostgresView):
 
     def asession(self, **kwargs: Any) -> NoReturn:
         raise _refused("asession()")
+
+
+def _of_its_connection(connection: Any, cursor: Any, *args: object) -> None:
+    if hasattr(cursor, "itest_holder"):
+        cursor.itest_holder = weakref.ref(connection.connection)
 
 
 def _refused(verb: str) -> IsolationError:

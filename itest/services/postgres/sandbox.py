@@ -6,6 +6,9 @@ connection, so cursors of all kinds, COPY, large objects, adapters and SQLAlchem
 
 psycopg2 itself must never learn that transactions are swapped beneath it: its own status says "in a transaction" from
 the first statement on, so it never sends a BEGIN of its own. All BEGINs, SAVEPOINTs and ROLLBACKs are ours.
+
+Several hold it at once: each connection of the engine, and each that `connect()` has handed out. One that goes on where
+another one has something uncommitted begins with a savepoint, so that a rollback takes back its own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -35,6 +39,14 @@ LEVELS = {1: "read committed", 2: "repeatable read", 3: "serializable", 4: "read
 """psycopg2's numbers for SQL's transaction isolation levels; 0 is autocommit."""
 
 NO_SUCH_CONSTRAINT = "42704"
+
+READING = ("SELECT", "SHOW", "FETCH", "DECLARE", "EXPLAIN", "SAVEPOINT", "RELEASE", "ROLLBACK")
+"""How the status of a statement begins that wrote nothing; a SELECT of a function that writes is taken for reading."""
+
+LOST = (
+    "what one connection had written and not committed was taken back with what another one did, for they are all one "
+    f"sandbox: commit what is to stay first, or use {CURE}"
+)
 
 # SET CONSTRAINTS means all constraints of a name, so one that is initially deferred decides for its namesakes.
 _CONSTRAINTS = (
@@ -64,6 +76,17 @@ class Commit(NamedTuple):
         return cls(f"SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; {KEEP}", again)
 
 
+class Use:
+    """What a holder has done since the last commit, up to where another one went on."""
+
+    __slots__ = ("holder", "savepoint", "wrote")
+
+    def __init__(self, holder: object, savepoint: str) -> None:
+        self.holder = holder
+        self.savepoint = savepoint
+        self.wrote = False
+
+
 @functools.cache
 def connection_class() -> Any:
     """The sandbox as a subclass of psycopg2's connection: `psycopg2.connect(url, connection_factory=...)`."""
@@ -88,7 +111,10 @@ def connection_class() -> Any:
             self._thread = threading.get_ident()
             self._commit = self._first_commit
             self._escape = self._stray = ""
-            self._begun = self._pending = self._block = self._autocommit = False
+            self._begun = self._lost = self._block = self._autocommit = False
+            self._uses: list[Use] = []
+            self._savepoints = 0
+            self._opened = [0]
             self._readonly: bool | None = None
             self._deferrable: bool | None = None
             self.cursor_factory = None
@@ -128,11 +154,31 @@ def connection_class() -> Any:
         @property
         def itest_pending(self) -> bool:
             """Whether something was done since the last commit or rollback."""
-            return bool(self._pending)
+            return bool(self._uses)
 
-        def itest_run(self, call: Callable[..., Any], statement: object, *args: Any, **kwargs: Any) -> Any:
+        def itest_hand_out(self) -> None:
+            """`connect()` hands it out once more. Which of them a statement is sent by cannot be known, since they are one
+            object; it counts as that of the newest which came when the others had something uncommitted."""
+            if any(use.holder == len(self._opened) for use in self._uses):
+                self._opened.append(1)
+            else:
+                self._opened[-1] += 1
+
+        def itest_roll_back(self, holder: object) -> None:
+            """Take back what this connection of the engine did; None, those that are gone without having been closed, or
+            one that SQLAlchemy lent without a Connection of its own."""
+            if not self._begun:
+                return
+            self._check()
+            gone = [use.holder for use in self._uses if isinstance(use.holder, weakref.ref) and use.holder() is None]
+            if holder is None and not gone:
+                self.rollback()
+            for each in gone if holder is None else [holder]:
+                self._take_back(each)
+
+        def itest_run(self, cursor: Any, call: Callable[..., Any], statement: object, *args: Any, **kwargs: Any) -> Any:
             """Have a cursor run a statement, inside the sandbox."""
-            self._enter()
+            self._enter(cursor.itest_holder)
             try:
                 result = call(statement, *args, **kwargs)
             except BaseException:
@@ -140,10 +186,11 @@ def connection_class() -> Any:
                 if status == idle and not self.closed:
                     self._escaped(statement)
                 elif status == failed and self._releases:
-                    self._send(UNDO)
+                    self._take_back(self._uses[-1].holder)
                 raise
             if self.get_transaction_status() == idle:
                 self._escaped(statement)
+            self._uses[-1].wrote |= not (cursor.statusmessage or "").startswith(READING)
             if self._releases:
                 self.commit()
             return result
@@ -154,8 +201,11 @@ def connection_class() -> Any:
             if not self._begun:
                 return
             self._check()
+            if self._lost and not self._uses:
+                self._stray = LOST
+                raise IsolationError(f"{self._test}: {LOST}")
             if self.get_transaction_status() == failed:  # A server answers a COMMIT with a ROLLBACK then.
-                self.rollback()
+                self._take_back(self._uses[-1].holder if self._uses else None)
                 return
             try:
                 self._send(self._commit.statements)
@@ -163,7 +213,7 @@ def connection_class() -> Any:
                 if error.pgcode == NO_SUCH_SAVEPOINT:
                     self._escaped("COMMIT")
                 if not self.closed:
-                    self.rollback()
+                    self._take_back(self._uses[0].holder if self._uses else None)
                 raise
             if self._commit.immediate:
                 self._make_immediate()
@@ -173,19 +223,21 @@ def connection_class() -> Any:
             if not self._begun:
                 return
             self._check()
-            try:
-                self._send(UNDO)
-            except psycopg2.Error as error:
-                if error.pgcode == NO_SUCH_SAVEPOINT:
-                    self._escaped("ROLLBACK")
-                raise
-            self._restart()
+            self._take_back(max((use.holder for use in self._uses if isinstance(use.holder, int)), default=None))
 
         def close(self) -> None:
-            """Undo what was not committed, as closing does, and stay open: others hold this connection too."""
+            """Undo what was not committed, as closing does, and stay open: others hold this connection too. One of several
+            that may have done it undoes nothing."""
             if self._begun and not self._escape and not self.closed and self._thread == threading.get_ident():
+                level = len(self._opened)
+                self._opened[-1] = max(0, self._opened[-1] - 1)
+                if self._opened[-1] and self.get_transaction_status() != failed:
+                    return
+                self._lost = any(use.wrote for use in self._uses if use.holder == level)
                 with contextlib.suppress(psycopg2.Error, IsolationError):
-                    self.rollback()
+                    self._take_back(level)
+                if level > 1 and len(self._opened) == level:
+                    self._opened.pop()
 
         def reset(self) -> None:
             self.rollback()
@@ -213,6 +265,7 @@ def connection_class() -> Any:
 
         def lobject(self, *args: Any, **kwargs: Any) -> Any:
             self._enter()
+            self._uses[-1].wrote = True
             return super().lobject(*args, **kwargs)
 
         @property
@@ -236,7 +289,7 @@ def connection_class() -> Any:
         def set_isolation_level(self, level: Any) -> None:
             if level != 0:
                 self._level(level)
-            self.rollback()  # As psycopg2's does.
+            # psycopg2's rolls back. SQLAlchemy calls it for one connection of the engine, and this is the others' too.
             self._autocommit = level == 0
 
         @property
@@ -309,23 +362,69 @@ def connection_class() -> Any:
             if self._escape:
                 raise IsolationError(self._escape)
 
-        def _enter(self) -> None:
+        def _enter(self, holder: object = None) -> None:
             self._check()
             if not self._begun:  # Not before, so that now() is not older than it must be.
                 self._send(f"BEGIN; SAVEPOINT {SAVEPOINT}")
                 self._begun = True
                 self._restart()
-            self._pending = True
+            self._lost = False
+            holder = holder or len(self._opened)
+            if not self._uses:
+                self._uses.append(Use(holder, SAVEPOINT))
+            elif self._uses[-1].holder != holder and self.get_transaction_status() != failed:
+                self._savepoints += 1
+                use = Use(holder, f"{SAVEPOINT}_{self._savepoints}")
+                self._send(f"SAVEPOINT {use.savepoint}")
+                self._uses.append(use)
 
         def _restart(self) -> None:
-            self._pending = False
+            self._uses.clear()
+            self._opened = [sum(self._opened)]
             if self._readonly:
                 self._send("SET TRANSACTION READ ONLY")  # It ends with the savepoint.
+
+        def _undo(self) -> None:
+            """Back to the last commit."""
+            try:
+                self._send(UNDO)
+            except psycopg2.Error as error:
+                if error.pgcode == NO_SUCH_SAVEPOINT:
+                    self._escaped("ROLLBACK")
+                raise
+            self._restart()
+
+        def _take_back(self, holder: object) -> None:
+            """Undo what it has done since the last commit, and nothing of others where that is possible."""
+            own = [use for use in self._uses if use.holder == holder]
+            if not own:
+                if not self._uses and self.get_transaction_status() == failed:
+                    self._undo()
+                return
+            first = self._uses.index(own[0])
+            others = [use for use in self._uses[first:] if use.holder != holder]
+            if others and not any(use.wrote for use in own) and self.get_transaction_status() != failed:
+                self._uses = [use for use in self._uses if use.holder != holder]
+                return
+            if any(use.wrote for use in others):
+                self._stray = LOST
+            if first == 0:
+                self._undo()
+                return
+            try:
+                self._send(f"ROLLBACK TO SAVEPOINT {own[0].savepoint}; RELEASE SAVEPOINT {own[0].savepoint}")
+            except psycopg2.Error as error:
+                if error.pgcode != NO_SUCH_SAVEPOINT:
+                    raise
+                self._stray = LOST  # Another one has gone back to a savepoint of its own from before.
+                self._undo()
+            else:
+                del self._uses[first:]
 
         def _outside(self, what: str) -> None:
             """psycopg2 refuses this inside a transaction."""
             self._check()
-            if self._pending:
+            if self._uses:
                 raise psycopg2.ProgrammingError(
                     f"{what} cannot be used inside a transaction (with isolation='rollback', all connections of a test "
                     f"are one: commit what was done on the others first)"
@@ -363,13 +462,16 @@ def _cursor_class(factory: Any) -> Any:
             call = getattr(super(cls, self), name)
             if not args:  # The statement by its keyword.
                 first = next(iter(kwargs), "")
-                return self.connection.itest_run(lambda _: call(**kwargs), kwargs.get(first, ""))
-            return self.connection.itest_run(call, *args, **kwargs)
+                return self.connection.itest_run(self, lambda _: call(**kwargs), kwargs.get(first, ""))
+            return self.connection.itest_run(self, call, *args, **kwargs)
 
         return method
 
     names = ("execute", "executemany", "callproc", "copy_from", "copy_to", "copy_expert")
-    cls = type(f"Sandbox{factory.__name__}", (factory,), {name: inside(name) for name in names})
+    # `itest_holder` is the connection of the engine that it is of; None, one that was handed out as it is.
+    cls = type(
+        f"Sandbox{factory.__name__}", (factory,), {"itest_holder": None, **{name: inside(name) for name in names}}
+    )
     return cls
 
 
