@@ -269,6 +269,32 @@ class Psycopg2Test(_Sandboxed):
         self.db.set_isolation_level(extensions.ISOLATION_LEVEL_READ_COMMITTED)
         self.db.set_client_encoding("utf-8")
 
+    def test_what_no_transaction_allows_is_refused_with_advice(self) -> None:
+        self.ask("CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$")
+        self.db.commit()
+        for statement, sqlstate in (
+            ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "25001"),
+            ("VACUUM numbers", "25001"),
+            ("CALL commits()", "2D000"),
+            ("DO $$ BEGIN ROLLBACK; END $$", "2D000"),
+        ):
+            with self.subTest(statement), self.assertRaises(psycopg2.Error) as caught:
+                self.ask(statement)
+            self.db.rollback()
+            self.assertEqual(
+                (caught.exception.pgcode, caught.exception.__notes__),
+                (
+                    sqlstate,
+                    [
+                        "with isolation='rollback' all of a test is one transaction, and a savepoint in it, where this "
+                        "cannot be done: use isolation='database', where commits are real"
+                    ],
+                ),
+            )
+        with self.assertRaises(psycopg2.errors.UndefinedTable) as other:
+            self.ask("SELECT * FROM nowhere")
+        self.assertFalse(hasattr(other.exception, "__notes__"))
+
     def test_closing_takes_back_what_was_not_committed(self) -> None:
         other = self.postgres.connect()
         with other.cursor() as cursor:

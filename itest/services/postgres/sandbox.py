@@ -34,6 +34,9 @@ tables, cursors and LISTEN do not."""
 
 NO_SUCH_SAVEPOINT = "3B001"
 NO_SUCH_STATEMENT = "26000"
+NOT_IN_A_TRANSACTION = ("25001", "2D000")
+"""Refused because a transaction is under way: isolation levels, VACUUM and the like; a COMMIT in a procedure or DO."""
+
 CURE = "isolation='database', where commits are real"
 LEVELS = {1: "read committed", 2: "repeatable read", 3: "serializable", 4: "read uncommitted"}
 """psycopg2's numbers for SQL's transaction isolation levels; 0 is autocommit."""
@@ -181,7 +184,12 @@ def connection_class() -> Any:
             self._enter(cursor.itest_holder)
             try:
                 result = call(statement, *args, **kwargs)
-            except BaseException:
+            except BaseException as error:
+                if getattr(error, "pgcode", "") in NOT_IN_A_TRANSACTION:
+                    error.add_note(
+                        f"with isolation='rollback' all of a test is one transaction, and a savepoint in it, where this cannot "
+                        f"be done: use {CURE}"
+                    )
                 status = self.get_transaction_status()
                 if status == idle and not self.closed:
                     self._escaped(statement)
