@@ -800,6 +800,26 @@ class EscapeTest(unittest.TestCase):
             leaked[0].cursor().execute("SELECT 1")
         leaked[0].close()
 
+    def test_another_connection_that_is_left_with_an_advisory_lock(self) -> None:
+        def body(test: Any) -> None:
+            leaked = psycopg2.connect(test.postgres.url)
+            self.addCleanup(leaked.close)
+            leaked.autocommit = True
+            leaked.cursor().execute("SELECT pg_advisory_lock(77)")
+
+        for isolation in ("rollback", "database"):  # The latter where the log cannot be read, as on external servers.
+            with (
+                self.subTest(isolation),
+                mock.patch.object(PostgresServer, "can_recycle", return_value=isolation == "rollback"),
+                said() as lines,
+            ):
+                self.assertEqual(run(body, isolation), ([], []))
+                self.assertRegex(
+                    "\n".join(lines),
+                    "test_1 left a database session behind, and it was ended: .*, idle, holding an advisory lock, last "
+                    r"statement: SELECT pg_advisory_lock\(77\)",
+                )
+
     def test_a_prepared_transaction(self) -> None:
         def of_the_sandbox(test: Any) -> None:
             with contextlib.suppress(IsolationError):

@@ -57,11 +57,8 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {where}
 """
 """The sequences, whether a table owns each, and which tables hold the rows of that: of a partitioned one, its partitions."""
 
-BUSY = (
-    "ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
-    "AND datid = {database} AND backend_type = 'client backend')"
-)
-"""An expression: the sessions of a database that are in a transaction, `{database}` its oid."""
+BUSY = f"ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE {leaks.BUSY})"
+"""An expression: the sessions of a database that are in a transaction or hold an advisory lock, `{database}` its oid."""
 
 USERS = "n.nspname !~ '^(pg_|itest_[0-9a-f]{8}_[0-9]+$)' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"
 """Where users have their tables: not in what a run with isolation='schema' has made, or a killed one has left."""
@@ -75,7 +72,7 @@ WITHIN_REACH = f"""({NO_EXTENSION} OR has_schema_privilege(n.oid, 'USAGE')
 """Those, and where everything is ours what extensions have made, if this user may read and write it."""
 
 SCHEMA, OTHERS = -1, -2
-"""Stand among the dirty tables for the schema, and for transactions of others."""
+"""Stand among the dirty tables for the schema, and for what others are at."""
 
 
 class Refused(ResetError):
@@ -133,6 +130,8 @@ class Probe:
         self._session = ProbeSession(server.driver, connect)
         self._where = where
         self.schema_state = schema_state
+        self.others = leaks.IN_TRANSACTION
+        """An expression: whether somebody else is at something that may be a test's."""
         self._shapes = shapes or "''"
         self.sequences: dict[str, tuple[int, bool]] = {}
         """Their `last_value` and `is_called` at baseline."""
@@ -196,7 +195,7 @@ class Probe:
 
     def dirty(self, only: Callable[[Table], bool] = lambda table: True, *, others: bool = False) -> list[int]:
         """The tables that differ from the baseline, and SCHEMA if that does; with `others`, OTHERS if there are any."""
-        parts = [f"SELECT {OTHERS} WHERE {leaks.IN_TRANSACTION}"] if others else []
+        parts = [f"SELECT {OTHERS} WHERE {self.others}"] if others else []
         for oid, table in self.tables.items():
             if only(table):
                 count, newest = table.state

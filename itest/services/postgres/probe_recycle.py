@@ -28,6 +28,7 @@ class ProbeRecycler:
             f"SELECT oid, {READABLE} FROM pg_database WHERE datname = current_database()"
         )
         self._probe.schema_state = database_state(readable)
+        self._probe.others = leaks.SOMEBODY_BUSY
         self._probe.learn()
         self._busy = f"SELECT {BUSY.format(database=oid)}"
 
