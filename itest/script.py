@@ -93,11 +93,12 @@ def run_alone(connection: Any, sql: str, driver: Any, deadline: Deadline | None 
     TimeoutError is raised.
     """
     raised: list[BaseException] = []
+    interrupted = threading.Event()
     ended = threading.Event()  # A thread whose `join` was interrupted looks ended (Python before 3.13).
 
     def run() -> None:
         try:
-            _run_alone(connection, sql, driver)
+            _run_alone(connection, sql, driver, interrupted)
         except BaseException as error:
             raised.append(error)
         finally:
@@ -109,6 +110,7 @@ def run_alone(connection: Any, sql: str, driver: Any, deadline: Deadline | None 
         if not ended.wait(None if deadline is None else deadline.remaining):
             raise TimeoutError
     except BaseException:
+        interrupted.set()
         with contextlib.suppress(driver.Error):  # The server is gone, and so is what it was asked for.
             connection.cancel()
             while not ended.wait(CANCEL_AGAIN):  # The next statement may wait as well.
@@ -118,14 +120,14 @@ def run_alone(connection: Any, sql: str, driver: Any, deadline: Deadline | None 
         raise raised[0]
 
 
-def _run_alone(connection: Any, sql: str, driver: Any) -> None:
+def _run_alone(connection: Any, sql: str, driver: Any, interrupted: threading.Event) -> None:
     with connection.cursor() as cursor:
         if _own_transaction(sql):
             _run_each(cursor, sql, driver)
             return
         cursor.execute("BEGIN")
         try:
-            _run_whole(cursor, sql, driver)
+            _run_whole(cursor, sql, driver, interrupted)
             try:
                 cursor.execute("COMMIT")
             except driver.Error as error:  # A deferred constraint: nobody knows which statement violated it.
@@ -149,7 +151,7 @@ def run_inside(cursor: Any, sql: str, driver: Any) -> None:
     if own := _own_transaction(sql):
         reason = f"{own.verb} is not for a script that runs within a transaction, all of it or nothing: leave it out"
         raise ScriptError(reason, own.line, own.text)
-    _run_whole(cursor, sql, driver)
+    _run_whole(cursor, sql, driver, threading.Event())
 
 
 def _own_transaction(sql: str) -> Statement | None:
@@ -160,11 +162,13 @@ def _own_transaction(sql: str) -> Statement | None:
     return next(own, None)
 
 
-def _run_whole(cursor: Any, sql: str, driver: Any) -> None:
+def _run_whole(cursor: Any, sql: str, driver: Any, interrupted: threading.Event) -> None:
     cursor.execute(f"SAVEPOINT {SAVEPOINT}")
     if _INLINE.search(sql):
         _run_each(cursor, sql, driver)
     elif error := _failure(cursor, sql, driver):
+        if interrupted.is_set():  # Then it was cancelled, and what has run for long must not run once more.
+            raise error
         # The whole script is one query to the server, which names the statement for some errors only: find it.
         cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
         try:

@@ -223,8 +223,9 @@ class SqlFilesTest(MigrationTest):
         self.apply(SqlFiles("1.sql"))
         self.assertEqual(self.postgres.execute("SELECT * FROM a ORDER BY 1"), [(1, "ann; it's"), (2, None)])
 
-    def test_ctrl_c_ends_a_statement_that_waits(self) -> None:
-        self.write("1.sql", "CREATE TABLE a (id int);\nSELECT pg_sleep(600);\n")
+    def test_ctrl_c_ends_a_statement_that_waits_and_runs_nothing_again(self) -> None:
+        self.postgres.execute("CREATE SEQUENCE runs")  # What nextval() gives is not rolled back.
+        self.write("1.sql", "CREATE TABLE a (id int);\nSELECT nextval('runs');\nSELECT pg_sleep(600);\n")
         ended: list[bool] = []
         interrupting = threading.Thread(target=self.interrupt, args=(ended,))
         interrupting.start()
@@ -233,6 +234,7 @@ class SqlFilesTest(MigrationTest):
             interrupting.join()
         interrupting.join()
         self.assertEqual((ended, self.tables()), ([True], []))
+        self.assertEqual(self.postgres.execute("SELECT last_value FROM runs"), [(1,)])
 
     def interrupt(self, ended: list[bool]) -> None:
         """Interrupt this process once the statement runs, and say whether that has ended it."""
