@@ -27,7 +27,7 @@ SHARED = {
     "settings of the server": "SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf'",
     "privileges on parameters": "SELECT parname, paracl FROM pg_parameter_acl WHERE array_length(paracl, 1) > 1",
     "databases": "SELECT datname FROM pg_database",
-    "this database": "SELECT pg_get_userbyid(datdba), datconnlimit, datallowconn, "
+    "this database": "SELECT pg_get_userbyid(datdba), datconnlimit, datistemplate, datallowconn, "
     "(SELECT array_agg(a::text ORDER BY a::text) FROM unnest(datacl) a) "
     "FROM pg_database WHERE datname = current_database()",
     "prepared transactions": "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()",

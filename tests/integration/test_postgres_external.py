@@ -22,6 +22,7 @@ MORE = {
     "trigger": "ALTER TABLE users ENABLE TRIGGER never",
     "collation": "CREATE COLLATION made (locale = 'C')",
     "privilege": "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$",
+    "template": "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I IS_TEMPLATE true', current_database()); END $$",
     "setting": "SELECT set_config('work_mem', '8MB', false)",
     "large_object": "SELECT lo_from_bytea(0, 'left')",
     "prepared_transaction": "BEGIN; INSERT INTO counters VALUES (5); PREPARE TRANSACTION 'left'",
@@ -321,7 +322,8 @@ class DatabaseTest(ForeignTest):
         before = self.foreign.dump()
         url = self.foreign.url_for(self.name)
         directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        self.kill_during(url, directory, "", "ready()")
+        body = 'self.postgres.execute(f"ALTER DATABASE {self.postgres.name} IS_TEMPLATE true"); ready()'
+        self.kill_during(url, directory, "", body)
         left = self.databases()
         self.assertTrue(left)
         self.foreign.ask("CREATE DATABASE itest_0badcafe_1")  # It only looks like ours: it has no comment.

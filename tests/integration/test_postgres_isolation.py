@@ -222,6 +222,7 @@ class DefinitionsTest(BaselineTest):
             f"ALTER DATABASE {name} SET search_path = app",
             f"ALTER ROLE base_role IN DATABASE {name} SET work_mem = '7MB'",
             f"ALTER DATABASE {name} CONNECTION LIMIT 7",
+            f"ALTER DATABASE {name} IS_TEMPLATE true",
             f"GRANT CREATE ON DATABASE {name} TO base_role",
             f"ALTER DATABASE {name} OWNER TO base_role",
             "ALTER DATABASE postgres SET work_mem = '7MB'",
@@ -232,6 +233,12 @@ class DefinitionsTest(BaselineTest):
         self.view.execute("ALTER SYSTEM SET work_mem = '7MB'")
         self.view.execute("SELECT pg_reload_conf()")
         self.reset("cloned")
+
+    def test_a_database_that_lets_nobody_in(self) -> None:
+        self.each("cloned", (f"ALTER DATABASE {self.view.name} ALLOW_CONNECTIONS false",), self.server.admin)
+
+    def test_a_template_after_a_change_of_the_schema(self) -> None:
+        self.cloned(f"CREATE TABLE x (id int); ALTER DATABASE {self.view.name} IS_TEMPLATE true")
 
     def test_settings_that_the_reset_itself_would_be_subject_to(self) -> None:
         for setting in (

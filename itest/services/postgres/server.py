@@ -276,6 +276,10 @@ class PostgresServer(Administered):
         self.end_sessions(name)
         try:
             self.admin(statement)
+        except self.driver.errors.WrongObjectType:  # It is a template, as a test has made it.
+            quoted = name.replace('"', '""')
+            self.admin(f'ALTER DATABASE "{quoted}" IS_TEMPLATE false')
+            self._drop(name, statement)
         except self.driver.errors.ObjectInUse:
             leaks.roll_back_prepared(self, name, "somebody")
             leaks.drop_subscriptions(self, name)
@@ -310,5 +314,4 @@ class PostgresServer(Administered):
         """Drop any database on a server of ours."""
         assert self.instance.owned, f"{name} was not made here"
         quoted = name.replace('"', '""')
-        self.admin(f'ALTER DATABASE "{quoted}" IS_TEMPLATE false')
         self._drop(name, f'DROP DATABASE "{quoted}" WITH (FORCE)')

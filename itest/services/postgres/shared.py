@@ -61,7 +61,7 @@ def read(server: PostgresServer, name: str) -> Shared:
     """The shared state as it is now, for a database of that name. Of a server that other processes use too only what
     belongs to that database: the rest may be theirs."""
     if server.shared:
-        return Shared({}, frozenset(), {}, (), frozenset(), frozenset(), properties(server, name))
+        return Shared({}, frozenset(), {}, (), frozenset(), frozenset(), properties(server, name, flags=True))
     roles = server.admin(
         "SELECT quote_ident(rolname), oid, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity')::text, "
         f"{', '.join(_FLAGS)} FROM pg_authid WHERE rolname !~ '^pg_'"
@@ -96,15 +96,16 @@ def read(server: PostgresServer, name: str) -> Shared:
         tuple(system),
         frozenset(parameters),
         frozenset(database for (database,) in databases if not server.is_itests(database)),
-        properties(server, name),
+        properties(server, name, flags=True),
     )
 
 
-def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
+def properties(server: PostgresServer, name: str, *, flags: bool = False) -> tuple[str, ...]:
     """Statements, with `{name}` for its name, that give a clone what cloning does not copy: the owner, the privileges,
-    the limit of connections and the settings of a database. Raises NeedsClone where a test has dropped it."""
+    the limit of connections and the settings of a database. With `flags` what no clone is to have as well: whether it is a
+    template, and lets sessions in. Raises NeedsClone where a test has dropped it."""
     rows = server.admin(
-        "SELECT quote_ident(pg_get_userbyid(datdba)), datconnlimit, "
+        "SELECT quote_ident(pg_get_userbyid(datdba)), datconnlimit, datistemplate, datallowconn, "
         "       (SELECT array_agg(format('GRANT %%s ON DATABASE {name} TO %%s%%s', privilege_type, "
         "                                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(rolname) END, "
         "                                CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) ORDER BY a) "
@@ -114,8 +115,10 @@ def properties(server: PostgresServer, name: str) -> tuple[str, ...]:
     )
     if not rows:
         raise NeedsClone(f"the database {name} is gone")
-    [(owner, limit, privileges)] = rows
+    [(owner, limit, template, connections, privileges)] = rows
     statements = [f"ALTER DATABASE {{name}} OWNER TO {owner}", f"ALTER DATABASE {{name}} CONNECTION LIMIT {limit}"]
+    if flags:
+        statements.append(f"ALTER DATABASE {{name}} IS_TEMPLATE {template} ALLOW_CONNECTIONS {connections}")
     if privileges is not None:
         statements += [f"REVOKE ALL ON DATABASE {{name}} FROM PUBLIC, {owner}", *privileges]
     return (*statements, *settings(server, name))

@@ -77,5 +77,6 @@ class Strays:
         for name in self._own.left_by_dead(rows, COMMENT.replace("{oid}", str(self._oid)), LOCK):
             with contextlib.suppress(self._server.driver.Error, ResetError):
                 self._server.end_sessions(name)
+                self._ask(f'ALTER DATABASE "{name}" IS_TEMPLATE false')  # A test may have made one of it.
                 self._ask(f'DROP DATABASE IF EXISTS "{name}"')
                 trace.say(f"dropped the database {name}, which a killed run had left on {self._server.instance}")
