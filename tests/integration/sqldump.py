@@ -19,7 +19,7 @@ LEFT_OUT = ("pg_statistic", "pg_statistic_ext_data")
 
 SHARED = {
     "roles": "SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, "
-    "rolbypassrls, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity') FROM pg_authid",
+    "rolbypassrls, rolconnlimit, rolpassword, rolvaliduntil FROM pg_authid",
     "members": "SELECT r.rolname, m.rolname, g.rolname, admin_option, inherit_option, set_option FROM pg_auth_members "
     "JOIN pg_authid r ON r.oid = roleid JOIN pg_authid m ON m.oid = member JOIN pg_authid g ON g.oid = grantor",
     "settings of roles": "SELECT datname, rolname, setconfig FROM pg_db_role_setting "

@@ -205,6 +205,8 @@ class DefinitionsTest(BaselineTest):
             "CREATE ROLE x LOGIN; GRANT SELECT ON parent TO x",
             "CREATE ROLE x; CREATE TABLE owned (id int); ALTER TABLE owned OWNER TO x",
             "ALTER ROLE base_role SUPERUSER PASSWORD 'x' CONNECTION LIMIT 3 VALID UNTIL '2030-01-01'",
+            "ALTER ROLE base_role CONNECTION LIMIT 3",
+            "ALTER ROLE base_role VALID UNTIL 'infinity'",
             "ALTER ROLE base_role RENAME TO renamed",
             "DROP OWNED BY base_role; DROP ROLE base_group",
             "REVOKE base_group FROM base_role",

@@ -63,7 +63,7 @@ def read(server: PostgresServer, name: str) -> Shared:
     if server.shared:
         return Shared({}, frozenset(), {}, (), frozenset(), frozenset(), properties(server, name, flags=True))
     roles = server.admin(
-        "SELECT quote_ident(rolname), oid, rolconnlimit, rolpassword, coalesce(rolvaliduntil, 'infinity')::text, "
+        "SELECT quote_ident(rolname), oid, rolconnlimit, rolpassword, rolvaliduntil::text, "
         f"{', '.join(_FLAGS)} FROM pg_authid WHERE rolname !~ '^pg_'"
     )
     members = server.admin(
@@ -181,7 +181,9 @@ def _restore_roles(server: PostgresServer, now: Shared, before: Shared) -> None:
             verb = "ALTER" if name in there else "CREATE"
             words = [word if on else f"NO{word}" for word, on in zip(_FLAGS.values(), flags, strict=True)]
             role = f"{verb} ROLE {name} WITH {' '.join(words)} CONNECTION LIMIT {limit}".replace("%", "%%")
-            server.admin(f"{role} PASSWORD %s VALID UNTIL %s", password, until)
+            # VALID UNTIL, once set, has no word for NULL.
+            valid = f"UPDATE pg_authid SET rolvaliduntil = %s WHERE oid = {_literal(name).replace('%', '%%')}::regrole"
+            server.admin(f"{role} PASSWORD %s; {valid}", password, until)
 
 
 def _drop_role(server: PostgresServer, name: str) -> None:
