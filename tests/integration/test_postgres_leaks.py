@@ -484,6 +484,35 @@ class SandboxedReplicationTest(unittest.TestCase):
         )
 
 
+class CrowdedTest(unittest.TestCase):
+    def test_how_many_idle_sessions_there_are_is_told(self) -> None:
+        class Inner(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(settings={"max_connections": 20})
+
+            def test_1(self) -> None:
+                with self.assertRaises(psycopg2.OperationalError):
+                    while True:
+                        left.append(psycopg2.connect(self.postgres.url))
+
+            def test_2(self) -> None:
+                psycopg2.connect(self.postgres.url)
+
+        left: list[Any] = []
+        result = unittest.TestResult()
+        with said():
+            unittest.defaultTestLoader.loadTestsFromTestCase(Inner).run(result)
+        for connection in left:
+            connection.close()
+        if result.skipped:
+            raise unittest.SkipTest(result.skipped[0][1])
+        [(_, error)] = result.errors
+        self.assertRegex(
+            error,
+            rf"\n  being asked for its state failed: too many clients, {len(left)} of them idle; ITEST_STRICT=1 fails the test that "
+            r"leaves its connections open\n",
+        )
+
+
 class SilentTest(BaselineTest):
     def test_a_server_that_accepts_and_says_nothing(self) -> None:
         with (

@@ -3,7 +3,8 @@
 
 Only what the server keeps anyway is read, so that a test that passes pays nothing: each session's last statement
 (pg_stat_activity), locks, and the write-ahead log. No statement is logged for this. All of it is asked on connections
-of its own, so that neither a hanging session nor a thread of the test can be in the way.
+of its own, so that neither a hanging session nor a thread of the test can be in the way; where the server has none left, the
+administrative one tells how many are idle.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ _LOCKS = (
     "WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND locktype = 'relation' "
     "AND pid = ANY(%s) AND relation >= 16384 "
     "AND relation IN (SELECT oid FROM pg_class WHERE relkind IN ('r', 'p', 'm')) ORDER BY pid, relation"
+)
+
+_IDLE = (
+    "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND backend_type = 'client backend' "
+    "AND application_name !~ '^itest( |$)'"
 )
 
 MOST_LOCKS = 3
@@ -181,7 +187,17 @@ def _count(server: PostgresServer, ask: Any, table: str) -> str:
 @contextlib.contextmanager
 def _connection(server: PostgresServer, name: str) -> Iterator[Any]:
     options = UNLOGGED if server.instance.owned else OPTIONS
-    connection = server.connection(name, LABEL, options=options, connect_timeout=2)
+    try:
+        connection = server.connection(name, LABEL, options=options, connect_timeout=2)
+    except server.driver.OperationalError as error:
+        from itest import causes  # Runs without failures import this module, too, for "schema" and "truncate".
+
+        if not causes.is_said("too many clients", str(error), causes.DRIVER):
+            raise
+        [(idle,)] = server.admin(_IDLE)
+        raise server.driver.OperationalError(
+            f"too many clients, {idle} of them idle; ITEST_STRICT=1 fails the test that leaves its connections open"
+        ) from error
 
     def ask(sql: str, *params: object) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
