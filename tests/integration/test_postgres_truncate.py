@@ -8,10 +8,12 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import psycopg2
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.services.postgres import probe_session
 from tests.integration.capture import said
 from tests.integration.foreign import VARIABLE, ForeignTest
 
@@ -204,6 +206,26 @@ class MigratedTest(ForeignTest):
             self.assertIn("of 'shop', idle in transaction, in a transaction for ", session)
             self.assertIn("left a prepared transaction behind, and it was rolled back: 'foo'", prepared)
         self.untouched(before)
+
+    def test_locks_that_a_test_leaves_are_not_waited_for(self) -> None:
+        class Locking(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=migrate, isolation="truncate", external=VARIABLE)
+
+            def test_1(self) -> None:
+                connection = pool.enter_context(contextlib.closing(psycopg2.connect(self.postgres.url)))
+                connection.cursor().execute("LOCK TABLE a")
+
+            def test_2(self) -> None:
+                self.postgres.execute("BEGIN; LOCK TABLE a; PREPARE TRANSACTION 'foo'")
+
+            def test_3(self) -> None:
+                self.assertRowCount("a", 0)
+
+        pool = self.enterContext(contextlib.ExitStack())
+        self.database("locking")
+        with said() as lines, mock.patch.object(probe_session, "LOCK_TIMEOUT", "1h"):
+            self.passes(self.foreign.url_for("locking"), Locking)
+        self.assertEqual(len(lines), 2, lines)
 
     def test_what_a_class_does_not_commit(self) -> None:
         class Uncommitted(PostgresMixin, ContainerTestCase):

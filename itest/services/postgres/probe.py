@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ROUNDS = 3
 """How often the dirty tables are emptied before triggers that fill them again are given up on."""
 
+NOTICED = "50ms"
+"""How long the question whether there are transactions of others waits for a lock of one of them."""
+
 LOCKED = "55P03"
 MISSING = ("42P01", "3F000")
 """No such table, no such schema."""
@@ -207,7 +210,8 @@ class Probe:
         if self.schema_state:
             parts.append(f"SELECT {SCHEMA} WHERE {self.schema_state} <> '{self._schema}'")
         try:
-            return [oid for (oid,) in self._session.ask_again(" UNION ALL ".join(parts))] if parts else []
+            rows = self._session.ask_again(" UNION ALL ".join(parts), NOTICED if others else "") if parts else []
+            return [oid for (oid,) in rows]
         except self._server.driver.Error as error:
             if not self.schema_state or error.pgcode not in MISSING:
                 raise

@@ -30,9 +30,11 @@ class ProbeSession:
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         return self.twice(lambda: self._rows(sql))
 
-    def ask_again(self, sql: str) -> list[tuple[Any, ...]]:
-        """`ask`, for statements that come again and again: planning one costs more than running it."""
-        return self.twice(lambda: self._rows_again(sql))
+    def ask_again(self, sql: str, lock_timeout: str = "") -> list[tuple[Any, ...]]:
+        """`ask`, for statements that come again and again: planning one costs more than running it. `lock_timeout` in place of
+        the session's."""
+        within = f"SET LOCAL lock_timeout = '{lock_timeout}'; " if lock_timeout else ""
+        return self.twice(lambda: self._rows_again(sql, within))
 
     def twice(self, do: Callable[[], T]) -> T:
         """Once more, on a new connection, where somebody has cut ours: a limit for idle ones, a test that ends all sessions."""
@@ -74,16 +76,16 @@ class ProbeSession:
             cursor.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
-    def _rows_again(self, sql: str) -> list[tuple[Any, ...]]:
+    def _rows_again(self, sql: str, within: str) -> list[tuple[Any, ...]]:
         with self.cursor() as cursor:
             if sql not in self._prepared:
                 if len(self._prepared) == LARGEST_STOCK:
                     cursor.execute("DEALLOCATE ALL")
                     self._prepared.clear()
                 name = f"itest_{len(self._prepared)}"
-                cursor.execute(f"PREPARE {name} AS {sql}")
+                cursor.execute(f"{within}PREPARE {name} AS {sql}")
                 self._prepared[sql] = name
-            cursor.execute(f"EXECUTE {self._prepared[sql]}")
+            cursor.execute(f"{within}EXECUTE {self._prepared[sql]}")
             return cursor.fetchall()  # type: ignore[no-any-return]  # psycopg2 is not a typed package here
 
     def _set_up(self, cursor: Any) -> None:
