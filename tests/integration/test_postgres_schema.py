@@ -333,8 +333,35 @@ class SchemaTest(ForeignTest):
                 error,
                 rf"^ResetError: the schema itest_\w+ could not be reset for \S+test_{number}: \S+Made\.test_2 changed the "
                 r"schema, and so had the set-up of its class, which cannot be done again: make in migrations or fixtures what "
-                r"is made there$",
+                r"is made there, and refresh materialized views there, too$",
             )
+
+    def test_a_materialized_view_that_the_class_itself_refreshed(self) -> None:
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        fill = "INSERT INTO orders VALUES (1, 1, 'book'); REFRESH MATERIALIZED VIEW counted"
+        (directory / "fill.sql").write_text(fill)
+
+        class ByFixtures(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(
+                migrations=migrate, fixtures=[directory / "fill.sql"], isolation="schema", external=VARIABLE
+            )
+
+            def test_1(self) -> None:
+                self.assertEqual(self.postgres.execute("SELECT orders FROM counted"), [(1,)])
+                self.postgres.execute("ALTER TABLE users ADD COLUMN more int")
+
+            test_2 = test_1
+
+        class BySetUp(ByFixtures):
+            postgres = Postgres(migrations=migrate, isolation="schema", external=VARIABLE)
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.postgres.execute(fill)
+
+        self.passes(self.url, ByFixtures)
+        [error] = self.errors(self.url, BySetUp)
+        self.assertRegex(error, r"test_1 changed the schema, and so had .* refresh materialized views there, too$")
 
     def test_rows_that_a_later_constraint_forbids(self) -> None:
         class Forbidden(PostgresMixin, ContainerTestCase):

@@ -216,7 +216,7 @@ class SchemaLease(Lease[PostgresView]):
         if not self._can_be_made_again:
             raise ResetError(
                 f"{self._last_test} changed the schema, and so had the set-up of its class, which cannot be done again: "
-                f"make in migrations or fixtures what is made there"
+                f"make in migrations or fixtures what is made there, and refresh materialized views there, too"
             )
         before = self._probe
         self._kept.close()
