@@ -61,7 +61,9 @@ class Record(NamedTuple):
 class Share:
     """One such server, for one process that uses it or wants to."""
 
-    def __init__(self, directory: Path, owner: str = "", lifetime: float = 0.0, *, private: bool = False) -> None:
+    def __init__(
+        self, directory: Path, owner: str = "", lifetime: float = 0.0, *, private: bool = False, run: str = ""
+    ) -> None:
         self.directory = directory
         self.private = private
         """No other process uses it; it may only stay after its run."""
@@ -69,6 +71,8 @@ class Share:
         """The process (`naming.owner`) whose end is the end of all its users; empty for a server that is to be reused."""
         self.lifetime = lifetime
         """Seconds that it stays after its last use; 0: it does not."""
+        self.run = run
+        """The run that this process belongs to (`run`): others may use the server at the same moment."""
         self.session = ""
         """The label of what runs, once that is known."""
         self._use: int | None = None
@@ -149,6 +153,11 @@ class Share:
         lock.replace(self.directory / "server.json", json.dumps(record._asdict()))
 
     @property
+    def runs_alone(self) -> bool:
+        """Whether the run is this process, and has no workers that come and go."""
+        return self.run == _itself()
+
+    @property
     def kept(self) -> bool:
         """Whether it stays so that people can look at what failed tests have left. By a file of its own, since other
         versions of itest could not read a record with one field more."""
@@ -201,7 +210,11 @@ def group(config: Config) -> tuple[str, str] | None:
 def run(config: Config) -> str:
     """Equal in all processes of one parallel run, and in no other run."""
     found = group(config)
-    return f"{os.getpid()} {naming.start_time(os.getpid())}" if found is None else found[0]
+    return _itself() if found is None else found[0]
+
+
+def _itself() -> str:
+    return f"{os.getpid()} {naming.start_time(os.getpid())}"
 
 
 def worker_of() -> int:

@@ -226,7 +226,8 @@ class Starter:
         # Each virtual environment may have its own programs; two of them in turn would else replace one another's server.
         program = job.spec.argv[0] if isinstance(job.spec, ProcessSpec) else ""
         key = (name, warm.address(job.engine), job.service.kind, job.labels[naming.FINGERPRINT], program)
-        return Share(sharing.place(self._config, *key), owner, self._config.reuse_time if reused else 0.0)
+        lifetime = self._config.reuse_time if reused else 0.0
+        return Share(sharing.place(self._config, *key), owner, lifetime, run=sharing.run(self._config))
 
     def _announce(self, server: Server[Any], job: Job, seconds: float) -> None:
         """Say what runs where, unless nobody wants to know."""

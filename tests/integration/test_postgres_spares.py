@@ -21,7 +21,7 @@ from itest.migrations import Function
 from itest.naming import SESSION
 from itest.services.postgres import Postgres, PostgresServer, template, warm
 from itest.services.postgres.lease import PostgresLease
-from itest.services.postgres.spares import MOST, Spares
+from itest.services.postgres.spares import MOST, RESTING, Spares
 from itest.session import Session
 from tests.integration import sqlbodies
 from tests.integration.sqldump import difference, dump
@@ -314,6 +314,34 @@ class RunsTest(unittest.TestCase):
                 rows = lease.view.execute("SELECT v FROM t")
                 use(lease)
             self.assertIn(f"SELECT {rows[0][0]} AS", statement)
+
+    def test_what_a_function_reads_may_be_another_in_a_run_at_the_same_moment(self) -> None:
+        service = Postgres(migrations=by_what_is_read)
+        with self.run_of_its_own() as one:
+            with mock.patch.dict(READ_BY_MIGRATIONS, statement="CREATE TABLE t AS SELECT 1 AS v"):
+                first = leased(one, service)
+            with (
+                mock.patch.object(sharing, "run", return_value="another"),
+                mock.patch.dict(READ_BY_MIGRATIONS, statement="CREATE TABLE t AS SELECT 2 AS v"),
+                self.run_of_its_own() as other,
+            ):
+                second = leased(other, service)
+                self.assertEqual(second._server.instance.id, first._server.instance.id)
+                self.assertEqual(second.view.execute("SELECT v FROM t"), [(2,)])
+                built = self.templates(second._server)
+                use(second)
+            use(first)
+            self.assertEqual(self.templates(one.lend(service)), built, "workers of the other run may still clone one")
+            with self.run_of_its_own() as third:  # The first ends, its template with it, while another one goes on.
+                server: Any = third.lend(service)
+                one.close()
+                self.assertEqual(len(self.templates(server)), 1)
+        with self.run_of_its_own() as session:
+            self.assertEqual(self.templates(session.lend(service)), set())
+
+    def templates(self, server: Any) -> set[str]:
+        names = {name for (name,) in server.admin("SELECT datname FROM pg_database")}
+        return {name for name in names if name.startswith((warm.TEMPLATE, RESTING))}
 
     def test_one_that_somebody_has_written_to_meanwhile_is_not_used(self) -> None:
         first = self.one_run()

@@ -46,6 +46,8 @@ class PostgresServer(Administered):
         self.numbers = itertools.count(1)
         """For the names of databases."""
         self._templates: dict[str, str] = {}
+        self._passing: set[str] = set()
+        """The templates that no other run may take for its own, on a server that several use."""
         self._databases: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
         self._shared: shared.Shared | None = None
@@ -115,11 +117,17 @@ class PostgresServer(Administered):
     def close(self) -> None:
         if self.reused:
             with contextlib.suppress(self.driver.Error, ResetError):
-                self.part(Spares).rest()
+                self.part(Spares).rest(self._passing)
         if not self.instance.owned or self.shared:
             for name in [*self._databases, *([] if self.shared else self._templates.values())]:
                 with contextlib.suppress(self.driver.Error, ResetError):
                     self.drop(name)
+        if (
+            self._passing and self.share is not None and self.share.runs_alone
+        ):  # Else other workers of the run clone them.
+            for name in self._passing:
+                with contextlib.suppress(self.driver.Error, ResetError):
+                    self.drop_foreign(name)
         for part in self._parts.values():
             with contextlib.suppress(self.driver.Error, ItestError):
                 part.close()
@@ -206,9 +214,14 @@ class PostgresServer(Administered):
         """The template database for a declaration's extensions, migrations and fixtures, built at the first call."""
         if service.migrations is None and not service.fixtures and not service.extensions:
             return self.base
-        from itest.services.postgres.template import build, build_once, fingerprint, foundation
+        from itest.services.postgres.template import build, build_once, fingerprint, foundation, lasts
 
         key = fingerprint(service, base, self.number // 10000)
+        passing = self.share if self.reused and not lasts(service) else None
+        if (
+            passing is not None
+        ):  # Another run at the same moment may be of an older code, of which the key says nothing.
+            key = naming.fingerprint(key, passing.run)
         with self._lock:
             if key not in self._templates:
                 if self.instance.owned:
@@ -217,6 +230,8 @@ class PostgresServer(Administered):
                     if not pure and self._impure is None:
                         self._impure = before
                     self._templates[key] = name
+                    if passing is not None:
+                        self._passing.add(name)
                 else:
                     self._templates[key] = build(self, service, base, foundation(self, service, base))
                 if self._shared is not None:  # Roles that migrations made belong to the template and stay.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from itest import naming
@@ -83,9 +83,12 @@ class Spares:
             with contextlib.suppress(self._server.driver.Error, ResetError):
                 self._server.drop(oldest.name)
 
-    def rest(self) -> None:
-        """The server stays for later runs: leave them one of each kind. Raises the driver's error, ResetError."""
+    def rest(self, passing: Collection[str]) -> None:
+        """The server stays for later runs: leave them one of each kind, but of what passes with this one. Raises the driver's
+        error, ResetError."""
         for pristine, (name, position, _) in dict(self._spares).items():
+            if pristine in passing:
+                continue
             new = f"{self._resting(pristine)}{self._server.token}"
             self._server.rename(name, new)
             self._server.admin(f"""COMMENT ON DATABASE "{new}" IS '{AT_REST.format(position)}'""")

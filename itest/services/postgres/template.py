@@ -74,7 +74,7 @@ def build_once(server: PostgresServer, service: Postgres, base: Path, key: str) 
         made = build(server, service, base, below, key)
         pure = warm.footprint(server) == before
         comment = warm.NEW if pure else warm.IMPURE
-        if pure and not (_lasts(service) and not (place_of(server.instance) is None and _has_unlogged(server, made))):
+        if pure and not (lasts(service) and not (place_of(server.instance) is None and _has_unlogged(server, made))):
             comment = warm.PASSING
         server.admin(f'COMMENT ON DATABASE "{made}" IS %s', comment)
         server.rename(made, name)
@@ -99,7 +99,7 @@ def _building(server: PostgresServer, key: str) -> Iterator[None]:
         server.admin("SELECT pg_advisory_unlock(%s, %s)", LOCK, number)
 
 
-def _lasts(service: Postgres) -> bool:
+def lasts(service: Postgres) -> bool:
     """Whether the template may outlive the run: its key says all that shapes what the migrations do."""
     return service.migrations is None or bool(getattr(migrator(service.migrations), "lasting", True))
 
