@@ -9,6 +9,7 @@ own removes the container or directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ FORGOTTEN = 30 * 24 * 3600.0
 
 
 def main(orders: Mapping[str, Any]) -> None:
-    """Keep the state, or remember why it could not be kept."""
+    """Keep the state, or remember why it could not be kept, unless there is one already: that stays."""
     cache, fingerprint = Path(orders["cache"]), str(orders["fingerprint"])
     keep = _keep(orders["keep"])
     before = warm_store.read(cache, fingerprint)
@@ -45,15 +46,24 @@ def main(orders: Mapping[str, Any]) -> None:
             )
         except (ItestError, OSError) as error:
             record = Record(fingerprint, keep.service, wall(), failed=naming.mask(str(error)))
-        with contextlib.suppress(OSError):
-            warm_store.write(cache, record)
-        if before is not None and before.archive:
+            if before is None and not _passes(error):
+                with contextlib.suppress(OSError):
+                    warm_store.write(cache, record)
+        else:
             with contextlib.suppress(OSError):
-                warm_store.archive(cache, before).unlink()
+                warm_store.write(cache, record)
+                if before is not None and before.archive:
+                    warm_store.archive(cache, before).unlink()
         trim(cache, int(orders["limit"]), engine if orders["container"] else None)
     if not record.failed:  # What it was taken from may be there still.
         with contextlib.suppress(OSError):
             os.write(int(orders["reaper"]), b"done\n")
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it says nothing of the next time: a full disk, which Docker tells in words, or what was deleted meanwhile."""
+    full = os.strerror(errno.ENOSPC).casefold() in str(error).casefold()
+    return full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 
 
 def trim(cache: Path, limit: int, engine: DockerEngine | None) -> None:

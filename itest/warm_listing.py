@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 IMAGE = "docker image"
 ARCHIVE = "archive"
+NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A kept state, for people: its `kind` is `docker image` or `directory`; times are seconds since 1970."""
+    """A kept state, for people: its `kind` is `docker image`, `archive` or `nothing`; times are seconds since 1970.
+
+    `nothing` is one that could not be kept: `failed` says why.
+    """
 
     fingerprint: str
     service: str
@@ -30,11 +34,12 @@ class Entry:
     size_bytes: int
     created: float
     last_used: float
+    failed: str = ""
 
 
 def entries(config: Config) -> list[Entry]:
-    """The kept states, the longest unused first. Images are listed where Docker answers."""
-    found = [_entry(config, record) for record in warm_store.all_of(config.cache_dir) if not record.failed]
+    """The kept states, the longest unused first, and what could not be kept. Images are listed where Docker answers."""
+    found = [_entry(config, record) for record in warm_store.all_of(config.cache_dir)]
     known = {entry.fingerprint for entry in found}
     with docker(config) as engine:
         if engine is not None:
@@ -72,8 +77,8 @@ def clear(config: Config) -> list[Entry]:
 
 def _entry(config: Config, record: Record) -> Entry:
     used = warm_store.last_used(config.cache_dir, record.fingerprint)
-    kind = IMAGE if record.image else ARCHIVE
-    return Entry(record.fingerprint, record.service, kind, record.size, record.created, used)
+    kind = IMAGE if record.image else NOTHING if record.failed else ARCHIVE
+    return Entry(record.fingerprint, record.service, kind, record.size, record.created, used, record.failed)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from itest import warm_listing
+from itest import naming, warm_listing, warm_store
 from itest.cli.ps import WIDTH, age
 from itest.clock import wall
 from itest.config import Config
@@ -33,22 +33,30 @@ def show(config: Config, *, as_json: bool) -> int:
         }
         print(json.dumps(facts, indent=2))
         return 0
+    failed = [entry for entry in entries if entry.failed]
+    entries = [entry for entry in entries if not entry.failed]
+    now = wall()
     if entries:
         table = plain_table()
         for heading in ("service", "kind", "fingerprint", "MB", "created", "last used"):
             table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=True)
-        now = wall()
         for entry in entries:
             moments = [f"{age(now - moment)} ago" for moment in (entry.created, entry.last_used)]
             table.add_row(entry.service, entry.kind, entry.fingerprint, _megabytes(entry.size_bytes), *moments)
         print_table(table, plain_console(sys.stdout, WIDTH))
     print(f"{_count(len(entries))}, {_megabytes(total)} MB of at most {config.warm_size} MB")
+    for entry in failed:
+        again = age(entry.created + warm_store.RETRY - now)
+        print(
+            f"not kept {age(now - entry.created)} ago, tried again in {again}: {entry.service} {entry.fingerprint}: "
+            f"{naming.shorten(entry.failed, 300)}"
+        )
     if built:
         table = plain_table()
         for heading in ("image", "built from", "MB with its base", "created"):
             table.add_column(heading, justify="right" if heading.startswith("MB") else "left", no_wrap=True)
         for each in built:
-            table.add_row(each.image, each.recipe, _megabytes(each.size_bytes), f"{age(wall() - each.created)} ago")
+            table.add_row(each.image, each.recipe, _megabytes(each.size_bytes), f"{age(now - each.created)} ago")
         print_table(table, plain_console(sys.stdout, WIDTH))
         print(_images(len(built)))
     return 0
@@ -60,13 +68,17 @@ def sweep(config: Config, *, as_json: bool = False) -> int:
     left = warm_listing.entries(config)
     with warm_listing.docker(config) as engine:
         images, used = ([], []) if engine is None else docker_built.clear(engine, config.cache_dir)
-    size = sum(entry.size_bytes for entry in removed)
+    states = [entry for entry in removed if not entry.failed]
+    size = sum(entry.size_bytes for entry in states)
+    failures = len(removed) - len(states)
     if as_json:
-        counts = {"states": len(removed), "bytes": size, "images": len(images)}
+        counts = {"states": len(states), "bytes": size, "failures": failures, "images": len(images)}
         failed = [*(entry.fingerprint for entry in left), *(each.image for each in used)]
         print(json.dumps({"removed": counts, "failed": failed}, indent=2))
         return 1 if failed else 0
-    print(f"removed {_count(len(removed))}, {_megabytes(size)} MB")
+    print(f"removed {_count(len(states))}, {_megabytes(size)} MB")
+    if failures:
+        print(f"removed the record of {failures} that could not be kept: the next run tries again")
     for entry in left:
         print(
             f"itest: could not remove the kept state {entry.fingerprint} of {entry.service}: a server still runs from "

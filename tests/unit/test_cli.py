@@ -430,6 +430,27 @@ class CacheTest(CliTest):
         self.assertEqual(lines[2], "postgres archive f1 46.0 2 h ago 60 s ago")
         self.assertEqual(lines[-1], "2 kept states, 56.0 MB of at most 2048 MB")
 
+    def test_what_could_not_be_kept_is_told_with_the_reason_and_when_it_is_tried_again(self) -> None:
+        now = wall()
+        failed = Entry("f2", "postgres", "nothing", 0, now - 4000, now - 4000, "the disk\nhas a fault")
+        config = Config(cache_dir=Path(self.enterContext(tempfile.TemporaryDirectory())))
+        self.entries([self.entry(), failed], [self.entry(), failed], [])
+        with mock.patch.object(cli, "load", lambda: config):
+            _, output, _ = self.run_("ps", "--cache")
+            swept = self.run_("sweep", "--cache")
+        self.assertEqual(
+            output.splitlines()[-2:],
+            [
+                "1 kept state, 46.0 MB of at most 2048 MB",
+                "not kept 66 min ago, tried again in 22 h: postgres f2: the disk has a fault",
+            ],
+        )
+        lines = [
+            "removed 1 kept state, 46.0 MB",
+            "removed the record of 1 that could not be kept: the next run tries again",
+        ]
+        self.assertEqual(swept, (0, "\n".join(lines) + "\n", ""))
+
     def test_json(self) -> None:
         entry = self.entry()
         self.entries([entry])
@@ -480,7 +501,7 @@ class CacheTest(CliTest):
             mock.patch.object(docker_built, "clear", return_value=(built[:2], built[2:])),
         ):
             code, output, errors = self.run_("sweep", "--cache", "--json")
-        counts = {"states": 1, "bytes": entry.size_bytes, "images": 2}
+        counts = {"states": 1, "bytes": entry.size_bytes, "failures": 0, "images": 2}
         self.assertEqual((code, errors), (1, ""))
         self.assertEqual(json.loads(output), {"removed": counts, "failed": ["f2", "itest-build:f2"]})
 

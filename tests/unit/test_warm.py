@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the process that keeps states makes of one that cannot be kept."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from itest import warm_keeper, warm_listing, warm_store
+from itest.config import Config
+from itest.engines import process_warm
+from itest.errors import ItestError
+from itest.spec import Keep
+
+FINGERPRINT = "0123456789abcdef"
+
+
+class KeeperTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def keep(self, error: Exception | None = None) -> warm_store.Record | None:
+        """Have the state of a local process be kept, or fail to; what is known of it then."""
+        place = self.cache / "instance"
+        (place / "data").mkdir(parents=True)
+        (place / "data" / "file").write_text("content")
+        orders: dict[str, Any] = {
+            "cache": str(self.cache),
+            "fingerprint": FINGERPRINT,
+            "keep": Keep(("data",), "postgres")._asdict(),
+            "place": str(place),
+            "container": "",
+            "steps": {},
+            "limit": 1024 * 1024,
+            "reaper": os.open(os.devnull, os.O_WRONLY),
+        }
+        self.addCleanup(os.close, orders["reaper"])
+        real = process_warm.pack
+        with mock.patch.object(process_warm, "pack", side_effect=error or real):
+            warm_keeper.main(orders)
+        return warm_store.read(self.cache, FINGERPRINT)
+
+    def test_one_that_could_not_be_kept_anew_stays_as_it_was(self) -> None:
+        before = self.keep()
+        assert before is not None
+        for error in (OSError(errno.EIO, "it fails"), ItestError("it fails")):
+            self.assertEqual(self.keep(error), before)
+        self.assertTrue(warm_store.archive(self.cache, before).exists())
+
+    def test_a_newer_one_takes_its_place(self) -> None:
+        before, after = self.keep(), self.keep()
+        assert before is not None and after is not None
+        self.assertFalse(warm_store.archive(self.cache, before).exists())
+        self.assertTrue(warm_store.archive(self.cache, after).exists())
+
+    def test_what_may_be_otherwise_by_the_next_run_is_not_remembered(self) -> None:
+        full = "Error processing tar file(exit status 1): write /data: no space left on device"
+        for error in (
+            OSError(errno.ENOSPC, "x"),
+            OSError(errno.EDQUOT, "x"),
+            FileNotFoundError(2, "x"),
+            ItestError(full),
+        ):
+            self.assertIsNone(self.keep(error), error)
+
+    def test_what_failed_is_listed_with_the_reason_until_it_is_cleared(self) -> None:
+        self.keep(OSError(errno.EIO, "it fails"))
+        config = Config(cache_dir=self.cache, engine="process")
+        [entry] = warm_listing.entries(config)
+        self.assertEqual((entry.service, entry.kind, entry.size_bytes), ("postgres", "nothing", 0))
+        self.assertIn("it fails", entry.failed)
+        self.assertEqual(warm_listing.clear(config), [entry])
+        self.assertEqual(warm_listing.entries(config), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
