@@ -141,7 +141,7 @@ class Share:
         """What is known of the server; None: there is none."""
         try:
             record = Record(**json.loads((self.directory / "server.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         if any(not isinstance(value, type(default)) for value, default in zip(record, Record("", ""), strict=True)):
             return None  # Somebody has changed it, and what reads it must not end over that: it would for everybody's servers.

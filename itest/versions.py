@@ -107,6 +107,6 @@ def _is_script(program: str) -> bool:
 def _known(file: Path) -> dict[str, object]:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}

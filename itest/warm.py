@@ -125,6 +125,8 @@ def look(config: Config, engine: Engine, spec: Spec, service: str, recorder: tra
     cache = warm_store.identity(config.cache_dir) if isinstance(spec, ContainerSpec) else ""
     fingerprint = naming.fingerprint("warm", warm_store.FORMAT, address(engine), base, cache, spec.fingerprint())
     record = warm_store.read(config.cache_dir, fingerprint)
+    if record is not None and not record.failed and bool(record.image) != isinstance(spec, ContainerSpec):
+        record = None  # Somebody has changed it: it is another engine's.
     return State(config, engine, spec, service, fingerprint, base, record)
 
 

@@ -66,14 +66,27 @@ def read(cache: Path, fingerprint: str) -> Record | None:
     """The record, if it is whole, and so is the archive that it names."""
     try:
         record = Record(**json.loads(_file(cache, fingerprint).read_text(encoding="utf-8")))
-        if record.fingerprint != fingerprint or (record.failed and record.created + RETRY < wall()):
+        if not _is_one(record) or record.fingerprint != fingerprint:
+            return None  # Somebody has changed it, and no run, nor what lists and clears them, must end over that.
+        if record.failed and record.created + RETRY < wall():
             return None
         if record.archive and archive(cache, record).stat().st_size != record.size:
             return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     naming.remember_secret(record.secret)
     return record
+
+
+def _is_one(record: Record) -> bool:
+    """Whether all of it is of the right type, and it says one thing: where the state is, or why there is none."""
+    kinds = zip(record, Record("", "", 0.0, steps={}), strict=True)
+    return (
+        all(isinstance(value, type(default)) for value, default in kinds)
+        and all(isinstance(seconds, int | float) for seconds in record.steps.values())
+        and [bool(record.image), bool(record.archive), bool(record.failed)].count(True) == 1
+        and record.archive == Path(record.archive).name
+    )
 
 
 def write(cache: Path, record: Record) -> None:
@@ -127,14 +140,16 @@ def lock_file(cache: Path, fingerprint: str) -> Path:
 
 
 def strays(cache: Path, older: float) -> Iterator[Path]:
-    """Files that no record names, and that nobody has written to for `older` seconds: of makers that were killed, and
-    the locks of states that were not worth keeping."""
-    named = {name for record in all_of(cache) for name in (record.archive, f"{record.fingerprint}.lock", "kafka.lock")}
+    """Files that no record names, and that nobody has written to for `older` seconds: of makers that were killed, the locks of
+    states that were not worth keeping, and records that say nothing any more."""
+    named = {"kafka.lock"}
+    for record in all_of(cache):
+        named |= {record.archive, f"{record.fingerprint}.json", f"{record.fingerprint}.lock"}
     with contextlib.suppress(OSError):
         for file in directory(cache).iterdir():
             with contextlib.suppress(OSError):
                 if (
-                    file.suffix in (".tar", ".new", ".lock")
+                    file.suffix in (".tar", ".new", ".lock", ".json")
                     and file.name not in named
                     and file.stat().st_mtime + older < wall()
                 ):

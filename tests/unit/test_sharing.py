@@ -132,7 +132,14 @@ class ShareTest(unittest.TestCase):
     def test_a_broken_record_is_none(self) -> None:
         share = self.share()
         with share.gate():
-            for text in ("", "{", "[]", '{"session": "x"}', '{"session": "x", "secret": "y", "expires": null}'):
+            for text in (
+                "",
+                "{",
+                "[]",
+                '{"session": "x"}',
+                '{"session": "x", "secret": "y", "expires": null}',
+                "[" * 100_000,
+            ):
                 (self.place / "server.json").write_text(text)
                 self.assertIsNone(share.read(), text)
 

@@ -116,10 +116,16 @@ class SaidTest(unittest.TestCase):
     def test_what_cannot_be_read_or_written_does_not_matter(self) -> None:
         self.cache.mkdir()
         facts = [os.stat(sys.executable).st_size, os.stat(sys.executable).st_mtime_ns]
-        for text in ("", "[1]", json.dumps({sys.executable: 1}), json.dumps({sys.executable: [*facts, 7]})):
+        for text in (
+            "",
+            "[1]",
+            "[" * 100_000,
+            json.dumps({sys.executable: 1}),
+            json.dumps({sys.executable: [*facts, 7]}),
+        ):
             (self.cache / versions.FILE).write_text(text)
             self.assertEqual(self.said(), SAYS)
-        self.assertEqual(self.ask.call_count, 4)
+        self.assertEqual(self.ask.call_count, 5)
         self.cache = self.directory / "file"
         self.cache.touch()
         self.assertEqual(self.said(), SAYS)

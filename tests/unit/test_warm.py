@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the process that keeps states makes of one that cannot be kept."""
+"""What is known of kept states, and what the process that keeps them makes of one that cannot be kept."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 import unittest
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import warm_keeper, warm_listing, warm_store
+from itest import warm, warm_keeper, warm_listing, warm_store
+from itest.clock import wall
 from itest.config import Config
 from itest.engines import process_warm
+from itest.engines.process import ProcessEngine
 from itest.errors import ItestError
-from itest.spec import Keep
+from itest.spec import Keep, ProcessSpec
+from itest.trace import Recorder
 
 FINGERPRINT = "0123456789abcdef"
 
@@ -67,6 +71,46 @@ class KeeperTest(unittest.TestCase):
             ItestError(full),
         ):
             self.assertIsNone(self.keep(error), error)
+
+    def test_one_whose_record_somebody_has_changed_is_none(self) -> None:
+        record = self.keep()
+        assert record is not None
+        [file] = warm_store.directory(self.cache).glob("*.json")
+        whole = json.loads(file.read_text())
+        config = Config(cache_dir=self.cache, engine="process")
+        for changed in (
+            {"secret": 5},
+            {"steps": [1]},
+            {"steps": {"start": "x"}},
+            {"created": None},
+            {"size": "1"},
+            {"service": None},
+            {"image": "sha256:1"},
+            {"archive": f"../warm/{record.archive}"},
+            {"archive": ""},
+        ):
+            file.write_text(json.dumps({**whole, **changed}))
+            self.assertIsNone(warm_store.read(self.cache, FINGERPRINT), changed)
+            self.assertEqual(warm_listing.entries(config), [])
+        file.write_text("[" * 100_000)
+        self.assertIsNone(warm_store.read(self.cache, FINGERPRINT))
+        file.write_text(json.dumps(whole))
+        self.assertEqual(warm_store.read(self.cache, FINGERPRINT), record)
+        file.write_text("{")
+        self.assertEqual(warm_listing.clear(config), [])
+        self.assertEqual(list(file.parent.iterdir()), [])
+
+    def test_what_is_known_of_another_engines_is_not_begun_with(self) -> None:
+        spec, recorder = ProcessSpec("Shell 1", (os.path.realpath("/bin/sh"),), ("main",)), Recorder()
+        config = Config(cache_dir=self.cache, engine="process")
+        engine = ProcessEngine(config)
+        self.addCleanup(engine.close)
+        state = warm.look(config, engine, spec, "postgres", recorder)
+        assert state is not None
+        warm_store.write(self.cache, warm_store.Record(state.fingerprint, "postgres", wall(), image="sha256:1"))
+        state = warm.look(config, engine, spec, "postgres", recorder)
+        assert state is not None
+        self.assertFalse(state.usable)
 
     def test_what_failed_is_listed_with_the_reason_until_it_is_cleared(self) -> None:
         self.keep(OSError(errno.EIO, "it fails"))
