@@ -52,7 +52,7 @@ def main(orders: Mapping[str, Any]) -> None:
         else:
             with contextlib.suppress(OSError):
                 warm_store.write(cache, record)
-                if before is not None and before.archive:
+                if before is not None and before.archive not in ("", record.archive):
                     warm_store.archive(cache, before).unlink()
         trim(cache, int(orders["limit"]), engine if orders["container"] else None)
     if not record.failed:  # What it was taken from may be there still.
@@ -120,6 +120,7 @@ def _archive(orders: Mapping[str, Any], keep: Keep, record: Record) -> Record:
             module, _, name = keep.tidy.partition(":")
             getattr(importlib.import_module(module), name)(place)
         size = process_warm.pack(place, keep.directories, archive)
+        archive = archive.rename(archive.with_name(process_warm.name_of(record.fingerprint, archive)))
     except BaseException:
         archive.unlink(missing_ok=True)
         raise

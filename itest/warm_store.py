@@ -131,7 +131,7 @@ def archive(cache: Path, record: Record) -> Path:
 
 
 def new_archive(cache: Path, fingerprint: str) -> Path:
-    """A name for a new archive: another one each time, so that nobody reads one that is being replaced."""
+    """A name for a new archive until it is complete: another one each time."""
     return make(cache) / f"{fingerprint}.{naming.random_hex(4)}.tar"
 
 

@@ -22,7 +22,7 @@ from docker.errors import ImageNotFound
 from itest import Postgres, Redis, detached, naming, warm, warm_listing, warm_store
 from itest.clock import Deadline
 from itest.config import Config, load
-from itest.engines import directory, docker_warm
+from itest.engines import directory, docker_warm, process_warm
 from itest.engines.docker import DockerEngine
 from itest.engines.process import ProcessEngine
 from itest.errors import MigrationError, StartError, Unavailable
@@ -413,6 +413,15 @@ class ProcessTest(WarmTest):
         self.assertFalse(broken.exists())
         self.assertEqual(self.once(), (True, [("Emma",)]))
 
+    def test_one_with_a_fault_in_its_data_is_made_anew(self) -> None:
+        self.once()
+        with self.archive().open("r+b") as file:
+            start = file.read().index(b"Emma")  # In the table itself: the server would start, and the test fail.
+            file.seek(start)
+            file.write(b"\0\0\0\0")
+        self.assertEqual(self.once(), (False, [("Emma",)]))
+        self.assertEqual(self.once(), (True, [("Emma",)]))
+
     def test_one_that_is_too_short_is_not_begun_with(self) -> None:
         self.once()
         os.truncate(self.archive(), 1_000_000)
@@ -428,7 +437,9 @@ class ProcessTest(WarmTest):
         (place / "data" / "global" / "pg_control").write_bytes(b"\0" * 8192)
         subprocess.run(["tar", "-cf", archive, "-C", place, "data"], check=True, timeout=60)
         [file] = warm_store.directory(self.config.cache_dir).glob("*.json")
-        file.write_text(json.dumps({**json.loads(file.read_text()), "size": archive.stat().st_size}))
+        archive = archive.rename(archive.with_name(process_warm.name_of(file.stem, archive)))
+        changed = {"archive": archive.name, "size": archive.stat().st_size}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
         self.assertEqual(self.once(), (False, [("Emma",)]))
         self.assertEqual(self.once()[0], True)
 

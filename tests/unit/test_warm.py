@@ -28,11 +28,13 @@ class KeeperTest(unittest.TestCase):
     def setUp(self) -> None:
         self.cache = Path(self.enterContext(tempfile.TemporaryDirectory()))
 
-    def keep(self, error: Exception | None = None) -> warm_store.Record | None:
+    def keep(self, error: Exception | None = None, content: str = "content") -> warm_store.Record | None:
         """Have the state of a local process be kept, or fail to; what is known of it then."""
         place = self.cache / "instance"
         (place / "data").mkdir(parents=True)
-        (place / "data" / "file").write_text("content")
+        (place / "data" / "file").write_text(content)
+        for path in (place, place / "data", place / "data" / "file"):
+            os.utime(path, (1.0, 1.0))
         orders: dict[str, Any] = {
             "cache": str(self.cache),
             "fingerprint": FINGERPRINT,
@@ -57,10 +59,15 @@ class KeeperTest(unittest.TestCase):
         self.assertTrue(warm_store.archive(self.cache, before).exists())
 
     def test_a_newer_one_takes_its_place(self) -> None:
-        before, after = self.keep(), self.keep()
+        before, after = self.keep(), self.keep(content="newer")
         assert before is not None and after is not None
         self.assertFalse(warm_store.archive(self.cache, before).exists())
         self.assertTrue(warm_store.archive(self.cache, after).exists())
+
+    def test_one_with_the_same_content_stays(self) -> None:
+        before, after = self.keep(), self.keep()
+        assert before is not None and after is not None
+        self.assertEqual(before.archive, after.archive)
 
     def test_what_may_be_otherwise_by_the_next_run_is_not_remembered(self) -> None:
         full = "Error processing tar file(exit status 1): write /data: no space left on device"
