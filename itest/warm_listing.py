@@ -71,7 +71,8 @@ def clear(config: Config) -> list[Entry]:
     for record in list(warm_store.all_of(config.cache_dir)):
         warm_store.remove(config.cache_dir, record)
     for stray in list(warm_store.strays(config.cache_dir, 0.0)):
-        stray.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            stray.unlink()
     return removed
 
 

@@ -66,6 +66,8 @@ def sweep(config: Config, *, as_json: bool = False) -> int:
     """Remove them all, and say how many. Returns the exit code: 1 where one could not be removed."""
     removed = warm_listing.clear(config)
     left = warm_listing.entries(config)
+    stay = {entry.fingerprint for entry in left}
+    removed = [entry for entry in removed if entry.fingerprint not in stay]
     with warm_listing.docker(config) as engine:
         images, used = ([], []) if engine is None else docker_built.clear(engine, config.cache_dir)
     states = [entry for entry in removed if not entry.failed]

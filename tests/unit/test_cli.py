@@ -466,6 +466,13 @@ class CacheTest(CliTest):
         with mock.patch.object(cli, "load", lambda: config):
             self.assertEqual(self.run_("sweep", "--cache"), (0, "removed 1 kept state, 46.0 MB\n", ""))
 
+    def test_what_cannot_be_deleted_counts_as_what_stays_alone(self) -> None:
+        self.entries([self.entry(), self.entry("f2")], [self.entry()])
+        with mock.patch.object(warm_listing, "clear", lambda config: warm_listing.entries(config)):
+            code, output, errors = self.run_("sweep", "--cache")
+        self.assertEqual((code, output), (1, "removed 1 kept state, 46.0 MB\n"))
+        self.assertIn("could not remove the kept state f1 of postgres", errors)
+
     def test_images_that_were_built_are_listed_below(self) -> None:
         self.entries([], [])
         self.docker = mock.Mock()

@@ -107,6 +107,13 @@ class KeeperTest(unittest.TestCase):
         self.assertEqual(warm_listing.clear(config), [])
         self.assertEqual(list(file.parent.iterdir()), [])
 
+    def test_a_stray_that_cannot_be_deleted_is_left_and_the_rest_goes(self) -> None:
+        self.keep()
+        place = warm_store.directory(self.cache)
+        (place / "a-directory.lock").mkdir()
+        warm_listing.clear(Config(cache_dir=self.cache, engine="process"))
+        self.assertEqual([file.name for file in place.iterdir()], ["a-directory.lock"])
+
     def test_what_is_known_of_another_engines_is_not_begun_with(self) -> None:
         spec, recorder = ProcessSpec("Shell 1", (os.path.realpath("/bin/sh"),), ("main",)), Recorder()
         config = Config(cache_dir=self.cache, engine="process")
