@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from itest.reaper import Reaper
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds that a server which runs already has for its first answer."""
+"""Seconds that a server which runs already has for its first answer, however it is asked."""
 
 
 def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) -> Server[Any]:
@@ -144,9 +144,14 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
     try:
         server = _answering(job, found[0], record)
     except Exception:  # Also what knows no port of its own, because somebody has removed a file.
-        if alone or not found[0].state().running:
-            return None
-        raise
+        running = found[0].state().running
+        if not alone and running:
+            raise
+        if running:
+            trace.say(
+                f"the {job.service.title} of an earlier run does not answer ({found[0]}), so a new one is started"
+            )
+        return None
     server.share, server.shared, server.fresh = share, True, False
     if alone and share.lifetime and not _is_clean(server, record):
         trace.say(f"the {server.title} of an earlier run was changed as a whole, so a new one is started")
@@ -158,6 +163,7 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
 def _answering(job: Job, instance: Instance, record: Record) -> Server[Any]:
     """Raises ItestError when it does not answer."""
     address = job.service.address(instance, record.secret)
+    deadline = Deadline.after(min(job.timeout, ANSWER_TIMEOUT), job.clock)
     if job.service.asks_to_connect:
         with contextlib.suppress(Exception):  # Why not is told by the check.
             return _connected(job, instance, address)
@@ -165,7 +171,6 @@ def _answering(job: Job, instance: Instance, record: Record) -> Server[Any]:
     try:
         check(instance)  # It does in nearly all cases, and then nobody needs to ask whether it lives.
     except NotReady:
-        deadline = Deadline.after(min(job.timeout, ANSWER_TIMEOUT), job.clock)
         until_ready(check, instance, deadline, subject=f"{job.service.title} ({instance})")
     return _connected(job, instance, address)
 

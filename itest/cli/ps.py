@@ -76,7 +76,7 @@ def _cells(engine: str, thing: Thing) -> Iterator[str]:
     yield naming.shorten(thing.title, 60)
     yield engine
     yield f"{thing.kind} {thing.id}"
-    yield {True: "running", False: "ended", None: "unknown"}[thing.running]
+    yield "paused" if thing.paused else {True: "running", False: "ended", None: "unknown"}[thing.running]
     yield age(wall() - thing.created) if thing.created else "-"
     yield _owner(thing)
     yield "yes" if thing.labels.get(naming.SHARED) else "-"

@@ -127,6 +127,8 @@ class Thing(NamedTuple):
     """End it and remove it; it may be gone already. Raises ItestError."""
     owner_ended: bool = False
     """Whether the container that its owner ran in has ended, which the owner's label alone does not tell."""
+    paused: bool = False
+    """Whether it runs and stands still."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} ({self.title})"

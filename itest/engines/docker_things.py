@@ -85,8 +85,9 @@ def _container(engine: DockerEngine, item: Mapping[str, Any]) -> Thing:
         image_of(item),
         item["Labels"] or {},
         float(item["Created"]),
-        item["State"] == "running",
+        item["State"] in ("running", "paused"),
         partial(_remove_container, engine, item["Id"]),
+        paused=item["State"] == "paused",
     )
 
 

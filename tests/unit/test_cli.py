@@ -209,6 +209,12 @@ class PsTest(CliTest):
             ],
         )
 
+    def test_one_that_is_paused(self) -> None:
+        add(self.engine, "web:1", "")
+        [thing] = self.engine.things()
+        with mock.patch.object(self.engine, "things", return_value=[thing._replace(paused=True)]):
+            self.assertRegex(self.run_("ps")[1], "memory-1 +paused")
+
     def test_json(self) -> None:
         mine = add(self.engine, "web:1", naming.owner())
         add(self.engine, "web:2", "", **{naming.SHARED: "/cache/servers/1"})

@@ -736,6 +736,12 @@ class ThingsTest(FakeDockerTest):
             asked = parse_qs(line.partition("?")[2])
             self.assertEqual(json.loads(asked["filters"][0]), {"label": ["itest.session"]})
 
+    def test_one_that_is_paused_has_not_ended(self) -> None:
+        self.answers.update({"GET /containers/json": [{**self.CONTAINER, "State": "paused"}], "GET /networks": []})
+        self.answers["GET /volumes"] = {"Volumes": []}
+        [thing] = self.engine.things()
+        self.assertEqual((thing.running, thing.paused), (True, True))
+
     def test_a_container_with_a_kept_state_is_called_by_the_image_it_stands_for(self) -> None:
         for build, title in ((None, "web:1"), (Build("/web"), "image of /web/Dockerfile")):
             self.server.asked.clear()

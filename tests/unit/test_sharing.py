@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import Kafka, Postgres, Redis, joining, naming, sharing, starting
+from itest import Kafka, Postgres, Redis, joining, naming, sharing, starting, trace
 from itest.clock import wall
 from itest.config import load
+from itest.engines import State
 from itest.errors import ItestError
 from itest.sharing import Record, Share
+from itest.testing import ManualClock
+from itest.wait import NotReady
 
 RECORD = Record("0123456789abcdef0123", "secret-of-the-record", "redis", "program", ready=True)
 
@@ -211,6 +214,32 @@ class ShareTest(unittest.TestCase):
             ):
                 joining.join(job, self.share())
         self.assertEqual(began, [job, job])
+
+    def test_one_that_does_not_answer_has_one_time_for_that_however_it_is_asked(self) -> None:
+        clock = ManualClock()
+        asked: list[float] = []
+
+        def connect(*_: object) -> Any:
+            clock.now += joining.ANSWER_TIMEOUT  # As a driver, at a container that is paused.
+            raise OSError("timed out")
+
+        def check(instance: object) -> None:
+            asked.append(clock.now)
+            clock.now += 2.0
+            raise NotReady("it does not answer")
+
+        job: Any = mock.Mock(timeout=60.0, clock=clock)
+        job.service.title, job.service.connect = "PostgreSQL", connect
+        job.service.readiness.return_value = check
+        instance: Any = mock.Mock(state_pause=0.0)
+        instance.state.return_value = State(running=True, status="paused")
+        instance.cut_off.return_value = False
+        instance.logs.return_value = ""
+        job.engine.find.return_value = [instance]
+        with mock.patch.object(trace, "say") as say:
+            self.assertIsNone(joining._attach(job, self.share(), RECORD, alone=True))
+        self.assertLessEqual(len(asked), 2)
+        self.assertIn("does not answer", say.call_args.args[0])
 
     def test_the_reaper_removes_what_nobody_uses(self) -> None:
         share = self.share()
