@@ -188,8 +188,8 @@ def _say_once(config: Config, error: OSError) -> None:
     if not config.quiet and config.cache_dir not in _unwritable:
         _unwritable.add(config.cache_dir)
         trace.say(
-            f"nothing is kept for faster starts, since {config.cache_dir} cannot be written to ({error.strerror}): set "
-            f"ITEST_CACHE_DIR to another directory, or ITEST_WARM=0"
+            f"nothing is kept for faster starts, since {error.filename or config.cache_dir} cannot be written to "
+            f"({error.strerror}): set ITEST_CACHE_DIR to another directory, or ITEST_WARM=0"
         )
 
 

@@ -247,7 +247,7 @@ class WarmTest(unittest.TestCase):
                 self.assertFalse(self.once(config)[0])
         told = [line for line in lines if "nothing is kept" in line]
         self.assertEqual(len(told), 1, lines)
-        self.assertRegex(told[0], rf"since {place} cannot be written to \(Not a directory\): set ITEST_CACHE_DIR")
+        self.assertRegex(told[0], rf"since {place}/warm cannot be written to \(Not a directory\): set ITEST_CACHE_DIR")
 
     def test_what_never_has_anything_to_keep_leaves_no_lock(self) -> None:
         """Kafka's spec in a container holds a port of the run's own: it left one more file in each run."""

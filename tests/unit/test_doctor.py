@@ -59,6 +59,13 @@ class MachineTest(unittest.TestCase):
             ),
         )
 
+    def test_a_directory_in_the_cache_that_cannot_be_written_to(self) -> None:
+        for name in ("warm", "servers"):
+            place = Path(self.enterContext(tempfile.TemporaryDirectory()), name)
+            place.touch()
+            [found, *_] = machine.space(Config(cache_dir=place.parent))
+            self.assertIn(f"{place} cannot be written to (Not a directory)", found.said)
+
     def test_a_cache_directory_that_is_a_link_to_nowhere(self) -> None:
         link = Path(self.enterContext(tempfile.TemporaryDirectory()), "link")
         link.symlink_to("nowhere")

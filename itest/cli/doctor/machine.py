@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from itest import __version__, naming
+from itest import __version__, naming, sharing, warm_store
 from itest.cli import wanted
 from itest.cli.doctor.finding import NOTE, OK, PROBLEM, Finding
 from itest.cli.look import opened
@@ -107,11 +107,14 @@ def all_external(config: Config) -> bool:
 
 def space(config: Config) -> Iterator[Finding]:
     """Whether the cache directory can be written to, and what is free on its disk."""
-    if reason := unwritable(config.cache_dir):
+    places = config.cache_dir, warm_store.directory(config.cache_dir), sharing.root(config)
+    # Those in it may be another user's.
+    if found := next(((place, reason) for place in places if (reason := unwritable(place))), None):
+        place, reason = found
         yield Finding(
             "cache",
             NOTE,
-            f"{config.cache_dir} cannot be written to ({reason}), so each run starts from nothing: set "
+            f"{place} cannot be written to ({reason}), so each run starts from nothing: set "
             f"ITEST_CACHE_DIR to another directory",
         )
     else:
