@@ -50,7 +50,7 @@ def entries(config: Config) -> list[Entry]:
                 fingerprint = str(labels.get(docker_warm.LABEL, ""))
                 if fingerprint not in known:
                     service = str(labels.get(docker_warm.SERVICE, ""))
-                    size, created = int(image["Size"]), float(image["Created"])
+                    size, created = docker_warm.size_of(engine, image["Id"]), float(image["Created"])
                     found.append(Entry(fingerprint, service, IMAGE, size, created, created))
     return sorted(found, key=lambda entry: entry.last_used)
 

@@ -102,6 +102,12 @@ def images(engine: DockerEngine, cache: str = "") -> list[dict[str, Any]]:
         return list(engine.client.images(filters={"label": f"{CACHE}={cache}" if cache else LABEL}))
 
 
+def size_of(engine: DockerEngine, image: str) -> int:
+    """The bytes of its state: of the layer that lies on the image that it was started from. Raises ItestError."""
+    with translated("look up the layers of a kept state's image"):
+        return int(engine.client.history(image)[0]["Size"])
+
+
 def discard(engine: DockerEngine, image: str) -> bool:
     """Remove an image. False where a container still uses it; it may be gone already."""
     from docker.errors import APIError

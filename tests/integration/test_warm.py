@@ -497,6 +497,13 @@ class DockerTest(WarmTest):
         with self.assertRaises(ImageNotFound):
             self.with_docker(lambda engine: engine.client.inspect_image(image))
 
+    def test_an_image_without_a_record_is_as_large_as_its_state(self) -> None:
+        self.once()
+        [entry] = warm_listing.entries(self.config)
+        [file] = warm_store.directory(self.config.cache_dir).glob("*.json")
+        file.unlink()
+        self.assertEqual([each.size_bytes for each in warm_listing.entries(self.config)], [entry.size_bytes])
+
     def test_an_image_that_is_gone_is_made_anew(self) -> None:
         self.once()
         self.with_docker(lambda engine: docker_warm.discard(engine, self.image()))
