@@ -134,8 +134,11 @@ def _end(things: Sequence[Thing]) -> tuple[list[Thing], list[tuple[Thing, str]]]
             continue
         try:
             ended = sharing.end(share, lambda session, thing=thing: thing.remove())  # type: ignore[misc]  # mypy knows no default there
-        except (ItestError, OSError) as error:
+        except ItestError as error:
             failed.append((thing, naming.mask(str(error))))
+        except OSError as error:
+            cure = f"see that {share} can be written to; `itest sweep --all` ends it too, with all else that runs"
+            failed.append((thing, f"{naming.mask(str(error))}: {cure}"))
         else:
             if ended:
                 stopped.append(thing)

@@ -347,6 +347,13 @@ class DownTest(CliTest):
         self.assertEqual(errors, "itest: container memory-1 (web:1) stays: it is stuck\n")
         self.assertEqual(images(self.engine), ["web:1"])
 
+    def test_where_the_cache_cannot_be_written_to_it_says_what_to_do(self) -> None:
+        error = OSError(errno.EROFS, "Read-only file system", "/cache/servers/1/gate")
+        with mock.patch.object(sharing, "end", side_effect=error):
+            code, _, errors = self.run_("down", "--all")
+        self.assertEqual((code, images(self.engine)), (1, ["web:1", "web:2"]))
+        self.assertIn(f"{error}: see that {sharing.root(self.config)}/1 can be written to; `itest sweep", errors)
+
     def test_one_that_was_started_in_another_locale_is_found(self) -> None:
         self.config = Config(cache_dir=self.config.cache_dir / "ä")
         share = Share(sharing.root(self.config) / "3")
