@@ -30,7 +30,7 @@ ABANDONED = 600.0
 """Seconds after which a file or an image that no record names belongs to nobody who is still at work."""
 
 FORGOTTEN = 30 * 24 * 3600.0
-"""Seconds after which another cache directory's image is taken for one whose directory is gone, as in CI jobs."""
+"""Seconds after which another cache directory's image goes, where nobody can see whether that directory is still there."""
 
 
 def main(orders: Mapping[str, Any]) -> None:
@@ -82,19 +82,30 @@ def trim(cache: Path, limit: int, engine: DockerEngine | None) -> None:
         warm_store.remove(cache, record)
         total -= record.size
     if engine is not None:
-        known = {record.image for record in warm_store.all_of(cache)}
-        own = warm_store.identity(cache)
         with contextlib.suppress(ItestError):
-            for image in docker_warm.images(engine):
-                is_own = image["Labels"].get(docker_warm.CACHE) == own
-                is_replaced = is_own and not tags(image)
-                is_forgotten = image["Created"] + (ABANDONED if is_own else FORGOTTEN) < wall()
-                if image["Id"] not in known and (is_replaced or is_forgotten):
-                    _discard(engine, image["Id"])
+            _trim_images(cache, limit, engine)
+
+
+def _trim_images(cache: Path, limit: int, engine: DockerEngine) -> None:
+    """Those without a record, and those of other cache directories that are gone, as after CI jobs; where that cannot be
+    seen, all of these together have the limit, too. Raises ItestError."""
+    known = {record.image for record in warm_store.all_of(cache)}
+    own, total = warm_store.identity(cache), 0
+    for image in sorted(docker_warm.images(engine), key=lambda image: -image["Created"]):
+        if image["Id"] in known:
+            continue
+        is_own = image["Labels"].get(docker_warm.CACHE) == own
+        is_replaced = is_own and not tags(image)
+        there = False if is_own else docker_warm.is_owned(image)
+        if there is None:
+            total += docker_warm.size_of(engine, image["Id"])
+        is_forgotten = image["Created"] + (ABANDONED if there is False else FORGOTTEN) < wall()
+        if is_replaced or is_forgotten or (there is None and total > limit):
+            _discard(engine, image["Id"])
 
 
 def _take_container(orders: Mapping[str, Any], keep: Keep, record: Record, engine: DockerEngine) -> Record:
-    container = str(orders["container"])
+    container, cache = str(orders["container"]), Path(orders["cache"])
     labels = {naming.SESSION: str(orders["session"]), naming.SERVICE: keep.service, naming.OWNER: naming.owner()}
     try:
         image, size = docker_warm.take(
@@ -104,7 +115,7 @@ def _take_container(orders: Mapping[str, Any], keep: Keep, record: Record, engin
             orders["entrypoint"],
             keep,
             record.fingerprint,
-            warm_store.identity(Path(orders["cache"])),
+            {docker_warm.CACHE: warm_store.identity(cache), docker_warm.ADDRESS: warm_store.address(cache)},
             labels,
         )
     finally:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from itest import warm_store
 from itest.config import Config
@@ -46,17 +46,20 @@ def entries(config: Config) -> list[Entry]:
             from itest.engines import docker_warm
 
             for image in docker_warm.images(engine, warm_store.identity(config.cache_dir)):  # Without a record.
-                labels = image.get("Labels") or {}
-                fingerprint = str(labels.get(docker_warm.LABEL, ""))
-                if fingerprint not in known:
-                    service = str(labels.get(docker_warm.SERVICE, ""))
-                    size, created = docker_warm.size_of(engine, image["Id"]), float(image["Created"])
-                    found.append(Entry(fingerprint, service, IMAGE, size, created, created))
+                if image["Labels"].get(docker_warm.LABEL) not in known:
+                    found.append(_image(engine, image))
     return sorted(found, key=lambda entry: entry.last_used)
 
 
+def foreign(config: Config) -> list[Entry]:
+    """The kept states of other cache directories on this Docker: none of them is begun with, and their size is theirs."""
+    with docker(config) as engine:
+        return [] if engine is None else [_image(engine, image) for image in _foreign(config, engine)]
+
+
 def clear(config: Config) -> list[Entry]:
-    """Remove all kept states. Returns what was removed; an image that a container still runs from stays."""
+    """Remove all kept states, and those of other cache directories that are gone. Returns what was removed; an image that a
+    container still runs from stays."""
     removed = entries(config)
     with docker(config) as engine:
         if engine is not None:
@@ -68,6 +71,11 @@ def clear(config: Config) -> list[Entry]:
                 if not docker_warm.discard(engine, image["Id"])
             }
             removed = [entry for entry in removed if entry.kind != IMAGE or entry.fingerprint not in stay]
+            removed += [
+                _image(engine, image)
+                for image in _foreign(config, engine)
+                if docker_warm.is_owned(image) is False and docker_warm.discard(engine, image["Id"])
+            ]
     for record in list(warm_store.all_of(config.cache_dir)):
         warm_store.remove(config.cache_dir, record)
     for stray in list(warm_store.strays(config.cache_dir, 0.0)):
@@ -80,6 +88,21 @@ def _entry(config: Config, record: Record) -> Entry:
     used = warm_store.last_used(config.cache_dir, record.fingerprint)
     kind = IMAGE if record.image else NOTHING if record.failed else ARCHIVE
     return Entry(record.fingerprint, record.service, kind, record.size, record.created, used, record.failed)
+
+
+def _foreign(config: Config, engine: DockerEngine) -> list[dict[str, Any]]:
+    from itest.engines import docker_warm
+
+    own = warm_store.identity(config.cache_dir)
+    return [image for image in docker_warm.images(engine) if image["Labels"].get(docker_warm.CACHE) != own]
+
+
+def _image(engine: DockerEngine, image: Mapping[str, Any]) -> Entry:
+    from itest.engines import docker_warm
+
+    labels, created = image["Labels"], float(image["Created"])
+    size = docker_warm.size_of(engine, image["Id"])
+    return Entry(labels.get(docker_warm.LABEL, ""), labels.get(docker_warm.SERVICE, ""), IMAGE, size, created, created)
 
 
 @contextlib.contextmanager

@@ -51,6 +51,29 @@ def identity(cache: Path) -> str:
     return naming.fingerprint("cache", owners.host(), str(cache.absolute()))
 
 
+def address(cache: Path) -> str:
+    """Where the cache directory is, for a label: on which machine, in which container if in any, and its path."""
+    from urllib.parse import quote  # Only who makes an image needs it.
+
+    return quote(os.fsencode(f"{owners.host()} {owners.container()} {cache.absolute()}"))
+
+
+def exists(address: str) -> bool | None:
+    """Whether the cache directory of that address does; None where that cannot be seen from here."""
+    from urllib.parse import unquote_to_bytes
+
+    *where, path = unquote_to_bytes(address).split(b" ", 2)
+    if where != [os.fsencode(owners.host()), os.fsencode(owners.container())]:
+        return None
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
 def directory(cache: Path) -> Path:
     return cache / "warm"
 

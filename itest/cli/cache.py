@@ -21,6 +21,7 @@ MEGABYTE = 1024 * 1024
 def show(config: Config, *, as_json: bool) -> int:
     """Print them, the longest unused first, with their sizes and the limit. Returns the exit code."""
     entries = warm_listing.entries(config)
+    foreign = warm_listing.foreign(config)
     total = sum(entry.size_bytes for entry in entries)
     with warm_listing.docker(config) as engine:
         built = [] if engine is None else docker_built.of(engine.client, config.cache_dir)
@@ -29,6 +30,7 @@ def show(config: Config, *, as_json: bool) -> int:
             "entries": [asdict(entry) for entry in entries],
             "total_bytes": total,
             "limit_bytes": config.warm_size * MEGABYTE,
+            "foreign": [asdict(entry) for entry in foreign],
             "built": [asdict(each) for each in built],
         }
         print(json.dumps(facts, indent=2))
@@ -45,6 +47,9 @@ def show(config: Config, *, as_json: bool) -> int:
             table.add_row(entry.service, entry.kind, entry.fingerprint, _megabytes(entry.size_bytes), *moments)
         print_table(table, plain_console(sys.stdout, WIDTH))
     print(f"{_count(len(entries))}, {_megabytes(total)} MB of at most {config.warm_size} MB")
+    if foreign:
+        size = sum(entry.size_bytes for entry in foreign)
+        print(f"{_count(len(foreign))}, {_megabytes(size)} MB, of other cache directories on this Docker")
     for entry in failed:
         again = age(entry.created + warm_store.RETRY - now)
         print(

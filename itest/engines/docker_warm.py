@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from itest import warm_store
 from itest.clock import Deadline
 from itest.engines.docker import DockerEngine
 from itest.engines.docker_errors import not_found, translated
@@ -28,6 +29,8 @@ LABEL = "itest.warm"
 SERVICE = "itest.warm.service"
 CACHE = "itest.warm.cache"
 """Label: which cache directory the record of the image is in."""
+ADDRESS = "itest.warm.address"
+"""Label: where that directory is."""
 
 ARCHIVE = "/itest-warm.tar"
 COPY = "/itest-warm"
@@ -45,10 +48,11 @@ def take(
     entrypoint: Sequence[str] | None,
     keep: Keep,
     fingerprint: str,
-    cache: str,
+    marks: Mapping[str, str],
     labels: Mapping[str, str],
 ) -> tuple[str, int]:
-    """Make an image of a running container's state on top of `image`, and give its id and its size in bytes.
+    """Make an image of a running container's state on top of `image`, and give its id and its size in bytes. It gets the
+    labels `marks`, and `labels` what is there only meanwhile.
 
     The container is of no use afterwards. Raises ItestError.
     """
@@ -68,9 +72,8 @@ def take(
     ]
     changes = [f"ENTRYPOINT {json.dumps(start)}", f"CMD {json.dumps(config.get('Cmd') or [])}"]
     # One by one: of several in a line Podman 4 makes one label.
-    changes += [
-        f"LABEL {name}={text}" for name, text in ((LABEL, fingerprint), (SERVICE, keep.service), (CACHE, cache))
-    ]
+    marks = {LABEL: fingerprint, SERVICE: keep.service, **marks}
+    changes += [f"LABEL {name}={text}" for name, text in marks.items()]
     # Not the container itself: its layers would pile up from run to run, and its environment holds the password.
     with translated("make a container for the state"):
         # It never runs; but a volume that Docker makes for it may outlive it, if it is removed while it is being made.
@@ -102,10 +105,20 @@ def images(engine: DockerEngine, cache: str = "") -> list[dict[str, Any]]:
         return list(engine.client.images(filters={"label": f"{CACHE}={cache}" if cache else LABEL}))
 
 
+def is_owned(image: Mapping[str, Any]) -> bool | None:
+    """Whether the cache directory is still there that an image belongs to; None where that cannot be seen from here. One of an
+    earlier version of itest does not say which it is."""
+    address = image["Labels"].get(ADDRESS)
+    return True if address is None else warm_store.exists(address)
+
+
 def size_of(engine: DockerEngine, image: str) -> int:
-    """The bytes of its state: of the layer that lies on the image that it was started from. Raises ItestError."""
-    with translated("look up the layers of a kept state's image"):
-        return int(engine.client.history(image)[0]["Size"])
+    """The bytes of its state: of the layer that lies on the image that it was started from. It may be gone. Raises ItestError."""
+    try:
+        with translated("look up the layers of a kept state's image", passing=(not_found(),)):
+            return int(engine.client.history(image)[0]["Size"])
+    except not_found():
+        return 0
 
 
 def discard(engine: DockerEngine, image: str) -> bool:

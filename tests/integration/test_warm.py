@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from unittest import mock
 import psycopg2
 from docker.errors import ImageNotFound
 
-from itest import Postgres, Redis, detached, naming, warm, warm_listing, warm_store
-from itest.clock import Deadline
+from itest import Postgres, Redis, detached, naming, warm, warm_keeper, warm_listing, warm_store
+from itest.clock import Deadline, wall
 from itest.config import Config, load
 from itest.engines import directory, docker_warm, process_warm
 from itest.engines.docker import DockerEngine
@@ -496,6 +497,31 @@ class DockerTest(WarmTest):
         self.assertEqual([entry.service for entry in warm_listing.clear(self.config)], ["postgres"])
         with self.assertRaises(ImageNotFound):
             self.with_docker(lambda engine: engine.client.inspect_image(image))
+
+    def test_what_other_cache_directories_have_left_is_bounded_and_goes_with_them(self) -> None:
+        self.once()
+        own = self.image()
+        [theirs] = warm_listing.entries(self.config)
+        others = replace(self.config, cache_dir=self.root / "other")
+        self.addCleanup(warm_listing.clear, others)
+        self.assertIn(theirs.fingerprint, [each.fingerprint for each in warm_listing.foreign(others)])
+        clock = mock.patch.object(warm_keeper, "wall", lambda: wall() + warm_keeper.ABANDONED + 60)
+        foreign = mock.patch.object(
+            warm_listing.warm_store, "exists", lambda address: seen if address == this else True
+        )
+        this = warm_store.address(self.config.cache_dir)
+        for seen, limit, stays in ((True, 0, True), (None, 2**40, True), (None, 0, False), (False, 2**40, False)):
+            with self.subTest(seen=seen, limit=limit), clock, foreign:
+                self.with_docker(lambda engine, most=limit: warm_keeper.trim(others.cache_dir, most, engine))
+                present = self.with_docker(lambda engine: [image["Id"] for image in docker_warm.images(engine)])
+                self.assertEqual(own in present, stays)
+            if not stays:
+                warm_store.remove(self.config.cache_dir, next(warm_store.all_of(self.config.cache_dir)))
+                self.once()
+                own = self.image()
+        self.assertNotIn(theirs.fingerprint, [each.fingerprint for each in warm_listing.clear(others)])
+        shutil.rmtree(self.config.cache_dir)
+        self.assertIn(theirs.fingerprint, [each.fingerprint for each in warm_listing.clear(others)])
 
     def test_an_image_without_a_record_is_as_large_as_its_state(self) -> None:
         self.once()

@@ -421,6 +421,8 @@ class CacheTest(CliTest):
         # No test may look for what the user has built, let alone remove it.
         self.enterContext(mock.patch.object(warm_listing, "docker", lambda config: contextlib.nullcontext(self.docker)))
         self.docker: object = None
+        self.foreign: list[Entry] = []
+        self.enterContext(mock.patch.object(warm_listing, "foreign", lambda config: self.foreign))
 
     def entries(self, *found: list[Entry]) -> None:
         """What the cache holds each time it is looked at."""
@@ -442,6 +444,15 @@ class CacheTest(CliTest):
         self.assertEqual(lines[0], "service kind fingerprint MB created last used")
         self.assertEqual(lines[2], "postgres archive f1 46.0 2 h ago 60 s ago")
         self.assertEqual(lines[-1], "2 kept states, 56.0 MB of at most 2048 MB")
+
+    def test_those_of_other_cache_directories_are_told_together(self) -> None:
+        self.entries([])
+        self.foreign = [self.entry(), self.entry("f2", 10)]
+        lines = [
+            "0 kept states, 0.0 MB of at most 2048 MB",
+            "2 kept states, 56.0 MB, of other cache directories on this Docker",
+        ]
+        self.assertEqual(self.run_("ps", "--cache")[1].splitlines(), lines)
 
     def test_what_could_not_be_kept_is_told_with_the_reason_and_when_it_is_tried_again(self) -> None:
         now = wall()

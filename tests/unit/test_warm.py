@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import warm, warm_keeper, warm_listing, warm_store
+from itest import owners, warm, warm_keeper, warm_listing, warm_store
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import process_warm
@@ -113,6 +113,17 @@ class KeeperTest(unittest.TestCase):
         (place / "a-directory.lock").mkdir()
         warm_listing.clear(Config(cache_dir=self.cache, engine="process"))
         self.assertEqual([file.name for file in place.iterdir()], ["a-directory.lock"])
+
+    def test_whether_a_cache_directory_is_still_there(self) -> None:
+        cache = self.cache / 'with "odd" $letters\n and ä'
+        address = warm_store.address(cache)
+        self.assertRegex(address, "^[A-Za-z0-9%/._-]+$")
+        self.assertIs(warm_store.exists(address), False)
+        cache.mkdir()
+        self.assertIs(warm_store.exists(address), True)
+        with mock.patch.object(owners, "container", lambda: "another"):
+            self.assertIsNone(warm_store.exists(address))
+        self.assertIsNone(warm_store.exists(""))
 
     def test_what_is_known_of_another_engines_is_not_begun_with(self) -> None:
         spec, recorder = ProcessSpec("Shell 1", (os.path.realpath("/bin/sh"),), ("main",)), Recorder()
