@@ -122,9 +122,8 @@ class PostgresServer(Administered):
             for name in [*self._databases, *([] if self.shared else self._templates.values())]:
                 with contextlib.suppress(self.driver.Error, ResetError):
                     self.drop(name)
-        if (
-            self._passing and self.share is not None and self.share.runs_alone
-        ):  # Else other workers of the run clone them.
+        # Else other workers of the run clone them.
+        if self._passing and self.share is not None and self.share.runs_alone:
             for name in self._passing:
                 with contextlib.suppress(self.driver.Error, ResetError):
                     self.drop_foreign(name)
@@ -218,9 +217,8 @@ class PostgresServer(Administered):
 
         key = fingerprint(service, base, self.number // 10000)
         passing = self.share if self.reused and not lasts(service) else None
-        if (
-            passing is not None
-        ):  # Another run at the same moment may be of an older code, of which the key says nothing.
+        # Another run at the same moment may be of an older code, of which the key says nothing.
+        if passing is not None:
             key = naming.fingerprint(key, passing.run)
         with self._lock:
             if key not in self._templates:
