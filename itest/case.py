@@ -196,12 +196,14 @@ class ContainerMixin(Assertions, _Base):
         self.__dict__.pop("_itest_diagnosis", None)  # Of an earlier run of the same test.
         loans = _enter(type(self))
         self._itest_views = {}
-        test, config = self.id(), sessions.current().config
+        test, session = self.id(), sessions.current()
+        config = session.config
         self._itest_diagnosis = diagnosis = Diagnosis(test, loans, config)
         with _skipping(config):  # A server of scope "test" is started here.
             for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
                 self._itest_views[id(loan.service)] = loan.reset(test)
         diagnosis.begin()
+        session.telling.look_on(whole_run.look)
         if config.strict:
             diagnosis.begin_strict()
             self.addCleanup(diagnosis.end_strict, self._itest_views.values())

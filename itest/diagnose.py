@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
-from threading import Thread
+from threading import Thread, get_ident
 from typing import Any
 
 from itest import leaks, naming
 from itest import session as sessions
-from itest.clock import wall
+from itest.clock import SYSTEM, wall
 from itest.config import Config
 from itest.errors import IsolationError, LeftBehind
 from itest.loan import Loan
@@ -30,6 +31,9 @@ __unittest = True  # Hides these frames from the traceback of a failed assertion
 HEAD = "itest: the services when this test failed"
 """What each note begins with."""
 
+LONG = 60.0
+"""Seconds after which it is told that a test goes on; then after twice as many, and so on."""
+
 MOST_NOTES = 3
 """How many failures of one test are looked into: each of a hundred subTests may fail."""
 
@@ -37,7 +41,21 @@ MOST_NOTES = 3
 class Diagnosis:
     """The diagnosis of one test, its resets included, or of the set-up of one class."""
 
-    __slots__ = ("_began", "_config", "_escapes", "_loans", "_notes", "_pid", "_since", "_test", "_threads", "failed")
+    __slots__ = (
+        "_began",
+        "_config",
+        "_due",
+        "_escapes",
+        "_loans",
+        "_moment",
+        "_notes",
+        "_pid",
+        "_since",
+        "_test",
+        "_thread",
+        "_threads",
+        "failed",
+    )
 
     def __init__(self, test: str, loans: Sequence[Loan], config: Config) -> None:
         self._test = test
@@ -50,6 +68,7 @@ class Diagnosis:
         self.failed = False
         """Whether anything was annotated."""
         self._threads: Collection[Thread] = ()
+        self._moment, self._due, self._thread = 0.0, inf, 0
         self._mark()
 
     @property
@@ -61,6 +80,7 @@ class Diagnosis:
         """The test begins here: what happened before, in the resets, is not its doing."""
         self._threads = leaks.threads()
         self._mark()
+        self._moment, self._due, self._thread = SYSTEM.monotonic(), LONG, get_ident()
 
     def _mark(self) -> None:
         self._began = self._since = self._now()
@@ -70,6 +90,18 @@ class Diagnosis:
         for loan in self._loans:
             loan.mark()
         return wall()
+
+    def look(self, runner: object) -> None:
+        """On another thread: tell of the test if it has been running for very long. `runner` has its event loop. Never raises."""
+        seconds = SYSTEM.monotonic() - self._moment
+        if seconds < self._due:
+            return
+        while self._due <= seconds:
+            self._due *= 2
+        with suppress(Exception):  # It must not take part in what is wrong.
+            from itest import hanging
+
+            hanging.tell(self._test, seconds, self._thread, runner, self._loans)
 
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""

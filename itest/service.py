@@ -377,6 +377,13 @@ class Lease(ABC, Generic[V]):
 
         return Evidence()
 
+    def waits(self) -> list[str]:
+        """What a test waits for in the service, which has been running for very long: lines for people.
+
+        Called on a thread of its own while the test goes on; else as `evidence`.
+        """
+        return []
+
     def meaning(self, log: Sequence[str]) -> list[str]:  # most leases know of nothing
         """What these lines of the server's log, of a failed test's time, mean for the test: lines for its note."""
         return []

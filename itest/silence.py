@@ -7,12 +7,10 @@ itest's own that take long: it asks whether the server still answers anybody els
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from collections.abc import Callable
 
 from itest.clock import SYSTEM
+from itest.side_by_side import Lookout
 
 PATIENCE = 10.0
 """Seconds after which the server of a statement is asked, and each so many seconds again. It may take as long as it likes as
@@ -29,10 +27,7 @@ def sentence(server: str, silence: str, *, ours: bool = True) -> str:
     return f"{server} {silence}, though it runs: {question} The next class {then}"
 
 
-_all: weakref.WeakSet[Watch] = weakref.WeakSet()
-
-
-class Watch:
+class Watch(Lookout):
     """Used as the context of each statement, by one thread at a time; it takes 0.5 us.
 
     `answers` says whether the server answers at all. `hang_up` is called with the seconds that were waited, on another
@@ -43,45 +38,20 @@ class Watch:
         self._answers = answers
         self._hang_up = hang_up
         self._began: float | None = None
-        self._thread: threading.Thread | None = None
-        self._end = threading.Event()
-        """Has the thread end; each has one of its own, as one that is asking a server outlives `close`."""
-        _all.add(self)
+        self._asked = 0.0
+        super().__init__(self._look_after, "itest-silence", TICK)
 
     def __enter__(self) -> None:
         self._began = SYSTEM.monotonic()
-        if self._thread is None:
-            self._end = threading.Event()
-            self._thread = threading.Thread(
-                target=self._look_after, args=(self._end,), name="itest-silence", daemon=True
-            )
-            self._thread.start()
+        self.begin()
 
     def __exit__(self, *_: object) -> None:
         self._began = None
 
-    def close(self) -> None:
-        """End the thread; the next statement starts it again."""
-        thread, self._thread = self._thread, None
-        self._end.set()
-        if thread is not None:
-            thread.join(TICK)
-
-    def _look_after(self, end: threading.Event) -> None:
-        asked = 0.0
-        while not end.wait(TICK):
-            began, now = self._began, SYSTEM.monotonic()
-            if began is None or now - max(began, asked) < PATIENCE:
-                continue
-            answers, asked = self._answers(), SYSTEM.monotonic()
-            if not answers and self._began == began:
-                self._hang_up(asked - began)
-
-
-def _close_all() -> None:
-    for watch in list(_all):
-        watch.close()
-
-
-# From Python 3.12 on a fork in a process with threads is a DeprecationWarning.
-os.register_at_fork(before=_close_all)
+    def _look_after(self) -> None:
+        began, now = self._began, SYSTEM.monotonic()
+        if began is None or now - max(began, self._asked) < PATIENCE:
+            return
+        answers, self._asked = self._answers(), SYSTEM.monotonic()
+        if not answers and self._began == began:
+            self._hang_up(self._asked - began)

@@ -15,10 +15,14 @@ from itest.clock import Clock, wall
 from itest.config import Config
 from itest.report.progress import Board
 from itest.service import Server
+from itest.side_by_side import Lookout
 from itest.trace import Recorder, Span
 
 if TYPE_CHECKING:
     from itest.log_stream import Streams
+
+LOOK_PAUSE = 2.0
+"""Seconds between two looks at the tests that run."""
 
 LOG_LINES = 500
 """Last lines of each server's log that are shown in a report."""
@@ -35,6 +39,7 @@ class Telling:
         self._page = Path(config.report).absolute() if config.report else None
         self._since_1970 = wall() - clock.monotonic()
         self._results: list[Any] = []
+        self._lookout: Lookout | None = None
         self._streams: Streams | None = None
         if config.logging:
             from itest.log_stream import Streams
@@ -61,6 +66,14 @@ class Telling:
                 watch.recorder = self._recorder  # Its session was closed in between.
         if self._page is not None and sharing.worker_of() and hasattr(result, "stopTestRun"):
             _after(result, self._write_page)  # Nothing else may be called of a worker: pools kill theirs.
+
+    def look_on(self, look: Callable[[], object]) -> None:
+        """A test begins: from now on have it called now and then, which tells of those that go on for very long. Cheap, too."""
+        if self._lookout is None:
+            if self._config.quiet:
+                return
+            self._lookout = Lookout(look, "itest-lookout", LOOK_PAUSE)
+        self._lookout.begin()
 
     def started(self, server: Server[Any], span: Span) -> None:
         """A server was started, or joined."""
@@ -106,6 +119,8 @@ class Telling:
 
     def over(self) -> None:
         """The session is closed. Never raises."""
+        if self._lookout is not None:
+            self._lookout.close()
         if self._streams is not None:
             self._streams.close()
         spans = list(self._recorder.spans)

@@ -74,6 +74,13 @@ def running(test: unittest.TestCase) -> Iterator[None]:
             _running.remove(test)
 
 
+def look() -> None:
+    """Have it told, on another thread, of each test that has been running for very long. Never raises."""
+    for test in list(_running):
+        if (diagnosis := vars(test).get("_itest_diagnosis")) is not None:
+            diagnosis.look(vars(test).get("_asyncioRunner"))
+
+
 def close_with(result: unittest.TestResult) -> None:
     """Have the session closed when the run ends, before the result is printed, also after Ctrl-C.
 

@@ -4,8 +4,11 @@ where only rows and sequences changed. What sessions leave is in test_postgres_l
 
 from __future__ import annotations
 
+import contextlib
+import re
+import threading
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -128,6 +131,59 @@ class RowsTest(BaselineTest):
             deadline.pause(0.01)
         self.assertIn("looked at", log)
         self.assertNotIn("lock timeout", log)
+
+    def test_of_one_that_hangs_who_waits_for_whose_lock(self) -> None:
+        with self.view.connection.cursor() as cursor, self.waiting("LOCK TABLE parent") as waiting:
+            cursor.execute("SELECT count(*) FROM numbers; INSERT INTO parent (id, name) VALUES (7000, 'x')")
+            waiting.start()
+            self.eventually(lambda: len(self.lease.waits()) == 2)
+            waits, holds = self.lease.waits()
+            pid = re.escape(str(self.view.connection.info.backend_pid))
+            self.assertRegex(
+                waits,
+                r"^session \d+, active for \d+\.\d s; last statement: LOCK TABLE parent; waits for a lock on parent held by "
+                rf"session {pid}$",
+            )
+            self.assertRegex(
+                holds,
+                rf"^session {pid}, idle in transaction for \d+\.\d s; last statement: SELECT count\(\*\) .*'x'\); has locked "
+                r".*parent \(ROW EXCLUSIVE\)",
+            )
+            self.view.connection.rollback()
+            waiting.join(10)
+        self.reset()
+
+    def test_of_one_that_hangs_behind_no_lock_the_statements_that_run(self) -> None:
+        self.assertEqual(self.lease.waits(), [])
+        with self.waiting("SELECT pg_sleep(60)") as waiting:
+            waiting.start()
+            self.eventually(lambda: len(self.lease.waits()) == 1)
+            [line] = self.lease.waits()
+        self.assertRegex(line, r"^session \d+, active for \d+\.\d s; last statement: SELECT pg_sleep\(60\)$")
+        self.reset()
+
+    @contextlib.contextmanager
+    def waiting(self, statement: str) -> Iterator[threading.Thread]:
+        """A thread that runs this on a connection of its own; it is ended after the `with`."""
+        connection = psycopg2.connect(self.view.url)
+
+        def run() -> None:
+            with contextlib.suppress(psycopg2.Error):
+                connection.cursor().execute(statement)
+
+        thread = threading.Thread(target=run, daemon=True)
+        try:
+            yield thread
+        finally:
+            connection.cancel()
+            thread.join(10)
+            connection.close()
+
+    def eventually(self, happened: Callable[[], bool]) -> None:
+        deadline = Deadline.after(20)
+        while not happened():
+            self.assertFalse(deadline.passed)
+            deadline.pause(0.01)
 
     def test_what_was_rolled_back_leaves_no_trace(self) -> None:
         self.undone(

@@ -83,10 +83,7 @@ def evidence(server: PostgresServer, name: str, since: float, written: Mapping[s
     """Of the database of that name. `written` has the kinds of log records of each table that was written to."""
     found = Evidence(f"database {name}")
     with _connection(server, name) as ask:
-        rows = ask(_SESSIONS, name, LABEL)
-        # On a server that is not ours other people work in the same database: only what tells its test is a test's.
-        told = [row for row in rows if server.instance.owned or server.is_itests(name) or row[6].startswith("itest:")]
-        sessions = [_Session(row) for row in told if not _is_ours(row)]
+        sessions = _sessions(server, name, ask)
         busy = [session for session in sessions if session.busy]
         locks = ask(_LOCKS, [session.pid for session in busy]) if busy else []
         for session in busy:
@@ -102,6 +99,18 @@ def evidence(server: PostgresServer, name: str, since: float, written: Mapping[s
     return found
 
 
+def waits(server: PostgresServer, name: str) -> list[str]:
+    """The sessions of the database of that name that wait for a lock, and those that hold it; where none waits, those that
+    are busy with a statement."""
+    with _connection(server, name) as ask:
+        sessions = _sessions(server, name, ask)
+        involved = {pid for session in sessions if session.blockers for pid in (session.pid, *session.blockers)}
+        told = [session for session in sessions if session.pid in involved]
+        told = told or [session for session in sessions if session.state == "active"]
+        locks = ask(_LOCKS, [session.pid for session in told]) if involved else []
+        return [session.text(locks) for session in told]
+
+
 def meaning(server: PostgresServer, name: str, log: Sequence[str]) -> list[str]:
     """Which databases of other classes were asked for by one who is to use that of this name."""
     asked = dict.fromkeys(match[1] for line in log if (match := re.search(_NOT_THERE, line)))
@@ -113,11 +122,18 @@ def meaning(server: PostgresServer, name: str, log: Sequence[str]) -> list[str]:
     ]
 
 
+def _sessions(server: PostgresServer, name: str, ask: Any) -> list[_Session]:
+    rows = ask(_SESSIONS, name, LABEL)
+    # On a server that is not ours other people work in the same database: only what tells its test is a test's.
+    told = [row for row in rows if server.instance.owned or server.is_itests(name) or row[6].startswith("itest:")]
+    return [_Session(row) for row in told if not _is_ours(row)]
+
+
 class _Session:
     """A session of the database, but for those of itest's own."""
 
     def __init__(self, row: tuple[Any, ...]) -> None:
-        self.pid, state, self.transaction, self.age, self._waits, query, self.label, self._blockers = row
+        self.pid, state, self.transaction, self.age, self._waits, query, self.label, self.blockers = row
         self.state: str = state or "state unknown"
         self.query = " ".join(str(query).split())
 
@@ -130,10 +146,10 @@ class _Session:
         if self.transaction is not None:
             said[0] += f" for {self.transaction:.1f} s"
         said.append(f"last statement: {naming.shorten(self.query, 100)}")
-        if self._blockers:
+        if self.blockers:
             wanted = [relation for pid, granted, _, relation in locks if pid == self.pid and not granted]
             what = f"a lock on {wanted[0]}" if wanted else "a lock"
-            said.append(f"waits for {what} held by session {' and '.join(map(str, self._blockers))}")
+            said.append(f"waits for {what} held by session {' and '.join(map(str, self.blockers))}")
         held: dict[str, int] = {}  # Of each table the strongest one.
         for pid, granted, mode, relation in locks:
             if pid == self.pid and granted and mode in _STRENGTHS:

@@ -126,6 +126,11 @@ class PostgresLease(Lease[PostgresView]):
             found.lines[:0] = self._ended.splitlines()
         return found
 
+    def waits(self) -> list[str]:
+        from itest.services.postgres import evidence
+
+        return evidence.waits(self._server, self._name)
+
     def reconnected(self) -> None:
         self._ended = self._kept.told
 
