@@ -416,6 +416,7 @@ class UnpackTest(unittest.TestCase):
 
     def test_a_tar_that_dies_is_told_by_its_signal(self) -> None:
         place = Path(self.enterContext(temporary_directory()))
+        (place / "state.tar").touch()
         program = write_program(place / "tar", "kill -XFSZ $$")
         told = "state.tar could not be unpacked: tar was killed by SIGXFSZ: it said nothing$"
         with mock.patch.object(process_warm, "_tar", lambda: str(program)), self.assertRaisesRegex(StartError, told):
