@@ -8,8 +8,10 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest.services.postgres.server import PostgresServer
 from tests.integration.capture import said
 from tests.integration.foreign import VARIABLE, Foreign, ForeignTest
 from tests.integration.sqldump import difference, dump
@@ -338,6 +340,23 @@ class DatabaseTest(ForeignTest):
         self.assertEqual(self.databases(), ["itest_0badcafe_1"])
         self.foreign.ask("DROP DATABASE itest_0badcafe_1")
         self.untouched(before)
+
+    def test_what_a_killed_run_left_and_another_one_drops_meanwhile(self) -> None:
+        def end_sessions(server: PostgresServer, name: str) -> None:
+            if name in left:
+                self.foreign.ask(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            else:
+                plain(server, name)
+
+        url, plain = self.foreign.url_for(self.name), PostgresServer.end_sessions
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.kill_during(url, directory, "", "self.postgres.url; ready()")
+        left = self.databases()
+        self.assertTrue(left)
+        with said() as lines, mock.patch.object(PostgresServer, "end_sessions", end_sessions):
+            self.passes(url, inner())
+        self.assertEqual(len([line for line in lines if "dropped" in line]), len(left), lines)
+        self.assertEqual(self.databases(), [])
 
     def test_what_a_living_run_has_is_not_taken_for_left(self) -> None:
         class Outer(PostgresMixin, ContainerTestCase):

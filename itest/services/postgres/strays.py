@@ -77,6 +77,13 @@ class Strays:
         for name in self._own.left_by_dead(rows, COMMENT.replace("{oid}", str(self._oid)), LOCK):
             with contextlib.suppress(self._server.driver.Error, ResetError):
                 self._server.end_sessions(name)
-                self._ask(f'ALTER DATABASE "{name}" IS_TEMPLATE false')  # A test may have made one of it.
-                self._ask(f'DROP DATABASE IF EXISTS "{name}"')
+                self._drop(name)
                 trace.say(f"dropped the database {name}, which a killed run had left on {self._server.instance}")
+
+    def _drop(self, name: str) -> None:
+        statement = f'DROP DATABASE IF EXISTS "{name}"'
+        try:
+            self._ask(statement)
+        except self._server.driver.errors.WrongObjectType:  # It is a template, as a test has made it.
+            self._ask(f'ALTER DATABASE "{name}" IS_TEMPLATE false')
+            self._ask(statement)
