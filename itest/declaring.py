@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 import unittest
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "None": ((type(None),), ""),
     "Path": ((Path,), "a Path"),
     "PortText": ((int, str, Port), "a port"),
-    "Sequence": ((list, tuple, range), "a list"),
+    "Sequence": ((Sequence, Set), "a list"),
     "Mapping": ((Mapping,), "a dict"),
     "Files": ((Mapping,), "a dict"),
 }
@@ -121,7 +121,7 @@ def check_types(service: Service[Any], where: str) -> None:
     for field in fields(service):
         value = getattr(service, field.name)
         types, words = _wanted(str(field.type))
-        if not isinstance(value, types):
+        if not _is_one_of(types, value):
             if words == "a list" and isinstance(value, str | Path):
                 raise DeclarationError(f"{where}: {field.name} must be a list: {field.name}=[{str(value)!r}]")
             example = EXAMPLES.get(field.name, ", {'name': value}" if words == "a dict" else "")
@@ -150,6 +150,13 @@ def check_types(service: Service[Any], where: str) -> None:
                     raise DeclarationError(
                         f"{where}: {field.name}: {name} is a {type(text).__name__}, not a text; write it in quotes"
                     )
+
+
+def _is_one_of(types: tuple[type, ...], value: object) -> bool:
+    """Whether the value is of one of these types; texts and bytes are sequences too, and never meant as a list."""
+    if isinstance(value, str | bytes | bytearray):
+        types = tuple(each for each in types if each is not Sequence)
+    return isinstance(value, types)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import inspect
 import sys
 import unittest
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, KeysView, Mapping, MutableSequence, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -90,7 +90,10 @@ class Service(ABC, Generic[V]):
 
     def __post_init__(self) -> None:
         for field in fields(self):  # A list is what people write; a declaration must not change after it is made.
-            if isinstance(value := getattr(self, field.name), list):
+            value = getattr(self, field.name)
+            if isinstance(value, set | frozenset) and field.default == ():
+                value = sorted(value, key=str)  # A set has another order in each process.
+            if isinstance(value, MutableSequence | KeysView) and not isinstance(value, bytearray):
                 object.__setattr__(self, field.name, tuple(value))
 
     def __set_name__(self, owner: type, name: str) -> None:

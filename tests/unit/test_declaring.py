@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections import UserList, deque
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -142,6 +143,9 @@ class WrongTest(InnerTest):
             "ports must be a dict or a list or a port, not a float": busybox(ports=80.0),
             "memory must be a whole number or a text like '512m', not 1.5": busybox(memory=1.5),
             "cap_add: 1 is no text": busybox(cap_add=[1]),
+            "init must be a list, not b'a'": Postgres(init=b"a"),  # type: ignore[arg-type]
+            "cap_drop must be a text or a list, not b'a'": busybox(cap_drop=b"a"),
+            "cap_drop: 2 is no text": busybox(cap_drop={2}),
             "prefix must be a text, not 3": Kafka(prefix=3),  # type: ignore[arg-type]
             "labels: the name 1 is no text; write it in quotes": busybox(labels={1: "a"}),
             "env: the name 1 is no text; write it in quotes": Kafka(env={1: "a"}),  # type: ignore[dict-item]
@@ -154,8 +158,18 @@ class WrongTest(InnerTest):
             "ports": range(8000, 8003),
             "entrypoint": None,
             "command": (),
+            "cap_drop": {"NET_ADMIN"},
         }.items():
             type("T", (ContainerTestCase,), {"it": busybox(**{name: value})})
+
+    def test_other_collections_than_lists(self) -> None:
+        names = ("hstore", "pg_trgm")
+        for extensions in (set(names), frozenset(names), deque(names), UserList(names), dict.fromkeys(names).keys()):
+            with self.subTest(type(extensions).__name__):
+                service: Any = Postgres(extensions=extensions)  # type: ignore[arg-type]
+                type("T", (ContainerTestCase,), {"it": service})
+                self.assertEqual(service.extensions, names)
+        type("T", (ContainerTestCase,), {"it": Compose("compose.yaml", services={"a"})})  # type: ignore[arg-type]
 
     def test_a_network_that_is_no_dict(self) -> None:
         self.refuse("net: the aliases must be a dict, {'postgres': ['db']}, not ['db']", net=Network(["db"]))  # type: ignore[arg-type]
