@@ -92,25 +92,27 @@ class InitTest(unittest.TestCase):
         self.assertEqual(len({each.fingerprint() for each in (plain, spec, same_but_one)}), 3)
 
     def test_variables_of_the_entrypoint_are_for_containers(self) -> None:
-        service = Postgres(env={"PGDATA": "/data", "POSTGRES_HOST_AUTH_METHOD": "trust", "POSTGRES_INITDB_ARGS": ""})
+        env = {"PGDATA": "/data", "POSTGRES_HOST_AUTH_METHOD": "trust", "POSTGRES_INITDB_ARGS": ""}
+        service = Postgres(env={**env, "POSTGRES_INITDB_WALDIR": "/wal"})
         with self.assertRaises(Unavailable) as caught:
             service.process("", Config())
         self.assertEqual(
             str(caught.exception),
-            "env has variables of the image's entrypoint (PGDATA, POSTGRES_HOST_AUTH_METHOD), so it needs Docker",
+            "env has variables of the image's entrypoint (PGDATA, POSTGRES_INITDB_WALDIR), so it needs Docker",
         )
 
+    def test_who_gets_in_without_a_password_does_not_matter_to_a_process(self) -> None:
+        found = Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
+        with mock.patch.object(programs, "find_programs", return_value=found):
+            trusting = Postgres(env={"POSTGRES_HOST_AUTH_METHOD": "trust"}).process("", Config())
+            self.assertEqual(trusting.prepare, Postgres().process("", Config()).prepare)
+
     def test_arguments_of_initdb_that_no_shell_could_take_apart_are_named(self) -> None:
-        with (
-            mock.patch.object(
-                programs, "find_programs", return_value=Programs("/x/postgres", "/x/initdb", "PostgreSQL 18.6")
-            ),
-            self.assertRaisesRegex(
-                DeclarationError,
-                r"^POSTGRES_INITDB_ARGS in env, \"--locale='C\", is no list of arguments: No closing quotation$",
-            ),
+        with self.assertRaisesRegex(
+            DeclarationError,
+            r"T\.it: POSTGRES_INITDB_ARGS in env, \"--locale='C\", is no list of arguments: No closing quotation$",
         ):
-            Postgres(env={"POSTGRES_INITDB_ARGS": "--locale='C"}).process("", Config())
+            type("T", (ContainerTestCase,), {"it": Postgres(env={"POSTGRES_INITDB_ARGS": "--locale='C"})})
 
     def test_one_that_is_not_there_is_named(self) -> None:
         with self.assertRaises(DeclarationError) as caught:

@@ -79,6 +79,9 @@ _VARIABLES = {
 _INITDB_ARGUMENTS = "POSTGRES_INITDB_ARGS"
 """The one variable of the image that means something to a local process too."""
 
+_NO_MATTER = "POSTGRES_HOST_AUTH_METHOD"
+"""Says who gets in without a password, and nothing of the data; whoever is given the URL of a local process gets in."""
+
 _NAME = r"[^\W\d][\w$-]*"
 
 _OTHERS = {"bitnami", "bitnamilegacy"}
@@ -103,6 +106,7 @@ def check(service: Postgres) -> None:
     for variable, field in _VARIABLES.items():
         if variable in service.env:
             raise DeclarationError(f"{variable} in env: say {field}={service.env[variable]!r} instead")
+    initdb_arguments(service)
     for field, value in (("user", service.user), ("database", service.database or "itest")):
         if (
             not isinstance(value, str)
@@ -138,7 +142,7 @@ def password_variable(service: Postgres) -> dict[str, str]:
 def check_variables(service: Postgres) -> None:
     """Raise Unavailable for variables that nobody but the image reads: a local process has no entrypoint."""
     names = [name for name in service.env if name == "PGDATA" or name.startswith("POSTGRES_")]
-    if others := [name for name in names if name != _INITDB_ARGUMENTS]:
+    if others := [name for name in names if name not in (_INITDB_ARGUMENTS, _NO_MATTER)]:
         raise Unavailable(f"env has variables of the image's entrypoint ({', '.join(others)}), so it needs Docker")
 
 
