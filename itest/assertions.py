@@ -164,6 +164,7 @@ class Assertions(_Base):
             return bool(value == message.value and (key is ANY or _text(key) == _text(message.key)))
 
         arrived: list[Message] = queue.passed_over(topic)
+        within = f"within {timeout:g} s{' or before' if arrived else ''}"
         found = list(filter(is_wanted, arrived))[: max(count, 1)]
         while len(found) < max(count, 1):
             try:
@@ -173,19 +174,19 @@ class Assertions(_Base):
                 if not count:
                     return found
                 others = [message for message in arrived if not is_wanted(message)]
-                shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[:SHOWN])
+                # The newest: those before them may be what earlier assertions passed over.
+                shown = "; ".join(naming.shorten(repr(message.value), 80) for message in others[-SHOWN:])
                 what = "values" if key is ANY else "values or keys"
+                what += f", the last {SHOWN}" if len(others) > SHOWN else ""
                 rest = f"; {len(others)} with other {what}: {shown}" if others else ""
                 rest += _held_up("assertProduced", timeout)
-                text = f"{len(found)} of {count} {wanted} arrived within {timeout:g} s{rest}. {error.looked}"
+                text = f"{len(found)} of {count} {wanted} arrived {within}{rest}. {error.looked}"
                 raise self._itest_failure(msg, text) from error
             arrived.append(message)
             if is_wanted(message):
                 found.append(message)
         if not count:
-            text = (
-                f"no {wanted} were to arrive within {timeout:g} s, but one did: {naming.shorten(repr(found[0].value))}"
-            )
+            text = f"no {wanted} were to arrive {within}, but one did: {naming.shorten(repr(found[0].value))}"
             raise self._itest_failure(msg, text)
         arrived[:] = [message for message in arrived if message not in found]
         return found

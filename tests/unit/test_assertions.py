@@ -347,6 +347,23 @@ class ProducedTest(AssertionTest):
         self.inner.kafka.queue.messages.append(Message(b"a"))
         self.assertEqual(self.values(b"a", count=2), [b"a", b"a"])
 
+    def test_the_newest_that_were_passed_over_are_shown(self) -> None:
+        self.produce(*(b"old%d" % number for number in range(6)), b"b")
+        self.assertEqual(self.values(b"b"), [b"b"])
+        self.inner.kafka.queue.messages.append(Message(b"newest"))
+        self.assertFails(
+            "0 of 1 message on topic 't' equal to b'c' arrived within 5 s or before; 7 with other values, the last 5: "
+            "b'old2'; b'old3'; b'old4'; b'old5'; b'newest'. It ends at offset 2.",
+            self.values,
+            b"c",
+        )
+        self.assertFails(
+            "no messages on topic 't' equal to b'old1' were to arrive within 5 s or before, but one did: b'old1'",
+            self.values,
+            b"old1",
+            count=0,
+        )
+
     def test_a_count_is_a_whole_number(self) -> None:
         self.produce()
         for wrong in (-1, None, "1", 1.0, True):
