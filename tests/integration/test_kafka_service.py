@@ -1091,6 +1091,19 @@ class BrokersSettingsTest(KafkaTest):
         _, view = self.sealed()
         view.queue.send("orders", b"x" * 1000)
 
+    def test_a_record_that_is_too_large_by_one_of_them(self) -> None:
+        config = clients.package("kafka.admin")
+        broker = str(self.server.admin.describe_cluster()["brokers"][0]["broker_id"])
+        lease, view = self.sealed()
+        view.queue.send("orders", b"x")
+        altered = config.ConfigResource(config.ConfigResourceType.BROKER, broker, configs={"message.max.bytes": "1000"})
+        view.admin.alter_configs([altered])
+        deadline = Deadline.after(10)
+        with self.assertRaisesRegex(ItestError, r"\. The broker's message\.max\.bytes, which a test has set, is 1000$"):
+            while not deadline.passed:  # It is in effect a moment after it was answered.
+                view.queue.send("orders", b"x" * 2000)
+        lease.close()
+
 
 class NamesTest(KafkaTest):
     def test_an_empty_prefix_leaves_the_names_as_an_app_has_them(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from itest import naming
 from itest.clock import Deadline
 from itest.errors import ItestError, ReceiveTimeout
-from itest.services.kafka import clients
+from itest.services.kafka import clients, configs
 from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.server import ACK_WAIT, KafkaServer
 from itest.view import bytes_of, text_of
@@ -102,6 +102,9 @@ class Queue:
         own = self._server.topics.settings([topic]).get(topic, {}).get("max.message.bytes")
         if own is not None:
             return f"The topic's own max.message.bytes is {own}"
+        for settings in configs.of_broker(self._server).values() if self._server.owned else ():
+            if "message.max.bytes" in settings:
+                return f"The broker's message.max.bytes, which a test has set, is {settings['message.max.bytes']}"
         return "Let the broker take more: env={'KAFKA_MESSAGE_MAX_BYTES': ...}"
 
     def _sent(self, topic: str, record: Mapping[str, Any]) -> Any:
