@@ -180,13 +180,13 @@ def text_of(what: str, value: object) -> str:
     raise TypeError(f"{what} must be a text, a Path or a whole number, not {value!r:.80}")
 
 
-def bytes_of(what: str, value: object) -> bytes:
-    """An argument that is bytes, also given as a text. Raises TypeError for anything else."""
+def bytes_of(what: str, value: object, cure: str = "") -> bytes:
+    """An argument that is bytes, also given as a text. Raises TypeError for anything else, with what to write instead."""
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    raise TypeError(f"{what} must be a text or bytes (of a file, file.read()), not {value!r:.80}")
+    raise TypeError(f"{what} must be a text or bytes{cure}, not {value!r:.80}")
 
 
 def _quietly(close: Callable[[], object]) -> None:

@@ -222,7 +222,7 @@ class ContainerInstance(Instance, Protocol):
         argv: Sequence[str],
         timeout: float = 30.0,
         user: str = "",
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         directory: str = "",
         stdin: bytes = b"",
     ) -> ExecResult:
@@ -237,8 +237,8 @@ class ContainerInstance(Instance, Protocol):
     def unpause(self) -> None:
         """Let them go on."""
 
-    def halt(self, grace: int) -> None:
-        """End its process, by a kill after that many seconds. The container stays."""
+    def halt(self, grace: int | None) -> None:
+        """End its process, by a kill after that many seconds; None: after those that it was made with. The container stays."""
 
     def go_on(self) -> float:
         """Start it again; the moment since which what it logs is of its new life (seconds since 1970, by Docker's clock)."""

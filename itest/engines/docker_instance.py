@@ -217,7 +217,7 @@ class DockerInstance:
         argv: Sequence[str],
         timeout: float = 30.0,
         user: str = "",
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         directory: str = "",
         stdin: bytes = b"",
     ) -> ExecResult:
@@ -283,7 +283,7 @@ class DockerInstance:
         with translated(f"unpause {self}"):
             self._client.unpause(self._id)
 
-    def halt(self, grace: int) -> None:
+    def halt(self, grace: int | None) -> None:
         with translated(f"stop {self}"):
             self._client.stop(self._id, timeout=grace)
 

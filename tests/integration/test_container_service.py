@@ -217,6 +217,8 @@ class OptionsTest(ContainerTestCase):
 
     def test_environment(self) -> None:
         self.assertEqual(self.out("echo $NUMBER $BOTH $FROM_FILE"), "1 env quoted")
+        command = "echo ${NUMBER-none} $BOTH"
+        self.assertEqual(self.box.exec(command, env={"NUMBER": None, "BOTH": 2}).stdout, "none 2\n")
 
     def test_process(self) -> None:
         self.assertEqual(self.out("id -u; id -g; pwd; hostname").split(), ["1000", "1000", "/work", "boxhost"])
@@ -381,6 +383,12 @@ class ReadinessTest(StartTest):
         self.assertEqual(view.logs(), "going up\n")
         view.restart(grace=0)
         self.assertEqual(view.logs(), "going up\n" * 2, "the line of the first life is not taken for the second's")
+
+    def test_an_end_within_the_time_that_docker_gives(self) -> None:
+        loop = "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done"
+        view = self.lend(command=["sh", "-c", loop], ready=log("up"))
+        view.stop(grace=None)
+        self.assertEqual(view.exit_code, 3)
 
     def test_checks_together(self) -> None:
         view = self.lend(

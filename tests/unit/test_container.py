@@ -418,13 +418,16 @@ class LifeTest(InnerTest):
             (lambda: view.exec("id", user=True), "exec: user must be a text, a Path or a whole number, not True"),
             (lambda: view.exec("id", directory=b"/"), "exec: directory must be a text, .*, not b'/'"),
             (lambda: view.exec("id", env=["A=b"]), r"env: it takes a dict, \{'NAME': value\}, not a list"),
-            (lambda: view.exec("id", env={"A": None}), "env: A is a NoneType, not a text; .*"),
+            (lambda: view.exec("id", env={"A": True}), "env: A is a bool, not a text; .*"),
             (lambda: view.copy_from(None), "copy_from: the path must be a text, a Path or a whole number, not None"),
             (lambda: view.copy_to(None, ""), "copy_to: the path must be a text, a Path or a whole number, not None"),
-            (lambda: view.stop(grace=0.5), "grace=0.5: it takes a whole number of seconds, 0 for a kill at once"),
+            (lambda: view.stop(grace=0.5), "grace=0.5: it takes a whole number of seconds, 0 for a kill at once, .*"),
             (lambda: view.stop(grace=-1), "grace=-1: it takes .*"),
         ):
             with self.subTest(said), self.assertRaisesRegex(TypeError, f"^{said}$"):
+                call()
+        for call in (lambda: view.exec("id", env={"A": None}), lambda: view.stop(grace=None)):
+            with self.assertRaisesRegex(ItestError, "it is no container that"):  # They get that far.
                 call()
 
     def test_paths_and_numbers_are_words_of_a_command(self) -> None:

@@ -788,10 +788,10 @@ class QueueTest(unittest.TestCase):
     def test_keys_and_headers_of_another_type_are_refused_in_words(self) -> None:
         wrong: Any
         for wrong, said in (
-            ({"key": 3}, r"key must be a text or bytes \(of a file, file.read\(\)\), not 3"),
+            ({"key": 3}, "key must be a text or bytes, not 3"),
             ({"headers": "a=b"}, r"headers must be a dict, \{'name': 'value'\}, or pairs of name and value, not 'a=b'"),
             ({"headers": 3}, "headers must be a dict, .*, not 3"),
-            ({"headers": {"a": 3}}, "the header 'a' must be a text or bytes .*, not 3"),
+            ({"headers": {"a": 3}}, "the header 'a' must be a text or bytes, not 3"),
             ({"headers": {b"a": b"b"}}, "a header's name must be a text, .*, not b'a'"),
         ):
             with self.subTest(said), self.assertRaisesRegex(TypeError, f"^{said}$"):

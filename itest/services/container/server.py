@@ -75,14 +75,16 @@ class ContainerServer(Server[ContainerView]):
             container_of(self.instance, "unpause").unpause()
         self.paused = False
 
-    def halt(self, grace: int) -> None:
-        if type(grace) is not int or grace < 0:  # Docker takes -1 for no end.
-            raise TypeError(f"grace={grace!r}: it takes a whole number of seconds, 0 for a kill at once")
+    def halt(self, grace: int | None) -> None:
+        if grace is not None and (type(grace) is not int or grace < 0):  # Docker takes -1 for no end.
+            raise TypeError(
+                f"grace={grace!r}: it takes a whole number of seconds, 0 for a kill at once, None for Docker's default"
+            )
         self.unpause()
         container_of(self.instance, "stop").halt(grace)
         self._end_known = True
 
-    def restart(self, grace: int) -> None:
+    def restart(self, grace: int | None) -> None:
         """Raises StartError where it does not become ready again."""
         container = container_of(self.instance, "restart")
         self.halt(grace)

@@ -84,16 +84,26 @@ def words(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 def variables(value: Mapping[str, object]) -> dict[str, str]:
     """Environment variables; numbers are made texts."""
+    _check_variables(value, str, int, float, Path)
+    return {name: str(text) for name, text in value.items()}
+
+
+def changes(value: Mapping[str, object]) -> dict[str, str | None]:
+    """Variables of a command besides the container's; with None it does not have one of those."""
+    _check_variables(value, str, int, float, Path, type(None))
+    return {name: None if text is None else str(text) for name, text in value.items()}
+
+
+def _check_variables(value: object, *types: type) -> None:
     if not isinstance(value, Mapping):  # Not the value: variables may be secret.
         raise DeclarationError(f"env: it takes a dict, {{'NAME': value}}, not a {type(value).__name__}")
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name:
             raise DeclarationError(f"env: {name!r} is no name of a variable")
-        if isinstance(text, bool) or not isinstance(text, str | int | float | Path):
+        if isinstance(text, bool) or not isinstance(text, types):
             raise DeclarationError(
                 f"env: {name} is a {type(text).__name__}, not a text; write it as the program is to read it, in quotes"
             )
-    return {name: str(text) for name, text in value.items()}
 
 
 def env_file(path: Path) -> dict[str, str]:

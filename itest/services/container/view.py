@@ -94,13 +94,15 @@ class ContainerView(View):
     ) -> ExecResult:
         """Run a command in the container: program and arguments, or a text for its shell.
 
-        As the container's user or another one (`"root"`, `1000`, `"1000:1000"`), with more variables, in another directory, with
-        something to read. Raises ExecTimeout when it has not ended after `timeout` seconds.
+        As the container's user or another one (`"root"`, `1000`, `"1000:1000"`), with more variables (None takes one of the
+        container's away), in another directory, with something to read. Raises ExecTimeout when it has not ended after `timeout`
+        seconds.
         """
-        words, given = words_of(argv), bytes_of("exec: stdin", b"" if stdin is None else stdin)
+        words = words_of(argv)
+        given = bytes_of("exec: stdin", b"" if stdin is None else stdin, " (of a file, file.read())")
         user = text_of("exec: user", "" if user is None else user)
         directory = text_of("exec: directory", "" if directory is None else directory)
-        variables = texts.variables(env or {})
+        variables = texts.changes(env or {})
         if not (user or variables or directory or given):
             return self.server.instance.exec(words, timeout=timeout)
         container = container_of(self.server.instance, "run a command in")
@@ -133,11 +135,12 @@ class ContainerView(View):
         """Let it go on."""
         self.server.unpause()
 
-    def stop(self, grace: int = GRACE) -> None:
-        """End its process, by a kill after `grace` seconds. It is started again by `restart`, or before the next test."""
+    def stop(self, grace: int | None = GRACE) -> None:
+        """End its process, by a kill after `grace` seconds, or with None after those that the container was made with. It is
+        started again by `restart`, or before the next test."""
         self.server.halt(grace)
 
-    def restart(self, grace: int = GRACE) -> None:
+    def restart(self, grace: int | None = GRACE) -> None:
         """Stop it as `stop` does, start it again under the same address and return when it is ready."""
         self.server.restart(grace)
 
