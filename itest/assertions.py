@@ -188,7 +188,8 @@ class Assertions(_Base):
         if not count:
             text = f"no {wanted} were to arrive {within}, but one did: {naming.shorten(repr(found[0].value))}"
             raise self._itest_failure(msg, text)
-        arrived[:] = [message for message in arrived if message not in found]
+        given = set(map(id, found))  # To compare thousands by their values takes seconds.
+        arrived[:] = [message for message in arrived if id(message) not in given]
         return found
 
     def assertCached(self, key: str, value: Any = ANY, service: str = "redis", msg: object = None) -> Any:
