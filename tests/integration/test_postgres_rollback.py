@@ -658,6 +658,113 @@ class SeveralHoldersTest(_Sandboxed):
         self.db.commit()
         self.assertEqual(self.names(), ["ann", "bob"])
 
+    def test_the_drivers_connection_takes_nothing_of_another_ones_back(self) -> None:
+        self.add("bob")
+        raw = self.postgres.engine.raw_connection()
+        cursor = raw.cursor()
+        cursor.execute("INSERT INTO users (name) VALUES ('cid')")
+        raw.rollback()
+        cursor.execute("INSERT INTO users (name) VALUES ('dan')")
+        raw.close()
+        self.db.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_the_first_connection_of_the_engine_takes_nothing_of_another_ones_back(self) -> None:
+        self.postgres.engine.dispose()
+        self.add("bob")
+        with self.postgres.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        self.db.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_cursors_of_the_driver(self) -> None:
+        cursor = self.session.connection().connection.cursor()
+        psycopg2.extras.execute_values(cursor, "INSERT INTO users (name) VALUES %s", [("bob",), ("cid",)])
+        self.session.rollback()
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_reading_by_turns_piles_up_no_savepoints(self) -> None:
+        for number in range(20):
+            self.session.execute(self.INSERT, {"name": f"user {number}"})
+            self.names()
+        sandbox: Any = self.db
+        self.assertLess(len(sandbox._uses.holders), 4)
+        self.session.commit()
+        self.assertEqual(len(self.names()), 21)
+
+    def test_a_status_that_does_not_tell_of_what_was_written(self) -> None:
+        for statement in (
+            "WITH made AS (INSERT INTO users (name) VALUES ('bob') RETURNING id) SELECT id FROM made",
+            "INSERT INTO users (name) VALUES ('bob'); SELECT 1",
+        ):
+            with self.subTest(statement):
+                self.ask(statement)
+                self.session.execute(text("SELECT 1"))
+                self.db.rollback()
+                self.assertEqual(self.names(), ["ann"])
+
+    def test_a_function_that_writes(self) -> None:
+        self.ask(
+            "CREATE FUNCTION add() RETURNS int LANGUAGE sql AS $$INSERT INTO users (name) VALUES ('bob') RETURNING id$$"
+        )
+        self.db.commit()
+        self.ask("SELECT add()")
+        self.db.rollback()
+        self.assertEqual(self.names(), ["ann"])
+        self.ask("SELECT add()")
+        self.session.execute(text("SELECT 1"))
+        self.session.rollback()
+        self.db.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_an_expected_error_of_one_that_has_read_before(self) -> None:
+        self.names()
+        self.session.execute(self.INSERT, {"name": "bob"})
+        with self.assertRaises(psycopg2.errors.DivisionByZero):
+            self.ask("SELECT 1/0")
+        self.db.rollback()
+        self.session.commit()
+        self.assertEqual(self.names(), ["ann", "bob"])
+
+    def test_a_commit_that_a_deferred_constraint_refuses_after_another_one_read(self) -> None:
+        self.session.execute(text("SELECT 1"))
+        self.session.rollback()
+        self.names()
+        self.session.execute(text("INSERT INTO orders (user_id) VALUES (99)"))
+        with self.assertRaises(sqlalchemy.exc.IntegrityError):
+            self.session.commit()
+        self.session.rollback()
+        self.assertEqual(self.ask("SELECT count(*) FROM orders"), [(0,)])
+
+    def test_a_failed_statement_is_taken_back_by_whoever_rolls_back(self) -> None:
+        with self.assertRaises(sqlalchemy.exc.DataError):
+            self.session.execute(text("SELECT 1/0"))
+        self.db.rollback()
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_settings_and_locks_are_no_loss(self) -> None:
+        self.add("bob")
+        for statement in ("SET LOCAL statement_timeout = '5s'", "RESET work_mem", "LOCK TABLE numbers"):
+            self.session.execute(text(statement))
+        self.db.rollback()
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_an_empty_transaction_of_the_engine_after_a_close(self) -> None:
+        other = self.postgres.connect()
+        with other.cursor() as cursor:
+            cursor.execute("INSERT INTO users (name) VALUES ('bob')")
+        other.close()
+        with self.postgres.engine.begin():
+            pass
+        self.assertEqual(self.names(), ["ann"])
+
+    def test_an_isolation_level_of_the_driver_rolls_back(self) -> None:
+        for level in (extensions.ISOLATION_LEVEL_READ_COMMITTED, extensions.ISOLATION_LEVEL_AUTOCOMMIT):
+            with self.subTest(level):
+                self.add("bob")
+                self.db.set_isolation_level(level)
+                self.assertEqual(self.names(), ["ann"])
+
     def test_autocommit_of_another_one(self) -> None:
         self.add("bob")
         with self.postgres.engine.execution_options(isolation_level="AUTOCOMMIT").connect():
@@ -816,7 +923,8 @@ class EscapeTest(unittest.TestCase):
                 self.assertEqual(run(body, isolation), ([], []))
                 self.assertRegex(
                     "\n".join(lines),
-                    "test_1 left a database session behind, and it was ended: .*, idle, holding an advisory lock, last "
+                    "test_1 or the set-up of its class left a database session behind, and it was ended: .*, idle, holding an "
+                    "advisory lock, last "
                     r"statement: SELECT pg_advisory_lock\(77\)",
                 )
 

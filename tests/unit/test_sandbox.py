@@ -16,6 +16,7 @@ from itest.services.postgres.lease import PostgresLease
 from itest.services.postgres.rollback import RollbackLease
 from itest.services.postgres.schema import SchemaLease
 from itest.services.postgres.truncate import TruncateLease
+from itest.services.postgres.uses import Uses
 from itest.testing import MemoryLease
 from tests.unit.inner import InnerTest, error_line, run
 
@@ -107,6 +108,86 @@ class SandboxTest(unittest.TestCase):
             "isolation='rollback' needs the package 'psycopg2', which is not installed: "
             "pip install 'itest-containers[postgres]'",
         )
+
+
+class UsesTest(unittest.TestCase):
+    """Who has done what in a sandbox."""
+
+    def setUp(self) -> None:
+        self.uses = Uses()
+
+    def do(self, holder: str, status: str, statement: bytes = b"") -> str:
+        sent = self.uses.enter(holder)
+        self.uses.did(status, statement)
+        return sent
+
+    def test_each_goes_on_in_a_savepoint_and_those_of_readers_are_released(self) -> None:
+        sent = [
+            self.do(*done)
+            for done in (
+                ("a", "SELECT 1"),
+                ("b", "INSERT 0 1"),
+                ("b", "SELECT 1"),
+                ("c", "SHOW"),
+                ("d", "FETCH 1"),
+                ("b", "SET"),
+            )
+        ]
+        self.assertEqual(
+            sent,
+            [
+                "",
+                "SAVEPOINT itest_sandbox_1",
+                "",
+                "SAVEPOINT itest_sandbox_2",
+                "RELEASE SAVEPOINT itest_sandbox_2; SAVEPOINT itest_sandbox_3",
+                "RELEASE SAVEPOINT itest_sandbox_3",
+            ],
+        )
+        self.assertEqual(self.uses.holders, ["a", "b"])
+
+    def test_reading_in_turns_piles_nothing_up(self) -> None:
+        for _ in range(100):
+            self.do("a", "INSERT 0 1")
+            self.do("b", "SELECT 1")
+        self.assertEqual(self.uses.holders, ["a", "b"])
+
+    def test_what_was_only_read_before_others_went_on_stays(self) -> None:
+        self.do("a", "SELECT 1")
+        self.do("b", "INSERT 0 1")
+        self.assertEqual(self.uses.take_back("a", failed=False), ("", False))
+        self.assertEqual(self.uses.take_back("b", failed=False), ("itest_sandbox_1", False))
+        self.assertFalse(self.uses)
+
+    def test_what_was_only_read_last_is_undone_since_functions_may_write(self) -> None:
+        self.do("a", "SELECT 1")
+        self.assertEqual(self.uses.take_back("a", failed=False), ("itest_sandbox", False))
+
+    def test_a_failed_statement_alone(self) -> None:
+        self.do("a", "SELECT 1")
+        self.do("b", "INSERT 0 1")
+        self.uses.enter("a")
+        self.assertEqual(self.uses.take_back("a", failed=True), ("itest_sandbox_2", False))
+        self.assertEqual(self.uses.holders, ["b"])
+
+    def test_whose_loss_is_one(self) -> None:
+        for status, statement, lost in (
+            ("INSERT 0 1", b"", True),
+            ("CREATE TABLE", b"", True),
+            ("SELECT 1", b"WITH x AS (INSERT INTO t VALUES (1) RETURNING n) SELECT n FROM x", True),
+            ("SELECT 1", b"WITH x AS (UPDATE t\nSET n = 1 RETURNING n) SELECT n FROM x", True),
+            ("SELECT 1", b"INSERT INTO t VALUES (1); SELECT 1", True),
+            ("SELECT 1", b"SELECT update FROM t FOR UPDATE; ", False),
+            ("SET", b"", False),
+            ("RESET", b"", False),
+            ("LOCK TABLE", b"", False),
+            ("SAVEPOINT", b"", False),
+        ):
+            with self.subTest(status, statement=statement):
+                self.uses.clear()
+                self.do("a", "INSERT 0 1")
+                self.do("b", status, statement)
+                self.assertEqual(self.uses.take_back("a", failed=False), ("itest_sandbox", lost))
 
 
 class NamesTest(unittest.TestCase):

@@ -18,6 +18,7 @@ from itest import naming
 from itest.clock import wall
 from itest.evidence import Evidence
 from itest.services.postgres.kept import SCRUB
+from itest.services.postgres.leaks import OF_OTHERS
 
 if TYPE_CHECKING:
     from itest.services.postgres.server import PostgresServer
@@ -51,8 +52,7 @@ _LOCKS = (
 )
 
 _IDLE = (
-    "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND backend_type = 'client backend' "
-    "AND application_name !~ '^itest( |$)'"
+    f"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND backend_type = 'client backend' AND {OF_OTHERS}"
 )
 
 MOST_LOCKS = 3

@@ -22,11 +22,14 @@ busy machine Docker's proxy takes long to hang up."""
 UNCLOSED = "close it, or connect in setUpClass what lasts for the class (and no dispose() there)"
 """What to do about a connection that a test did not close."""
 
+OF_OTHERS = "application_name !~ '^itest( |$)'"
+"""A condition on pg_stat_activity: the session is none of itest's own."""
+
 _OTHER = "pid <> pg_backend_pid() AND datid = {database} AND backend_type = 'client backend'"
 
 # To look at the locks costs 0.08 ms, so CASE and not AND, whose order is the planner's. Ours have none after a reset.
-BUSY = (
-    f"CASE WHEN {_OTHER} THEN xact_start IS NOT NULL OR application_name NOT LIKE 'itest%' "
+IS_BUSY = (
+    f"CASE WHEN {_OTHER} THEN xact_start IS NOT NULL OR {OF_OTHERS} "
     "AND pid IN (SELECT pid FROM pg_lock_status() WHERE locktype = 'advisory') END"
 )
 """A condition on pg_stat_get_activity: another session in the database with the oid `{database}` is in a transaction, or holds
@@ -39,7 +42,7 @@ _SOMEBODY = (
 )
 IN_TRANSACTION = _SOMEBODY.format(f"xact_start IS NOT NULL AND {_OTHER.format(database='oid')}")
 """An expression: whether there is a transaction in the database, of another session or prepared."""
-SOMEBODY_BUSY = _SOMEBODY.format(BUSY.format(database="oid"))
+SOMEBODY_BUSY = _SOMEBODY.format(IS_BUSY.format(database="oid"))
 """The same, or an advisory lock of another session: for a database that nobody but tests use."""
 
 # Those of prepared transactions have no pid; their own lock, on their id, says whose they are.
@@ -110,7 +113,7 @@ def end_idle(server: PostgresServer, name: str, since: float, kept: Collection[i
     found = (
         "SELECT pid, application_name, state, query FROM pg_stat_activity WHERE datname = %s "
         "AND backend_type = 'client backend' AND backend_start >= to_timestamp(%s) AND pid <> ALL(%s) "
-        "AND application_name !~ '^itest( |$)'"
+        f"AND {OF_OTHERS}"
     )
     grace = Deadline.after(CLOSE_GRACE)
     while (left := server.admin(found, name, since, list(kept))) and not grace.passed:
@@ -137,15 +140,21 @@ def report(test: str, pid: int, label: str, state: str | None, query: str, secon
     """A sentence about a session that was ended."""
     holding = "holding an advisory lock" if seconds is None else f"in a transaction for {seconds:.1f} s"
     return (
-        f"{test} left a database session behind, and it was ended: session {pid}{_who(label)}, {state or 'state unknown'}, "
-        f"{holding}, last statement: {naming.shorten(query) or 'none'}; {_cure(seconds is not None)}"
+        f"{_leaver(test, seconds is not None)} left a database session behind, and it was ended: session {pid}{_who(label)}, "
+        f"{state or 'state unknown'}, {holding}, last statement: {naming.shorten(query) or 'none'}; {_cure(seconds is not None)}"
     )
 
 
 def left_busy(test: str, *, in_transaction: bool) -> str:
     """The same for the note of a later test, whose client may be the one that had it."""
     holding = "in a transaction" if in_transaction else "holding an advisory lock"
-    return f"{test.rpartition('.')[2]} left a session {holding}, and itest ended it: {_cure(in_transaction)}"
+    who = _leaver(test.rpartition(".")[2], in_transaction)
+    return f"{who} left a session {holding}, and itest ended it: {_cure(in_transaction)}"
+
+
+def _leaver(test: str, in_transaction: bool) -> str:
+    # One that has only held a lock since the class was set up looks the same.
+    return test if in_transaction else f"{test} or the set-up of its class"
 
 
 def _cure(in_transaction: bool) -> str:

@@ -60,7 +60,7 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {where}
 """
 """The sequences, whether a table owns each, and which tables hold the rows of that: of a partitioned one, its partitions."""
 
-BUSY = f"ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE {leaks.BUSY})"
+BUSY = f"ARRAY(SELECT pid FROM pg_stat_get_activity(NULL) WHERE {leaks.IS_BUSY})"
 """An expression: the sessions of a database that are in a transaction or hold an advisory lock, `{database}` its oid."""
 
 USERS = "n.nspname !~ '^(pg_|itest_[0-9a-f]{8}_[0-9]+$)' AND n.nspname NOT IN ('information_schema', 'itest_ledger')"

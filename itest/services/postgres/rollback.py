@@ -9,6 +9,7 @@ full.
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,8 +59,6 @@ class RollbackLease(PostgresLease):
         self._sandbox: Any = None
         self._engine: Engine | None = None
         self._handed_out: Engine | None = None
-        self._of_connections: weakref.WeakSet[Any] = weakref.WeakSet()
-        """What SQLAlchemy's Connections have of the pool."""
         self._listeners: list[int] = []
         self._engine_types: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
         self._unfinished = ""
@@ -173,12 +172,11 @@ class RollbackLease(PostgresLease):
                 poolclass=sqlalchemy.pool.StaticPool,
             )
             sqlalchemy.event.listen(self._engine, "connect", self._connected)
-            sqlalchemy.event.listen(
-                self._engine, "engine_connect", lambda made: self._of_connections.add(made.connection)
+            sqlalchemy.event.listen(self._engine, "checkout", _tell_apart)
+            # Of what the pool lends, each is told by itself: the driver's own rollback() and close() are those of all.
+            vars(self._engine.dialect).update(
+                do_rollback=_roll_back, do_close=lambda connection: None, set_isolation_level=_set_level
             )
-            sqlalchemy.event.listen(self._engine, "before_cursor_execute", _of_its_connection)
-            # The dialect is told by which of them: the driver's own rollback() and close() are those of all.
-            vars(self._engine.dialect).update(do_rollback=self._roll_back, do_close=lambda connection: None)
             self._listeners = listeners(self._engine)
         for types, own in zip(self._engine_types, (sandbox.string_types, sandbox.binary_types), strict=True):
             own.update(types)  # They were taken off after the test before, whose connection this was too.
@@ -189,10 +187,6 @@ class RollbackLease(PostgresLease):
     def _connected(self, connection: Any, record: object) -> None:
         """Remember the type casters that SQLAlchemy has just registered."""
         self._engine_types = (dict(connection.string_types), dict(connection.binary_types))
-
-    def _roll_back(self, connection: Any) -> None:
-        known = connection in self._of_connections
-        connection.dbapi_connection.itest_roll_back(weakref.ref(connection) if known else None)
 
     # The sandbox's connection, and what is outside it.
 
@@ -339,9 +333,42 @@ class SandboxView(PostgresView):
         raise _refused("asession()")
 
 
-def _of_its_connection(connection: Any, cursor: Any, *args: object) -> None:
-    if hasattr(cursor, "itest_holder"):
-        cursor.itest_holder = weakref.ref(connection.connection)
+def _tell_apart(connection: Any, record: object, lent: Any) -> None:
+    lent.__class__ = _lent_class(lent.__class__)
+
+
+@functools.cache
+def _lent_class(base: Any) -> Any:
+    """What SQLAlchemy's pool lends, as a class that tells the sandbox which of them does something."""
+
+    class Lent(base):  # type: ignore[misc]  # SQLAlchemy is imported on first use, so it is Any
+        __slots__ = ()
+
+        def cursor(self, *args: Any, **kwargs: Any) -> Any:
+            cursor = super().cursor(*args, **kwargs)
+            if hasattr(cursor, "itest_holder"):
+                cursor.itest_holder = weakref.ref(self)
+            return cursor
+
+        def commit(self) -> None:
+            # Where nothing is, the sandbox's own would say what a close() has undone, which was none of this one's.
+            if self.dbapi_connection.itest_pending:
+                self.dbapi_connection.commit()
+
+        def itest_roll_back(self) -> None:
+            self.dbapi_connection.itest_roll_back(weakref.ref(self))
+
+        rollback = itest_roll_back
+
+    return Lent
+
+
+def _roll_back(lent: Any) -> None:
+    lent.itest_roll_back()  # The sandbox's own, where SQLAlchemy has a stand-in for one that is gone.
+
+
+def _set_level(connection: Any, level: str) -> None:
+    connection.itest_set_level(level)
 
 
 def _refused(verb: str) -> IsolationError:

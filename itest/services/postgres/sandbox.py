@@ -23,9 +23,9 @@ from typing import Any, NoReturn
 from itest import naming
 from itest.errors import IsolationError
 from itest.packages import client_package
+from itest.services.postgres.uses import SAVEPOINT, Uses
 from itest.tuples import NamedTuple
 
-SAVEPOINT = "itest_sandbox"
 KEEP = f"RELEASE SAVEPOINT {SAVEPOINT}; SAVEPOINT {SAVEPOINT}"
 UNDO = f"ROLLBACK TO SAVEPOINT {SAVEPOINT}"
 SCRUB = "SELECT pg_advisory_unlock_all(); DISCARD SEQUENCES"
@@ -42,9 +42,6 @@ LEVELS = {1: "read committed", 2: "repeatable read", 3: "serializable", 4: "read
 """psycopg2's numbers for SQL's transaction isolation levels; 0 is autocommit."""
 
 NO_SUCH_CONSTRAINT = "42704"
-
-READING = ("SELECT", "SHOW", "FETCH", "DECLARE", "EXPLAIN", "SAVEPOINT", "RELEASE", "ROLLBACK")
-"""How the status of a statement begins that wrote nothing; a SELECT of a function that writes is taken for reading."""
 
 LOST = (
     "what one connection had written and not committed was taken back with what another one did, for they are all one "
@@ -79,17 +76,6 @@ class Commit(NamedTuple):
         return cls(f"SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; {KEEP}", again)
 
 
-class Use:
-    """What a holder has done since the last commit, up to where another one went on."""
-
-    __slots__ = ("holder", "savepoint", "wrote")
-
-    def __init__(self, holder: object, savepoint: str) -> None:
-        self.holder = holder
-        self.savepoint = savepoint
-        self.wrote = False
-
-
 @functools.cache
 def connection_class() -> Any:
     """The sandbox as a subclass of psycopg2's connection: `psycopg2.connect(url, connection_factory=...)`."""
@@ -115,8 +101,7 @@ def connection_class() -> Any:
             self._commit = self._first_commit
             self._escape = self._stray = ""
             self._begun = self._lost = self._block = self._autocommit = False
-            self._uses: list[Use] = []
-            self._savepoints = 0
+            self._uses = Uses()
             self._opened = [0]
             self._readonly: bool | None = None
             self._deferrable: bool | None = None
@@ -162,22 +147,25 @@ def connection_class() -> Any:
         def itest_hand_out(self) -> None:
             """`connect()` hands it out once more. Which of them a statement is sent by cannot be known, since they are one
             object; it counts as that of the newest which came when the others had something uncommitted."""
-            if any(use.holder == len(self._opened) for use in self._uses):
+            if len(self._opened) in self._uses.holders:
                 self._opened.append(1)
             else:
                 self._opened[-1] += 1
 
-        def itest_roll_back(self, holder: object) -> None:
-            """Take back what this connection of the engine did; None, those that are gone without having been closed, or
-            one that SQLAlchemy lent without a Connection of its own."""
+        def itest_roll_back(self, holder: object = None) -> None:
+            """Take back what this connection of the engine did; None, those that are gone without having been closed."""
             if not self._begun:
                 return
             self._check()
-            gone = [use.holder for use in self._uses if isinstance(use.holder, weakref.ref) and use.holder() is None]
-            if holder is None and not gone:
-                self.rollback()
+            gone = [other for other in self._uses.holders if isinstance(other, weakref.ref) and other() is None]
             for each in gone if holder is None else [holder]:
                 self._take_back(each)
+
+        def itest_set_level(self, level: str) -> None:
+            """As SQLAlchemy does for one connection of the engine; this one is the others' too, so nothing is rolled back."""
+            if level != "AUTOCOMMIT":
+                self._level(level)
+            self._autocommit = level == "AUTOCOMMIT"
 
         def itest_run(self, cursor: Any, call: Callable[..., Any], statement: object, *args: Any, **kwargs: Any) -> Any:
             """Have a cursor run a statement, inside the sandbox."""
@@ -194,11 +182,11 @@ def connection_class() -> Any:
                 if status == idle and not self.closed:
                     self._escaped(statement)
                 elif status == failed and self._releases:
-                    self._take_back(self._uses[-1].holder)
+                    self._take_back(self._uses.last)
                 raise
             if self.get_transaction_status() == idle:
                 self._escaped(statement)
-            self._uses[-1].wrote |= not (cursor.statusmessage or "").startswith(READING)
+            self._uses.did(cursor.statusmessage or "", cursor.query or b"")
             if self._releases:
                 self.commit()
             return result
@@ -213,7 +201,7 @@ def connection_class() -> Any:
                 self._stray = LOST
                 raise IsolationError(f"{self._test}: {LOST}")
             if self.get_transaction_status() == failed:  # A server answers a COMMIT with a ROLLBACK then.
-                self._take_back(self._uses[-1].holder if self._uses else None)
+                self._take_back(self._uses.last)
                 return
             try:
                 self._send(self._commit.statements)
@@ -221,7 +209,9 @@ def connection_class() -> Any:
                 if error.pgcode == NO_SUCH_SAVEPOINT:
                     self._escaped("COMMIT")
                 if not self.closed:
-                    self._take_back(self._uses[0].holder if self._uses else None)
+                    if len(self._uses.writers) > 1:
+                        self._stray = LOST
+                    self._undo()
                 raise
             if self._commit.immediate:
                 self._make_immediate()
@@ -231,7 +221,7 @@ def connection_class() -> Any:
             if not self._begun:
                 return
             self._check()
-            self._take_back(max((use.holder for use in self._uses if isinstance(use.holder, int)), default=None))
+            self._take_back(max((level for level in self._uses.holders if isinstance(level, int)), default=None))
 
         def close(self) -> None:
             """Undo what was not committed, as closing does, and stay open: others hold this connection too. One of several
@@ -241,7 +231,7 @@ def connection_class() -> Any:
                 self._opened[-1] = max(0, self._opened[-1] - 1)
                 if self._opened[-1] and self.get_transaction_status() != failed:
                     return
-                self._lost = any(use.wrote for use in self._uses if use.holder == level)
+                self._lost = level in self._uses.writers
                 with contextlib.suppress(psycopg2.Error, IsolationError):
                     self._take_back(level)
                 if level > 1 and len(self._opened) == level:
@@ -273,7 +263,7 @@ def connection_class() -> Any:
 
         def lobject(self, *args: Any, **kwargs: Any) -> Any:
             self._enter()
-            self._uses[-1].wrote = True
+            self._uses.did("LARGE OBJECT", b"")
             return super().lobject(*args, **kwargs)
 
         @property
@@ -297,7 +287,7 @@ def connection_class() -> Any:
         def set_isolation_level(self, level: Any) -> None:
             if level != 0:
                 self._level(level)
-            # psycopg2's rolls back. SQLAlchemy calls it for one connection of the engine, and this is the others' too.
+            self.rollback()  # As psycopg2's does.
             self._autocommit = level == 0
 
         @property
@@ -377,14 +367,10 @@ def connection_class() -> Any:
                 self._begun = True
                 self._restart()
             self._lost = False
-            holder = holder or len(self._opened)
-            if not self._uses:
-                self._uses.append(Use(holder, SAVEPOINT))
-            elif self._uses[-1].holder != holder and self.get_transaction_status() != failed:
-                self._savepoints += 1
-                use = Use(holder, f"{SAVEPOINT}_{self._savepoints}")
-                self._send(f"SAVEPOINT {use.savepoint}")
-                self._uses.append(use)
+            if self.get_transaction_status() == failed and self._uses:
+                return  # Whose use it is must stay known: it is the one to take back.
+            if change := self._uses.enter(holder or len(self._opened)):
+                self._send(change)
 
         def _restart(self) -> None:
             self._uses.clear()
@@ -404,30 +390,23 @@ def connection_class() -> Any:
 
         def _take_back(self, holder: object) -> None:
             """Undo what it has done since the last commit, and nothing of others where that is possible."""
-            own = [use for use in self._uses if use.holder == holder]
-            if not own:
-                if not self._uses and self.get_transaction_status() == failed:
-                    self._undo()
-                return
-            first = self._uses.index(own[0])
-            others = [use for use in self._uses[first:] if use.holder != holder]
-            if others and not any(use.wrote for use in own) and self.get_transaction_status() != failed:
-                self._uses = [use for use in self._uses if use.holder != holder]
-                return
-            if any(use.wrote for use in others):
+            has_failed = self.get_transaction_status() == failed
+            if has_failed and self._uses.last not in (None, holder):  # Whoever failed is in everybody's way.
+                self._take_back(self._uses.last)
+                has_failed = False
+            savepoint, lost = self._uses.take_back(holder, has_failed)
+            if lost:
                 self._stray = LOST
-            if first == 0:
+            if savepoint == SAVEPOINT or (has_failed and not savepoint):
                 self._undo()
-                return
-            try:
-                self._send(f"ROLLBACK TO SAVEPOINT {own[0].savepoint}; RELEASE SAVEPOINT {own[0].savepoint}")
-            except psycopg2.Error as error:
-                if error.pgcode != NO_SUCH_SAVEPOINT:
-                    raise
-                self._stray = LOST  # Another one has gone back to a savepoint of its own from before.
-                self._undo()
-            else:
-                del self._uses[first:]
+            elif savepoint:
+                try:
+                    self._send(f"ROLLBACK TO SAVEPOINT {savepoint}; RELEASE SAVEPOINT {savepoint}")
+                except psycopg2.Error as error:
+                    if error.pgcode != NO_SUCH_SAVEPOINT:
+                        raise
+                    self._stray = LOST  # Another one has gone back to a savepoint of its own from before.
+                    self._undo()
 
         def _outside(self, what: str) -> None:
             """psycopg2 refuses this inside a transaction."""
@@ -476,7 +455,7 @@ def _cursor_class(factory: Any) -> Any:
         return method
 
     names = ("execute", "executemany", "callproc", "copy_from", "copy_to", "copy_expert")
-    # `itest_holder` is the connection of the engine that it is of; None, one that was handed out as it is.
+    # `itest_holder` is what the engine lent that it is of; None, the connection as it was handed out.
     cls = type(
         f"Sandbox{factory.__name__}", (factory,), {"itest_holder": None, **{name: inside(name) for name in names}}
     )
