@@ -15,7 +15,7 @@ PASSING = ("SET", "RESET", "LOCK TABLE", "DECLARE", "SAVEPOINT", "RELEASE", "ROL
 
 # The status is that of the last statement, and of a WITH that of what it ends in.
 _WRITING = re.compile(
-    rb";\s*[^\s;]|\b(insert\s+into|update\b.+?\bset|delete\s+from|merge\s+into)\b", re.IGNORECASE | re.DOTALL
+    rb";\s*[^\s;]|\b(insert\s+into|update\b.{1,300}?\bset|delete\s+from|merge\s+into)\b", re.IGNORECASE | re.DOTALL
 )
 
 
