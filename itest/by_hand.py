@@ -49,8 +49,10 @@ def command(spec: Spec, instance: Instance | None = None) -> str:
             words = [fill(word, endpoints, str(getattr(instance, "place", ""))) for word in words]
     else:
         return ""
-    shown = [naming.shorten(word, LONGEST) if len(word) > LONGEST else word for word in naming.hide_options(words)]
-    return naming.mask(shlex.join(shown)) + more
+    # Each by itself: what `join` makes of a quote is no SQL any more.
+    hidden = naming.hide_options(words)
+    shown = [naming.shorten(word, LONGEST) if len(word) > LONGEST else naming.mask(word) for word in hidden]
+    return shlex.join(shown) + more
 
 
 def _inherited_paths() -> tuple[str, str]:

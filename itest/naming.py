@@ -159,7 +159,15 @@ _IN_QUERY = (
     r"([^?&#\s\"'<>]+)"
 )
 
-_IN_SQL = r"(?i)(\bpassword\s+)(?:e'[^'\\\n]*(?:(?:\\.|'')[^'\\\n]*)*|'[^'\n]*(?:''[^'\n]*)*)'?"
+_IN_SQL = (
+    r"(?is)(\bpassword\s+)(?:"
+    # Within a literal, doubled once more for each level, and as `repr` writes it.
+    r"(?:e|u&)?((?:\\*'){2,}+|\\+')(?:(?!\2)[^\n]|\2\2){0,1000}\2"
+    # What follows one that is closed; any other quote is in a password, or of something else.
+    r"|(?:e'(?:[^'\\]|\\.|'')*+|(?:u&)?'(?:[^']|'')*+)'(?=[\s;,)\]}\"`]|\Z)"
+    r"|(\$\w*\$)[^$]*+\3"
+    r"|(?:(?:e|u&)?\\*'|\$\w*\$)[^\n]*+)"
+)
 """CREATE ROLE ... PASSWORD '...', which servers log where it fails. One that was cut goes on to the line's end."""
 
 _KEY = r"(?=.*\d).{20}"

@@ -159,10 +159,10 @@ class Exec(Check):
         result = run(instance, self.argv)
         if result.exit_code != 0:
             said = (result.stderr or result.stdout).strip()
-            raise NotReady(f"`{shlex.join(self.argv)}` exited with {result.exit_code}: {said}")
+            raise NotReady(f"`{shlex.join(map(naming.mask, self.argv))}` exited with {result.exit_code}: {said}")
 
     def __str__(self) -> str:
-        return f"`{shlex.join(self.argv)}` to succeed"
+        return f"`{shlex.join(map(naming.mask, self.argv))}` to succeed"
 
 
 def command(given: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def run(instance: Instance, argv: Sequence[str]) -> ExecResult:
     try:
         return instance.exec(argv, timeout=seconds)
     except ExecTimeout as error:
-        raise NotReady(f"`{shlex.join(argv)}` had not ended after {seconds:g} s") from error
+        raise NotReady(f"`{shlex.join(map(naming.mask, argv))}` had not ended after {seconds:g} s") from error
 
 
 class Health(Check):

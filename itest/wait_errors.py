@@ -117,7 +117,7 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
 def not_ended(argv: Sequence[str], place: str, seconds: float) -> ExecTimeout:
     """A command in or beside an instance runs on."""
     return ExecTimeout(
-        f"`{naming.mask(shlex.join(argv))}` {place} had not ended after {seconds:g} s; if it only needs longer, give exec a "
+        f"`{shlex.join(map(naming.mask, argv))}` {place} had not ended after {seconds:g} s; if it only needs longer, give exec a "
         f"longer timeout="
     )
 

@@ -236,7 +236,7 @@ class DockerInstance:
 
         deadline = Deadline.after(timeout)
         job, client = "", self._client
-        doing = f"run `{shlex.join(argv)}` in {self}"
+        doing = f"run `{shlex.join(map(naming.mask, argv))}` in {self}"
         try:
             with translated(doing, passing=(APIError, TimeoutError)):
                 job = client.exec_create(

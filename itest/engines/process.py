@@ -237,7 +237,7 @@ class _Launch:
 
         from itest import causes
 
-        command = naming.mask(shlex.join(argv))
+        command = shlex.join(map(naming.mask, argv))
         error: StartError
         known = causes.of_death(lines, None, oom_killed=False, place=str(self._place.parent))
         if in_time:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import unittest
 from pathlib import Path
@@ -341,7 +342,7 @@ class CommandTest(unittest.TestCase):
         )
         self.assertEqual(
             by_hand.command(spec),
-            "docker run --rm -e 'WEB_KEY=***' -e 'MODE=a b' -e DOOR=*** -p 127.0.0.1::80 -p 127.0.0.1::53/udp "
+            "docker run --rm -e 'WEB_KEY=***' -e 'MODE=a b' -e 'DOOR=***' -p 127.0.0.1::80 -p 127.0.0.1::53/udp "
             "--tmpfs /data:size=8 --tmpfs /tmp --user app --memory 64 -v data:/srv:ro --entrypoint /bin/sh web:1 -c serve "
             "'--password=***'",
         )
@@ -371,6 +372,11 @@ class CommandTest(unittest.TestCase):
     def test_a_process(self) -> None:
         spec = ProcessSpec("Web 1", ("/bin/web", "-d", "{directory}"), ("web",), env={"MODE": "test"})
         self.assertEqual(by_hand.command(spec), "MODE=test /bin/web -d '{directory}'")
+
+    def test_a_password_in_sql_is_hidden(self) -> None:
+        spec = ContainerSpec("web:1", command=("psql", "-c", "ALTER ROLE bob PASSWORD 'b0bPw'"))
+        hidden = shlex.quote("ALTER ROLE bob PASSWORD '***'")
+        self.assertEqual(by_hand.command(spec), f"docker run --rm web:1 psql -c {hidden}")
 
     def test_a_process_that_was_started(self) -> None:
         instance = instance_of("http")

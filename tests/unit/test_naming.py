@@ -38,6 +38,16 @@ class MaskTest(unittest.TestCase):
             r"PASSWORD 'a\'; SELECT 'b'": "PASSWORD '***'; SELECT 'b'",
             "PASSWORD ''": "PASSWORD '***'",
             "PASSWORD 'cut\nnext 'line'": "PASSWORD '***'\nnext 'line'",
+            "EXECUTE 'ALTER ROLE a PASSWORD ''b0bPw''; SELECT 1'": "EXECUTE 'ALTER ROLE a PASSWORD '***'; SELECT 1'",
+            "EXECUTE 'ALTER ROLE a PASSWORD ''it''''s'' b'": "EXECUTE 'ALTER ROLE a PASSWORD '***' b'",
+            "PASSWORD '''a''b'; SELECT 'c'": "PASSWORD '***'; SELECT 'c'",
+            "PASSWORD ''; SELECT 'c'": "PASSWORD '***'; SELECT 'c'",
+            "PASSWORD $$b0bPw$$ VALID": "PASSWORD '***' VALID",
+            "PASSWORD $tag$b0b\nPw$tag$ VALID": "PASSWORD '***' VALID",
+            "PASSWORD $$cut\nnext line": "PASSWORD '***'\nnext line",
+            repr("ALTER ROLE \"a\" PASSWORD 'b0bPw' b"): "'ALTER ROLE \"a\" PASSWORD '***' b'",
+            "PASSWORD U&'b0bPw'; SELECT 'c'": "PASSWORD '***'; SELECT 'c'",
+            "PASSWORD 'b0b\nPw' VALID": "PASSWORD '***' VALID",
         }.items():
             with self.subTest(sql):
                 self.assertEqual(naming.mask(sql), masked)
@@ -49,6 +59,7 @@ class MaskTest(unittest.TestCase):
             "ALTER ROLE bob PASSWORD NULL",
             "SELECT password FROM users WHERE name = 'bob'",
             "SELECT reset_password 'x'",
+            "ALTER ROLE bob PASSWORD $1",
         ):
             self.assertEqual(naming.mask(text), text)
 
@@ -101,6 +112,8 @@ class MaskTest(unittest.TestCase):
             "password '" * 20_000,
             "password e'\\'" * 20_000,
             "password '" + "'' " * 50_000,
+            "password ''a\n" * 20_000,
+            "password $a$ password $b$ " * 10_000,
         ):
             naming.mask(text)
         self.assertLess(time.process_time() - begun, 2)

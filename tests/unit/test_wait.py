@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+import shlex
 import socket
 import threading
 import unittest
@@ -440,6 +441,15 @@ class ExecTest(CheckTest):
             self.assertEqual(given, expected)
             self.assertIn(f"; `sleep 100` had not ended after {expected[-1]:g} s", caught.exception.reason)
         self.assertNotReady("`sleep 100` had not ended after 30 s", wait.exec("sleep", "100"), instance)
+
+    def test_it_shows_no_password_in_sql(self) -> None:
+        instance = instance_of("memory")
+        check = wait.exec("psql", "-c", "ALTER ROLE bob PASSWORD 'b0bPw'")
+        shown = f"""`psql -c {shlex.quote("ALTER ROLE bob PASSWORD '***'")}`"""
+        self.assertEqual(str(check), f"{shown} to succeed")
+        self.assertNotReady(f"{shown} exited with 127: psql: not found", check, instance)
+        error = wait_errors.not_ended(("psql", "-c", "ALTER ROLE bob PASSWORD 'b0bPw'"), "here", 1)
+        self.assertTrue(str(error).startswith(f"{shown} here had not"), error)
 
 
 class HealthTest(CheckTest):
