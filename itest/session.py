@@ -16,7 +16,6 @@ import sys
 import threading
 import unittest
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -224,7 +223,11 @@ class Session:
         if error not in self._told or names == error.__notes__:
             self._told[error] = owner
             return error
-        short = copy(error)
+        short = type(error).__new__(
+            type(error)
+        )  # A subclass of the user's may have another `__init__`, by which `copy` makes one.
+        short.args, short.__cause__ = error.args, error.__cause__
+        vars(short).update(vars(error))
         short.__notes__ = [f"as told above at {self._told[error]}", *names]
         return short
 

@@ -332,6 +332,24 @@ class FailureTest(InnerTest):
             " ".join(notes[3]), "^as told above at A it is the service 'web' of the class nor could 'typo' "
         )
 
+    def test_one_of_a_class_of_the_users_own_is_told_in_short_too(self) -> None:
+        class Expired(StartError):
+            def __init__(self, code: int, day: str) -> None:
+                super().__init__(f"licence {code} has expired on {day}")
+                self.code = code
+
+        cause = OSError("no such day")
+
+        def prepare(instance: MemoryInstance) -> None:
+            raise Expired(7, "Monday") from cause
+
+        session = self.use(MemoryEngine(prepare))
+        for owner in ("A", "B"):
+            with self.assertRaisesRegex(Expired, "^licence 7 has expired on Monday$") as raised:
+                session.lend_all([(self.service(), "", None, "web")], owner=owner)
+            self.assertEqual((raised.exception.code, raised.exception.__cause__), (7, cause))
+        self.assertEqual(raised.exception.__notes__, ["as told above at A", "it is the service 'web' of the class"])
+
     def test_a_test_of_its_own_server_tries_again(self) -> None:
         def prepare(instance: MemoryInstance) -> None:
             if instance.id == "memory-1":
