@@ -92,6 +92,8 @@ class _Slot:
         self.error: BaseException | None = None
         self.allowed = 0.0
         """Seconds that it had to be ready, where it was not."""
+        self.told = ""
+        """The class that was told the error with all that is known of it."""
 
 
 class Session:
@@ -114,8 +116,6 @@ class Session:
         )
         self.telling = self._starter.telling
         self._slots: dict[tuple[str, ...], _Slot] = {}
-        self._told: dict[StartError, str] = {}
-        """The failures that a class was told with all that is known of them, and which class that was."""
         self._lock = threading.Lock()
         self._networks: list[ClassNetwork] = []
         self._to_come: list[Service[Any]] | None = None
@@ -164,7 +164,7 @@ class Session:
                     slot.server = self._starter.start(service, joined, key[-1])
                 except ItestError as error:
                     if service.scope != "test" or isinstance(error, StartTimeout):  # A new one is its point.
-                        slot.error, slot.allowed = error, allowed
+                        slot.error, slot.allowed, slot.told = error, allowed, ""
                     raise
                 except BaseException:
                     self._broken = True
@@ -217,18 +217,20 @@ class Session:
 
     def _as_told_to(self, owner: str, error: BaseException) -> BaseException:
         """A failure as this class is told it. One that an earlier class was told is a sentence, without its log and command."""
-        if not isinstance(error, StartError) or not owner:
+        # Only what is remembered can be told again, and no other is kept, with all that its frames hold.
+        slot = next((slot for slot in list(self._slots.values()) if slot.error is error), None)
+        if not isinstance(error, StartError) or not owner or slot is None:
             return error
         names = [note for note in error.__notes__ if note.startswith((OF_CLASS, NOR))]
-        if error not in self._told or names == error.__notes__:
-            self._told[error] = owner
+        if not slot.told or names == error.__notes__:
+            slot.told = owner
             return error
         short = type(error).__new__(
             type(error)
         )  # A subclass of the user's may have another `__init__`, by which `copy` makes one.
         short.args, short.__cause__ = error.args, error.__cause__
         vars(short).update(vars(error))
-        short.__notes__ = [f"as told above at {self._told[error]}", *names]
+        short.__notes__ = [f"as told above at {slot.told}", *names]
         return short
 
     def network(

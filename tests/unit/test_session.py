@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import socket
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -331,6 +333,18 @@ class FailureTest(InnerTest):
         self.assertRegex(
             " ".join(notes[3]), "^as told above at A it is the service 'web' of the class nor could 'typo' "
         )
+
+    def test_one_that_is_not_remembered_is_not_kept(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            raise ImageError("no such image: memory:1")
+
+        self.use(MemoryEngine(prepare))
+        with self.assertRaises(ImageError) as raised:
+            self.session.lend_all([(self.service(scope="test"), "a test", None, "web")], owner="A")
+        kept = weakref.ref(raised.exception)
+        del raised
+        gc.collect()
+        self.assertIsNone(kept())
 
     def test_one_of_a_class_of_the_users_own_is_told_in_short_too(self) -> None:
         class Expired(StartError):
