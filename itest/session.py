@@ -400,7 +400,14 @@ def _tell_names(
             note_name(error, service, name)
         elif isinstance(each, BaseException):
             why = f"{type(each).__name__}: {naming.shorten(getattr(each, 'reason', '') or str(each), 300)}"
-            error.add_note(f"{NOR} {name or service.kind!r} of the class be started: {why}")
+            error.add_note(f"{NOR} {name or service.kind!r} of the class be started: {why}{_last_line(each)}")
+
+
+def _last_line(error: BaseException) -> str:
+    """The end of the log that an error has as a note, where there is one."""
+    logs = [note for note in getattr(error, "__notes__", ()) if "last log lines of" in note.partition("\n")[0]]
+    line = logs[0].rpartition("\n  | ")[2] if logs else ""
+    return "" if line in ("", "(the log is empty)") else f" (the end of its log: {naming.shorten(line, 200)})"
 
 
 def _drop_notes(error: BaseException, beginning: str) -> None:

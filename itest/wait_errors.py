@@ -91,22 +91,22 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
         lines = f"{known.line}\n(... and at the end:)\n{lines}"
     if place and known is not None and known.name == causes.PORT_TAKEN:  # In a container it is its own.
         taken = PortTaken(
-            f"{story}, because another program has its host port. Its last log lines are below; if this repeats, "
+            f"{story}, because another program has its host port. If this repeats, "
             f"its command names a port (write {{port}}, and itest chooses a free one), or something here opens many at once.",
             seconds=deadline.elapsed,
             cause=causes.PORT_TAKEN,
         )
         return with_log(instance, taken, lines)
-    usual = "Its last log lines are below; a wrong setting or a missing environment variable is the usual cause."
+    usual = "A wrong setting or a missing environment variable is the usual cause."
     if raised := re.search(PYTHON_ERROR, lines):
-        usual = f"A Python error has ended it: {naming.shorten(raised[1], 300)}. Its last log lines are below."
+        usual = f"A Python error has ended it: {naming.shorten(raised[1], 300)}."
     if state.exit_code == 0:
         usual = (
-            "Its last log lines are below; its command must go on, in the foreground, or if it is a Container that does its "
+            "Its command must go on, in the foreground, or if it is a Container that does its "
             "work and ends, job=True says so, for a service of a project ready={...: itest.wait.ended()}."
         )
     died = InstanceDied(
-        f"{story}, while waiting for {check}. {f'{known.sentence} Its last log lines are below.' if known else usual}",
+        f"{story}, while waiting for {check}. {known.sentence if known else usual}",
         seconds=deadline.elapsed,
         cause=known.name if known else "",
         exit_code=state.exit_code,

@@ -153,7 +153,7 @@ class ComposeJob:
             story = f"is unhealthy by its own health check{f', which said: {said}' if said else ''}"
         error = kind(
             f"could not {self._doing}: its service {name!r} {story}, {deadline.elapsed:.1f} s after the start, while others "
-            f"waited for it; its last log lines are below",
+            f"waited for it",
             service=name,
             seconds=deadline.elapsed,
         )

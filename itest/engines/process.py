@@ -243,7 +243,7 @@ class _Launch:
         if in_time:
             error = StartError(
                 f"preparing {self._spec} failed: `{command}` {naming.exit_text(process.returncode)}, "
-                f"{until.elapsed:.1f} s after the start began. {f'{known.sentence} ' if known else ''}Its output is below",
+                f"{until.elapsed:.1f} s after the start began{f'. {known.sentence}' if known else ''}",
                 service=subject,
                 seconds=until.elapsed,
                 cause=known.name if known else "",

@@ -328,11 +328,24 @@ class FailureTest(InnerTest):
                 session.lend_all(wanted, owner=owner)
             notes.append(raised.exception.__notes__)
             self.assertEqual((type(raised.exception), raised.exception.exit_code), (InstanceDied, 3))
-        self.assertEqual([" ".join(each).count("no disk") for each in notes], [1, 1, 0, 0])
+        self.assertEqual([" ".join(each).count("  | no disk") for each in notes], [1, 1, 0, 0])
         self.assertEqual(notes[2], ["as told above at B", "it is the service 'typo' of the class"])
         self.assertRegex(
             " ".join(notes[3]), "^as told above at A it is the service 'web' of the class nor could 'typo' "
         )
+
+    def test_the_line_of_another_one_has_the_end_of_its_log(self) -> None:
+        def prepare(instance: MemoryInstance) -> None:
+            instance.log = "" if instance.spec.image == "memory:mute" else "starting\nno disk\n"
+            instance.end(exit_code=3)
+
+        session = self.use(MemoryEngine(prepare))
+        wanted = [(self.service(f"memory:{name}"), "", None, name) for name in ("web", "typo", "mute")]
+        with self.assertRaises(InstanceDied) as raised:
+            session.lend_all(wanted, owner="A")
+        typo, mute = raised.exception.__notes__[-2:]
+        self.assertRegex(typo, r"^nor could 'typo' .* is the usual cause\. \(the end of its log: no disk\)$")
+        self.assertRegex(mute, r"^nor could 'mute' .* is the usual cause\.$")
 
     def test_one_that_is_not_remembered_is_not_kept(self) -> None:
         def prepare(instance: MemoryInstance) -> None:
@@ -421,7 +434,7 @@ class FailureTest(InnerTest):
         self.assertTrue(
             result.errors[0][1].endswith(
                 "InstanceDied: Memory (image memory:1) ended before it was ready: exited with exit code 3, 0.0 s after its "
-                "start, while waiting for 'ready' in the log. Its last log lines are below; a wrong setting or a missing "
+                "start, while waiting for 'ready' in the log. A wrong setting or a missing "
                 "environment variable is the usual cause.\n"
                 "last log lines of container memory-1 (memory:1):\n"
                 "  | FATAL: no configuration\n"

@@ -136,8 +136,7 @@ class LoopTest(unittest.TestCase):
             str(caught.exception),
             "Memory (image memory:1) ended before it was ready: exited with exit code 137, killed for lack of memory, "
             "0.0 s after its start, while waiting for poll 1000. Likely cause: out of memory; give the container more "
-            '(memory="1g"), or Docker itself (Docker Desktop: Settings, Resources), or the server less. Its last log lines '
-            "are below.",
+            '(memory="1g"), or Docker itself (Docker Desktop: Settings, Resources), or the server less.',
         )
         self.assertEqual((caught.exception.exit_code, caught.exception.cause), (137, "out of memory"))
         self.assertEqual(
@@ -227,7 +226,7 @@ class LoopTest(unittest.TestCase):
         self.assertEqual(
             str(caught.exception),
             "Memory (image memory:1) ended before it was ready: exited with exit code 1, 0.0 s after its start, because "
-            "another program has its host port. Its last log lines are below; if this repeats, its command names a port "
+            "another program has its host port. If this repeats, its command names a port "
             "(write {port}, and itest chooses a free one), or something here opens many at once.",
         )
         self.assertIn("in use\n  | (... and at the end:)\n", caught.exception.__notes__[0])
