@@ -47,9 +47,11 @@ class Command:
     ) -> None:
         if not isinstance(argv, list | tuple) or not argv:
             raise TypeError(f"Command wants a list of words, not {argv!r}; for a shell line: ['sh', '-c', '...']")
-        check("Command: env", env or {}, Mapping, "a dict")
+        # What is wrong may be secret: its type alone is named.
+        if env is not None and not isinstance(env, Mapping):
+            raise TypeError(f"Command: env is a {type(env).__name__}: it takes a dict")
         for name, value in (env or {}).items():
-            if isinstance(value, bool) or not isinstance(value, str | int | float | Path):  # Which may be secret.
+            if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
                 raise TypeError(f"Command: env: {name} is a {type(value).__name__}, not a text; write it in quotes")
         check_seconds(timeout)
         check("Command: cwd", cwd, PATH, "a path, or leave it out")
