@@ -34,9 +34,9 @@ def command(spec: Spec, instance: Instance | None = None) -> str:
     if isinstance(spec, ContainerSpec):
         options = spec.options or ContainerOptions()
         # Docker refuses both at once.
-        words = ["docker", "run", *(() if options.restart else ("--rm",)), *_options(spec, options)]
+        words = ["docker", "run", *(() if options.restart not in ("", "no") else ("--rm",)), *_options(spec, options)]
         if options.api:  # Of which docker run may have no option.
-            more = f" (and api={{{', '.join(f'{name!r}: ...' for name in options.api)}}})"
+            more = f" # and api={{{', '.join(f'{name!r}: ...' for name in options.api)}}}"
         entrypoint = spec.entrypoint or ()
         if entrypoint:
             words += ["--entrypoint", entrypoint[0]]

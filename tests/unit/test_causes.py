@@ -361,8 +361,10 @@ class CommandTest(unittest.TestCase):
             by_hand.command(ContainerSpec("web:1", options=options)),
             "docker run --hostname web --restart on-failure:3 --ulimit nofile=8:16 --cap-add NET_ADMIN --cap-drop ALL "
             "--add-host db:10.0.0.1 --health-cmd 'test -e '\"'\"'/a b'\"'\"'' --health-interval 0.5s --health-timeout 5s "
-            "--health-retries 3 --health-start-period 0s web:1 (and api={'HostConfig': ..., 'Env': ...})",
+            "--health-retries 3 --health-start-period 0s web:1 # and api={'HostConfig': ..., 'Env': ...}",
         )
+        never = ContainerOptions(restart="no")
+        self.assertEqual(by_hand.command(ContainerSpec("web:1", options=never)), "docker run --rm --restart no web:1")
         none = ContainerOptions(healthcheck=Healthcheck(""))
         self.assertEqual(
             by_hand.command(ContainerSpec("web:1", options=none)), "docker run --rm --no-healthcheck web:1"
