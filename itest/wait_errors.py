@@ -78,7 +78,9 @@ def cut_off(instance: Instance, reason: str, check: object, deadline: Deadline, 
 
 def _sentence(reason: str) -> str:
     """The last reason, which may be a sentence already, as what libpq says."""
-    return f"Last reason: {reason.rstrip('.')}."
+    if not reason:
+        return "Its check gave no reason."
+    return f"Last reason: {reason if reason.endswith(('.', '!', '?', '…')) else f'{reason}.'}"
 
 
 def ended_before(instance: Instance, state: State, check: object, deadline: Deadline, subject: str) -> StartError:

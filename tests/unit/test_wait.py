@@ -253,11 +253,20 @@ class LoopTest(unittest.TestCase):
             self.wait(not_yet)
 
     def test_a_reason_that_is_a_sentence_ends_once(self) -> None:
-        def not_yet(instance: object) -> None:
-            raise NotReady("server closed the connection while processing the request.\n")
+        for reason, told in {
+            "server closed the connection while processing the request.\n": "Last reason: server closed the connection while "
+            "processing the request.",
+            "is it up?!": "Last reason: is it up?!",
+            "and so on...": "Last reason: and so on...",
+            "": "Its check gave no reason.",
+        }.items():
 
-        with self.assertRaisesRegex(StartTimeout, r"while processing the request\. If it only needs longer"):
-            self.wait(not_yet)
+            def not_yet(instance: object, reason: str = reason) -> None:
+                raise NotReady(reason)
+
+            with self.subTest(reason), self.assertRaises(StartTimeout) as caught:
+                self.wait(not_yet)
+            self.assertIn(f". {told} If it only needs longer", str(caught.exception))
 
     def test_neither_reason_nor_log_shows_a_password(self) -> None:
         secret = naming.secret()
