@@ -25,14 +25,19 @@ def check_of(ready: object) -> Check:
         raise DeclarationError(f"ready: {name} makes a check and is none: write {name}(...)")
     if inspect.iscoroutinefunction(ready):
         raise DeclarationError("ready: the function is async, and nothing would await it; make it a plain one")
-    with contextlib.suppress(ValueError):  # What is written in C may not tell what it takes.
+    try:
         signature = inspect.signature(ready)
-        try:
-            signature.bind(object())
-        except TypeError:
-            raise DeclarationError(
-                f"ready: the function takes {signature}, and is given one argument, the view: write `lambda view: ...`"
-            ) from None
+    except (
+        TypeError,
+        ValueError,
+    ):  # What is written in C may not tell what it takes, or have a `__signature__` of its own kind.
+        return Called(ready)
+    try:
+        signature.bind(object())
+    except TypeError:
+        raise DeclarationError(
+            f"ready: the function takes {signature}, and is given one argument, the view: write `lambda view: ...`"
+        ) from None
     return Called(ready)
 
 

@@ -22,6 +22,7 @@ from itest.errors import DeclarationError, ExecTimeout, InstanceDied, ItestError
 from itest.spec import ContainerSpec, Port
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance
 from itest.wait import Check, NotReady, answer, until_ready
+from itest.wait_function import check_of, has_function
 
 
 def instance_of(*ports: str) -> MemoryInstance:
@@ -404,6 +405,18 @@ class LogTest(CheckTest):
             self.assertEqual(str(caught.exception), text)
         for pattern in (re.compile("up"), "up"):
             self.assertEqual(str(wait.http(body=pattern)), "GET / to answer with 'up' in its body")  # type: ignore[arg-type]
+
+
+class FunctionTest(unittest.TestCase):
+    def test_one_that_does_not_tell_what_it_takes_is_taken(self) -> None:
+        class Odd:
+            __signature__ = "(view)"
+
+            def __call__(self, view: object) -> bool:
+                return True
+
+        for function in (Odd(), iter):
+            self.assertTrue(has_function(check_of(function)))
 
 
 class ExecTest(CheckTest):
