@@ -150,11 +150,14 @@ def _remove_left_by_workers() -> None:
 
     deadline = Deadline.after(REMOVAL_WAIT)
     for make in engines(load()):
-        with contextlib.closing(make()) as engine:
+        with (
+            contextlib.suppress(Exception),
+            contextlib.closing(make()) as engine,
+        ):  # What one raises is not about the others.
             if engine.unavailable():
                 continue
             while left := [thing for thing in engine.things() if is_over(thing) or _is_left_by_workers(thing)]:
-                if remove(left).failed or deadline.passed:
+                if remove(left, lambda: deadline.passed).failed or deadline.passed:
                     break
                 deadline.pause(0.05)  # Somebody may be keeping the state of one, who removes it.
 

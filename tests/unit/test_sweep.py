@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import detached, naming, owners, sharing, sweep, testing
+from itest import detached, naming, owners, reaper, sharing, sweep, testing
 from itest.clock import Deadline, wall
 from itest.engines import Thing, directory
 from itest.engines.external import ExternalEngine
@@ -198,6 +199,28 @@ class DirectoryTest(unittest.TestCase):
             directory.remove(place)
         self.assertEqual([entry.name for entry in place.iterdir()], [directory.STATE_FILE])
         self.assertEqual(directory.read(place).labels, {naming.OWNER: DEAD})
+
+
+class WorkersTest(unittest.TestCase):
+    """What is removed at the end of a process, where the reapers of its workers end with it."""
+
+    def setUp(self) -> None:
+        self.broken, self.engine = MemoryEngine(), MemoryEngine()
+        self.enterContext(mock.patch.object(reaper, "engines", return_value=[lambda: self.broken, lambda: self.engine]))
+        self.enterContext(mock.patch.object(detached, "goes_on", return_value=False))
+        self.enterContext(mock.patch.dict(sys.modules, {"multiprocessing.popen_any": sys}))
+
+    def test_an_engine_that_cannot_be_asked_does_not_hide_the_other(self) -> None:
+        add(self.engine, "web:1", DEAD)
+        with mock.patch.object(self.broken, "things", side_effect=OSError("input/output error")):
+            sweep.after_workers(os.getpid())
+        self.assertEqual(images(self.engine), [])
+
+    def test_it_goes_on_for_no_longer_than_it_may(self) -> None:
+        add(self.engine, "web:1", DEAD)
+        with mock.patch.object(reaper, "REMOVAL_WAIT", 0.0):
+            sweep.after_workers(os.getpid())
+        self.assertEqual(images(self.engine), ["web:1"])
 
 
 class SweepsTest(unittest.TestCase):
