@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
 from itest import naming
@@ -64,6 +65,8 @@ def complete(process: subprocess.Popen[bytes], orders: bytes, timeout: float) ->
     killed then, as on Ctrl-C.
     """
     _awaited.add(process)
+    if _given_up.is_set():  # After the line above: who gives up sets it first, and then kills what is there.
+        process.kill()
     try:
         _instruct(process, orders)
         code = process.wait(timeout)
@@ -78,7 +81,8 @@ def complete(process: subprocess.Popen[bytes], orders: bytes, timeout: float) ->
 
 
 def kill_awaited() -> None:
-    """Kill what other threads are waiting for."""
+    """Kill what other threads are waiting for, or begin to wait for from now on: Ctrl-C has ended the run."""
+    _given_up.set()
     for process in list(_awaited):
         process.kill()
 
@@ -97,3 +101,4 @@ def goes_on() -> bool:
 
 
 _awaited: set[subprocess.Popen[bytes]] = set()
+_given_up = threading.Event()
