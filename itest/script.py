@@ -23,6 +23,9 @@ SAVEPOINT = "itest_script"
 CANCEL_AGAIN = 0.1
 """Seconds after which an interrupted script that still runs is cancelled again."""
 
+CANCEL_WAIT = 5.0
+"""Seconds after which the session of one that goes on all the same is ended, and again those that this may take."""
+
 DUPLICATE = "42710"
 """`duplicate_object`: a role, a type, an extension, ..."""
 
@@ -85,13 +88,15 @@ def read(file: Path) -> str:
         raise ScriptError(f"it is not UTF-8: {error}") from error
 
 
-def run_alone(connection: Any, sql: str, driver: Any, deadline: Deadline | None = None) -> None:
-    """Run a script on a connection in autocommit, in one transaction. Raises ScriptError; then nothing was done.
+def run_alone(connection: Any, sql: str, server: Any, deadline: Deadline | None = None) -> None:
+    """Run a script on a connection of the server in autocommit, in one transaction, and close that. Raises ScriptError; then
+    nothing was done.
 
     A script that controls transactions itself, or holds a statement that must be outside of one, runs statement by
     statement instead, as psql would run it. Ctrl-C cancels the statement that runs, and so does the deadline: then
     TimeoutError is raised.
     """
+    driver = server.driver
     raised: list[BaseException] = []
     interrupted = threading.Event()
     ended = threading.Event()  # A thread whose `join` was interrupted looks ended (Python before 3.13).
@@ -102,6 +107,7 @@ def run_alone(connection: Any, sql: str, driver: Any, deadline: Deadline | None 
         except BaseException as error:
             raised.append(error)
         finally:
+            connection.close()  # On this thread, since it would wait for a statement of another one's.
             ended.set()
 
     # While psycopg2 waits for the server, which may be for a lock and without end, Python handles no signal on that thread.
@@ -113,8 +119,13 @@ def run_alone(connection: Any, sql: str, driver: Any, deadline: Deadline | None 
         interrupted.set()
         with contextlib.suppress(driver.Error):  # The server is gone, and so is what it was asked for.
             connection.cancel()
-            while not ended.wait(CANCEL_AGAIN):  # The next statement may wait as well.
+            patience = Deadline.after(CANCEL_WAIT)
+            while not ended.wait(CANCEL_AGAIN) and not patience.passed:  # The next statement may wait as well.
                 connection.cancel()
+        if not ended.is_set():  # It may handle `query_canceled`; the end of its session it cannot.
+            with contextlib.suppress(Exception):
+                server.end_session(connection.info.backend_pid)
+            ended.wait(CANCEL_WAIT)
         raise
     if raised:
         raise raised[0]

@@ -33,18 +33,17 @@ class SqlFiles:
 
     def apply(self, view: PostgresView, base: Path) -> None:
         for file in self._files(base):
-            # A connection for each, because a dump empties the search_path of its session.
-            connection = view.connect()
-            connection.autocommit = True
             try:
-                script.run_alone(connection, script.read(file), view.server.driver)
+                sql = script.read(file)
+                # A connection for each, because a dump empties the search_path of its session.
+                connection = view.connect()
+                connection.autocommit = True
+                script.run_alone(connection, sql, view.server)
             except script.ScriptError as error:
                 message = f"migration {error.sentence(file)}"
                 raise MigrationError(
                     message, file=file, line=error.line, statement=error.statement
                 ) from error.__cause__
-            finally:
-                connection.close()
 
     def _files(self, base: Path) -> list[Path]:
         if files := _scripts(base / self.path):

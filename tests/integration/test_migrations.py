@@ -21,7 +21,7 @@ import alembic
 import psycopg2
 import sqlalchemy
 
-from itest import ContainerTestCase, Postgres, PostgresMixin
+from itest import ContainerTestCase, Postgres, PostgresMixin, script
 from itest.clock import Deadline
 from itest.errors import MigrationError
 from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles
@@ -235,6 +235,20 @@ class SqlFilesTest(MigrationTest):
         interrupting.join()
         self.assertEqual((ended, self.tables()), ([True], []))
         self.assertEqual(self.postgres.execute("SELECT last_value FROM runs"), [(1,)])
+
+    def test_ctrl_c_ends_one_that_swallows_its_cancellation(self) -> None:
+        self.write(
+            "1.sql",
+            "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$",
+        )
+        ended: list[bool] = []
+        interrupting = threading.Thread(target=self.interrupt, args=(ended,))
+        interrupting.start()
+        with mock.patch.object(script, "CANCEL_WAIT", 0.5), self.assertRaises(KeyboardInterrupt):
+            self.apply(SqlFiles("1.sql"))
+            interrupting.join()
+        interrupting.join()
+        self.assertEqual(ended, [True])
 
     def interrupt(self, ended: list[bool]) -> None:
         """Interrupt this process once the statement runs, and say whether that has ended it."""

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
-from itest import Postgres
+from itest import Postgres, script
 from itest.clock import Deadline
 from itest.config import load
 from itest.errors import DeclarationError, InstanceDied, ItestError, StartError, StartTimeout, Unavailable
@@ -292,6 +293,20 @@ class ProcessTest(BothTest):
             str(caught.exception), r"^init .*/hang\.sql: still running after 0\.5 s, .* raise startup_timeout\.$"
         )
         self.assertIn("canceling statement due to user request", caught.exception.__notes__[0])
+
+    def test_one_that_swallows_its_cancellation_has_no_longer(self) -> None:
+        server: Any = self.session.lend(Postgres())
+        hangs = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$"
+        service = Postgres(init=[self.file("hang.sql", hangs)])
+        with (
+            mock.patch.object(script, "CANCEL_WAIT", 0.5),
+            self.assertRaisesRegex(StartTimeout, r"^init .*/hang\.sql: still running after 0\.5 s, "),
+            until(Deadline.after(0.5)),
+        ):
+            init_run.run(server, service, "swallowing")
+        self.addCleanup(server.admin, "DROP DATABASE swallowing WITH (FORCE)")
+        running = "SELECT 1 FROM pg_stat_activity WHERE datname = 'swallowing' AND state = 'active'"
+        self.assertEqual(server.admin(running), [])
 
     def test_one_that_is_no_gzip(self) -> None:
         said = self.failing(Postgres(init=[self.file("1.sql.gz", "SELECT 1")]), StartError)

@@ -33,10 +33,10 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
     server.admin(f'CREATE DATABASE "{database}"')
     deadline = current_deadline()
     for file in scripts(service).values():
-        # A connection for each, as psql has: what a script sets for its session is not for the next one.
-        connection = server.connection(database, "itest init")
         try:
-            script.run_alone(connection, _text(file), server.driver, deadline)
+            sql = _text(file)
+            # A connection for each, as psql has: what a script sets for its session is not for the next one.
+            script.run_alone(server.connection(database, "itest init"), sql, server, deadline)
         except script.ScriptError as error:
             hint = ""
             if error.statement.startswith("\\"):
@@ -54,8 +54,6 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
                 reason=f"init {script.shown(file)}: still running",
             )
             raise with_log(server.instance, late) from None
-        finally:
-            connection.close()
     server.end_sessions(database)  # One that is still leaving would keep the next from cloning it.
 
 
