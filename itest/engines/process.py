@@ -16,14 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from itest import naming, owners
+from itest import naming
 from itest.clock import Deadline
 from itest.config import Config, Environment, live_environment
 from itest.engines import Instance, Thing, directory, launcher, remove_all
 from itest.engines.directory import Record
 from itest.engines.launcher import Launcher
 from itest.engines.ports import HOST, free_port
-from itest.engines.process_instance import LOG_FILE, ProcessInstance, end_child
+from itest.engines.process_instance import LOG_FILE, ProcessInstance, end_child, process_of
 from itest.engines.process_warm import unpack
 from itest.errors import ItestError, StartError, StartTimeout
 from itest.spec import ProcessSpec, Spec, fill
@@ -145,7 +145,7 @@ class ProcessEngine:
         found = []
         for place in directory.scan():
             record = directory.read(place)
-            pid, runs = _process(place, record)
+            pid, runs = process_of(place, record)
             kind, name = ("process", str(pid)) if pid else ("directory", place.name)
             remove = self._instance(place, record).stop
             found.append(Thing(kind, name, record.version, record.labels, directory.created(place), runs, remove))
@@ -165,17 +165,6 @@ class ProcessEngine:
         own = [instance for instance in list(self._started.values()) if naming.SHARED not in instance.labels]
         if not any(instance.state().running for instance in own):
             self._launcher.close()
-
-
-def _process(place: Path, record: Record) -> tuple[int | None, bool | None]:
-    """The id here of what runs there, and whether something does; None where that cannot be known."""
-    owner = record.labels.get(naming.OWNER, "")
-    if not owner or owners.is_beside(owner):
-        pid = launcher.running(place)
-        return pid, pid is not None
-    # The id that is written there means another process here. A namespace around that one sees its processes, no other does.
-    pid = min(launcher.inhabitants(place, marked=bool(record.workplace)), default=None)
-    return pid, None if pid is None else True
 
 
 class _Launch:

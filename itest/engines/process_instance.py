@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itest import naming
+from itest import naming, owners
 from itest.clock import Deadline, wall
 from itest.engines import REMOVED, Endpoint, ExecResult, State, directory, is_ending, launcher, port_of, shared_memory
 from itest.engines.directory import Record
@@ -120,7 +120,9 @@ class ProcessInstance(LocalInstance):
         self.mark()
         process = self._child
         if process is None:
-            return State(True) if launcher.running(self._place) else self._ended(None)
+            # One that cannot be seen from here ends with its directory.
+            over = process_of(self._place, self._record)[1] is False or not self._place.exists()
+            return self._ended(None) if over else State(True)
         code = process.poll()
         return State(True) if code is None else self._ended(code)
 
@@ -289,6 +291,19 @@ class ProcessInstance(LocalInstance):
             size = os.stat(self._log).st_size
             if not self._marks or self._marks[-1][1] != size:  # Whoever asks again and again does not push others out.
                 self._marks.append((wall(), size))
+
+
+def process_of(place: Path, record: Record) -> tuple[int | None, bool | None]:
+    """The id here of what runs there, and whether something does; None where that cannot be known."""
+    owner = record.labels.get(naming.OWNER, "")
+    if not owner or owners.is_beside(owner):
+        pid = launcher.running(place)
+        return pid, pid is not None
+    if owners.is_dead(owner):  # By a restart of the machine, which nothing outlives.
+        return None, False
+    # The id that is written there means another process here. A namespace around that one sees its processes, no other does.
+    pid = min(launcher.inhabitants(place, marked=bool(record.workplace)), default=None)
+    return pid, None if pid is None else True
 
 
 def end_child(process: subprocess.Popen[bytes], number: int, *, group: bool = True) -> None:

@@ -227,6 +227,14 @@ class ProcessEngineTest(EngineTestCase):
             self.assertEqual(seen(), runs)  # From around it.
             with mock.patch.object(launcher, "inhabitants", return_value=[]):
                 self.assertEqual(seen(), ("directory", instance.id, None))
+                # Whoever follows its log goes on until its directory is gone.
+                with mock.patch.object(launcher, "running", return_value=None):
+                    [found] = ProcessEngine(load()).find(self.labels)
+                    self.assertTrue(found.state().running)
+                    with mock.patch.object(owners, "is_dead", return_value=True):  # The machine was restarted.
+                        self.assertFalse(found.state().running)
+                    instance.stop()
+                    self.assertFalse(found.state().running)
 
     @unittest.skipUnless(owners.sees_processes(), "it takes a /proc")
     def test_an_id_that_was_written_where_there_was_no_proc_is_nobodys_here(self) -> None:
@@ -562,6 +570,7 @@ class FindTest(EngineTestCase):
     @unittest.skipUnless(os.path.isdir("/proc/self"), "needs /proc")
     def test_reused_process_id(self) -> None:
         """A pid file that names a process which is not the one that wrote it."""
+        self.labels[naming.OWNER] = naming.owner()
         instance = self.start(shell("exit 0"))
         eventually(lambda: not instance.state().running, "its end")
         # The kernel tells when a process started in ticks of 10 ms; nobody has another's id again within the same one.
