@@ -138,8 +138,6 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
     found = job.engine.find({naming.SESSION: record.session})
     if not found:
         return None
-    if hasattr(found[0], "know"):
-        found[0].know(job.spec)
     imported.join()  # As when it is started.
     try:
         server = _answering(job, found[0], record)

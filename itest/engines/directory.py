@@ -39,7 +39,8 @@ class Record(NamedTuple):
     """What the state file says, so that any process can find the instance and end it properly.
 
     `preparing`: it is not the server that runs, but a command that has to run before it. `workplace`: where it works, if
-    that is not its own directory.
+    that is not its own directory. `env`: its variables, which what runs beside it has too; passwords may be among them, and the
+    file is for its owner alone.
     """
 
     labels: Mapping[str, str]
@@ -51,9 +52,11 @@ class Record(NamedTuple):
     user: int | None = None
     preparing: bool = False
     workplace: str = ""
+    env: Mapping[str, str] = MappingProxyType({})
 
     def __repr__(self) -> str:
-        return naming.show("Record", {**self._asdict(), "argv": naming.hide_options(self.argv)})
+        hidden = {"argv": naming.hide_options(self.argv), "env": naming.hide_named(self.env)}
+        return naming.show("Record", {**self._asdict(), **hidden})
 
 
 def create(labels: Mapping[str, str]) -> Path:
@@ -71,7 +74,8 @@ def create(labels: Mapping[str, str]) -> Path:
 
 def write(directory: Path, record: Record) -> None:
     """Write the state file, so that a reader sees the old or the new one."""
-    shown = record._replace(argv=tuple(naming.mask(word) for word in record.argv), ports=dict(record.ports))
+    argv = tuple(naming.mask(word) for word in record.argv)
+    shown = record._replace(argv=argv, ports=dict(record.ports), env=dict(record.env))
     text = json.dumps(shown._asdict(), indent=1)
     lock.replace(directory / STATE_FILE, text)
 

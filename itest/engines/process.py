@@ -87,6 +87,7 @@ class ProcessEngine:
                 identity.prefix,
                 identity.user,
                 workplace=spec.directory,
+                env=spec.env,
             )
             directory.write(place, record._replace(preparing=bool(spec.prepare) and not spec.warm))
             instance = ProcessInstance(place, record, self._environment)

@@ -23,8 +23,6 @@ from itest.errors import ItestError
 if TYPE_CHECKING:
     import subprocess
 
-    from itest.spec import ProcessSpec
-
 LOG_FILE = "itest.log"
 """Standard output and error of the server, in its directory."""
 
@@ -56,7 +54,7 @@ class ProcessInstance(LocalInstance):
         self._place = place
         self._log = str(place / LOG_FILE)
         self._record = record
-        self._environment = dict(environment)
+        self._environment = {**environment, **record.env}
         self._program = record.argv[0] if record.argv else ""
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
@@ -73,10 +71,6 @@ class ProcessInstance(LocalInstance):
         """The process was started, by this process, as its child."""
         self._process, self._owner = process, os.getpid()
         self._program, self._environment = program, dict(environment)
-
-    def know(self, spec: ProcessSpec) -> None:
-        """It is what another process was asked to run by this spec, with its variables."""
-        self._environment.update(spec.env)
 
     def run(self, start: Callable[[], subprocess.Popen[bytes]], program: str, environment: Mapping[str, str]) -> None:
         """Start the process, as a child of this one, now and whenever it is restarted."""

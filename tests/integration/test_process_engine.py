@@ -271,6 +271,16 @@ class ProcessEngineTest(EngineTestCase):
             self.assertEqual(other.remove(self.labels), 1)
             eventually(lambda: not alive(child), "the child is gone")
 
+    def test_what_runs_beside_one_that_was_found_has_its_variables(self) -> None:
+        instance = self.start(shell("exec sleep 60", env={"DB_PASSWORD": "b0bPw", "PLACE": "{directory}/x"}))
+        [found] = ProcessEngine(load()).find(self.labels)
+        for each in (instance, found):
+            said = each.exec(["sh", "-c", "echo $DB_PASSWORD $PLACE"]).stdout
+            self.assertEqual(said, f"b0bPw {self.place(instance)}/x\n")
+        self.assertNotIn("b0bPw", repr(directory.read(self.place(instance))))
+        mode = (self.place(instance) / directory.STATE_FILE).stat().st_mode
+        self.assertEqual(stat.S_IMODE(mode), 0o600)
+
     def test_a_workplace_that_is_not_there(self) -> None:
         instance = self.start(shell("sleep 60", directory="/no/such/place"))
         eventually(lambda: not instance.state().running, "its end")
