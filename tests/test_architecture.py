@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import io
 import os
@@ -224,7 +225,7 @@ class ArchitectureTest(unittest.TestCase):
             for view in views
             for name in dir(view)
             if not name.startswith("_")
-            and (callable(member := inspect.getattr_static(view, name)) or isinstance(member, property))
+            and (callable(member := inspect.getattr_static(view, name)) or isinstance(member, property | functools.cached_property))
             and not inspect.getdoc(member)
         ]
         self.assertEqual(silent, [])
