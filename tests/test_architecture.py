@@ -225,7 +225,10 @@ class ArchitectureTest(unittest.TestCase):
             for view in views
             for name in dir(view)
             if not name.startswith("_")
-            and (callable(member := inspect.getattr_static(view, name)) or isinstance(member, property | functools.cached_property))
+            and (
+                callable(member := inspect.getattr_static(view, name))
+                or isinstance(member, property | functools.cached_property)
+            )
             and not inspect.getdoc(member)
         ]
         self.assertEqual(silent, [])

@@ -3,7 +3,7 @@
 
 doctor   whether tests can run here, and what is in the way
 ps       what itest has running and kept
-logs     what a running service says
+logs     what a service has logged
 up       start the services of a test class, and leave them running; down stops them
 exec     run a command with real services and their URLs in its environment
 sweep    remove what nobody needs any more

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`itest logs`: what a running service says, without passwords that are known here."""
+"""`itest logs`: what a service has logged, without passwords that are known here."""
 
 from __future__ import annotations
 
