@@ -225,9 +225,8 @@ class Session:
         if not slot.told or names == error.__notes__:
             slot.told = owner
             return error
-        short = type(error).__new__(
-            type(error)
-        )  # A subclass of the user's may have another `__init__`, by which `copy` makes one.
+        # Not by `copy`, which calls `__init__`: a subclass of the user's may have another one.
+        short = type(error).__new__(type(error))
         short.args, short.__cause__ = error.args, error.__cause__
         vars(short).update(vars(error))
         short.__notes__ = [f"as told above at {slot.told}", *names]

@@ -150,10 +150,8 @@ def _remove_left_by_workers() -> None:
 
     deadline = Deadline.after(REMOVAL_WAIT)
     for make in engines(load()):
-        with (
-            contextlib.suppress(Exception),
-            contextlib.closing(make()) as engine,
-        ):  # What one raises is not about the others.
+        # What one raises is not about the others.
+        with contextlib.suppress(Exception), contextlib.closing(make()) as engine:
             if engine.unavailable():
                 continue
             while left := [thing for thing in engine.things() if is_over(thing) or _is_left_by_workers(thing)]:
