@@ -27,10 +27,8 @@ def check_of(ready: object) -> Check:
         raise DeclarationError("ready: the function is async, and nothing would await it; make it a plain one")
     try:
         signature = inspect.signature(ready)
-    except (
-        TypeError,
-        ValueError,
-    ):  # What is written in C may not tell what it takes, or have a `__signature__` of its own kind.
+    except (TypeError, ValueError):
+        # What is written in C may not tell what it takes, or have a `__signature__` of its own kind.
         return Called(ready)
     try:
         signature.bind(object())

@@ -45,6 +45,15 @@ class RedisCase(unittest.TestCase):
         self.addCleanup(lease.close)
         return lease
 
+    def subscribe(self, url: str) -> None:
+        """Leave a client open that has subscribed to the channel `news`."""
+        client = redis.Redis.from_url(url)
+        self.addCleanup(client.close)
+        pubsub = client.pubsub()
+        self.addCleanup(pubsub.close)
+        pubsub.subscribe("news")
+        pubsub.get_message(timeout=30)
+
 
 class RedisIsolationTest(RedisCase):
     """What holds on any server."""
@@ -289,12 +298,7 @@ class OwnRedisTest(RedisCase):
         view = lease.reset("one")
         with said() as lines:
             for test in ("two", "three"):
-                leaked = redis.Redis.from_url(view.url)
-                self.addCleanup(leaked.close)
-                pubsub = leaked.pubsub()
-                self.addCleanup(pubsub.close)
-                pubsub.subscribe("news")
-                pubsub.get_message(timeout=30)
+                self.subscribe(view.url)
                 lease.reset(test)
         left = "left a Redis client behind, which was ended: it was subscribed, last command: subscribe"
         self.assertEqual(
@@ -306,24 +310,14 @@ class OwnRedisTest(RedisCase):
         lease = self.lease()
         lease.seal()
         view = lease.reset("one")
-        leaked = redis.Redis.from_url(view.url)
-        self.addCleanup(leaked.close)
-        pubsub = leaked.pubsub()
-        self.addCleanup(pubsub.close)
-        pubsub.subscribe("news")
-        pubsub.get_message(timeout=30)
+        self.subscribe(view.url)
         with said():
             cache = lease.reset("two").cache
         self.assertEqual(cache.publish("news", "hello"), 0)
 
     def test_a_client_of_the_class_that_waits_is_left_alone(self) -> None:
         lease = self.lease()
-        app = redis.Redis.from_url(lease.view.url)
-        self.addCleanup(app.close)
-        pubsub = app.pubsub()
-        self.addCleanup(pubsub.close)
-        pubsub.subscribe("news")
-        pubsub.get_message(timeout=30)
+        self.subscribe(lease.view.url)
         lease.seal()
         lease.reset("one")
         cache = lease.reset("two").cache
