@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from itest import naming
-from itest.errors import DeclarationError
+from itest.arguments import Variable, variables_of
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -22,17 +22,11 @@ class Build:
 
     context: str | Path
     dockerfile: str | Path = "Dockerfile"
-    args: Mapping[str, str | int | float] = field(default_factory=dict)
+    args: Mapping[str, Variable] = field(default_factory=dict)
     target: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.args, Mapping):
-            raise DeclarationError(f"Build: args must be a dict, {{'VERSION': '3'}}, not a {type(self.args).__name__}")
-        for name, value in self.args.items():
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise DeclarationError(
-                    f"Build: args: {name} is a {type(value).__name__}, not a text; write it in quotes, or leave it out"
-                )
+        variables_of("Build: args", self.args)
 
     def fingerprint(self) -> str:
         """Equal for equal Dockerfiles, files, arguments and targets. Raises BuildError where they cannot be read."""
@@ -44,7 +38,7 @@ class Build:
     @property
     def arguments(self) -> dict[str, str]:
         """`args` as texts."""
-        return {name: str(value) for name, value in self.args.items()}
+        return variables_of("Build: args", self.args)
 
     def __str__(self) -> str:
         target = f", target {self.target}" if self.target else ""

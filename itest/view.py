@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from itest import naming
+from itest.arguments import Text, shell_words_of
 from itest.async_clients import AsyncClients, Opening
 from itest.clock import check_seconds
 from itest.engines import Endpoint, ExecResult
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from itest.service import Server
 
 C = TypeVar("C")
-
-Text: TypeAlias = "str | PurePath | int"
-"""What an argument that is a text may be given as."""
 
 
 class View(ABC):
@@ -102,7 +100,7 @@ class View(ABC):
         """Run a command beside the server: program and arguments, or a text for a shell. Raises ExecTimeout when it has
         not ended after `timeout` seconds."""
         check_seconds(timeout)
-        return self.server.instance.exec(words_of(argv), timeout=timeout)
+        return self.server.instance.exec(shell_words_of("exec", argv), timeout=timeout)
 
     def give_to(self, test: str) -> None:
         """It is this test's from now on, and of no use after that. A class's view is nobody's: tests may use it too."""
@@ -162,31 +160,6 @@ def checked(tail: int | None) -> int | None:
     if tail is not None and type(tail) is not int:
         raise TypeError(f"logs(tail={tail!r}): it takes a number of lines, or None for all of them")
     return tail
-
-
-def words_of(command: Sequence[Text] | str) -> tuple[str, ...]:
-    """What `exec` runs: a text is run by the shell. Raises TypeError for what is no command."""
-    if isinstance(command, str):
-        return "/bin/sh", "-c", command
-    if not isinstance(command, Iterable) or isinstance(command, bytes | Mapping):
-        raise TypeError(f"exec({command!r:.80}): it takes a list, a program and its arguments, or a text for a shell")
-    return tuple(text_of("exec: a word of its command", word) for word in command)
-
-
-def text_of(what: str, value: object) -> str:
-    """An argument that is a text, also given as a path or a whole number. Raises TypeError for anything else."""
-    if isinstance(value, str | PurePath) or type(value) is int:
-        return str(value)
-    raise TypeError(f"{what} must be a text, a Path or a whole number, not {value!r:.80}")
-
-
-def bytes_of(what: str, value: object, cure: str = "") -> bytes:
-    """An argument that is bytes, also given as a text. Raises TypeError for anything else, with what to write instead."""
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise TypeError(f"{what} must be a text or bytes{cure}, not {value!r:.80}")
 
 
 def _quietly(close: Callable[[], object]) -> None:

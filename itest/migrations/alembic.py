@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ConfigError, MigrationError
-from itest.migrations.protocol import PATH, Progress, bytes_of, check, patterns_of, reported
+from itest.migrations.protocol import PATH, Progress, check, contents_of, patterns_of, reported
 from itest.packages import client_package
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Alembic:
             for file in sorted(place.rglob("*"))
             if file.is_file() and file.suffix != ".pyc"
         ]
-        more = bytes_of(base, self.depends_on)
+        more = contents_of(base, self.depends_on)
         return naming.fingerprint("Alembic", alembic.__version__, self.revision, files, more)
 
     def apply(self, view: PostgresView, base: Path) -> None:

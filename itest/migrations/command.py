@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import config, naming
+from itest.arguments import Text, Variable, variables_of, words_of
 from itest.clock import Deadline, check_seconds
 from itest.errors import ConfigError, MigrationError
-from itest.migrations.protocol import PATH, bytes_of, check, patterns_of
+from itest.migrations.protocol import PATH, check, contents_of, patterns_of
 from itest.spec import BRACE
 
 if TYPE_CHECKING:
@@ -38,32 +39,26 @@ class Command:
 
     def __init__(
         self,
-        argv: Sequence[str],
+        argv: Sequence[Text],
         *,
-        env: Mapping[str, str | int | float] | None = None,
+        env: Mapping[str, Variable] | None = None,
         depends_on: Iterable[str] = (),
         cwd: str | Path = "",
         timeout: float = 300.0,
     ) -> None:
         if not isinstance(argv, list | tuple) or not argv:
             raise TypeError(f"Command wants a list of words, not {argv!r}; for a shell line: ['sh', '-c', '...']")
-        # What is wrong may be secret: its type alone is named.
-        if env is not None and not isinstance(env, Mapping):
-            raise TypeError(f"Command: env is a {type(env).__name__}: it takes a dict")
-        for name, value in (env or {}).items():
-            if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
-                raise TypeError(f"Command: env: {name} is a {type(value).__name__}, not a text; write it in quotes")
         check_seconds(timeout)
         check("Command: cwd", cwd, PATH, "a path, or leave it out")
-        self.argv = tuple(str(word) for word in argv)
-        self.env = {name: str(value) for name, value in (env or {}).items()}
+        self.argv = words_of("Command", argv)
+        self.env = variables_of("Command: env", {} if env is None else env)
         self.depends_on = patterns_of(depends_on)
         self.lasting = bool(self.depends_on)  # Only if somebody has said what shapes it.
         self.cwd = cwd
         self.timeout = timeout
 
     def fingerprint(self, base: Path) -> str:
-        files = bytes_of(base, self.depends_on)
+        files = contents_of(base, self.depends_on)
         return naming.fingerprint("Command", self.argv, self.env, str(self.cwd), files)
 
     def apply(self, view: PostgresView, base: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ConfigError
-from itest.migrations.protocol import bytes_of, check, patterns_of, reported
+from itest.migrations.protocol import check, contents_of, patterns_of, reported
 from itest.packages import client_package
 from itest.service import Held
 
@@ -64,7 +64,7 @@ class Django:
         django = self._set_up()
         # Not there where others configured Django.
         settings = getattr(sys.modules.get(self.settings), "__file__", None)
-        more = [*([("settings", Path(settings).read_bytes())] if settings else ()), *bytes_of(base, self.depends_on)]
+        more = [*([("settings", Path(settings).read_bytes())] if settings else ()), *contents_of(base, self.depends_on)]
         what = (django.get_version(), self.settings, self.apps, self.database)
         return naming.fingerprint("Django", *what, _sources(), more)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming
-from itest.migrations.protocol import bytes_of, patterns_of, reported
+from itest.migrations.protocol import contents_of, patterns_of, reported
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView
@@ -37,7 +37,7 @@ class Function:
         self.lasting = bool(self.depends_on)  # Only if somebody has said what shapes it.
 
     def fingerprint(self, base: Path) -> str:
-        return naming.fingerprint("Function", _shape(self.function, {}), bytes_of(base, self.depends_on))
+        return naming.fingerprint("Function", _shape(self.function, {}), contents_of(base, self.depends_on))
 
     def apply(self, view: PostgresView, base: Path) -> None:
         title = _title(self.function)

@@ -96,7 +96,7 @@ def patterns_of(depends_on: Iterable[str]) -> tuple[str, ...]:
     return tuple(depends_on)
 
 
-def bytes_of(base: Path, patterns: Iterable[str]) -> list[tuple[str, bytes]]:
+def contents_of(base: Path, patterns: Iterable[str]) -> list[tuple[str, bytes]]:
     """The names and bytes of the files that glob patterns mean, in order; a directory means all files below it.
 
     Raises ConfigError for a pattern that means nothing: what it should have covered could change unnoticed.

@@ -67,7 +67,7 @@ class CheckTest(unittest.TestCase):
         type("T", (ContainerTestCase,), {"app": App.command("serve {port}", ready=http("/", port="http") & port())})
 
     def test_what_is_no_command(self) -> None:
-        for argv, reason in (("serve 'x {port}", "No closing quotation"), (["serve", 80], "expected str")):
+        for argv, reason in (("serve 'x {port}", "No closing quotation"), (None, "write a list of words, or a text")):
             with self.assertRaisesRegex(DeclarationError, f"^App.command: .* is no command: .*{reason}"):
                 App.command(argv)  # type: ignore[arg-type]  # wrong on purpose
 

@@ -160,7 +160,7 @@ class BuildTest(unittest.TestCase):
                 str(caught.exception),
                 f"Build: args: DEBUG is a {type(value).__name__}, not a text; write it in quotes, or leave it out",
             )
-        with self.assertRaisesRegex(DeclarationError, r"^Build: args must be a dict, \{'VERSION': '3'\}, not a list$"):
+        with self.assertRaisesRegex(DeclarationError, r"^Build: args must be a dict, \{'NAME': value\}, not a list$"):
             Build("x", args=["TOKEN=1"])  # type: ignore[arg-type]  # wrong on purpose
 
     def test_passwords_are_not_shown(self) -> None:

@@ -97,7 +97,7 @@ class WrongTest(InnerTest):
             "it: reuse must be True or False, not 'yes'": lambda: Redis(reuse="yes"),  # type: ignore[arg-type]
             "it: password must be a text, not a int": lambda: Postgres(password=1234),  # type: ignore[arg-type]
             "it: partitions must be a whole number, not '2'": lambda: Kafka(partitions="2"),  # type: ignore[arg-type]
-            "it: env: A is a int, not a text; write it in quotes": lambda: Postgres(env={"A": 1}),  # type: ignore[dict-item]
+            "it: env: A is a bool, not a text; write it in quotes, or leave it out": lambda: Postgres(env={"A": True}),
             "it: topics must be a dict, {'orders': 1}, with the number of each topic's partitions, not a list": lambda: (
                 Kafka(
                     topics=["orders"]  # type: ignore[arg-type]
@@ -148,7 +148,7 @@ class WrongTest(InnerTest):
             "cap_drop: 2 is no text": busybox(cap_drop={2}),
             "prefix must be a text, not 3": Kafka(prefix=3),  # type: ignore[arg-type]
             "labels: the name 1 is no text; write it in quotes": busybox(labels={1: "a"}),
-            "env: the name 1 is no text; write it in quotes": Kafka(env={1: "a"}),  # type: ignore[dict-item]
+            "env: 1 is no name of a variable": Kafka(env={1: "a"}),  # type: ignore[dict-item]
             "ulimits: nofile=None is no limit; write a number, or (soft, hard)": busybox(ulimits={"nofile": None}),
         }.items():
             with self.subTest(text):

@@ -82,9 +82,13 @@ class MigratorTest(unittest.TestCase):
             "Alembic: ini=None: it takes the path of an alembic.ini": lambda: Alembic(wrong),
             "Django: settings=None: it takes the name of a module, 'shop.settings'": lambda: Django(wrong),
             "Command: cwd=None: it takes a path, or leave it out": lambda: Command(["x"], cwd=wrong),
-            "Command: env is a list: it takes a dict": lambda: Command(["x"], env=[("PASSWORD", "b0bPw")]),  # type: ignore[arg-type]
-            "Command: env is a tuple: it takes a dict": lambda: Command(["x"], env=()),  # type: ignore[arg-type]
-            "Command: env: A is a NoneType, not a text; write it in quotes": lambda: Command(["x"], env={"A": wrong}),
+            "Command: env must be a dict, {'NAME': value}, not a list": lambda: Command(
+                ["x"], env=[("PASSWORD", "b0bPw")]
+            ),  # type: ignore[arg-type]
+            "Command: env must be a dict, {'NAME': value}, not a tuple": lambda: Command(["x"], env=()),  # type: ignore[arg-type]
+            "Command: env: A is a NoneType, not a text; write it in quotes, or leave it out": lambda: Command(
+                ["x"], env={"A": wrong}
+            ),
             "timeout='5': a wait takes a number of seconds, at most 2000000": lambda: Command(["x"], timeout="5"),  # type: ignore[arg-type]
             "depends_on=None: it takes a list of glob patterns": lambda: Function(print, wrong),
         }.items():

@@ -9,14 +9,14 @@ the app.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from itest.arguments import Text, Variable, words_of
 from itest.errors import DeclarationError
 from itest.services.app.command import CommandApp
 from itest.services.app.container import ContainerApp, ContainerAppView
-from itest.services.app.declaration import AppService, Value
+from itest.services.app.declaration import AppService
 from itest.services.app.server import AppServer, AppView
 from itest.services.app.thread import ThreadApp, ThreadAppView
 from itest.wait import Check
@@ -53,9 +53,9 @@ class App:
 
     @staticmethod
     def command(
-        argv: Sequence[str | os.PathLike[str]] | str,
+        argv: Sequence[Text] | str,
         *,
-        env: Mapping[str, Value] | None = None,
+        env: Mapping[str, Variable] | None = None,
         ready: Check | Callable[[AppView], object] | None = None,
         directory: str | os.PathLike[str] = "",
         **options: Unpack[Options],
@@ -65,19 +65,16 @@ class App:
         `{port}` in `argv` and `env` is the port that it is to listen on. A text is split into words as a shell does,
         but no shell runs it. `directory` is another one to work in, relative to that of the test's module.
         """
-        try:
-            words = shlex.split(argv) if isinstance(argv, str) else [os.fspath(word) for word in argv]
-        except (ValueError, TypeError) as error:
-            raise DeclarationError(f"App.command: {argv!r} is no command: {error}") from None
         if not isinstance(directory, str | os.PathLike):
             raise DeclarationError(f"App.command: directory={directory!r} is no path; leave it out for the current one")
-        return CommandApp(argv=tuple(words), workplace=os.fspath(directory), env=env or {}, ready=ready, **options)
+        words = words_of("App.command", argv)
+        return CommandApp(argv=words, workplace=os.fspath(directory), env=env or {}, ready=ready, **options)
 
     @staticmethod
     def asgi(
         app: Any,
         *,
-        env: Mapping[str, Value] | None = None,
+        env: Mapping[str, Variable] | None = None,
         ready: Check | Callable[[ThreadAppView], object] | None = None,
         factory: bool | None = None,
         **options: Unpack[Options],
@@ -93,7 +90,7 @@ class App:
     def wsgi(
         app: Any,
         *,
-        env: Mapping[str, Value] | None = None,
+        env: Mapping[str, Variable] | None = None,
         ready: Check | Callable[[ThreadAppView], object] | None = None,
         factory: bool | None = None,
         **options: Unpack[Options],

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from itest import naming
+from itest.arguments import Variable, variables_of
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, Unavailable
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound=AppView)
 
-Value = str | int | os.PathLike[str]
-"""What a variable of an app's environment may be given as."""
-
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -43,7 +40,7 @@ class AppService(Service[A]):
     texts: ClassVar[tuple[str, ...]] = ("env",)
     announced: ClassVar[bool] = False
 
-    env: Mapping[str, Value] = field(default_factory=dict)
+    env: Mapping[str, Variable] = field(default_factory=dict)
     ready: Check | Callable[[A], object] | None = None
     scope: Scope = "class"
 
@@ -60,7 +57,7 @@ class AppService(Service[A]):
     @property
     def environment(self) -> dict[str, str]:
         """`env` as texts."""
-        return {name: os.fspath(v) if isinstance(v, os.PathLike) else str(v) for name, v in self.env.items()}
+        return variables_of("env", self.env)
 
     def _check(self) -> None:
         super()._check()
@@ -69,9 +66,7 @@ class AppService(Service[A]):
                 raise DeclarationError(
                     f"ready mentions port {mentioned!r}, but an app has only one, which needs no name"
                 )
-        for variable, value in self.env.items():
-            if isinstance(value, bool) or not isinstance(value, str | int | os.PathLike):
-                raise DeclarationError(f"env: {variable} is a {type(value).__name__}, not a text; write it in quotes")
+        variables_of("env", self.env)
 
     def import_ahead(self) -> None:
         super().import_ahead()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from itest import naming
+from itest.arguments import Variable, variables_of
 from itest.config import Config
 from itest.engines import Instance, ProjectInstance
 from itest.errors import ConfigError, DeclarationError, Unavailable
@@ -52,7 +53,7 @@ class Compose(Service[ComposeView]):
     ready: Mapping[str, Check] | None = None
     """When a service can be used. By default its health check passes, else its published ports answer, else it runs."""
     profiles: Sequence[str] = ()
-    env: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, Variable] = field(default_factory=dict)
     """Variables of the file, `${NAME}`; they win over the environment and over the file `.env` beside it."""
     ports: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     """Container ports that tests reach besides those that the file publishes: `{"db": [5432]}`."""
@@ -79,11 +80,9 @@ class Compose(Service[ComposeView]):
                 raise DeclarationError(
                     f"ready: {check!r} of {service!r} is no check, like http('/health') of itest.wait"
                 )
-        for variable, value in self.env.items():
-            if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
-                raise DeclarationError(f"env: {variable!r} is no name of a variable")
-            if value is None or isinstance(value, bool):
-                raise DeclarationError(f"env: {variable}={value!r} is no text; write it in quotes, or leave it out")
+        for variable in variables_of("env", self.env):
+            if not _VARIABLE.fullmatch(variable):
+                raise DeclarationError(f"env: {variable!r} is no name of a variable of a Compose file")
         for service, numbers in self._ports().items():
             for number in numbers:
                 if type(number) is not int or not 0 < number < 65536:
@@ -92,7 +91,7 @@ class Compose(Service[ComposeView]):
                     )
 
     def own_spec(self, secret: str, config: Config) -> Spec:
-        env = {name: str(value) for name, value in self.env.items()}
+        env = variables_of("env", self.env)
         naming.remember_named(env)
         return ComposeSpec(
             files=tuple(Path(os.path.abspath(self.directory / file)) for file in self._files()),

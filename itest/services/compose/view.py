@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from itest import alive, naming
+from itest.arguments import Text, shell_words_of
 from itest.engines import Endpoint, ExecResult, ProjectInstance, State
 from itest.errors import IsolationError, ItestError, ResetError
 from itest.service import Lease, Server, Service, View
-from itest.view import Text, checked, words_of
+from itest.view import checked
 
 if TYPE_CHECKING:
     from itest.services.compose.declaration import Compose
@@ -176,7 +177,7 @@ class ComposeService:
     def exec(self, argv: Sequence[Text] | str, timeout: float = 30.0) -> ExecResult:
         """Run a command in its container: program and arguments, or a text for its shell. Raises ExecTimeout when it
         has not ended after `timeout` seconds."""
-        return self._container.exec(words_of(argv), timeout=timeout)
+        return self._container.exec(shell_words_of("exec", argv), timeout=timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} of {self._project}>"

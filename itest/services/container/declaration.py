@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from itest import naming
+from itest.arguments import Text, Variable, variables_of, words_of
 from itest.config import Config
 from itest.container_options import ContainerOptions, Healthcheck, Mount, inside
 from itest.container_options import mounts as mounts_of
@@ -56,9 +57,9 @@ class Container(Service["ContainerView"]):
     job: bool = False
     """It does its work and ends: ready when it has ended with exit code 0, and an error if with another."""
 
-    command: str | Sequence[str] = ()
-    entrypoint: str | Sequence[str] | None = None
-    env: Mapping[str, object] = field(default_factory=dict)
+    command: str | Sequence[Text] = ()
+    entrypoint: str | Sequence[Text] | None = None
+    env: Mapping[str, Variable] = field(default_factory=dict)
     env_file: str | Path | Sequence[str | Path] = ()
     """Files of lines NAME=value; what `env` says wins."""
     ports: Mapping[str, PortText] | Sequence[PortText] | PortText = ()
@@ -104,9 +105,9 @@ class Container(Service["ContainerView"]):
             if label.startswith("itest."):
                 raise DeclarationError(f"labels: {label!r} begins with 'itest.', which is for itest itself")
         self._check_ready(texts.ports(self.ports))
-        texts.variables(self.env)
-        texts.words("command", self.command)
-        texts.words("entrypoint", self.entrypoint or ())
+        variables_of("env", self.env)
+        words_of("command", self.command)
+        words_of("entrypoint", self.entrypoint or ())
         mounts = self._options().mounts
         memory = texts.tmpfs(self.tmpfs)
         for place, what in self.files.items():
@@ -144,8 +145,8 @@ class Container(Service["ContainerView"]):
             pull=self.pull,
             platform=self.platform,
             env=self._env(),
-            command=texts.words("command", self.command),
-            entrypoint=None if self.entrypoint is None else texts.words("entrypoint", self.entrypoint),
+            command=words_of("command", self.command),
+            entrypoint=None if self.entrypoint is None else words_of("entrypoint", self.entrypoint),
             ports=texts.ports(self.ports),
             tmpfs=texts.tmpfs(self.tmpfs),
             files={place: self._content(place, what) for place, what in self.files.items()},
@@ -180,7 +181,7 @@ class Container(Service["ContainerView"]):
         found: dict[str, str] = {}
         for file in (self.env_file,) if isinstance(self.env_file, str | Path) else self.env_file:
             found.update(texts.env_file(self.directory / file))
-        found.update(texts.variables(self.env))
+        found.update(variables_of("env", self.env))
         naming.remember_named(found)
         return found
 
@@ -203,9 +204,9 @@ class Container(Service["ContainerView"]):
             user=self.user,
             workdir=self.workdir,
             hostname=self.hostname,
-            memory=texts.bytes_of("memory", self.memory),
+            memory=texts.size_of("memory", self.memory),
             cpus=self.cpus,
-            shm_size=texts.bytes_of("shm_size", self.shm_size),
+            shm_size=texts.size_of("shm_size", self.shm_size),
             ulimits=texts.limits(self.ulimits),
             cap_add=texts.names("cap_add", self.cap_add),
             cap_drop=texts.names("cap_drop", self.cap_drop),

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -70,42 +69,6 @@ def _port(value: PortText) -> Port:
     return port._replace(chosen=True)
 
 
-def words(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
-    """A command: a text is split as a shell does it, though none runs it."""
-    try:
-        found = tuple(shlex.split(value)) if isinstance(value, str) else tuple(value)
-    except (ValueError, TypeError) as error:
-        raise DeclarationError(f"{name}: {value!r} is no command: {error}") from None
-    for word in found:
-        if not isinstance(word, str):
-            raise DeclarationError(f"{name}: {word!r} is no text")
-    return found
-
-
-def variables(value: Mapping[str, object]) -> dict[str, str]:
-    """Environment variables; numbers are made texts."""
-    _check_variables(value, str, int, float, Path)
-    return {name: str(text) for name, text in value.items()}
-
-
-def changes(value: Mapping[str, object]) -> dict[str, str | None]:
-    """Variables of a command besides the container's; with None it does not have one of those."""
-    _check_variables(value, str, int, float, Path, type(None))
-    return {name: None if text is None else str(text) for name, text in value.items()}
-
-
-def _check_variables(value: object, *types: type) -> None:
-    if not isinstance(value, Mapping):  # Not the value: variables may be secret.
-        raise DeclarationError(f"env: it takes a dict, {{'NAME': value}}, not a {type(value).__name__}")
-    for name, text in value.items():
-        if not isinstance(name, str) or not name or "=" in name:
-            raise DeclarationError(f"env: {name!r} is no name of a variable")
-        if isinstance(text, bool) or not isinstance(text, types):
-            raise DeclarationError(
-                f"env: {name} is a {type(text).__name__}, not a text; write it as the program is to read it, in quotes"
-            )
-
-
 def env_file(path: Path) -> dict[str, str]:
     """The variables of a file of lines `NAME=value`, as docker and docker compose read it. Raises StartError."""
     try:
@@ -125,7 +88,7 @@ def env_file(path: Path) -> dict[str, str]:
     return found
 
 
-def bytes_of(name: str, value: int | str) -> int:
+def size_of(name: str, value: int | str) -> int:
     try:
         return size(value)
     except ValueError as error:
@@ -137,7 +100,7 @@ def tmpfs(value: Mapping[str, int | str] | Sequence[str] | str) -> dict[str, int
     if isinstance(value, str):
         value = [value]
     sized = value if isinstance(value, Mapping) else dict.fromkeys(value, 0)
-    return {inside("tmpfs", path): bytes_of("tmpfs", limit) for path, limit in sized.items()}
+    return {inside("tmpfs", path): size_of("tmpfs", limit) for path, limit in sized.items()}
 
 
 def memory_of(path: str, memory: Iterable[str], volumes: Iterable[str]) -> str:

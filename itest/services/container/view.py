@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from itest.arguments import Text, Variable, bytes_of, changes_of, shell_words_of, text_of
 from itest.container_options import inside
 from itest.engines import Endpoint, ExecResult, container_of
 from itest.errors import DeclarationError, ItestError
 from itest.service import View
 from itest.services.container import texts
-from itest.view import Text, bytes_of, text_of, words_of
 
 if TYPE_CHECKING:
     from itest.services.container.server import ContainerServer
@@ -88,7 +88,7 @@ class ContainerView(View):
         timeout: float = 30.0,
         *,
         user: str | int | None = None,
-        env: Mapping[str, object] | None = None,
+        env: Mapping[str, Variable | None] | None = None,
         directory: str | PurePath | None = None,
         stdin: str | bytes | bytearray | memoryview | None = None,
     ) -> ExecResult:
@@ -98,11 +98,11 @@ class ContainerView(View):
         container's away), in another directory, with something to read. Raises ExecTimeout when it has not ended after `timeout`
         seconds.
         """
-        words = words_of(argv)
+        words = shell_words_of("exec", argv)
         given = bytes_of("exec: stdin", b"" if stdin is None else stdin, " (of a file, file.read())")
         user = text_of("exec: user", "" if user is None else user)
         directory = text_of("exec: directory", "" if directory is None else directory)
-        variables = texts.changes(env or {})
+        variables = changes_of("exec: env", env or {})
         if not (user or variables or directory or given):
             return self.server.instance.exec(words, timeout=timeout)
         container = container_of(self.server.instance, "run a command in")

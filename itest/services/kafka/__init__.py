@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from itest.arguments import Variable, variables_of
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError
@@ -74,7 +75,7 @@ class Kafka(Service["KafkaView"]):
     codec: Literal["bytes", "text", "json"] = "bytes"
     partitions: int = 1
     topics: Mapping[str, int] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, Variable] = field(default_factory=dict)
     prefix: str | None = None
     """What the names of topics and groups begin with; None for one of its own for each class. With `""` topics have
     the very names that an app has them by, and a test sees what the app sees."""
@@ -98,7 +99,7 @@ class Kafka(Service["KafkaView"]):
                 raise DeclarationError(f"{topic!r} in topics: {NAMES}")
             if type(partitions) is not int or partitions < 1:
                 raise DeclarationError(f"{topic} = {partitions!r} in topics; a topic has at least 1 partition")
-        for variable in self.env:
+        for variable in variables_of("env", self.env):
             if not variable.startswith("KAFKA_"):
                 raise DeclarationError(
                     f"{variable!r} in env is no setting of Kafka; message.max.bytes is KAFKA_MESSAGE_MAX_BYTES"
@@ -122,10 +123,10 @@ class Kafka(Service["KafkaView"]):
         importlib.import_module("itest.services.kafka.lease")
 
     def container(self, secret: str) -> ContainerSpec:
-        return recipes.container(self.image, self.env)
+        return recipes.container(self.image, variables_of("env", self.env))
 
     def process(self, secret: str, config: Config) -> ProcessSpec:
-        return recipes.process(self.image, self.env, config)
+        return recipes.process(self.image, variables_of("env", self.env), config)
 
     def external_spec(self, url: str, source: str) -> ExternalSpec:
         if "@" in url or re.search("(?i)(ssl|sasl_[a-z]+)://", url):

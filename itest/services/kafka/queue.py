@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itest import naming
+from itest.arguments import bytes_of, text_of
 from itest.clock import Deadline
 from itest.errors import ItestError, ReceiveTimeout
 from itest.services.kafka import clients, configs
 from itest.services.kafka.round_trip import Partition
 from itest.services.kafka.server import ACK_WAIT, KafkaServer
-from itest.view import bytes_of, text_of
 
 EVIDENCE_WAIT = 2.0
 """Seconds that finding out more for an error's text may take, and reading what is there when the time is over."""

@@ -105,7 +105,8 @@ def check(service: Postgres) -> None:
             raise DeclarationError(f"ready={service.ready!r} is no check, like itest.wait.log('seeded')")
     for variable, field in _VARIABLES.items():
         if variable in service.env:
-            raise DeclarationError(f"{variable} in env: say {field}={service.env[variable]!r} instead")
+            value = "..." if field == "password" else repr(service.env[variable])
+            raise DeclarationError(f"{variable} in env: say {field}={value} instead")
     initdb_arguments(service)
     for field, value in (("user", service.user), ("database", service.database or "itest")):
         if (
@@ -149,7 +150,7 @@ def check_variables(service: Postgres) -> None:
 def initdb_arguments(service: Postgres) -> list[str]:
     """What a declaration adds to the arguments of initdb, taken apart as the image's entrypoint does, by the shell's rules.
     Raises DeclarationError."""
-    if not (text := service.env.get(_INITDB_ARGUMENTS)):
+    if not (text := service.environment.get(_INITDB_ARGUMENTS)):
         return []
     import shlex
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from itest.arguments import Variable, variables_of
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable, no_url
@@ -96,7 +97,7 @@ class Postgres(Service["PostgresView"]):
     init: Sequence[str | Path] = ()
     extensions: Sequence[str] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, Variable] = field(default_factory=dict)
     user: str = USER
     password: str = field(default="", repr=False)
     database: str = ""
@@ -131,6 +132,11 @@ class Postgres(Service["PostgresView"]):
     def sharable(self) -> bool:
         return self.isolation_or_default in ("database", "rollback")  # The others use one database for all.
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """`env` as texts."""
+        return variables_of("env", self.env)
+
     def check_client(self) -> None:
         need_client("psycopg2", "postgres", "the service PostgreSQL")
 
@@ -152,7 +158,7 @@ class Postgres(Service["PostgresView"]):
                 "PGDATA": f"{customs.PLACE}/data",
                 **customs.QUICK_PG_CTL,
                 **customs.variables(self),
-                **self.env,
+                **self.environment,
             },
             command=("postgres", *self.options()),
             ports={"postgres": Port(PORT)},
@@ -207,7 +213,7 @@ class Postgres(Service["PostgresView"]):
             ports=("postgres",),
             files={"password.secret": self.password or secret, **init.in_process(self)},
             prepare=(tuple(initdb),),
-            env={**customs.password_variable(self), **self.env},
+            env={**customs.password_variable(self), **self.environment},
             stop_signal=signal.SIGQUIT,  # Immediate shutdown; unlike SIGKILL it leaves no shared memory behind.
             runs_as_root=False,
         )
