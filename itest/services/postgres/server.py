@@ -237,13 +237,13 @@ class PostgresServer(Administered):
             return self._templates[key]
 
     def prune(self, to_come: Sequence[Service[Any]]) -> None:
-        from itest.services.postgres.template import keys
-
         with self._lock:
             old = list(self._templates)[: -warm.MOST]
             # What belongs to a template outside of it would be there already, if it had to be built again after all.
             if not old or self._leases or self.shared or self.reused or not self.instance.owned or self._impure:
                 return
+            from itest.services.postgres.template import keys  # It is there already: it has built those.
+
             needed = set().union(*(keys(each, self.number // 10000) for each in to_come if each.kind == self.kind))
             with contextlib.suppress(self.driver.Error, ResetError):
                 for key in old:
