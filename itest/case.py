@@ -195,6 +195,7 @@ class ContainerMixin(Assertions, _Base):
     def _itest_before(self) -> None:
         self.__dict__.pop("_itest_diagnosis", None)  # Of an earlier run of the same test.
         loans = _enter(type(self))
+        whole_run.set_up_ends(type(self))
         self._itest_views = {}
         test, session = self.id(), sessions.current()
         config = session.config
@@ -304,8 +305,12 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
 
 @contextlib.contextmanager
 def _explained(cls: type[ContainerMixin], loans: list[Loan]) -> Iterator[None]:
-    """Add what the services tell to what fails in a class's set-up."""
-    diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, sessions.current().config)
+    """Add what the services tell to what fails in a class's set-up, and have it told if it takes very long."""
+    session = sessions.current()
+    diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, session.config, name="setUpClass")
+    diagnosis.begin_to_count()
+    whole_run.set_up_begins(cls, diagnosis)
+    session.telling.look_on(whole_run.look)
     try:
         yield
     except unittest.SkipTest:
@@ -328,6 +333,7 @@ def _skipping(config: Config) -> Iterator[None]:
 
 def _leave(cls: type[ContainerMixin], loans: list[Loan]) -> None:
     """Give back what a class holds. A runner may enter the class again afterwards."""
+    whole_run.set_up_ends(cls)
     if cls.__dict__.get("_itest_loans") is loans:
         del cls._itest_loans  # type: ignore[attr-defined]  # as above
         cls._itest_left = True  # type: ignore[attr-defined]  # as above

@@ -48,6 +48,7 @@ class Diagnosis:
         "_escapes",
         "_loans",
         "_moment",
+        "_name",
         "_notes",
         "_pid",
         "_since",
@@ -57,8 +58,9 @@ class Diagnosis:
         "failed",
     )
 
-    def __init__(self, test: str, loans: Sequence[Loan], config: Config) -> None:
+    def __init__(self, test: str, loans: Sequence[Loan], config: Config, *, name: str = "") -> None:
         self._test = test
+        self._name = name or test.rpartition(".")[2]
         self._loans = loans
         self._config = config
         self._pid = os.getpid()
@@ -80,6 +82,10 @@ class Diagnosis:
         """The test begins here: what happened before, in the resets, is not its doing."""
         self._threads = leaks.threads()
         self._mark()
+        self.begin_to_count()
+
+    def begin_to_count(self) -> None:
+        """From here on it counts for `look`, on this thread."""
         self._moment, self._due, self._thread = SYSTEM.monotonic(), LONG, get_ident()
 
     def _mark(self) -> None:
@@ -92,7 +98,7 @@ class Diagnosis:
         return wall()
 
     def look(self, runner: object) -> None:
-        """On another thread: tell of the test if it has been running for very long. `runner` has its event loop. Never raises."""
+        """On another thread: tell of it if it has been running for very long. `runner` has its event loop. Never raises."""
         seconds = SYSTEM.monotonic() - self._moment
         if seconds < self._due:
             return
@@ -101,7 +107,7 @@ class Diagnosis:
         with suppress(Exception):  # It must not take part in what is wrong.
             from itest import hanging
 
-            hanging.tell(self._test, seconds, self._thread, runner, self._loans)
+            hanging.tell(f"{self._name} ({self._test})", seconds, self._thread, runner, self._loans)
 
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told of a test that has been running for very long: where it is, and what its services wait for.
+"""What is told of a test, or of a class's set-up, that has been running for very long: where it is, and what its services
+wait for.
 
 Another thread looks at it while it goes on, and asks the services on connections of its own.
 """
@@ -38,13 +39,12 @@ _PACKAGES = re.compile(r"[/\\](site|dist)-packages[/\\]")
 _NOT_THEIRS = (os.path.dirname(os.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<")
 
 
-def tell(test: str, seconds: float, thread: int, runner: object, loans: Sequence[Loan]) -> None:
-    """Say it of the test of that id, which has been running on that thread for so long. `runner` is what has its event loop,
-    if any."""
+def tell(what: str, seconds: float, thread: int, runner: object, loans: Sequence[Loan]) -> None:
+    """Say it of what has been running on that thread for so long. `runner` is what has its event loop, if any."""
     places = _places(thread, getattr(runner, "_loop", None))
     if places is None:
         return
-    lines = [f"{test.rpartition('.')[2]} ({test}) has been running for {seconds:.0f} s", *_first(places)]
+    lines = [f"{what} has been running for {seconds:.0f} s", *_first(places)]
     for loan in loans:
         lines += (f"{loan.name}: {line}" for line in _first(_waits(loan)))
     trace.say(naming.clean_log("\n  ".join(lines)))

@@ -7,16 +7,23 @@ import contextlib
 import os
 import unittest
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itest import session as sessions
 from itest import sharing
 from itest.service import Service
 
+if TYPE_CHECKING:
+    from itest.diagnose import Diagnosis
+
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
 _running: list[unittest.TestCase] = []
 """The tests with services that run right now: one, and those of runs within it or on other threads."""
+
+_set_ups: dict[type, Diagnosis] = {}
+"""The diagnoses of classes whose set-up has begun and none of whose tests has: what follows `super().setUpClass()` in one of the
+user's belongs to it."""
 
 _runs: list[unittest.TestResult] = []
 """The results of the runs of plain unittest that have begun and not ended: one, and those within it (tests of test tools
@@ -26,6 +33,7 @@ _selected: dict[type[unittest.TestCase], list[str]] = {}
 """The methods of each class that plain unittest is about to run."""
 
 os.register_at_fork(after_in_child=_running.clear)
+os.register_at_fork(after_in_child=_set_ups.clear)
 os.register_at_fork(after_in_child=_runs.clear)
 
 
@@ -74,8 +82,20 @@ def running(test: unittest.TestCase) -> Iterator[None]:
             _running.remove(test)
 
 
+def set_up_begins(cls: type, diagnosis: Diagnosis) -> None:
+    """A class has its services, and is filled by whoever calls this and by what the user's own setUpClass does after it."""
+    _set_ups[cls] = diagnosis
+
+
+def set_up_ends(cls: type) -> None:
+    """Its first test begins, or it is left."""
+    _set_ups.pop(cls, None)
+
+
 def look() -> None:
-    """Have it told, on another thread, of each test that has been running for very long. Never raises."""
+    """Have it told, on another thread, of each test and set-up that has been running for very long. Never raises."""
+    for cls, set_up in list(_set_ups.items()):
+        set_up.look(vars(cls).get("_itest_runner"))
     for test in list(_running):
         if (diagnosis := vars(test).get("_itest_diagnosis")) is not None:
             diagnosis.look(vars(test).get("_asyncioRunner"))

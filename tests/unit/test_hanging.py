@@ -13,7 +13,16 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, diagnose, hanging, naming, telling
+from itest import (
+    AsyncContainerTestCase,
+    ContainerMixin,
+    ContainerTestCase,
+    diagnose,
+    hanging,
+    naming,
+    telling,
+    whole_run,
+)
 from itest.clock import Deadline
 from itest.config import Config
 from itest.diagnose import Diagnosis
@@ -100,6 +109,37 @@ class HangingTest(InnerTest):
         with mock.patch.object(hanging, "_is_theirs", return_value=False):
             _, place, _ = self.told(test=lambda inner: self.wait(inner))
         self.assertRegex(place, r"^  at .*:\d+ in .*, called at ")
+
+    def test_of_a_set_up_too_until_the_first_test(self) -> None:
+        class Inner(MemoryMixin, ContainerTestCase):
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                whole_run._set_ups[cls]._due = 0.001
+                self.wait()
+
+            def test(self) -> None:
+                self.assertEqual(whole_run._set_ups, {})
+
+        self.check(run(Inner), ran=1)
+        [told] = [line for line in self.said if "has been running for" in line]
+        first, place, waits = told.split("\n")
+        inner = re.escape(f"{__name__}.{Inner.__qualname__}")
+        self.assertRegex(first, rf"^setUpClass \({inner}\) has been running for \d+ s$")
+        set_up = Inner.setUpClass.__func__  # type: ignore[attr-defined]  # a class method has it
+        line = line_of(set_up, "self.wait()")
+        self.assertIn(f"called at {os.path.relpath(__file__)}:{line} in {set_up.__qualname__}", place)
+        self.assertEqual(waits, "  memory: for an answer")
+
+    def test_a_set_up_that_fails_is_over(self) -> None:
+        def fail(cls: type) -> None:
+            self.assertIn(cls, whole_run._set_ups)
+            raise ValueError("on purpose")
+
+        inner = {"setUpTestData": classmethod(fail), "test": lambda _: None}
+        result = run(type("Inner", (MemoryMixin, ContainerTestCase), inner))
+        self.assertIn("ValueError: on purpose", result.errors[0][1])
+        self.assertEqual(whole_run._set_ups, {})
 
     def test_with_another_test_case(self) -> None:
         self.assertEqual(

@@ -229,7 +229,9 @@ class RefusedTest(unittest.TestCase):
 
     def test_variables_that_have_a_field(self) -> None:
         self.assertEqual(self.refused(env={"POSTGRES_USER": "a"}), "POSTGRES_USER in env: say user='a' instead")
-        self.assertEqual(self.refused(env={"POSTGRES_PASSWORD": "a"}), "POSTGRES_PASSWORD in env: say password=... instead")
+        self.assertEqual(
+            self.refused(env={"POSTGRES_PASSWORD": "a"}), "POSTGRES_PASSWORD in env: say password=... instead"
+        )
 
     def test_what_is_waited_for(self) -> None:
         self.assertEqual(self.refused(ready="up"), "ready='up' is no check, like itest.wait.log('seeded')")
