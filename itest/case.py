@@ -204,7 +204,7 @@ class ContainerMixin(Assertions, _Base):
             for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
                 self._itest_views[id(loan.service)] = loan.reset(test)
         diagnosis.begin()
-        session.telling.look_on(whole_run.look)
+        whole_run.look_after(session)
         if config.strict:
             diagnosis.begin_strict()
             self.addCleanup(diagnosis.end_strict, self._itest_views.values())
@@ -310,7 +310,7 @@ def _explained(cls: type[ContainerMixin], loans: list[Loan]) -> Iterator[None]:
     diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, session.config, name="setUpClass")
     diagnosis.begin_to_count()
     whole_run.set_up_begins(cls, diagnosis)
-    session.telling.look_on(whole_run.look)
+    whole_run.look_after(session)
     try:
         yield
     except unittest.SkipTest:
