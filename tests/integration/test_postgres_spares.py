@@ -150,6 +150,29 @@ class ClassesTest(unittest.TestCase):
         self.addCleanup(second.close)
         self.assertEqual(second.view.execute("SELECT to_regclass('more')"), [(None,)])
 
+    def test_a_first_value_of_a_sequence_that_is_taken_within_a_savepoint(self) -> None:
+        """Its record is of transaction 0, and of further values there is none for a while."""
+
+        def take(statements: str, end: str, view: Any) -> None:
+            with view.connection.cursor() as cursor:
+                cursor.execute(statements)
+            getattr(view.connection, end)()
+
+        def look(view: Any) -> None:
+            with view.connection.cursor() as cursor:
+                cursor.execute("SELECT nextval('s'), nextval('t_id_seq')")
+                self.assertEqual(cursor.fetchall(), [(1, 2)])
+
+        for statements in (
+            "SAVEPOINT p; SELECT nextval('s'); RELEASE p",
+            "SAVEPOINT p; INSERT INTO t DEFAULT VALUES; ROLLBACK TO p",
+            "DO $$ BEGIN PERFORM nextval('s'); INSERT INTO t DEFAULT VALUES; EXCEPTION WHEN others THEN NULL; END $$",
+        ):
+            for end in ("commit", "rollback"):
+                with self.subTest(statements, end=end):
+                    self.served(partial(take, statements, end), look)
+                    self.served(partial(take, statements, end))
+
     def test_one_that_a_test_drops(self) -> None:
         use(leased(self.session), write)
         lease = leased(self.session)

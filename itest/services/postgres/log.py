@@ -22,6 +22,10 @@ OK, READ = 0, 1
 ANSWER_TIMEOUT = 60.0
 """Seconds in which the server must have read its log: what its statement_timeout for a reset is."""
 
+NOBODY = "2"
+"""A transaction that no record is of (FrozenTransactionId, access/transam.h). Not 0: a sequence's record has that one where the
+savepoint that its first value was taken in has no number yet (nextval_internal in commands/sequence.c)."""
+
 _CHANGES = (
     "WITH e AS MATERIALIZED (SELECT {end} AS position) "
     "SELECT DISTINCT reldatabase::bigint, relfilenode::bigint, record_type "

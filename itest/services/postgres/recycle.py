@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from itest.services.postgres import leaks, shared
-from itest.services.postgres.log import Changes
+from itest.services.postgres.log import NOBODY, Changes
 from itest.services.postgres.outside import Outside
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation, Snapshot
 from itest.services.postgres.undo import NeedsClone, UndoScripts
@@ -73,7 +73,7 @@ class Recycler:
         self._slots = frozenset(first_slots)
         self.position = since or position
         """Where the log ended when the database was last seen to be pristine."""
-        self._scanned, self._undoing, self._read = self.position, "0", 0
+        self._scanned, self._undoing, self._read = self.position, NOBODY, 0
         self._was_dirty = False
         self._scripts = UndoScripts(lambda relations: self._known.contents(relations))
         # What can be said without reading the log, by a few cheap expressions: where it ends, ALTER SYSTEM's file, the

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.errors import ResetError
+from itest.services.postgres.log import NOBODY
 from itest.services.postgres.recycle import HARMLESS
 from itest.tuples import NamedTuple
 
@@ -47,7 +48,7 @@ def unwritten(server: PostgresServer, name: str, since: str, oid: int = 0) -> st
     """
     if not oid:
         [(oid,)] = server.admin("SELECT oid FROM pg_database WHERE datname = %s", name)
-    told = server.log.changes(since, oid, "0")
+    told = server.log.changes(since, oid, NOBODY)
     written = any(database == oid and kind.partition("+")[0] not in HARMLESS for database, _, kind in told.records)
     return "" if written or told.prepared else told.position
 
