@@ -18,7 +18,7 @@ from sqlalchemy import orm, text
 from itest import ContainerTestCase, PostgresMixin
 from itest.clock import Deadline
 from itest.errors import NotStarted
-from itest.services.postgres import Postgres
+from itest.services.postgres import Postgres, recycle
 from tests.integration.at_once import meeting_in
 from tests.integration.baseline import DECLARATION, BaselineTest, schema
 from tests.integration.capture import said
@@ -226,7 +226,37 @@ class RowsTest(BaselineTest):
         self.cloned(
             "INSERT INTO app.audit (what) SELECT repeat('x', 1000) FROM generate_series(1, 40000)",
         )
-        self.assertEqual(self.lease.reason, "more than 32 MB were written")
+        self.assertEqual(self.lease.reason, "more than 4 MB were written")
+
+
+class LargeTest(BaselineTest):
+    """A table whose rows take longer to be put back than a new clone takes."""
+
+    CHANGE = "UPDATE large SET text = 'changed' WHERE id = 1"
+
+    @classmethod
+    def prepare(cls, view: Any) -> None:
+        view.execute("CREATE TABLE large AS SELECT id, repeat('x', 60) AS text FROM generate_series(1, 60000) AS id")
+
+    def test_a_new_clone(self) -> None:
+        self.cloned(self.CHANGE)
+        self.assertRegex(self.lease.reason, r"^\d+ kB of baseline rows would have to be put back$")
+        self.undone("INSERT INTO numbers VALUES (10000)")
+
+    def test_the_rows_where_a_clone_would_cut_the_connections_of_others(self) -> None:
+        with contextlib.closing(psycopg2.connect(self.view.url)) as pool, pool.cursor() as cursor:
+            pool.autocommit = True
+            self.undone(self.CHANGE)
+            cursor.execute("SELECT count(*) FROM large WHERE text = 'changed'")
+            self.assertEqual(cursor.fetchall(), [(0,)])
+
+
+class LimitTest(unittest.TestCase):
+    def test_more_for_a_database_whose_clone_costs_more(self) -> None:
+        limit = recycle.Limit(100, 1000)
+        sizes = (0, recycle.DEARER, 10 * recycle.DEARER)
+        self.assertEqual([limit.of(size, True) for size in sizes], [100, 200, 1000])
+        self.assertEqual(limit.of(0, False), 1000)
 
 
 class DefinitionsTest(BaselineTest):
@@ -421,15 +451,6 @@ class ThreadsTest(BaselineTest):
     def test_the_session(self) -> None:
         first, second = meeting_in(self.view, "session", lambda: self.view.own_session)
         self.assertIs(first, second)
-
-
-class LargeBaselineTest(BaselineTest):
-    @classmethod
-    def prepare(cls, view: Any) -> None:
-        view.execute("INSERT INTO numbers SELECT n, n FROM generate_series(1000, 101000) n")
-
-    def test_a_hundred_thousand_rows(self) -> None:
-        self.undone("INSERT INTO numbers VALUES (0)", "UPDATE numbers SET square = 0 WHERE n < 10")
 
 
 class NoneTest(PostgresMixin, ContainerTestCase):

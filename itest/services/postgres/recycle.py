@@ -18,7 +18,8 @@ from itest.services.postgres import leaks, shared
 from itest.services.postgres.log import NOBODY, Changes
 from itest.services.postgres.outside import Outside
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation, Snapshot
-from itest.services.postgres.undo import NeedsClone, UndoScripts
+from itest.services.postgres.undo import LARGEST_COPY, NeedsClone, UndoScripts
+from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from itest.services.postgres.kept import Kept
@@ -31,12 +32,33 @@ SLOTS = "ARRAY(SELECT slot_name FROM pg_get_replication_slots() WHERE datoid = {
 SLOTS_OF_NONE = SLOTS.replace("= {}", "= {} OR datoid IS NULL")
 """An expression: the replication slots of a database, `{}` its oid; and those of none."""
 
-LONGEST_LOG = 32 * 1024 * 1024
-"""Bytes of write-ahead log past which reading it costs more than a new clone."""
 
-LONGEST_LIFE = 256 * 1024 * 1024
-"""Bytes of log after which a database is cloned anew. Nothing but a new clone removes the dead rows that resets leave: these
-servers have no autovacuum."""
+class Limit(NamedTuple):
+    """Bytes past which a new clone costs less: of a small database, and whatever its size is."""
+
+    small: int
+    most: int
+
+    def of(self, size: int, alone: bool) -> int:
+        """For a database with so many bytes of rows. `alone`: nobody else has it open, who would lose the connection."""
+        return min(self.most, self.small * (DEARER + size) // DEARER) if alone else self.most
+
+
+DEARER = 12 * 1024 * 1024
+"""Bytes of rows with which a clone costs twice what an empty one does, 25 ms (docs/design.md, "Isolation")."""
+
+LOG = Limit(4 * 1024 * 1024, 32 * 1024 * 1024)
+"""Write-ahead log to be read, which takes 9 ms a MB."""
+
+ROWS = Limit(256 * 1024, LARGEST_COPY)
+"""Baseline rows to be put back, which takes 100 ms a MB with an index or two."""
+
+LIFE = Limit(64 * 1024 * 1024, 256 * 1024 * 1024)
+"""Log that was read since the last clone. Nothing but a new one removes the dead rows that resets leave: these servers have no
+autovacuum."""
+
+BESIDES_ROWS = 40 * 1024
+"""Bytes that a table may take for what are no rows (TOAST's index, the map of free space), and are left out of the count."""
 
 LONGEST_SPARE = 4 * 1024 * 1024
 """Bytes of log that a class may have written for its database to serve the next one, which begins to count anew."""
@@ -115,7 +137,7 @@ class Recycler:
         if self._was_dirty:  # As the one before was, mostly: so the log is read while the session is brought back.
             asked = self._server.log.changes_meanwhile(self._scanned, self._oid, self._undoing)
         with asked as answer:
-            seen = self._server.part(Outside).look()
+            seen, alone = self._server.part(Outside).look(), True
             if seen is not None and seen == self._seen:
                 [position], system = kept.scrub(POSITION, test) or self._looked(POSITION), self._system
             else:
@@ -131,12 +153,12 @@ class Recycler:
                 answer = None
             if answer is None and position == self.position and system == self._system and not self._silent:
                 return False
-            length = _bytes(position) - _bytes(self._scanned)
+            length, size = _bytes(position) - _bytes(self._scanned), self._known.size
             self._read += length
-            if length > LONGEST_LOG:
-                raise NeedsClone(f"more than {LONGEST_LOG >> 20} MB were written")
-            if self._read > LONGEST_LIFE:
-                raise NeedsClone(f"more than {LONGEST_LIFE >> 20} MB were written since it was cloned")
+            if length > (longest := LOG.of(size, alone)):
+                raise NeedsClone(f"more than {longest >> 20} MB were written")
+            if self._read > (longest := LIFE.of(size, alone)):
+                raise NeedsClone(f"more than {longest >> 20} MB were written since it was cloned")
             read = answer or (lambda: self._server.log.changes(self._scanned, self._oid, self._undoing))
             changed, catalogs, shared_too, position = self._changes(read(), test)
         if shared_too or system != self._system:
@@ -146,6 +168,9 @@ class Recycler:
             self._system = system
         if catalogs:
             changed |= self._look_into(catalogs)
+        rows = sum(max(0, relation.size - BESIDES_ROWS) for relation in changed)
+        if rows > ROWS.of(size, alone):
+            raise NeedsClone(f"{rows >> 10} kB of baseline rows would have to be put back")
         # Not from the end of our own transaction: what an app writes meanwhile must be seen the next time.
         self._scanned = self.position = position
         self._was_dirty = bool(changed)

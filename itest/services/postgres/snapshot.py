@@ -112,6 +112,8 @@ class Snapshot:
         self._catalogs: dict[str, tuple[Any, ...]] = {}
         self._shapes: object = None
         self.files = Files.read(cursor)
+        self.size = sum(relation.size for relation in self.files.relations.values())
+        """Bytes of all rows."""
         self.unlogged = [relation for relation in self.files.relations.values() if relation.unlogged]
 
     def contents(self, relations: Iterable[Relation]) -> list[Content]:
