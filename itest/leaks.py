@@ -16,7 +16,7 @@ from itest import trace
 THREAD_GRACE = 0.05
 """Seconds that a thread has to end by itself: many are just about to."""
 
-_SPARED = ("itest", "asyncio_")
+_SPARED = ("itest", "asyncio_", "uvloop_")
 """What the names of threads begin with that are not a test's: ours, and those of event loops, which outlive tests."""
 
 _current = threading.local()

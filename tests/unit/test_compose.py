@@ -324,6 +324,7 @@ class ProgramTest(unittest.TestCase):
 class NoComposeTest(unittest.TestCase):
     def test_tests_skip_with_a_reason_where_it_is_missing(self) -> None:
         with (
+            mock.patch.dict(os.environ, {"ITEST_ENGINE": "docker"}),
             testing.session() as session,
             mock.patch.object(compose_program, "find", side_effect=Unavailable("Docker Compose is not here")),
             mock.patch("itest.engines.compose.DockerEngine.unavailable", return_value=None),

@@ -88,7 +88,7 @@ class ThreadsTest(InnerTest):
         self.assertEqual(lines, [])
 
     def test_daemons_and_those_of_loops_are_nobodys(self) -> None:
-        for thread in ({"daemon": True}, {"name": "asyncio_0"}, {"name": "itest-x"}):
+        for thread in ({"daemon": True}, {"name": "asyncio_0"}, {"name": "uvloop_0"}, {"name": "itest-x"}):
             with self.subTest(thread=thread):
                 self.use(MemoryEngine())
                 self.assertEqual(self.run_with_thread(**thread)[1], [])
