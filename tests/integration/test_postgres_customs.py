@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import lzma
 import tempfile
 import textwrap
 import unittest
@@ -93,16 +94,17 @@ class BothTest(CustomTest):
             init=[
                 self.file("2.sql", BOOKS),
                 self.file("1.sql.gz", gzip.compress(b"INSERT INTO book (title) VALUES ('Persuasion')")),
+                self.file("0.sql.xz", lzma.compress(b"INSERT INTO book (title) VALUES ('Sanditon')")),
             ]
         )
         with self.lease(service) as test:
             for _ in range(3):
                 view = test()
-                self.assertEqual(self.titles(view), ["Emma", "Persuasion"])
+                self.assertEqual(self.titles(view), ["Emma", "Persuasion", "Sanditon"])
                 view.execute("DELETE FROM book WHERE id = 1")
-                self.assertEqual(view.execute("INSERT INTO book (title) VALUES ('mine') RETURNING id"), [(3,)])
+                self.assertEqual(view.execute("INSERT INTO book (title) VALUES ('mine') RETURNING id"), [(4,)])
             test().execute("DROP TABLE book")
-            self.assertEqual(self.titles(test()), ["Emma", "Persuasion"])
+            self.assertEqual(self.titles(test()), ["Emma", "Persuasion", "Sanditon"])
 
     def test_roles_of_init_belong_to_the_baseline(self) -> None:
         with self.lease(Postgres(init=[self.file("1.sql", BOOKS)])) as test:
@@ -203,6 +205,13 @@ class BothTest(CustomTest):
 
 class DockerTest(BothTest):
     engine = "docker"
+
+    def test_a_script_compressed_by_zstd(self) -> None:
+        sql = b"CREATE TABLE book AS SELECT 1 AS id, 'Emma' AS title"
+        # A frame of one block that is stored as it is (RFC 8878, 3.1.1).
+        frame = b"\x28\xb5\x2f\xfd\x20" + bytes([len(sql)]) + (1 | len(sql) << 3).to_bytes(3, "little") + sql
+        with self.lease(Postgres(init=[self.file("1.sql.zst", frame)])) as test:
+            self.assertEqual(self.titles(test()), ["Emma"])
 
     def test_a_shell_script_sees_the_variables_of_the_image(self) -> None:
         script = 'psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "INSERT INTO book (title) VALUES (\'sh\')"\n'
@@ -308,9 +317,19 @@ class ProcessTest(BothTest):
         running = "SELECT 1 FROM pg_stat_activity WHERE datname = 'swallowing' AND state = 'active'"
         self.assertEqual(server.admin(running), [])
 
-    def test_one_that_is_no_gzip(self) -> None:
-        said = self.failing(Postgres(init=[self.file("1.sql.gz", "SELECT 1")]), StartError)
-        self.assertIn("1.sql.gz: it is no gzip of UTF-8: Not a gzipped file", said)
+    def test_one_that_is_not_compressed(self) -> None:
+        for name, wrong in (
+            ("1.sql.gz", "it is no gzip of UTF-8: Not a gzipped file"),
+            ("1.sql.xz", "it is no lzma of UTF-8: Input format not supported by decoder"),
+        ):
+            with self.subTest(name):
+                said = self.failing(Postgres(init=[self.file(name, "SELECT 1")]), StartError)
+                self.assertIn(f"{name}: {wrong}", said)
+
+    def test_one_that_this_python_cannot_unpack(self) -> None:
+        with mock.patch.dict("sys.modules", {"lzma": None}):
+            said = self.failing(Postgres(init=[self.file("1.sql.xz", lzma.compress(b"SELECT 1"))]), StartError)
+        self.assertIn("1.sql.xz: this Python cannot read it, as it was built without lzma; use Docker", said)
 
     def test_vector_comes_with_the_package(self) -> None:
         try:

@@ -42,10 +42,11 @@ class InitTest(unittest.TestCase):
         )
 
     def test_a_directory_stands_for_the_scripts_in_it(self) -> None:
-        for name in ("d/2.sql", "d/1.sql.gz", "d/README.md"):
-            self.file(name)
+        scripts = ["1.sql.gz", "2.sql", "3.sql.xz", "4.sql.zst", "5.sh"]
+        for name in (*scripts, "README.md"):
+            self.file(f"d/{name}")
         names = [Path(name).name for name in Postgres(init=[self.directory / "d"]).container("").files]
-        self.assertEqual(names, ["zz-itest-001-1.sql.gz", "zz-itest-002-2.sql"])
+        self.assertEqual(names, [f"zz-itest-{number:03}-{name}" for number, name in enumerate(scripts, 1)])
 
     def test_paths_are_relative_to_the_module_of_the_class(self) -> None:
         class T(PostgresMixin, ContainerTestCase):
@@ -61,15 +62,18 @@ class InitTest(unittest.TestCase):
         after = [service.container("").fingerprint(), service.process("", Config()).fingerprint()]
         self.assertFalse(set(before) & {*after, Postgres().container("").fingerprint()})
 
-    def test_a_shell_script_is_not_for_local_processes(self) -> None:
-        script = self.file("setup.sh")
-        with self.assertRaises(Unavailable) as caught:
-            Postgres(init=[script]).process("", Config())
-        self.assertEqual(
-            str(caught.exception),
-            f"init names the shell script {script}, which is written for the inside of a container: "
-            f"local processes run .sql and .sql.gz only, use Docker",
-        )
+    def test_what_only_the_image_runs_is_not_for_local_processes(self) -> None:
+        for name, reason in (
+            ("setup.sh", "is written for the inside of a container"),
+            ("1.sql.zst", "is compressed by zstd, which only the image unpacks"),
+        ):
+            script = self.file(name)
+            with self.subTest(name), self.assertRaises(Unavailable) as caught:
+                Postgres(init=[script]).process("", Config())
+            self.assertEqual(
+                str(caught.exception),
+                f"init names {script}, which {reason}: local processes run .sql, .sql.gz and .sql.xz only, use Docker",
+            )
 
     def test_volumes_are_for_containers(self) -> None:
         service = Postgres(volumes={"/seed": self.directory, "/spool": "spool"})
@@ -123,7 +127,7 @@ class InitTest(unittest.TestCase):
         )
 
     def test_a_directory_without_scripts_is_named(self) -> None:
-        with self.assertRaisesRegex(DeclarationError, r"which has no file of \.sql, \.sql\.gz, \.sh"):
+        with self.assertRaisesRegex(DeclarationError, r"which has no file of \.sql, \.sql\.gz, \.sql\.xz, "):
             Postgres(init=[self.directory]).container("")
 
 
@@ -194,7 +198,8 @@ class RefusedTest(unittest.TestCase):
         self.assertEqual(self.refused(init=[3]), "a script of init is named by a path, not by 3")
         self.assertEqual(
             self.refused(init=["a.py"]),
-            "init names 'a.py', but the image runs .sql, .sql.gz, .sh only; a directory stands for such files in it",
+            "init names 'a.py', but the image runs .sql, .sql.gz, .sql.xz, .sql.zst, .sh only; a directory stands for such "
+            "files in it",
         )
 
     def test_extensions(self) -> None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 PLACE = "/docker-entrypoint-initdb.d"
 
-ENDINGS = (".sql", ".sql.gz", ".sh")
+ENDINGS = (".sql", ".sql.gz", ".sql.xz", ".sql.zst", ".sh")
+
+NOT_FOR_PROCESSES = {
+    ".sh": "is written for the inside of a container",
+    ".zst": "is compressed by zstd, which only the image unpacks",
+}
+"""What only the image runs, and why."""
 
 
 def check(init: Any) -> None:
@@ -47,15 +53,14 @@ def in_container(service: Postgres) -> dict[str, bytes | Path]:
 
 
 def in_process(service: Postgres) -> dict[str, str | bytes]:
-    """For a local process, whose files tell whether it is the same server. Raises Unavailable for a shell script."""
+    """For a local process, whose files tell whether it is the same server. Raises Unavailable for what it cannot run."""
     found = scripts(service)
     for file in found.values():
-        if file.suffix == ".sh":
+        if reason := NOT_FOR_PROCESSES.get(file.suffix):
             from itest import script
 
             raise Unavailable(
-                f"init names the shell script {script.shown(file)}, which is written for the inside of a container: "
-                f"local processes run .sql and .sql.gz only, use Docker"
+                f"init names {script.shown(file)}, which {reason}: local processes run .sql, .sql.gz and .sql.xz only, use Docker"
             )
     return {f"init/{name}": file.read_bytes() for name, file in found.items()}
 

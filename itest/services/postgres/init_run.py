@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from itest.wait_errors import with_log
 if TYPE_CHECKING:
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.server import PostgresServer
+
+MODULES = {".gz": "gzip", ".xz": "lzma"}
+"""What takes a compressed script apart."""
 
 
 def run(server: PostgresServer, service: Postgres, database: str) -> None:
@@ -58,11 +62,14 @@ def run(server: PostgresServer, service: Postgres, database: str) -> None:
 
 
 def _text(file: Path) -> str:
-    if file.suffix != ".gz":
+    if (name := MODULES.get(file.suffix)) is None:
         return script.read(file)
-    import gzip  # Few scripts are compressed.
-
     try:
-        return gzip.decompress(file.read_bytes()).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise script.ScriptError(f"it is no gzip of UTF-8: {naming.shorten(str(error))}") from error
+        module = importlib.import_module(name)  # Few scripts are compressed.
+    except ImportError as error:
+        raise script.ScriptError(f"this Python cannot read it, as it was built without {name}; use Docker") from error
+    try:
+        text: str = module.decompress(file.read_bytes()).decode("utf-8-sig")
+    except Exception as error:  # Each module has its own.
+        raise script.ScriptError(f"it is no {name} of UTF-8: {naming.shorten(str(error))}") from error
+    return text
