@@ -46,7 +46,20 @@ class InitTest(unittest.TestCase):
         for name in (*scripts, "README.md"):
             self.file(f"d/{name}")
         names = [Path(name).name for name in Postgres(init=[self.directory / "d"]).container("").files]
-        self.assertEqual(names, [f"zz-itest-{number:03}-{name}" for number, name in enumerate(scripts, 1)])
+        self.assertEqual(names, [f"zz-itest-001-{name}" for name in scripts])
+
+    def test_those_of_a_directory_keep_the_order_that_the_image_gives_them(self) -> None:
+        for name in ("Zone.sql", "schema.sql", "schema_base.sql", "schema.sql.gz", "01.sql"):
+            self.file(f"d/{name}")
+        service = Postgres(init=[self.file("b.sql"), self.directory / "d", self.file("a.sql")])
+        self.assertEqual(
+            [Path(name).name.removeprefix("zz-itest-") for name in service.container("").files],
+            [
+                "001-b.sql",
+                *(f"002-{name}" for name in ("01.sql", "schema_base.sql", "schema.sql", "schema.sql.gz", "Zone.sql")),
+                "003-a.sql",
+            ],
+        )
 
     def test_paths_are_relative_to_the_module_of_the_class(self) -> None:
         class T(PostgresMixin, ContainerTestCase):

@@ -7,7 +7,6 @@ there itest runs them, which is the same for SQL and cannot be done for shell sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +41,14 @@ def check(init: Any) -> None:
 def scripts(service: Postgres) -> dict[str, Path]:
     """The scripts by the names that they run under, in order. Raises DeclarationError for one that is not there.
 
-    The image runs what it has there by name. Ours come after its own, which make extensions, and in our order.
+    The image runs what it has there by name. Ours come after its own, which make extensions, and in our order; those of
+    a directory have one number, so that the image runs them as it would if that were its own.
     """
-    found = _files(service.init, service.directory) if service.init else ()
-    return {f"zz-itest-{number:03}-{file.name}": file for number, file in enumerate(found, 1)}
+    return {
+        f"zz-itest-{number:03}-{file.name}": file
+        for number, name in enumerate(service.init, 1)
+        for file in _files(name, service.directory)
+    }
 
 
 def in_container(service: Postgres) -> dict[str, bytes | Path]:
@@ -65,17 +68,21 @@ def in_process(service: Postgres) -> dict[str, str | bytes]:
     return {f"init/{name}": file.read_bytes() for name, file in found.items()}
 
 
-def _files(init: Sequence[str | Path], base: Path) -> Iterator[Path]:
-    for name in init:
-        path = (base / name).resolve()
-        if path.is_dir():
-            found = sorted(each for each in path.iterdir() if each.name.endswith(ENDINGS))
-            if not found:
-                raise DeclarationError(f"init names the directory {path}, which has no file of {', '.join(ENDINGS)}")
-            yield from found
-        elif path.is_file():
-            yield path
-        else:
-            raise DeclarationError(
-                f"init names {str(name)!r}, but there is no {path}; paths are relative to the module of the test class"
-            )
+def _files(name: str | Path, base: Path) -> list[Path]:
+    path = (base / name).resolve()
+    if path.is_dir():
+        found = [each for each in path.iterdir() if each.name.endswith(ENDINGS)]
+        if not found:
+            raise DeclarationError(f"init names the directory {path}, which has no file of {', '.join(ENDINGS)}")
+        return sorted(found, key=_place)
+    if path.is_file():
+        return [path]
+    raise DeclarationError(
+        f"init names {str(name)!r}, but there is no {path}; paths are relative to the module of the test class"
+    )
+
+
+def _place(file: Path) -> tuple[str, str]:
+    """Where a local process runs it among others of its directory: as bash sorts names in the official image's locale,
+    en_US.utf8, by their letters and digits first. Images of Alpine go by code points."""
+    return "".join(filter(str.isalnum, file.name)).casefold(), file.name
