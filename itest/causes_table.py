@@ -141,7 +141,8 @@ TABLE = (
     # What the machine lacks.
     Cause(
         "too little shared memory",
-        'give the container more than Docker\'s 64 MB: shm_size="256m"',
+        'give a Container or App.container more than Docker\'s 64 MB: shm_size="256m" (a service of a Compose file: '
+        "shm_size: 256m)",
         r"could not resize shared memory segment .* No space left on device",
         (LOG,),
         'could not resize shared memory segment "/PostgreSQL.1654218" to 16777216 bytes: No space left on device',

@@ -220,6 +220,23 @@ class DockerTest(BothTest):
         with self.lease(Postgres(init=[self.file("1.sql.zst", frame)])) as test:
             self.assertEqual(self.titles(test()), ["Emma"])
 
+    def test_a_parallel_join_has_more_shared_memory_than_dockers_64_mb(self) -> None:
+        settings: dict[str, str | int] = {
+            "work_mem": "256MB",
+            "enable_mergejoin": False,
+            "enable_nestloop": False,
+            "parallel_setup_cost": 0,
+            "parallel_tuple_cost": 0,
+            "min_parallel_table_scan_size": 0,
+        }
+        with self.lease(Postgres(settings=settings)) as test:
+            view = test()
+            view.execute("CREATE TABLE book AS SELECT id, repeat('x', 900) AS title FROM generate_series(1, 100000) id")
+            view.execute("ANALYZE book")
+            sql = "SELECT count(*), max(a.title || b.title) IS NULL FROM book a JOIN book b USING (id)"
+            self.assertIn("Parallel Hash", str(view.execute(f"EXPLAIN {sql}")))
+            self.assertEqual(view.execute(sql), [(100000, False)])
+
     def test_a_shell_script_sees_the_variables_of_the_image(self) -> None:
         script = 'psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "INSERT INTO book (title) VALUES (\'sh\')"\n'
         with self.lease(Postgres(init=[self.file("b.sql", BOOKS), self.file("a.sh", script)])) as test:

@@ -37,10 +37,14 @@ class ContainerTest(unittest.TestCase):
 
     def test_its_data_lies_in_memory_and_durability_is_off(self) -> None:
         spec = Postgres().container("geheim")
-        [(directory, _)] = spec.tmpfs.items()
+        directory, shared = spec.tmpfs
         self.assertTrue(spec.env["PGDATA"].startswith(directory), (spec.env, directory))
+        self.assertEqual((shared, spec.tmpfs[shared]), ("/dev/shm", 0))
         settings = settings_of(spec.command)
         self.assertEqual([settings[name] for name in ("fsync", "synchronous_commit", "full_page_writes")], ["off"] * 3)
+
+    def test_shared_memory_that_is_mounted_is_not_in_the_way_of_ours(self) -> None:
+        self.assertNotIn("/dev/shm", Postgres(volumes={"/dev/shm": Path("/dev/shm")}).container("geheim").tmpfs)
 
     def test_nothing_writes_to_a_server_that_nobody_uses(self) -> None:
         self.assertEqual(settings_of(Postgres().container("geheim").command)["autovacuum"], "off")

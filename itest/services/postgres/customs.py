@@ -41,6 +41,9 @@ RESERVED = {
 PLACE = "/var/lib/itest"
 """A directory of ours in the container, in memory: its data lies below it."""
 
+SHARED_MEMORY = "/dev/shm"
+"""In memory too, without Docker's limit of 64 MB, which parallel joins exceed. Nothing is taken before it is used."""
+
 QUICK_PG_CTL = {
     "BASH_FUNC_pg_ctl%%": """() {
     local file=$PGDATA/postmaster.pid running=no lines program

@@ -162,7 +162,7 @@ class Postgres(Service["PostgresView"]):
             },
             command=("postgres", *self.options()),
             ports={"postgres": Port(PORT)},
-            tmpfs={customs.PLACE: 0},
+            tmpfs={path: 0 for path in (customs.PLACE, customs.SHARED_MEMORY) if path not in self.volumes},
             secrets=frozenset({"POSTGRES_PASSWORD"}),
             files=init.in_container(self),
             options=self._container_options(),
