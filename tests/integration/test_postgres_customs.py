@@ -242,6 +242,11 @@ class DockerTest(BothTest):
         with self.lease(Postgres(init=[self.file("b.sql", BOOKS), self.file("a.sh", script)])) as test:
             self.assertEqual(self.titles(test()), ["Emma", "sh"])
 
+    def test_a_script_that_changes_the_password_has_the_start_fail(self) -> None:
+        said = self.failing(Postgres(init=[self.file("a.sql", "ALTER ROLE postgres PASSWORD 'b0bPw'")]), StartError)
+        self.assertRegex(said, r"^PostgreSQL runs, but the user or the password is wrong: connection to server at .*postgres")
+        self.assertIn("itest made it otherwise: has the image, or a script of init, changed that?", said)
+
     def test_a_shell_script_that_fails(self) -> None:
         said = self.failing(Postgres(init=[self.file("a.sql", "SELECT 1"), self.file("b.sh", "exit 7")]), StartError)
         self.assertIn("failing init script; correct b.sh", said.splitlines()[0])

@@ -250,6 +250,14 @@ class RefusedTest(unittest.TestCase):
         self.assertEqual(
             self.refused(env={"POSTGRES_PASSWORD": "a"}), "POSTGRES_PASSWORD in env: say password=... instead"
         )
+        for name, cure in {
+            "POSTGRES_USER": "user=...",
+            "POSTGRES_PASSWORD": "password=...",
+            "POSTGRES_DB": "database=...",
+            "POSTGRES_INITDB_ARGS": "POSTGRES_INITDB_ARGS",
+        }.items():
+            said = self.refused(env={f"{name}_FILE": "/run/secrets/x"})
+            self.assertEqual(said, f"{name}_FILE in env: say {cure} instead")
 
     def test_what_is_waited_for(self) -> None:
         self.assertEqual(self.refused(ready="up"), "ready='up' is no check, like itest.wait.log('seeded')")

@@ -107,9 +107,12 @@ def check(service: Postgres) -> None:
         if not isinstance(service.ready, Check) or has_function(service.ready):
             raise DeclarationError(f"ready={service.ready!r} is no check, like itest.wait.log('seeded')")
     for variable, field in _VARIABLES.items():
-        if variable in service.env:
-            value = "..." if field == "password" else repr(service.env[variable])
-            raise DeclarationError(f"{variable} in env: say {field}={value} instead")
+        for name in (variable, f"{variable}_FILE"):
+            if name in service.env:
+                value = "..." if field == "password" or name != variable else repr(service.env[name])
+                raise DeclarationError(f"{name} in env: say {field}={value} instead")
+    if f"{_INITDB_ARGUMENTS}_FILE" in service.env:
+        raise DeclarationError(f"{_INITDB_ARGUMENTS}_FILE in env: say {_INITDB_ARGUMENTS} instead")
     initdb_arguments(service)
     for field, value in (("user", service.user), ("database", service.database or "itest")):
         if (

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from itest.arguments import Variable, variables_of
 from itest.config import Config
 from itest.engines import Instance
-from itest.errors import ConfigError, DeclarationError, ExternalError, Unavailable, no_url
+from itest.errors import ConfigError, DeclarationError, ExternalError, ItestError, StartError, Unavailable, no_url
 from itest.fixture_files import check_name
 from itest.packages import client_package, need_client
 from itest.server_settings import Setting, texts
@@ -266,7 +266,7 @@ class Postgres(Service["PostgresView"]):
                     raise (ConfigError if instance.owned else ExternalError)(refused) from None
                 for said, meaning in FINAL.items():
                     if said in str(error):
-                        raise ExternalError(f"{meaning}: {error}") from error
+                        raise self._final(f"{meaning}: {error}", instance) from error
                 raise
             try:
                 with connection, connection.cursor() as cursor:
@@ -275,6 +275,15 @@ class Postgres(Service["PostgresView"]):
                 connection.close()
 
         return answer("SELECT 1 to answer", select, (driver.OperationalError,), longest_pause)
+
+    def _final(self, problem: str, instance: Instance) -> ItestError:
+        if not instance.owned:
+            return ExternalError(problem)
+        return StartError(
+            f"{self.title} runs, but {problem.strip()}; itest made it otherwise: has the image, or a script of init, changed "
+            f"that?",
+            service=self.kind,
+        )
 
     def connect(self, instance: Instance, address: str) -> PostgresServer:
         from itest.services.postgres.server import PostgresServer  # While it is being started it is imported ahead.
