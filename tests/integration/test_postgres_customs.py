@@ -244,7 +244,9 @@ class DockerTest(BothTest):
 
     def test_a_script_that_changes_the_password_has_the_start_fail(self) -> None:
         said = self.failing(Postgres(init=[self.file("a.sql", "ALTER ROLE postgres PASSWORD 'b0bPw'")]), StartError)
-        self.assertRegex(said, r"^PostgreSQL runs, but the user or the password is wrong: connection to server at .*postgres")
+        self.assertRegex(
+            said, r"^PostgreSQL runs, but the user or the password is wrong: connection to server at .*postgres"
+        )
         self.assertIn("itest made it otherwise: has the image, or a script of init, changed that?", said)
 
     def test_a_shell_script_that_fails(self) -> None:

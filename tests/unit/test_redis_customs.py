@@ -97,6 +97,14 @@ class SettingsTest(unittest.TestCase):
         said = self.refused("redis/redis-stack", settings={"notify-keyspace-events": ""})
         self.assertEqual(said, "notify-keyspace-events in settings is empty, which Redis Stack's image cannot be told")
 
+    def test_an_image_that_is_configured_otherwise_is_refused(self) -> None:
+        for image in ("bitnami/redis:8.0", "registry:5000/mirror/bitnamilegacy/valkey"):
+            self.assertEqual(
+                self.refused(image),
+                f"image {image!r} is not configured like the official redis image; use that one, Valkey's or Redis "
+                f"Stack's, or declare it as a Container",
+            )
+
     def test_other_images_are_not(self) -> None:
         for image in ("redis:8", "valkey/valkey:8", "redis-stack.example.org/redis:8"):
             self.assertEqual(dict(Redis(image).container("geheim").env), {})
