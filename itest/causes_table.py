@@ -404,6 +404,13 @@ TABLE = (
         "redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated",
     ),
     Cause(
+        "search in a numbered database",
+        'indexes are made in number 0 alone: declare Redis(isolation="none", scope="class"), and call FLUSHALL in setUp',
+        r"Cannot create index on db != 0",
+        (DRIVER,),
+        "redis.exceptions.ResponseError: Cannot create index on db != 0",
+    ),
+    Cause(
         "too many clients",
         'close some, or have Redis take more: settings={"maxclients": 500}, and for a local process `ulimit -n` of the shell at '
         "least 32 above",

@@ -135,6 +135,7 @@ SAID = {
     ("redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time", DRIVER): ("the server has a password", "self.redis.url"),
     ("NOAUTH Authentication required.", DRIVER): ("the server has a password", "password="),
     ("redis.exceptions.AuthenticationError: Authentication required.", DRIVER): ("the server has a password", ""),
+    ("redis.exceptions.ResponseError: Cannot create index on db != 0", DRIVER): ("search in a numbered database", 'isolation="none"'),
     ("redis.exceptions.ConnectionError: max number of clients reached", DRIVER): ("too many clients", "`ulimit -n`"),
     ('connection to server at "127.0.0.1", port 25304 failed: FATAL:  sorry, too many clients already', DRIVER): ("too many clients", "max_connections"),
     ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", DRIVER): ("too many clients", ""),
