@@ -232,6 +232,12 @@ class RefusedTest(unittest.TestCase):
             self.refused(settings={"port": 1}), "port in settings: the port is chosen by itest, ask the view for it"
         )
 
+    def test_the_place_of_its_socket_is_where_psql_looks_for_it(self) -> None:
+        self.assertEqual(
+            self.refused(settings={"unix_socket_directories": "/tmp"}),
+            "unix_socket_directories in settings: the image's own psql, and itest, look for its socket where it is by default",
+        )
+
     def test_settings_are_written_as_the_server_reads_them(self) -> None:
         service = Postgres(settings={"max_connections": 200, "jit": False, "seq_page_cost": 1.5, "timescaledb.x": "y"})
         service.check("T", "postgres")
