@@ -131,6 +131,7 @@ _SECRET_NAME = (
 _NO_SECRET_NAME = (
     r"(?i)_(url|uri|host|sock|path|file|dir|prefix|mode|type|(user)?name|user|algorithm|method|provider|issuer"
     r"|audience)$"
+    r"|(?-i:^password_encryption$)"  # PostgreSQL's setting. In capitals it is a variable of anybody's.
 )
 _URL = r"[\w+.-]+://"
 

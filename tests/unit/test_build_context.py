@@ -188,9 +188,13 @@ class BuildTest(unittest.TestCase):
             "AWS_ACCESSKEY",
             "JWT",
             "DB_PWD",
+            "PASSWORD_ENCRYPTION",
+            "db_password_encryption",
+            "password_encryption_key",
         ):
             self.assertTrue(naming.is_secret_name(name), name)
-        for name in ("KEYS", "MONKEY", "AUTHOR", "VERSION", "BYPASS", "COMPASS", "COMPASS_URL", "TOKENIZER", "PWD"):
+        names = "KEYS MONKEY AUTHOR VERSION BYPASS COMPASS COMPASS_URL TOKENIZER PWD password_encryption"
+        for name in names.split():
             self.assertFalse(naming.is_secret_name(name), name)
 
 

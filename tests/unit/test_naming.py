@@ -191,6 +191,7 @@ class MaskTest(unittest.TestCase):
             "serve --api-key=abc -Dspring.datasource.password=a=b": "serve --api-key=*** -Dspring.datasource.password=***",
             "env DB_PASSWORD=abc MODE=x serve": "env DB_PASSWORD=*** MODE=x serve",
             "psql --no-password --host db": "psql --no-password --host db",
+            "postgres -c password_encryption=md5": "postgres -c password_encryption=md5",
             "serve --auth-url http://a --token": "serve --auth-url http://a --token",
         }.items():
             self.assertEqual(" ".join(naming.hide_options(words.split(" "))), shown)
