@@ -63,7 +63,8 @@ def in_process(service: Postgres) -> dict[str, str | bytes]:
             from itest import script
 
             raise Unavailable(
-                f"init names {script.shown(file)}, which {reason}: local processes run .sql, .sql.gz and .sql.xz only, use Docker"
+                f"init names {script.shown(file)}, which {reason}: local processes run .sql, .sql.gz and .sql.xz only, "
+                f"use Docker"
             )
     return {f"init/{name}": file.read_bytes() for name, file in found.items()}
 

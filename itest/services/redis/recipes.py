@@ -71,8 +71,8 @@ def check(service: Redis) -> None:
     """Raise DeclarationError for what no server could be started with."""
     if _OTHERS.intersection(service.image.partition("@")[0].split("/")):
         raise DeclarationError(
-            f"image {service.image!r} is not configured like the official redis image; use that one, Valkey's or Redis Stack's, "
-            f"or declare it as a Container"
+            f"image {service.image!r} is not configured like the official redis image; use that one, Valkey's or Redis "
+            f"Stack's, or declare it as a Container"
         )
     server_settings.check(service.settings, RESERVED, 'settings={"maxmemory": "64mb"}')
     said = settings(service).get("databases", "")
