@@ -201,6 +201,8 @@ class ContainerMixin(Assertions, _Base):
         config = session.config
         self._itest_diagnosis = diagnosis = Diagnosis(test, loans, config)
         with _skipping(config):  # A server of scope "test" is started here.
+            for loan in reversed(loans):  # An app before what it writes to.
+                loan.rest()
             for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
                 self._itest_views[id(loan.service)] = loan.reset(test)
         diagnosis.begin()

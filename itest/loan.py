@@ -147,6 +147,11 @@ class Loan:
             )
         return self._lease.view  # type: ignore[no-any-return]  # a Lease[Any]: loans are of any service
 
+    def rest(self) -> None:
+        """Before the first test: what its server still does of the class's set-up belongs to the baseline."""
+        if self._lease is not None and not self._sealed:
+            self._lease.rest(self.owner_name)
+
     def reset(self, test: str) -> View:
         """The view of the next test, on data that equals the baseline."""
         if self.service.scope == "test":

@@ -370,6 +370,10 @@ class Lease(ABC, Generic[V]):
     def finish(self, test: str) -> None:  # most leases have nothing to say here
         """The last of the test's own cleanups: what is raised here fails the test that caused it."""
 
+    def rest(self, test: str) -> None:  # most servers do nothing but what a client waits for
+        """Wait, for a moment, until the server is done with what that test has asked of it, or the set-up of the class so
+        named: the data that it writes to is reset, or is the baseline, after this. What is not done is reported."""
+
     def evidence(self, since: float) -> Evidence:
         """What state a failed test has left things in, `since` the moment it began (seconds since 1970).
 

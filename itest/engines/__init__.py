@@ -213,6 +213,10 @@ class ThreadedApp(Instance, Protocol):
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
         """Run it in the event loop that an ASGI app is served by. Raises TimeoutError."""
 
+    def rest(self, seconds: float) -> str:
+        """Wait until it is at work on no request, no longer than that: for one that is answered it may do more. Those that it
+        still is at work on, each of which is waited for and told this once only; empty: there are none."""
+
 
 class ContainerInstance(Instance, Protocol):
     """What can be done with a container beyond that; see `container_of`. All raise ItestError."""

@@ -18,6 +18,7 @@ from itest.config import Config
 from itest.engines import Endpoint, ExecResult, Instance, State, Thing, port_of, remove_all, thread_env
 from itest.engines.local import LocalInstance
 from itest.engines.ports import listeners
+from itest.engines.thread_calls import Calls
 from itest.engines.thread_load import failed, load, text_of
 from itest.engines.thread_log import CAPTURE, AppLog
 from itest.errors import ItestError, StartTimeout, StopError
@@ -45,6 +46,9 @@ class Serving(Protocol):
 
     failure: BaseException | None
     """What the app's start or its end has raised."""
+
+    calls: Calls
+    """What it is at work on."""
 
     @property
     def served(self) -> Any: ...
@@ -203,6 +207,9 @@ class ThreadInstance(LocalInstance):
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
         return self._running.run(coroutine, timeout)
+
+    def rest(self, seconds: float) -> str:
+        return self._running.calls.rest(seconds)
 
     @property
     def _running(self) -> Serving:

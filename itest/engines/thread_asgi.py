@@ -11,6 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, TypeVar
 
+from itest.engines.thread_calls import Calls
 from itest.engines.thread_log import AppLog
 
 GRACE = 2
@@ -28,6 +29,7 @@ class AsgiServing:
         import uvicorn
 
         self.failure: BaseException | None = None
+        self.calls = Calls()
         self._app = app
         self._log = log
         self._listeners = list(listeners)
@@ -52,7 +54,10 @@ class AsgiServing:
                 raise
         if "state" not in scope:
             scope = {**scope, "state": self._server.lifespan.state.copy()}
-        return await self._app(scope, receive, send)  # type: ignore[no-any-return]  # as above
+        if scope["type"] != "http":  # A WebSocket lasts for as long as its client wants.
+            return await self._app(scope, receive, send)  # type: ignore[no-any-return]  # as above
+        with self.calls.during(f"{scope['method']} {scope['path']}"):
+            return await self._app(scope, receive, send)  # type: ignore[no-any-return]  # as above
 
     def serve(self, ready: threading.Event) -> None:
         """Serve until `stop` is called; `ready` is set when the app has started. Raises what ended it otherwise."""

@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from itest.engines.thread_calls import Calls
 from itest.engines.thread_log import AppLog
 
 GRACE = 2
@@ -32,10 +33,14 @@ class WsgiServing:
         from waitress.server import create_server
 
         self.failure: BaseException | None = None
+        self.calls = Calls()
         self._app = app
         self._log = log
         self._sockets: dict[int, Any] = {}
         self._server = create_server(self._answer, map=self._sockets, sockets=list(listeners), threads=THREADS)
+        for each in self._sockets.values():
+            if hasattr(each, "channel_class"):
+                each.channel_class = _channel_class(self.calls)
 
     def served(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """The app, as any thread may call it, which then goes on as one of its own."""
@@ -74,3 +79,19 @@ class WsgiServing:
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None) -> T:
         coroutine.close()
         raise TypeError("a WSGI app has no event loop")
+
+
+def _channel_class(calls: Calls) -> Any:
+    """waitress's own, whose calls of the app last until what it has answered with is closed (`call_on_close`)."""
+    from waitress.channel import HTTPChannel
+    from waitress.task import WSGITask
+
+    class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+        def execute(self) -> None:
+            with calls.during(f"{self.request.command} {self.request.path}"):
+                super().execute()
+
+    class Channel(HTTPChannel):  # type: ignore[misc]  # as above
+        task_class = Task
+
+    return Channel

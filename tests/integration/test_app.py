@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -18,8 +19,11 @@ from typing import Any, ClassVar
 from unittest import mock
 from urllib.parse import urlsplit
 
+import httpx
 import redis as client
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
+from fastapi.responses import StreamingResponse
+from flask import Flask, Response
 from sqlalchemy import Engine, NullPool, create_engine
 
 from itest import App, AsyncContainerTestCase, ContainerTestCase, Postgres, Redis, testing
@@ -370,6 +374,136 @@ class ViewTest(InnerTest):
             with testing.session(quiet=True, environment={**os.environ, "APP_URL": url}):
                 self.check(T, ran=1)
             server.shutdown()
+
+
+class RestTest(InnerTest):
+    """That an app is done with what a test has asked of it before the data under it is reset."""
+
+    def slow(self, done: threading.Event) -> FastAPI:
+        app = FastAPI()
+
+        async def write() -> None:
+            await asyncio.sleep(0.1)  # The work that takes it longer than its answer.
+            with client.Redis.from_url(os.environ["REDIS_URL"]) as cache:
+                cache.incr("written")
+            done.set()
+
+        @app.post("/orders")
+        def order(tasks: BackgroundTasks) -> None:
+            tasks.add_task(write)
+
+        return app
+
+    def site(self, done: threading.Event) -> Flask:
+        site = Flask(__name__)
+        cache = client.Redis.from_url(os.environ["REDIS_URL"])
+
+        def write() -> None:
+            done.wait(0.1)
+            cache.incr("written")
+            cache.close()
+            done.set()
+
+        @site.post("/orders")
+        def order() -> Response:
+            response = Response("taken")
+            response.call_on_close(write)
+            return response
+
+        return site
+
+    def test_what_it_does_after_its_answer_is_of_the_test_that_asked(self) -> None:
+        for app, make in ((App.asgi, self.slow), (App.wsgi, self.site)):
+            done = threading.Event()
+
+            class Base(ContainerTestCase):
+                redis = Redis()
+                api = app(lambda make=make, done=done: make(done), env={"REDIS_URL": "{redis.url}"})
+
+                def test_1(self) -> None:
+                    self.api.client.post("/orders")
+
+                def test_2(self, done: threading.Event = done) -> None:
+                    self.assertTrue(done.wait(10))
+                    self.assertEqual(self.redis.client().keys(), [])
+
+            with self.subTest(app.__name__):
+                self.check(Base, ran=2)
+
+    def test_that_of_the_set_up_is_of_the_baseline(self) -> None:
+        done = threading.Event()
+
+        class T(ContainerTestCase):
+            redis = Redis()
+            api = App.asgi(lambda: self.slow(done), env={"REDIS_URL": "{redis.url}"})
+
+            @classmethod
+            def setUpTestData(cls) -> None:
+                cls.api.client.post("/orders")
+
+            def test_1(self) -> None:
+                self.assertTrue(done.wait(10))
+                self.assertEqual(self.redis.client().get("written"), b"1")
+                self.redis.client().delete("written")
+
+            def test_2(self) -> None:
+                self.assertEqual(self.redis.client().get("written"), b"1")
+
+        self.check(T, ran=2)
+
+    def test_what_does_not_end_is_told_once(self) -> None:
+        app = FastAPI()
+
+        @app.get("/never")
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        class T(ContainerTestCase):
+            api = App.asgi(app)
+
+            def test_1(self) -> None:
+                for _ in range(2):
+                    with self.assertRaises(httpx.ReadTimeout):
+                        self.api.client.get("/never?key=1", timeout=0.3)
+
+            def test_2(self) -> None:
+                self.api.client.get("/")
+
+        with (
+            mock.patch("itest.services.app.thread.REST_WAIT", 0.1),
+            mock.patch("itest.engines.thread_asgi.GRACE", 0.1),
+            mock.patch("itest.trace.say") as say,
+        ):
+            self.check(T, ran=2)
+        [told] = [each.args[0] for each in say.call_args_list]
+        self.assertRegex(
+            told,
+            r"^tests\..*T\.test_1 left GET /never running in ASGI app fastapi\.applications:FastAPI, and 0\.1 s later it still "
+            r"was: .*; wait in the test until it is done \(assertEventually\)$",
+        )
+
+    def test_a_response_that_a_test_reads_on_is_no_work_of_the_apps(self) -> None:
+        app = FastAPI()
+
+        @app.get("/events")
+        def events() -> StreamingResponse:
+            async def each() -> AsyncIterator[bytes]:
+                yield b"first"
+                await asyncio.Event().wait()
+
+            return StreamingResponse(each())
+
+        class T(ContainerTestCase):
+            api = App.asgi(app)
+
+            def test(self) -> None:
+                client = self.api.client
+                self.body = client.send(client.build_request("GET", "/events"), stream=True).iter_bytes()
+                self.assertEqual(next(self.body), b"first")
+
+        with mock.patch("itest.trace.say") as say:
+            self.check(T, ran=1)
+        say.assert_not_called()
 
 
 class ErrorTest(InnerTest):

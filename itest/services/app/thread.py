@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from itest import naming
+from itest import leaks, naming
 from itest.config import Config
 from itest.engines import ThreadedApp
 from itest.errors import DeclarationError, NotStarted
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from itest.evidence import Evidence
 
 SERVERS = {"asgi": "uvicorn", "wsgi": "waitress"}
+
+REST_WAIT = 1.0
+"""Seconds that an app may go on with the requests of a test after its end."""
 
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -63,21 +66,34 @@ class ThreadApp(AppService["ThreadAppView"]):
 
 
 class ThreadAppLease(AppLease["ThreadAppView"]):
-    """Undoes a test's `dependency_overrides` of a FastAPI app. What the class has overridden stays."""
+    """Waits until the app is done with a test's requests, and undoes the test's `dependency_overrides` of a FastAPI app. What
+    the class has overridden stays."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._before = self._baseline = dict(self._overrides)
+        self._given = self.view
 
     def seal(self) -> None:
         super().seal()
         self._baseline = dict(self._overrides)
 
+    def rest(self, test: str) -> None:
+        if self.view.app is None or not (left := cast(ThreadedApp, self._server.instance).rest(REST_WAIT)):
+            return
+        leaks.report(
+            f"{test} left {left} running in {self._server.version}, and {REST_WAIT:g} s later it still was: what it "
+            f"writes now is found by later tests; wait in the test until it is done (assertEventually)"
+        )
+
     def reset(self, test: str) -> ThreadAppView:
         self._restore(self._baseline)
-        return super().reset(test)
+        self._given = super().reset(test)
+        return self._given
 
     def finish(self, test: str) -> None:
+        self._given.close()  # A response that is still read through it is no work of the app's own.
+        self.rest(test)
         self._restore(self._baseline)
         super().finish(test)
 
