@@ -122,6 +122,7 @@ class Loan:
                 self._session.ask(self._resolved, server)
                 sessions.note_name(error, self.service, self.name)
                 raise
+        self._lease.used_by = [name for name, loan in self._neighbours.items() if self.name in loan._needs]
         self._place(self._lease.view)
         given = self.around.enter_context(self._resolved.during(self._lease.view))
         self._held = given if isinstance(given, Held) else None
@@ -248,8 +249,7 @@ class Loan:
         if self._lease is not None:
             # Of AsyncContainerTestCase: a pool of such a class connects within its tests.
             is_alone = getattr(self.owner, "loop_scope", "test") == "test"
-            is_alone = is_alone and not any(self.name in loan._needs for loan in self._neighbours.values())
-            self._lease.settle(test, since, is_alone)
+            self._lease.settle(test, since, is_alone and not self._lease.used_by)
 
     def give_back(self) -> None:
         """Raises StopError."""

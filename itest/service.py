@@ -349,6 +349,9 @@ class Lease(ABC, Generic[V]):
     cuts = 0
     """How often it has ended connections of others than itest: of an app that lives on, which may not expect that."""
 
+    used_by: Sequence[str] = ()
+    """The services of the class that refer to it, by their names there: what is done to the data may be an app's doing."""
+
     view: V
 
     def reconnected(self) -> None:  # most leases end none

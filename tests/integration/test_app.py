@@ -20,6 +20,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 import httpx
+import psycopg2
 import redis as client
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.responses import StreamingResponse
@@ -481,6 +482,34 @@ class RestTest(InnerTest):
             r"^tests\..*T\.test_1 left GET /never running in ASGI app fastapi\.applications:FastAPI, and 0\.1 s later it still "
             r"was: .*; wait in the test until it is done \(assertEventually\)$",
         )
+
+    def test_of_a_transaction_that_is_left_it_is_told_that_it_may_be_the_apps(self) -> None:
+        app = FastAPI()
+
+        @app.post("/begin")
+        def begin() -> None:
+            app.state.connection = psycopg2.connect(os.environ["DATABASE_URL"])
+            app.state.connection.cursor().execute("SELECT 1")
+
+        class T(ContainerTestCase):
+            postgres = TABLE.replace()
+            api = App.asgi(app, env={"DATABASE_URL": "{postgres.url}"})
+
+            def test_1(self) -> None:
+                self.api.client.post("/begin")
+
+            def test_2_fails(self) -> None:
+                self.fail("for another reason")
+
+        cure = (
+            "if it is of api, wait in the test until that is done (assertEventually); else at its end (tearDown) call"
+        )
+        with mock.patch("itest.trace.say") as say:
+            [text] = self.check(T, ran=2, failures=1)
+        app.state.connection.close()
+        [told] = [each.args[0] for each in say.call_args_list]
+        self.assertIn(f"last statement: SELECT 1; {cure}", told)
+        self.assertIn(f"test_1 left a session in a transaction, and itest ended it: {cure}", text)
 
     def test_a_response_that_a_test_reads_on_is_no_work_of_the_apps(self) -> None:
         app = FastAPI()

@@ -232,6 +232,12 @@ class ForeignTest(BaselineTest):
             "transaction, in a transaction for 0.2 s, last statement: SELECT 1; at its end (tearDown) call rollback() or "
             "Session.remove(), in Django connections.close_all()",
         )
+        self.assertTrue(
+            leaks.report("tests.T.test_x", 17, "", "active", "SELECT 1", 0.25, ["api", "worker"]).endswith(
+                "; if it is of api or worker, wait in the test until that is done (assertEventually); else at its end (tearDown) "
+                "call rollback() or Session.remove(), in Django connections.close_all()"
+            )
+        )
         self.assertEqual(
             leaks.report("tests.T.test_x", 17, "itest:tests.T.test_x", None, "", None),
             "tests.T.test_x or the set-up of its class left a database session behind, and it was ended: session 17, state "

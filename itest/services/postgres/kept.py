@@ -11,6 +11,7 @@ import functools
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from itest import alive, leaks
@@ -81,6 +82,8 @@ class Kept:
         """The connection that the last scrub was the last to bring back to what it was when new; None: there is none."""
         self.cut = False
         """Whether the last scrub has ended a session that was doing something, which may have committed until then."""
+        self.used_by: Sequence[str] = ()
+        """As the lease's."""
         self.told = ""
         """What the note of a later test says of a session that was ended in or since the last scrub, as a test had left it."""
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from itest import leaks, naming
@@ -82,10 +82,10 @@ def in_transaction(ask: Callable[[str], list[tuple[Any, ...]]], database: str = 
     return f"In a transaction: {'; '.join(said) or 'nobody any more'}"
 
 
-def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> str | None:
+def end_sessions(server: PostgresServer, pids: Collection[int], test: str, used_by: Sequence[str] = ()) -> str | None:
     """End those of the sessions that are in a transaction or hold an advisory lock; idle ones, say of an app's connection
     pool, are left alone. What the note of a later test says of it, a line for each kind, empty if they ended by themselves;
-    None: there were none.
+    None: there were none. `used_by`: see `Lease.used_by`.
     """
     found = (
         "SELECT pid, application_name, state, query, extract(epoch FROM clock_timestamp() - xact_start)::float8 "
@@ -101,9 +101,9 @@ def end_sessions(server: PostgresServer, pids: Collection[int], test: str) -> st
         grace.pause(0.002)
     for pid, label, state, query, seconds in left:
         server.end_session(pid)
-        leaks.report(report(test, pid, label, state, query, seconds))
+        leaks.report(report(test, pid, label, state, query, seconds, used_by))
     # Each kind has a cure of its own, and nobody knows whose client comes next.
-    kinds = dict.fromkeys(left_busy(test, in_transaction=seconds is not None) for *_, seconds in left)
+    kinds = dict.fromkeys(left_busy(test, used_by, in_transaction=seconds is not None) for *_, seconds in left)
     return "\n".join(kinds) if left else told
 
 
@@ -136,20 +136,29 @@ def report_uncommitted(owner: str) -> None:
     )
 
 
-def report(test: str, pid: int, label: str, state: str | None, query: str, seconds: float | None) -> str:
+def report(
+    test: str,
+    pid: int,
+    label: str,
+    state: str | None,
+    query: str,
+    seconds: float | None,
+    used_by: Sequence[str] = (),
+) -> str:
     """A sentence about a session that was ended."""
     holding = "holding an advisory lock" if seconds is None else f"in a transaction for {seconds:.1f} s"
     return (
         f"{_leaver(test, seconds is not None)} left a database session behind, and it was ended: session {pid}{_who(label)}, "
-        f"{state or 'state unknown'}, {holding}, last statement: {naming.shorten(query) or 'none'}; {_cure(seconds is not None)}"
+        f"{state or 'state unknown'}, {holding}, last statement: {naming.shorten(query) or 'none'}; "
+        f"{_cure(seconds is not None, used_by)}"
     )
 
 
-def left_busy(test: str, *, in_transaction: bool) -> str:
+def left_busy(test: str, used_by: Sequence[str] = (), *, in_transaction: bool) -> str:
     """The same for the note of a later test, whose client may be the one that had it."""
     holding = "in a transaction" if in_transaction else "holding an advisory lock"
     who = _leaver(test.rpartition(".")[2], in_transaction)
-    return f"{who} left a session {holding}, and itest ended it: {_cure(in_transaction)}"
+    return f"{who} left a session {holding}, and itest ended it: {_cure(in_transaction, used_by)}"
 
 
 def _leaver(test: str, in_transaction: bool) -> str:
@@ -157,10 +166,13 @@ def _leaver(test: str, in_transaction: bool) -> str:
     return test if in_transaction else f"{test} or the set-up of its class"
 
 
-def _cure(in_transaction: bool) -> str:
+def _cure(in_transaction: bool, used_by: Sequence[str]) -> str:
+    cure = "at its end (tearDown) unlock it, or close the connection"
     if in_transaction:
-        return "at its end (tearDown) call rollback() or Session.remove(), in Django connections.close_all()"
-    return "at its end (tearDown) unlock it, or close the connection"
+        cure = "at its end (tearDown) call rollback() or Session.remove(), in Django connections.close_all()"
+    if not used_by:
+        return cure
+    return f"if it is of {' or '.join(used_by)}, wait in the test until that is done (assertEventually); else {cure}"
 
 
 def _who(label: str) -> str:

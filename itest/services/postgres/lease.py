@@ -67,6 +67,7 @@ class PostgresLease(Lease[PostgresView]):
         self.view.report_uncommitted()
         self.view.close()
         self._kept.close()
+        self._kept.used_by = self.used_by
         if not self._isolated:
             return
         server = self._server
@@ -225,7 +226,7 @@ class PostgresLease(Lease[PostgresView]):
                 f"itest ended {theirs} {when}: an engine of your own, at module level too, needs pool_pre_ping=True"
             )
         if busy:  # Which no ping before it is used can mend.
-            self._tell(left_busy(self._last_test, in_transaction=True))
+            self._tell(left_busy(self._last_test, self.used_by, in_transaction=True))
 
     def _tell(self, ended: str | None) -> None:
         if ended:

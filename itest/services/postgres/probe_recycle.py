@@ -48,7 +48,7 @@ class ProbeRecycler:
     def _end_others(self, kept: Kept, test: str) -> None:
         [[busy]] = self._probe.ask(self._busy)
         if busy:
-            kept.told = leaks.end_sessions(self._server, busy, test) or kept.told
+            kept.told = leaks.end_sessions(self._server, busy, test, kept.used_by) or kept.told
         if self._probe.ask("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
             leaks.roll_back_prepared(self._server, self._name, test)
 

@@ -230,7 +230,7 @@ class Recycler:
         """End what sessions of others are doing; whether they were doing anything."""
         sessions = dict(self._ask("EXECUTE sessions"))
         busy = [pid for pid in sessions.keys() - kept.pids() if sessions[pid]]
-        told = leaks.end_sessions(self._server, busy, test) if busy else None
+        told = leaks.end_sessions(self._server, busy, test, kept.used_by) if busy else None
         kept.told = told or kept.told
         return told is not None
 

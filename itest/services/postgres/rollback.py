@@ -119,7 +119,7 @@ class RollbackLease(PostgresLease):
                 raise ResetError(f"what {test} left behind could not be looked at: {str(error).strip()}") from error
         since, position, committed, busy, statements, prepared, slots = row
         if busy:
-            self._tell(leaks.end_sessions(self._server, busy, test))
+            self._tell(leaks.end_sessions(self._server, busy, test, self.used_by))
             since, position, committed, _, statements, prepared, slots = self._sandbox.itest_end(self._look())[1][0]
         if prepared:
             leaks.roll_back_prepared(self._server, self._name, test)
