@@ -264,13 +264,19 @@ class ThreadInstance(LocalInstance):
         was_running = thread.is_alive() and self._settled.is_set() and self._failure is None
         serving.stop()
         thread.join(STOP_WAIT if was_running else 0.0)
-        if thread.is_alive():
+        if late := thread.is_alive():
             serving.cancel()
             thread.join(CANCEL_WAIT)
         if thread.is_alive():
             raise ItestError(f"{self} has not ended: its thread is busy, and ends with this process")
         if was_running and (failure := serving.failure) is not None:
-            raise StopError(f"the end of the lifespan of {self} raised {text_of(failure)}") from failure
+            story = f"raised {text_of(failure)}"
+            if late:  # What it has raised is our cancellation, mostly.
+                story = (
+                    f"had not come {STOP_WAIT:g} s after the app was stopped, and its lifespan was cancelled: after its `yield`, "
+                    f"let it cancel what does not end by itself"
+                )
+            raise StopError(f"the end of the lifespan of {self} {story}") from failure
 
     def __str__(self) -> str:
         return f"thread {self.id} ({self.spec})"

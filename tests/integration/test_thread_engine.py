@@ -394,6 +394,23 @@ class FailureTest(EngineTestCase):
             instance.stop()
         instance.stop()
 
+    def test_a_lifespan_that_does_not_end(self) -> None:
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        instance = self.start(Lifespan(end=hang))
+        with (
+            mock.patch("itest.engines.thread.STOP_WAIT", 0.3),
+            self.assertRaisesRegex(
+                StopError,
+                r"^the end of the lifespan of thread .* had not come 0\.3 s after the app was stopped, and its lifespan was "
+                r"cancelled: after its `yield`, let it cancel what does not end by itself$",
+            ) as caught,
+        ):
+            instance.stop()
+        frames = traceback.extract_tb(caught.exception.__cause__.__traceback__)  # type: ignore[union-attr]  # it has one
+        self.assertIn("hang", [each.name for each in frames])
+
     def test_an_app_that_exits(self) -> None:
         instance = self.start(asgi)
         with contextlib.suppress(OSError):  # The answer may be on its way.
