@@ -268,7 +268,8 @@ class ThreadInstance(LocalInstance):
             serving.cancel()
             thread.join(CANCEL_WAIT)
         if thread.is_alive():
-            raise ItestError(f"{self} has not ended: its thread is busy, and ends with this process")
+            busy = f"busy with {requests}" if (requests := str(serving.calls)) else "busy"
+            raise ItestError(f"{self} has not ended: its thread is {busy}, and ends with this process")
         if was_running and (failure := serving.failure) is not None:
             story = f"raised {text_of(failure)}"
             if late:  # What it has raised is our cancellation, mostly.

@@ -31,6 +31,10 @@ class Calls:
                 del self._open[call]
                 self._ended.notify_all()
 
+    def __str__(self) -> str:
+        with self._ended:
+            return _in_short(self._open.values())
+
     def rest(self, seconds: float) -> str:
         """Wait for all to end, no longer than that. Those that have not, each of which is waited for and told this once only;
         empty: there are none."""

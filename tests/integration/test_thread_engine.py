@@ -456,6 +456,26 @@ class FailureTest(EngineTestCase):
         assert instance._thread is not None
         instance._thread.join(60)
 
+    def test_the_request_that_keeps_a_thread_busy_is_told(self) -> None:
+        release = threading.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["type"] == "http"
+            await answer(send, "x")
+            release.wait(60)
+
+        instance = self.start(app)
+        self.assertEqual(self.get(instance, "/block"), "x")
+        with (
+            mock.patch("itest.engines.thread.STOP_WAIT", 0.1),
+            mock.patch("itest.engines.thread.CANCEL_WAIT", 0.1),
+            self.assertRaisesRegex(ItestError, "its thread is busy with GET /block, and ends with this process"),
+        ):
+            instance.stop()
+        release.set()
+        assert instance._thread is not None
+        instance._thread.join(60)
+
     def test_only_threads(self) -> None:
         with self.assertRaisesRegex(TypeError, "cannot run image web:1"):
             self.engine.start(ContainerSpec("web:1"), self.labels, Deadline.after(1), Recorder())
