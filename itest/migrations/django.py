@@ -120,7 +120,7 @@ class Django:
                     return True
                 if connection.connection is not None and not connection.autocommit:
                     connection.close()  # It remembers the block it was in, so another one takes its place.
-                    connections[self.database] = connections.create_connection(self.database)
+                    _replace(connection)
                 for each in _alive(opened):
                     each.health_check_done = False
                 return False
@@ -202,7 +202,7 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
             "CONN_MAX_AGE": 0,
             "CONN_HEALTH_CHECKS": True,
         }
-        connections[alias] = connections.create_connection(alias)
+        _replace(connection)
         yield opened
     finally:
         created.disconnect(note)
@@ -214,6 +214,14 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
         finally:
             settings |= before
             connections[alias] = connection
+
+
+def _replace(connection: Any) -> None:
+    """Another one takes the place of this thread's connection, and logs what it is asked as that did (`--debug-sql`)."""
+    connections = importlib.import_module("django.db").connections
+    another = connections.create_connection(connection.alias)
+    another.force_debug_cursor = connection.force_debug_cursor
+    connections[connection.alias] = another
 
 
 def _alive(opened: Opened) -> list[Any]:

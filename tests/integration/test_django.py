@@ -258,6 +258,24 @@ class OrmTest(ProjectTestCase):
                 self.assertEqual(orders().count(), 0)
         """)
 
+    def test_statements_are_logged(self) -> None:
+        self.check("""
+        from django.db import connection, connections, transaction
+
+        def setUpModule():
+            connections["default"].force_debug_cursor = True  # As `manage.py test --debug-sql` does.
+
+        class LoggingTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            def test_1(self):
+                orders().create(item="logged")
+                self.assertIn("'logged'", connection.queries_log[-1]["sql"])
+                transaction.set_autocommit(False)
+
+            test_2_on_another_connection = test_1
+        """, DJANGO_SETTINGS_MODULE="project.settings")  # fmt: skip
+
     def test_coroutines(self) -> None:
         self.check("""
         class OrderTest(PostgresMixin, AsyncContainerTestCase):
