@@ -41,7 +41,7 @@ class Django:
     """`migrate` with these settings, for all apps or those named by label.
 
     While it migrates, and while a class with such a declaration runs, the connection named `database` leads to the class's
-    database: that of Django's ORM, on every thread. Apps without migrations get their tables as
+    database, and so do its mirrors: that of Django's ORM, on every thread. Apps without migrations get their tables as
     by `migrate --run-syncdb`. `depends_on` are glob patterns of further files that migrations or the settings read.
     """
 
@@ -114,13 +114,14 @@ class Django:
 
             def is_held() -> bool:
                 nonlocal held
-                connection = connections[self.database]
-                held = held and connection.in_atomic_block
+                leading = [connections[alias] for alias in _aliases(self.database)]
+                held = held and any(each.in_atomic_block for each in leading)
                 if held:
                     return True
-                if connection.connection is not None and not connection.autocommit:
-                    connection.close()  # It remembers the block it was in, so another one takes its place.
-                    _replace(connection)
+                for each in leading:
+                    if each.connection is not None and not each.autocommit:
+                        each.close()  # It remembers the block it was in, so another one takes its place.
+                        _replace(each)
                 for each in _alive(opened):
                     each.health_check_done = False
                 return False
@@ -168,15 +169,15 @@ class Django:
 
 @contextlib.contextmanager
 def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
-    """Within the `with`, Django's connection of this name leads to the test database. Gives those that were opened to it, on
-    whichever thread."""
+    """Within the `with`, Django's connection of this name leads to the test database, and so do its mirrors. Gives those that
+    were opened to it, on whichever thread."""
     connections = importlib.import_module("django.db").connections
     created = importlib.import_module("django.db.backends.signals").connection_created
     if alias not in connections.settings:
         known = ", ".join(connections.settings)
         raise ConfigError(f"Django(database={alias!r}): the settings' DATABASES have no such entry, only {known}")
-    settings, connection = connections.settings[alias], connections[alias]
-    before, owner = dict(settings), os.getpid()
+    settings, owner = connections.settings[alias], os.getpid()
+    before = [(connections[each], dict(connections.settings[each])) for each in _aliases(alias)]
     engine = settings["ENGINE"]
     is_postgres = not engine.startswith("django.db.backends.") or engine == ENGINE  # PostGIS and others build on it.
     theirs = settings["OPTIONS"] if is_postgres else {}
@@ -186,12 +187,12 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
     opened: Opened = weakref.WeakValueDictionary()
 
     def note(connection: Any, **_: object) -> None:
-        if connection.alias == alias:
+        if connection.alias in _aliases(alias):
             opened[id(connection)] = connection
 
     created.connect(note, weak=False)
     try:
-        settings |= {  # In place, as the connections of other threads share it.
+        leading = {
             "ENGINE": engine if is_postgres else ENGINE,
             "OPTIONS": {**options, "application_name": LABEL},
             "NAME": view.name,
@@ -202,7 +203,9 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
             "CONN_MAX_AGE": 0,
             "CONN_HEALTH_CHECKS": True,
         }
-        _replace(connection)
+        for connection, _ in before:
+            connections.settings[connection.alias] |= leading  # In place, as the connections of other threads share it.
+            _replace(connection)
         yield opened
     finally:
         created.disconnect(note)
@@ -212,8 +215,15 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
                 each.close()
                 each.dec_thread_sharing()
         finally:
-            settings |= before
-            connections[alias] = connection
+            for connection, own in before:
+                connections.settings[connection.alias] |= own
+                connections[connection.alias] = connection
+
+
+def _aliases(alias: str) -> list[str]:
+    """It, and those that Django's own runner would have lead to its test database (`TEST={"MIRROR": ...}`)."""
+    settings = importlib.import_module("django.db").connections.settings
+    return [alias, *(other for other, each in settings.items() if each["TEST"]["MIRROR"] == alias)]
 
 
 def _replace(connection: Any) -> None:

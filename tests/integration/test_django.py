@@ -24,7 +24,10 @@ PROJECT = {
             "ENGINE": "django.db.backends.postgresql", "NAME": "mine", "USER": "me", "HOST": "127.0.0.1", "PORT": 1,
             "CONN_MAX_AGE": 60,
         }
-        DATABASES = {"default": OWN, "audit": {**OWN, "NAME": "my_audit"}}
+        DATABASES = {
+            "default": OWN, "audit": {**OWN, "NAME": "my_audit"},
+            "replica": {**OWN, "NAME": "my_replica", "TEST": {"MIRROR": "default"}},
+        }
         DATABASE_ROUTERS = ["shop.models.Router"]
         DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
     """,
@@ -257,6 +260,57 @@ class OrmTest(ProjectTestCase):
             def test_5(self):
                 self.assertEqual(orders().count(), 0)
         """)
+
+    def test_replicas(self) -> None:
+        self.check("""
+        import django.test
+        from django.conf import settings
+        from django.db import connections, transaction
+
+        class Reads:
+            postgres = Postgres(migrations=SETTINGS)
+
+            def test_1(self):
+                self.assertEqual(orders().using("replica").count(), 0)
+                orders().create(item="book")
+                self.assertEqual(orders().using("replica").count(), 1)
+
+            def test_2_a_transaction_stays_open(self):
+                self.test_1()
+                transaction.atomic(using="replica").__enter__()
+                orders().using("replica").create(item="book")
+
+            test_3 = test_1
+
+        class PlainTest(Reads, PostgresMixin, ContainerTestCase):
+            pass
+
+        class FlushedTest(Reads, PostgresMixin, ContainerMixin, django.test.TransactionTestCase):
+            databases = {"default", "replica"}
+            test_2_a_transaction_stays_open = None
+
+        class RolledBackTest(FlushedTest, django.test.TestCase):
+            def test_1(self):
+                for alias in self.databases:
+                    self.assertEqual(orders().using(alias).count(), 0)
+                    orders().using(alias).create(item="book")
+
+            test_3 = test_1
+
+        class SeparateTest(Reads, PostgresMixin, ContainerTestCase):
+            replica = Postgres(migrations=Django("project.settings", database="replica"))
+            test_1 = test_3 = None
+
+            def test_2_a_transaction_stays_open(self):
+                orders().create(item="book")
+                self.assertEqual(orders().using("replica").count(), 0)
+
+        class ZLastTest(unittest.TestCase):
+            def test_the_projects_own_is_back(self):
+                for alias, name in {"default": "mine", "replica": "my_replica"}.items():
+                    self.assertEqual(settings.DATABASES[alias]["NAME"], name)
+                    self.assertIs(connections[alias].settings_dict, settings.DATABASES[alias])
+        """, DJANGO_SETTINGS_MODULE="project.settings")  # fmt: skip
 
     def test_statements_are_logged(self) -> None:
         self.check("""
