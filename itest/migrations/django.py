@@ -124,6 +124,7 @@ class Django:
                         _replace(each)
                 for each in _alive(opened):
                     each.health_check_done = False
+                _forget_rows()
                 return False
 
             yield Held(is_held)
@@ -206,6 +207,7 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
         for connection, _ in before:
             connections.settings[connection.alias] |= leading  # In place, as the connections of other threads share it.
             _replace(connection)
+        _forget_rows()
         yield opened
     finally:
         created.disconnect(note)
@@ -218,6 +220,7 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
             for connection, own in before:
                 connections.settings[connection.alias] |= own
                 connections[connection.alias] = connection
+            _forget_rows()
 
 
 def _aliases(alias: str) -> list[str]:
@@ -232,6 +235,14 @@ def _replace(connection: Any) -> None:
     another = connections.create_connection(connection.alias)
     another.force_debug_cursor = connection.force_debug_cursor
     connections[connection.alias] = another
+
+
+def _forget_rows() -> None:
+    """Have Django read again the rows that it keeps in memory: in another database, and after `flush`, their ids are others."""
+    apps = importlib.import_module("django.apps").apps
+    for label, model in ("contenttypes", "ContentType"), ("sites", "Site"):
+        if apps.is_installed(f"django.contrib.{label}"):
+            apps.get_model(label, model).objects.clear_cache()
 
 
 def _alive(opened: Opened) -> list[Any]:

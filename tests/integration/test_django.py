@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import textwrap
 import unittest
+from collections.abc import Mapping
 from unittest import mock
 
 from tests.documents import check_project
@@ -103,10 +104,10 @@ PROJECT = {
 
 
 class ProjectTestCase(unittest.TestCase):
-    def check(self, tests: str, **environment: str) -> None:
+    def check(self, tests: str, more: Mapping[str, str] | None = None, /, **environment: str) -> None:
         tests = "from tests.common import *\n" + textwrap.dedent(tests)
         with mock.patch.dict(os.environ, {"DJANGO_SETTINGS_MODULE": "", **environment}):
-            check_project(self, {**PROJECT, "tests/test_it.py": tests})
+            check_project(self, {**PROJECT, **(more or {}), "tests/test_it.py": tests})
 
 
 class OrmTest(ProjectTestCase):
@@ -621,6 +622,42 @@ class DjangosTestCasesTest(ProjectTestCase):
 
     def test_orm(self) -> None:
         self.check(DJANGOS, DJANGO_SETTINGS_MODULE="project.settings", ITEST_WARM="0")  # So that each migrates.
+
+    def test_rows_that_django_keeps_in_memory(self) -> None:
+        settings = """
+        from project.settings import *
+        # In this order, `flush` makes content types anew and then has them in memory, for the permissions.
+        INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.sites", "shop", "django.contrib.auth"]
+        SITE_ID = 1
+        """
+        self.check("""
+        import django.test
+
+        class Permits:
+            postgres = Postgres(migrations=Django("project.more"))
+
+            def test_1(self):
+                from django.contrib.auth.models import Permission, User
+                from django.contrib.contenttypes.models import ContentType
+                from django.contrib.sites.models import Site
+                user = ContentType.objects.get_for_model(User)
+                Permission.objects.create(name="Can ban", codename="ban", content_type=user)
+                self.assertEqual(Site.objects.get_current().domain, "example.com")
+                Site.objects.update(domain="example.org")
+                Site.objects.clear_cache()
+                self.assertEqual(Site.objects.get_current().domain, "example.org")
+
+            test_2 = test_1
+
+        class FlushedTest(Permits, PostgresMixin, ContainerMixin, django.test.TransactionTestCase):
+            pass
+
+        class NextTest(Permits, PostgresMixin, ContainerTestCase):
+            pass
+
+        class RolledBackTest(Permits, PostgresMixin, ContainerMixin, django.test.TestCase):
+            test_2 = None
+        """, {"project/more.py": settings}, DJANGO_SETTINGS_MODULE="project.more")  # fmt: skip
 
     def test_strict(self) -> None:
         self.check(DJANGOS, DJANGO_SETTINGS_MODULE="project.settings", ITEST_STRICT="1")
