@@ -205,6 +205,8 @@ class ContainerMixin(Assertions, _Base):
                 loan.rest()
             for loan in loans:  # One by one, so that those already made are closed if a later reset raises.
                 self._itest_views[id(loan.service)] = loan.reset(test)
+        if any(loan.service.scope == "test" for loan in loans):  # Not before, as these lead Django to theirs now.
+            _check_databases(type(self))
         diagnosis.begin()
         whole_run.look_after(session)
         if config.strict:
@@ -291,6 +293,8 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
     try:
         with session.trace.span("setup", f"{cls.__module__}.{cls.__qualname__}"):
             take_all(loans, session)
+            if all(loan.service.scope != "test" for loan in loans):
+                _check_databases(cls)
             with _explained(cls, loans):
                 if fill:
                     cls.setUpTestData()
@@ -303,6 +307,14 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
         with _skipping(session.config):
             raise
     return loans
+
+
+def _check_databases(cls: type[ContainerMixin]) -> None:
+    """Raises DeclarationError where Django would write to the project's own database."""
+    if (testcases := sys.modules.get("django.test.testcases")) and issubclass(cls, testcases.SimpleTestCase):
+        from itest import django_case
+
+        django_case.check_databases(cls)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ PROJECT = {
         DATABASES = {
             "default": OWN, "audit": {**OWN, "NAME": "my_audit"},
             "replica": {**OWN, "NAME": "my_replica", "TEST": {"MIRROR": "default"}},
+            "numbers": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
         }
         DATABASE_ROUTERS = ["shop.models.Router"]
         DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -487,6 +488,74 @@ OWN_DATABASE = """
                         self.assertEqual(orders().count(), 0)
 
                 self.assertEqual(outcomes(Simple), [])
+
+        class NotLedTest(unittest.TestCase):
+            def classes(self, names, declared, *bases):
+                for base in (django.test.TransactionTestCase, django.test.LiveServerTestCase, django.test.TestCase,
+                             django.test.SimpleTestCase):
+                    class Inner(*bases, PostgresMixin, ContainerMixin, base):
+                        postgres, databases = declared, names
+
+                        @classmethod
+                        def setUpTestData(cls):
+                            raise AssertionError("it went on")
+
+                        def test(self):
+                            pass
+
+                    yield Inner
+
+            def test_they_are_refused(self):
+                for names, declared, told in (
+                    ({"default"}, Postgres(), "'default', .*'mine', .*migrations=Django.'project.settings'."),
+                    ("__all__", Postgres(), "'default', "),
+                    ({"default", "audit"}, Postgres(migrations=SETTINGS), "'audit', .*'my_audit', .*database='audit'."),
+                    ({"replica"}, Postgres(), "'replica', .*'my_replica'"),
+                ):
+                    for each in (*self.classes(names, declared), *self.classes(names, declared, Forgets)):
+                        with self.subTest(names=names, base=each.__mro__):
+                            [error] = outcomes(each)
+                            self.assertRegex(error, f"DeclarationError: .*Inner: its databases name {told}")
+                            self.assertNotIn("it went on", error)
+                            with self.assertRaisesRegex(TypeError, "Inner: its databases name"):
+                                each("test").debug()
+
+            def test_a_server_for_each_test(self):
+                class Inner(PostgresMixin, ContainerMixin, django.test.SimpleTestCase):
+                    postgres = Postgres(migrations=SETTINGS, scope="test")
+                    databases = {"default", "audit"}
+
+                    def test(self):
+                        raise AssertionError("it went on")
+
+                [error] = outcomes(Inner)
+                self.assertRegex(error, "DeclarationError: .*Inner: its databases name 'audit'")
+
+            def test_those_for_tests_are_not(self):
+                from django.db import connections
+
+                class Inner(PostgresMixin, ContainerMixin, django.test.SimpleTestCase):
+                    postgres = Postgres(migrations=SETTINGS)
+                    databases = {"default", "audit", "replica", "numbers"}
+
+                    def test(self):
+                        pass
+
+                settings = connections.settings["audit"]
+                for name, given, taken in (
+                    ("test_mine", None, True),
+                    ("test_mine_2", None, True),
+                    ("mine", "mine", True),
+                    ("mine_2", "mine", True),
+                    ("mine.sqlite3", "mine.sqlite3", True),
+                    ("mine_2.sqlite3", "mine.sqlite3", True),
+                    ("mine_live", "mine", False),
+                    ("test_mine", "mine", False),
+                    ("my_audit", None, False),
+                ):
+                    test = {**settings["TEST"], "NAME": given}
+                    with self.subTest(name, given=given), mock.patch.dict(settings, {"NAME": name, "TEST": test}):
+                        self.assertEqual(outcomes(Inner) == [], taken)
 """
 
 DJANGOS = """
