@@ -80,7 +80,7 @@ class ContainerMixin(Assertions, _Base):
             with _explained(cls, loans):
                 super().setUpClass()
                 if not _filled_by_others(cls):
-                    cls.setUpTestData()
+                    _fill(cls)
         else:
             super().setUpClass()
             _enter(cls)
@@ -297,7 +297,7 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
                 _check_databases(cls)
             with _explained(cls, loans):
                 if fill:
-                    cls.setUpTestData()
+                    _fill(cls)
                 cls._itest_entered()
     except BaseException as error:
         try:
@@ -311,10 +311,24 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
 
 def _check_databases(cls: type[ContainerMixin]) -> None:
     """Raises DeclarationError where Django would write to the project's own database."""
-    if (testcases := sys.modules.get("django.test.testcases")) and issubclass(cls, testcases.SimpleTestCase):
+    if _is_djangos(cls):
         from itest import django_case
 
         django_case.check_databases(cls)
+
+
+def _fill(cls: type[ContainerMixin]) -> None:
+    if _is_djangos(cls):
+        from itest import django_case
+
+        django_case.fill(cls)
+    else:
+        cls.setUpTestData()
+
+
+def _is_djangos(cls: type) -> bool:
+    testcases = sys.modules.get("django.test.testcases")
+    return testcases is not None and issubclass(cls, testcases.SimpleTestCase)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from typing import Any
 from itest.errors import DeclarationError
 from itest.migrations.django import LABEL
 
+__unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
+
 
 def check_databases(cls: Any) -> None:
     """Raise DeclarationError where one that the class may use is neither the class's nor for tests: Django would write to it,
@@ -31,6 +33,18 @@ def check_databases(cls: Any) -> None:
                 f"{module!r}{which})), or take it out of databases; if it is there for tests, say so in DATABASES by "
                 f"'TEST': {{'NAME': {name!r}}}"
             )
+
+
+def fill(cls: Any) -> None:
+    """Write its test data. Of the models' objects that this leaves on the class each test gets copies, as on
+    django.test.TestCase; clients and the like are not to be copied."""
+    model = importlib.import_module("django.db.models").Model
+    before = dict(vars(cls))
+    cls.setUpTestData()
+    for name, value in [*vars(cls).items()]:
+        objects = value if isinstance(value, list | tuple) else [value]
+        if value is not before.get(name) and all(isinstance(each, model) for each in objects):
+            setattr(cls, name, importlib.import_module("django.test.testcases").TestData(name, value))
 
 
 def _is_for_tests(connection: Any) -> bool:

@@ -586,6 +586,29 @@ DJANGOS = """
 
             test_2 = test_3 = test_1
 
+        class CopiesTest(PostgresMixin, ContainerMixin, django.test.SimpleTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            databases = {"default"}
+
+            @classmethod
+            def setUpTestData(cls):
+                cls.order = orders().create(item="of the baseline")
+                cls.orders = [cls.order]
+                cls.connection = cls.postgres.connect()
+                cls.names = ["shared"]
+
+            def test_1(self):
+                self.assertEqual(self.order.item, "of the baseline")
+                self.order.item = "changed"
+                self.assertIs(self.orders[0], self.order)
+                self.assertIs(self.names, type(self).names)
+                self.assertIs(self.connection, type(self).connection)
+
+            test_2 = test_1
+
+        class FlushedCopiesTest(CopiesTest, django.test.TransactionTestCase):
+            pass
+
         class FlushedTest(PostgresMixin, ContainerMixin, django.test.TransactionTestCase):
             postgres = Postgres(migrations=SETTINGS)
             setUpTestData = OrderTest.__dict__["setUpTestData"]
