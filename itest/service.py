@@ -440,7 +440,7 @@ class ServiceMixin:
             names = [name for name, _ in declarations(cls)]
             raise DeclarationError(
                 f"{cls.__qualname__} declares {', '.join(names)} but is not a ContainerTestCase, so nothing would "
-                f"start: write class {cls.__name__}({', '.join(_mixins(cls))}, ContainerTestCase)"
+                f"start: write class {cls.__name__}({', '.join(_mixins(cls))}, {_test_cases(cls)})"
             )
 
 
@@ -461,6 +461,14 @@ def declarations(cls: type) -> list[tuple[str, Service[Any]]]:
 
 def _mixins(cls: type) -> list[str]:
     return [base.__name__ for base in cls.__mro__ if ServiceMixin in base.__bases__]
+
+
+def _test_cases(cls: type) -> str:
+    """What makes it one of ours, with a test case of others that it derives from."""
+    for base in cls.__mro__[1:]:
+        if issubclass(base, unittest.TestCase) and base.__module__.partition(".")[0] != "unittest":
+            return f"ContainerMixin, {base.__name__}"
+    return "ContainerTestCase"
 
 
 def _shown(value: Any) -> Any:

@@ -202,6 +202,14 @@ class MistakesTest(unittest.TestCase):
             lambda: type("T", (PostgresMixin, unittest.TestCase), {}),
         )
 
+    def test_mixins_before_the_TestCase_of_others(self) -> None:
+        Djangos = type("Djangos", (unittest.TestCase,), {})
+        self.assertRefused(
+            "T declares postgres but is not a ContainerTestCase, so nothing would start: "
+            "write class T(PostgresMixin, ContainerMixin, Djangos)",
+            lambda: type("T", (PostgresMixin, Djangos), {}),
+        )
+
     def test_ContainerMixin_after_TestCase(self) -> None:
         self.assertRefused(
             "T: ContainerMixin comes after unittest.TestCase among its bases and would never be called: "
