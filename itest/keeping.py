@@ -58,7 +58,10 @@ def _keep(test: str, loan: Loan, session: Session) -> list[str]:
         raise ItestError("its server cannot outlive the run (it needs a cache_dir that can be written to, and POSIX)")
     aside = lease.put_aside(test, writer(directory))
     if aside is None:
-        way = f" with isolation={loan.service.isolation_or_default!r}" if len(loan.service.isolations) > 1 else ""
+        isolation = loan.service.isolation_or_default
+        if loan.is_held and isolation != "none":
+            raise ItestError("django.test.TestCase rolls it back; on SimpleTestCase with databases={...} it would stay")
+        way = f" with isolation={isolation!r}" if len(loan.service.isolations) > 1 else ""
         raise ItestError(f"nothing of it can be put aside{way}")
     session.keep(server)  # Not before: what has nothing to show is not to outlive the run.
     return [f"{loan.name}: {command}" for command in aside.commands]

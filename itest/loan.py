@@ -135,6 +135,11 @@ class Loan:
         """The server and the lease, while there are any."""
         return None if self._server is None or self._lease is None else (self._server, self._lease)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was lent under somebody's transaction, whose end undoes what tests do."""
+        return self._held is not None and not self._sealed
+
     def given_to(self, test: str) -> bool:
         """Whether that is who has it now; a class, by its name, until the first test."""
         return self._last_test == test

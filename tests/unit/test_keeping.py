@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from itest import ContainerTestCase, keeping
 from itest.config import load
 from itest.errors import ConfigError
 from itest.evidence import Aside
+from itest.service import Held
 from itest.sharing import Share
-from itest.testing import MemoryEngine, MemoryLease, MemoryServer
+from itest.testing import MemoryEngine, MemoryLease, MemoryServer, MemoryService
 from tests.integration.capture import said
 from tests.unit.inner import InnerTest, MemoryMixin, run
 
@@ -79,6 +81,20 @@ class KeepingTest(InnerTest):
             told = self.failing()[1]
         self.assertRegex(told, r"memory is not kept: nothing of it can be put aside( with isolation='database')?$")
         keep.assert_not_called()
+
+    def test_what_somebodys_transaction_undoes(self) -> None:
+        session = self.use(MemoryEngine(), keep="failed")
+        with (
+            mock.patch.object(session, "place_to_keep", return_value=Path()),
+            mock.patch.object(
+                MemoryService, "during", lambda service, view: contextlib.nullcontext(Held(lambda: True))
+            ),
+            mock.patch.object(MemoryLease, "lend", MemoryLease.reset),
+        ):
+            told = self.failing()[1]
+        self.assertRegex(
+            told, "memory is not kept: django.test.TestCase rolls it back; on SimpleTestCase with databases="
+        )
 
     def test_ten_at_most(self) -> None:
         self.use(MemoryEngine(), keep="failed")
