@@ -295,6 +295,7 @@ def _enter(cls: type[ContainerMixin], *, fill: bool = True) -> list[Loan]:
             take_all(loans, session)
             if all(loan.service.scope != "test" for loan in loans):
                 _check_databases(cls)
+            whole_run.ask_to_skip(cls)
             with _explained(cls, loans):
                 if fill:
                     _fill(cls)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import unittest
 from collections.abc import Callable, Iterator
@@ -139,8 +140,18 @@ def close_with(result: unittest.TestResult) -> None:
 
 def is_skipped(test: unittest.TestCase) -> bool:
     """Whether the test, or its class, is decorated with `skip`."""
-    method = getattr(test, test._testMethodName, None)
-    return getattr(type(test), "__unittest_skip__", False) or getattr(method, "__unittest_skip__", False)
+    # Django's skipUnlessDBFeature asks the database, and until the class has its own that may be one that answers nobody.
+    with contextlib.suppress(Exception):
+        if getattr(type(test), "__unittest_skip__", False):
+            return True
+    return getattr(getattr(test, test._testMethodName, None), "__unittest_skip__", False)
+
+
+def ask_to_skip(cls: type[unittest.TestCase]) -> None:
+    """Raise SkipTest where the class, which has its services now, answers that it is skipped (`_defer_skip`)."""
+    deferred = [skip for base in cls.__mro__ if (skip := vars(base).get("_itest_skip")) is not None]
+    if any(skip.__get__(None, cls) for skip in deferred):
+        raise unittest.SkipTest(getattr(cls, "__unittest_skip_why__", ""))
 
 
 def skip_reasons(cls: type[unittest.TestCase]) -> list[str]:
@@ -158,6 +169,8 @@ def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
     False in a worker process and where a session is open already: then this is a part of a run that somebody else began.
     A run within another one, or beside it on another thread, starts what it needs class by class.
     """
+    for cls in {type(test) for test in tests}:
+        _defer_skip(cls)
     if sharing.worker_of() or (_is_open() and not _runs):
         return False
     _runs.append(result)
@@ -174,6 +187,15 @@ def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
         if any(declared):
             sessions.current().telling.watch(result)
     return True
+
+
+def _defer_skip(cls: Any) -> None:
+    """Have a class with services answer whether it is skipped once it has them, where that asks a database, as Django's
+    skipUnlessDBFeature does: unittest would ask before, and what that raises ends the run."""
+    skip = inspect.getattr_static(cls, "__unittest_skip__", False)
+    if hasattr(skip, "__get__") and hasattr(cls, "_itest_declarations"):
+        cls._itest_skip = skip
+        cls.__unittest_skip__ = False
 
 
 def _is_open() -> bool:

@@ -715,6 +715,60 @@ class DjangosTestCasesTest(ProjectTestCase):
     def test_orm(self) -> None:
         self.check(DJANGOS, DJANGO_SETTINGS_MODULE="project.settings", ITEST_WARM="0")  # So that each migrates.
 
+    def test_skips_that_ask_the_database(self) -> None:
+        self.check("""
+        import django.test
+
+        class Asks(PostgresMixin, ContainerMixin):
+            postgres = Postgres(migrations=SETTINGS)
+            ran = []
+
+            def test(self):
+                self.ran.append(type(self).__name__)
+
+        def classes():
+            @django.test.skipUnlessDBFeature("is_postgresql_15")
+            class RunsTest(Asks, django.test.TransactionTestCase):
+                pass
+
+            @django.test.skipIfDBFeature("is_postgresql_15")
+            class SkippedTest(Asks, django.test.TestCase):
+                pass
+
+            class InheritingTest(SkippedTest):
+                pass
+
+            @django.test.skipUnlessDBFeature("is_postgresql_15")
+            class DecoratedTooTest(SkippedTest):
+                pass
+
+            @django.test.skipIfDBFeature("is_postgresql_15")
+            class ForbiddenTest(Asks, django.test.SimpleTestCase):
+                pass
+
+            return RunsTest, SkippedTest, InheritingTest, DecoratedTooTest, ForbiddenTest
+
+        class ClassesTest(unittest.TestCase):
+            def test_by_unittest(self):
+                result = unittest.TestResult()
+                for each in classes():
+                    unittest.defaultTestLoader.loadTestsFromTestCase(each)(result)
+                self.assertEqual(Asks.ran, ["RunsTest"])
+                self.assertEqual([why for _, why in result.skipped], ["Database has feature(s) is_postgresql_15"] * 3)
+                [(_, error)] = result.errors
+                self.assertIn("ValueError: skipIfDBFeature cannot be used on", error)
+
+            def test_one_that_is_called(self):
+                @django.test.skipUnlessDBFeature("is_postgresql_15")
+                class Inner(Asks, django.test.TransactionTestCase):
+                    pass
+
+                result = unittest.TestResult()
+                Inner("test")(result)
+                Inner.doClassCleanups()
+                self.assertEqual((result.errors, Asks.ran[-1]), ([], "Inner"))
+        """, DJANGO_SETTINGS_MODULE="project.settings")  # fmt: skip
+
     def test_rows_that_django_keeps_in_memory(self) -> None:
         settings = """
         from project.settings import *
