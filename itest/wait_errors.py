@@ -47,7 +47,7 @@ def late(
     """It runs, or is started again and again, and never became ready."""
     found = _last_lines(instance, SEARCHED).splitlines()
     lines = "\n".join(found[-LOG_TAIL:])
-    known = causes.of_silence(lines, _place(instance))
+    known = causes.of_silence(lines, _place(instance)) or causes.find(lines, causes.DRIVER)
     cure = known.sentence if known else "If it only needs longer, raise startup_timeout."
     if state.status == OUT_OF_REACH:
         cure = "See whether Docker still runs (`docker info`)."
@@ -99,16 +99,20 @@ def ended_before(instance: Instance, state: State, check: object, deadline: Dead
             cause=causes.PORT_TAKEN,
         )
         return with_log(instance, taken, lines)
-    usual = "A wrong setting or a missing environment variable is the usual cause."
-    if raised := re.search(PYTHON_ERROR, lines):
-        usual = f"A Python error has ended it: {naming.shorten(raised[1], 300)}."
-    if state.exit_code == 0:
-        usual = (
+    why = "A wrong setting or a missing environment variable is the usual cause."
+    if known is not None:
+        why = known.sentence
+    elif state.exit_code == 0:
+        why = (
             "Its command must go on, in the foreground, or if it is a Container that does its "
             "work and ends, job=True says so, for a service of a project ready={...: itest.wait.ended()}."
         )
+    elif raised := re.search(PYTHON_ERROR, lines):
+        why = f"A Python error has ended it: {naming.shorten(raised[1], 300)}."
+        if known := causes.find(raised[1], causes.DRIVER):
+            why += f" {known.sentence}"
     died = InstanceDied(
-        f"{story}, while waiting for {check}. {known.sentence if known else usual}",
+        f"{story}, while waiting for {check}. {why}",
         seconds=deadline.elapsed,
         cause=known.name if known else "",
         exit_code=state.exit_code,

@@ -261,6 +261,22 @@ class ErrorsTest(unittest.TestCase):
             guess = "A wrong setting or a missing environment variable is the usual cause."
             self.assertTrue(str(caught.exception).endswith(told if said else guess), str(caught.exception))
 
+    def test_a_known_error_of_a_driver(self) -> None:
+        said = "redis.exceptions.AuthenticationError: HELLO must be called with the client already authenticated"
+        known = causes.find(said, DRIVER)
+        assert known is not None
+        instance = instance_of("memory")
+        instance.log = f'Traceback (most recent call last):\n  File "/app.py", line 3, in <module>\n{said}\n'
+        with self.assertRaises(StartTimeout) as late:
+            until_ready(log("never"), instance, Deadline.after(1, ManualClock()), subject="Memory")
+        instance.end(exit_code=1)
+        with self.assertRaises(InstanceDied) as died:
+            until_ready(log("never"), instance, Deadline.after(1, ManualClock()), subject="Memory")
+        told = f" A Python error has ended it: {said}. Likely cause: the server has a password; {known.cure}."
+        self.assertTrue(str(died.exception).endswith(told), str(died.exception))
+        self.assertTrue(str(late.exception).endswith(f" {known.sentence}"), str(late.exception))
+        self.assertEqual([each.exception.cause for each in (died, late)], [known.name] * 2)
+
     def test_a_cause_that_was_said_long_before_the_end(self) -> None:
         instance = instance_of("memory")
         last = [f"INFO stopping part {number}" for number in range(1000)]
