@@ -57,7 +57,7 @@ GROUPS = {
     "engines": "protocols", "wait": "wait", "wait_errors": "wait", "wait_checks": "wait", "wait_function": "wait",
     "service": "service", "view": "service", "declaring": "service", "shorthand": "base", "packages": "facts", "versions": "facts", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",
     "reaper": "reaper", "sweep": "reaper", "session": "session", "choosing": "session", "network": "session", "references": "session", "starting": "session", "starter": "session", "joining": "session", "telling": "session", "log_stream": "session", "warm": "warm", "warm_store": "facts", "warm_listing": "warm", "sharing": "facts", "detached": "facts", "warm_keeper": "warm",
-    "case": "case", "loan": "case", "whole_run": "case", "async_clients": "base", "async_tasks": "case", "async_case": "case", "diagnose": "case", "assertions": "case", "notes": "case", "leaks": "facts", "keeping": "case", "examine": "case", "hanging": "case", "pickling": "case", "django_case": "case", "evidence": "facts", "alive": "service",
+    "case": "case", "loan": "case", "whole_run": "case", "async_clients": "base", "async_tasks": "case", "async_case": "case", "diagnose": "case", "assertions": "case", "notes": "case", "leaks": "facts", "early_reads": "facts", "keeping": "case", "examine": "case", "hanging": "case", "pickling": "case", "django_case": "case", "evidence": "facts", "alive": "service",
     "testing": "testing", "": "door", "__main__": "runner", "cli": "runner", "report": "report",
 }  # fmt: skip
 

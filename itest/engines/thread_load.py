@@ -38,7 +38,7 @@ def load(spec: ThreadSpec, subject: str) -> tuple[Any, str]:
         raise failed(spec, f"it is no app but {naming.shorten(repr(app), 80)}", subject)
     if reason := _refusal(app, spec.interface):
         raise failed(spec, reason, subject)
-    return app, early
+    return app, _read_by_migrations(spec) or early
 
 
 def _early(spec: ThreadSpec) -> str:
@@ -52,10 +52,18 @@ def _early(spec: ThreadSpec) -> str:
         if module in _imported:  # What it read is another class's at worst, whose database is gone: that shows.
             return ""
         what = f"{module} was imported (by the tests?)"
-    return (
-        f"{what} before itest set {', '.join(spec.env)}: what it read then is not the tests'; let a factory or the lifespan "
-        f"read it, or use App.command"
-    )
+    return f"{what} before itest set {', '.join(spec.env)}: {_CURE}"
+
+
+def _read_by_migrations(spec: ThreadSpec) -> str:
+    """Of a factory too: it may use an engine of a module that env.py has imported."""
+    from itest import early_reads  # A run without such apps or migrations does without it.
+
+    found = [f"{module} read {', '.join(names)}" for module, names in early_reads.kept(spec.env).items()]
+    return f"{' and '.join(found)} while migrations ran, before the app's env was set: {_CURE}" if found else ""
+
+
+_CURE = "what it read then is not the tests'; let a factory or the lifespan read it, or use App.command"
 
 
 def _find(spec: ThreadSpec, text: str, subject: str) -> Any:

@@ -15,8 +15,10 @@ plain function that takes the view.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from itest.migrations.alembic import Alembic
 from itest.migrations.command import Command
@@ -26,7 +28,10 @@ from itest.migrations.models import MetaData
 from itest.migrations.protocol import Migrator, with_base
 from itest.migrations.sql import SqlFiles
 
-__all__ = ["Alembic", "Command", "Django", "Function", "MetaData", "Migrator", "SqlFiles", "migrator"]
+if TYPE_CHECKING:
+    from itest.services.postgres import PostgresView
+
+__all__ = ["Alembic", "Command", "Django", "Function", "MetaData", "Migrator", "SqlFiles", "migrate", "migrator"]
 
 
 def migrator(value: object) -> Migrator:
@@ -50,6 +55,16 @@ def migrator(value: object) -> Migrator:
         f"{value!r} is no migrator: give SqlFiles(path), Alembic(ini), MetaData(Base.metadata), Django(settings), "
         f"Command(argv) or a function of the view"
     )
+
+
+def migrate(migrations: object, view: PostgresView, base: Path) -> None:
+    """Apply a declaration's `migrations`. Raises MigrationError."""
+    from itest import early_reads  # Only a template that is made anew needs it.
+
+    applied = migrator(migrations)
+    # Django's ORM follows each class, whatever the settings have read.
+    with contextlib.nullcontext() if isinstance(applied, Django) else early_reads.noted():
+        applied.apply(view, base)
 
 
 def _is_metadata(value: object) -> bool:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import unittest
@@ -555,6 +556,26 @@ class ErrorTest(InnerTest):
 
         [text] = self.check(T, ran=1, failures=1)
         self.assertIn("FastAPI was made before itest set DATABASE_URL: what it read then is not", text)
+
+    def test_an_engine_of_a_module_that_the_migrations_have_imported_is_in_the_note(self) -> None:
+        place = self.enterContext(tempfile.TemporaryDirectory(prefix="test-itest-"))
+        name = f"db_{os.path.basename(place).replace('-', '_')}"
+        source = (
+            "import os, sqlalchemy\nengine = sqlalchemy.create_engine(os.environ.get('DATABASE_URL', 'sqlite://'))\n"
+        )
+        Path(place, f"{name}.py").write_text(source, encoding="utf-8")
+        self.enterContext(mock.patch.object(sys, "path", [place, *sys.path]))
+        self.addCleanup(sys.modules.pop, name, None)
+
+        class T(ContainerTestCase):
+            postgres = Postgres(migrations=lambda view: __import__(name))
+            api = App.asgi(FastAPI, env={"DATABASE_URL": "{postgres.sqlalchemy_url}"})
+
+            def test(self) -> None:
+                self.fail("x")
+
+        [text] = self.check(T, ran=1, failures=1)
+        self.assertIn(f"{name} read DATABASE_URL while migrations ran, before the app's env was set: ", text)
 
     def test_a_program_that_exits_at_once_with_its_traceback(self) -> None:
         text = self.error_of(

@@ -21,10 +21,10 @@ import alembic
 import psycopg2
 import sqlalchemy
 
-from itest import ContainerTestCase, Postgres, PostgresMixin, script
+from itest import ContainerTestCase, Postgres, PostgresMixin, early_reads, script
 from itest.clock import Deadline
 from itest.errors import MigrationError
-from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles
+from itest.migrations import Alembic, Command, Function, MetaData, SqlFiles, migrate
 from itest.services.postgres import PostgresView
 from itest.services.postgres.template import fingerprint
 from tests.documents import check_document, check_project
@@ -394,6 +394,18 @@ class AlembicTest(MigrationTest):
         self.assertEqual(self.tables(), ["a", "alembic_version"])
         self.assertFalse(logger.disabled)
         self.assertEqual((sys.path, logging.root.handlers, logging.root.level), (path, handlers, level))
+
+    def test_what_a_module_reads_that_env_imports_is_noted_and_not_what_env_reads(self) -> None:
+        file = self.base / "db/scripts/env.py"
+        name = f"models_{os.getpid()}_{self.SHARING}"
+        self.write(f"db/{name}.py", "import os\nos.environ.get('TEST_A')\n")
+        self.write("db/alembic.ini", textwrap.dedent(INI).replace("[loggers]", "prepend_sys_path = .\n[loggers]"))
+        begin = f"import os, {name}\nos.environ.get('TEST_B')\n"
+        file.write_text(begin + file.read_text(encoding="utf-8"), encoding="utf-8")
+        self.addCleanup(sys.modules.pop, name, None)
+        migrate(Alembic("db/alembic.ini"), self.postgres, self.base)
+        with mock.patch.dict(os.environ, {"TEST_A": "1", "TEST_B": "1"}):
+            self.assertEqual(early_reads.kept(["TEST_A", "TEST_B"]), {name: ["TEST_A"]})
 
     def test_all_heads(self) -> None:
         self.version("2", "1", "op.create_table('b', sa.Column('id', sa.Integer))")

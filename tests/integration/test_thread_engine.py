@@ -23,7 +23,7 @@ from unittest import mock
 
 import uvicorn
 
-from itest import naming, testing
+from itest import early_reads, naming, testing
 from itest.clock import Deadline, wall
 from itest.config import Config
 from itest.engines import Endpoint, thread, thread_asgi
@@ -249,6 +249,19 @@ class EarlyTest(EngineTestCase):
         self.start(f"{other}:create", env={"A": "1"})
         self.start(f"{other}:app")
         self.said.assert_not_called()
+
+    def test_what_a_module_read_while_migrations_ran_is_told_of_a_factory_too(self) -> None:
+        read = self.module("import os\n\nVALUES = [os.environ.get(name) for name in 'ABC']\n")
+        with early_reads.noted():
+            importlib.import_module(read)
+        for app in (f"{self.name}:app", f"{self.name}:create", lambda: asgi):
+            with self.subTest(app):
+                self.assertEqual(
+                    self.start(app, env={"A": "1", "B": "2", "D": "3"}).early,
+                    f"{read} read A, B while migrations ran, before the app's env was set: what it read then is not the tests'; "
+                    f"let a factory or the lifespan read it, or use App.command",
+                )
+        self.said.assert_called_once()
 
     def test_not_if_it_is_to_be_quiet(self) -> None:
         self.engine = ThreadEngine(Config(quiet=True))

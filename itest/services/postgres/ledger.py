@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming, trace
 from itest.errors import ExternalError, ResetError
-from itest.migrations import migrator
+from itest.migrations import migrate, migrator
 from itest.services.postgres import leaks
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import NO_EXTENSION, USERS, Probe, Refused
@@ -223,7 +223,7 @@ class Ledger:
         view = PostgresView(server, server.database, "migrations", kept, directory)
         try:
             with trace.step("migrate", service.kind, server=server.instance.id):
-                migrator(service.migrations).apply(view, directory)
+                migrate(service.migrations, view, directory)
             self._fingerprint = wanted
         finally:
             view.close()

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from itest import naming, trace
 from itest.errors import ExternalError, ResetError
 from itest.evidence import Evidence
-from itest.migrations import migrator
+from itest.migrations import migrate
 from itest.packages import client_package
 from itest.service import Lease
 from itest.services.postgres import evidence, leaks
@@ -207,7 +207,7 @@ class SchemaLease(Lease[PostgresView]):
     def _migrate(self) -> None:
         if self._service.migrations is not None:
             with trace.step("migrate", self._service.kind, server=self._server.instance.id):
-                migrator(self._service.migrations).apply(self.view, self._directory)
+                migrate(self._service.migrations, self.view, self._directory)
         if self._service.fixtures:
             self.view.load(*self._service.fixtures)
 

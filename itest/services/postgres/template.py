@@ -16,7 +16,7 @@ from itest import fixture_files, naming, trace
 from itest.clock import Deadline
 from itest.engines import place_of
 from itest.errors import ResetError
-from itest.migrations import migrator
+from itest.migrations import migrate, migrator
 from itest.services.postgres import extensions, warm
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.view import PostgresView
@@ -129,7 +129,7 @@ def build(server: PostgresServer, service: Postgres, base: Path, below: str, key
             if below == server.base:
                 extensions.create(server, service, name)
                 if service.migrations is not None:
-                    migrator(service.migrations).apply(view, base)
+                    migrate(service.migrations, view, base)
             if service.fixtures:
                 view.load(*service.fixtures)
     except BaseException:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What code of the project reads from the environment, and keeps, while migrations run: an app in this process that it is a
+part of has its own variables only later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from types import FrameType, ModuleType
+
+from itest.config import live_environment
+
+_kept: dict[str, tuple[ModuleType, str | None]] = {}
+"""By variable: the module that has read it last, and its value then, None where it was not set."""
+
+_threads: set[int] = set()
+"""Those that migrate."""
+
+_lock = threading.Lock()
+_getitem = os._Environ.__getitem__
+
+
+def kept(names: Iterable[str]) -> dict[str, list[str]]:
+    """By module: those of these variables that it has read, and that had another value than now."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name in _kept:
+            module, value = _kept[name]
+            if sys.modules.get(module.__name__) is module and value != live_environment().get(name):
+                found.setdefault(module.__name__, []).append(name)
+    return found
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Within the `with`, what is read on this thread is noted."""
+    thread = threading.get_ident()
+    with _lock:
+        _threads.add(thread)
+        os._Environ.__getitem__ = _noting  # type: ignore[assignment,method-assign]  # No hook tells of it.
+    try:
+        yield
+    finally:
+        with _lock:
+            _threads.discard(thread)
+            if not _threads:
+                os._Environ.__getitem__ = _getitem  # type: ignore[method-assign]  # as it was
+
+
+def _noting(environment: os._Environ[str], name: str) -> str:
+    value = None
+    try:
+        value = _getitem(environment, name)
+        return value
+    finally:
+        if threading.get_ident() in _threads and (module := _keeper(sys._getframe(1))):
+            _kept[name] = (module, value)
+
+
+def _keeper(frame: FrameType | None) -> ModuleType | None:
+    """The module that reads, where that is likely to last: at its import, or in a function whose results are cached."""
+    while frame is not None and not (name := str(frame.f_globals.get("__name__"))).startswith("itest."):
+        module, function = sys.modules.get(name), frame.f_code.co_name
+        stays = getattr(module, "__dict__", None) is frame.f_globals  # Not so Alembic's env.py.
+        if stays and (function == "<module>" or hasattr(frame.f_globals.get(function), "cache_clear")):
+            return module
+        frame = frame.f_back
+    return None
