@@ -127,6 +127,11 @@ class Service(ABC, Generic[V]):
         """Whether other processes may use its server at the same time, as its data is isolated there."""
         return self.isolation_or_default != "none"
 
+    @property
+    def keepable(self) -> bool:
+        """Whether the state of its server can be kept, and later runs begin with it."""
+        return True
+
     def import_ahead(self) -> None:  # some services need nothing more
         """Import what a running server will need. Called on a thread of its own while an engine is starting it."""
 

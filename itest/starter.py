@@ -90,7 +90,7 @@ class Starter:
             {**self.labels(service.kind), naming.FINGERPRINT: service.identity(spec)},
             self._trace,
             self._clock,
-            warm=not self._alone,
+            warm=not self._alone and service.keepable,
             failing=self._fail,
         )
         share = self._share(job, scope_key)

@@ -20,7 +20,7 @@ from unittest import mock
 import psycopg2
 from docker.errors import ImageNotFound
 
-from itest import Postgres, Redis, detached, naming, warm, warm_keeper, warm_listing, warm_store
+from itest import Postgres, Redis, detached, naming, wait, warm, warm_keeper, warm_listing, warm_store
 from itest.clock import Deadline, wall
 from itest.config import Config, load
 from itest.engines import directory, docker_warm, process_warm
@@ -188,6 +188,29 @@ class WarmTest(unittest.TestCase):
         script.write_text(script.read_text().replace("Lamy", "Pelikan"))
         self.assertEqual(self.once(sql=sql), (False, [("Pelikan", "writer")]))
         self.assertEqual(len(warm_listing.entries(self.config)), 2)
+
+    def test_a_check_of_ones_own_may_take_longer_than_the_first_answer(self) -> None:
+        """The password is changed by that answer: asked for again at the next poll, it was the wrong one."""
+        asked = self.root / "asked"
+        self.declaration = self.declaration.replace(
+            ready=wait.exec("sh", "-c", f"test -e {asked} || {{ mkdir -p {asked}; exit 1; }}")
+        )
+        for warm_already in (False, True):
+            self.assertEqual(self.once(), (warm_already, [("Emma",)]))
+            with contextlib.suppress(FileNotFoundError):  # In a container it is the container's own.
+                asked.rmdir()
+
+    def test_nothing_is_begun_with_or_kept_where_the_log_of_a_first_start_is_waited_for(self) -> None:
+        plain = self.declaration
+        self.declaration = plain.replace(ready=wait.log("ready to accept") & wait.port("postgres"))
+        self.once()
+        self.assertEqual(warm_listing.entries(self.config), [])
+        self.declaration = plain
+        self.once()
+        self.declaration = plain.replace(ready=wait.log("ready to accept"))
+        self.assertEqual(self.once()[0], False)
+        self.declaration = plain
+        self.assertEqual(self.once()[0], True)
 
     def test_the_password_of_the_first_run_is_not_that_of_the_second(self) -> None:
         with self.run_of() as first:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import signal
 import sys
@@ -133,6 +134,17 @@ class Postgres(Service["PostgresView"]):
         return self.isolation_or_default in ("database", "rollback")  # The others use one database for all.
 
     @property
+    def keepable(self) -> bool:
+        if self.volumes:
+            return False  # What lies in them is not seen in what a kept state is found by.
+        if self.ready is None:
+            return True
+        from itest.wait_checks import Log  # Who declares a check has it already.
+
+        # What init and the image's entrypoint log is in no log of a server that begins without them.
+        return not any(isinstance(part, Log) for part in self.ready.parts())
+
+    @property
     def environment(self) -> dict[str, str]:
         """`env` as texts."""
         return variables_of("env", self.env)
@@ -249,13 +261,16 @@ class Postgres(Service["PostgresView"]):
     def ready_again(self, address: str, secret: str) -> Check:
         statement = password_statement(unquote(urlsplit(address).username or ""))
         password = hashed(self.password or secret)  # Here and now, while the server is still starting.
-        ask = self._answers(address, lambda cursor: cursor.execute(statement, (password,)), SHORT_PAUSE)
+        # Once it has had its answer, the password is another one.
+        ask = self._answers(address, lambda cursor: cursor.execute(statement, (password,)), SHORT_PAUSE, once=True)
         return self._and_own(ask)
 
     def _and_own(self, check: Check) -> Check:
         return check if self.ready is None else check & self.ready
 
-    def _answers(self, address: str, ask: Callable[[Any], object], longest_pause: float) -> Check:
+    def _answers(
+        self, address: str, ask: Callable[[Any], object], longest_pause: float, *, once: bool = False
+    ) -> Check:
         driver = client_package("psycopg2", "postgres", "the service PostgreSQL")
 
         def select(instance: Instance) -> None:
@@ -274,6 +289,8 @@ class Postgres(Service["PostgresView"]):
             finally:
                 connection.close()
 
+        if once:
+            select = functools.cache(select)  # type: ignore[assignment]  # no protocol promises its __hash__
         return answer("SELECT 1 to answer", select, (driver.OperationalError,), longest_pause)
 
     def _final(self, problem: str, instance: Instance) -> ItestError:

@@ -55,7 +55,6 @@ class PostgresServer(Administered):
         self._first: object = None
         self._impure: shared.Shared | None = None
         self.options = service.options()
-        self.keepable = not service.volumes  # What lies in them is not seen in what a kept state is found by.
         self.log = Log(self)
         self._parts: dict[object, Any] = {}
         try:
@@ -91,7 +90,7 @@ class PostgresServer(Administered):
 
     def keep(self, *, cold: bool) -> Keep | None:
         with self._lock:
-            if not self.instance.owned or self._leases or self._first is None or not self.keepable:
+            if not self.instance.owned or self._leases or self._first is None:
                 return None  # Nobody has used it, or somebody still does.
             kept = warm.keep(self, self._first, self._impure, cold=cold)
         if kept is not None:
