@@ -82,7 +82,7 @@ class Telling:
         )
         origin = server.origin
         if server.fresh and isinstance(origin, warm.State):
-            if origin.record is None:
+            if origin.record is None or origin.record.failed:
                 origin.steps["start"] = span.seconds - sum(
                     part.seconds
                     for part in self._recorder.spans

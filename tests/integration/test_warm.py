@@ -85,7 +85,7 @@ class WarmTest(unittest.TestCase):
     def began_warm(self, session: Session) -> bool:
         [server] = [slot.server for slot in session._slots.values()]
         assert server is not None
-        return isinstance(server.origin, warm.State) and server.origin.record is not None
+        return isinstance(server.origin, warm.State) and server.origin.usable
 
     def nothing_left(self, session: Session, seconds: float = 30.0) -> None:
         """Of a run nothing is left but states; those are kept, or given up, by then."""
@@ -261,6 +261,11 @@ class WarmTest(unittest.TestCase):
             warm_store.write(self.config.cache_dir, record._replace(steps={}))
         [saving] = saved()
         self.assertTrue(saving.unknown)
+        for record in warm_store.all_of(self.config.cache_dir):
+            warm_store.remove(self.config.cache_dir, record)
+            failed = warm_store.Record(record.fingerprint, "postgres", wall(), failed="it fails")
+            warm_store.write(self.config.cache_dir, failed)
+        self.assertEqual(saved(), [], "there is none to begin with")
 
     def test_where_nothing_can_be_kept_that_is_said_once(self) -> None:
         place = self.root / "file"
