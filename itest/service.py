@@ -305,7 +305,7 @@ class Server(ABC, Generic[V]):
 
     def keep(self, *, cold: bool) -> Keep | None:
         """At the end of the run: make its state one that later runs can begin with, close its clients and say how the
-        state is taken. None: it is not worth it, nothing was done and `close` is still to be called.
+        state is taken. None: it is not worth it, nothing was done and `close` is still to be called, as where it has failed.
 
         `cold`: it did not begin with a kept state.
         """

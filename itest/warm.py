@@ -173,6 +173,11 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
         keep = server.keep(cold=state.record is None)
         if keep is None:
             return False
+        if keep.failed:
+            warm_store.write(
+                state.config.cache_dir, Record(state.fingerprint, state.service, wall(), failed=keep.failed)
+            )
+            return False
         _start(state, server, keep._replace(service=state.service), session, lock)
         return True
     finally:

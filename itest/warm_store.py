@@ -18,7 +18,7 @@ from itest import lock, naming, owners
 from itest.clock import wall
 from itest.tuples import NamedTuple
 
-FORMAT = 1
+FORMAT = 2
 """Part of each fingerprint; raised when states are kept differently."""
 
 RETRY = 24 * 3600.0

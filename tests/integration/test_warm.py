@@ -189,6 +189,22 @@ class WarmTest(unittest.TestCase):
         self.assertEqual(self.once(sql=sql), (False, [("Pelikan", "writer")]))
         self.assertEqual(len(warm_listing.entries(self.config)), 2)
 
+    def test_tablespaces_elsewhere_are_a_reason_to_keep_nothing(self) -> None:
+        script, space = self.root / "space.sql", self.root / "space"
+        script.write_text(
+            f"COPY (SELECT) TO PROGRAM 'mkdir -p {space}';"
+            f"CREATE TABLESPACE fast LOCATION '{space}'; CREATE TABLE pen (name text) TABLESPACE fast"
+        )
+        self.declaration = Postgres(init=[script])
+        for _ in range(2):
+            self.assertEqual(self.once(sql="SELECT name FROM pen"), (False, []))
+            shutil.rmtree(space, ignore_errors=True)
+        [entry] = warm_listing.entries(self.config)
+        self.assertEqual(
+            (entry.kind, entry.failed),
+            ("nothing", "its tablespaces (fast) lie outside of its data directory, which alone can be kept"),
+        )
+
     def test_a_check_of_ones_own_may_take_longer_than_the_first_answer(self) -> None:
         """The password is changed by that answer: asked for again at the next poll, it was the wrong one."""
         asked = self.root / "asked"

@@ -93,7 +93,7 @@ class PostgresServer(Administered):
             if not self.instance.owned or self._leases or self._first is None:
                 return None  # Nobody has used it, or somebody still does.
             kept = warm.keep(self, self._first, self._impure, cold=cold)
-        if kept is not None:
+        if kept is not None and not kept.failed:
             self.close()
         return kept
 

@@ -91,6 +91,10 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
         shared.restore(server, impure)
     if server.part_made(Schemas) or footprint(server) != first:
         return None
+    elsewhere = "SELECT spcname FROM pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%' ORDER BY spcname"
+    if spaces := server.admin(elsewhere):
+        names = ", ".join(name for (name,) in spaces)
+        return Keep((), failed=f"its tablespaces ({names}) lie outside of its data directory, which alone can be kept")
     unlogged = "SELECT 1 FROM pg_class WHERE relpersistence = 'u' LIMIT 1"
     directory = ""
     if place_of(server.instance) is None:  # A container: its copy recovers as after a crash, which empties them.
