@@ -245,7 +245,8 @@ class Keep(NamedTuple):
 
     `directories` hold it: absolute paths in a container, relative ones in a process's directory. `secret` is the
     password in it. A process is ended by `stop_signal` first. In a container, which runs on, commands (a user and an
-    argv) run `before` the directories are copied below `/itest-warm`, and `after` that on the copy. `tidy` names a
+    argv) run `before` the directories are copied below `/itest-warm`, and `after` that on the copy; with `besides`, nothing is
+    kept if anything was written elsewhere than in the directories and below these absolute paths. `tidy` names a
     function, `module:function`, that is given a process's directory before it is read. `launch` are lines of sh that may
     start the server in a container, whose entrypoint and command are their arguments. `failed` says instead why there is
     nothing that later runs could begin with.
@@ -260,6 +261,7 @@ class Keep(NamedTuple):
     before: tuple[tuple[str, tuple[str, ...]], ...] = ()
     after: tuple[tuple[str, tuple[str, ...]], ...] = ()
     failed: str = ""
+    besides: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return naming.show("Keep", {name: value for name, value in self._asdict().items() if name != "secret"})

@@ -160,4 +160,5 @@ def _keep(values: Mapping[str, Any]) -> Keep:
         values["launch"],
         commands("before"),
         commands("after"),
+        besides=tuple(values["besides"]),
     )

@@ -12,6 +12,7 @@ import contextlib
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from itest import warm_store
@@ -60,6 +61,8 @@ def take(
     instance = DockerInstance(client, container, image, {})
     with translated("look up the image of the container"):
         base = client.inspect_image(image)
+    if keep.besides:
+        _check_that_all_is_kept(client, instance, keep)
     for user, argv in (*keep.before, *_copying(keep), *keep.after, *_packing(keep)):
         _run(instance, user, argv)
     config = base["Config"]
@@ -136,6 +139,23 @@ def discard(engine: DockerEngine, image: str) -> bool:
     return True
 
 
+def _check_that_all_is_kept(client: Any, instance: DockerInstance, keep: Keep) -> None:
+    with translated("look for what was written in the container"):
+        changed = [PurePosixPath(change["Path"]) for change in client.diff(instance.id) or ()]
+        mounts = client.inspect_container(instance.id)["Mounts"]
+    parents = {parent for path in changed for parent in path.parents}  # They count as changed by what lies in them.
+    written = [path for path in changed if path not in parents]
+    # Of what lies in the volumes of its image, Docker tells nothing.
+    if volumes := [mount["Destination"] for mount in mounts if mount["Type"] == "volume"]:
+        found = _run(instance, "0", ("find", *volumes, "!", "-type", "d"))
+        written += [PurePosixPath(line) for line in found.splitlines()]
+    known = [PurePosixPath(place) for place in (*keep.directories, *keep.besides)]
+    strays = [path for path in written if not any(path.is_relative_to(k) or k.is_relative_to(path) for k in known)]
+    if strays:
+        more = f" and {len(strays) - 1} more" if len(strays) > 1 else ""
+        raise ItestError(f"{strays[0]}{more}, written in the container, would be missing in those that begin with it")
+
+
 def _copying(keep: Keep) -> Iterator[tuple[str, tuple[str, ...]]]:
     words = [f"rm -rf {COPY} {ARCHIVE}"]
     for directory in keep.directories:
@@ -148,11 +168,12 @@ def _packing(keep: Keep) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "0", ("tar", "cf", ARCHIVE, "-C", COPY, *(directory.lstrip("/") for directory in keep.directories))
 
 
-def _run(instance: DockerInstance, user: str, argv: tuple[str, ...]) -> None:
+def _run(instance: DockerInstance, user: str, argv: tuple[str, ...]) -> str:
     result = instance.exec(argv, timeout=COMMAND_TIMEOUT, user=user)
     if result.exit_code != 0:
         said = (result.stderr or result.stdout).strip()[-400:]
         raise ItestError(f"`{shlex.join(argv)[:200]}` in {instance} exited with {result.exit_code}: {said}")
+    return result.stdout
 
 
 def _sent(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -627,6 +627,21 @@ class DockerTest(WarmTest):
         present = self.with_docker(lambda engine: docker_warm.images(engine, own))
         self.assertEqual([image["Id"] for image in present], [self.image()])
 
+    def test_what_init_has_written_elsewhere_is_a_reason_to_keep_nothing(self) -> None:
+        for name, script, missing in (
+            ("a.sh", "cd /var/lib/postgresql; echo 9 >x; echo 9 >y", "/var/lib/postgresql/x and 1 more"),
+            ("b.sql", "COPY (SELECT 9) TO '/var/lib/postgresql/x'", "/var/lib/postgresql/x"),
+            ("c.sh", "echo 9 >/var/lib/postgresql/data/in-a-volume", "/var/lib/postgresql/data/in-a-volume"),
+            ("d.sh", "echo 9 >/tmp/scratch; echo 9 >/run/postgresql/scratch", ""),
+        ):
+            with self.subTest(name):
+                (self.root / name).write_text(script)
+                self.declaration = Postgres(init=[self.root / name])
+                self.assertEqual(self.once(sql="SELECT 1"), (False, [(1,)]))
+                entry = warm_listing.entries(self.config)[-1]
+                self.assertRegex(entry.failed, f"^{missing}, written in the container, would be" if missing else "^$")
+                self.assertEqual(entry.kind, "nothing" if missing else "docker image")
+
     def test_templates_with_unlogged_tables_are_not_kept(self) -> None:
         """A copy is recovered as after a crash, and that empties them."""
         (self.directory / "1.sql").write_text(MIGRATION.replace("CREATE", "CREATE UNLOGGED"))

@@ -55,6 +55,7 @@ class PostgresServer(Administered):
         self._first: object = None
         self._impure: shared.Shared | None = None
         self.options = service.options()
+        self.has_init = bool(service.init)
         self.log = Log(self)
         self._parts: dict[object, Any] = {}
         try:

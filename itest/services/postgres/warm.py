@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from itest import naming
 from itest.clock import wall
 from itest.engines import place_of
-from itest.services.postgres import shared
+from itest.services.postgres import init, shared
 from itest.services.postgres.customs import hashed, password_statement
 from itest.spec import Keep
 
@@ -120,6 +120,8 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
         launch=_LAUNCH,
         # Everything but the server's first process, which writes nothing by itself: the copy must not change meanwhile.
         before=(("0", ("sh", "-c", "kill -STOP -1")),),
+        # What a script has written elsewhere would be missing, for it does not run again. What passes at an end is no data.
+        besides=(init.PLACE, "/tmp", "/run") if server.has_init else (),
         after=(("postgres", ("sh", "-c", _AFTER, "sh", f"/itest-warm{directory}", *server.options)),),
     )
 
