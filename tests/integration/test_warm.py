@@ -205,6 +205,17 @@ class WarmTest(unittest.TestCase):
             ("nothing", "its tablespaces (fast) lie outside of its data directory, which alone can be kept"),
         )
 
+    def test_a_log_elsewhere_is_a_reason_to_keep_nothing(self) -> None:
+        elsewhere = self.root / "wal"
+        self.declaration = self.declaration.replace(env={"POSTGRES_INITDB_ARGS": f"--no-sync --waldir={elsewhere}"})
+        self.root.chmod(0o777)  # It is made by whom the server runs as.
+        for _ in range(2):
+            self.assertEqual(self.once(), (False, [("Emma",)]))
+            shutil.rmtree(elsewhere, ignore_errors=True)
+        [entry] = warm_listing.entries(self.config)
+        self.assertEqual(entry.kind, "nothing")
+        self.assertIn("its write-ahead log lies outside of its data directory", entry.failed)
+
     def test_a_check_of_ones_own_may_take_longer_than_the_first_answer(self) -> None:
         """The password is changed by that answer: asked for again at the next poll, it was the wrong one."""
         asked = self.root / "asked"

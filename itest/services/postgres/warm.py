@@ -35,6 +35,8 @@ KEPT = "itest: a template database, last used at {}"
 TEMPLATE = "itest_t_"
 """How the names of template databases begin on our own servers."""
 
+WAL_ELSEWHERE = "its write-ahead log lies outside of its data directory"
+
 OURS = r"^itest_(t_[0-9a-f]{16}|r_[0-9a-f]{16}_[0-9a-f]{8}|kept_[0-9a-z_]+|[0-9a-f]{8}_[0-9]+)$"
 """The names of the databases that itest makes, in any process of a run."""
 
@@ -95,9 +97,12 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
     if spaces := server.admin(elsewhere):
         names = ", ".join(name for (name,) in spaces)
         return Keep((), failed=f"its tablespaces ({names}) lie outside of its data directory, which alone can be kept")
+    place = place_of(server.instance)
+    if place is not None and (place / "data" / "pg_wal").is_symlink():
+        return Keep((), failed=WAL_ELSEWHERE)
     unlogged = "SELECT 1 FROM pg_class WHERE relpersistence = 'u' LIMIT 1"
     directory = ""
-    if place_of(server.instance) is None:  # A container: its copy recovers as after a crash, which empties them.
+    if place is None:  # A container: its copy recovers as after a crash, which empties them.
         [(directory,)] = server.admin("SHOW data_directory")
         with server.visit(server.base) as cursor:
             cursor.execute(unlogged)
@@ -118,8 +123,11 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
         (directory,),
         secret=secret,
         launch=_LAUNCH,
-        # Everything but the server's first process, which writes nothing by itself: the copy must not change meanwhile.
-        before=(("0", ("sh", "-c", "kill -STOP -1")),),
+        before=(
+            ("0", ("sh", "-c", f'[ ! -h "$1" ] || {{ echo "{WAL_ELSEWHERE}"; exit 1; }}', "sh", f"{directory}/pg_wal")),
+            # Everything but the server's first process, which writes nothing by itself: the copy must not change meanwhile.
+            ("0", ("sh", "-c", "kill -STOP -1")),
+        ),
         # What a script has written elsewhere would be missing, for it does not run again. What passes at an end is no data.
         besides=(init.PLACE, "/tmp", "/run") if server.has_init else (),
         after=(("postgres", ("sh", "-c", _AFTER, "sh", f"/itest-warm{directory}", *server.options)),),
