@@ -61,6 +61,8 @@ class State:
         self.since = wall()
         self.steps: dict[str, float] = {}
         """Seconds that steps took in this run which later runs can do without; see `Record.steps`."""
+        self.remade = False
+        """Whether one was discarded, and the next is made in its place."""
 
     @property
     def usable(self) -> bool:
@@ -86,14 +88,23 @@ class State:
         warm_store.touch(self.config.cache_dir, self.fingerprint)
 
     def discard(self, error: BaseException) -> None:
-        """It cannot be begun with: remove it, and say so, but where somebody has removed its image."""
+        """It cannot be begun with: remove it, and say so, but where somebody has removed its image. Where that was said of the
+        one before, too, none is made for a day."""
         record, self.record = self.record, None
         if record is None:
             return
-        if not self.config.quiet and not self._is_gone(record):
-            reason = naming.shorten(str(error), 200)
-            trace.say(f"the kept state of {self.service} cannot be used and is made anew: {reason}")
+        self.remade = not self._is_gone(record)
+        barred = self.remade and record.remade
+        reason = naming.shorten(str(error), 200)
+        if self.remade and not self.config.quiet:
+            what = "cannot be used either, and none is kept for a day" if barred else "cannot be used and is made anew"
+            trace.say(f"the kept state of {self.service} {what}: {reason}")
         warm_store.remove(self.config.cache_dir, record)
+        if barred:
+            failed = f"it was made anew, and could not be begun with either: {naming.mask(reason)}"
+            self.record = Record(self.fingerprint, self.service, wall(), failed=failed)
+            with contextlib.suppress(OSError):
+                warm_store.write(self.config.cache_dir, self.record)
         if record.image:
             from itest.engines import docker_warm
 
@@ -221,6 +232,7 @@ def _start(state: State, server: Server[Any], keep: Keep, session: str, lock: in
         "container": "" if place else instance.id,
         "base": state.base,
         "steps": {**(state.record.steps if state.record is not None else {}), **state.steps},
+        "remade": state.remade,
         "entrypoint": getattr(state.spec, "entrypoint", None),
         "reaper": reaper.pipe,
     }

@@ -38,7 +38,7 @@ def main(orders: Mapping[str, Any]) -> None:
     cache, fingerprint = Path(orders["cache"]), str(orders["fingerprint"])
     keep = _keep(orders["keep"])
     before = warm_store.read(cache, fingerprint)
-    record = Record(fingerprint, keep.service, wall(), keep.secret, steps=orders["steps"])
+    record = Record(fingerprint, keep.service, wall(), keep.secret, steps=orders["steps"], remade=orders["remade"])
     with contextlib.closing(DockerEngine(load(files=False))) as engine:
         try:
             record = (

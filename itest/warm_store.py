@@ -41,6 +41,8 @@ class Record(NamedTuple):
     failed: str = ""
     steps: Mapping[str, float] = MappingProxyType({})
     """Seconds that it took when there was nothing to begin with: `start`, and each template by its key."""
+    remade: bool = False
+    """It was made since the one before could not be begun with."""
 
     def __repr__(self) -> str:
         return naming.show("Record", {**self._asdict(), "secret": naming.MASK})

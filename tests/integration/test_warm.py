@@ -469,6 +469,20 @@ class ProcessTest(WarmTest):
         self.assertFalse(broken.exists())
         self.assertEqual(self.once(), (True, [("Emma",)]))
 
+    def test_one_that_was_made_anew_and_is_broken_too_is_not_made_for_a_day(self) -> None:
+        self.once()
+        with said() as lines:
+            for _ in range(2):
+                self.archive().write_bytes(b"\0" * self.archive().stat().st_size)
+                self.assertEqual(self.once(replace(self.config, quiet=False)), (False, [("Emma",)]))
+        told = [line for line in lines if "the kept state of postgres cannot be used" in line]
+        self.assertEqual(len(told), 2, lines)
+        self.assertIn("cannot be used and is made anew: ", told[0])
+        self.assertIn("cannot be used either, and none is kept for a day: ", told[1])
+        [entry] = warm_listing.entries(self.config)
+        self.assertEqual(entry.kind, "nothing")
+        self.assertIn("it was made anew, and could not be begun with either: ", entry.failed)
+
     def test_one_with_a_fault_in_its_data_is_made_anew(self) -> None:
         self.once()
         with self.archive().open("r+b") as file:

@@ -42,6 +42,7 @@ class KeeperTest(unittest.TestCase):
             "place": str(place),
             "container": "",
             "steps": {},
+            "remade": False,
             "limit": 1024 * 1024,
             "reaper": os.open(os.devnull, os.O_WRONLY),
         }
@@ -88,6 +89,7 @@ class KeeperTest(unittest.TestCase):
         for changed in (
             {"secret": 5},
             {"steps": [1]},
+            {"remade": 1},
             {"steps": {"start": "x"}},
             {"created": None},
             {"size": "1"},
