@@ -269,10 +269,17 @@ class Keep(NamedTuple):
 
 def _content(what: bytes | Path) -> object:
     """What is equal for equal content. A path that is not there is told when the container is started."""
-    if isinstance(what, bytes) or not what.is_dir():
-        return what if isinstance(what, bytes) else what.read_bytes() if what.exists() else str(what)
+    if isinstance(what, bytes):
+        return what
+    if not what.is_dir():
+        return _file(what) if what.exists() else str(what)
     files = sorted(path for path in what.rglob("*") if path.is_file())
-    return [[str(path.relative_to(what)), naming.fingerprint(path.read_bytes())] for path in files]
+    return [[str(path.relative_to(what)), naming.fingerprint(_file(path))] for path in files]
+
+
+def _file(path: Path) -> object:
+    """Its bytes; and whether it may be executed, as in the container: postgres runs such a script, and reads in others."""
+    return [path.read_bytes(), "executable"] if path.stat().st_mode & 0o100 else path.read_bytes()
 
 
 def _recipe(build: "Build | None") -> object:

@@ -667,6 +667,19 @@ class DockerTest(WarmTest):
                 self.assertRegex(entry.failed, f"^{missing}, written in the container, would be" if missing else "^$")
                 self.assertEqual(entry.kind, "nothing" if missing else "docker image")
 
+    def test_a_script_that_may_be_executed_is_another_one(self) -> None:
+        """The image runs it; one that may not be it reads in."""
+        script = self.root / "init.sh"
+        script.write_text(
+            """#!/bin/bash\n[ "$0" = "$BASH_SOURCE" ] && how=run || how=read\n"""
+            """psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "CREATE TABLE script AS SELECT '$how' AS how" """
+        )
+        self.declaration = Postgres(init=[script])
+        for mode, how in ((0o755, "run"), (0o644, "read")):
+            script.chmod(mode)
+            self.assertEqual(self.once(sql="SELECT how FROM script"), (False, [(how,)]))
+        self.assertEqual(self.once(sql="SELECT how FROM script"), (True, [("read",)]))
+
     def test_templates_with_unlogged_tables_are_not_kept(self) -> None:
         """A copy is recovered as after a crash, and that empties them."""
         (self.directory / "1.sql").write_text(MIGRATION.replace("CREATE", "CREATE UNLOGGED"))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import unittest
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -70,6 +72,16 @@ class ContainerSpecTest(unittest.TestCase):
             self.SPEC._replace(tmpfs={"/data": 0}),
         ]
         self.assertEqual(len({spec.fingerprint() for spec in [self.SPEC, *others]}), 7)
+
+    def test_whether_a_file_may_be_executed_counts(self) -> None:
+        file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "init.sh"
+        file.write_text("true")
+        specs = [self.SPEC._replace(files={"/init": place}) for place in (file, file.parent)]
+        seen = set()
+        for mode in (0o644, 0o755, 0o600):
+            file.chmod(mode)
+            seen |= {spec.fingerprint() for spec in specs}
+        self.assertEqual(len(seen), 4)
 
     def test_what_is_left_out_is_the_same_as_what_is_empty(self) -> None:
         empty = ContainerSpec("redis:8", env={}, command=(), ports={}, tmpfs={}, secrets=frozenset(), files={})
