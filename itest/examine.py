@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from itest import alive, causes, naming
 from itest.clock import Deadline
 from itest.evidence import Evidence
-from itest.service import Lease, Server
+from itest.lease import Lease
+from itest.service import Server
 
 T = TypeVar("T")
 

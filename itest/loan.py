@@ -13,8 +13,9 @@ from itest import network as networks
 from itest import session as sessions
 from itest.errors import ExternalError, NotStarted, ResetError, ServerDied, StopError
 from itest.fixture_files import directory_of
+from itest.lease import Held, Lease
 from itest.network import ClassNetwork
-from itest.service import Held, Lease, Server, Service, View
+from itest.service import Server, Service, View
 
 __unittest = True  # Hides these frames from the traceback of a failed test (unittest/result.py).
 

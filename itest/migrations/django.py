@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from itest import naming
 from itest.errors import ConfigError
+from itest.lease import Held
 from itest.migrations.protocol import check, contents_of, patterns_of, reported
 from itest.packages import client_package
-from itest.service import Held
 
 if TYPE_CHECKING:
     from itest.services.postgres import PostgresView

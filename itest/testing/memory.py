@@ -15,7 +15,8 @@ from itest.engines import Endpoint, ExecResult, Instance, State, Thing, port_of,
 from itest.engines.local import LocalInstance
 from itest.errors import StartError
 from itest.evidence import Evidence
-from itest.service import Lease, Server, Service, View
+from itest.lease import Lease
+from itest.service import Server, Service, View
 from itest.spec import ContainerSpec, ExternalSpec, Port, ProcessSpec, Spec, fill
 
 

@@ -18,7 +18,7 @@ import itest
 from itest import Postgres, testing
 from itest import session as sessions
 from itest.errors import IsolationError, MigrationError, Unavailable
-from itest.service import Lease
+from itest.lease import Lease
 from tests.integration.foreign import VARIABLE, ForeignTest
 
 PLACE = os.path.join(os.path.dirname(itest.__file__), "services", "postgres", "")

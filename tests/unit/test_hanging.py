@@ -26,7 +26,7 @@ from itest import (
 from itest.clock import Deadline
 from itest.config import Config
 from itest.diagnose import Diagnosis
-from itest.service import Lease
+from itest.lease import Lease
 from itest.testing import ManualClock, MemoryEngine, MemoryLease
 from tests.integration.capture import said
 from tests.unit.inner import InnerTest, MemoryMixin, run

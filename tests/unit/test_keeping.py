@@ -13,7 +13,7 @@ from itest import ContainerTestCase, keeping
 from itest.config import load
 from itest.errors import ConfigError
 from itest.evidence import Aside
-from itest.service import Held
+from itest.lease import Held
 from itest.sharing import Share
 from itest.testing import MemoryEngine, MemoryLease, MemoryServer, MemoryService
 from tests.integration.capture import said

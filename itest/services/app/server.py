@@ -11,7 +11,8 @@ from itest import alive, naming
 from itest.clock import Deadline
 from itest.engines import Endpoint, Instance, Restartable, State
 from itest.errors import IsolationError, NotStarted, ResetError
-from itest.service import Lease, Server, Service
+from itest.lease import Lease
+from itest.service import Server, Service
 from itest.services.app.clients import HttpView
 from itest.wait import until_ready
 from itest.wait_errors import with_log

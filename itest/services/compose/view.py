@@ -11,7 +11,8 @@ from itest import alive, naming
 from itest.arguments import Text, shell_words_of
 from itest.engines import Endpoint, ExecResult, ProjectInstance, State
 from itest.errors import IsolationError, ItestError, ResetError
-from itest.service import Lease, Server, Service, View
+from itest.lease import Lease
+from itest.service import Server, Service, View
 from itest.view import checked
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from itest.config import load
 from itest.engines import REMOVED, Instance, State, container_of
 from itest.errors import IsolationError, ResetError
 from itest.evidence import Aside
-from itest.service import Lease, Server, Service
+from itest.lease import Lease
+from itest.service import Server, Service
 from itest.services.container.image import built_from
 from itest.services.container.view import ContainerView
 from itest.wait import until_ready

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from itest import leaks, trace
 from itest.errors import DeclarationError, ItestError
 from itest.evidence import Aside, Evidence
-from itest.service import Lease
+from itest.lease import Lease
 from itest.services.kafka import baseline, clients, configs, groups, transactions
 from itest.services.kafka.baseline import Record
 from itest.services.kafka.evidence import evidence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from itest import naming
 from itest.errors import ItestError, ResetError
-from itest.service import Lease
+from itest.lease import Lease
 from itest.services.postgres import shared
 from itest.services.postgres.administered import SESSIONS
 from itest.services.postgres.kept import Kept

@@ -10,7 +10,7 @@ from itest.errors import ExternalError
 from itest.services.postgres.lease import PostgresLease
 
 if TYPE_CHECKING:
-    from itest.service import Lease
+    from itest.lease import Lease
     from itest.services.postgres.declaration import Postgres
     from itest.services.postgres.server import PostgresServer
     from itest.services.postgres.view import PostgresView

@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from itest import naming, trace
 from itest.errors import ExternalError, ResetError
 from itest.evidence import Evidence
+from itest.lease import Lease
 from itest.migrations import migrate
 from itest.packages import client_package
-from itest.service import Lease
 from itest.services.postgres import evidence, leaks
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.probe import WITHIN_REACH, Probe, Refused

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from itest import naming
 from itest.engines import Instance
 from itest.errors import ItestError, ResetError
-from itest.service import Lease, Service
+from itest.lease import Lease
+from itest.service import Service
 from itest.services.postgres import leaks, shared, warm
 from itest.services.postgres.administered import Administered
 from itest.services.postgres.customs import BASE

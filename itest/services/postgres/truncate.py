@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from itest import naming, trace
 from itest.errors import IsolationError, ResetError
 from itest.evidence import Evidence
-from itest.service import Lease
+from itest.lease import Lease
 from itest.services.postgres import evidence
 from itest.services.postgres.kept import Kept
 from itest.services.postgres.ledger import TABLES, Ledger

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from itest.errors import ResetError
 from itest.evidence import Aside, Evidence
-from itest.service import Lease
+from itest.lease import Lease
 from itest.services.redis import by_socket
 from itest.services.redis.clients import Kept, package
 from itest.services.redis.evidence import evidence
