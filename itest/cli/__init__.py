@@ -18,6 +18,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from itest.config import load
 from itest.errors import ConfigError, ItestError
@@ -67,11 +68,18 @@ def _write_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Options are written out, those of the commands too, which are parsed by this class as well: `--a` is not to be `--all`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
     from itest import __version__
     from itest.cli import doctor, logs, ps, run_with, sweep, up
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="itest",
         description="Real services for tests: whether they can run here, which do, and a command with some of them.",
         epilog="exit codes: 0 fine; 1 what was asked for could not be done; 2 wrong usage; exec has its command's. "

@@ -68,6 +68,9 @@ class UsageTest(CliTest):
             (): "the following arguments are required: COMMAND",
             ("nonsense",): "invalid choice: 'nonsense'",
             ("ps", "--all"): "unrecognized arguments: --all",
+            ("down", "--al"): "unrecognized arguments: --al",
+            ("sweep", "--a"): "unrecognized arguments: --a",
+            ("--vers",): "the following arguments are required: COMMAND",
             ("sweep", "--all", "--cache"): "argument --cache: not allowed with argument --all",
         }.items():
             with self.subTest(arguments):
