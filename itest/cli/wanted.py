@@ -125,5 +125,7 @@ def _dotted(target: str) -> str:
         if not file.is_relative_to(Path.cwd()):
             raise ConfigError(f"{path} is not below the working directory, from which test modules are imported")
         relative = file.relative_to(Path.cwd())
+        if relative.suffix not in ("", ".py"):
+            raise ConfigError(f"{path} is no Python file; a class of one is named tests/test_orders.py::OrderTest")
         path = ".".join((relative.parent / relative.stem).parts)  # Of the working directory itself nothing is left.
     return ".".join([path, *names])

@@ -359,6 +359,8 @@ class WrongTest(CommandLineTest):
             ("up", "tests.nowhere.Test"): "the tests tests.nowhere.Test cannot be loaded:",
             ("up", "/etc/test_x.py"): "/etc/test_x.py is not below the working directory",
             ("up", ".."): ".. is not below the working directory",
+            ("up", "tests/test_people.py:PeopleTest"): "tests/test_people.py:PeopleTest is no Python file; a class of one is",
+            ("up", "tests/test_people.txt"): "tests/test_people.txt is no Python file",
             ("up", "unittest"): "'unittest' is neither a service",
             ("up", "json.decoder"): "no test class with services in json.decoder",
             ("up", "unittest.case"): "the tests unittest.case cannot be loaded: TypeError: ",
