@@ -35,11 +35,12 @@ def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
     Raises ConfigError for what is no such thing.
     """
     found: list[type[ContainerMixin]] = []
-    named: dict[str, Service[Any]] = {}
+    named: dict[str, str] = {}
     for word in (word for text in wanted for word in text.split(",") if word):
         name, _, image = word.partition("=")
         if name in SERVICES:
-            named[name] = _service(name, image)
+            if named.setdefault(name, image) != image:
+                raise ConfigError(f"{name} is named twice, with different images, the second time as {word!r}: leave one out")
         elif "." in word or "/" in word or Path(f"{word}.py").is_file() or Path(word).is_dir():
             found += [cls for cls in _of_tests(word) if cls not in found]
         else:
@@ -49,7 +50,8 @@ def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
             )
     if not named and not found:
         raise ConfigError(f"no service and no test class is named, but {' '.join(map(repr, wanted))}")
-    return [*([type("Services", (ContainerTestCase,), dict(named))] if named else []), *found]
+    services = {name: _service(name, image) for name, image in named.items()}
+    return [*([type("Services", (ContainerTestCase,), services)] if services else []), *found]
 
 
 def session(config: Config) -> Session:

@@ -23,12 +23,12 @@ from unittest import mock
 
 import itest
 from itest import cli, naming, sharing, sweep, warm_listing
-from itest.cli import logs, look, ps, up
+from itest.cli import logs, look, ps, up, wanted
 from itest.clock import SystemClock, wall
 from itest.config import Config
 from itest.engines import State, docker_built
 from itest.engines.docker_built import Built
-from itest.errors import ItestError
+from itest.errors import ConfigError, ItestError
 from itest.sharing import Record, Share
 from itest.testing import MemoryEngine
 from itest.warm_listing import Entry
@@ -180,6 +180,15 @@ class OutputTest(unittest.TestCase):
     def test_it_is_closed(self) -> None:
         closed = ("sh", "-c", 'exec "$@" >&-', "sh")
         self.check(subprocess.DEVNULL, 1, "itest: the output cannot be written: Bad file descriptor\n", *closed)
+
+
+class WantedTest(unittest.TestCase):
+    def test_a_service_that_is_named_twice_is_one_where_its_image_is(self) -> None:
+        [cls] = wanted.classes(["redis=valkey/valkey:8,redis=valkey/valkey:8", "postgres", "postgres"])
+        self.assertEqual([name for name, _ in cls._itest_declarations], ["redis", "postgres"])
+        for words in (["redis=nosuch:1", "redis"], ["redis,redis=nosuch:1"]):
+            with self.assertRaisesRegex(ConfigError, "redis is named twice, .* the second time as 'redis"):
+                wanted.classes(words)
 
 
 class PsTest(CliTest):
