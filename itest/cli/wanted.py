@@ -36,11 +36,15 @@ def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
     """
     found: list[type[ContainerMixin]] = []
     named: dict[str, str] = {}
-    for word in (word for text in wanted for word in text.split(",") if word):
+    for word in (word.strip() for text in wanted for word in text.split(",")):
+        if not word:
+            continue
         name, _, image = word.partition("=")
         if name in SERVICES:
             if named.setdefault(name, image) != image:
-                raise ConfigError(f"{name} is named twice, with different images, the second time as {word!r}: leave one out")
+                raise ConfigError(
+                    f"{name} is named twice, with different images, the second time as {word!r}: leave one out"
+                )
         elif "." in word or "/" in word or Path(f"{word}.py").is_file() or Path(word).is_dir():
             found += [cls for cls in _of_tests(word) if cls not in found]
         else:

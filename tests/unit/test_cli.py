@@ -183,6 +183,10 @@ class OutputTest(unittest.TestCase):
 
 
 class WantedTest(unittest.TestCase):
+    def test_blanks_around_commas_do_not_count(self) -> None:
+        [cls] = wanted.classes([" redis, postgres ,"])
+        self.assertEqual([name for name, _ in cls._itest_declarations], ["redis", "postgres"])
+
     def test_a_service_that_is_named_twice_is_one_where_its_image_is(self) -> None:
         [cls] = wanted.classes(["redis=valkey/valkey:8,redis=valkey/valkey:8", "postgres", "postgres"])
         self.assertEqual([name for name, _ in cls._itest_declarations], ["redis", "postgres"])
