@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import select
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 from itest import naming
 from itest.cli.look import look, opened
@@ -99,7 +100,9 @@ def follow(instances: Sequence[Instance], printer: Printer, *, new: bool) -> boo
     def watch() -> None:
         with contextlib.suppress(Exception):  # Docker itself may end.
             while any(each.state().running for each in instances) and not stop.wait(PAUSE):
-                pass
+                if _is_unread(sys.stdout):  # Who waits for the next write to fail may wait without end.
+                    broken.append(BrokenPipeError())
+                    break
         stop.set()
 
     threads = [threading.Thread(target=pass_on, args=(instance,), daemon=True) for instance in instances]
@@ -117,6 +120,16 @@ def follow(instances: Sequence[Instance], printer: Printer, *, new: bool) -> boo
         stop.set()
         for thread in threads:
             thread.join(END_WAIT)
+
+
+def _is_unread(output: TextIO) -> bool:
+    """Whether it is a pipe whose reader has gone; False where that cannot be known."""
+    try:
+        poll = select.poll()  # Windows has none.
+        poll.register(output.fileno(), 0)  # What is broken is told unasked.
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # It is no file.
+        return False
 
 
 def _count(text: str) -> int:

@@ -359,7 +359,10 @@ class WrongTest(CommandLineTest):
             ("up", "tests.nowhere.Test"): "the tests tests.nowhere.Test cannot be loaded:",
             ("up", "/etc/test_x.py"): "/etc/test_x.py is not below the working directory",
             ("up", ".."): ".. is not below the working directory",
-            ("up", "tests/test_people.py:PeopleTest"): "tests/test_people.py:PeopleTest is no Python file; a class of one is",
+            (
+                "up",
+                "tests/test_people.py:PeopleTest",
+            ): "tests/test_people.py:PeopleTest is no Python file; a class of one is",
             ("up", "tests/test_people.txt"): "tests/test_people.txt is no Python file",
             ("up", "unittest"): "'unittest' is neither a service",
             ("up", "json.decoder"): "no test class with services in json.decoder",
@@ -469,6 +472,12 @@ class UpTest(CommandLineTest):
             _, errors = process.communicate(timeout=30)
             self.assertEqual(process.returncode, 141, errors)
             self.assertNotIn("Traceback", errors)
+        process = self.start("logs", "redis", "-f", "-n", "1")
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()  # As after `| head -1`; an idle server has no more to say.
+        _, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 141, errors)
 
     def test_what_is_in_use_stays(self) -> None:
         self.itest("up", "redis")

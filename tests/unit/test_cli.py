@@ -17,6 +17,7 @@ import threading
 import tomllib
 import unittest
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,7 +25,7 @@ from unittest import mock
 import itest
 from itest import cli, naming, sharing, sweep, warm_listing
 from itest.cli import logs, look, ps, up, wanted
-from itest.clock import SystemClock, wall
+from itest.clock import Deadline, SystemClock, wall
 from itest.config import Config
 from itest.engines import State, docker_built
 from itest.engines.docker_built import Built
@@ -407,6 +408,19 @@ class FollowTest(unittest.TestCase):
             self.assertTrue(logs.follow(instances, logs.Printer(several=False), new=True))
         self.assertEqual(sorted(output.getvalue().splitlines()), ["ready", "ready too"])
         self.assertEqual([each.new for each in instances], [True, True])
+
+    def test_it_ends_where_nobody_reads_on_and_nothing_more_is_said(self) -> None:
+        reader, writer = os.pipe()
+        instance: Any = self.Talking(b"ready\n")
+        last = Deadline.after(30)  # Else a failing test would wait without end.
+        instance.state = lambda: State(not last.passed)
+        output = self.enterContext(open(writer, "w"))
+        self.enterContext(contextlib.redirect_stdout(output))
+        with open(reader) as reading, ThreadPoolExecutor() as pool:
+            following = pool.submit(logs.follow, [instance], logs.Printer(several=False), new=True)
+            self.assertEqual(reading.readline(), "ready\n")
+            reading.close()
+            self.assertIsInstance(following.exception(timeout=60), BrokenPipeError)
 
     def test_lines_of_several_are_whole_and_told_apart(self) -> None:
         first: Any = self.Talking(b"one\ntwo\n")
