@@ -62,7 +62,7 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
 
 
 def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) -> None:
-    """Use it no more. The last one stops it, or notes how long it stays; `reaper` as for `starting.stop`.
+    """Use it no more. The last one stops it, unless it stays; how long is noted by each. `reaper` as for `starting.stop`.
 
     Raises ItestError, OSError.
     """
@@ -71,7 +71,7 @@ def leave(server: Server[Any], share: Share, *, reaper: Reaper | None = None) ->
             stack.enter_context(share.gate())
         record = share.read()
         last = share.leave()
-        if last and record is not None and (share.lifetime or share.kept):
+        if record is not None and (share.lifetime or share.kept):
             if share.lifetime:
                 try:
                     share.write(record._replace(expires=max(record.expires, wall() + share.lifetime)))

@@ -28,6 +28,10 @@ from itest.errors import ConfigError, ItestError
 from itest.service import Service
 from itest.sweep import share_of
 
+MEANWHILE = 0.1
+"""Seconds that servers stay which `itest up` has started and not told of: where another one fails, or Ctrl-C or a kill ends it,
+the reaper removes them. One that was there before keeps its time."""
+
 LENGTHS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 TARGETS = (
@@ -71,7 +75,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     """Start them and print their URLs; 1 where one cannot be left running."""
     found: dict[str, str] = {}
     code = 0
-    with closing(wanted.session(replace(_own(config), reuse=True, reuse_time=options.seconds))) as session:
+    with closing(wanted.session(replace(_own(config), reuse=True, reuse_time=MEANWHILE))) as session:
         with wanted.output_aside():
             named = _services(options.wanted)
             kept = [(name, service) for name, service in named if _can_stay(service)]
@@ -101,6 +105,9 @@ def run(options: argparse.Namespace, config: Config) -> int:
             for variable, url in found.items():
                 print(f"{'export ' if options.export else ''}{variable}={shlex.quote(url)}")
         sys.stdout.flush()
+        for server in servers:
+            if server.share is not None:
+                server.share.lifetime = options.seconds
     return code
 
 

@@ -67,6 +67,26 @@ class TwoTest(ContainerTestCase):
         pass
 """
 
+FAILING = """
+from itest import ContainerTestCase, Postgres, RedisMixin
+
+class FailingTest(RedisMixin, ContainerTestCase):
+    postgres = Postgres(settings={"work_memory": "1MB"})
+
+    def test_nothing(self):
+        pass
+"""
+
+SLOW = """
+from itest import ContainerTestCase, Postgres, RedisMixin
+
+class SlowTest(RedisMixin, ContainerTestCase):
+    postgres = Postgres(init=["slow.sql"])
+
+    def test_nothing(self):
+        pass
+"""
+
 TALKING = """
 import os
 import subprocess
@@ -462,6 +482,41 @@ class UpTest(CommandLineTest):
         output, errors = self.itest("up", "redis", code=1, ITEST_CACHE_DIR=str(place))
         self.assertEqual(output, "")
         self.assertIn(f"redis (Redis) cannot be left running: {place} cannot be written to", errors)
+
+    def things(self) -> list[str]:
+        """The services that it has left running, and that stay after their last use."""
+        found = json.loads(self.itest("ps", "--json")[0])
+        return [each["service"] for each in found if str(each["shared"]).startswith(f"{self.place}/")]
+
+    def wait_until_there_are(self, *services: str) -> None:
+        deadline = Deadline.after(30)
+        while (found := self.things()) != [*services] and not deadline.passed:
+            deadline.pause(0.2)
+        self.assertEqual(found, [*services])
+
+    def test_where_one_fails_the_others_stay_only_if_they_were_there(self) -> None:
+        self.tests.write_text(FAILING, encoding="utf-8")
+        output, errors = self.itest("up", "tests.test_people.FailingTest", code=1)
+        self.assertEqual(output, "")
+        self.assertRegex(errors, "itest: .*, ready in ")
+        self.wait_until_there_are()
+        self.itest("up", "redis")
+        _, errors = self.itest("up", "tests.test_people.FailingTest", code=1)
+        self.assertRegex(errors, "itest: .*, in use again in ")
+        [record] = self.place.glob("cache/servers/*/server.json")
+        self.assertGreater(json.loads(record.read_text())["expires"], wall() + 7.5 * 3600)
+        self.wait_until_there_are("redis")
+
+    def test_ctrl_c_leaves_nothing(self) -> None:
+        self.tests.write_text(SLOW, encoding="utf-8")
+        (self.place / "tests" / "slow.sql").write_text("SELECT pg_sleep(60);", encoding="utf-8")
+        process = self.start("up", "tests.test_people.SlowTest")
+        assert process.stderr is not None
+        self.assertTrue(any(", ready in " in line for line in process.stderr))
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+        self.assertEqual((process.returncode, output), (130, ""), errors)
+        self.wait_until_there_are()
 
     def test_the_log_goes_on_until_nobody_reads_it(self) -> None:
         self.itest("up", "redis")

@@ -86,6 +86,20 @@ class ShareTest(unittest.TestCase):
         joining.leave(server, share)
         self.assertEqual([name for name, _, _ in server.mock_calls], ["close", "instance.stop"])
 
+    def test_whoever_has_it_stay_is_heard_though_others_still_use_it(self) -> None:
+        longest, last = self.share(lifetime=600.0), self.share(lifetime=60.0)
+        for share in (longest, last):
+            with share.gate():
+                share.join()
+        longest.write(RECORD)
+        for share in (longest, last):
+            server = mock.Mock()
+            joining.leave(server, share)
+            self.assertEqual([name for name, _, _ in server.mock_calls], ["instance.disown", "close"])
+        record = longest.read()
+        assert record is not None
+        self.assertGreater(record.expires, wall() + 500)
+
     def test_a_full_disk_ends_its_time_sooner_and_nothing_else(self) -> None:
         share, server = self.share(lifetime=60.0), mock.Mock(title="Redis 8.0")
         with share.gate():
