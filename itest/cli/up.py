@@ -57,7 +57,11 @@ def add_to(commands: Any) -> None:
         metavar="TIME",
         help="how long: 30m, 8h (default), 2d",
     )
-    up.add_argument("--export", action="store_true", help='write `export` before each, for eval "$(itest up ...)"')
+    up.add_argument(
+        "--export",
+        action="store_true",
+        help='write `export` before each, for eval "$(itest up ...)", and `false` as the last line where the exit code is not 0',
+    )
     up.add_argument("--json", action="store_true", help="print JSON")
     up.set_defaults(run=run)
     down = commands.add_parser(
