@@ -286,11 +286,11 @@ def unique(name: str = "") -> str:
     return f"{name[: UNIQUE_LIMIT - len(tail) - 1]}-{tail}" if name else tail
 
 
-def shorten(text: str, limit: int = 160) -> str:
-    """One line of at most `limit` characters, for use inside a sentence. Without passwords: of one that is cut, `mask` would
-    not know the rest."""
+def shorten(text: str, limit: int = 160, tail: int = 0) -> str:
+    """One line of at most `limit` characters, for use inside a sentence; `tail` of them are its end. Without passwords: of one
+    that is cut, `mask` would not know the rest."""
     line = " ".join(mask(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return line if len(line) <= limit else f"{line[: limit - tail - 1]}…{line[len(line) - tail :]}"
 
 
 def further_up(base: Path, path: str | Path, fits: Callable[[Path], bool] = Path.is_file) -> str:

@@ -399,15 +399,18 @@ def _tell_names(
         if each is error:
             note_name(error, service, name)
         elif isinstance(each, BaseException):
-            why = f"{type(each).__name__}: {naming.shorten(getattr(each, 'reason', '') or str(each), 300)}"
+            # With its end: a long command may stand before that.
+            said = naming.shorten(getattr(each, "reason", "") or str(each), 300, tail=150)
+            why = f"{type(each).__name__}: {said}"
             error.add_note(f"{NOR} {name or service.kind!r} of the class be started: {why}{_last_line(each)}")
 
 
 def _last_line(error: BaseException) -> str:
-    """The end of the log that an error has as a note, where there is one."""
-    logs = [note for note in getattr(error, "__notes__", ()) if "last log lines of" in note.partition("\n")[0]]
+    """The end of the log that an error has as a note, where there is one; it may be that of a command before the start."""
+    heads = ("last log lines of", "output of `")
+    logs = [note for note in getattr(error, "__notes__", ()) if any(head in note.partition("\n")[0] for head in heads)]
     line = logs[0].rpartition("\n  | ")[2] if logs else ""
-    return "" if line in ("", "(the log is empty)") else f" (the end of its log: {naming.shorten(line, 200)})"
+    return "" if line in ("", "(the log is empty)", "(none)") else f" (the end of its log: {naming.shorten(line, 200)})"
 
 
 def _drop_notes(error: BaseException, beginning: str) -> None:

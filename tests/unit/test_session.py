@@ -347,6 +347,26 @@ class FailureTest(InnerTest):
         self.assertRegex(typo, r"^nor could 'typo' .* is the usual cause\. \(the end of its log: no disk\)$")
         self.assertRegex(mute, r"^nor could 'mute' .* is the usual cause\.$")
 
+    def test_the_line_of_one_whose_preparation_failed_has_the_reason_and_the_end_of_the_output(self) -> None:
+        command = f"initdb --pgdata {'/data' * 60}"
+        failed = StartError(
+            f"preparing PostgreSQL failed: `{command}` exited with code 1. Likely cause: no space left; make room"
+        )
+        failed.add_note(f"output of `{command}`:\n  | creating directory\n  | initdb: error: No space left on device")
+
+        def prepare(instance: MemoryInstance) -> None:
+            raise failed if instance.spec.image == "memory:2" else ImageError("no such image: memory:1")
+
+        session = self.use(MemoryEngine(prepare))
+        with self.assertRaises(ImageError) as raised:
+            session.lend_all([(self.service(), "", None, "web"), (self.service("memory:2"), "", None, "store")])
+        self.assertRegex(
+            raised.exception.__notes__[-1],
+            r"^nor could 'store' of the class be started: StartError: preparing PostgreSQL failed: `initdb --pgdata /data.*….*"
+            r"/data` exited with code 1\. Likely cause: no space left; make room "
+            r"\(the end of its log: initdb: error: No space left on device\)$",
+        )
+
     def test_one_that_is_not_remembered_is_not_kept(self) -> None:
         def prepare(instance: MemoryInstance) -> None:
             raise ImageError("no such image: memory:1")
