@@ -138,7 +138,7 @@ def _attach(job: Job, share: Share, record: Record, *, alone: bool) -> Server[An
     found = job.engine.find({naming.SESSION: record.session})
     if not found:
         return None
-    imported.join()  # As when it is started.
+    imported()  # As when it is started.
     try:
         server = _answering(job, found[0], record)
     except Exception:  # Also what knows no port of its own, because somebody has removed a file.

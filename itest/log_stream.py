@@ -53,8 +53,9 @@ class Streams:
         with self._lock:
             if instance.id in self._running:
                 return
-            self._running[instance.id] = (thread, stop)
-        thread.start()
+            with contextlib.suppress(RuntimeError):  # No thread can be had; its log is no reason to have no server.
+                thread.start()
+                self._running[instance.id] = (thread, stop)
 
     def end(self, instance: Instance) -> None:
         """The instance ends now: pass on what it has said, and no more."""

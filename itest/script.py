@@ -111,7 +111,10 @@ def run_alone(connection: Any, sql: str, server: Any, deadline: Deadline | None 
             ended.set()
 
     # While psycopg2 waits for the server, which may be for a lock and without end, Python handles no signal on that thread.
-    threading.Thread(target=run, name="itest-script", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="itest-script", daemon=True).start()
+    except RuntimeError:  # No thread can be had.
+        run()
     try:
         if not ended.wait(None if deadline is None else deadline.remaining):
             raise TimeoutError

@@ -275,7 +275,8 @@ class Session:
                 function(*arguments)
 
         # Daemons: a run that ends early does not wait for them, and the reaper ends what they were starting.
-        threading.Thread(target=call, name="itest-start-ahead", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # No thread can be had: then each class starts its own.
+            threading.Thread(target=call, name="itest-start-ahead", daemon=True).start()
 
     def _was_closed(self) -> bool:
         """Whether somebody else has closed the session by now."""

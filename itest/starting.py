@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from itest import naming, trace, warm
@@ -132,7 +133,7 @@ def _run(job: Job, state: warm.State | None) -> Server[Any]:
             if isinstance(spec, ExternalSpec):
                 return _reach(job, spec, instance)
             address = service.address(instance, job.secret)
-            imported.join()  # Else it would be imported here, at the same time as what others need.
+            imported()  # Else it would be imported here, at the same time as what others need.
             check = service.readiness(address)
             if state is not None:
                 check = service.ready_again(service.address(instance, state.secret), job.secret)
@@ -199,11 +200,14 @@ def _hand_over(server: Server[Any], session: str) -> bool:
         return False
 
 
-def import_aside(service: Service[Any]) -> threading.Thread:
-    """Import what its running server will need, beside what the caller has to do first; the thread that does."""
+def import_aside(service: Service[Any]) -> Callable[[], object]:
+    """Import what its running server will need, beside what the caller has to do first; what waits until that is done."""
     thread = threading.Thread(target=_import, args=(service,), name="itest-import", daemon=True)
-    thread.start()
-    return thread
+    try:
+        thread.start()
+    except RuntimeError:  # No thread can be had: a limit of memory or threads is reached, or the interpreter ends.
+        return partial(_import, service)
+    return thread.join
 
 
 def _import(service: Service[Any]) -> None:

@@ -70,6 +70,11 @@ class StreamsTest(unittest.TestCase):
         self.streams.follow(mock.Mock(spec=["id"]), "redis", new=True)
         self.assertEqual(self.streams._running, {})
 
+    def test_one_for_which_no_thread_can_be_had(self) -> None:
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
+            self.streams.follow(Instance(b"one\n"), "redis", new=True)
+        self.assertEqual(self.streams._running, {})
+
     def test_one_whose_log_breaks_off(self) -> None:
         class Broken(Instance):
             def follow(self, stop: threading.Event, *, new: bool) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import traceback
 import unittest
 from pathlib import Path
@@ -581,6 +582,20 @@ class Watched(str):
         part = super().__getitem__(key)
         self.copied.append(len(part))
         return part
+
+
+class RunTest(unittest.TestCase):
+    def test_where_no_thread_can_be_had_a_script_runs_on_this_one(self) -> None:
+        connection, server = mock.Mock(), mock.Mock()
+        with (
+            mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")),
+            mock.patch.object(script, "_run_alone", side_effect=[None, script.ScriptError("it is wrong")]) as ran,
+        ):
+            script.run_alone(connection, "SELECT 1", server, Deadline.after(60))
+            with self.assertRaisesRegex(script.ScriptError, "it is wrong"):
+                script.run_alone(connection, "SELECT", server)
+        self.assertEqual([call.args[1] for call in ran.mock_calls], ["SELECT 1", "SELECT"])
+        self.assertEqual(connection.close.call_count, 2)
 
 
 class SplitTest(unittest.TestCase):

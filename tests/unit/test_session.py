@@ -28,6 +28,7 @@ from itest.engines import ExecResult, Instance, docker_address
 from itest.engines.process import ProcessEngine
 from itest.errors import ImageError, InstanceDied, ItestError, PortTaken, StartError, StartTimeout, Unavailable
 from itest.session import Session
+from itest.side_by_side import within
 from itest.spec import Spec
 from itest.starter import START_ATTEMPTS
 from itest.testing import ManualClock, MemoryEngine, MemoryInstance, MemoryServer, MemoryService
@@ -194,12 +195,22 @@ class SideBySideTest(InnerTest):
 
     def test_a_forked_child_waits_for_no_import_of_its_parent(self) -> None:
         def import_there() -> bool:
-            thread = starting.import_aside(self.service())
-            thread.join(10)
-            return not thread.is_alive()
+            within(10, starting.import_aside(self.service()), "import")
+            return True
 
         with starting._importing:
             self.assertTrue(in_fork(import_there))
+
+    def test_where_no_thread_can_be_had_they_start_one_after_the_other(self) -> None:
+        imported: list[str] = []
+        services = [self.service(f"memory:{number}") for number in range(2)]
+        with (
+            mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")),
+            mock.patch.object(MemoryService, "import_ahead", lambda service: imported.append(service.image)),
+        ):
+            self.session.start_ahead(services)
+            self.session.lend_all([(service, "", None, "") for service in services])
+        self.assertEqual(imported, ["memory:0", "memory:1"])
 
     def instance_of(self, server: Any) -> MemoryInstance:
         instance: MemoryInstance = server.instance
