@@ -53,7 +53,12 @@ class _Listener:
         self._ears, self._mouth = os.pipe()
         os.set_blocking(self._mouth, False)  # Asked for by set_wakeup_fd.
         self._thread = Thread(target=self._listen, name="itest-interrupts", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            os.close(self._ears)
+            os.close(self._mouth)
+            raise
 
     def take(self) -> None:
         with suppress(ValueError):  # Not on the main thread.

@@ -56,6 +56,23 @@ class InterruptsTest(unittest.TestCase):
             late.cancel()
         self.assertTrue(self.acted.is_set())
 
+    def test_where_no_thread_can_be_had_no_descriptor_stays_open(self) -> None:
+        pipes: list[int] = []
+        pipe = os.pipe
+
+        def remembered() -> tuple[int, int]:
+            pipes.extend(made := pipe())
+            return made
+
+        with (
+            mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")),
+            mock.patch.object(os, "pipe", remembered),
+        ):
+            interrupts.listen(self.acted.set)
+        self.assertEqual(len(pipes), 2)
+        for descriptor in pipes:
+            self.assertRaises(OSError, os.fstat, descriptor)
+
     def test_not_where_the_main_thread_has_gone_on(self) -> None:
         looked = threading.Event()
         places = iter(range(100))
