@@ -206,7 +206,7 @@ _PROGRAMS = ("redis_bin", "compose")
 _CHOICES = {
     "engine": ("auto", "docker", "process"),
     "require": ("0", "1", "docker", "process"),
-    "keep": ("failed",),
+    "keep": ("0", "failed"),
 }
 
 

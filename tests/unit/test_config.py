@@ -169,7 +169,7 @@ class ValuesTest(ConfigTest):
         self.assertEqual(self.load().keep, "failed")
         self.pyproject("[tool.itest]\nkeep = false\n")
         self.assertEqual(self.load().keep, "")
-        self.assertWrong("keep = '1' in the variable ITEST_KEEP: it must be one of failed", ITEST_KEEP="1")
+        self.assertWrong("keep = '1' in the variable ITEST_KEEP: it must be one of 0, failed", ITEST_KEEP="1")
 
     def test_ci_requires_services_unless_told_otherwise(self) -> None:
         self.assertTrue(self.load(CI="true").required)

@@ -104,6 +104,6 @@ class KeepingTest(InnerTest):
 
     def test_other_values_are_refused(self) -> None:
         with self.assertRaisesRegex(
-            ConfigError, "keep = 'always' in the variable ITEST_KEEP: it must be one of failed"
+            ConfigError, "keep = 'always' in the variable ITEST_KEEP: it must be one of 0, failed"
         ):
             load({"ITEST_KEEP": "always"}, Path("/"))
