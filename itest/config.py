@@ -264,6 +264,11 @@ def _from_cfg(file: Path) -> list[_Found]:
             f"the settings in {file} cannot be read: line {', '.join(map(str, lines))} is neither a [section] nor "
             f"`name = value` in one"
         ) from None
+    except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
+        what = f"{error.option} in " if isinstance(error, configparser.DuplicateOptionError) else ""
+        raise ConfigError(
+            f"the settings in {file} cannot be read: line {error.lineno} has {what}[{error.section}] a second time"
+        ) from None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from None
     _refuse(parser, ("tool.itest", "tool:itest"), "[itest]", file)

@@ -343,6 +343,13 @@ class MistakesTest(ConfigTest):
                 )
                 self.assertNotIn("sesame", "".join(traceback.format_exception(caught.exception)))
 
+    def test_what_stands_in_setup_cfg_twice(self) -> None:
+        file = self.directory / "setup.cfg"
+        self.setup_cfg("[itest]\nkeep = failed\nkeep = 0\n")
+        self.assertWrong(f"the settings in {file} cannot be read: line 3 has keep in [itest] a second time")
+        self.setup_cfg("[itest]\nkeep = failed\n[itest]\n")
+        self.assertWrong(f"the settings in {file} cannot be read: line 3 has [itest] a second time")
+
     def test_a_home_that_nobody_has(self) -> None:
         with self.assertRaisesRegex(ConfigError, "^cache_dir = '~nobody-at-all/x' in the variable ITEST_CACHE_DIR: "):
             self.load(ITEST_CACHE_DIR="~nobody-at-all/x")
