@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Container, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import MISSING, dataclass, field, fields
 from os.path import isfile
 from pathlib import Path
@@ -238,9 +238,10 @@ def _from_toml(file: Path) -> list[_Found]:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from None
-    _refuse(tables, ("itest", "tool:itest"), "[tool.itest]", file)
     tool = tables.get("tool")
-    table = tool.get("itest", {}) if isinstance(tool, dict) else {}
+    tool = tool if isinstance(tool, dict) else {}
+    _refuse([*tables, *(f"tool.{name}" for name in tool)], "tool.itest", file)
+    table = tool.get("itest", {})
     if not isinstance(table, dict):
         raise ConfigError(f"the settings in {file} cannot be read: [tool.itest] must be a table")
     return [(name, value, f"[tool.itest] in {file}", file.parent) for name, value in table.items()]
@@ -271,24 +272,24 @@ def _from_cfg(file: Path) -> list[_Found]:
         ) from None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigError(f"the settings in {file} cannot be read: {error}") from None
-    _refuse(parser, ("tool.itest", "tool:itest"), "[itest]", file)
+    _refuse(parser.sections(), "itest", file)
     if not parser.has_section("itest"):
         return []
     return [(name, value, f"[itest] in {file}", file.parent) for name, value in parser.items("itest")]
 
 
-def _refuse(sections: Container[str], others: Iterable[str], right: str, file: Path) -> None:
-    """Sections with the names that they have in other files would be passed over in silence."""
-    for other in others:
-        if other in sections:
-            raise ConfigError(f"the settings in {file} stand in [{other}]; there they must stand in {right}")
+def _refuse(sections: Iterable[str], right: str, file: Path) -> None:
+    """Sections with the names that they have in other files, or in capitals, would be passed over in silence."""
+    for name in sections:
+        if name != right and name.lower() in ("itest", "tool.itest", "tool:itest"):
+            raise ConfigError(f"the settings in {file} stand in [{name}]; there they must stand in [{right}]")
 
 
 def _may_hold(file: Path, *marks: bytes) -> bool:
-    """Whether a file may have settings of ours: one of the marks stands in it, spaces and quotes left out. Most have none,
-    only a dependency on itest, and importing the parsers and reading a file with them takes 6 ms."""
+    """Whether a file may have settings of ours: one of the marks stands in it, spaces and quotes left out, in whatever case. Most
+    have none, only a dependency on itest, and importing the parsers and reading a file with them takes 6 ms."""
     try:
-        text = b"\n" + file.read_bytes().translate(None, b" \t\"'")
+        text = b"\n" + file.read_bytes().translate(None, b" \t\"'").lower()
     except FileNotFoundError:
         return False
     except OSError as error:

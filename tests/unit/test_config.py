@@ -376,15 +376,16 @@ class MistakesTest(ConfigTest):
         self.assertWrong(f"the settings in {file} cannot be read: [tool.itest] must be a table")
 
     def test_a_section_with_the_name_that_it_has_in_another_file(self) -> None:
-        for name in ("tool.itest", "tool:itest"):
+        for name in ("tool.itest", "tool:itest", "ITEST"):
             self.setup_cfg(f"[{name}]\nengine = docker\n")
             file = self.directory / "setup.cfg"
             self.assertWrong(f"the settings in {file} stand in [{name}]; there they must stand in [itest]")
         self.setup_cfg("[DEFAULT]\nname = shop\n[itest]\nengine = docker\n")
         self.assertEqual(self.load().engine, "docker")
-        self.pyproject("[itest]\nengine = 'docker'\n")
         file = self.directory / "pyproject.toml"
-        self.assertWrong(f"the settings in {file} stand in [itest]; there they must stand in [tool.itest]")
+        for name in ("itest", "tool.Itest"):
+            self.pyproject(f"[{name}]\nengine = 'docker'\n")
+            self.assertWrong(f"the settings in {file} stand in [{name}]; there they must stand in [tool.itest]")
 
     def test_a_text_that_is_none(self) -> None:
         file = self.directory / "pyproject.toml"
