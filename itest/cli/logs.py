@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
             name for _, thing in seen.things if (name := thing.labels.get(naming.SERVICE)) and thing.kind != "network"
         }
         if options.service not in services:
-            there = f"; there are {', '.join(sorted(services))}" if services else ""
+            there = f"; there {'are' if len(services) > 1 else 'is'} {', '.join(sorted(services))}" if services else ""
             print(f"itest: nothing of itest runs the service {options.service!r}{there}", file=sys.stderr)
             return 1
         names = {engine for engine, thing in seen.things if thing.labels.get(naming.SERVICE) == options.service}

@@ -202,6 +202,15 @@ class OutputTest(unittest.TestCase):
         self.check(subprocess.DEVNULL, 1, "itest: the output cannot be written: Bad file descriptor\n", *closed)
 
 
+class LogsTest(CliTest):
+    def test_a_service_that_does_not_run(self) -> None:
+        wrong = "itest: nothing of itest runs the service 'nothing'"
+        self.assertEqual(self.run_("logs", "nothing"), (1, "", f"{wrong}\n"))
+        for service, there in (("web", "there is web"), ("api", "there are api, web")):
+            add(self.engine, "web:1", naming.owner(), **{naming.SERVICE: service})
+            self.assertEqual(self.run_("logs", "nothing"), (1, "", f"{wrong}; {there}\n"))
+
+
 class WantedTest(unittest.TestCase):
     def test_blanks_around_commas_do_not_count(self) -> None:
         [cls] = wanted.classes([" redis, postgres ,"])

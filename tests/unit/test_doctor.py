@@ -173,8 +173,12 @@ class MachineTest(unittest.TestCase):
             session = add(engine, "web:1", DEAD).labels[naming.SESSION]
             with mock.patch.object(sweep, "keepers", lambda: f"python -c {sweep.KEEPER} {session}"):
                 [kept] = machine.leftovers(Config())
+                add(engine, "web:2", naming.owner())
+                [two] = machine.leftovers(Config())
             [found] = machine.leftovers(Config())
-        self.assertEqual((kept.level, kept.said[:8]), (OK, "1 things"))
+        said = "1 thing of a run that goes on, or is kept, on memory: `itest ps`"
+        self.assertEqual((kept.level, kept.said), (OK, said))
+        self.assertEqual(two.said, "2 things of runs that go on, or are kept, on memory: `itest ps`")
         self.assertEqual(
             found,
             Finding(

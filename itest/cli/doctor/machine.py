@@ -168,11 +168,10 @@ def leftovers(config: Config) -> Iterator[Finding]:
                     "leftovers", NOTE, f"killed runs have left {listed}: the next run removes it, or `itest sweep`"
                 )
             elif things:
-                yield Finding(
-                    "leftovers",
-                    OK,
-                    f"{len(things)} things of runs that go on, or are kept, on {engine.name}: `itest ps`",
-                )
+                what = "1 thing of a run that goes on, or is kept"
+                if len(things) > 1:
+                    what = f"{len(things)} things of runs that go on, or are kept"
+                yield Finding("leftovers", OK, f"{what}, on {engine.name}: `itest ps`")
 
 
 def _services() -> Sequence[tuple[str, Service[Any]]]:
