@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming, owners, starting, trace, warm
@@ -32,9 +33,10 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
         try:
             stack.enter_context(share.gate(job.longest))
             alone = share.join()
-        except OSError:
+        except OSError as error:
             # The cache directory cannot be written to, or is full: then it is our own, and nobody waits for it.
             stack.close()
+            _say_once(job, share, error)
             before()
             return starting.start(job)
         known = True
@@ -49,9 +51,10 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
             record = _record(job)
             try:
                 share.write(record)
-            except OSError:
+            except OSError as error:
                 share.leave()
                 stack.close()
+                _say_once(job, share, error)
                 return starting.start(job)  # As above.
             return _start(job, share, record)
         except BaseException:
@@ -97,6 +100,21 @@ def stay(share: Share, seconds: float) -> None:
             raise ItestError("nothing is known of it any more")
         share.write(record._replace(expires=max(record.expires, wall() + seconds)))
         share.keep()
+
+
+_unwritable: set[Path] = set()
+"""Cache directories that were told to be of no use."""
+
+
+def _say_once(job: Job, share: Share, error: OSError) -> None:
+    """That a server which is to stay for later runs ends with this one."""
+    cache = job.config.cache_dir
+    if share.lifetime and not job.config.quiet and cache not in _unwritable:
+        _unwritable.add(cache)
+        trace.say(
+            f"nothing stays for later runs, since {error.filename or share.directory} cannot be written to "
+            f"({error.strerror}): set ITEST_CACHE_DIR to another directory"
+        )
 
 
 def _record(job: Job) -> Record:

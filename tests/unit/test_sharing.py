@@ -17,7 +17,7 @@ from unittest import mock
 
 from itest import Kafka, Postgres, Redis, joining, naming, sharing, starting, trace
 from itest.clock import wall
-from itest.config import load
+from itest.config import Config, load
 from itest.engines import State
 from itest.errors import ItestError
 from itest.sharing import Record, Share
@@ -228,6 +228,25 @@ class ShareTest(unittest.TestCase):
             ):
                 joining.join(job, self.share())
         self.assertEqual(began, [job, job])
+
+    def test_where_the_cache_cannot_be_written_to_it_is_said_once_that_nothing_stays(self) -> None:
+        said = (
+            f"nothing stays for later runs, since {self.place} cannot be written to (Read-only file system): set "
+            f"ITEST_CACHE_DIR to another directory"
+        )
+        for lifetime, quiet, lines in ((60.0, False, [said]), (0.0, False, []), (60.0, True, [])):
+            job: Any = mock.Mock(longest=0.0, config=Config(cache_dir=self.place, quiet=quiet))
+            for method in ("join", "write"):
+                with (
+                    mock.patch.object(Share, method, side_effect=OSError(errno.EROFS, "Read-only file system")),
+                    mock.patch.object(joining, "_record", return_value=RECORD),
+                    mock.patch.object(joining, "_unwritable", set()),
+                    mock.patch.object(starting, "start"),
+                    mock.patch.object(trace, "say") as say,
+                ):
+                    joining.join(job, self.share(lifetime))
+                    joining.join(job, self.share(lifetime))
+                self.assertEqual([call.args[0] for call in say.mock_calls], lines)
 
     def test_one_that_does_not_answer_has_one_time_for_that_however_it_is_asked(self) -> None:
         clock = ManualClock()
