@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -78,6 +79,7 @@ class InterruptTest(PostgresMixin, ContainerTestCase):
 
     def test_in_a_coroutine_whose_loop_takes_the_first_for_its_task(self) -> None:
         async def test(inner: Any) -> None:
+            asyncio.get_running_loop().slow_callback_duration = PATIENCE  # It would say that this takes a second.
             with inner.db.cursor() as cursor:
                 cursor.execute("SELECT pg_sleep(600)")
 
