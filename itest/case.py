@@ -208,7 +208,7 @@ class ContainerMixin(Assertions, _Base):
         if any(loan.service.scope == "test" for loan in loans):  # Not before, as these lead Django to theirs now.
             _check_databases(type(self))
         diagnosis.begin()
-        whole_run.look_after(session)
+        session.telling.look_on(whole_run.look)
         if config.strict:
             diagnosis.begin_strict()
             self.addCleanup(diagnosis.end_strict, self._itest_views.values())
@@ -339,7 +339,7 @@ def _explained(cls: type[ContainerMixin], loans: list[Loan]) -> Iterator[None]:
     diagnosis = Diagnosis(f"{cls.__module__}.{cls.__qualname__}", loans, session.config, name="setUpClass")
     diagnosis.begin_to_count()
     whole_run.set_up_begins(cls, diagnosis)
-    whole_run.look_after(session)
+    session.telling.look_on(whole_run.look)
     try:
         yield
     except unittest.SkipTest:

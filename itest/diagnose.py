@@ -22,7 +22,6 @@ from itest.config import Config
 from itest.errors import IsolationError, LeftBehind
 from itest.loan import Loan
 from itest.service import View
-from itest.side_by_side import within
 
 # What looks into a failure is imported by the first one: most runs have none. No import may have anything raised here; one fails
 # where the test has used up the process's file descriptors.
@@ -34,9 +33,6 @@ HEAD = "itest: the services when this test failed"
 
 LONG = 60.0
 """Seconds after which it is told that a test goes on; then after twice as many, and so on."""
-
-LONGEST_CANCEL = 3.0
-"""Seconds that a service may take to cancel what a test waits for."""
 
 MOST_NOTES = 3
 """How many failures of one test are looked into: each of a hundred subTests may fail."""
@@ -112,12 +108,6 @@ class Diagnosis:
             from itest import hanging
 
             hanging.tell(f"{self._name} ({self._test})", seconds, self._thread, runner, self._loans)
-
-    def cancel(self) -> None:
-        """On another thread, after a Ctrl-C that nobody hears: have what it waits for in its services end. Never raises."""
-        for lease in [loan.lent[1] for loan in self._loans if loan.lent is not None]:
-            with suppress(Exception):
-                within(LONGEST_CANCEL, lease.cancel, "itest-cancel")
 
     def annotate(self, error: object) -> None:
         """Add the note to an exception, unless it has this test's. Never raises."""

@@ -75,12 +75,6 @@ class Lease(ABC, Generic[V]):
         """
         return []
 
-    def cancel(self) -> None:  # most services have clients that listen
-        """Have what a test waits for in the service end with an error: Ctrl-C was pressed, and its client does not listen.
-
-        Called on a thread of its own; else as `evidence`.
-        """
-
     def meaning(self, log: Sequence[str]) -> list[str]:  # most leases know of nothing
         """What these lines of the server's log, of a failed test's time, mean for the test: lines for its note."""
         return []

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from itest import interrupts, joining, naming, quick_end, starting, trace
+from itest import joining, naming, quick_end, starting, trace
 from itest.choosing import Engines
 from itest.clock import SYSTEM, Clock
 from itest.config import Config, load
@@ -318,7 +318,6 @@ class Session:
         if self.closed or self.pid != os.getpid():
             return
         self.closed = True
-        interrupts.end()
         if self._finalize is not None:
             self._finalize.cancel()
         atexit.unregister(self._close_at_exit)

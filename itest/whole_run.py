@@ -10,8 +10,8 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from itest import interrupts, sharing
 from itest import session as sessions
+from itest import sharing
 from itest.service import Service
 
 if TYPE_CHECKING:
@@ -93,12 +93,6 @@ def set_up_ends(cls: type) -> None:
     _set_ups.pop(cls, None)
 
 
-def look_after(session: sessions.Session) -> None:
-    """A test or a set-up begins: those that go on for very long are told of, and Ctrl-C ends them wherever they are."""
-    session.telling.look_on(look)
-    interrupts.listen(cancel)
-
-
 def look() -> None:
     """Have it told, on another thread, of each test and set-up that has been running for very long. Never raises."""
     for cls, set_up in list(_set_ups.items()):
@@ -106,14 +100,6 @@ def look() -> None:
     for test in list(_running):
         if (diagnosis := vars(test).get("_itest_diagnosis")) is not None:
             diagnosis.look(vars(test).get("_asyncioRunner"))
-
-
-def cancel() -> None:
-    """On another thread, after a Ctrl-C that nobody hears: have what tests and set-ups wait for in services end. Never raises."""
-    found = [vars(test).get("_itest_diagnosis") for test in list(_running)]
-    for diagnosis in [*_set_ups.values(), *found]:
-        if diagnosis is not None:
-            diagnosis.cancel()
 
 
 def close_with(result: unittest.TestResult) -> None:

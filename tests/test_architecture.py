@@ -52,7 +52,7 @@ LEVELS = {
     }.items()
 }
 GROUPS = {
-    "errors": "base", "arguments": "base", "interrupts": "base", "clock": "base", "tuples": "base", "lock": "base", "side_by_side": "base", "silence": "base", "causes": "base", "causes_table": "base", "quick_end": "base", "container_root": "base",
+    "errors": "base", "arguments": "base", "clock": "base", "tuples": "base", "lock": "base", "side_by_side": "base", "silence": "base", "causes": "base", "causes_table": "base", "quick_end": "base", "container_root": "base",
     "config": "facts", "naming": "facts", "owners": "facts", "trace": "facts", "spec": "facts", "build": "facts", "container_options": "facts", "by_hand": "facts", "build_context": "facts",
     "engines": "protocols", "wait": "wait", "wait_errors": "wait", "wait_checks": "wait", "wait_function": "wait",
     "service": "service", "lease": "service", "view": "service", "declaring": "service", "shorthand": "base", "packages": "facts", "versions": "facts", "migrations": "data", "script": "facts", "fixture_files": "data", "fixture_data": "data", "server_settings": "facts", "certificates": "facts",

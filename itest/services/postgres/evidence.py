@@ -111,13 +111,6 @@ def waits(server: PostgresServer, name: str) -> list[str]:
         return [session.text(locks) for session in told]
 
 
-def cancel(server: PostgresServer, name: str) -> None:
-    """Cancel the statements that run in the database of that name: the test's, and those of what it has started."""
-    with _connection(server, name) as ask:
-        active = [session.pid for session in _sessions(server, name, ask) if session.state == "active"]
-        ask("SELECT pg_cancel_backend(pid) FROM unnest(%s) AS pid", active)
-
-
 def meaning(server: PostgresServer, name: str, log: Sequence[str]) -> list[str]:
     """Which databases of other classes were asked for by one who is to use that of this name."""
     asked = dict.fromkeys(match[1] for line in log if (match := re.search(_NOT_THERE, line)))

@@ -132,11 +132,6 @@ class PostgresLease(Lease[PostgresView]):
 
         return evidence.waits(self._server, self._name)
 
-    def cancel(self) -> None:
-        from itest.services.postgres import evidence
-
-        evidence.cancel(self._server, self._name)
-
     def reconnected(self) -> None:
         self._ended = self._kept.told
 
