@@ -6,21 +6,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from itest.errors import DeclarationError
 
-Text: TypeAlias = "str | os.PathLike[str] | int"
-"""What an argument that is a text may be given as."""
-
-Variable: TypeAlias = "str | os.PathLike[str] | int | float"
-"""What the value of an environment variable may be given as. Not True: some programs read `true`, others `1`."""
+Text: TypeAlias = "str | os.PathLike[str] | int | float"
+"""What a text may be given as. Not True: some programs read `true`, others `1`."""
 
 
 def text_of(what: str, value: object) -> str:
-    if isinstance(value, str | os.PathLike) or type(value) is int:
+    if _is_text(value):
         return _text(value)
-    raise DeclarationError(f"{what} must be a text, a Path or a whole number, not {value!r:.80}")
+    raise DeclarationError(f"{what} must be a text, a Path or a number, not {value!r:.80}")
 
 
 def bytes_of(what: str, value: object, cure: str = "") -> bytes:
@@ -48,9 +45,9 @@ def _variables(what: str, value: object, *also: type) -> Iterable[tuple[str, obj
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name:
             raise DeclarationError(f"{what}: {name!r} is no name of a variable")
-        if isinstance(text, bool) or not isinstance(text, (str, os.PathLike, int, float, *also)):
+        if not (_is_text(text) or isinstance(text, also)):
             raise DeclarationError(
-                f"{what}: {name} is a {type(text).__name__}, not a text; write it in quotes, or leave it out"
+                f"{what}: {name} is a {type(text).__name__}, not a text: write one, in quotes or by str(), or leave it out"
             )
         yield name, text
 
@@ -68,15 +65,23 @@ def words_of(what: str, command: object) -> tuple[str, ...]:
 
 
 def shell_words_of(what: str, command: Sequence[Text] | str) -> tuple[str, ...]:
-    """As `words_of`, but a text is run by the container's shell."""
+    """As `words_of`, but a text is run by the shell where the command runs."""
     return ("/bin/sh", "-c", command) if isinstance(command, str) else _words(what, command)
 
 
 def _words(what: str, command: object) -> tuple[str, ...]:
-    if not isinstance(command, Iterable) or isinstance(command, bytes | Mapping):
+    if not isinstance(command, Sequence) or isinstance(command, bytes | bytearray | memoryview):
         raise DeclarationError(f"{what}: {command!r:.80} is no command: write a list of words, or a text")
     return tuple(text_of(f"{what}: a word of the command", word) for word in command)
 
 
-def _text(value: object) -> str:
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+def _is_text(value: object) -> bool:
+    return isinstance(value, str | os.PathLike | int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    """As a plain text: an Enum that is a text or a number too has a `str()` of its own."""
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    kind = next(kind for kind in (str, int, float) if isinstance(value, kind))
+    return kind.__str__(value) if kind is str else kind.__repr__(value)

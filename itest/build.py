@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from itest import naming
-from itest.arguments import Variable, variables_of
+from itest.arguments import Text, variables_of
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -22,7 +22,7 @@ class Build:
 
     context: str | Path
     dockerfile: str | Path = "Dockerfile"
-    args: Mapping[str, Variable] = field(default_factory=dict)
+    args: Mapping[str, Text] = field(default_factory=dict)
     target: str = ""
 
     def __post_init__(self) -> None:

@@ -103,6 +103,6 @@ def _health_options(check: Healthcheck) -> Iterator[str]:
     if not check.test:
         yield "--no-healthcheck"
         return
-    yield from ("--health-cmd", check.test if isinstance(check.test, str) else shlex.join(check.test))
+    yield from ("--health-cmd", check.test if isinstance(check.test, str) else shlex.join(map(str, check.test)))
     yield from ("--health-interval", f"{check.interval:g}s", "--health-timeout", f"{check.timeout:g}s")
     yield from ("--health-retries", str(check.retries), "--health-start-period", f"{check.start_period:g}s")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from itest.arguments import Text, words_of
 from itest.errors import DeclarationError
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -28,7 +29,7 @@ class Healthcheck:
     """A command that Docker runs in the container again and again: a text for the image's shell, or program and
     arguments. Times are seconds."""
 
-    test: str | Sequence[str]
+    test: str | Sequence[Text]
     interval: float = 5.0
     timeout: float = 5.0
     retries: int = 3
@@ -36,9 +37,9 @@ class Healthcheck:
 
     def __post_init__(self) -> None:
         test: object = self.test
-        if isinstance(test, list):  # What people write.
-            object.__setattr__(self, "test", tuple(test))
-        elif not isinstance(test, str | tuple):
+        if isinstance(test, list | tuple):
+            object.__setattr__(self, "test", words_of("Healthcheck", test))
+        elif not isinstance(test, str):
             raise DeclarationError(f"Healthcheck: {test!r} is no command; write it as a text or a list")
         for name in ("interval", "timeout", "start_period"):
             seconds = getattr(self, name)

@@ -62,7 +62,8 @@ def hides(other: str) -> str:
 
 
 class DeclarationError(ItestError, TypeError):
-    """A test class or a declaration is wrong. Raised when the class is created, before anything starts."""
+    """A test class, a declaration or an argument is wrong. What can be seen of a class is raised when it is created, before
+    anything starts."""
 
 
 class NotStarted(ItestError, AttributeError):

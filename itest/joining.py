@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itest import naming, owners, starting, trace, warm
@@ -36,7 +35,7 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
         except OSError as error:
             # The cache directory cannot be written to, or is full: then it is our own, and nobody waits for it.
             stack.close()
-            _say_once(job, share, error)
+            _say(job, share, error)
             before()
             return starting.start(job)
         known = True
@@ -54,7 +53,7 @@ def join(job: Job, share: Share, before: Callable[[], object] = lambda: None) ->
             except OSError as error:
                 share.leave()
                 stack.close()
-                _say_once(job, share, error)
+                _say(job, share, error)
                 return starting.start(job)  # As above.
             return _start(job, share, record)
         except BaseException:
@@ -102,19 +101,9 @@ def stay(share: Share, seconds: float) -> None:
         share.keep()
 
 
-_unwritable: set[Path] = set()
-"""Cache directories that were told to be of no use."""
-
-
-def _say_once(job: Job, share: Share, error: OSError) -> None:
-    """That a server which is to stay for later runs ends with this one."""
-    cache = job.config.cache_dir
-    if share.lifetime and not job.config.quiet and cache not in _unwritable:
-        _unwritable.add(cache)
-        trace.say(
-            f"nothing stays for later runs, since {error.filename or share.directory} cannot be written to "
-            f"({error.strerror}): set ITEST_CACHE_DIR to another directory"
-        )
+def _say(job: Job, share: Share, error: OSError) -> None:
+    if share.lifetime:  # Else it would have ended with this run anyway.
+        warm.say_unwritable(job.config, error, "nothing stays for later runs")
 
 
 def _record(job: Job) -> Record:

@@ -289,7 +289,7 @@ def unique(name: str = "") -> str:
 def shorten(text: str, limit: int = 160, tail: int = 0) -> str:
     """One line of at most `limit` characters, for use inside a sentence; `tail` of them are its end. Without passwords: of one
     that is cut, `mask` would not know the rest."""
-    line = " ".join(mask(text).split())
+    line, tail = " ".join(mask(text).split()), min(tail, limit - 1)
     return line if len(line) <= limit else f"{line[: limit - tail - 1]}…{line[len(line) - tail :]}"
 
 

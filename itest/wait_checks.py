@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from itest import naming
+from itest.arguments import words_of
 from itest.clock import Deadline
 from itest.engines import ExecResult, Instance
 from itest.errors import DeclarationError, ExecTimeout
@@ -170,9 +171,9 @@ def command(given: Sequence[str | Sequence[str]]) -> tuple[str, ...]:
     if len(given) == 1 and isinstance(given[0], str) and " " in given[0]:
         return ("/bin/sh", "-c", given[0])
     words: Sequence[object] = given[0] if len(given) == 1 and isinstance(given[0], list | tuple) else given
-    if not words or not all(isinstance(word, str) for word in words):
-        raise DeclarationError(f"exec: a command is words, exec('test', '-e', '/ready'), not {list(words)!r}")
-    return tuple(map(str, words))
+    if not words:
+        raise DeclarationError("exec: its command is empty: exec('test', '-e', '/ready')")
+    return words_of("exec", words)
 
 
 def run(instance: Instance, argv: Sequence[str]) -> ExecResult:

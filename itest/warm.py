@@ -175,7 +175,7 @@ def hand_over(state: State, server: Server[Any], session: str) -> bool:
         try:
             lock = _take(warm_store.lock_file(state.config.cache_dir, state.fingerprint))
         except OSError as error:
-            _say_once(state.config, error)
+            say_unwritable(state.config, error, "nothing is kept for faster starts", "or ITEST_WARM=0")
         if lock is None:
             return False  # Somebody else is keeping one right now, or there is no place for it.
         newest = warm_store.read(state.config.cache_dir, state.fingerprint)
@@ -200,12 +200,13 @@ _unwritable: set[Path] = set()
 """Cache directories that were told to be of no use."""
 
 
-def _say_once(config: Config, error: OSError) -> None:
+def say_unwritable(config: Config, error: OSError, what: str, cure: str = "") -> None:
+    """Say once of a cache directory what it is of no use for."""
     if not config.quiet and config.cache_dir not in _unwritable:
         _unwritable.add(config.cache_dir)
         trace.say(
-            f"nothing is kept for faster starts, since {error.filename or config.cache_dir} cannot be written to "
-            f"({error.strerror}): set ITEST_CACHE_DIR to another directory, or ITEST_WARM=0"
+            f"{what}, since {error.filename or config.cache_dir} cannot be written to ({error.strerror}): set "
+            f"{', '.join(filter(None, ['ITEST_CACHE_DIR to another directory', cure]))}"
         )
 
 

@@ -34,27 +34,9 @@ UNWRITTEN = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code. Raises SystemExit for wrong usage and for help, as argparse does."""
-    words = [*(sys.argv[1:] if arguments is None else arguments)]
-    failed = True
-    try:
-        code = _main(words)
-        failed = code != FINE
-        return code
-    except SystemExit as end:
-        failed = bool(end.code)
-        raise
-    finally:
-        if failed and words[:1] == ["up"] and "--export" in words:
-            try:
-                print("false", flush=True)  # Else `eval ""` would succeed, and the shell go on after its `&&`.
-            except OSError:
-                _write_no_more()
-
-
-def _main(words: Sequence[str]) -> int:
     options = argparse.Namespace()
     try:
-        options = _parser().parse_args(words)
+        options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
         if sys.stdout is None:  # As after `>&-`: writing fails then, instead of being done nowhere.
             sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8", closefd=False)
         code = int(options.run(options, load()))

@@ -60,7 +60,7 @@ def add_to(commands: Any) -> None:
     up.add_argument(
         "--export",
         action="store_true",
-        help='write `export` before each, for eval "$(itest up ...)", and `false` as the last line where the exit code is not 0',
+        help='write `export` before each: urls="$(itest up --export ...)" && eval "$urls"',
     )
     up.add_argument("--json", action="store_true", help="print JSON")
     up.set_defaults(run=run)
@@ -87,11 +87,8 @@ def run(options: argparse.Namespace, config: Config) -> int:
         for (name, service), server in zip(kept, servers, strict=True):
             if server.share is None and server.instance.owned:
                 code = 1
-                print(
-                    f"itest: {name} ({service.title}) cannot be left running: {config.cache_dir} cannot be written to, "
-                    f"where later runs would look for it; set ITEST_CACHE_DIR",
-                    file=sys.stderr,
-                )
+                where = f": {config.cache_dir} cannot be written to; set ITEST_CACHE_DIR" if config.quiet else ""
+                print(f"itest: {name} ({service.title}) cannot be left running{where}", file=sys.stderr)
                 continue
             variable, url = wanted.setting_of(service), wanted.url_of(server)
             if found.setdefault(variable, url) != url:
@@ -185,7 +182,7 @@ def _identities(texts: Sequence[str], config: Config) -> set[str]:
 
 
 def _own(config: Config) -> Config:
-    """Without the external servers that an earlier `eval "$(itest up ... --export)"` may have set: those are ours."""
+    """Without the external servers that an earlier `itest up --export` may have set: those are ours."""
     return replace(config, postgres_url="", redis_url="", kafka_bootstrap_servers="")
 
 

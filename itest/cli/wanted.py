@@ -39,7 +39,7 @@ def classes(wanted: Sequence[str]) -> list[type[ContainerMixin]]:
     for word in (word.strip() for text in wanted for word in text.split(",")):
         if not word:
             continue
-        name, _, image = word.partition("=")
+        name, image = (part.strip() for part in (*word.split("=", 1), "")[:2])
         if name in SERVICES:
             if named.setdefault(name, image) != image:
                 raise ConfigError(
@@ -131,7 +131,7 @@ def _dotted(target: str) -> str:
         if not file.is_relative_to(Path.cwd()):
             raise ConfigError(f"{path} is not below the working directory, from which test modules are imported")
         relative = file.relative_to(Path.cwd())
-        if relative.suffix not in ("", ".py"):
+        if relative.suffix not in ("", ".py") and not file.is_dir():
             raise ConfigError(f"{path} is no Python file; a class of one is named tests/test_orders.py::OrderTest")
         path = ".".join((relative.parent / relative.stem).parts)  # Of the working directory itself nothing is left.
     return ".".join([path, *names])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itest import config, naming
-from itest.arguments import Text, Variable, variables_of, words_of
+from itest.arguments import Text, variables_of, words_of
 from itest.clock import Deadline, check_seconds
 from itest.errors import ConfigError, MigrationError
 from itest.migrations.protocol import PATH, check, contents_of, patterns_of
@@ -41,7 +41,7 @@ class Command:
         self,
         argv: Sequence[Text],
         *,
-        env: Mapping[str, Variable] | None = None,
+        env: Mapping[str, Text] | None = None,
         depends_on: Iterable[str] = (),
         cwd: str | Path = "",
         timeout: float = 300.0,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from itest import naming, script
-from itest.errors import ConfigError, ItestError, MigrationError
+from itest.errors import ConfigError, DeclarationError, ItestError, MigrationError
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
@@ -137,9 +137,9 @@ def reported(title: str, is_migration: Callable[[Path], bool] = lambda file: Fal
     progress = Progress()
     try:
         yield progress
-    except (ItestError, unittest.SkipTest):
-        raise
     except Exception as error:
+        if isinstance(error, ItestError | unittest.SkipTest) and not isinstance(error, DeclarationError):
+            raise
         file, line, source = _place(error, is_migration)
         statement = _statement(error) or progress.statement
         file = file or progress.file

@@ -85,7 +85,7 @@ class CheckTest(unittest.TestCase):
         for value in (None, True, ["a"]):
             env: Any = {"DEBUG": value}
             self.refuse(
-                rf"T\.app: env: DEBUG is a {type(env['DEBUG']).__name__}, not a text; write it in quotes",
+                rf"T\.app: env: DEBUG is a {type(env['DEBUG']).__name__}, not a text: write one, in quotes or by str\(\), or leave it out",
                 App.asgi(asgi, env=env),
             )
 

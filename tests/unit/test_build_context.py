@@ -158,7 +158,7 @@ class BuildTest(unittest.TestCase):
                 Build("x", args={"DEBUG": value})  # type: ignore[dict-item]  # wrong on purpose
             self.assertEqual(
                 str(caught.exception),
-                f"Build: args: DEBUG is a {type(value).__name__}, not a text; write it in quotes, or leave it out",
+                f"Build: args: DEBUG is a {type(value).__name__}, not a text: write one, in quotes or by str(), or leave it out",
             )
         with self.assertRaisesRegex(DeclarationError, r"^Build: args must be a dict, \{'NAME': value\}, not a list$"):
             Build("x", args=["TOKEN=1"])  # type: ignore[arg-type]  # wrong on purpose

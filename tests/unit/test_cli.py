@@ -141,25 +141,6 @@ class UsageTest(CliTest):
             {bound.groups() for bound in bounds if bound},
         )
 
-    def test_where_up_fails_what_the_shell_evaluates_fails_too(self) -> None:
-        for words, code in {
-            ("up", "--export", "nonsense"): 2,
-            ("up", "redis", "--export", "--for", "ever"): 2,
-            ("up", "--help", "--export"): 0,
-            ("up", "nonsense"): 2,
-            ("exec", "--with", "nonsense", "up", "--export"): 2,
-        }.items():
-            with self.subTest(words):
-                found, output, _ = self.run_(*words)
-                self.assertEqual(found, code)
-                self.assertEqual(output.endswith("false\n"), code == 2 and words[0] == "up" and "--export" in words)
-        for error, code in ((ItestError("it is stuck"), 1), (KeyboardInterrupt(), 130), (None, 0)):
-            with self.subTest(error), mock.patch.object(up, "run", side_effect=error, return_value=0):
-                said = "" if error is None else "false\n"
-                self.assertEqual(self.run_("up", "redis", "--export")[:2], (code, said))
-        with mock.patch.object(cli, "load", side_effect=ConfigError("it is wrong")):
-            self.assertEqual(self.run_("up", "redis", "--export")[:2], (2, "false\n"))
-
     def test_the_engines_are_closed(self) -> None:
         self.run_("ps")
         self.assertEqual(self.engine.events, ["close"])

@@ -46,7 +46,9 @@ class DeclarationTest(unittest.TestCase):
             "ready: '/health' of 'web' is no check, like http('/health') of itest.wait", ready={"web": "/health"}
         )
         self.assertWrong("env: 'A B' is no name of a variable of a Compose file", env={"A B": "1"})
-        self.assertWrong("env: TAG is a NoneType, not a text; write it in quotes, or leave it out", env={"TAG": None})
+        self.assertWrong(
+            "env: TAG is a NoneType, not a text: write one, in quotes or by str(), or leave it out", env={"TAG": None}
+        )
         self.assertWrong("ports: 0 of 'web' is no port: ports={'web': [8000]}", ports={"web": [0]})
         self.assertWrong("ports: '80' of 'web' is no port: ports={'web': [8000]}", ports={"web": ["80"]})
         self.assertWrong("ports: '8000' of 'web' is no port: ports={'web': [8000]}", ports={"web": "8000"})

@@ -97,7 +97,9 @@ class WrongTest(InnerTest):
             "it: reuse must be True or False, not 'yes'": lambda: Redis(reuse="yes"),  # type: ignore[arg-type]
             "it: password must be a text, not a int": lambda: Postgres(password=1234),  # type: ignore[arg-type]
             "it: partitions must be a whole number, not '2'": lambda: Kafka(partitions="2"),  # type: ignore[arg-type]
-            "it: env: A is a bool, not a text; write it in quotes, or leave it out": lambda: Postgres(env={"A": True}),
+            "it: env: A is a bool, not a text: write one, in quotes or by str(), or leave it out": lambda: Postgres(
+                env={"A": True}
+            ),
             "it: topics must be a dict, {'orders': 1}, with the number of each topic's partitions, not a list": lambda: (
                 Kafka(
                     topics=["orders"]  # type: ignore[arg-type]

@@ -122,8 +122,7 @@ class HangingTest(InnerTest):
                 self.assertEqual(whole_run._set_ups, {})
 
         self.check(run(Inner), ran=1)
-        [told] = [line for line in self.said if "has been running for" in line]
-        first, place, waits = told.split("\n")
+        first, place, waits = next(line for line in self.said if "has been running for" in line).split("\n")
         inner = re.escape(f"{__name__}.{Inner.__qualname__}")
         self.assertRegex(first, rf"^setUpClass \({inner}\) has been running for \d+ s$")
         set_up = Inner.setUpClass.__func__  # type: ignore[attr-defined]  # a class method has it

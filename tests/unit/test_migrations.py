@@ -89,8 +89,8 @@ class MigratorTest(unittest.TestCase):
                 ["x"], env=[("PASSWORD", "b0bPw")]
             ),  # type: ignore[arg-type]
             "Command: env must be a dict, {'NAME': value}, not a tuple": lambda: Command(["x"], env=()),  # type: ignore[arg-type]
-            "Command: env: A is a NoneType, not a text; write it in quotes, or leave it out": lambda: Command(
-                ["x"], env={"A": wrong}
+            "Command: env: A is a NoneType, not a text: write one, in quotes or by str(), or leave it out": lambda: (
+                Command(["x"], env={"A": wrong})
             ),
             "timeout='5': a wait takes a number of seconds, at most 2000000": lambda: Command(["x"], timeout="5"),  # type: ignore[arg-type]
             "depends_on=None: it takes a list of glob patterns": lambda: Function(print, wrong),

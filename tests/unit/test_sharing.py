@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from itest import Kafka, Postgres, Redis, joining, naming, sharing, starting, trace
+from itest import Kafka, Postgres, Redis, joining, naming, sharing, starting, trace, warm
 from itest.clock import wall
 from itest.config import Config, load
 from itest.engines import State
@@ -240,7 +240,7 @@ class ShareTest(unittest.TestCase):
                 with (
                     mock.patch.object(Share, method, side_effect=OSError(errno.EROFS, "Read-only file system")),
                     mock.patch.object(joining, "_record", return_value=RECORD),
-                    mock.patch.object(joining, "_unwritable", set()),
+                    mock.patch.object(warm, "_unwritable", set()),
                     mock.patch.object(starting, "start"),
                     mock.patch.object(trace, "say") as say,
                 ):

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from itest.arguments import Text, Variable, words_of
+from itest.arguments import Text, words_of
 from itest.errors import DeclarationError
 from itest.services.app.command import CommandApp
 from itest.services.app.container import ContainerApp, ContainerAppView
@@ -55,7 +55,7 @@ class App:
     def command(
         argv: Sequence[Text] | str,
         *,
-        env: Mapping[str, Variable] | None = None,
+        env: Mapping[str, Text] | None = None,
         ready: Check | Callable[[AppView], object] | None = None,
         directory: str | os.PathLike[str] = "",
         **options: Unpack[Options],
@@ -74,7 +74,7 @@ class App:
     def asgi(
         app: Any,
         *,
-        env: Mapping[str, Variable] | None = None,
+        env: Mapping[str, Text] | None = None,
         ready: Check | Callable[[ThreadAppView], object] | None = None,
         factory: bool | None = None,
         **options: Unpack[Options],
@@ -90,7 +90,7 @@ class App:
     def wsgi(
         app: Any,
         *,
-        env: Mapping[str, Variable] | None = None,
+        env: Mapping[str, Text] | None = None,
         ready: Check | Callable[[ThreadAppView], object] | None = None,
         factory: bool | None = None,
         **options: Unpack[Options],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from itest import naming
-from itest.arguments import Variable, variables_of
+from itest.arguments import Text, variables_of
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, Unavailable
@@ -40,7 +40,7 @@ class AppService(Service[A]):
     texts: ClassVar[tuple[str, ...]] = ("env",)
     announced: ClassVar[bool] = False
 
-    env: Mapping[str, Variable] = field(default_factory=dict)
+    env: Mapping[str, Text] = field(default_factory=dict)
     ready: Check | Callable[[A], object] | None = None
     scope: Scope = "class"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from itest import naming
-from itest.arguments import Variable, variables_of
+from itest.arguments import Text, variables_of
 from itest.config import Config
 from itest.engines import Instance, ProjectInstance
 from itest.errors import ConfigError, DeclarationError, Unavailable
@@ -53,7 +53,7 @@ class Compose(Service[ComposeView]):
     ready: Mapping[str, Check] | None = None
     """When a service can be used. By default its health check passes, else its published ports answer, else it runs."""
     profiles: Sequence[str] = ()
-    env: Mapping[str, Variable] = field(default_factory=dict)
+    env: Mapping[str, Text] = field(default_factory=dict)
     """Variables of the file, `${NAME}`; they win over the environment and over the file `.env` beside it."""
     ports: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     """Container ports that tests reach besides those that the file publishes: `{"db": [5432]}`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from itest import naming
-from itest.arguments import Text, Variable, variables_of, words_of
+from itest.arguments import Text, variables_of, words_of
 from itest.config import Config
 from itest.container_options import ContainerOptions, Healthcheck, Mount, inside
 from itest.container_options import mounts as mounts_of
@@ -59,7 +59,7 @@ class Container(Service["ContainerView"]):
 
     command: str | Sequence[Text] = ()
     entrypoint: str | Sequence[Text] | None = None
-    env: Mapping[str, Variable] = field(default_factory=dict)
+    env: Mapping[str, Text] = field(default_factory=dict)
     env_file: str | Path | Sequence[str | Path] = ()
     """Files of lines NAME=value; what `env` says wins."""
     ports: Mapping[str, PortText] | Sequence[PortText] | PortText = ()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from itest.arguments import Text, Variable, bytes_of, changes_of, shell_words_of, text_of
+from itest.arguments import Text, bytes_of, changes_of, shell_words_of, text_of
 from itest.container_options import inside
 from itest.engines import Endpoint, ExecResult, container_of
 from itest.errors import DeclarationError, ItestError
@@ -88,7 +88,7 @@ class ContainerView(View):
         timeout: float = 30.0,
         *,
         user: str | int | None = None,
-        env: Mapping[str, Variable | None] | None = None,
+        env: Mapping[str, Text | None] | None = None,
         directory: str | PurePath | None = None,
         stdin: str | bytes | bytearray | memoryview | None = None,
     ) -> ExecResult:

@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from itest.arguments import Variable, variables_of
+from itest.arguments import Text, variables_of
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError
@@ -75,7 +75,7 @@ class Kafka(Service["KafkaView"]):
     codec: Literal["bytes", "text", "json"] = "bytes"
     partitions: int = 1
     topics: Mapping[str, int] = field(default_factory=dict)
-    env: Mapping[str, Variable] = field(default_factory=dict)
+    env: Mapping[str, Text] = field(default_factory=dict)
     prefix: str | None = None
     """What the names of topics and groups begin with; None for one of its own for each class. With `""` topics have
     the very names that an app has them by, and a test sees what the app sees."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from itest.arguments import Variable, variables_of
+from itest.arguments import Text, variables_of
 from itest.config import Config
 from itest.engines import Instance
 from itest.errors import ConfigError, DeclarationError, ExternalError, ItestError, StartError, Unavailable, no_url
@@ -98,7 +98,7 @@ class Postgres(Service["PostgresView"]):
     init: Sequence[str | Path] = ()
     extensions: Sequence[str] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    env: Mapping[str, Variable] = field(default_factory=dict)
+    env: Mapping[str, Text] = field(default_factory=dict)
     user: str = USER
     password: str = field(default="", repr=False)
     database: str = ""

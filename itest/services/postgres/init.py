@@ -85,5 +85,5 @@ def _files(name: str | Path, base: Path) -> list[Path]:
 
 def _place(file: Path) -> tuple[str, str]:
     """Where a local process runs it among others of its directory: as bash sorts names in the official image's locale,
-    en_US.utf8, by their letters and digits first. Images of Alpine go by code points."""
-    return "".join(filter(str.isalnum, file.name)).casefold(), file.name
+    en_US.utf8, by their letters and digits first (those of ASCII). Images of Alpine go by code points."""
+    return "".join(filter(str.isalnum, file.name)).casefold(), file.name.swapcase()

@@ -34,10 +34,9 @@ OURS_ASYNC = {"ssl": "prefer", "target_session_attrs": "any", "direct_tls": Fals
 
 ADMINISTRATIVE = (
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c datestyle=ISO "
-    "-c quote_all_identifiers=off -c work_mem=64MB"
+    "-c quote_all_identifiers=off"
 )
-"""Options of itest's own sessions on a server of ours, which else would follow what a test sets by ALTER SYSTEM. The records of
-1 MB of log take more than the 4 MB of memory that a query has before it writes to a file."""
+"""Options of itest's own sessions on a server of ours, which else would follow what a test sets by ALTER SYSTEM."""
 
 
 def connect(driver: Any, url: str, owned: bool, **kwargs: Any) -> Any:
