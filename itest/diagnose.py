@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread, get_ident
 from typing import Any
 
-from itest import leaks, naming
+from itest import leaks, naming, trace
 from itest import session as sessions
 from itest.clock import SYSTEM, wall
 from itest.config import Config
@@ -162,8 +162,10 @@ class Diagnosis:
                 leaks.report_threads(self._test, self._threads)
         finally:
             left = leaks.end()
-        if left:
+        if left and not self.failed:
             raise LeftBehind(left)
+        for line in left:
+            trace.say(line)
 
     def end(self) -> None:
         """After the test, whatever came of it."""

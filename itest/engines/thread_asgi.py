@@ -17,6 +17,9 @@ from itest.engines.thread_log import AppLog
 GRACE = 2
 """Seconds that requests have to be answered when the app is stopped; after that they are cancelled."""
 
+EVENTS = b"text/event-stream"
+"""What a stream of events says it is."""
+
 T = TypeVar("T")
 
 Message = MutableMapping[str, Any]
@@ -56,8 +59,14 @@ class AsgiServing:
             scope = {**scope, "state": self._server.lifespan.state.copy()}
         if scope["type"] != "http":  # A WebSocket lasts for as long as its client wants.
             return await self._app(scope, receive, send)  # type: ignore[no-any-return]  # as above
-        with self.calls.during(f"{scope['method']} {scope['path']}"):
-            return await self._app(scope, receive, send)  # type: ignore[no-any-return]  # as above
+        with self.calls.during(f"{scope['method']} {scope['path']}") as end:
+
+            async def sent(message: Message) -> None:
+                if EVENTS in dict(message.get("headers", ())).get(b"content-type", b""):
+                    end()  # It lasts for as long as its client wants, too.
+                await send(message)
+
+            return await self._app(scope, receive, sent)  # type: ignore[no-any-return]  # as above
 
     def serve(self, ready: threading.Event) -> None:
         """Serve until `stop` is called; `ready` is set when the app has started. Raises what ended it otherwise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from itest import naming
 
@@ -19,17 +19,21 @@ class Calls:
         self._told: set[object] = set()
 
     @contextlib.contextmanager
-    def during(self, request: str) -> Iterator[None]:
-        """What it runs in."""
+    def during(self, request: str) -> Iterator[Callable[[], object]]:
+        """What it runs in. What it gives ends it before that."""
         call = object()
+
+        def end() -> None:
+            with self._ended:
+                self._open.pop(call, None)
+                self._ended.notify_all()
+
         with self._ended:
             self._open[call] = request
         try:
-            yield
+            yield end
         finally:
-            with self._ended:
-                del self._open[call]
-                self._ended.notify_all()
+            end()
 
     def __str__(self) -> str:
         with self._ended:

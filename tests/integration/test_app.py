@@ -485,7 +485,7 @@ class RestTest(InnerTest):
         self.assertRegex(
             told,
             r"^tests\..*T\.test_1 left GET /never running in ASGI app fastapi\.applications:FastAPI, and 0\.1 s later it still "
-            r"was: .*; wait in the test until it is done \(assertEventually\)$",
+            r"was: .*; wait there until it is done \(assertEventually\)$",
         )
 
     def test_of_a_transaction_that_is_left_it_is_told_that_it_may_be_the_apps(self) -> None:
@@ -534,6 +534,32 @@ class RestTest(InnerTest):
                 client = self.api.client
                 self.body = client.send(client.build_request("GET", "/events"), stream=True).iter_bytes()
                 self.assertEqual(next(self.body), b"first")
+
+        with mock.patch("itest.trace.say") as say:
+            self.check(T, ran=1)
+        self.assertEqual([each.args[0] for each in say.call_args_list if "left" in each.args[0]], [])
+
+    def test_a_stream_of_events_lasts_for_as_long_as_its_client_wants(self) -> None:
+        app = FastAPI()
+
+        @app.get("/events")
+        def events() -> StreamingResponse:
+            async def each() -> AsyncIterator[bytes]:
+                yield b"data: first\n\n"
+                await asyncio.Event().wait()
+
+            return StreamingResponse(each(), media_type="text/event-stream")
+
+        class T(ContainerTestCase):
+            api = App.asgi(app)
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                cls.stream = cls.enterClassContext(httpx.stream("GET", f"{cls.api.url}/events"))
+
+            def test(self) -> None:
+                self.assertEqual(self.stream.status_code, 200)
 
         with mock.patch("itest.trace.say") as say:
             self.check(T, ran=1)

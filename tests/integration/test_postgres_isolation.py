@@ -237,11 +237,26 @@ class LargeTest(BaselineTest):
     @classmethod
     def prepare(cls, view: Any) -> None:
         view.execute("CREATE TABLE large AS SELECT id, repeat('x', 60) AS text FROM generate_series(1, 60000) AS id")
+        view.execute(
+            "CREATE TABLE wide AS SELECT id, repeat(md5(id::text), 200) AS text FROM generate_series(1, 60) AS id"
+        )
+        view.execute("CREATE TABLE bloated AS SELECT * FROM large; DELETE FROM bloated WHERE id > 9")
 
     def test_a_new_clone(self) -> None:
         self.cloned(self.CHANGE)
-        self.assertRegex(self.lease.reason, r"^\d+ kB of baseline rows would have to be put back$")
+        self.assertRegex(self.lease.reason, r"^\d+ baseline rows would have to be put back$")
         self.undone("INSERT INTO numbers VALUES (10000)")
+
+    def test_few_rows_are_put_back_however_much_they_take_on_disk(self) -> None:
+        self.undone("UPDATE wide SET text = 'changed' WHERE id = 1", "DELETE FROM bloated")
+
+    def test_an_engine_that_was_handed_out_before_lives_on(self) -> None:
+        engine = self.view.engine
+        for _ in range(3):
+            with engine.connect() as connection:
+                connection.execute(text(self.CHANGE))
+                connection.commit()
+            self.reset("cloned")
 
     def test_the_rows_where_a_clone_would_cut_the_connections_of_others(self) -> None:
         with contextlib.closing(psycopg2.connect(self.view.url)) as pool, pool.cursor() as cursor:

@@ -414,6 +414,7 @@ class FailureTest(EngineTestCase):
         instance = self.start(Lifespan(end=hang))
         with (
             mock.patch("itest.engines.thread.STOP_WAIT", 0.3),
+            mock.patch("itest.engines.thread.CANCEL_WAIT", 60.0),
             self.assertRaisesRegex(
                 StopError,
                 r"^the end of the lifespan of thread .* had not come 0\.3 s after the app was stopped, and its lifespan was "

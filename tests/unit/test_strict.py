@@ -87,6 +87,20 @@ class ThreadsTest(InnerTest):
         self.check(result, ran=1, failures=1)
         self.assertEqual(lines, [])
 
+    def test_one_that_has_failed_is_not_failed_again(self) -> None:
+        self.use(MemoryEngine(), strict=True)
+
+        class Inner(MemoryMixin, ContainerTestCase):
+            def test(self) -> None:
+                self.fail("on purpose")
+
+        with (
+            mock.patch.object(MemoryLease, "finish", lambda lease, test: leaks.report(f"{test} left it running")),
+            said() as lines,
+        ):
+            self.check(run(Inner), ran=1, failures=1)
+        self.assertTrue(lines[-1].endswith("Inner.test left it running"), lines)
+
     def test_daemons_and_those_of_loops_are_nobodys(self) -> None:
         for thread in ({"daemon": True}, {"name": "asyncio_0"}, {"name": "uvloop_0"}, {"name": "itest-x"}):
             with self.subTest(thread=thread):

@@ -83,7 +83,7 @@ class ThreadAppLease(AppLease["ThreadAppView"]):
             return
         leaks.report(
             f"{test} left {left} running in {self._server.version}, and {REST_WAIT:g} s later it still was: what it "
-            f"writes now is found by later tests; wait in the test until it is done (assertEventually)"
+            f"writes now is found by later tests; wait there until it is done (assertEventually)"
         )
 
     def reset(self, test: str) -> ThreadAppView:

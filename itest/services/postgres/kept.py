@@ -72,6 +72,8 @@ class Kept:
         forked meanwhile, so nobody waits for it."""
         self._own: dict[str, _Link] = {}
         self._engine: Engine | None = None
+        self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        """All that were made: somebody may go on with one of before the last scrub."""
         self._handed_out: Engine | None = None
         self._listeners: list[int] = []
         self._pooled: dict[int, _Link] = {}
@@ -127,6 +129,7 @@ class Kept:
         )
         for name in ("connect", "checkout", "checkin", "close", "invalidate"):
             sqlalchemy.event.listen(engine, name, getattr(self, f"_on_{name}"))
+        self._engines.add(engine)
         return engine
 
     def _connect(self) -> Any:
@@ -252,9 +255,9 @@ class Kept:
             self._give_up(link)
         self._pooled.clear()
         self._handed_out = None
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
+        for engine in list(self._engines):
+            engine.dispose()  # It goes on with a new pool.
+        self._engine = None
 
 
 def sqlalchemy_for(driver: str, purpose: str) -> Any:

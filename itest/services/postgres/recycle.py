@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from itest.services.postgres import leaks, shared
 from itest.services.postgres.log import NOBODY, Changes
 from itest.services.postgres.outside import Outside
 from itest.services.postgres.snapshot import OURS, STATISTICS, Files, Relation, Snapshot
-from itest.services.postgres.undo import LARGEST_COPY, NeedsClone, UndoScripts
+from itest.services.postgres.undo import NeedsClone, UndoScripts
 from itest.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -34,33 +35,32 @@ SLOTS_OF_NONE = SLOTS.replace("= {}", "= {} OR datoid IS NULL")
 
 
 class Limit(NamedTuple):
-    """Bytes past which a new clone costs less: of a small database, and whatever its size is."""
+    """Past what a new clone costs less: of a small database, and whatever its size is."""
 
     small: int
-    most: int
+    most: float
 
-    def of(self, size: int, alone: bool) -> int:
+    def of(self, size: int, alone: bool) -> float:
         """For a database with so many bytes of rows. `alone`: nobody else has it open, who would lose the connection."""
         return min(self.most, self.small * (DEARER + size) // DEARER) if alone else self.most
 
 
-DEARER = 12 * 1024 * 1024
+MB = 1024 * 1024
+
+DEARER = 12 * MB
 """Bytes of rows with which a clone costs twice what an empty one does, 25 ms (docs/design.md, "Isolation")."""
 
-LOG = Limit(4 * 1024 * 1024, 32 * 1024 * 1024)
-"""Write-ahead log to be read, which takes 9 ms a MB."""
+LOG = Limit(4 * MB, 32 * MB)
+"""Bytes of write-ahead log to be read, which takes 9 ms a MB."""
 
-ROWS = Limit(256 * 1024, LARGEST_COPY)
-"""Baseline rows to be put back, which takes 100 ms a MB with an index or two."""
+ROWS = Limit(4000, math.inf)
+"""Baseline rows to be put back (Undo.weight), which takes 6 us a row."""
 
-LIFE = Limit(64 * 1024 * 1024, 256 * 1024 * 1024)
-"""Log that was read since the last clone. Nothing but a new one removes the dead rows that resets leave: these servers have no
-autovacuum."""
+LIFE = Limit(64 * MB, 256 * MB)
+"""Bytes of log that were read since the last clone. Nothing but a new one removes the dead rows that resets leave: these
+servers have no autovacuum."""
 
-BESIDES_ROWS = 40 * 1024
-"""Bytes that a table may take for what are no rows (TOAST's index, the map of free space), and are left out of the count."""
-
-LONGEST_SPARE = 4 * 1024 * 1024
+LONGEST_SPARE = 4 * MB
 """Bytes of log that a class may have written for its database to serve the next one, which begins to count anew."""
 
 HARMLESS = frozenset({
@@ -156,9 +156,9 @@ class Recycler:
             length, size = _bytes(position) - _bytes(self._scanned), self._known.size
             self._read += length
             if length > (longest := LOG.of(size, alone)):
-                raise NeedsClone(f"more than {longest >> 20} MB were written")
+                raise NeedsClone(f"more than {longest / MB:.0f} MB were written")
             if self._read > (longest := LIFE.of(size, alone)):
-                raise NeedsClone(f"more than {longest >> 20} MB were written since it was cloned")
+                raise NeedsClone(f"more than {longest / MB:.0f} MB were written since it was cloned")
             read = answer or (lambda: self._server.log.changes(self._scanned, self._oid, self._undoing))
             changed, catalogs, shared_too, position = self._changes(read(), test)
         if shared_too or system != self._system:
@@ -168,15 +168,12 @@ class Recycler:
             self._system = system
         if catalogs:
             changed |= self._look_into(catalogs)
-        rows = sum(max(0, relation.size - BESIDES_ROWS) for relation in changed)
-        if rows > ROWS.of(size, alone):
-            raise NeedsClone(f"{rows >> 10} kB of baseline rows would have to be put back")
         # Not from the end of our own transaction: what an app writes meanwhile must be seen the next time.
         self._scanned = self.position = position
         self._was_dirty = bool(changed)
         if changed:
             # A session's caches know the tables that were used in it: 0.3 ms for 3 tables, 0.6 where they are news.
-            self._undo(changed, kept.scrubbed or self._session)
+            self._undo(changed, kept.scrubbed or self._session, ROWS.of(size, alone))
         return bool(changed)
 
     def written(self, since: str = "") -> dict[str, set[str]]:
@@ -269,9 +266,9 @@ class Recycler:
             raise NeedsClone("system catalogs were rewritten")
         return {relation for file, relation in now.relations.items() if file not in before.relations}
 
-    def _undo(self, changed: Collection[Relation], connection: Any) -> None:
+    def _undo(self, changed: Collection[Relation], connection: Any, most: float) -> None:
         """Empty and refill the changed tables, set back the changed sequences, in one transaction."""
-        start, refill = self._scripts.script(changed)
+        start, refill = self._scripts.script(changed, most)
         end = (
             "COMMIT; SELECT pg_current_wal_insert_lsn()::text, current_setting('itest.xid'), "
             "set_config('itest.xid', '', false)"

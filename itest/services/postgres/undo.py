@@ -12,6 +12,9 @@ from itest.tuples import NamedTuple
 LARGEST_COPY = 8 * 1024 * 1024
 """Bytes of a table up to which its baseline rows are kept in memory; beyond that a new clone is cheaper."""
 
+LONG_ROW = 600
+"""Bytes of text that take as long to be put back as a short row with an index or two, 6 us."""
+
 SETTINGS = {"session_replication_role": "replica", "lock_timeout": "2s", "statement_timeout": "60s"}
 """What OURS means for a superuser's DELETE and setval, for a connection that was opened without."""
 
@@ -30,14 +33,17 @@ class UndoScripts:
         self._contents = contents
         self._undos: dict[Relation, Undo] = {}
 
-    def script(self, changed: Iterable[Relation]) -> tuple[str, list[tuple[str, bytes]]]:
-        """The statements that undo changes of these relations, and the COPY statements with their rows after them."""
+    def script(self, changed: Iterable[Relation], most: float) -> tuple[str, list[tuple[str, bytes]]]:
+        """The statements that undo changes of these relations, and the COPY statements with their rows after them. Raises
+        NeedsClone where those are more rows than `most`."""
         relations = sorted(changed, key=_NAME)
         if new := [relation for relation in relations if relation not in self._undos]:
             for relation in new:
                 _check(relation)
             self._undos.update(zip(new, map(Undo.of, new, self._contents(new)), strict=True))
         undos = [self._undos[relation] for relation in relations]
+        if (rows := sum(undo.weight for undo in undos)) > most:
+            raise NeedsClone(f"{rows} baseline rows would have to be put back")
         refill = [(undo.copy, undo.rows) for undo in undos if undo.rows]
         selected = [_START_OF_COPY if refill else _START, *(undo.setval for undo in undos if undo.setval)]
         start = "; ".join([", ".join(selected), *(undo.delete for undo in undos if undo.delete)])
@@ -51,6 +57,8 @@ class Undo(NamedTuple):
     delete: str = ""
     copy: str = ""
     rows: bytes = b""
+    weight: int = 0
+    """How many rows, of which a long one counts as several."""
 
     @classmethod
     def of(cls, relation: Relation, content: Content) -> Undo:
@@ -62,7 +70,8 @@ class Undo(NamedTuple):
                 return cls(delete=f"ALTER SEQUENCE {relation.name} RESTART; SELECT {setval}")
             return cls(setval=setval)
         copy = f"COPY {relation.name}{content.columns} FROM STDIN"
-        return cls(delete=f"DELETE FROM ONLY {relation.name}", copy=copy, rows=content.rows)
+        weight = content.rows.count(b"\n") + len(content.rows) // LONG_ROW
+        return cls(delete=f"DELETE FROM ONLY {relation.name}", copy=copy, rows=content.rows, weight=weight)
 
 
 def _check(relation: Relation) -> None:
