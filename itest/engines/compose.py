@@ -72,7 +72,7 @@ class ComposeEngine:
         assert isinstance(spec, ComposeSpec)
         project = f"itest-{naming.random_hex(5)}"
         variables = compose_program.environment(self._config, self._docker.address, spec.env)
-        job = ComposeJob(self._known(), spec, project, variables)
+        job = ComposeJob(self._known(), spec, project, variables, lambda: self._docker.is_podman)
         read = job.read()
         compose_model.remember_secrets(read["services"])
         network = self._network(spec, read["services"])

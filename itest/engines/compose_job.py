@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from itest import naming
@@ -29,15 +30,25 @@ LOG_TAIL = 50
 
 Containers = Mapping[str, Sequence[Instance]]
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 class ComposeJob:
-    """Compose, called for one project."""
+    """Compose, called for one project. `is_podman` tells what it asks for containers."""
 
-    def __init__(self, program: Program, spec: ComposeSpec, project: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        spec: ComposeSpec,
+        project: str,
+        environment: Mapping[str, str],
+        is_podman: Callable[[], bool],
+    ) -> None:
         self._program = program
         self._spec = spec
         self._project = project
         self._environment = environment
+        self._is_podman = is_podman
         self._doing = f"start {spec}"
         self._jobs: set[str] = set()
 
@@ -101,8 +112,10 @@ class ComposeJob:
     def build(self, data: bytes, services: Sequence[str], timeout: float) -> None:
         """Build images. Raises StartError with the output of the step that failed."""
         deadline = Deadline.after(timeout)
+        # Podman's API has no BuildKit, and Compose would run one in a privileged container.
+        builder = {"DOCKER_BUILDKIT": "0"} if self._is_podman() else {}
         try:
-            result = self._run(["--progress=plain", "-f", "-", "build", *services], deadline, data)
+            result = self._run(["--progress=plain", "-f", "-", "build", *services], deadline, data, builder)
         except TimeoutError:
             raise StartError(
                 f"could not {self._doing}: building {', '.join(services)} took longer than {deadline.seconds:g} s; "
@@ -227,10 +240,13 @@ class ComposeJob:
         except TimeoutError:
             raise StartError(f"could not {self._doing}: Docker Compose did not read it in {READ_TIMEOUT:g} s") from None
 
-    def _run(self, arguments: Sequence[str], deadline: Deadline, data: bytes = b"") -> Result:
+    def _run(
+        self, arguments: Sequence[str], deadline: Deadline, data: bytes = b"", defaults: Mapping[str, str] = _NOTHING
+    ) -> Result:
+        environment = {**defaults, **self._environment}
         where = ["--ansi=never", f"--project-name={self._project}", f"--project-directory={self._spec.directory}"]
         return self._program.run(
-            [*where, *arguments], deadline, environment=self._environment, directory=self._spec.directory, model=data
+            [*where, *arguments], deadline, environment=environment, directory=self._spec.directory, model=data
         )
 
 

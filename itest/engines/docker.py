@@ -234,6 +234,13 @@ class DockerEngine:
         return self._link.address
 
     @property
+    def is_podman(self) -> bool:
+        """Whether it is Podman that answers. Raises ItestError."""
+        with translated("ask Docker for its version"):
+            components = self.client.version().get("Components") or ()
+        return any("Podman" in str(component.get("Name", "")) for component in components)
+
+    @property
     def images(self) -> Images:
         """Its images. Raises StartError where it does not answer any more."""
         try:

@@ -18,6 +18,7 @@ from itest.clock import SYSTEM, Clock, Deadline
 from itest.config import Config
 from itest.engines import State, compose_program
 from itest.engines.compose_instance import ComposeInstance
+from itest.engines.compose_job import ComposeJob
 from itest.engines.compose_program import Program
 from itest.engines.docker_address import Address
 from itest.errors import DeclarationError, ItestError, StartError, Unavailable
@@ -321,6 +322,32 @@ class ProgramTest(unittest.TestCase):
                 return
             deadline.pause(0.01)
         self.fail(f"process {pid} still runs")
+
+
+class JobTest(unittest.TestCase):
+    """What is asked of Compose by a job, and what that says of its failures."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def job(self, script: str, *, is_podman: bool, **variables: str) -> ComposeJob:
+        program = Program((str(write_program(self.directory / "compose", script)),), "2.0.0")
+        spec = ComposeSpec((self.directory / "compose.yaml",), self.directory)
+        return ComposeJob(program, spec, "itest-1", {**os.environ, **variables}, lambda: is_podman)
+
+    def test_podman_builds_without_buildkit(self) -> None:
+        """Which Compose would run in a privileged container of its own. A variable of the user's wins."""
+        self.enterContext(mock.patch.dict(os.environ))
+        os.environ.pop("DOCKER_BUILDKIT", None)
+        variables: dict[str, str]
+        for is_podman, variables, expected in (
+            (True, {}, "0"),
+            (False, {}, "unset"),
+            (True, {"DOCKER_BUILDKIT": "1"}, "1"),
+        ):
+            job = self.job("echo ${DOCKER_BUILDKIT-unset} > said", is_podman=is_podman, **variables)
+            job.build(b"{}", ["web"], 60)
+            self.assertEqual((self.directory / "said").read_text().strip(), expected, (is_podman, variables))
 
 
 class NoComposeTest(unittest.TestCase):

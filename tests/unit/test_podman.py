@@ -19,6 +19,12 @@ NETWORK = {"Id": "feed" * 16, "IPAM": {"Config": [{"Gateway": "fd00::1"}, {"Gate
 class PodmanTest(FakeDockerTest):
     unix = True
 
+    def test_it_is_known_by_what_it_is_made_of(self) -> None:
+        self.assertFalse(self.engine.is_podman)
+        components = [{"Name": "Podman Engine", "Version": "4.3.1"}, {"Name": "Conmon", "Version": "2.1.6"}]
+        self.answers["GET /version"] = {"ApiVersion": "1.41", "Version": "4.3.1", "Components": components}
+        self.assertTrue(self.engine.is_podman)
+
     def test_volumes_are_made_with_labels_before_the_container(self) -> None:
         """One that is made with the container has none, and would stay for ever."""
         self.answers["POST /volumes/create"] = (201, {"Name": "itest-s1-data"})

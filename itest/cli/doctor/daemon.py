@@ -66,8 +66,7 @@ def compose(config: Config) -> Iterator[Finding]:
 
 def _daemon(config: Config, engine: DockerEngine) -> Iterator[Finding]:
     info, version = engine.client.info(), engine.client.version()
-    names = [str(part.get("Name", "")) for part in version.get("Components") or ()]
-    title = "Podman" if any("Podman" in name for name in names) else "Docker"
+    title = "Podman" if engine.is_podman else "Docker"
     rootless = info.get("Rootless") or any("rootless" in str(option) for option in info.get("SecurityOptions") or ())
     parts = [
         f"{title} {version.get('Version')}{', rootless' if rootless else ''} answers at {engine.address}",
