@@ -200,6 +200,8 @@ class ComposeJob:
         if state.running and state.health in ("", "healthy"):
             return ""
         said = f": {state.health_said}" if state.health_said else ""
+        if state.health == "starting" and not said and self._is_podman():
+            said = ", and no health check has said anything: Podman runs them by timers of systemd's, and never without"
         return f"is {f'{state.health}{said}' if state.health else state}"
 
     def _check_profiles(self) -> None:

@@ -21,7 +21,7 @@ from itest.engines.compose_instance import ComposeInstance
 from itest.engines.compose_job import ComposeJob
 from itest.engines.compose_program import Program
 from itest.engines.docker_address import Address
-from itest.errors import DeclarationError, ItestError, StartError, Unavailable
+from itest.errors import DeclarationError, ItestError, StartError, StartTimeout, Unavailable
 from itest.services.compose.readiness import Ready
 from itest.spec import ComposeSpec, ContainerSpec, Port
 from itest.testing import MemoryEngine, MemoryInstance
@@ -348,6 +348,20 @@ class JobTest(unittest.TestCase):
             job = self.job("echo ${DOCKER_BUILDKIT-unset} > said", is_podman=is_podman, **variables)
             job.build(b"{}", ["web"], 60)
             self.assertEqual((self.directory / "said").read_text().strip(), expected, (is_podman, variables))
+
+    def test_podman_never_runs_a_health_check_without_systemd(self) -> None:
+        why = "no health check has said anything: Podman runs them by timers of systemd's, and never without"
+        for is_podman, said, expected in (
+            (True, "", f"database is starting, and {why}. If"),
+            (True, "no response", "database is starting: no response. If"),
+            (False, "", "database is starting. If"),
+        ):
+            database = mock.Mock(**{"state.return_value": State(True, health="starting", health_said=said)})
+            database.logs.return_value = ""
+            job = self.job("exec sleep 600", is_podman=is_podman)
+            with self.assertRaises(StartTimeout) as caught:
+                job.up(b"{}", Deadline.after(0.01), lambda database=database: {"database": [database]})
+            self.assertIn(f"did not start within 0.01 s: {expected}", str(caught.exception))
 
 
 class NoComposeTest(unittest.TestCase):
