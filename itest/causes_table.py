@@ -314,7 +314,8 @@ TABLE = (
         "a directory in the way",
         "name the file itself, '/www/index.html' and not '/www': neither takes a file the place of a directory of the "
         "container, nor a directory that of a file or link",
-        r"cannot overwrite (non-)?directory",
+        r"cannot overwrite (non-)?directory|copier: put: .*: (file exists|not a directory)"
+        r"|^(Error processing tar file\([^)]*\): )?(open|mkdir|lstat|unlinkat) [^:]+: not a directory",
         (DOCKER,),
         'cannot overwrite directory "/www" with non-directory "/"',
     ),

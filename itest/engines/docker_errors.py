@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,9 @@ from itest import naming
 from itest.clock import Deadline
 from itest.engines import docker_sdk
 from itest.errors import ItestError, PortTaken, StartError
+
+_REQUEST = re.compile(r" for copier\.request\{.*\}(?=: )", re.DOTALL)
+"""What Podman tells of a request to copy, some 2000 characters, before the reason why that failed."""
 
 
 class OutOfReach(ItestError):
@@ -52,8 +56,8 @@ def refused(doing: str, kind: type[ItestError], said: str, deadline: Deadline | 
     """The error for what Docker said instead of doing it. A port that was taken is a PortTaken if `kind` is StartError."""
     from itest import causes  # Only errors need it.
 
-    said = naming.shorten(said, 500)
     known = causes.find(said, causes.DOCKER)
+    said = naming.shorten(_REQUEST.sub("", said), 500)
     if kind is StartError and known is not None and known.name == causes.PORT_TAKEN:
         kind = PortTaken
     failure = kind(f"could not {doing}, Docker says: {said}{f'; {known.cure}' if known else ''}")

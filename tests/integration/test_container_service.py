@@ -133,6 +133,8 @@ class WebTest(ContainerTestCase):
         self.web.copy_to("/kept/page", "page")
         with self.assertRaisesRegex(ItestError, "cannot overwrite directory .*; name the file itself"):
             self.web.copy_to("/kept", "page")
+        with self.assertRaisesRegex(ItestError, "not a directory; name the file itself"):
+            self.web.copy_to("/kept/page/x", "page")
         with tempfile.TemporaryDirectory() as directory:
             Path(directory, "more").write_text("more")
             with self.assertRaisesRegex(ItestError, "cannot overwrite non-directory .*; name the file itself"):

@@ -62,6 +62,9 @@ SAID = {
     ("unable to find group staffx: no matching entries in group file", DOCKER): ("no such user", ""),
     ("Mounts denied: \nThe path /data is not shared from the host and is not known to Docker.\nYou can configure shared paths from Docker -> Preferences... -> Resources -> File Sharing.", DOCKER): ("path is not shared with Docker", "File sharing"),
     ('Error processing tar file(exit status 1): cannot overwrite directory "/www" with non-directory "/"', DOCKER): ("a directory in the way", "index.html"),
+    ("Error processing tar file(exit status 1): open /etc/passwd/x: not a directory", DOCKER): ("a directory in the way", ""),
+    ('copier: put: error creating "/etc": copier: put: error creating file at "/etc": open /etc: file exists', DOCKER): ("a directory in the way", ""),
+    ('copier: put: error creating "/etc/passwd/x": copier: put: error opening file "/etc/passwd/x" for writing: open /etc/passwd/x: not a directory', DOCKER): ("a directory in the way", ""),
     (OCI + 'exec: "/docker-entrypoint.sh": permission denied: unknown', DOCKER): ("program may not be executed", "chmod"),
     (OCI + 'exec: "serve": executable file not found in $PATH: unknown', DOCKER): ("no such program", "first word"),
     (OCI + 'exec: "postgres": executable file not found in $PATH: unknown', DOCKER): ("no image of PostgreSQL", "the official one"),
@@ -322,6 +325,23 @@ class ErrorsTest(unittest.TestCase):
         self.assertIsInstance(
             refused("start it", StartError, "Bind for x failed: port is already allocated"), PortTaken
         )
+
+    def test_the_reason_stands_behind_what_podman_tells_of_a_request(self) -> None:
+        """Which is longer than what is shown of it."""
+        reason = (
+            'copier: put: error creating "/etc": copier: put: error creating file at "/etc": open /etc: file exists'
+        )
+        options = "PutOptions:copier.PutOptions{DefaultDirMode:(*fs.FileMode)(nil)}, " * 20
+        request = f'error during bulk transfer for copier.request{{Request:"PUT", Root:"/", {options}}}'
+        error = refused("start image web:1", StartError, f"{request}: {reason}")
+        self.assertRegex(
+            str(error),
+            rf"^could not start image web:1, Docker says: error during bulk transfer: {reason}; name the file itself",
+        )
+
+    def test_a_cause_that_is_said_late(self) -> None:
+        error = refused("start image web:1", StartError, f"{'x' * 600}: no space left on device")
+        self.assertIn("docker system df", str(error))
 
     def test_docker_desktop(self) -> None:
         for url, source in (
