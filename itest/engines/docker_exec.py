@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -20,6 +21,9 @@ from itest.errors import ItestError
 
 Output = dict[int, bytes]
 """Standard output (1) and error (2) of a job."""
+
+_RESET = re.compile(rb"Error: (read|write) unixpacket \S+: \1: connection reset by peer\n\Z")
+"""What Podman adds to the standard error of a command that has not read all of its input."""
 
 
 def output(client: Any, job: str, deadline: Deadline) -> Output:
@@ -70,7 +74,8 @@ def output_with_input(client: Any, path: str, job: str, stdin: bytes, deadline: 
                 sender = threading.Thread(target=_send, args=(connection, stdin), name="itest-stdin", daemon=True)
                 sender.start()
                 try:
-                    return _frames(partial(_read, answer), deadline)
+                    found = _frames(partial(_read, answer), deadline)
+                    return {**found, 2: _RESET.sub(b"", found[2])}
                 finally:
                     with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RDWR)

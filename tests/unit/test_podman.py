@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+import struct
 from unittest import mock
 
 from itest.container_options import ContainerOptions, Mount
@@ -54,6 +56,19 @@ class PodmanTest(FakeDockerTest):
         self.answers["DELETE /images/itest-warm:1"] = (409, {"message": "image is in use by 1 container"})
         self.assertFalse(docker_warm.discard(self.engine, "itest-warm:1"))
         self.assertEqual(self.server.requests("DELETE"), ["DELETE /images/itest-warm:1?force=False&noprune=False"])
+
+    def test_what_it_says_of_input_that_a_command_has_not_read_is_not_the_commands(self) -> None:
+        instance = self.start()
+        self.answers[f"POST /containers/{instance.id}/exec"] = (201, {"Id": "job"})
+        self.answers["GET /exec/job/json"] = {"Running": False, "ExitCode": 3}
+        for verb, said in itertools.product(("read", "write"), (b"oops", b"oops\n", b"")):
+            told = f"Error: {verb} unixpacket @->/proc/self/fd/16/attach: {verb}: connection reset by peer\n".encode()
+            frames = [data for data in (said, told) if data]
+            self.answers["POST /exec/job/start"] = b"".join(
+                struct.pack(">BxxxL", 2, len(data)) + data for data in frames
+            )
+            self.assertEqual(instance.exec(["a"], stdin=b"x"), (3, "", said.decode()))
+            self.assertEqual(instance.exec(["a"]), (3, "", (said + told).decode()), "a command may say so itself")
 
     def test_names_of_images(self) -> None:
         for given, name in {
