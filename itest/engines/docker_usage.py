@@ -19,6 +19,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 STATS_TIMEOUT = 0.2
 """Seconds for Docker's own answer. It has one at once or, as it measures once a second, after a second."""
 
+UNANSWERED = (OSError, ValueError, KeyError, TypeError)
+"""What is raised where there is none, or another one than Docker's. The errors of requests are OSErrors."""
+
 
 def facts(told: Mapping[str, Any], container: str, client: Any, socket: str) -> list[str]:
     """Phrases: its memory, if that is to be had quickly, whether it is paused, restarts, processes that were killed for lack of
@@ -51,24 +54,26 @@ def _of_cgroup(pid: int, container: str) -> int | None:
 
 
 def _of_stats(container: str, client: Any, socket: str) -> int | None:
-    if socket:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            resource = f"/containers/{container}/stats?stream=false&one-shot=true"
-            _, said = docker_quick.ask(socket, "GET", resource, timeout=STATS_TIMEOUT)
-            return _used(said)
-        return None
-    from requests.exceptions import RequestException
-
-    with contextlib.suppress(RequestException, ValueError, KeyError, TypeError):
-        url = f"{client.base_url}/v{client.api_version}/containers/{container}/stats"
-        with client.get(url, params={"stream": "false", "one-shot": "true"}, timeout=STATS_TIMEOUT) as response:
-            return _used(response.json())
+    with contextlib.suppress(*UNANSWERED):
+        memory = _said(client, socket, f"/containers/{container}/stats?stream=false&one-shot=true")["memory_stats"]
+        used = int(memory["usage"]) - _cache(memory["stats"])
+        return used if _has_cgroups(client, socket) else None
     return None
 
 
-def _used(stats: Any) -> int:
-    memory = stats["memory_stats"]
-    return int(memory["usage"]) - _cache(memory["stats"])
+def _has_cgroups(client: Any, socket: str) -> bool:
+    """Whether each container has one. Rootless Docker may have none, and tells of each what it finds around itself."""
+    with contextlib.suppress(*UNANSWERED):
+        return bool(_said(client, socket, "/info")["CgroupDriver"] != "none")
+    return True
+
+
+def _said(client: Any, socket: str, resource: str) -> Any:
+    """What Docker answers. Raises OSError, ValueError."""
+    if socket:
+        return docker_quick.ask(socket, "GET", resource, timeout=STATS_TIMEOUT)[1]
+    with client.get(f"{client.base_url}/v{client.api_version}{resource}", timeout=STATS_TIMEOUT) as response:
+        return response.json()
 
 
 def _cache(stats: dict[str, Any]) -> int:

@@ -395,6 +395,8 @@ class InstanceTest(FakeDockerTest):
         stats = {"usage": 9 << 20, "stats": {"inactive_file": 2 << 20}}
         self.answers[f"GET {self.path}/stats"] = {"memory_stats": stats}
         self.assertEqual(self.instance.usage(), ["7 MB of 64 MB in use", *facts])
+        self.answers["GET /info"] = {"CgroupDriver": "none"}
+        self.assertEqual(self.instance.usage(), facts, "what rootless Docker tells then is not the container's")
         del self.answers[f"GET {self.path}/json"]
         self.assertEqual(self.instance.usage(), [])
 
