@@ -360,6 +360,14 @@ TABLE = (
         "KAFKA_PROCESS_ROLES is required.",
     ),
     Cause(
+        "a host that is not found",
+        "no host has that name where the client runs: check it, and have a reference write the address of a service of the "
+        'class, "{kafka.bootstrap_servers}"',
+        r"No resolvable bootstrap urls",
+        (LOG,),
+        "org.apache.kafka.common.config.ConfigException: No resolvable bootstrap urls given in bootstrap.servers",
+    ),
+    Cause(
         "unknown setting",
         "the server does not take a setting of the declaration: see its name and value in the log, and whether this "
         "version has it",

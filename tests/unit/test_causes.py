@@ -123,6 +123,7 @@ SAID = {
     ("/usr/local/bin/docker-entrypoint.sh: line 351: exec: serve: not found", LOG): ("no such program", ""),
     ("/usr/local/bin/docker-entrypoint.sh: 37: exec: postgres: not found", LOG): ("no image of PostgreSQL", "made from it"),
     ("/entrypoint.sh: 37: exec: /etc/passwd: Permission denied", LOG): ("program may not be executed", "chmod"),
+    ("WARN Couldn't resolve server nosuch:9092 from bootstrap.servers as DNS resolution failed for nosuch (org.apache.kafka.clients.ClientUtils)\norg.apache.kafka.common.config.ConfigException: No resolvable bootstrap urls given in bootstrap.servers", LOG): ("a host that is not found", "{kafka.bootstrap_servers}"),
     ("org.apache.kafka.common.config.ConfigException: Missing required configuration `controller.listener.names`", LOG): ("unknown setting", ""),
     ("[ERROR] [MY-000067] [Server] unknown variable 'query_cache_size=0'.", LOG): ("unknown setting", ""),
     ("FATAL:  database files are incompatible with server\nDETAIL:  The data directory was initialized by PostgreSQL version 13, which is not compatible with this version 14.0", LOG): ("data of another version", "empty"),
