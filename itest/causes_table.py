@@ -210,6 +210,15 @@ TABLE = (
         (DOCKER,),
         "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
     ),
+    Cause(
+        "no cgroup to pause it by",
+        "rootless Docker and Podman need cgroup v2, delegated to the user (systemd's Delegate=yes), to pause a container; "
+        "without, `stop()` has it out of reach until `restart()`",
+        r"cannot toggle freezer|freezer not supported|no such directory for freezer\.state"
+        r"|cannot pause (the container )?without|can not pause containers on rootless",
+        (DOCKER,),
+        "OCI runtime pause failed: cannot toggle freezer: cgroups not configured for container",
+    ),
     # What Docker cannot do.
     Cause(
         PORT_TAKEN,

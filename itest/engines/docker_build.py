@@ -152,6 +152,9 @@ class Builds:
 
 _HEREDOC = re.compile(r"^\s*(RUN|COPY|ADD)\b.*<<", re.IGNORECASE | re.MULTILINE)
 _CODE = re.compile(r"non-zero code: (\d+)|exit status (\d+)")
+# Docker's words, and Podman's.
+_NO_TARGET = re.compile(r"failed to reach build target|target \S+ was not found in the provided")
+_NO_SOURCE = re.compile(r"(COPY|ADD) failed|checking on sources under|no items matching glob")
 
 
 def name_of(build: Build, platform: str = "") -> str:
@@ -176,9 +179,9 @@ def _failed(build: Build, steps: Steps, deadline: Deadline, message: Mapping[str
         reason = f"{step} failed: {reason}"
     if "buildkit" in said.lower() or ("unknown instruction" in said and _HEREDOC.search(text)):
         reason += "; this needs BuildKit, and itest builds without: `docker build -t NAME` by hand, and use that image"
-    elif "failed to reach build target" in said:
+    elif _NO_TARGET.search(said):
         reason += "; check the name given as target"
-    elif "COPY failed" in said or "ADD failed" in said:
+    elif _NO_SOURCE.search(said) and "--from=" not in steps.step:
         reason += f"; paths are relative to the context {Path(build.context).absolute()}"
     elif (known := causes.find(f"{said}\n{steps.output}", causes.DOCKER)) is not None:
         reason += f"; {known.cure}"

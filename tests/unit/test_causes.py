@@ -75,6 +75,12 @@ SAID = {
     ("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted", DOCKER): ("limits ignored", ""),
     (OCI + "unable to apply cgroup configuration: rootless needs no limits + no cgroupsPath when no permission is granted for cgroups: mkdir /sys/fs/cgroup/user.slice/docker: permission denied: unknown", DOCKER): ("limits ignored", ""),
     ("crun: the requested cgroup controller `memory` is not available: OCI runtime error", DOCKER): ("limits ignored", ""),
+    # Docker by runc, without and with cgroup v2, by crun; Podman itself.
+    ("Cannot pause container 0de80443d200: OCI runtime pause failed: cannot toggle freezer: cgroups not configured for container: unknown", DOCKER): ("no cgroup to pause it by", "restart()"),
+    ("cannot pause container f9091e3499de: OCI runtime pause failed: freezer not supported: openat2 /sys/fs/cgroup/user.slice/user-1000.slice/f9091e3499de/cgroup.freeze: no such file or directory", DOCKER): ("no cgroup to pause it by", ""),
+    ("cannot pause the container without a cgroup", DOCKER): ("no cgroup to pause it by", ""),
+    ("cannot pause without using Cgroups: this container does not have a cgroup", DOCKER): ("no cgroup to pause it by", ""),
+    ("can not pause containers on rootless containers with cgroup V1: this container does not have a cgroup", DOCKER): ("no cgroup to pause it by", ""),
     ("cgroups: cannot find cgroup mount destination: unknown", DOCKER): ("limits ignored", ""),
     # What starts the program in a container, in the container's log.
     ("exec /usr/local/bin/docker-entrypoint.sh: exec format error", LOG): ("wrong architecture", "another processor"),

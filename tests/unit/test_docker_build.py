@@ -278,6 +278,7 @@ class FailureTest(FakeBuildTest):
         for said, expected in {
             "dockerfile parse error line 2: unknown instruction: RUM": "Dockerfile: dockerfile parse error line 2: unknown instruction: RUM",
             "failed to reach build target prod in Dockerfile": "; check the name given as target",
+            'The target "prod" was not found in the provided Dockerfile': "; check the name given as target",
             "the --mount option requires BuildKit. Refer to https://docs.docker.com/": "; this needs BuildKit, and itest builds without: `docker build -t NAME` by hand, and use that image",
         }.items():
             self.builds({"message": said, "error": ""}, code=400)
@@ -299,6 +300,19 @@ class FailureTest(FakeBuildTest):
             rf"step 2/2, `COPY app.py /`, failed: COPY failed: .*; paths are relative to the context {self.root}$",
         )
         self.assertFalse(hasattr(error, "__notes__"))
+
+    def test_a_file_that_is_not_there_in_podmans_words(self) -> None:
+        for reason in (
+            'checking on sources under "/var/tmp/libpod_builder1/build": copier: stat: "/app.py": no such file or directory',
+            'no items matching glob "/var/tmp/libpod_builder1/build/app.py" copied (1 filtered out using .dockerignore)',
+        ):
+            for step, hint in (
+                ("COPY app.py /", f"; paths are relative to the context {self.root}"),
+                ("COPY --from=base app.py /", ""),
+            ):
+                said = f'building at STEP "{step}": {reason}'
+                error = self.failure({"stream": f"STEP 2/2: {step}\n"}, {"error": said})
+                self.assertTrue(str(error).endswith(f"step 2/2, `{step}`, failed: {said}{hint}"), str(error))
 
     def test_a_missing_context(self) -> None:
         error = self.failure(spec=ContainerSpec("", build=Build(self.root / "nope")))
