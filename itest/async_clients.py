@@ -57,10 +57,10 @@ def _in_trio() -> bool:
 @contextlib.contextmanager
 def own_time() -> Iterator[None]:
     """What itest does within a step of the running loop (it imports a package, or waits for a topic) is not held against
-    the test: in debug mode, asyncio writes about each step that takes longer than the loop's `slow_callback_duration`."""
-    import asyncio
+    the test: in debug mode, asyncio writes about each step that takes longer than the loop's `slow_callback_duration`.
 
-    loop = asyncio._get_running_loop()
+    Nothing where no loop is running, and plain tests do without asyncio."""
+    loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", lambda: None)()
     started = SYSTEM.monotonic()
     try:
         yield

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from itest import AsyncContainerTestCase, ContainerMixin, ContainerTestCase, async_tasks, testing
 from itest.async_clients import AsyncClients, own_time, running_loop
 from itest.errors import DeclarationError, LoopError
+from itest.services.kafka.view import KafkaView
 from itest.testing import MemoryView
 from tests.unit.inner import START, STOP, InnerTest, run
 
@@ -1085,17 +1086,26 @@ class OwnTimeTest(unittest.TestCase):
             def time(self) -> float:
                 return clock.now
 
-        async def work(own: bool) -> None:
+        async def work(does: Callable[[], object]) -> None:
             asyncio.get_running_loop().slow_callback_duration = 0.02
-            with own_time() if own else contextlib.nullcontext():
-                clock.sleep(0.04)
+            does()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             self.assertAlmostEqual(asyncio.get_running_loop().slow_callback_duration, 0.02)
 
-        for own, logs in ((True, self.assertNoLogs), (False, self.assertLogs)):
+        def wait() -> None:
+            clock.sleep(0.04)
+
+        lease = unittest.mock.Mock(**{"topic.side_effect": lambda prefix, name: wait()})
+        view = KafkaView(unittest.mock.Mock(), lease, "bytes", "", 0)
+        for does, logs in (
+            (wait, self.assertLogs),
+            (own_time()(wait), self.assertNoLogs),
+            (lambda: view.topic("orders"), self.assertNoLogs),
+            (lambda: view.queue.topic("orders"), self.assertNoLogs),
+        ):
             with logs("asyncio", "WARNING"), asyncio.Runner(debug=True, loop_factory=Loop) as runner:
-                runner.run(work(own))
+                runner.run(work(does))
 
     def test_without_a_loop_it_does_nothing(self) -> None:
         with own_time():
@@ -1107,10 +1117,12 @@ class CostTest(unittest.TestCase):
         code = (
             "import sys, unittest\n"
             "from itest import ContainerTestCase, testing\n"
+            "from itest.async_clients import own_time\n"
             "class T(ContainerTestCase):\n"
             "    memory = testing.MemoryService()\n"
             "    def test_a(self):\n"
-            "        self.memory.data['x'] = 1\n"
+            "        with own_time():\n"
+            "            self.memory.data['x'] = 1\n"
             "with testing.session(testing.MemoryEngine()):\n"
             "    T('test_a').debug()\n"
             "    T.doClassCleanups()\n"

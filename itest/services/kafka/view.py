@@ -81,6 +81,7 @@ class KafkaView(View):
         admin.close = lambda: None
         return admin
 
+    @own_time()
     def topic(self, name: str) -> str:
         """The physical name of a topic, which is created if need be and has a leader for each partition.
 
@@ -139,8 +140,7 @@ class KafkaView(View):
         aiokafka = client_package("aiokafka", "aiokafka", "KafkaView.aconsumer()")
 
         def make() -> Awaitable[AIOKafkaConsumer]:
-            with own_time():
-                physical, settings = self._consuming(topics, kwargs)
+            physical, settings = self._consuming(topics, kwargs)
             return _started(
                 aiokafka.AIOKafkaConsumer(*physical, **{"bootstrap_servers": self.bootstrap_servers, **settings})
             )
