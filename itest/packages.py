@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from itest.errors import MissingPackage, Unavailable
+from itest.errors import ItestError, MissingPackage, Unavailable
 
 PARTS = {
     "aiokafka": "structs",
@@ -82,6 +82,14 @@ def need_client(package: str, extra: str, purpose: str) -> None:
         raise MissingPackage(package, extra, purpose)
     if other := _stranger(package, found):
         raise MissingPackage(package, extra, purpose, other)
+
+
+def too_old(package: ModuleType, lowest: str, extra: str, purpose: str) -> ItestError:
+    """The error for a client package that is installed and cannot do what is asked of it."""
+    return ItestError(
+        f"{purpose} needs {package.__name__} {lowest} or later, and {package.__version__} is installed: "
+        f"pip install 'itest-containers[{extra}]'"
+    )
 
 
 def stranger(package: str) -> str:

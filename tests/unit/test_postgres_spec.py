@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import signal
 import tempfile
@@ -15,9 +16,9 @@ from unittest import mock
 from itest import ContainerTestCase, Postgres, PostgresMixin
 from itest.config import Config
 from itest.engines import Endpoint
-from itest.errors import ConfigError, Unavailable
+from itest.errors import ConfigError, ItestError, Unavailable
 from itest.migrations import MetaData, SqlFiles, migrator
-from itest.services.postgres import libpq, programs
+from itest.services.postgres import async_engine, libpq, programs
 from itest.services.postgres.programs import Programs
 from itest.spec import Port
 from tests.programs import write_program
@@ -209,6 +210,25 @@ class AddressTest(unittest.TestCase):
         service = vars(PostgresMixin)["postgres"]
         self.assertIsInstance(service, Postgres)
         self.assertEqual((service.scope, service.isolation_or_default), ("session", "database"))
+
+
+@unittest.skipUnless(importlib.util.find_spec("asyncpg"), "needs the package asyncpg")
+class OldClientTest(unittest.TestCase):
+    def test_a_sqlalchemy_without_what_aengine_needs(self) -> None:
+        unknown = TypeError("Invalid argument(s) 'async_creator' sent to create_engine()")
+        view: Any = mock.Mock(**{"url_for.return_value": "postgresql+asyncpg://127.0.0.1/x"})
+        with (
+            mock.patch("sqlalchemy.ext.asyncio.create_async_engine", side_effect=unknown),
+            mock.patch("sqlalchemy.__version__", "1.4.54"),
+            self.assertRaises(ItestError) as caught,
+        ):
+            async_engine.create(view)
+        self.assertEqual(
+            str(caught.exception),
+            "PostgresView.aengine needs sqlalchemy 2.0.38 or later, and 1.4.54 is installed: "
+            "pip install 'itest-containers[sqlalchemy]'",
+        )
+        self.assertIs(caught.exception.__cause__, unknown)
 
 
 class MigrationsTest(unittest.TestCase):

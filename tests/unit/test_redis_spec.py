@@ -22,7 +22,7 @@ from itest import Redis, RedisMixin, naming, versions
 from itest.config import Config
 from itest.engines import Endpoint
 from itest.engines.external import ExternalInstance
-from itest.errors import ConfigError, ExternalError, NotStarted, ResetError, Unavailable
+from itest.errors import ConfigError, ExternalError, ItestError, NotStarted, ResetError, Unavailable
 from itest.services.redis import RedisView, claims, clients, evidence, programs, recipes
 from itest.services.redis import server as module
 from itest.spec import Port
@@ -289,6 +289,21 @@ class PasswordTest(unittest.TestCase):
         ):
             server = mock.Mock(**{"url_of.return_value": url, "authority": ""})
             self.assertEqual(RedisView(server, 1, mock.Mock(), "").password, password)
+
+
+class OldClientTest(unittest.TestCase):
+    def test_one_without_what_aclient_needs(self) -> None:
+        view = RedisView(mock.Mock(), 0, mock.Mock(), "")
+        with (
+            mock.patch("itest.services.redis.view.client_of", return_value=object()),
+            mock.patch("redis.__version__", "4.6.0"),
+            self.assertRaises(ItestError) as caught,
+        ):
+            view.aclient()
+        self.assertEqual(
+            str(caught.exception),
+            "RedisView.aclient() needs redis 5.2 or later, and 4.6.0 is installed: pip install 'itest-containers[redis]'",
+        )
 
 
 class ReadinessTest(unittest.TestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from itest.packages import client_package
+from itest.packages import client_package, too_old
 from itest.services.postgres.kept import sqlalchemy_for
 
 if TYPE_CHECKING:
@@ -43,9 +43,12 @@ def create(view: PostgresView) -> AsyncEngine:
             used.pop(connection.driver_connection, None)
 
     # By a creator, because SQLAlchemy does not pass the URL's query on as asyncpg takes it.
-    engine: AsyncEngine = asynchronous.create_async_engine(
-        view.url_for("asyncpg"), async_creator=connect, poolclass=sqlalchemy.pool.NullPool
-    )
+    try:
+        engine: AsyncEngine = asynchronous.create_async_engine(
+            view.url_for("asyncpg"), async_creator=connect, poolclass=sqlalchemy.pool.NullPool
+        )
+    except TypeError as error:  # It does not know a creator.
+        raise too_old(sqlalchemy, "2.0.38", "sqlalchemy", PURPOSE) from error
     sqlalchemy.event.listen(engine.sync_engine, "checkout", checked_out)
     sqlalchemy.event.listen(engine.sync_engine, "checkin", checked_in)
     return engine

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from itest.async_clients import own_time
-from itest.packages import client_package
+from itest.packages import client_package, too_old
 from itest.service import View
 from itest.services.redis.clients import UNCHECKED, Kept, client_of, package
 
@@ -74,4 +74,6 @@ class RedisView(View):
         asynchronous = client_package("redis.asyncio", "redis", "RedisView.aclient()")
         options = {"decode_responses": self._kept.decode_responses, **kwargs}
         client: AsyncClient = client_of(asynchronous, self.url, **options)
+        if not hasattr(client, "aclose"):
+            raise too_old(package(), "5.2", "redis", "RedisView.aclient()")
         return self._closing_async(client, client.aclose, "aclient")
