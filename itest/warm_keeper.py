@@ -72,6 +72,8 @@ def trim(cache: Path, limit: int, engine: DockerEngine | None) -> None:
         with contextlib.suppress(OSError):
             stray.unlink()
     records = [record for record in warm_store.all_of(cache) if not record.failed]
+    if engine is not None:  # Another Docker's disk is another one.
+        records = [record for record in records if not docker_warm.is_elsewhere(record, engine)]
     records.sort(key=lambda record: warm_store.last_used(cache, record.fingerprint))
     total = sum(record.size for record in records)
     for record in records:
@@ -120,7 +122,7 @@ def _take_container(orders: Mapping[str, Any], keep: Keep, record: Record, engin
         )
     finally:
         docker_warm.remove_container(engine, container)
-    return record._replace(created=wall(), image=image, size=size)
+    return record._replace(created=wall(), image=image, size=size, docker=engine.address.url)
 
 
 def _archive(orders: Mapping[str, Any], keep: Keep, record: Record) -> Record:

@@ -25,7 +25,8 @@ NOTHING = "nothing"
 class Entry:
     """A kept state, for people: its `kind` is `docker image`, `archive` or `nothing`; times are seconds since 1970.
 
-    `nothing` is one that could not be kept: `failed` says why.
+    `nothing` is one that could not be kept: `failed` says why. `elsewhere`: where the Docker is that has its image, if that is
+    another one than was asked.
     """
 
     fingerprint: str
@@ -35,13 +36,14 @@ class Entry:
     created: float
     last_used: float
     failed: str = ""
+    elsewhere: str = ""
 
 
 def entries(config: Config) -> list[Entry]:
     """The kept states, the longest unused first, and what could not be kept. Images are listed where Docker answers."""
-    found = [_entry(config, record) for record in warm_store.all_of(config.cache_dir)]
-    known = {entry.fingerprint for entry in found}
     with docker(config) as engine:
+        found = [_entry(config, record, engine) for record in warm_store.all_of(config.cache_dir)]
+        known = {entry.fingerprint for entry in found}
         if engine is not None:
             from itest.engines import docker_warm
 
@@ -59,8 +61,10 @@ def foreign(config: Config) -> list[Entry]:
 
 def clear(config: Config) -> list[Entry]:
     """Remove all kept states, and those of other cache directories that are gone. Returns what was removed; an image that a
-    container still runs from stays."""
+    container still runs from stays, and so does what is known of one on another Docker."""
     removed = entries(config)
+    elsewhere = {entry.fingerprint for entry in removed if entry.elsewhere}
+    removed = [entry for entry in removed if not entry.elsewhere]
     with docker(config) as engine:
         if engine is not None:
             from itest.engines import docker_warm
@@ -77,17 +81,21 @@ def clear(config: Config) -> list[Entry]:
                 if docker_warm.is_owned(image) is False and docker_warm.discard(engine, image["Id"])
             ]
     for record in list(warm_store.all_of(config.cache_dir)):
-        warm_store.remove(config.cache_dir, record)
+        if record.fingerprint not in elsewhere:
+            warm_store.remove(config.cache_dir, record)
     for stray in list(warm_store.strays(config.cache_dir, 0.0)):
         with contextlib.suppress(OSError):
             stray.unlink()
     return removed
 
 
-def _entry(config: Config, record: Record) -> Entry:
+def _entry(config: Config, record: Record, engine: DockerEngine | None) -> Entry:
+    from itest.engines import docker_warm
+
     used = warm_store.last_used(config.cache_dir, record.fingerprint)
     kind = IMAGE if record.image else NOTHING if record.failed else ARCHIVE
-    return Entry(record.fingerprint, record.service, kind, record.size, record.created, used, record.failed)
+    elsewhere = record.docker if docker_warm.is_elsewhere(record, engine) else ""
+    return Entry(record.fingerprint, record.service, kind, record.size, record.created, used, record.failed, elsewhere)
 
 
 def _foreign(config: Config, engine: DockerEngine) -> list[dict[str, Any]]:

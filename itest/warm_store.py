@@ -43,6 +43,8 @@ class Record(NamedTuple):
     """Seconds that it took when there was nothing to begin with: `start`, and each template by its key."""
     remade: bool = False
     """It was made since the one before could not be begun with."""
+    docker: str = ""
+    """The address of the Docker that has the image."""
 
     def __repr__(self) -> str:
         return naming.show("Record", {**self._asdict(), "secret": naming.MASK})

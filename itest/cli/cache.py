@@ -68,9 +68,11 @@ def show(config: Config, *, as_json: bool) -> int:
 
 
 def sweep(config: Config, *, as_json: bool = False) -> int:
-    """Remove them all, and say how many. Returns the exit code: 1 where one could not be removed."""
+    """Remove them all but those on another Docker, and say how many. Returns the exit code: 1 where one could not be removed."""
     removed = warm_listing.clear(config)
     left = warm_listing.entries(config)
+    elsewhere = [entry for entry in left if entry.elsewhere]
+    left = [entry for entry in left if not entry.elsewhere]
     stay = {entry.fingerprint for entry in left}
     removed = [entry for entry in removed if entry.fingerprint not in stay]
     with warm_listing.docker(config) as engine:
@@ -81,11 +83,15 @@ def sweep(config: Config, *, as_json: bool = False) -> int:
     if as_json:
         counts = {"states": len(states), "bytes": size, "failures": failures, "images": len(images)}
         failed = [*(entry.fingerprint for entry in left), *(each.image for each in used)]
-        print(json.dumps({"removed": counts, "failed": failed}, indent=2))
+        others = [entry.fingerprint for entry in elsewhere]
+        print(json.dumps({"removed": counts, "failed": failed, "elsewhere": others}, indent=2))
         return 1 if failed else 0
     print(f"removed {_count(len(states))}, {_megabytes(size)} MB")
     if failures:
         print(f"removed the record of {failures} that could not be kept: the next run tries again")
+    for address in sorted({entry.elsewhere for entry in elsewhere}):
+        number = [entry.elsewhere for entry in elsewhere].count(address)
+        print(f"left {_count(number)} on another Docker: DOCKER_HOST={address} itest sweep --cache")
     for entry in left:
         print(
             f"itest: could not remove the kept state {entry.fingerprint} of {entry.service}: a server still runs from "

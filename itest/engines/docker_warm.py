@@ -108,6 +108,12 @@ def images(engine: DockerEngine, cache: str = "") -> list[dict[str, Any]]:
         return list(engine.client.images(filters={"label": f"{CACHE}={cache}" if cache else LABEL}))
 
 
+def is_elsewhere(record: warm_store.Record, engine: DockerEngine | None) -> bool:
+    """Whether the image of a kept state is on another Docker than this one, or this is none. A record of an earlier version of
+    itest does not say where it is."""
+    return bool(record.docker) and (engine is None or record.docker != engine.address.url)
+
+
 def is_owned(image: Mapping[str, Any]) -> bool | None:
     """Whether the cache directory is still there that an image belongs to; None where that cannot be seen from here. One of an
     earlier version of itest does not say which it is."""

@@ -573,7 +573,7 @@ class CacheTest(CliTest):
             code, output, errors = self.run_("sweep", "--cache", "--json")
         counts = {"states": 1, "bytes": entry.size_bytes, "failures": 0, "images": 2}
         self.assertEqual((code, errors), (1, ""))
-        self.assertEqual(json.loads(output), {"removed": counts, "failed": ["f2", "itest-build:f2"]})
+        self.assertEqual(json.loads(output), {"removed": counts, "failed": ["f2", "itest-build:f2"], "elsewhere": []})
 
     def test_what_stays_of_it_is_1_and_a_sentence(self) -> None:
         self.entries([self.entry()])

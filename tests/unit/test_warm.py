@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import os
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from itest import owners, warm, warm_keeper, warm_listing, warm_store
+from itest.cli import cache
 from itest.clock import wall
 from itest.config import Config
 from itest.engines import process_warm
@@ -20,8 +24,49 @@ from itest.engines.process import ProcessEngine
 from itest.errors import ItestError
 from itest.spec import Keep, ProcessSpec
 from itest.trace import Recorder
+from tests.unit.fake_docker import FakeDockerTest
 
 FINGERPRINT = "0123456789abcdef"
+
+
+class AnotherDockerTest(FakeDockerTest):
+    """States of one cache directory, kept on several Dockers."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.answers["GET /images/json"] = []
+        for name in ("here", "there", "early"):
+            self.answers[f"DELETE /images/sha256:{name}"] = (404, {"message": "no such image"})
+        self.cache = Path(self.home, "cache")
+        here = self.engine.address.url
+        self.config = Config(environment={"DOCKER_HOST": here}, cache_dir=self.cache)
+        for name, docker in (("here", here), ("there", "tcp://there:2375"), ("early", "")):
+            record = warm_store.Record(name, "postgres", wall(), image=f"sha256:{name}", size=1, docker=docker)
+            warm_store.write(self.cache, record)
+
+    def known(self) -> list[str]:
+        return [record.fingerprint for record in warm_store.all_of(self.cache)]
+
+    def test_what_is_there_is_left_and_told(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            self.assertEqual(cache.sweep(self.config), 0)
+        self.assertEqual(
+            out.getvalue(),
+            "removed 2 kept states, 0.0 MB\n"
+            "left 1 kept state on another Docker: DOCKER_HOST=tcp://there:2375 itest sweep --cache\n",
+        )
+        self.assertEqual(self.known(), ["there"])
+
+    def test_without_a_docker_none_of_them_can_be_removed(self) -> None:
+        removed = warm_listing.clear(replace(self.config, engine="process"))
+        self.assertEqual([entry.fingerprint for entry in removed], ["early"])
+        self.assertEqual(self.known(), ["here", "there"])
+
+    def test_it_takes_no_room_here_and_makes_none(self) -> None:
+        warm_keeper.trim(self.cache, 2, self.engine)
+        self.assertEqual(self.known(), ["early", "here", "there"])
+        warm_keeper.trim(self.cache, 0, self.engine)
+        self.assertEqual(self.known(), ["there"])
 
 
 class KeeperTest(unittest.TestCase):
