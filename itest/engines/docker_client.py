@@ -13,7 +13,7 @@ from itest import naming
 from itest.engines import docker_quick, docker_sdk
 from itest.engines.docker_address import LOOPBACK, Address
 from itest.engines.docker_errors import OutOfReach
-from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT, silent
+from itest.engines.docker_quick import ANSWER_TIMEOUT, API_TIMEOUT, podman, silent
 from itest.errors import Unavailable, hides
 from itest.packages import stranger
 from itest.side_by_side import within
@@ -134,6 +134,11 @@ def _client_class(*, direct: bool) -> Any:
             self._place = url.removeprefix("unix://")
             super().__init__(url, **settings)
 
+        @property
+        def is_podman(self) -> bool:
+            """Known from the beginning: a client is made with the first answer, which says the version."""
+            return self._place in podman
+
         def mount(self, prefix: str | bytes, adapter: Any) -> None:
             adapter.send = MethodType(send_by_adapter, adapter)
             super().mount(prefix, adapter)
@@ -147,10 +152,13 @@ def _client_class(*, direct: bool) -> Any:
                 send_by_session(self, greeting, **{**settings, "timeout": ANSWER_TIMEOUT, "stream": False})
                 silent.discard(self._place)
             try:
-                return send_by_session(self, request, **settings)
+                answer = send_by_session(self, request, **settings)
             except Timeout:
                 silent.add(self._place)
                 raise
+            if answer.headers.get("Server", "").startswith("Libpod/"):
+                podman.add(self._place)
+            return answer
 
     return Client
 

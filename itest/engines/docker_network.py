@@ -62,12 +62,20 @@ def remove(client: Any, network: str) -> None:
     from docker.errors import APIError
 
     with contextlib.suppress(not_found()):
+        # Podman refuses nothing, and would leave the bridge and the rules for the ports of what is on it.
+        if client.is_podman:
+            _clear(client, network)
         try:
             client.remove_network(network)
         except APIError as error:
             if error.status_code != 403:  # "has active endpoints": a server of many runs is on it.
                 raise
-            for container in client.inspect_network(network).get("Containers") or {}:
-                with contextlib.suppress(not_found()):
-                    client.disconnect_container_from_network(container, network, force=True)
+            _clear(client, network)
             client.remove_network(network)
+
+
+def _clear(client: Any, network: str) -> None:
+    """Disconnect what is on it."""
+    for container in client.inspect_network(network).get("Containers") or {}:
+        with contextlib.suppress(not_found()):
+            client.disconnect_container_from_network(container, network, force=True)

@@ -23,6 +23,9 @@ silent: set[str] = set()
 So it is greeted before the next request, which even a busy Docker answers at once; a run whose Docker hangs waits the long
 time once, and not for all that is still to be asked."""
 
+podman: set[str] = set()
+"""Where it is Podman that answers: paths of sockets, or URLs. It says so in the head of each answer."""
+
 
 def ask(path: str, method: str, resource: str, body: object = None, timeout: float = API_TIMEOUT) -> tuple[int, Any]:
     """One request to the daemon at this socket: the status of its answer, and what it says, as JSON or as text.
@@ -80,6 +83,8 @@ def _sent(path: str, method: str, resource: str, data: bytes, timeout: float) ->
         else:
             raise TimeoutError("timed out")
     head_, _, content = b"".join(parts).partition(b"\r\n\r\n")
+    if b"\r\nServer: Libpod/" in head_:
+        podman.add(path)
     words = head_.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
         raise ValueError("it does not speak HTTP")

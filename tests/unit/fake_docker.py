@@ -40,6 +40,7 @@ class FakeDocker(ThreadingHTTPServer):
         """On a port of its own, or on a Unix socket at this path."""
         self.address_family = socket.AF_UNIX if path else socket.AF_INET
         super().__init__(path or ("127.0.0.1", 0), Handler)  # type: ignore[arg-type]  # AF_UNIX has no port
+        self.software = "Docker/24.0.0 (linux)"
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
         self.answers: dict[str, Any] = {
             "GET /_ping": b"OK",
@@ -92,6 +93,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data if code != 204 else b"")
 
     do_GET = do_POST = do_DELETE = answer
+
+    def version_string(self) -> str:
+        return self.server.software
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -12,6 +12,20 @@ from itest.spec import ContainerSpec
 from tests.unit.fake_docker import FakeDockerTest
 
 
+class RemoveTest(FakeDockerTest):
+    def test_it_is_emptied_only_where_docker_does_not_remove_it_else(self) -> None:
+        self.engine.remove_network("n1")
+        self.assertEqual([line for line, _, _ in self.server.asked if "/networks/" in line], ["DELETE /networks/n1"])
+        self.answers["GET /networks/n1"] = {"Id": "n1", "Containers": {"c1": {}}}
+        self.answers["DELETE /networks/n1"] = [
+            lambda _: (403, {"message": "error while removing network: network n1 has active endpoints"}),
+            lambda _: (204, b""),
+        ]
+        self.engine.remove_network("n1")
+        self.assertEqual(self.server.body("POST /networks/n1/disconnect"), {"Container": "c1", "Force": True})
+        self.assertEqual(len(self.server.requests("DELETE")), 3)
+
+
 class HostTest(FakeDockerTest):
     def network(self, *gateways: str) -> None:
         pools = [{"Gateway": gateway} if gateway else {} for gateway in gateways]

@@ -21,6 +21,10 @@ NETWORK = {"Id": "feed" * 16, "IPAM": {"Config": [{"Gateway": "fd00::1"}, {"Gate
 class PodmanTest(FakeDockerTest):
     unix = True
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.software = "Libpod/4.3.1 (linux)"
+
     def test_it_is_known_by_what_it_is_made_of(self) -> None:
         self.assertFalse(self.engine.is_podman)
         components = [{"Name": "Podman Engine", "Version": "4.3.1"}, {"Name": "Conmon", "Version": "2.1.6"}]
@@ -114,6 +118,16 @@ class PodmanTest(FakeDockerTest):
         self.start(ContainerSpec("web:1", ports={"http": Port(80)}, network="n1"))
         hosts = self.server.body("POST /containers/create")["HostConfig"]["ExtraHosts"]
         self.assertEqual(hosts, [f"host.docker.internal:{NOT_OURS_YET}"], "it takes host-gateway for an address")
+
+    def test_what_is_on_a_network_leaves_it_before_it_is_removed(self) -> None:
+        """From under a running container Podman removes the network alone, and not its bridge and its ports' rules."""
+        self.answers["GET /networks/n1"] = {**NETWORK, "Containers": {"c1": {}, "c2": {}}}
+        self.answers["POST /networks/n1/disconnect"] = [lambda _: (404, {"message": "no such"}), lambda _: (200, b"")]
+        self.engine.remove_network("n1")
+        self.assertEqual(
+            [line for line, _, _ in self.server.asked if "/networks/" in line],
+            ["GET /networks/n1", *2 * ["POST /networks/n1/disconnect"], "DELETE /networks/n1"],
+        )
 
     def test_it_never_does_where_networks_are_elsewhere(self) -> None:
         self.answers["GET /networks/n1"] = NETWORK
