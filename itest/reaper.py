@@ -37,7 +37,7 @@ BOOTSTRAP = detached.READ + (
     "        waiting[-1].settimeout(30)\n"
     "        waiting[-1].connect(bytes.fromhex(address))\n"
     "        waiting[-1].sendall(f'{request} HTTP/1.0\\r\\nHost: docker\\r\\n\\r\\n'.encode())\n"
-    "    return all(each.recv(12)[9:] in (b'204', b'404') for each in waiting)\n"
+    "    return all(each.recv(12)[9:] in (b'200', b'204', b'404') for each in waiting)\n"
     "try:\n"
     "    done = rest[-1:] == ['done'] and ended()\n"
     "except OSError:\n"

@@ -29,7 +29,7 @@ from itest.engines import (
 from itest.engines.docker_address import LOOPBACK
 from itest.engines.docker_errors import OutOfReach, not_found, translated, unanswered
 from itest.engines.docker_registry import familiar
-from itest.engines.docker_remove import remove, remove_volume
+from itest.engines.docker_remove import remove, remove_volume, request
 from itest.engines.ports import is_ours, refuses
 from itest.errors import ItestError, PortTaken, StartError
 from itest.wait import NotReady, answer, until_ready
@@ -316,7 +316,7 @@ class DockerInstance:
     def removal(self) -> tuple[str, str] | None:
         if self._volumes or not self._socket:
             return None  # A volume goes after the container, and that would take two.
-        return f"DELETE /containers/{self._id}?force=1&v=1", self._socket
+        return f"DELETE {request(self._id, podman=self._socket in docker_quick.podman)}", self._socket
 
     def disown(self) -> None:
         """Nothing: it is no child of this process."""

@@ -229,7 +229,7 @@ class StartTest(FakeDockerTest):
                     f"reserved on this machine",
                 )
                 [removal] = self.server.requests("DELETE")
-                self.assertRegex(removal, r"^DELETE /containers/itest-web-\w+\?v=True&link=False&force=True$")
+                self.assertRegex(removal, r"^DELETE /containers/itest-web-\w+\?force=1&v=1$")
                 self.server.asked.clear()
 
     def test_a_refusal_is_one_sentence_without_passwords(self) -> None:
@@ -453,7 +453,7 @@ class InstanceTest(FakeDockerTest):
 
     def test_stop(self) -> None:
         self.instance.stop()
-        self.assertEqual(self.server.requests("DELETE"), [f"DELETE {self.path}?v=True&link=False&force=True"])
+        self.assertEqual(self.server.requests("DELETE"), [f"DELETE {self.path}?force=1&v=1"])
         self.answers[f"DELETE {self.path}"] = (404, {"message": "No such container"})
         self.instance.stop()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import itertools
 import struct
+import os
 from unittest import mock
 
 from itest.container_options import ContainerOptions, Mount
 from itest.engines import State, docker_link, docker_quick, docker_things, docker_warm, ports
 from itest.engines.docker_registry import familiar, tags
 from itest.errors import InstanceDied
+from itest.reaper import Reaper
 from itest.spec import ContainerSpec, Port
 from tests.unit.fake_docker import LABELS, FakeDockerTest
 
@@ -54,6 +56,27 @@ class PodmanTest(FakeDockerTest):
         with self.assertRaises(InstanceDied) as caught:
             instance.endpoint()
         self.assertEqual(caught.exception.exit_code, 3)
+
+    def test_a_container_has_no_time_to_end_when_it_is_removed(self) -> None:
+        """Podman 5 gives it its own, 10 s, also where the removal is to be forced."""
+        instance = self.start()
+        words = f"DELETE /v4.0.0/libpod/containers/{instance.id}?force=1&volumes=1&timeout=0"
+        self.assertEqual(instance.removal(), (words, self.server.server_address))
+        instance.stop()
+        self.assertEqual(self.server.requests("DELETE"), [words])
+        self.answers[words.partition("?")[0]] = (404, {"message": "no container with ID or name found"})
+        instance.stop()
+
+    def test_the_reaper_takes_its_word_for_a_removal(self) -> None:
+        instance = self.start()
+        request, socket = instance.removal()
+        self.answers[request.partition("?")[0]] = [{"Id": instance.id}]  # Docker says 204, and nothing.
+        reaper = Reaper("s1", {**os.environ, "DOCKER_HOST": f"unix://{socket}"})
+        reaper.send(socket, request)
+        self.server.asked.clear()
+        reaper.close(done=True)
+        os.waitpid(reaper._process.pid, 0)
+        self.assertEqual([line for line, _, _ in self.server.asked], [request])
 
     def test_the_image_of_a_kept_state_that_is_in_use_stays(self) -> None:
         """By force, Podman would remove the containers that use it: the servers of another run."""
