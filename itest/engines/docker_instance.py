@@ -157,10 +157,12 @@ class DockerInstance:
         if inspected is None:
             return State(False, REMOVED)
         state = inspected["State"]
-        running = bool(state["Running"])
+        status = str(state["Status"])
+        if status == "stopped":  # What Podman says until it has started it again, or calls it exited.
+            status = RESTARTING if _is_started_again(inspected) else "exited"
+        running = bool(state["Running"]) or status == RESTARTING  # Docker calls it both.
         if self._pid != self._seen and is_of(self._id, self._pid):  # Later it may be too late to see whose it is.
             self._seen = self._pid
-        status = str(state["Status"]).replace("stopped", "exited")  # The first is what Podman says for a moment.
         health = str((state.get("Health") or {}).get("Status", ""))
         checks = (state.get("Health") or {}).get("Log") or [{}]
         return State(
@@ -396,6 +398,15 @@ class DockerInstance:
         for name, port in self._ports.items():
             if bindings := published.get(port):
                 self._endpoints[name] = Endpoint(self._host, int(bindings[0]["HostPort"]))
+
+
+def _is_started_again(said: Mapping[str, Any]) -> bool:
+    """Whether the restart policy of a container that has ended has it started again."""
+    policy = said.get("HostConfig", {}).get("RestartPolicy") or {}
+    if policy.get("Name") != "on-failure":
+        return policy.get("Name") in ("always", "unless-stopped")
+    times = policy.get("MaximumRetryCount") or 0  # 0: without an end.
+    return bool(said["State"]["ExitCode"]) and (not times or (said.get("RestartCount") or 0) < times)
 
 
 def image_of(item: Mapping[str, Any]) -> str:

@@ -441,7 +441,7 @@ class RestartPolicyTest(StartTest):
     def test_one_that_ends_again_and_again(self) -> None:
         for ports in ((), 80):
             error = self.fails_late(" again, ", 2, command="sh -c 'echo boom; exit 3'", restart="always", ports=ports)
-            self.assertRegex(str(error), r"Docker has started it again, as it ended, \d times: see its last log lines")
+            self.assertRegex(str(error), r"Docker has started it again, as it ended, \d+ times: see its last log lines")
             self.assertIn("  | boom", error.__notes__[0])
 
     def test_one_that_runs_the_third_time(self) -> None:

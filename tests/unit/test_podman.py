@@ -9,7 +9,7 @@ import os
 from unittest import mock
 
 from itest.container_options import ContainerOptions, Mount
-from itest.engines import State, docker_link, docker_quick, docker_things, docker_warm, ports
+from itest.engines import RESTARTING, State, docker_link, docker_quick, docker_things, docker_warm, ports
 from itest.engines.docker_registry import familiar, tags
 from itest.errors import InstanceDied
 from itest.reaper import Reaper
@@ -46,6 +46,28 @@ class PodmanTest(FakeDockerTest):
         state = {"Running": False, "Status": "stopped", "ExitCode": 3}
         self.answers[f"GET /containers/{instance.id}/json"] = {"State": state}
         self.assertEqual(instance.state(), State(False, "exited", 3))
+
+    def test_one_that_has_stopped_is_started_again_where_its_policy_says_so(self) -> None:
+        """0.1 s later, with Podman 4.3. Docker calls one that is `restarting`, and running."""
+        instance = self.start()
+        for policy, times, code, restarts, again in (
+            ("always", 0, 0, 5, True),
+            ("unless-stopped", 0, 3, 0, True),
+            ("on-failure", 0, 3, 5, True),
+            ("on-failure", 2, 3, 1, True),
+            ("on-failure", 2, 3, 2, False),
+            ("on-failure", 2, 0, 1, False),
+            ("no", 0, 3, 0, False),
+            ("", 0, 3, 0, False),
+        ):
+            self.answers[f"GET /containers/{instance.id}/json"] = {
+                "State": {"Running": False, "Status": "stopped", "ExitCode": code},
+                "HostConfig": {"RestartPolicy": {"Name": policy, "MaximumRetryCount": times}},
+                "RestartCount": restarts,
+            }
+            status = RESTARTING if again else "exited"
+            with self.subTest(policy, times=times, code=code, restarts=restarts):
+                self.assertEqual(instance.state(), State(again, status, code, restarts=restarts))
 
     def test_one_that_has_ended_has_no_address(self) -> None:
         instance = self.start(ContainerSpec("web:1", ports={"http": Port(80)}))
