@@ -99,6 +99,9 @@ def _archive(files: Mapping[str, bytes | Path]) -> bytes:
                 archive.add(what, name, filter=_of_nobody)
             else:
                 raise StartError(f"could not put {what} into the container as {place}: there is no such file")
+        end = archive.offset + 2 * tarfile.BLOCKSIZE
+    # Podman reads no further, and fails now and then where more comes: tarfile fills its archives up to 10 KiB.
+    buffer.truncate(end)
     return buffer.getvalue()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import itertools
 import struct
+import io
 import os
+import tarfile
 from unittest import mock
 
 from itest.container_options import ContainerOptions, Mount
@@ -99,6 +101,14 @@ class PodmanTest(FakeDockerTest):
         reaper.close(done=True)
         os.waitpid(reaper._process.pid, 0)
         self.assertEqual([line for line, _, _ in self.server.asked], [request])
+
+    def test_nothing_comes_after_the_end_of_an_archive(self) -> None:
+        """Podman does not read what does, and so refused files now and then: "write |1: broken pipe"."""
+        self.start(ContainerSpec("web:1", files={"/srv/page": b"x"}))
+        [sent] = [body for line, _, body in self.server.asked if line.startswith("PUT ")]
+        with tarfile.open(fileobj=io.BytesIO(sent)) as archive:
+            self.assertEqual(archive.getnames(), ["srv/page"])
+        self.assertEqual(len(sent), 4 * tarfile.BLOCKSIZE, "its facts, its content and the two empty blocks of the end")
 
     def test_the_image_of_a_kept_state_that_is_in_use_stays(self) -> None:
         """By force, Podman would remove the containers that use it: the servers of another run."""
