@@ -241,12 +241,17 @@ class DockerInstance:
         doing = f"run `{shlex.join(map(naming.mask, argv))}` in {self}"
         try:
             with translated(doing, passing=(APIError, TimeoutError)):
+                words, variables = list(argv), dict(env or {})
+                if None in variables.values() and client.is_podman:  # It refuses those that are to be taken away.
+                    gone = [name for name, value in variables.items() if value is None]
+                    words = ["env", *(f"-u{name}" for name in gone), *words]
+                    variables = {name: value for name, value in variables.items() if value is not None}
                 job = client.exec_create(
                     self._id,
-                    list(argv),
+                    words,
                     stdin=bool(stdin),
                     user=user,
-                    environment=dict(env or {}),
+                    environment=variables,
                     workdir=directory or None,
                 )["Id"]
                 if stdin:

@@ -110,6 +110,20 @@ class PodmanTest(FakeDockerTest):
             self.assertEqual(archive.getnames(), ["srv/page"])
         self.assertEqual(len(sent), 4 * tarfile.BLOCKSIZE, "its facts, its content and the two empty blocks of the end")
 
+    def test_a_variable_that_a_command_is_not_to_have(self) -> None:
+        """Docker takes a name without a value for that, Podman for badly formed."""
+        instance = self.start()
+        self.answers[f"POST /containers/{instance.id}/exec"] = (201, {"Id": "job"})
+        self.answers["POST /exec/job/start"] = (200, b"")
+        self.answers["GET /exec/job/json"] = {"Running": False, "ExitCode": 0}
+        instance.exec(["page", "--all"], env={"HOME": None, "A": "1", "LANG": None})
+        asked = self.server.body(f"POST /containers/{instance.id}/exec")
+        self.assertEqual(asked["Cmd"], ["env", "-uHOME", "-uLANG", "page", "--all"])
+        self.assertEqual(asked["Env"], ["A=1"])
+        self.server.asked.clear()
+        instance.exec(["page"], env={"A": "1"})
+        self.assertEqual(self.server.body(f"POST /containers/{instance.id}/exec")["Cmd"], ["page"])
+
     def test_the_image_of_a_kept_state_that_is_in_use_stays(self) -> None:
         """By force, Podman would remove the containers that use it: the servers of another run."""
         self.answers["DELETE /images/itest-warm:1"] = (409, {"message": "image is in use by 1 container"})
