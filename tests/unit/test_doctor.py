@@ -277,11 +277,8 @@ class DaemonTest(FakeDockerTest):
         )
 
     def test_podman(self) -> None:
-        self.answers["GET /version"] = {
-            "ApiVersion": "1.43",
-            "Version": "5.4.0",
-            "Components": [{"Name": "Podman Engine", "Version": "5.4.0"}],
-        }
+        self.server.software = "Libpod/5.4.0 (linux)"
+        self.answers["GET /version"] = {"ApiVersion": "1.43", "Version": "5.4.0"}
         self.answers["GET /images/json"] = [
             {"RepoTags": ["docker.io/library/redis:8"], "Size": 87_000_000, "Id": "a"},
             {"RepoTags": ["docker.io/apache/kafka:4.1.1"], "Size": 417_000_000, "Id": "b"},

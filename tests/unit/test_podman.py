@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import itertools
-import struct
 import io
+import itertools
 import os
+import struct
 import tarfile
 from unittest import mock
 
@@ -29,10 +29,7 @@ class PodmanTest(FakeDockerTest):
         super().setUp()
         self.server.software = "Libpod/4.3.1 (linux)"
 
-    def test_it_is_known_by_what_it_is_made_of(self) -> None:
-        self.assertFalse(self.engine.is_podman)
-        components = [{"Name": "Podman Engine", "Version": "4.3.1"}, {"Name": "Conmon", "Version": "2.1.6"}]
-        self.answers["GET /version"] = {"ApiVersion": "1.41", "Version": "4.3.1", "Components": components}
+    def test_it_is_known_by_the_head_of_its_answers(self) -> None:
         self.assertTrue(self.engine.is_podman)
 
     def test_volumes_are_made_with_labels_before_the_container(self) -> None:
