@@ -481,7 +481,10 @@ class UpTest(CommandLineTest):
         place.write_text("")
         output, errors = self.itest("up", "redis", code=1, ITEST_CACHE_DIR=str(place))
         self.assertEqual(output, "")
-        self.assertIn(f"redis (Redis) cannot be left running: {place} cannot be written to", errors)
+        self.assertRegex(
+            errors, f"nothing stays for later runs, since {place}.* cannot be written to .*: set ITEST_CACHE_DIR"
+        )
+        self.assertIn("itest: redis (Redis) cannot be left running\n", errors)
 
     def things(self) -> list[str]:
         """The services that it has left running, and that stay after their last use."""
