@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from itest.errors import DeclarationError
-from itest.migrations.django import LABEL
+from itest.migrations.django import LABEL, mirrored
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -20,10 +20,10 @@ def check_databases(cls: Any) -> None:
     connections = importlib.import_module("django.db").connections
     for alias in connections if cls.databases else ():  # Else nobody may have configured any.
         settings = connections.settings[alias]
-        leads = settings["OPTIONS"].get("application_name") == LABEL
+        leads = settings.get("OPTIONS", {}).get("application_name") == LABEL
         if leads or (alias not in cls.databases and cls.databases != "__all__"):
             continue
-        if not _is_for_tests(connections[settings["TEST"]["MIRROR"] or alias]):
+        if not _is_for_tests(connections[mirrored(settings) or alias]):
             module = importlib.import_module("django.conf").settings.SETTINGS_MODULE or "shop.settings"
             which = "" if alias == "default" else f", database={alias!r}"
             name = str(settings["NAME"])
@@ -53,7 +53,7 @@ def _is_for_tests(connection: Any) -> bool:
     if connection.vendor == "sqlite" and connection.is_in_memory_db():
         return True
     settings = connection.settings_dict
-    name, given = str(settings["NAME"]), str(settings["TEST"]["NAME"] or "")
+    name, given = str(settings["NAME"]), str(settings.get("TEST", {}).get("NAME") or "")
     root, suffix = os.path.splitext(given)
     pattern = rf"{re.escape(root)}(_\d+)?{re.escape(suffix)}" if given else "test_.*"  # With the number of a worker.
     return re.fullmatch(pattern, name) is not None

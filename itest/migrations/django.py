@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +226,13 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
 def _aliases(alias: str) -> list[str]:
     """It, and those that Django's own runner would have lead to its test database (`TEST={"MIRROR": ...}`)."""
     settings = importlib.import_module("django.db").connections.settings
-    return [alias, *(other for other, each in settings.items() if each["TEST"]["MIRROR"] == alias)]
+    return [alias, *(other for other, each in settings.items() if mirrored(each) == alias)]
+
+
+def mirrored(settings: Mapping[str, Any]) -> str | None:
+    """What database one is a mirror of. One that is added while a program runs has what it was given only."""
+    mirror: str | None = settings.get("TEST", {}).get("MIRROR")
+    return mirror
 
 
 def _replace(connection: Any) -> None:

@@ -314,6 +314,32 @@ class OrmTest(ProjectTestCase):
                     self.assertIs(connections[alias].settings_dict, settings.DATABASES[alias])
         """, DJANGO_SETTINGS_MODULE="project.settings")  # fmt: skip
 
+    def test_databases_that_are_added_while_it_runs(self) -> None:
+        self.check("""
+        import django.test
+        from django.db import connections
+
+        def setUpModule():
+            connections.databases["more"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+
+        class PlainTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+
+            def test(self):
+                self.assertEqual(orders().count(), 0)
+
+        class DjangosTest(PostgresMixin, ContainerMixin, django.test.SimpleTestCase):
+            postgres = Postgres(migrations=SETTINGS)
+            databases = {"default", "more"}
+            test = PlainTest.test
+
+        class RefusedTest(unittest.TestCase):
+            def test(self):
+                connections.databases["more"] |= {"NAME": "mine.sqlite3"}
+                [error] = outcomes(DjangosTest)
+                self.assertIn("'more', and no declaration", error)
+        """, DJANGO_SETTINGS_MODULE="project.settings")  # fmt: skip
+
     def test_statements_are_logged(self) -> None:
         self.check("""
         from django.db import connection, connections, transaction
