@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from itest.errors import DeclarationError
-from itest.migrations.django import LABEL, mirrored
+from itest.migrations.django import leading, mirrored
 
 __unittest = True  # Hides these frames from the traceback of a failed assertion (unittest/result.py).
 
@@ -20,8 +20,7 @@ def check_databases(cls: Any) -> None:
     connections = importlib.import_module("django.db").connections
     for alias in connections if cls.databases else ():  # Else nobody may have configured any.
         settings = connections.settings[alias]
-        leads = settings.get("OPTIONS", {}).get("application_name") == LABEL
-        if leads or (alias not in cls.databases and cls.databases != "__all__"):
+        if leading(settings) or (alias not in cls.databases and cls.databases != "__all__"):
             continue
         if not _is_for_tests(connections[mirrored(settings) or alias]):
             module = importlib.import_module("django.conf").settings.SETTINGS_MODULE or "shop.settings"

@@ -110,15 +110,16 @@ class Django:
         self._set_up()
         connections = importlib.import_module("django.db").connections
         held = True  # Until a test begins outside of a transaction.
+        aliases = _aliases(self.database)  # Before they lead there.
         with _leading_to(view, self.database) as opened:
 
             def is_held() -> bool:
                 nonlocal held
-                leading = [connections[alias] for alias in _aliases(self.database)]
-                held = held and any(each.in_atomic_block for each in leading)
+                led = [connections[alias] for alias in aliases]
+                held = held and any(each.in_atomic_block for each in led)
                 if held:
                     return True
-                for each in leading:
+                for each in led:
                     if each.connection is not None and not each.autocommit:
                         each.close()  # It remembers the block it was in, so another one takes its place.
                         _replace(each)
@@ -174,26 +175,24 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
     were opened to it, on whichever thread."""
     connections = importlib.import_module("django.db").connections
     created = importlib.import_module("django.db.backends.signals").connection_created
-    if alias not in connections.settings:
-        known = ", ".join(connections.settings)
-        raise ConfigError(f"Django(database={alias!r}): the settings' DATABASES have no such entry, only {known}")
-    settings, owner = connections.settings[alias], os.getpid()
-    before = [(connections[each], dict(connections.settings[each])) for each in _aliases(alias)]
+    aliases, owner = _aliases(alias), os.getpid()
+    settings = connections.settings[alias]
+    before = [(connections[each], dict(connections.settings[each])) for each in aliases]
     engine = settings["ENGINE"]
     is_postgres = not engine.startswith("django.db.backends.") or engine == ENGINE  # PostGIS and others build on it.
     theirs = settings["OPTIONS"] if is_postgres else {}
     options = {name: value for name, value in theirs.items() if name not in FOREIGN_OPTIONS}
-    if ours := view.env.get("PGOPTIONS"):  # Last, because of two search_paths the later one counts.
-        options["options"] = f"{options.get('options', '')} {ours}".strip()
+    if more := view.env.get("PGOPTIONS"):  # Last, because of two search_paths the later one counts.
+        options["options"] = f"{options.get('options', '')} {more}".strip()
     opened: Opened = weakref.WeakValueDictionary()
 
     def note(connection: Any, **_: object) -> None:
-        if connection.alias in _aliases(alias):
+        if connection.alias in aliases:
             opened[id(connection)] = connection
 
     created.connect(note, weak=False)
     try:
-        leading = {
+        ours = {
             "ENGINE": engine if is_postgres else ENGINE,
             "OPTIONS": {**options, "application_name": LABEL},
             "NAME": view.name,
@@ -205,7 +204,7 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
             "CONN_HEALTH_CHECKS": True,
         }
         for connection, _ in before:
-            connections.settings[connection.alias] |= leading  # In place, as the connections of other threads share it.
+            connections.settings[connection.alias] |= ours  # In place, as the connections of other threads share it.
             _replace(connection)
         _forget_rows()
         yield opened
@@ -224,9 +223,21 @@ def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
 
 
 def _aliases(alias: str) -> list[str]:
-    """It, and those that Django's own runner would have lead to its test database (`TEST={"MIRROR": ...}`)."""
+    """It, and those that Django's own runner would have lead to its test database (`TEST={"MIRROR": ...}`), but for one that
+    another declaration has lead to its own. Raises ConfigError."""
     settings = importlib.import_module("django.db").connections.settings
-    return [alias, *(other for other, each in settings.items() if mirrored(each) == alias)]
+    if alias not in settings:
+        known = ", ".join(settings)
+        raise ConfigError(f"Django(database={alias!r}): the settings' DATABASES have no such entry, only {known}")
+    mirrors = [other for other, each in settings.items() if mirrored(each) == alias]
+    return [alias, *(other for other in mirrors if leading(settings[other]) in (None, leading(settings[alias])))]
+
+
+def leading(settings: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Where itest has one lead; None where it does not."""
+    if settings.get("OPTIONS", {}).get("application_name") != LABEL:
+        return None
+    return settings["HOST"], settings["PORT"], settings["NAME"]
 
 
 def mirrored(settings: Mapping[str, Any]) -> str | None:

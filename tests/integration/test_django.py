@@ -307,6 +307,21 @@ class OrmTest(ProjectTestCase):
                 orders().create(item="book")
                 self.assertEqual(orders().using("replica").count(), 0)
 
+        class SeparateFirstTest(PostgresMixin, ContainerTestCase):
+            replica = Postgres(migrations=Django("project.settings", database="replica"))
+            primary = Postgres(migrations=SETTINGS)
+            postgres = None
+            test = SeparateTest.test_2_a_transaction_stays_open
+
+        class LastOfTwoTest(PostgresMixin, ContainerTestCase):
+            # Its replica has no declaration: it goes with what it mirrors.
+            postgres = Postgres(migrations=SETTINGS)
+            other = Postgres(migrations=SETTINGS)
+
+            def test(self):
+                orders().create(item="book")
+                self.assertEqual(orders().using("replica").count(), 1)
+
         class ZLastTest(unittest.TestCase):
             def test_the_projects_own_is_back(self):
                 for alias, name in {"default": "mine", "replica": "my_replica"}.items():
