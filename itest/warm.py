@@ -85,7 +85,13 @@ class State:
 
     def used(self) -> None:
         """A server has begun with it."""
-        warm_store.touch(self.config.cache_dir, self.fingerprint)
+        cache = self.config.cache_dir
+        # Another run may have kept a newer one meanwhile.
+        if self.record is not None and self.record.remade and warm_store.read(cache, self.fingerprint) == self.record:
+            self.record = self.record._replace(remade=False)  # What broke the one before has passed.
+            with contextlib.suppress(OSError):
+                warm_store.write(cache, self.record)
+        warm_store.touch(cache, self.fingerprint)
 
     def discard(self, error: BaseException) -> None:
         """It cannot be begun with: remove it, and say so, but where somebody has removed its image. Where that was said of the

@@ -483,6 +483,13 @@ class ProcessTest(WarmTest):
         self.assertEqual(entry.kind, "nothing")
         self.assertIn("it was made anew, and could not be begun with either: ", entry.failed)
 
+    def test_one_that_was_made_anew_and_used_may_be_made_anew_again(self) -> None:
+        self.once()
+        for _ in range(2):
+            self.archive().write_bytes(b"\0" * self.archive().stat().st_size)
+            self.assertEqual(self.once(), (False, [("Emma",)]))
+            self.assertEqual(self.once(), (True, [("Emma",)]))
+
     def test_one_with_a_fault_in_its_data_is_made_anew(self) -> None:
         self.once()
         with self.archive().open("r+b") as file:
