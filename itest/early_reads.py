@@ -5,6 +5,7 @@ part of has its own variables only later."""
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import threading
@@ -65,7 +66,12 @@ def _keeper(frame: FrameType | None) -> ModuleType | None:
     while frame is not None and not (name := str(frame.f_globals.get("__name__"))).startswith("itest."):
         module, function = sys.modules.get(name), frame.f_code.co_name
         stays = getattr(module, "__dict__", None) is frame.f_globals  # Not so Alembic's env.py.
-        if stays and (function == "<module>" or hasattr(frame.f_globals.get(function), "cache_clear")):
+        if stays and (function == "<module>" or _is_cached(frame.f_globals.get(function))):
             return module
         frame = frame.f_back
     return None
+
+
+def _is_cached(function: object) -> bool:
+    """Without asking it: what is lazy, as werkzeug's LocalProxy, would be called for that, and read again."""
+    return inspect.getattr_static(function, "cache_clear", None) is not None

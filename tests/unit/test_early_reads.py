@@ -74,6 +74,18 @@ class KeptTest(unittest.TestCase):
         self.migrate(name, "find")
         self.assertEqual(self.kept(), {name: ["TEST_EARLY"]})
 
+    def test_a_lazy_object_is_not_asked(self) -> None:
+        lazy = f"""
+class Lazy:
+    def __init__(self, make): self.make = make
+    def __getattr__(self, name): return getattr(self.make(), name)
+def current(): return {READ}
+function, current = current, Lazy(current)
+"""
+        name = self.module(lazy)
+        self.migrate(name, "function")
+        self.assertEqual(self.kept(), {})
+
     def test_a_module_that_was_taken_out_again(self) -> None:
         name = self.module(READ)
         self.migrate(name)
