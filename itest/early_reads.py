@@ -14,8 +14,11 @@ from types import FrameType, ModuleType
 
 from itest.config import live_environment
 
-_kept: dict[str, tuple[ModuleType, str | None]] = {}
-"""By variable: the module that has read it last, and its value then, None where it was not set."""
+_kept: dict[tuple[str, str], tuple[ModuleType, str | None]] = {}
+"""By variable and the name of a module that has read it: that module, and the value then, None where it was not set."""
+
+SEARCHING = "urllib.request"
+"""Who looks through all variables for those that name a proxy, for each client of HTTP that is made, and keeps no other."""
 
 _threads: set[int] = set()
 """Those that migrate."""
@@ -27,11 +30,10 @@ _getitem = os._Environ.__getitem__
 def kept(names: Iterable[str]) -> dict[str, list[str]]:
     """By module: those of these variables that it has read, and that had another value than now."""
     found: dict[str, list[str]] = {}
-    for name in names:
-        if name in _kept:
-            module, value = _kept[name]
-            if sys.modules.get(module.__name__) is module and value != live_environment().get(name):
-                found.setdefault(module.__name__, []).append(name)
+    wanted = set(names)
+    for (name, reader), (module, value) in [*_kept.items()]:
+        if name in wanted and sys.modules.get(reader) is module and value != live_environment().get(name):
+            found.setdefault(reader, []).append(name)
     return found
 
 
@@ -58,12 +60,14 @@ def _noting(environment: os._Environ[str], name: str) -> str:
         return value
     finally:
         if threading.get_ident() in _threads and (module := _keeper(sys._getframe(1))):
-            _kept[name] = (module, value)
+            _kept[name, module.__name__] = (module, value)
 
 
 def _keeper(frame: FrameType | None) -> ModuleType | None:
     """The module that reads, where that is likely to last: at its import, or in a function whose results are cached."""
     while frame is not None and not (name := str(frame.f_globals.get("__name__"))).startswith("itest."):
+        if name == SEARCHING:
+            return None
         module, function = sys.modules.get(name), frame.f_code.co_name
         stays = getattr(module, "__dict__", None) is frame.f_globals  # Not so Alembic's env.py.
         if stays and (function == "<module>" or _is_cached(frame.f_globals.get(function))):

@@ -48,9 +48,11 @@ class KeptTest(unittest.TestCase):
         return early_reads.kept(["TEST_OTHER", "TEST_EARLY"])
 
     def test_a_module_that_is_imported(self) -> None:
+        # Who goes through all of them counts: pydantic-settings does, for the values of its fields.
         for source in (READ, "os.environ.copy()", "'TEST_EARLY' in os.environ", f"def find(): return {READ}\nfind()"):
             os.environ["TEST_EARLY"] = "developer's"
             with self.subTest(source):
+                early_reads._kept.clear()
                 name = self.module(source)
                 self.migrate(name)
                 self.assertEqual(self.kept(), {name: ["TEST_EARLY"]})
@@ -65,6 +67,17 @@ class KeptTest(unittest.TestCase):
         inner = self.module(READ)
         self.migrate(self.module(f"import {inner}"))
         self.assertEqual(self.kept(), {inner: ["TEST_EARLY"]})
+
+    def test_each_module_is_named(self) -> None:
+        names = [self.module(READ) for _ in range(2)]
+        for name in names:
+            self.migrate(name)
+        self.assertEqual(self.kept(), {name: ["TEST_EARLY"] for name in names})
+
+    def test_one_that_has_a_proxy_looked_for_has_read_no_other_variable(self) -> None:
+        os.environ["TEST_EARLY"] = "developer's"
+        self.migrate(self.module("import urllib.request\nurllib.request.getproxies()"))
+        self.assertEqual(self.kept(), {})
 
     def test_a_function_whose_results_are_cached(self) -> None:
         name = self.module(f"@functools.lru_cache\ndef find(): return {READ}\ndef again(): return {READ}")
