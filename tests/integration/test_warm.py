@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -673,6 +674,43 @@ class DockerTest(WarmTest):
                 entry = warm_listing.entries(self.config)[-1]
                 self.assertRegex(entry.failed, f"^{missing}, written in the container, would be" if missing else "^$")
                 self.assertEqual(entry.kind, "nothing" if missing else "docker image")
+
+    def test_what_the_image_has_put_into_a_volume_is_no_reason(self) -> None:
+        image = self.built(
+            "FROM postgres:17\nRUN mkdir /seed && echo Emma >/seed/books && chown -R postgres /seed\nVOLUME /seed"
+        )
+        for name, script, missing in (
+            ("a.sql", "CREATE TABLE book AS SELECT 1 AS id, trim(pg_read_file('/seed/books'), E'\n') AS title", ""),
+            ("b.sh", "cp -p /seed/books /seed/more", "/seed/more, written"),
+        ):
+            with self.subTest(name):
+                (self.root / name).write_text(script)
+                self.declaration = Postgres(image, init=[self.root / name])
+                self.assertEqual(self.once(sql="SELECT 1"), (False, [(1,)]))
+                self.assertRegex(warm_listing.entries(self.config)[-1].failed, f"^{missing}" if missing else "^$")
+        self.declaration = Postgres(image, init=[self.root / "a.sql"])
+        self.assertEqual(self.once(), (True, [("Emma",)]))
+
+    def built(self, dockerfile: str) -> str:
+        """The id of an image that the test makes; it goes with the test."""
+
+        def build(engine: DockerEngine) -> list[dict[str, Any]]:
+            return list(engine.client.build(fileobj=io.BytesIO(dockerfile.encode()), rm=True, decode=True))
+
+        said = self.with_docker(build)
+        [image] = [part["aux"]["ID"] for part in said if "aux" in part] or self.fail(str(said))
+        self.addCleanup(self.with_docker, lambda engine: docker_warm.discard(engine, image))
+        self.addCleanup(warm_listing.clear, self.config)  # Before it: with the last of these it may be gone.
+        return str(image)
+
+    def test_the_servers_own_log_is_no_reason(self) -> None:
+        (self.root / "a.sql").write_text(MIGRATION)
+        for place in ("/var/log/postgresql", "/var/lib/postgresql/log"):
+            with self.subTest(place):
+                settings = {"logging_collector": True, "log_directory": place}
+                self.declaration = Postgres(init=[self.root / "a.sql"], settings=settings)
+                for warm_already in (False, True):
+                    self.assertEqual(self.once(), (warm_already, [("Emma",)]))
 
     def test_a_script_that_may_be_executed_is_another_one(self) -> None:
         """The image runs it; one that may not be it reads in."""

@@ -8,6 +8,7 @@ resets would come back in every later run.
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import signal
 import struct
 from collections.abc import Iterable
@@ -101,9 +102,9 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
     if place is not None and (place / "data" / "pg_wal").is_symlink():
         return Keep((), failed=WAL_ELSEWHERE)
     unlogged = "SELECT 1 FROM pg_class WHERE relpersistence = 'u' LIMIT 1"
-    directory = ""
+    directory = logs = ""
     if place is None:  # A container: its copy recovers as after a crash, which empties them.
-        [(directory,)] = server.admin("SHOW data_directory")
+        [(directory, logs)] = server.admin("SELECT current_setting('data_directory'), current_setting('log_directory')")
         with server.visit(server.base) as cursor:
             cursor.execute(unlogged)
             if cursor.fetchall():
@@ -128,8 +129,9 @@ def keep(server: PostgresServer, first: object, impure: shared.Shared | None, *,
             # Everything but the server's first process, which writes nothing by itself: the copy must not change meanwhile.
             ("0", ("sh", "-c", "kill -STOP -1")),
         ),
-        # What a script has written elsewhere would be missing, for it does not run again. What passes at an end is no data.
-        besides=(init.PLACE, "/tmp", "/run") if server.has_init else (),
+        # What a script has written elsewhere would be missing, for it does not run again. What passes at an end, and logs, are
+        # no data.
+        besides=(init.PLACE, "/tmp", "/run", "/var/log", posixpath.join(directory, logs)) if server.has_init else (),
         after=(("postgres", ("sh", "-c", _AFTER, "sh", f"/itest-warm{directory}", *server.options)),),
     )
 
