@@ -42,7 +42,7 @@ def fill(cls: Any) -> None:
     cls.setUpTestData()
     for name, value in [*vars(cls).items()]:
         objects = value if isinstance(value, list | tuple) else [value]
-        if value is not before.get(name) and all(isinstance(each, model) for each in objects):
+        if value is not before.get(name) and objects and all(isinstance(each, model) for each in objects):
             setattr(cls, name, importlib.import_module("django.test.testcases").TestData(name, value))
 
 

@@ -637,12 +637,14 @@ DJANGOS = """
                 cls.orders = [cls.order]
                 cls.connection = cls.postgres.connect()
                 cls.names = ["shared"]
+                cls.found = []
 
             def test_1(self):
                 self.assertEqual(self.order.item, "of the baseline")
                 self.order.item = "changed"
                 self.assertIs(self.orders[0], self.order)
                 self.assertIs(self.names, type(self).names)
+                self.assertIs(self.found, type(self).found)
                 self.assertIs(self.connection, type(self).connection)
 
             test_2 = test_1
