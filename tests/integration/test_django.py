@@ -550,8 +550,9 @@ OWN_DATABASE = """
                 for names, declared, told in (
                     ({"default"}, Postgres(), "'default', .*'mine', .*migrations=Django.'project.settings'."),
                     ("__all__", Postgres(), "'default', "),
-                    ({"default", "audit"}, Postgres(migrations=SETTINGS), "'audit', .*'my_audit', .*database='audit'."),
-                    ({"replica"}, Postgres(), "'replica', .*'my_replica'"),
+                    ({"default", "audit"}, Postgres(migrations=SETTINGS),
+                     "'audit', .*'my_audit', .* declare audit = .*database='audit'.., or take it out of databases"),
+                    ({"replica"}, Postgres(), "'replica', .*'my_replica', .* postgres = .*'project.settings'.., .*'NAME': 'mine'"),
                 ):
                     for each in (*self.classes(names, declared), *self.classes(names, declared, Forgets)):
                         with self.subTest(names=names, base=each.__mro__):
@@ -572,6 +573,34 @@ OWN_DATABASE = """
                 [error] = outcomes(Inner)
                 self.assertRegex(error, "DeclarationError: .*Inner: its databases name 'audit'")
 
+            def without_postgres(self, base, names):
+                class Inner(ContainerMixin, base):
+                    databases = names
+
+                    def test(self):
+                        pass
+
+                return outcomes(Inner)
+
+            def test_one_without_postgres_that_is_rolled_back_is_not(self):
+                from django.db import connections
+                with mock.patch.dict(connections.settings["numbers"], {"NAME": "mine.sqlite3"}):
+                    self.assertEqual(self.without_postgres(django.test.TestCase, {"numbers"}), [])
+                    [error] = self.without_postgres(django.test.TestCase, "__all__")
+                    self.assertRegex(error, "port 1 failed")
+                    [error] = self.without_postgres(django.test.TransactionTestCase, {"numbers"})
+                    self.assertRegex(error, "'numbers'.*, or derive from django.test.SimpleTestCase .*databases = set")
+                    with mock.patch("django.db.backends.sqlite3.features.DatabaseFeatures.supports_transactions", False):
+                        [error] = self.without_postgres(django.test.TestCase, {"numbers"})
+                        self.assertIn("DeclarationError", error)
+
+            def test_where_the_project_has_none_django_says_so(self):
+                from django.db import connections
+                none = {**connections.settings["numbers"], "ENGINE": "django.db.backends.dummy", "NAME": ""}
+                with mock.patch.dict(connections.settings, {"none": none}):
+                    [error] = self.without_postgres(django.test.TransactionTestCase, {"none"})
+                    self.assertIn("ImproperlyConfigured: settings.DATABASES is improperly configured", error)
+
             def test_those_for_tests_are_not(self):
                 from django.db import connections
 
@@ -586,8 +615,13 @@ OWN_DATABASE = """
                 for name, given, taken in (
                     ("test_mine", None, True),
                     ("test_mine_2", None, True),
+                    ("shop_test", None, True),
+                    ("shop_test_2", None, True),
+                    ("test", None, True),
+                    ("latest", None, False),
                     ("mine", "mine", True),
                     ("mine_2", "mine", True),
+                    ("my.db_2", "my.db", True),
                     ("mine.sqlite3", "mine.sqlite3", True),
                     ("mine_2.sqlite3", "mine.sqlite3", True),
                     ("mine_live", "mine", False),
