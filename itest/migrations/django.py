@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 import io
@@ -11,7 +12,7 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,10 +112,11 @@ class Django:
         connections = importlib.import_module("django.db").connections
         held = True  # Until a test begins outside of a transaction.
         aliases = _aliases(self.database)  # Before they lead there.
+        recall: Callable[[], None] | None = None
         with _leading_to(view, self.database) as opened:
 
             def is_held() -> bool:
-                nonlocal held
+                nonlocal held, recall
                 led = [connections[alias] for alias in aliases]
                 held = held and any(each.in_atomic_block for each in led)
                 if held:
@@ -125,7 +127,10 @@ class Django:
                         _replace(each)
                 for each in _alive(opened):
                     each.health_check_done = False
-                _forget_rows()
+                if recall is None:
+                    recall = _rows_in_memory()  # Those of the baseline.
+                else:
+                    recall()
                 return False
 
             yield Held(is_held)
@@ -254,8 +259,30 @@ def _replace(connection: Any) -> None:
     connections[connection.alias] = another
 
 
+def _rows_in_memory() -> Callable[[], None]:
+    """Note the rows that Django keeps in memory: gives what has it keep these again and no others, for after a test."""
+    apps = importlib.import_module("django.apps").apps
+    places: list[tuple[Any, str]] = []
+    if apps.is_installed("django.contrib.contenttypes"):
+        places.append((apps.get_model("contenttypes", "ContentType").objects, "_cache"))
+    if apps.is_installed("django.contrib.sites"):
+        places.append((importlib.import_module("django.contrib.sites.models"), "SITE_CACHE"))
+    noted = [_copied(getattr(place, name)) for place, name in places]
+
+    def recall() -> None:
+        for (place, name), rows in zip(places, noted, strict=True):
+            setattr(place, name, _copied(rows))
+
+    return recall
+
+
+def _copied(rows: Any) -> Any:
+    """With the objects, which a test may change; other threads may add to them meanwhile."""
+    return {key: _copied(row) for key, row in [*rows.items()]} if isinstance(rows, dict) else copy.copy(rows)
+
+
 def _forget_rows() -> None:
-    """Have Django read again the rows that it keeps in memory: in another database, and after `flush`, their ids are others."""
+    """Have Django read again the rows that it keeps in memory: in another database their ids are others."""
     apps = importlib.import_module("django.apps").apps
     for label, model in ("contenttypes", "ContentType"), ("sites", "Site"):
         if apps.is_installed(f"django.contrib.{label}"):

@@ -855,6 +855,8 @@ class DjangosTestCasesTest(ProjectTestCase):
         """
         self.check("""
         import django.test
+        from django.db import connection
+        from django.test.utils import CaptureQueriesContext
 
         class Permits:
             postgres = Postgres(migrations=Django("project.more"))
@@ -880,6 +882,31 @@ class DjangosTestCasesTest(ProjectTestCase):
 
         class RolledBackTest(Permits, PostgresMixin, ContainerMixin, django.test.TestCase):
             test_2 = None
+
+        class FilledTest(PostgresMixin, ContainerTestCase):
+            postgres = Postgres(migrations=Django("project.more"))
+
+            @classmethod
+            def setUpTestData(cls):
+                cls.read()
+
+            @staticmethod
+            def read():
+                from django.contrib.auth.models import User
+                from django.contrib.contenttypes.models import ContentType
+                from django.contrib.sites.models import Site
+                return ContentType.objects.get_for_model(User), Site.objects.get_current()
+
+            def test_1(self):
+                with CaptureQueriesContext(connection) as asked:
+                    kind, site = self.read()
+                self.assertEqual(asked.captured_queries, [])
+                self.assertEqual(site.domain, "example.com")
+                site.domain = "example.org"
+                site.save()
+                kind.delete()
+
+            test_2 = test_3 = test_1
         """, {"project/more.py": settings}, DJANGO_SETTINGS_MODULE="project.more")  # fmt: skip
 
     def test_strict(self) -> None:
