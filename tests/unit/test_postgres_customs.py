@@ -235,7 +235,8 @@ class RefusedTest(unittest.TestCase):
     def test_the_place_of_its_socket_is_where_psql_looks_for_it(self) -> None:
         self.assertEqual(
             self.refused(settings={"unix_socket_directories": "/tmp"}),
-            "unix_socket_directories in settings: the image's own psql, and itest, look for its socket where it is by default",
+            "unix_socket_directories in settings: where its socket is, is itest's business; an image's own "
+            "psql looks for it there, too",
         )
 
     def test_settings_are_written_as_the_server_reads_them(self) -> None:

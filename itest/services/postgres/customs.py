@@ -35,7 +35,7 @@ RESERVED = {
     "data_directory": "where it has its data is itest's business",
     "config_file": "itest's settings would be lost with another file; give single settings here",
     "hba_file": "itest would not get in with another file",
-    "unix_socket_directories": "the image's own psql, and itest, look for its socket where it is by default",
+    "unix_socket_directories": "where its socket is, is itest's business; an image's own psql looks for it there, too",
 }
 """Settings that no declaration may have, and why."""
 
