@@ -108,10 +108,12 @@ class BothTest(CustomTest):
 
     def test_a_directory_runs_in_the_order_of_the_official_image(self) -> None:
         self.file("Zone.sql", "INSERT INTO book (title) VALUES ('last')")
+        self.file("teb.sql", "INSERT INTO book (title) VALUES ('fourth')")
+        self.file("téa.sql", "INSERT INTO book (title) VALUES ('third')")
         self.file("schema.sql", "INSERT INTO book (title) VALUES ('second')")
         self.file("schema_base.sql", BOOKS)
         with self.lease(Postgres(init=[self.directory])) as test:
-            self.assertEqual(self.titles(test()), ["Emma", "second", "last"])
+            self.assertEqual(self.titles(test()), ["Emma", "second", "third", "fourth", "last"])
 
     def test_roles_of_init_belong_to_the_baseline(self) -> None:
         with self.lease(Postgres(init=[self.file("1.sql", BOOKS)])) as test:

@@ -49,14 +49,16 @@ class InitTest(unittest.TestCase):
         self.assertEqual(names, [f"zz-itest-001-{name}" for name in scripts])
 
     def test_those_of_a_directory_keep_the_order_that_the_image_gives_them(self) -> None:
-        for name in ("Zone.sql", "schema.sql", "schema_base.sql", "schema.sql.gz", "01.sql"):
+        in_order = ("01.sql", "etude-1.sql", "étude-2.sql", "etude.sql", "étude.sql", "schema_base.sql", "schema.sql")
+        in_order += ("schema.sql.gz", "Zone.sql")
+        for name in in_order:
             self.file(f"d/{name}")
         service = Postgres(init=[self.file("b.sql"), self.directory / "d", self.file("a.sql")])
         self.assertEqual(
             [Path(name).name.removeprefix("zz-itest-") for name in service.container("").files],
             [
                 "001-b.sql",
-                *(f"002-{name}" for name in ("01.sql", "schema_base.sql", "schema.sql", "schema.sql.gz", "Zone.sql")),
+                *(f"002-{name}" for name in in_order),
                 "003-a.sql",
             ],
         )

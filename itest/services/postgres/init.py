@@ -85,5 +85,9 @@ def _files(name: str | Path, base: Path) -> list[Path]:
 
 def _place(file: Path) -> tuple[str, str]:
     """Where a local process runs it among others of its directory: as bash sorts names in the official image's locale,
-    en_US.utf8, by their letters and digits first (those of ASCII). Images of Alpine go by code points."""
-    return "".join(filter(str.isalnum, file.name)).casefold(), file.name.swapcase()
+    en_US.utf8, by their letters and digits first (those of ASCII, with an accent or without). Images of Alpine go by code
+    points."""
+    import unicodedata  # Few name a directory.
+
+    plain = unicodedata.normalize("NFKD", file.name)  # An accent becomes a character of its own, which is no letter.
+    return "".join(filter(str.isalnum, plain)).casefold(), file.name.swapcase()
