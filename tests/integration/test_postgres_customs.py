@@ -352,8 +352,8 @@ class ProcessTest(BothTest):
 
     def test_one_that_is_not_compressed(self) -> None:
         for name, wrong in (
-            ("1.sql.gz", "it is no gzip of UTF-8: Not a gzipped file"),
-            ("1.sql.xz", "it is no lzma of UTF-8: Input format not supported by decoder"),
+            ("1.sql.gz", "it is no gz of UTF-8: Not a gzipped file"),
+            ("1.sql.xz", "it is no xz of UTF-8: Input format not supported by decoder"),
         ):
             with self.subTest(name):
                 said = self.failing(Postgres(init=[self.file(name, "SELECT 1")]), StartError)

@@ -71,5 +71,5 @@ def _text(file: Path) -> str:
     try:
         text: str = module.decompress(file.read_bytes()).decode("utf-8-sig")
     except Exception as error:  # Each module has its own.
-        raise script.ScriptError(f"it is no {name} of UTF-8: {naming.shorten(str(error))}") from error
+        raise script.ScriptError(f"it is no {file.suffix[1:]} of UTF-8: {naming.shorten(str(error))}") from error
     return text
