@@ -47,8 +47,10 @@ def late(
     """It runs, or is started again and again, and never became ready."""
     found = _last_lines(instance, SEARCHED).splitlines()
     lines = "\n".join(found[-LOG_TAIL:])
-    known = causes.of_silence(lines, _place(instance)) or causes.find(lines, causes.DRIVER)
+    known = causes.of_silence(lines, _place(instance))
     cure = known.sentence if known else "If it only needs longer, raise startup_timeout."
+    if known is None and (known := causes.find(lines, causes.DRIVER)):  # It may have been got over since.
+        cure = f"{cure} {known.sentence}"
     if state.status == OUT_OF_REACH:
         cure = "See whether Docker still runs (`docker info`)."
     elif state.restarts:

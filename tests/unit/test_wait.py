@@ -123,6 +123,12 @@ class LoopTest(unittest.TestCase):
             caught.exception.__notes__, ["last log lines of container memory-1 (memory:1):\n  | (the log is empty)"]
         )
 
+    def test_what_a_driver_has_said_takes_the_place_of_no_other_advice(self) -> None:
+        self.instance.log = "ModuleNotFoundError: No module named 'psycopg'\nserving without it\n"
+        with self.assertRaisesRegex(StartTimeout, r"raise startup_timeout\. .* a URL of another driver;") as caught:
+            self.wait(Counted(1000), 0.5)
+        self.assertEqual(caught.exception.cause, "a URL of another driver")
+
     def test_death_ends_the_wait_at_once(self) -> None:
         def dies(poll: int) -> None:
             if poll == 3:
