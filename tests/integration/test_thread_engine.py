@@ -460,15 +460,7 @@ class FailureTest(EngineTestCase):
             release.wait(60)
 
         instance = self.start(Lifespan(end=block))
-        with (
-            mock.patch("itest.engines.thread.STOP_WAIT", 0.3),
-            mock.patch("itest.engines.thread.CANCEL_WAIT", 0.1),
-            self.assertRaisesRegex(ItestError, "has not ended: its thread is busy, and ends with this process"),
-        ):
-            instance.stop()
-        release.set()
-        assert instance._thread is not None
-        instance._thread.join(60)
+        self.assertStuck(instance, "has not ended: its thread is busy, and ends with this process", release)
 
     def test_the_request_that_keeps_a_thread_busy_is_told(self) -> None:
         release = threading.Event()
@@ -480,10 +472,14 @@ class FailureTest(EngineTestCase):
 
         instance = self.start(app)
         self.assertEqual(self.get(instance, "/block"), "x")
+        self.assertStuck(instance, "its thread is busy with GET /block, and ends with this process", release)
+
+    def assertStuck(self, instance: ThreadInstance, said: str, release: threading.Event) -> None:
+        """It cannot be stopped, and says so; its thread is released then."""
         with (
-            mock.patch("itest.engines.thread.STOP_WAIT", 0.1),
+            mock.patch("itest.engines.thread.STOP_WAIT", 0.3),
             mock.patch("itest.engines.thread.CANCEL_WAIT", 0.1),
-            self.assertRaisesRegex(ItestError, "its thread is busy with GET /block, and ends with this process"),
+            self.assertRaisesRegex(ItestError, said),
         ):
             instance.stop()
         release.set()
