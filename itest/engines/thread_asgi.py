@@ -62,8 +62,11 @@ class AsgiServing:
         with self.calls.during(f"{scope['method']} {scope['path']}") as end:
 
             async def sent(message: Message) -> None:
-                if EVENTS in dict(message.get("headers", ())).get(b"content-type", b""):
-                    end()  # It lasts for as long as its client wants, too.
+                if message["type"] == "http.response.start":
+                    headers = [*message.get("headers", ())]  # An iterable, by ASGI: it may be read once.
+                    message = {**message, "headers": headers}
+                    if EVENTS in dict(headers).get(b"content-type", b""):
+                        end()  # It lasts for as long as its client wants, too.
                 await send(message)
 
             return await self._app(scope, receive, sent)  # type: ignore[no-any-return]  # as above

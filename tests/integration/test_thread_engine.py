@@ -462,6 +462,17 @@ class FailureTest(EngineTestCase):
         instance = self.start(Lifespan(end=block))
         self.assertStuck(instance, "has not ended: its thread is busy, and ends with this process", release)
 
+    def test_headers_that_can_be_read_once_arrive(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert scope["type"] == "http"
+            headers = ((name, b"yes") for name in (b"x-first", b"x-second"))
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://{self.start(app).endpoint()}/", timeout=10) as response:
+            self.assertEqual((response.headers["x-first"], response.headers["x-second"]), ("yes", "yes"))
+
     def test_the_request_that_keeps_a_thread_busy_is_told(self) -> None:
         release = threading.Event()
 
