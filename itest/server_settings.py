@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a server as a declaration has them: `settings={"max_connections": 200, "jit": False}`."""
+"""Settings of a server as a declaration has them: `settings={"max_connections": 200, "jit": False}`; and images that take them
+in ways of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ from typing import Any
 from itest.errors import DeclarationError
 
 Setting = str | int | float
+
+OTHERS = frozenset({"bitnami", "bitnamilegacy"})
+"""Whose images are configured by variables of their own."""
 
 
 def texts(settings: Mapping[str, Setting] | None, words: tuple[str, str]) -> dict[str, str]:
@@ -34,3 +38,12 @@ def check(settings: Any, ours: Mapping[str, str], example: str) -> None:
             )
         if name.lower() in ours:
             raise DeclarationError(f"{name} in settings: {ours[name.lower()]}")
+
+
+def check_image(image: str, official: str, instead: str) -> None:
+    """Raise DeclarationError for an image of those; `instead` is what to use, of the `official` one and its like."""
+    if OTHERS.intersection(image.partition("@")[0].split("/")):
+        raise DeclarationError(
+            f"image {image!r} is not configured like the official {official} image; use {instead}, or declare it as a "
+            f"Container"
+        )

@@ -178,8 +178,10 @@ def _begin(tests: list[unittest.TestCase], result: unittest.TestResult) -> bool:
 def _defer_skip(cls: Any) -> None:
     """Have a class with services answer whether it is skipped once it has them, where that asks a database, as Django's
     skipUnlessDBFeature does: unittest would ask before, and what that raises ends the run."""
+    if not hasattr(cls, "_itest_declarations"):
+        return
     skip = inspect.getattr_static(cls, "__unittest_skip__", False)
-    if hasattr(skip, "__get__") and hasattr(cls, "_itest_declarations"):
+    if hasattr(skip, "__get__"):
         cls._itest_skip = skip
         cls.__unittest_skip__ = False
 

@@ -77,7 +77,7 @@ class Django:
         places = {file.parent for file in _migration_files()}
         with (
             reported(f"Django({self.settings!r}), migrate", lambda file: file.parent in places) as progress,
-            _leading_to(view, self.database),
+            _leading_to(view, _aliases(self.database)),
         ):
             connection = importlib.import_module("django.db").connections[self.database]
 
@@ -111,9 +111,9 @@ class Django:
         self._set_up()
         connections = importlib.import_module("django.db").connections
         held = True  # Until a test begins outside of a transaction.
-        aliases = _aliases(self.database)  # Before they lead there.
+        aliases = _aliases(self.database)
         recall: Callable[[], None] | None = None
-        with _leading_to(view, self.database) as opened:
+        with _leading_to(view, aliases) as opened:
 
             def is_held() -> bool:
                 nonlocal held, recall
@@ -175,13 +175,12 @@ class Django:
 
 
 @contextlib.contextmanager
-def _leading_to(view: PostgresView, alias: str) -> Iterator[Opened]:
-    """Within the `with`, Django's connection of this name leads to the test database, and so do its mirrors. Gives those that
-    were opened to it, on whichever thread."""
+def _leading_to(view: PostgresView, aliases: Sequence[str]) -> Iterator[Opened]:
+    """Within the `with`, Django's connections of these names lead to the test database, with the options of the first. Gives
+    those that were opened to it, on whichever thread."""
     connections = importlib.import_module("django.db").connections
     created = importlib.import_module("django.db.backends.signals").connection_created
-    aliases, owner = _aliases(alias), os.getpid()
-    settings = connections.settings[alias]
+    settings, owner = connections.settings[aliases[0]], os.getpid()
     before = [(connections[each], dict(connections.settings[each])) for each in aliases]
     engine = settings["ENGINE"]
     is_postgres = not engine.startswith("django.db.backends.") or engine == ENGINE  # PostGIS and others build on it.

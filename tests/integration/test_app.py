@@ -516,7 +516,7 @@ class RestTest(InnerTest):
         self.assertIn(f"last statement: SELECT 1; {cure}", told)
         self.assertIn(f"test_1 left a session in a transaction, and itest ended it: {cure}", text)
 
-    def test_a_response_that_a_test_reads_on_is_no_work_of_the_apps(self) -> None:
+    def streaming(self, kind: str) -> FastAPI:
         app = FastAPI()
 
         @app.get("/events")
@@ -525,10 +525,13 @@ class RestTest(InnerTest):
                 yield b"first"
                 await asyncio.Event().wait()
 
-            return StreamingResponse(each())
+            return StreamingResponse(each(), media_type=kind)
 
+        return app
+
+    def test_a_response_that_a_test_reads_on_is_no_work_of_the_apps(self) -> None:
         class T(ContainerTestCase):
-            api = App.asgi(app)
+            api = App.asgi(self.streaming("text/plain"))
 
             def test(self) -> None:
                 client = self.api.client
@@ -540,18 +543,8 @@ class RestTest(InnerTest):
         self.assertEqual([each.args[0] for each in say.call_args_list if "left" in each.args[0]], [])
 
     def test_a_stream_of_events_lasts_for_as_long_as_its_client_wants(self) -> None:
-        app = FastAPI()
-
-        @app.get("/events")
-        def events() -> StreamingResponse:
-            async def each() -> AsyncIterator[bytes]:
-                yield b"data: first\n\n"
-                await asyncio.Event().wait()
-
-            return StreamingResponse(each(), media_type="text/event-stream")
-
         class T(ContainerTestCase):
-            api = App.asgi(app)
+            api = App.asgi(self.streaming("text/event-stream"))
 
             @classmethod
             def setUpClass(cls) -> None:

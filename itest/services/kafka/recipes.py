@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from itest.config import Config
 from itest.errors import DeclarationError
+from itest.server_settings import OTHERS
 from itest.services.kafka import archive, storage
 from itest.services.kafka.jars import find_jars, find_java
 from itest.spec import ContainerSpec, Port, ProcessSpec
@@ -155,7 +156,7 @@ class Image:
 
 
 _CONTRACTS = {"kafka-native": "native", "cp-kafka": "confluent", "cp-server": "confluent"}
-_OTHERS = {"bitnami", "bitnamilegacy", "wurstmeister", "strimzi", "redpanda", "redpandadata", "cp-zookeeper"}
+_OTHERS = OTHERS | {"wurstmeister", "strimzi", "redpanda", "redpandadata", "cp-zookeeper"}
 
 
 def check_image(text: str) -> None:

@@ -88,9 +88,6 @@ _NO_MATTER = "POSTGRES_HOST_AUTH_METHOD"
 
 _NAME = r"[^\W\d][\w$-]*"
 
-_OTHERS = {"bitnami", "bitnamilegacy"}
-"""Whose images are configured by variables of their own."""
-
 
 def check(service: Postgres) -> None:
     """Raise DeclarationError for what no server could be started with."""
@@ -182,11 +179,7 @@ def _check_image(service: Postgres) -> None:
     if not service.image:
         raise DeclarationError("its image has no name; write Postgres('postgres:17'), or leave it out")
     directories = service.image.partition("@")[0].split("/")
-    if _OTHERS.intersection(directories):
-        raise DeclarationError(
-            f"image {service.image!r} is not configured like the official postgres image; use one that is made "
-            f"from it, or declare it as a Container"
-        )
+    server_settings.check_image(service.image, "postgres", "one that is made from it")
     libraries = str(service.settings.get("shared_preload_libraries", "timescaledb"))
     if any("timescaledb" in part for part in directories) and "timescaledb" not in re.split(r"[\s,'\"]+", libraries):
         raise DeclarationError(

@@ -63,17 +63,9 @@ INSIDE = "/etc/itest/tls"
 """Directory of the certificates in a container."""
 
 
-_OTHERS = {"bitnami", "bitnamilegacy"}
-"""Whose images are configured by variables of their own."""
-
-
 def check(service: Redis) -> None:
     """Raise DeclarationError for what no server could be started with."""
-    if _OTHERS.intersection(service.image.partition("@")[0].split("/")):
-        raise DeclarationError(
-            f"image {service.image!r} is not configured like the official redis image; use that one, Valkey's or Redis "
-            f"Stack's, or declare it as a Container"
-        )
+    server_settings.check_image(service.image, "redis", "that one, Valkey's or Redis Stack's")
     server_settings.check(service.settings, RESERVED, 'settings={"maxmemory": "64mb"}')
     said = settings(service).get("databases", "")
     if said and service.isolation_or_default == "database" and not (said.isdecimal() and int(said) > 1):
