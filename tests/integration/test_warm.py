@@ -192,8 +192,8 @@ class WarmTest(unittest.TestCase):
 
     def test_tablespaces_elsewhere_are_a_reason_to_keep_nothing(self) -> None:
         script, space = self.root / "space.sql", self.root / "space"
-        script.write_text(
-            f"COPY (SELECT) TO PROGRAM 'mkdir -p {space}';"
+        script.write_text(  # A program that reads nothing fails COPY now and then (a broken pipe).
+            f"COPY (SELECT) TO PROGRAM 'cat >&2; mkdir -p {space}';"
             f"CREATE TABLESPACE fast LOCATION '{space}'; CREATE TABLE pen (name text) TABLESPACE fast"
         )
         self.declaration = Postgres(init=[script])
